@@ -1,0 +1,83 @@
+"""``lunet STEP``: one subcommand per step of a study; each lives in ``lunet.commands``."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from lunet.errors import LunetError, nearest
+
+STEPS = {
+    "download": "get a data set: local folder, mirror or origin; resumed and checked",
+    "phantom": "make a synthetic data set in the Decathlon layout",
+    "audit": "examine a data set and say which file, which field, what to do",
+    "repair": "apply the safe repairs of an audit into a new folder",
+    "import": "turn another layout (nnU-Net, BIDS, folders, CSV) into the project's, by links",
+    "plan": "propose spacing, patch and batch from a data set's fingerprint",
+    "preprocess": "canonical orientation, spacing, intensities; memory-mappable volumes",
+    "folds": "cross-validation folds by subject group",
+    "train": "train one preset on one fold with one seed; resumes by itself",
+    "predict": "segment the cases of a run, or any new scan",
+    "evaluate": "Dice and surface distances per case and label",
+    "efficiency": "parameters, MACs, latency, memory of one preset",
+    "prune": "remove channels step by step and retrain",
+    "table": "build a table of the study from per-case files",
+    "figure": "draw a figure of the study",
+    "report": "write the self-contained HTML report",
+    "export": "release a trained model: ONNX, safetensors, model card",
+    "import-weights": "carry over published weights by position",
+    "export-slices": "write 2D slices of volumes as PNG images and labels",
+    "show": "draw an overlay of image and segmentation",
+    "recover": "find, end or await left-over jobs; unlock",
+    "list": "list presets, datasets, losses or recipes",
+    "schema": "write the JSON schema of the configuration",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one step; returns the exit code (0 done, 2 bad input, see :mod:`lunet.errors`)."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words or words[0] in ("-h", "--help"):
+        print(_overview())
+        return 0 if words else 2
+    if words[0] == "--version":
+        from importlib.metadata import version
+
+        print(version("lunet"))
+        return 0
+    step = words[0]
+    if step not in STEPS:
+        print(f"error: step {step!r}: unknown, {nearest(step, STEPS)}.", file=sys.stderr)
+        return 2
+    return _run(step, words[1:])
+
+
+def _overview() -> str:
+    width = max(map(len, STEPS))
+    lines = [f"  {name:<{width}}  {text}" for name, text in STEPS.items()]
+    return "usage: lunet STEP [options]; `lunet STEP --help` explains each\n\n" + "\n".join(lines)
+
+
+def _run(step: str, words: Sequence[str]) -> int:
+    command = importlib.import_module(f"lunet.commands.{step.replace('-', '_')}")
+    parser = argparse.ArgumentParser(
+        prog=f"lunet {step}",
+        description=command.__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.add_arguments(parser)
+    try:
+        return command.run(parser.parse_args(words)) or 0
+    except LunetError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # the reader of our output went away (`lunet list presets | head`)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141

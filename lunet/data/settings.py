@@ -1,0 +1,78 @@
+"""Settings of the data floor: which data set, how it is prepared, how it is split."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from lunet.typed import setting
+
+
+@dataclass(frozen=True)
+class PhantomSettings:
+    """A synthetic data set, made where no real one is named."""
+
+    kind: Literal["hippocampus", "lung", "brats", "heart"] = setting(
+        "hippocampus", doc="what is imitated"
+    )
+    subjects: int = setting(12, doc="number of subjects", minimum=1)
+    seed: int = setting(0, doc="seed of the generator")
+    difficulty: float = setting(1.0, doc="scale of noise and bias field", minimum=0, maximum=10)
+
+
+@dataclass(frozen=True)
+class DatasetSettings:
+    """Which data set is studied, and where it may be found."""
+
+    name: str = setting(doc="name in the catalog, `phantom`, or a name of your own with `path`")
+    path: str | None = setting(None, doc="local folder or archive; else $LUNET_DATA, else download")
+    sha256: str | None = setting(None, doc="expected digest of a local archive, else recorded")
+    layout: Literal["auto", "decathlon", "nnunet", "bids", "folders", "csv", "brats", "mmwhs"] = (
+        setting("auto", doc="how the folder is laid out")
+    )
+    labels: dict[str, int] | None = setting(None, doc="label name -> index; else the data set's")
+    remap: dict[str, int] = setting({}, doc="index in the files -> index of ours")
+    regions: dict[str, tuple[int, ...]] | None = setting(
+        None, doc="overlapping regions: name -> label indices; {} switches the data set's own off"
+    )
+    channels: tuple[str, ...] | None = setting(None, doc="channel names, in order")
+    dimensions: int = setting(3, doc="2 for slices, 3 for volumes", minimum=2, maximum=3)
+    limit: int | None = setting(None, doc="use only the first so many subjects", minimum=1)
+    phantom: PhantomSettings = setting(PhantomSettings(), doc="the synthetic data set, if chosen")
+
+
+@dataclass(frozen=True)
+class PreprocessSettings:
+    """How raw volumes become prepared ones."""
+
+    orientation: str = setting("RAS", doc="axis codes of the prepared volumes, or `keep`")
+    spacing: tuple[float, ...] | Literal["keep"] = setting(
+        "keep", doc="target spacing in mm, or `keep`"
+    )
+    clip: tuple[float, float] | None = setting(
+        (0.5, 99.5), doc="percentiles that intensities are clipped to"
+    )
+    window: tuple[float, float] | None = setting(
+        None, doc="fixed intensity window (low, high), as for CT; replaces `clip`"
+    )
+    normalise: Literal["zscore", "zscore_nonzero", "minmax", "none"] = setting(
+        "zscore", doc="intensity normalisation, per volume and channel"
+    )
+    size: tuple[int, ...] | None = setting(
+        None, doc="voxels per axis that volumes are centre cropped or padded to"
+    )
+
+
+@dataclass(frozen=True)
+class SplitSettings:
+    """Folds by subject group, fixed by a seed."""
+
+    folds: int = setting(5, doc="number of cross-validation folds", minimum=2)
+    seed: int = setting(42, doc="seed of the split")
+    validation: float = setting(
+        0.1, doc="share of a fold's training groups kept for model selection", minimum=0, maximum=0.9
+    )
+    held_out: float = setting(
+        0.0, doc="share of all groups never trained or selected on", minimum=0, maximum=0.9
+    )
+    file: str | None = setting(None, doc="a split file of your own (JSON) instead")

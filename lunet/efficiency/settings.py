@@ -1,0 +1,26 @@
+"""Settings of the cost measurements."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from lunet.typed import setting
+
+
+@dataclass(frozen=True)
+class EfficiencySettings:
+    """What is measured of a network's cost, and how often."""
+
+    size: tuple[int, ...] = setting((64, 64, 64), doc="input size in voxels", minimum=1)
+    batches: tuple[int, ...] = setting((1, 2), doc="batch sizes of the latency", minimum=1)
+    device: Literal["auto", "cpu", "cuda"] = setting("auto", doc="device that is measured")
+    precisions: tuple[Literal["fp32", "bf16"], ...] = setting(("fp32",), doc="number formats")
+    engines: tuple[Literal["eager", "compiled", "onnx", "openvino"], ...] = setting(
+        ("eager",), doc="how the network is run"
+    )
+    threads: int = setting(1, doc="CPU threads", minimum=1)
+    warmups: int = setting(50, doc="runs before measuring", minimum=1)
+    repeats: int = setting(200, doc="measured runs per process", minimum=5)
+    processes: int = setting(5, doc="fresh processes", minimum=1)
+    training_step: bool = setting(True, doc="measure a training step too")

@@ -1,0 +1,21 @@
+"""Settings of prediction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from lunet.typed import setting
+
+
+@dataclass(frozen=True)
+class PredictSettings:
+    """How a trained network segments a volume."""
+
+    weights: Literal["best", "last"] = setting("best", doc="which weights of the run")
+    patch: tuple[int, ...] | None = setting(None, doc="tile in voxels; else the whole volume")
+    overlap: float = setting(0.5, doc="share that tiles overlap", minimum=0, maximum=0.9)
+    flip_axes: tuple[int, ...] = setting((), doc="axes of test-time flips (0 is x)")
+    largest_component: bool = setting(False, doc="keep the largest component of each label")
+    threshold: float = setting(0.5, doc="probability threshold of sigmoid outputs", minimum=0)
+    memory_gb: float = setting(4.0, doc="memory that a whole-volume forward may take", minimum=0)

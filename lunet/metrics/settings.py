@@ -1,0 +1,26 @@
+"""Settings of evaluation and statistics."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lunet.typed import setting
+
+
+@dataclass(frozen=True)
+class EvaluateSettings:
+    """What is measured per case and label."""
+
+    tolerances: tuple[float, ...] = setting((1.0,), doc="NSD tolerances in mm", minimum=0)
+
+
+@dataclass(frozen=True)
+class StatisticsSettings:
+    """How results are compared; stated before the study runs."""
+
+    metric: str = setting("dice", doc="primary metric of claims")
+    margin: float = setting(0.01, doc="non-inferiority margin of the primary metric", minimum=0)
+    reference: str | None = setting(None, doc="preset that the others are compared with; else all")
+    confidence: float = setting(0.95, doc="level of confidence intervals", minimum=0.5, maximum=1)
+    resamples: int = setting(2000, doc="bootstrap and permutation resamples", minimum=100)
+    seed: int = setting(0, doc="seed of the resampling")

@@ -1,0 +1,18 @@
+"""Settings of tables, figures and the report."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lunet.typed import setting
+
+
+@dataclass(frozen=True)
+class ReportSettings:
+    """What tables and figures show."""
+
+    title: str = setting("", doc="title of the report; else made from the data set's name")
+    metrics: tuple[str, ...] = setting(
+        ("dice", "hd95", "assd", "nsd_1", "volume_error_ml"), doc="columns of the accuracy table"
+    )
+    examples: int = setting(3, doc="pictures per preset: best, median, worst", minimum=1)

@@ -1,0 +1,91 @@
+"""What is segmented: channels in, labels or regions out. Shared by every floor."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from lunet.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Task:
+    """A segmentation task.
+
+    Attributes
+    ----------
+    channels
+        Names of the image channels, in the order of the channel axis.
+    labels
+        Foreground label name -> class index on disk (1, 2, ...; background is 0 and is not listed).
+    regions
+        Region name -> class indices that it unites; regions may overlap (BraTS). Empty for plain
+        labels. With regions the network has one sigmoid channel per region.
+    dimensions
+        2 or 3.
+    """
+
+    channels: tuple[str, ...]
+    labels: dict[str, int]
+    regions: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    dimensions: int = 3
+
+    def __post_init__(self) -> None:
+        if not self.channels:
+            raise ConfigError("task.channels", "empty", "at least one image channel is needed")
+        if not self.labels:
+            raise ConfigError("task.labels", "empty", "at least one foreground label is needed")
+        indices = list(self.labels.values())
+        if len(set(indices)) != len(indices) or not all(0 < index < 256 for index in indices):
+            raise ConfigError("task.labels", f"{self.labels}", "indices must differ, from 1 to 255")
+        unknown = {i for members in self.regions.values() for i in members} - set(indices)
+        if unknown:
+            raise ConfigError(
+                "task.regions", f"indices {sorted(unknown)}", f"labels are {self.labels}"
+            )
+        if self.dimensions not in (2, 3):
+            raise ConfigError("task.dimensions", str(self.dimensions), "2 or 3 are possible")
+
+    @property
+    def activation(self) -> str:
+        """``sigmoid`` (binary task, overlapping regions) or ``softmax`` (several labels)."""
+        return "sigmoid" if self.regions or len(self.labels) == 1 else "softmax"
+
+    @property
+    def out_channels(self) -> int:
+        """Number of logit channels: regions, else 1 for one label, else labels + background."""
+        if self.regions:
+            return len(self.regions)
+        return 1 if len(self.labels) == 1 else len(self.labels) + 1
+
+    @property
+    def structures(self) -> dict[str, tuple[int, ...]]:
+        """What is evaluated: structure name -> class indices whose union it is."""
+        return self.regions or {name: (index,) for name, index in self.labels.items()}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the evaluated structures, in the order of the (foreground) logit channels."""
+        return tuple(self.structures)
+
+    def as_dict(self) -> dict[str, object]:
+        """Plain JSON values; :func:`task_from_dict` is the way back."""
+        return {
+            "channels": list(self.channels),
+            "labels": dict(self.labels),
+            "regions": {name: list(indices) for name, indices in self.regions.items()},
+            "dimensions": self.dimensions,
+        }
+
+
+def task_from_dict(value: Mapping[str, object]) -> Task:
+    """Rebuild a :class:`Task` from :meth:`Task.as_dict`."""
+    channels: Sequence[str] = value["channels"]  # type: ignore[assignment]
+    labels: Mapping[str, int] = value["labels"]  # type: ignore[assignment]
+    regions: Mapping[str, Sequence[int]] = value.get("regions") or {}  # type: ignore[assignment]
+    return Task(
+        channels=tuple(channels),
+        labels={str(name): int(index) for name, index in labels.items()},
+        regions={str(name): tuple(int(i) for i in ids) for name, ids in regions.items()},
+        dimensions=int(value.get("dimensions", 3)),  # type: ignore[call-overload]
+    )

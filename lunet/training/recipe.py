@@ -1,0 +1,126 @@
+"""The recipe of a training, as data: everything that decides what is learnt."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from lunet.typed import setting
+
+
+@dataclass(frozen=True)
+class Optimiser:
+    """Optimiser by name with its constants."""
+
+    name: Literal["adam", "adamw", "sgd"] = setting("adam", doc="optimiser")
+    lr: float = setting(1e-2, doc="learning rate", minimum=0)
+    weight_decay: float = setting(0.0, doc="weight decay", minimum=0)
+    momentum: float = setting(0.9, doc="momentum of SGD", minimum=0, maximum=1)
+    nesterov: bool = setting(True, doc="Nesterov momentum of SGD")
+    betas: tuple[float, float] = setting((0.9, 0.999), doc="decay rates of Adam and AdamW")
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Learning rate over the epochs."""
+
+    name: Literal["constant", "step", "cosine", "polynomial", "plateau"] = setting(
+        "constant", doc="course of the learning rate"
+    )
+    warmup_epochs: int = setting(0, doc="epochs of linear rise before it", minimum=0)
+    step_epochs: int = setting(30, doc="epochs between the steps of `step`", minimum=1)
+    factor: float = setting(0.1, doc="factor of `step` and `plateau`", minimum=0, maximum=1)
+    exponent: float = setting(0.9, doc="exponent of `polynomial`", minimum=0)
+    patience: int = setting(30, doc="epochs without gain before `plateau` acts", minimum=0)
+    floor: float = setting(0.0, doc="lowest learning rate", minimum=0)
+
+
+@dataclass(frozen=True)
+class Ema:
+    """Exponential moving average of weights and buffers."""
+
+    decay: float = setting(0.0, doc="decay per optimiser step; 0 is off", minimum=0, maximum=1)
+    warmup_steps: int = setting(0, doc="steps in which the decay grows to its value", minimum=0)
+
+
+@dataclass(frozen=True)
+class EarlyStopping:
+    """Stop when a named metric of the validation set no longer grows."""
+
+    patience: int = setting(0, doc="epochs without gain; 0 is off", minimum=0)
+    metric: str = setting("dice", doc="column of the history, `loss` or `dice` or `dice_<label>`")
+    min_delta: float = setting(0.0, doc="smallest gain that counts", minimum=0)
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Augmentation of training batches; a share of 0 switches a transform off.
+
+    ``engine`` chooses batched tensors on the device or TorchIO's per-sample transforms.
+    """
+
+    engine: Literal["batched", "torchio"] = setting("batched", doc="who transforms")
+    flip_axes: tuple[int, ...] = setting((), doc="axes that may be flipped (0 is x)")
+    affine: float = setting(0.0, doc="share of samples rotated and scaled", minimum=0, maximum=1)
+    degrees: float = setting(15.0, doc="largest rotation per axis, degrees", minimum=0)
+    scale: tuple[float, float] = setting((0.85, 1.15), doc="range of the isotropic scale")
+    translate: float = setting(0.0, doc="largest shift as a share of the size", minimum=0)
+    elastic: float = setting(0.0, doc="share of samples deformed", minimum=0, maximum=1)
+    elastic_voxels: float = setting(3.0, doc="largest displacement, voxels", minimum=0)
+    noise: float = setting(0.0, doc="share of samples with Gaussian noise", minimum=0, maximum=1)
+    noise_std: float = setting(0.1, doc="largest standard deviation of the noise", minimum=0)
+    blur: float = setting(0.0, doc="share of samples blurred", minimum=0, maximum=1)
+    gamma: float = setting(0.0, doc="share of samples with gamma", minimum=0, maximum=1)
+    gamma_log: float = setting(0.3, doc="largest |log gamma|", minimum=0)
+    bias: float = setting(0.0, doc="share of samples with a bias field", minimum=0, maximum=1)
+    brightness: float = setting(0.0, doc="share with brightness/contrast", minimum=0, maximum=1)
+    low_resolution: float = setting(0.0, doc="share of samples coarsened", minimum=0, maximum=1)
+    grid_distortion: float = setting(0.0, doc="share with grid distortion", minimum=0, maximum=1)
+    dropout: float = setting(0.0, doc="share with coarse dropout", minimum=0, maximum=1)
+
+
+@dataclass(frozen=True)
+class Engine:
+    """How the arithmetic is done; `auto` is chosen by a cached self-measurement."""
+
+    device: Literal["auto", "cpu", "cuda"] = setting("auto", doc="where to train")
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = setting("auto", doc="autocast type")
+    memory_format: Literal["auto", "contiguous", "channels_last"] = setting(
+        "auto", doc="layout of activations"
+    )
+    compile: Literal["auto", "on", "off"] = setting("auto", doc="torch.compile")
+    threads: int | None = setting(None, doc="CPU threads; else the environment's", minimum=1)
+    deterministic: bool = setting(True, doc="deterministic kernels on CUDA too")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides what a training learns.
+
+    Named recipes and their sources are in ``lunet.study.recipes``.
+    """
+
+    source: str = setting("", doc="where the recipe comes from (paper, or ours)")
+    epochs: int = setting(100, doc="passes over the training cases", minimum=1)
+    batch_size: int = setting(16, doc="samples per step", minimum=1)
+    accumulate: int = setting(1, doc="batches per optimiser step", minimum=1)
+    optimiser: Optimiser = setting(Optimiser(), doc="optimiser")
+    schedule: Schedule = setting(Schedule(), doc="learning rate schedule")
+    loss: dict[str, float] = setting({"dice": 1.0}, doc="loss name -> weight")
+    loss_options: dict[str, Any] = setting({}, doc="options of the losses")
+    deep_supervision: tuple[float, ...] = setting(
+        (), doc="weights of the outputs, main first; empty uses the main output only"
+    )
+    augmentation: Augmentation = setting(Augmentation(), doc="augmentation of training batches")
+    clip_norm: float = setting(0.0, doc="largest gradient norm; 0 is off", minimum=0)
+    ema: Ema = setting(Ema(), doc="moving average of the weights")
+    early_stopping: EarlyStopping = setting(EarlyStopping(), doc="early stopping")
+    select_by: str = setting("dice", doc="validation metric that chooses the best weights")
+    patch: tuple[int, ...] | None = setting(None, doc="training patch in voxels; else whole volumes")
+    sampler: Literal["shuffle", "balanced"] = setting(
+        "shuffle", doc="`balanced`: half of the samples (patches, slices) show foreground"
+    )
+    validate_every: int = setting(1, doc="epochs between validations", minimum=1)
+    save_every: int = setting(0, doc="epochs between kept snapshots; 0 keeps none", minimum=0)
+    keep_state: bool = setting(False, doc="keep the final state, so that more epochs can go on")
+    engine: Engine = setting(Engine(), doc="device and arithmetic")

@@ -1,0 +1,228 @@
+"""Typed, frozen settings: dataclasses built from plain mappings, refusing what they don't know.
+
+Each floor keeps its settings as frozen dataclasses with :func:`setting` fields. :func:`build` turns
+a mapping (YAML, JSON) into one and reports the first mistake with its full key;
+:func:`schema` describes a dataclass as JSON schema; :func:`plain` is the way back.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any, Literal, TypeVar, Union
+
+from lunet.errors import ConfigError, nearest
+
+Settings = TypeVar("Settings")
+_MISSING = dataclasses.MISSING
+
+
+def setting(
+    default: Any = _MISSING,
+    *,
+    doc: str,
+    minimum: float | None = None,
+    maximum: float | None = None,
+) -> Any:
+    """A dataclass field with its documentation and bounds (both inclusive).
+
+    ``default`` may be a dict or a dataclass instance; dicts are copied for each object.
+    Without a default the key is required.
+    """
+    metadata = {"doc": doc, "minimum": minimum, "maximum": maximum}
+    if isinstance(default, dict):
+        return dataclasses.field(default_factory=lambda: dict(default), metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def build(cls: type[Settings], value: Any, where: str = "") -> Settings:
+    """Build the dataclass ``cls`` from a mapping.
+
+    Parameters
+    ----------
+    cls
+        A frozen dataclass whose fields are plain types, other such dataclasses, tuples or dicts.
+    value
+        The mapping, as read from YAML or JSON. Numbers are made of the declared type, so that
+        ``1`` and ``1.0`` give the same settings.
+    where
+        Dotted path of this mapping, for messages.
+
+    Raises
+    ------
+    ConfigError
+        Unknown key (with the nearest known one), missing key, wrong type, value out of bounds.
+    """
+    if not isinstance(value, Mapping):
+        raise ConfigError(where or "configuration", f"found {value!r}", "a mapping is expected")
+    hints = typing.get_type_hints(cls)
+    fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    for key in value:
+        if key not in fields:
+            raise ConfigError(_join(where, key), "unknown key", nearest(str(key), fields))
+    chosen = {}
+    for name, field in fields.items():
+        if name in value:
+            chosen[name] = _convert(hints[name], value[name], _join(where, name), field.metadata)
+        elif field.default is _MISSING and field.default_factory is _MISSING:
+            raise ConfigError(_join(where, name), "missing", "this key is required")
+    return cls(**chosen)
+
+
+def replace(settings: Settings, changes: Mapping[str, Any], where: str = "") -> Settings:
+    """A copy of ``settings`` with some keys changed (nested mappings merge), validated anew."""
+    return build(type(settings), _merge(plain(settings), changes), where)
+
+
+def plain(value: Any) -> Any:
+    """Plain JSON values of settings: dataclasses to dicts, tuples to lists."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return value
+
+
+def schema(cls: type) -> dict[str, Any]:
+    """JSON schema (draft 2020-12) of a settings dataclass; unknown keys are not allowed."""
+    hints = typing.get_type_hints(cls)
+    properties, required = {}, []
+    for field in dataclasses.fields(cls):
+        entry = _schema_of(hints[field.name]) | {"description": field.metadata.get("doc", "")}
+        for bound in ("minimum", "maximum"):
+            if field.metadata.get(bound) is not None:
+                entry[bound] = field.metadata[bound]
+        if field.default is not _MISSING:
+            entry["default"] = plain(field.default)
+        elif field.default_factory is not _MISSING:
+            entry["default"] = plain(field.default_factory())
+        else:
+            required.append(field.name)
+        properties[field.name] = entry
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": required,
+        "additionalProperties": False,
+    }
+
+
+def _join(where: str, key: object) -> str:
+    return f"{where}.{key}" if where else str(key)
+
+
+def _merge(base: Any, changes: Any) -> Any:
+    if isinstance(base, Mapping) and isinstance(changes, Mapping):
+        merged = dict(base)
+        for key, item in changes.items():
+            merged[key] = _merge(base[key], item) if key in base else item
+        return merged
+    return changes
+
+
+def _convert(hint: Any, value: Any, where: str, metadata: Mapping[str, Any]) -> Any:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (Union, types.UnionType):
+        return _convert_union(arguments, value, where, metadata)
+    if origin is Literal:
+        if value not in arguments or isinstance(value, bool) != isinstance(arguments[0], bool):
+            known = [str(argument) for argument in arguments]
+            raise ConfigError(where, f"found {value!r}", nearest(str(value), known))
+        return value
+    if origin is tuple:
+        return _convert_tuple(arguments, value, where, metadata)
+    if origin is dict:
+        if not isinstance(value, Mapping):
+            raise ConfigError(where, f"found {value!r}", "a mapping is expected")
+        return {
+            str(key): _convert(arguments[1], item, _join(where, key), metadata)
+            for key, item in value.items()
+        }
+    if dataclasses.is_dataclass(hint):
+        return value if isinstance(value, hint) else build(hint, value, where)  # type: ignore[arg-type]
+    return _convert_scalar(hint, value, where, metadata)
+
+
+def _convert_union(
+    options: tuple[Any, ...], value: Any, where: str, metadata: Mapping[str, Any]
+) -> Any:
+    if value is None and type(None) in options:
+        return None
+    others = [option for option in options if option is not type(None)]
+    for option in others[:-1]:
+        try:
+            return _convert(option, value, where, metadata)
+        except ConfigError:
+            continue  # the last option's message is the one that is shown
+    return _convert(others[-1], value, where, metadata)
+
+
+def _convert_tuple(
+    arguments: tuple[Any, ...], value: Any, where: str, metadata: Mapping[str, Any]
+) -> tuple[Any, ...]:
+    if not isinstance(value, list | tuple):
+        raise ConfigError(where, f"found {value!r}", "a list is expected")
+    open_ended = len(arguments) == 2 and arguments[1] is Ellipsis
+    kinds = [arguments[0]] * len(value) if open_ended else list(arguments)
+    if len(kinds) != len(value):
+        raise ConfigError(where, f"{len(value)} values", f"{len(kinds)} are expected")
+    return tuple(
+        _convert(kind, item, f"{where}[{i}]", metadata)
+        for i, (kind, item) in enumerate(zip(kinds, value, strict=True))
+    )
+
+
+def _convert_scalar(hint: Any, value: Any, where: str, metadata: Mapping[str, Any]) -> Any:
+    if hint is Any:
+        return value
+    names = {int: "an integer", float: "a number", str: "a text", bool: "true or false"}
+    if isinstance(value, bool) != (hint is bool):
+        raise ConfigError(where, f"found {value!r}", f"{names[hint]} is expected")
+    if hint is float and isinstance(value, str):  # YAML 1.1 reads 1e-3 as a text
+        try:
+            value = float(value)
+        except ValueError:
+            raise ConfigError(where, f"found {value!r}", "a number is expected") from None
+    if hint is float and isinstance(value, int):
+        value = float(value)
+    if not isinstance(value, hint):
+        raise ConfigError(where, f"found {value!r}", f"{names[hint]} is expected")
+    if hint in (int, float):
+        _check_bounds(value, where, metadata)
+    return value
+
+
+def _check_bounds(value: float, where: str, metadata: Mapping[str, Any]) -> None:
+    minimum, maximum = metadata.get("minimum"), metadata.get("maximum")
+    if not math.isfinite(value):
+        raise ConfigError(where, f"found {value}", "a finite number is expected")
+    if minimum is not None and value < minimum:
+        raise ConfigError(where, f"found {value}", f"at least {minimum:g} is expected")
+    if maximum is not None and value > maximum:
+        raise ConfigError(where, f"found {value}", f"at most {maximum:g} is expected")
+
+
+def _schema_of(hint: Any) -> dict[str, Any]:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (Union, types.UnionType):
+        return {"anyOf": [_schema_of(argument) for argument in arguments]}
+    if origin is Literal:
+        return {"enum": list(arguments)}
+    if origin is tuple:
+        if len(arguments) == 2 and arguments[1] is Ellipsis:
+            return {"type": "array", "items": _schema_of(arguments[0])}
+        items = [_schema_of(argument) for argument in arguments]
+        return {"type": "array", "prefixItems": items, "minItems": len(items), "items": False}
+    if origin is dict:
+        return {"type": "object", "additionalProperties": _schema_of(arguments[1])}
+    if dataclasses.is_dataclass(hint):
+        return schema(hint)  # type: ignore[arg-type]
+    if hint is Any:
+        return {}
+    names = {int: "integer", float: "number", str: "string", bool: "boolean", type(None): "null"}
+    return {"type": names[hint]}
