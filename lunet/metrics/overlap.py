@@ -1,0 +1,87 @@
+"""Overlap and size of two masks: Dice, IoU, precision, recall, volumes, centre distance."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Voxels of the reference, of the prediction and of both."""
+
+    reference: int
+    prediction: int
+    both: int
+
+    @property
+    def dice(self) -> float:
+        """``2 TP / (2 TP + FP + FN)``; NaN if both masks are empty (Dice 1945)."""
+        return _ratio(2 * self.both, self.reference + self.prediction)
+
+    @property
+    def iou(self) -> float:
+        """``TP / (TP + FP + FN)``; NaN if both masks are empty (Jaccard 1912)."""
+        return _ratio(self.both, self.reference + self.prediction - self.both)
+
+    @property
+    def precision(self) -> float:
+        """``TP / (TP + FP)``; NaN if the prediction is empty."""
+        return _ratio(self.both, self.prediction)
+
+    @property
+    def recall(self) -> float:
+        """``TP / (TP + FN)``, also called sensitivity; NaN if the reference is empty."""
+        return _ratio(self.both, self.reference)
+
+
+def count(reference: Mask, prediction: Mask) -> Counts:
+    """Count the voxels of two boolean masks of one shape."""
+    return Counts(
+        reference=int(np.count_nonzero(reference)),
+        prediction=int(np.count_nonzero(prediction)),
+        both=int(np.count_nonzero(reference & prediction)),
+    )
+
+
+def volume_ml(voxels: int, spacing: Sequence[float]) -> float:
+    """Volume of ``voxels`` in ml (mm^3 / 1000).
+
+    In 2D a pixel counts as 1 mm thick, so the value is the area in mm^2 / 1000.
+    """
+    return voxels * float(np.prod(spacing)) / 1000.0
+
+
+def centre_distance(reference: Mask, prediction: Mask, spacing: Sequence[float]) -> float:
+    """Distance in mm between the centres of mass of two non-empty boolean masks."""
+    shift = (centre(reference) - centre(prediction)) * np.asarray(spacing, dtype=np.float64)
+    return float(np.linalg.norm(shift))
+
+
+def centre(mask: Mask) -> NDArray[np.float64]:
+    """Centre of mass of a non-empty boolean mask, in voxels."""
+    return np.array([np.dot(p, np.arange(p.size)) / p.sum() for p in _profiles(mask)])
+
+
+def _profiles(mask: Mask) -> list[NDArray[np.int64]]:
+    """Voxels per index of each axis.
+
+    Bytes are summed slab by slab in chunks that cannot overflow a byte: several times faster
+    than a sum in 64 bits over the whole volume.
+    """
+    first = np.array([np.count_nonzero(slab) for slab in mask], dtype=np.int64)
+    shadow = np.zeros(mask.shape[1:], dtype=np.int64)
+    for start in range(0, mask.shape[0], 255):
+        chunk = mask[start : start + 255].view(np.uint8)
+        shadow += np.add.reduce(chunk, axis=0, dtype=np.uint8)
+    others = [shadow] if mask.ndim == 2 else [shadow.sum(axis=1), shadow.sum(axis=0)]
+    return [first, *others]
+
+
+def _ratio(part: int, whole: int) -> float:
+    return part / whole if whole else float("nan")
