@@ -1,0 +1,81 @@
+"""The one place where an image is padded to a size that a network can take, and cropped back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import reduce
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from lunet.errors import DataError
+
+
+def legal_sizes(
+    sizes: Sequence[int], *, multiple: Sequence[int], minimum: int = 1, long_side: int = 1
+) -> tuple[int, ...]:
+    """Smallest legal spatial size (voxels per axis) that holds ``sizes``.
+
+    Parameters
+    ----------
+    sizes
+        Voxels per axis of the image.
+    multiple
+        Each axis of the result is a multiple of this many voxels, axis by axis.
+    minimum
+        Each axis has at least this many voxels (before rounding up to the multiple).
+    long_side
+        At least one axis has this many voxels; when none has, the first one is extended. Must be
+        a multiple of ``multiple[0]``. Normalisations need it: one voxel has no spread.
+
+    The arithmetic has no branch, so that exported and compiled networks keep free sizes.
+    """
+    legal = [-(-torch.sym_max(n, minimum) // m) * m for n, m in zip(sizes, multiple, strict=True)]
+    longest = reduce(torch.sym_max, legal)
+    is_short = torch.sym_min(1, torch.sym_max(0, long_side - longest))
+    legal[0] = legal[0] + is_short * (long_side - legal[0])
+    return tuple(legal)
+
+
+def batch_norm_side(x: Tensor, *, training: bool, multiple: Sequence[int]) -> int:
+    """``long_side`` of a network with batch norm whose deepest level has one voxel per multiple.
+
+    Batch statistics need two values per channel: in training a batch of one image must have two
+    voxels at the deepest level.
+    """
+    return 2 * multiple[0] if training and x.shape[0] == 1 else 1
+
+
+def run_padded(
+    network: Callable[[Tensor], Tensor | list[Tensor]], x: Tensor, sizes: Sequence[int]
+) -> Tensor | list[Tensor]:
+    """``network`` on ``x`` padded with zeros to ``sizes``; its logits cropped to the size of ``x``.
+
+    ``x`` is (batch, channel, \\*spatial). Padding is at the high-index side of each axis, so that
+    voxel 0 stays where it is; on a legal size it changes nothing. A list (deep supervision) is
+    cropped item by item.
+    """
+    given = x.shape[2:]
+    amounts = [n for have, want in zip(given, sizes, strict=True) for n in (want - have, 0)]
+    logits = network(functional.pad(x, amounts[::-1]))
+    window = (..., *(slice(n) for n in given))
+    return [y[window] for y in logits] if isinstance(logits, list) else logits[window]
+
+
+def check_image(x: Tensor, *, channels: int, ndim: int) -> None:
+    """Refuse an input that is not (batch, ``channels``, ``ndim`` spatial axes).
+
+    Raises
+    ------
+    DataError
+        If the number of axes or of channels is another.
+    """
+    if x.ndim != ndim + 2 or x.shape[1] != channels:
+        axes = ", ".join("XYZ"[:ndim])
+        raise DataError(
+            "input of the network",
+            f"shape {tuple(x.shape)}",
+            f"this network was built for (batch, {channels}, {axes})",
+            "Add the missing axes or build the network with other in_channels or ndim",
+        )
