@@ -1,0 +1,89 @@
+"""How every step is told its settings: by a rule (JSON) or by a person (configuration, preset)."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+import yaml
+
+from lunet.errors import ConfigError
+
+_PEOPLE = {"study": "by-hand", "dataset": {"name": "unnamed", "labels": {"foreground": 1}}}
+
+
+def add_settings(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments that name a step's settings."""
+    group = parser.add_argument_group("settings, from a rule or by hand")
+    group.add_argument("--settings", metavar="JSON", help="sections that the step reads, as JSON")
+    group.add_argument("--code", metavar="DIGEST", default="", help="digest of the step's code")
+    group.add_argument("--config", metavar="FILE", help="configuration of a study (YAML)")
+    group.add_argument("--preset", metavar="NAME", help="preset or variant")
+    group.add_argument(
+        "--set",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        dest="changes",
+        help="change one key of the configuration, e.g. train.optimiser.lr=1e-3",
+    )
+
+
+def read_settings(arguments: argparse.Namespace, step: str) -> dict[str, Any]:
+    """The sections that ``step`` reads, as plain values.
+
+    ``--settings`` (a rule's JSON) is taken as it is; else they come from ``--config``,
+    ``--preset`` and ``--set``, validated like a study's.
+
+    Raises
+    ------
+    ConfigError
+        If the JSON, the configuration or a change is wrong.
+    """
+    if arguments.settings is not None:
+        return _from_json(arguments.settings)
+    return read_study(arguments).sections(step, arguments.preset)
+
+
+def read_study(arguments: argparse.Namespace) -> Any:
+    """The :class:`lunet.study.study.Study` of ``--config``, ``--preset`` and ``--set``.
+
+    Without ``--config``: a study of one image channel and one label named ``foreground``.
+    """
+    from lunet.study.config import read_mapping
+    from lunet.study.study import study_of
+
+    mapping = read_mapping(arguments.config) if arguments.config else dict(_PEOPLE)
+    for change in arguments.changes:
+        _change(mapping, change)
+    if arguments.preset and arguments.preset not in mapping.get("presets", ()):
+        mapping["presets"] = [arguments.preset]
+        mapping.pop("overrides", None)
+    return study_of(mapping)
+
+
+def _from_json(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ConfigError("--settings", f"is not JSON ({error})", "an object is needed") from error
+    if not isinstance(value, dict):
+        raise ConfigError("--settings", f"found {value!r}", "an object is needed")
+    return value
+
+
+def _change(mapping: dict[str, Any], change: str) -> None:
+    """Apply one ``a.b.c=value``; the value is read as YAML."""
+    key, sign, text = change.partition("=")
+    if not sign or not key:
+        raise ConfigError("--set", f"found {change!r}", "KEY=VALUE is expected")
+    *parents, last = key.split(".")
+    place = mapping
+    for parent in parents:
+        place[parent] = dict(place.get(parent) or {})
+        place = place[parent]
+    try:
+        place[last] = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError("--set", f"{key}: {text!r} is not YAML", "a value is expected") from error

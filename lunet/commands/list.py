@@ -1,0 +1,26 @@
+"""List what can be named in a configuration, with sources.
+
+Examples: lunet list presets; lunet list recipes; lunet list datasets; lunet list losses
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from lunet.errors import ConfigError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of ``lunet list``."""
+    parser.add_argument("what", choices=("presets", "recipes", "datasets", "losses"))
+    parser.add_argument("--config", metavar="FILE", help="show this study's presets and variants")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Print one line per name."""
+    if arguments.config and arguments.what != "presets":
+        raise ConfigError("--config", f"given for {arguments.what}", "only presets depend on it")
+    from lunet.study import listing
+
+    for line in listing.lines(arguments.what, arguments.config):
+        print(line)

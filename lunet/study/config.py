@@ -1,0 +1,146 @@
+"""The configuration of a study: typed, frozen, refused where it is wrong."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lunet.data.settings import DatasetSettings, PreprocessSettings, SplitSettings
+from lunet.efficiency.settings import EfficiencySettings
+from lunet.errors import ConfigError
+from lunet.inference.settings import PredictSettings
+from lunet.metrics.settings import EvaluateSettings, StatisticsSettings
+from lunet.pruning.settings import PruneSettings
+from lunet.reporting.settings import ReportSettings
+from lunet.study.presets import known_presets
+from lunet.typed import build, schema, setting
+
+_SEGMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+
+
+@dataclass(frozen=True)
+class Roots:
+    """Folders that a study writes to; scratch disks of a cluster, for example."""
+
+    results: str = setting("results", doc="what the study produces")
+    work: str = setting("work", doc="downloads, prepared volumes, resume states")
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A base preset with another recipe or other network arguments: a preset everywhere."""
+
+    base: str = setting(doc="preset that is changed")
+    recipe: str | None = setting(None, doc="named recipe; else the base preset's")
+    train: dict[str, Any] = setting({}, doc="changes of the recipe, e.g. `{loss: {bce: 1}}`")
+    arguments: dict[str, Any] = setting({}, doc="changes of the network's arguments")
+
+
+@dataclass(frozen=True)
+class Config:
+    """One study: a data set, presets, folds, seeds and what to report."""
+
+    study: str = setting(doc="name of the study; folder under the roots")
+    dataset: DatasetSettings = setting(doc="the data set")
+    presets: tuple[str, ...] = setting(known_presets()[:29], doc="presets and variants to train")
+    variants: dict[str, Variant] = setting({}, doc="named variants of presets")
+    folds: tuple[int, ...] = setting((0, 1, 2, 3, 4), doc="folds to train", minimum=0)
+    seeds: tuple[int, ...] = setting((0,), doc="seeds to train", minimum=0)
+    recipe: str | None = setting(None, doc="one named recipe for all; else each preset's own")
+    train: dict[str, Any] = setting({}, doc="changes of every recipe, e.g. `{epochs: 50}`")
+    overrides: dict[str, dict[str, Any]] = setting(
+        {}, doc="preset -> changes of its recipe; these win over `train`"
+    )
+    roots: Roots = setting(Roots(), doc="folders that are written to")
+    preprocess: PreprocessSettings = setting(PreprocessSettings(), doc="preparation of volumes")
+    split: SplitSettings = setting(SplitSettings(), doc="cross-validation")
+    predict: PredictSettings = setting(PredictSettings(), doc="prediction")
+    evaluate: EvaluateSettings = setting(EvaluateSettings(), doc="metrics per case")
+    statistics: StatisticsSettings = setting(StatisticsSettings(), doc="comparisons")
+    efficiency: EfficiencySettings = setting(EfficiencySettings(), doc="cost of the networks")
+    report: ReportSettings = setting(ReportSettings(), doc="tables, figures, report")
+    prune: PruneSettings = setting(PruneSettings(), doc="channel pruning")
+    prior: bool = setting(True, doc="report the atlas prior as the study's floor")
+
+    def __post_init__(self) -> None:
+        _check_names(self)
+        _check_grid(self)
+
+
+def parse(mapping: Mapping[str, Any]) -> Config:
+    """The typed configuration of a mapping, as YAML gives it.
+
+    Raises
+    ------
+    ConfigError
+        Unknown key, wrong type, impossible value or combination; one line each.
+    """
+    return build(Config, mapping)
+
+
+def load(path: str | Path) -> Config:
+    """Read a configuration file (YAML).
+
+    Raises
+    ------
+    ConfigError
+        If the file is missing, is not YAML, or :func:`parse` refuses it.
+    """
+    return parse(read_mapping(path))
+
+
+def read_mapping(path: str | Path) -> dict[str, Any]:
+    """Read a YAML file that holds one mapping."""
+    try:
+        value = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ConfigError(path, "the file is missing", "a configuration is needed") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        text = " ".join(str(error).split())
+        raise ConfigError(path, f"is not YAML ({text})", "a configuration is needed") from error
+    if not isinstance(value, dict):
+        raise ConfigError(path, f"holds {type(value).__name__}", "a mapping is expected")
+    return value
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON schema of the configuration, for editors; generated from :class:`Config`."""
+    head = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "lunet study"}
+    return head | schema(Config)
+
+
+def _check_names(config: Config) -> None:
+    for key, name in [("study", config.study), *(("presets", name) for name in config.presets)]:
+        if not _SEGMENT.fullmatch(name):
+            raise ConfigError(key, f"found {name!r}", "letters, digits, `_`, `-` and `.` only")
+    for name in config.variants:
+        if name in known_presets():
+            raise ConfigError(f"variants.{name}", "is the name of a preset", "choose another name")
+    for name in config.overrides:
+        if name not in config.presets:
+            raise ConfigError(
+                f"overrides.{name}", "is not trained", f"presets are {', '.join(config.presets)}"
+            )
+
+
+def _check_grid(config: Config) -> None:
+    for key in ("presets", "folds", "seeds"):
+        values = getattr(config, key)
+        if not values:
+            raise ConfigError(key, "empty", "at least one is needed")
+        twice = sorted({str(value) for value in values if values.count(value) > 1})
+        if twice:
+            raise ConfigError(key, f"{', '.join(twice)} given twice", "each once")
+    largest = max(config.folds)
+    if largest >= config.split.folds:
+        raise ConfigError(
+            "folds", f"fold {largest}", f"split.folds is {config.split.folds}, so 0 to "
+            f"{config.split.folds - 1} exist"
+        )
+    if "atlas_prior" in config.presets:
+        raise ConfigError("presets", "found 'atlas_prior'", "it is added by `prior: true`")

@@ -1,0 +1,94 @@
+"""What a step's code means: a digest of the modules it imports from this package.
+
+The digest ignores comments, docstrings and formatting, and is equal on all supported Python
+versions, so that only an edit that can change a result reruns anything.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import hashlib
+from pathlib import Path
+from typing import Any
+
+PACKAGE = Path(__file__).resolve().parent.parent
+_DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+_IGNORED = {"ctx", "kind", "type_comment", "type_ignores"}
+
+
+def fingerprint(*modules: str, package: Path = PACKAGE) -> str:
+    """Digest (12 hexadecimal digits) of the import closure of ``modules``.
+
+    Parameters
+    ----------
+    modules
+        Dotted names, for example ``lunet.training.run``.
+    package
+        Folder of the package ``lunet``; the live one or a frozen copy.
+
+    Raises
+    ------
+    ModuleNotFoundError
+        If a named module does not exist in the package.
+    """
+    digests = sorted((name, _read(name, package)[0]) for name in closure(*modules, package=package))
+    return hashlib.sha256(repr(digests).encode()).hexdigest()[:12]
+
+
+@functools.cache
+def closure(*modules: str, package: Path = PACKAGE) -> frozenset[str]:
+    """Names of the package's modules that ``modules`` import, directly or not, and themselves."""
+    seen: set[str] = set()
+    todo = list(modules)
+    while todo:
+        name = todo.pop()
+        if name not in seen:
+            seen.add(name)
+            todo += _read(name, package)[1]
+    return frozenset(seen)
+
+
+@functools.cache
+def _read(module: str, package: Path) -> tuple[str, frozenset[str]]:
+    """Digest of one module, and the modules of the package that it imports."""
+    path = _find(module, package)
+    if path is None:
+        raise ModuleNotFoundError(f"no module {module} in {package}")
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    names = {name for node in ast.walk(tree) for name in _imports(node, module, path)}
+    names = {name for name in names if name.split(".")[0] == "lunet" and _find(name, package)}
+    # the parents' __init__ modules run too
+    parents = {n.rsplit(".", i)[0] for n in names | {module} for i in range(1, n.count(".") + 1)}
+    digest = hashlib.sha256(repr(_canonical(tree)).encode()).hexdigest()
+    return digest, frozenset(names | parents - {module})
+
+
+def _find(module: str, package: Path) -> Path | None:
+    base = package.parent.joinpath(*module.split("."))
+    candidates = (base.with_suffix(".py"), base / "__init__.py")
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def _imports(node: ast.AST, module: str, path: Path) -> set[str]:
+    if isinstance(node, ast.Import):
+        return {alias.name for alias in node.names}
+    if not isinstance(node, ast.ImportFrom):
+        return set()
+    parts = module.split(".") if path.name == "__init__.py" else module.split(".")[:-1]
+    up = parts[: len(parts) - node.level + 1] if node.level else []
+    base = ".".join([*up, *filter(None, [node.module])])
+    return {base} | {f"{base}.{alias.name}" for alias in node.names}
+
+
+def _canonical(node: Any) -> Any:
+    """Nested tuples, equal for equal code on every Python version (``ast.dump`` is not)."""
+    if isinstance(node, list):
+        return tuple(map(_canonical, node))
+    if not isinstance(node, ast.AST):
+        return repr(node)
+    fields = dict(ast.iter_fields(node))
+    if isinstance(node, _DOCUMENTED) and ast.get_docstring(node, clean=False) is not None:
+        fields["body"] = node.body[1:]
+    kept = {k: v for k, v in fields.items() if k not in _IGNORED and v is not None and v != []}
+    return type(node).__name__, *((key, _canonical(kept[key])) for key in sorted(kept))

@@ -1,0 +1,55 @@
+"""Freeze the package for the length of one Snakemake run: edits reach no job that is queued."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import sys
+from pathlib import Path
+
+_MARK = "LUNET_SOURCE"
+
+
+def freeze(store: str | Path = ".snakemake/source") -> Path:
+    """Copy the package aside, once per content, and let this process and its jobs import the copy.
+
+    Jobs inherit the choice through the environment: ``LUNET_SOURCE`` marks the copy, ``PYTHONPATH``
+    puts it first, ``PYTHONSAFEPATH`` keeps the working directory from shadowing it, and ``PATH``
+    finds the ``lunet`` command of this Python.
+
+    Returns
+    -------
+    Path
+        Folder that holds the copy of the package.
+    """
+    if _MARK not in os.environ:
+        copy = _copy(Path(__file__).resolve().parent.parent, Path(store).resolve())
+        scripts = str(Path(sys.executable).parent)
+        os.environ |= {
+            _MARK: str(copy),
+            "PYTHONPATH": os.pathsep.join(filter(None, [str(copy), os.environ.get("PYTHONPATH")])),
+            "PYTHONSAFEPATH": "1",
+            "PATH": os.pathsep.join([scripts, os.environ.get("PATH", os.defpath)]),
+        }
+    source = Path(os.environ[_MARK])
+    sys.path.insert(0, str(source))
+    for name in [name for name in sys.modules if name.split(".")[0] == "lunet"]:
+        del sys.modules[name]
+    return source
+
+
+def _copy(package: Path, store: Path) -> Path:
+    files = sorted(package.rglob("*.py"))
+    content = b"".join(bytes(path.relative_to(package)) + path.read_bytes() for path in files)
+    copy = store / hashlib.sha256(content).hexdigest()[:12]
+    if not copy.exists():
+        part = copy.with_suffix(f".{os.getpid()}")
+        shutil.copytree(
+            package, part / package.name, ignore=shutil.ignore_patterns("__pycache__")
+        )
+        try:
+            part.rename(copy)
+        except OSError:  # another start was faster; its copy is the same
+            shutil.rmtree(part)
+    return copy

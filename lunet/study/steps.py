@@ -1,0 +1,45 @@
+"""The steps of a study: which sections of the configuration, and which modules, each depends on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Step:
+    """What invalidates a step.
+
+    Attributes
+    ----------
+    sections
+        Parts of the configuration that it reads.
+    modules
+        Modules whose import closure is its code. ``lunet.commands`` is left out on purpose: it
+        only parses arguments. A step that builds the network adds the preset's model module.
+    builds_model
+        Whether the step depends on the preset's model module.
+    """
+
+    sections: tuple[str, ...]
+    modules: tuple[str, ...]
+    builds_model: bool = False
+
+
+STEPS = {
+    # an edit of the downloader must not download terabytes again: no code
+    "download": Step(("dataset", "task"), ()),
+    "audit": Step(("dataset", "task"), ("lunet.data.audit",)),
+    "preprocess": Step(("dataset", "task", "preprocess"), ("lunet.data.prepared",)),
+    "folds": Step(("split",), ("lunet.data.folds",)),
+    "train": Step(("task", "model", "recipe"), ("lunet.training.run",), builds_model=True),
+    "predict": Step(("task", "model", "predict"), ("lunet.inference.run",), builds_model=True),
+    "prior": Step(("task",), ("lunet.inference.prior",)),
+    "evaluate": Step(("task", "evaluate"), ("lunet.inference.evaluation",)),
+    "efficiency": Step(
+        ("task", "model", "recipe", "efficiency"), ("lunet.efficiency.run",), builds_model=True
+    ),
+    "table": Step(("statistics", "report"), ("lunet.reporting.tables",)),
+    "figure": Step(("statistics", "report"), ("lunet.reporting.figures",)),
+    "report": Step(("statistics", "report"), ("lunet.reporting.report",)),
+    "prune": Step(("task", "model", "recipe", "prune"), ("lunet.pruning.run",), builds_model=True),
+}

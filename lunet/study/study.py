@@ -1,0 +1,169 @@
+"""A study: its presets resolved, its grid of runs, and what each step of it depends on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from lunet.data.catalog import task_of
+from lunet.errors import ConfigError, nearest
+from lunet.files import canonical_json
+from lunet.study.config import Config, Variant
+from lunet.study.fingerprint import PACKAGE, fingerprint
+from lunet.study.presets import Preset, find_preset
+from lunet.study.recipes import find_recipe
+from lunet.study.steps import STEPS
+from lunet.task import Task
+from lunet.training.recipe import Recipe
+from lunet.typed import plain, replace
+
+PRIOR = "atlas_prior"
+
+
+class Study:
+    """Everything that the workflow asks of a configuration; standard library only, no torch.
+
+    Parameters
+    ----------
+    config
+        The validated configuration.
+    package
+        Folder of the package whose code is digested: the live one or a frozen copy.
+
+    Raises
+    ------
+    ConfigError
+        If a preset, recipe or override does not exist, or does not fit the data set.
+    """
+
+    def __init__(self, config: Config, package: Path = PACKAGE) -> None:
+        self.config = config
+        self.package = package
+        self.name = config.study
+        self.results = f"{config.roots.results}/{config.study}"
+        self.work = f"{config.roots.work}/{config.study}"
+        self.presets = {name: self.resolve(name) for name in config.presets}
+        self._settings: dict[tuple[str, str | None], str] = {}
+
+    @cached_property
+    def task(self) -> Task:
+        """Channels, labels and regions of the data set."""
+        return task_of(self.config.dataset)
+
+    @property
+    def rows(self) -> tuple[str, ...]:
+        """Rows of the tables: the presets and, if asked for, the atlas prior."""
+        return (*self.presets, PRIOR) if self.config.prior else tuple(self.presets)
+
+    def resolve(self, name: str) -> tuple[Preset, Recipe]:
+        """Network and recipe of a preset or variant, with the configuration's changes."""
+        where = f"variants.{name}" if name in self.config.variants else "train"
+        variant = self.config.variants.get(name) or Variant(base=name)
+        preset = self._base(name, variant)
+        recipe = find_recipe(variant.recipe or self.config.recipe or preset.recipe)
+        recipe = replace(recipe, self.config.train, "train")
+        recipe = replace(recipe, variant.train, f"{where}.train")
+        recipe = replace(recipe, self.config.overrides.get(name, {}), f"overrides.{name}")
+        if self.task.dimensions not in preset.dimensions:
+            found = f"{name} has {preset.dimensions[-1]} dimensions"
+            raise ConfigError("presets", found, f"the data set has {self.task.dimensions}")
+        return preset, recipe
+
+    def _base(self, name: str, variant: Variant) -> Preset:
+        try:
+            preset = find_preset(variant.base)
+        except ConfigError:
+            if name not in self.config.variants and self.config.variants:
+                known = [*self.config.variants, *self.config.presets]
+                raise ConfigError(
+                    "presets", f"unknown preset {name!r}", nearest(name, set(known) - {name})
+                ) from None
+            raise
+        arguments = preset.arguments | variant.arguments
+        return Preset(
+            name, preset.module, preset.network, arguments, preset.recipe, preset.source,
+            preset.dimensions,
+        )
+
+    def sections(self, step: str, preset: str | None = None) -> dict[str, Any]:
+        """The sections of the configuration that a step reads, as plain JSON values."""
+        return {name: self._section(name, preset) for name in STEPS[step].sections}
+
+    def _section(self, name: str, preset: str | None) -> Any:
+        if name == "task":
+            return self.task.as_dict()
+        if name not in ("model", "recipe"):
+            return plain(getattr(self.config, name))
+        row, recipe = self._resolved(preset)
+        if name == "recipe":
+            # the source is prose: rewording it must not train anything again
+            return {key: value for key, value in plain(recipe).items() if key != "source"}
+        return {
+            "preset": row.name,
+            "module": row.module,
+            "name": row.network,
+            "arguments": row.arguments,
+        }
+
+    def _resolved(self, preset: str | None) -> tuple[Preset, Recipe]:
+        if preset is None:
+            raise ConfigError("preset", "none given", "this step needs one")
+        return self.presets.get(preset) or self.resolve(preset)
+
+    def settings(self, step: str, preset: str | None = None) -> Callable[[Any], str]:
+        """A rule's ``settings`` parameter: wildcards -> canonical JSON of what the step reads."""
+
+        def of(wildcards: Any) -> str:
+            name = preset or getattr(wildcards, "preset", None)
+            key = (step, name)
+            if key not in self._settings:
+                self._settings[key] = canonical_json(self.sections(step, name))
+            return self._settings[key]
+
+        return of
+
+    def code(self, step: str) -> Callable[[Any], str]:
+        """A rule's ``code`` parameter: wildcards -> digest of the step's code."""
+
+        def of(wildcards: Any) -> str:
+            return self.digest(step, getattr(wildcards, "preset", None))
+
+        return of
+
+    def digest(self, step: str, preset: str | None = None) -> str:
+        """Digest of a step's code: its modules and, where it builds one, the preset's network."""
+        needs = STEPS[step]
+        modules = list(needs.modules)
+        if needs.builds_model and preset is not None and preset != PRIOR:
+            modules.append(f"lunet.models.{self._resolved(preset)[0].module}")
+        return _digest(tuple(modules), self.package)
+
+    def run(self, preset: str, fold: int, seed: int) -> str:
+        """Folder of one run."""
+        return f"{self.results}/runs/{preset}/fold-{fold}/seed-{seed}"
+
+    def runs(self, *presets: str) -> Iterator[str]:
+        """Folders of all runs of the given presets; of all rows if none is given."""
+        for preset in presets or self.rows:
+            for fold in self.config.folds:
+                for seed in self.config.seeds if preset != PRIOR else (0,):
+                    yield self.run(preset, fold, seed)
+
+
+_DIGESTS: dict[tuple[tuple[str, ...], Path], str] = {}
+
+
+def _digest(modules: tuple[str, ...], package: Path) -> str:
+    key = (modules, package)
+    if key not in _DIGESTS:
+        _DIGESTS[key] = fingerprint(*modules, package=package)
+    return _DIGESTS[key]
+
+
+def study_of(mapping: Mapping[str, Any]) -> Study:
+    """The study of a raw configuration, as Snakemake hands it over."""
+    from lunet.study.config import parse
+
+    return Study(parse(mapping))

@@ -1,0 +1,63 @@
+rule download:
+    output:
+        raw=directory(f"{WORK}/raw"),
+    log:
+        f"{RESULTS}/logs/download.log",
+    params:
+        settings=study.settings("download"),
+    resources:
+        runtime=720,
+    shell:
+        "lunet download --settings {params.settings:q} --out {output.raw:q} > {log:q} 2>&1"
+
+
+rule audit:
+    input:
+        raw=rules.download.output.raw,
+    output:
+        findings=f"{RESULTS}/audit/findings.csv",
+        summary=f"{RESULTS}/audit/summary.json",
+        page=f"{RESULTS}/audit/audit.html",
+    log:
+        f"{RESULTS}/logs/audit.log",
+    params:
+        settings=study.settings("audit"),
+        code=study.code("audit"),
+        folder=f"{RESULTS}/audit",
+    shell:
+        "lunet audit {input.raw:q} --settings {params.settings:q} --code {params.code}"
+        " --out {params.folder:q} > {log:q} 2>&1"
+
+
+rule preprocess:
+    input:
+        raw=rules.download.output.raw,
+        audit=rules.audit.output.summary,
+    output:
+        manifest=f"{WORK}/prepared/manifest.json",
+        images=directory(f"{WORK}/prepared/images"),
+        labels=directory(f"{WORK}/prepared/labels"),
+    log:
+        f"{RESULTS}/logs/preprocess.log",
+    params:
+        settings=study.settings("preprocess"),
+        code=study.code("preprocess"),
+        folder=f"{WORK}/prepared",
+    shell:
+        "lunet preprocess {input.raw:q} --settings {params.settings:q} --code {params.code}"
+        " --out {params.folder:q} > {log:q} 2>&1"
+
+
+rule folds:
+    input:
+        manifest=rules.preprocess.output.manifest,
+    output:
+        splits=f"{RESULTS}/splits.json",
+    log:
+        f"{RESULTS}/logs/folds.log",
+    params:
+        settings=study.settings("folds"),
+        code=study.code("folds"),
+    shell:
+        "lunet folds --settings {params.settings:q} --code {params.code}"
+        " --manifest {input.manifest:q} --out {output.splits:q} > {log:q} 2>&1"

@@ -1,0 +1,20 @@
+rule measure:
+    output:
+        efficiency=f"{RESULTS}/presets/{{preset}}/efficiency.json",
+    log:
+        f"{RESULTS}/logs/{{preset}}/efficiency.log",
+    benchmark:
+        f"{RESULTS}/logs/{{preset}}/efficiency.benchmark.tsv"
+    params:
+        settings=study.settings("efficiency"),
+        code=study.code("efficiency"),
+    resources:
+        gpu=1,
+    shell:
+        "lunet efficiency --settings {params.settings:q} --code {params.code}"
+        " --out {output.efficiency:q} > {log:q} 2>&1"
+
+
+rule efficiency:
+    input:
+        expand(rules.measure.output.efficiency, preset=study.presets),

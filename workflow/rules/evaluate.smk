@@ -1,0 +1,60 @@
+rule predict:
+    input:
+        weights=rules.train.output.weights,
+        last=rules.train.output.last,
+        manifest=rules.preprocess.output.manifest,
+        splits=rules.folds.output.splits,
+    output:
+        predictions=directory(f"{RUN}/predictions"),
+    log:
+        f"{LOGS}/predict.log",
+    params:
+        settings=study.settings("predict"),
+        code=study.code("predict"),
+        folder=RUN,
+    resources:
+        gpu=1,
+    shell:
+        "lunet predict --settings {params.settings:q} --code {params.code}"
+        " --weights {params.folder:q} --manifest {input.manifest:q} --splits {input.splits:q}"
+        " --fold {wildcards.fold} --out {output.predictions:q} > {log:q} 2>&1"
+
+
+rule prior:
+    input:
+        manifest=rules.preprocess.output.manifest,
+        splits=rules.folds.output.splits,
+    output:
+        predictions=directory(f"{RESULTS}/runs/atlas_prior/fold-{{fold}}/seed-0/predictions"),
+    log:
+        f"{RESULTS}/logs/atlas_prior/fold-{{fold}}/seed-0/predict.log",
+    params:
+        settings=study.settings("prior"),
+        code=study.code("prior"),
+    shell:
+        "lunet predict --prior --settings {params.settings:q} --code {params.code}"
+        " --manifest {input.manifest:q} --splits {input.splits:q}"
+        " --fold {wildcards.fold} --out {output.predictions:q} > {log:q} 2>&1"
+
+
+ruleorder: prior > predict
+
+
+rule evaluate:
+    input:
+        predictions=f"{RUN}/predictions",
+        manifest=rules.preprocess.output.manifest,
+        splits=rules.folds.output.splits,
+    output:
+        metrics=f"{RUN}/metrics.csv",
+    log:
+        f"{LOGS}/evaluate.log",
+    params:
+        settings=study.settings("evaluate"),
+        code=study.code("evaluate"),
+    shell:
+        "lunet evaluate --settings {params.settings:q} --code {params.code}"
+        " --manifest {input.manifest:q} --splits {input.splits:q}"
+        " --predictions {input.predictions:q}"
+        " --preset {wildcards.preset:q} --fold {wildcards.fold} --seed {wildcards.seed}"
+        " --out {output.metrics:q} > {log:q} 2>&1"

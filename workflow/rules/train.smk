@@ -1,0 +1,25 @@
+rule train:
+    input:
+        manifest=rules.preprocess.output.manifest,
+        splits=rules.folds.output.splits,
+    output:
+        weights=f"{RUN}/weights.safetensors",
+        last=f"{RUN}/last.safetensors",
+        history=f"{RUN}/history.csv",
+        record=f"{RUN}/run.json",
+    log:
+        f"{LOGS}/train.log",
+    benchmark:
+        f"{LOGS}/train.benchmark.tsv"
+    params:
+        settings=study.settings("train"),
+        code=study.code("train"),
+        state=f"{WORK}/runs/{{preset}}/fold-{{fold}}/seed-{{seed}}",
+        folder=RUN,
+    resources:
+        gpu=1,
+    shell:
+        "lunet train --settings {params.settings:q} --code {params.code}"
+        " --manifest {input.manifest:q} --splits {input.splits:q}"
+        " --fold {wildcards.fold} --seed {wildcards.seed}"
+        " --work {params.state:q} --out {params.folder:q} > {log:q} 2>&1"
