@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from functools import partial
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,28 @@ from torch.nn import functional
 from lunet.errors import ConfigError
 from lunet.models.blocks import check_dropout, layers_of
 from lunet.models.padding import check_image, legal_sizes, run_padded
+
+
+@dataclass(frozen=True)
+class Style:
+    """What all blocks of a MedNeXt share; the fields are arguments of :class:`MedNeXt`."""
+
+    kernel: int
+    expansion: int
+    dropout: float
+    norm: str
+    grn: bool
+    up_padding: str
+    ndim: int
+
+    def __post_init__(self) -> None:
+        check_dropout(self.dropout)
+        if self.kernel % 2 == 0 or self.kernel < 1:
+            raise ConfigError("kernel", f"{self.kernel}", "an odd side in voxels is needed")
+        if self.expansion < 1:
+            raise ConfigError("expansion", f"{self.expansion}", "at least 1 is needed")
+        _check_choice("norm", self.norm, "instance", "layer")
+        _check_choice("up_padding", self.up_padding, "before_norm", "after_compress")
 
 
 class MedNeXt(nn.Module):
@@ -75,28 +97,27 @@ class MedNeXt(nn.Module):
     ) -> None:
         super().__init__()
         layers = layers_of(ndim)
-        check_dropout(dropout)
-        _check(blocks, kernel, norm, up_padding, sizes={"width": width, "expansion": expansion})
-        self.in_channels, self.ndim = in_channels, ndim
-        levels = len(blocks) // 2
-        self.multiple = (2**levels,) * ndim
-        common = {"kernel": kernel, "expansion": expansion, "norm": norm, "grn": grn, "ndim": ndim}
-        same = partial(ResidualBlock, dropout=dropout, **common)
-        widths = [width * 2**level for level in range(levels + 1)]
+        style = Style(kernel, expansion, dropout, norm, grn, up_padding, ndim)
+        if width < 1:
+            raise ConfigError("width", f"{width}", "at least 1 is needed")
+        if len(blocks) % 2 == 0 or len(blocks) < 3 or min(blocks) < 1:
+            raise ConfigError("blocks", f"{list(blocks)}", "an odd number (>= 3) of stages")
+        self.in_channels, self.ndim, self.levels = in_channels, ndim, len(blocks) // 2
+        self.multiple = (2**self.levels,) * ndim
 
         def stage(level: int, count: int) -> nn.Sequential:
-            return nn.Sequential(*(same(widths[level]) for _ in range(count)))
+            return nn.Sequential(*(ResidualBlock(width * 2**level, style) for _ in range(count)))
 
         self.stem = layers.conv(in_channels, width, kernel_size=1)
         self.encoder = nn.ModuleDict()
-        for level in range(levels):
-            down = DownBlock(widths[level], **common)
-            self.encoder[f"{level}"] = _pair(stage(level, blocks[level]), down, "stage", "down")
-        self.bottleneck = stage(levels, blocks[levels])
+        for level in range(self.levels):
+            self.encoder[f"stage_{level}"] = stage(level, blocks[level])
+            self.encoder[f"down_{level}"] = DownBlock(width * 2**level, style)
+        self.bottleneck = stage(self.levels, blocks[self.levels])
         self.decoder = nn.ModuleDict()
-        for level in reversed(range(levels)):
-            up = UpBlock(widths[level + 1], padding=up_padding, **common)
-            self.decoder[f"{level}"] = _pair(up, stage(level, blocks[-1 - level]), "up", "stage")
+        for level in reversed(range(self.levels)):
+            self.decoder[f"up_{level}"] = UpBlock(width * 2 ** (level + 1), style)
+            self.decoder[f"stage_{level}"] = stage(level, blocks[-1 - level])
         self.project = layers.conv(width, out_channels, kernel_size=1)
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
@@ -108,36 +129,24 @@ class MedNeXt(nn.Module):
 
     def _logits(self, x: Tensor) -> Tensor:
         x, skips = self.stem(x), []
-        for level in self.encoder.values():
-            skips.append(level["stage"](x))
-            x = level["down"](skips[-1])
+        for level in range(self.levels):
+            skips.append(self.encoder[f"stage_{level}"](x))
+            x = self.encoder[f"down_{level}"](skips[-1])
         x = self.bottleneck(x)
-        for level in self.decoder.values():
-            x = level["stage"](level["up"](x) + skips.pop())
+        for level in reversed(range(self.levels)):
+            x = self.decoder[f"up_{level}"](x) + skips.pop()
+            x = self.decoder[f"stage_{level}"](x)
         return self.project(x)
 
 
 class ResidualBlock(nn.Module):
     """Depthwise convolution, norm, expand, GELU, [GRN], dropout, compress; plus the input."""
 
-    def __init__(
-        self,
-        width: int,
-        *,
-        kernel: int,
-        expansion: int,
-        norm: str,
-        grn: bool,
-        ndim: int,
-        dropout: float = 0.0,
-    ) -> None:
+    def __init__(self, width: int, style: Style) -> None:
         super().__init__()
-        layers = layers_of(ndim)
-        self.depthwise = layers.conv(
-            width, width, kernel_size=kernel, padding=kernel // 2, groups=width
-        )
-        self.norm = _norm(norm, width)
-        self.mix = _mix(width, expansion, width, grn=grn, dropout=dropout, ndim=ndim)
+        self.depthwise = _depthwise(layers_of(style.ndim).conv, width, style, stride=1)
+        self.norm = _norm(style.norm, width)
+        self.mix = _mix(width, width, style, dropout=style.dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, width, \\*spatial) -> the same shape."""
@@ -147,17 +156,13 @@ class ResidualBlock(nn.Module):
 class DownBlock(nn.Module):
     """The block with stride 2 and twice the channels; the shortcut is a strided 1x1 convolution."""
 
-    def __init__(
-        self, width: int, *, kernel: int, expansion: int, norm: str, grn: bool, ndim: int
-    ) -> None:
+    def __init__(self, width: int, style: Style) -> None:
         super().__init__()
-        layers = layers_of(ndim)
-        self.depthwise = layers.conv(
-            width, width, kernel_size=kernel, stride=2, padding=kernel // 2, groups=width
-        )
-        self.norm = _norm(norm, width)
-        self.mix = _mix(width, expansion, 2 * width, grn=grn, dropout=None, ndim=ndim)
-        self.shortcut = layers.conv(width, 2 * width, kernel_size=1, stride=2)
+        conv = layers_of(style.ndim).conv
+        self.depthwise = _depthwise(conv, width, style, stride=2)
+        self.norm = _norm(style.norm, width)
+        self.mix = _mix(width, 2 * width, style, dropout=None)
+        self.shortcut = conv(width, 2 * width, kernel_size=1, stride=2)
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, width, \\*spatial) -> (batch, 2 width, \\*spatial / 2)."""
@@ -170,37 +175,23 @@ class UpBlock(nn.Module):
     Its transposed convolutions give 2n - 1 voxels; one zero is padded at the low-index side.
     """
 
-    def __init__(
-        self,
-        width: int,
-        *,
-        kernel: int,
-        expansion: int,
-        norm: str,
-        grn: bool,
-        ndim: int,
-        padding: str,
-    ) -> None:
+    def __init__(self, width: int, style: Style) -> None:
         super().__init__()
-        layers = layers_of(ndim)
-        self.pads_first = padding == "before_norm"
-        self.ndim = ndim
-        self.depthwise = layers.transposed(
-            width, width, kernel_size=kernel, stride=2, padding=kernel // 2, groups=width
-        )
-        self.norm = _norm(norm, width)
-        self.mix = _mix(width, expansion, width // 2, grn=grn, dropout=None, ndim=ndim)
-        self.shortcut = layers.transposed(width, width // 2, kernel_size=1, stride=2)
+        transposed = layers_of(style.ndim).transposed
+        self.style = style
+        self.depthwise = _depthwise(transposed, width, style, stride=2)
+        self.norm = _norm(style.norm, width)
+        self.mix = _mix(width, width // 2, style, dropout=None)
+        self.shortcut = transposed(width, width // 2, kernel_size=1, stride=2)
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, width, \\*spatial) -> (batch, width / 2, 2 \\*spatial)."""
-        y = self.depthwise(x)
-        if self.pads_first:
-            return self.mix(self.norm(self._pad(y))) + self._pad(self.shortcut(x))
-        return self._pad(self.mix(self.norm(y)) + self.shortcut(x))
+        if self.style.up_padding == "before_norm":
+            return self.mix(self.norm(self._pad(self.depthwise(x)))) + self._pad(self.shortcut(x))
+        return self._pad(self.mix(self.norm(self.depthwise(x))) + self.shortcut(x))
 
     def _pad(self, y: Tensor) -> Tensor:
-        return functional.pad(y, (1, 0) * self.ndim)
+        return functional.pad(y, (1, 0) * self.style.ndim)
 
 
 class GlobalResponseNorm(nn.Module):
@@ -218,17 +209,20 @@ class GlobalResponseNorm(nn.Module):
         return x + self.gamma * (x * share) + self.beta
 
 
-def _mix(
-    width: int, expansion: int, out: int, *, grn: bool, dropout: float | None, ndim: int
-) -> nn.Sequential:
+def _depthwise(conv: type[nn.Module], width: int, style: Style, *, stride: int) -> nn.Module:
+    padding = style.kernel // 2
+    return conv(width, width, style.kernel, stride=stride, padding=padding, groups=width)
+
+
+def _mix(width: int, out: int, style: Style, *, dropout: float | None) -> nn.Sequential:
     """Expand, GELU, [GRN], [dropout], compress: all 1x1 convolutions."""
-    layers = layers_of(ndim)
-    inner = width * expansion
+    layers = layers_of(style.ndim)
+    inner = width * style.expansion
     parts: OrderedDict[str, nn.Module] = OrderedDict()
     parts["expand"] = layers.conv(width, inner, kernel_size=1)
     parts["gelu"] = nn.GELU()
-    if grn:
-        parts["grn"] = GlobalResponseNorm(inner, ndim=ndim)
+    if style.grn:
+        parts["grn"] = GlobalResponseNorm(inner, ndim=style.ndim)
     if dropout is not None:
         parts["dropout"] = layers.dropout(dropout)
     parts["compress"] = layers.conv(inner, out, kernel_size=1)
@@ -239,23 +233,6 @@ def _norm(kind: str, channels: int) -> nn.GroupNorm:
     return nn.GroupNorm(channels if kind == "instance" else 1, channels)
 
 
-def _pair(first: nn.Module, second: nn.Module, *names: str) -> nn.ModuleDict:
-    return nn.ModuleDict(dict(zip(names, (first, second), strict=True)))
-
-
-def _check(
-    blocks: Sequence[int], kernel: int, norm: str, up_padding: str, *, sizes: dict[str, int]
-) -> None:
-    if len(blocks) % 2 == 0 or len(blocks) < 3 or min(blocks) < 1:
-        raise ConfigError("blocks", f"{list(blocks)}", "an odd number (>= 3) of stages is needed")
-    if kernel % 2 == 0 or kernel < 1:
-        raise ConfigError("kernel", f"{kernel}", "an odd side in voxels is needed")
-    for name, size in sizes.items():
-        if size < 1:
-            raise ConfigError(name, f"{size}", "at least 1 is needed")
-    if norm not in ("instance", "layer"):
-        raise ConfigError("norm", repr(norm), "'instance' or 'layer' are possible")
-    if up_padding not in ("before_norm", "after_compress"):
-        raise ConfigError(
-            "up_padding", repr(up_padding), "'before_norm' or 'after_compress' are possible"
-        )
+def _check_choice(key: str, value: str, *allowed: str) -> None:
+    if value not in allowed:
+        raise ConfigError(key, repr(value), f"possible are {' and '.join(map(repr, allowed))}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import reduce
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -59,7 +60,7 @@ def run_padded(
     given = x.shape[2:]
     amounts = [n for have, want in zip(given, sizes, strict=True) for n in (want - have, 0)]
     logits = network(functional.pad(x, amounts[::-1]))
-    window = (..., *(slice(n) for n in given))
+    window: tuple[Any, ...] = (..., *(slice(n) for n in given))
     return [y[window] for y in logits] if isinstance(logits, list) else logits[window]
 
 

@@ -95,8 +95,8 @@ class UNetPlusPlus(nn.Module):
 
     def _logits(self, x: Tensor) -> Tensor:
         rows: list[list[Tensor]] = []
-        for row, encode in self.encoder.items():
-            x = encode(self.pool(x) if row != "0" else x)
+        for encode in self.encoder.values():
+            x = encode(self.pool(x) if rows else x)
             rows.append([x])
         for row, column in nested(self.levels):
             key = f"{row}_{column}"

@@ -67,10 +67,11 @@ def mednext_role(name: str) -> str:
     word = {"W": "gamma", "b": "beta"}[word] if part == "norm" else word
     if path[0] == "bottleneck":
         return f"enc[4=deepest].block{int(path[1]) + 1}.{part}.{word}"
-    if path[2] in ("down", "up"):
-        return f"{'down_from' if path[2] == 'down' else 'up_to'}[{path[1]}].{part}.{word}"
+    kind, level = path[1].split("_")
+    if kind in ("down", "up"):
+        return f"{'down_from' if kind == 'down' else 'up_to'}[{level}].{part}.{word}"
     side = {"encoder": "enc", "decoder": "dec"}[path[0]]
-    return f"{side}[{path[1]}].block{int(path[3]) + 1}.{part}.{word}"
+    return f"{side}[{level}].block{int(path[2]) + 1}.{part}.{word}"
 
 
 @pytest.mark.parametrize("preset", ROWS)
