@@ -117,6 +117,10 @@ class Recipe:
     early_stopping: EarlyStopping = setting(EarlyStopping(), doc="early stopping")
     select_by: str = setting("dice", doc="validation metric that chooses the best weights")
     patch: tuple[int, ...] | None = setting(None, doc="training patch in voxels; else whole volumes")
+    patches_per_case: int = setting(1, doc="patches of each case per epoch", minimum=1)
+    few_samples: Literal["error", "shrink"] = setting(
+        "error", doc="fewer samples than `batch_size`: an error, or one batch of all of them"
+    )
     sampler: Literal["shuffle", "balanced"] = setting(
         "shuffle", doc="`balanced`: half of the samples (patches, slices) show foreground"
     )
