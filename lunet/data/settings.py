@@ -12,12 +12,18 @@ from lunet.typed import setting
 class PhantomSettings:
     """A synthetic data set, made where no real one is named."""
 
-    kind: Literal["hippocampus", "lung", "brats", "heart"] = setting(
-        "hippocampus", doc="what is imitated"
+    kind: Literal["hippocampus", "lung", "brats2021", "brats2023", "heart_ct", "heart_mr"] = (
+        setting("hippocampus", doc="what is imitated")
     )
     subjects: int = setting(12, doc="number of subjects", minimum=1)
     seed: int = setting(0, doc="seed of the generator")
     difficulty: float = setting(1.0, doc="scale of noise and bias field", minimum=0, maximum=10)
+    scale: float = setting(
+        0.75, doc="size in voxels, relative to the real data", minimum=0.5, maximum=4
+    )
+    layout: Literal["project", "published"] = setting(
+        "project", doc="files as the project or (BraTS, MM-WHS) as the challenge lays them out"
+    )
 
 
 @dataclass(frozen=True)
@@ -26,12 +32,16 @@ class DatasetSettings:
 
     name: str = setting(doc="name in the catalog, `phantom`, or a name of your own with `path`")
     path: str | None = setting(None, doc="local folder or archive; else $LUNET_DATA, else download")
-    sha256: str | None = setting(None, doc="expected digest of a local archive, else recorded")
+    sha256: str | None = setting(None, doc="expected digest of the archive, else recorded")
+    mirrors: tuple[str, ...] = setting((), doc="further addresses, tried before the origin")
     layout: Literal["auto", "decathlon", "nnunet", "bids", "folders", "csv", "brats", "mmwhs"] = (
         setting("auto", doc="how the folder is laid out")
     )
     labels: dict[str, int] | None = setting(None, doc="label name -> index; else the data set's")
     remap: dict[str, int] = setting({}, doc="index in the files -> index of ours")
+    mask_threshold: float | None = setting(
+        None, doc="for soft or lossy masks (JPEG): values above it are label 1"
+    )
     regions: dict[str, tuple[int, ...]] | None = setting(
         None, doc="overlapping regions: name -> label indices; {} switches the data set's own off"
     )
@@ -70,7 +80,10 @@ class SplitSettings:
     folds: int = setting(5, doc="number of cross-validation folds", minimum=2)
     seed: int = setting(42, doc="seed of the split")
     validation: float = setting(
-        0.1, doc="share of a fold's training groups kept for model selection", minimum=0, maximum=0.9
+        0.1,
+        doc="share of a fold's training groups kept for model selection",
+        minimum=0,
+        maximum=0.9,
     )
     held_out: float = setting(
         0.0, doc="share of all groups never trained or selected on", minimum=0, maximum=0.9

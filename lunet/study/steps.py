@@ -29,7 +29,7 @@ STEPS = {
     # an edit of the downloader must not download terabytes again: no code
     "download": Step(("dataset", "task"), ()),
     "audit": Step(("dataset", "task"), ("lunet.data.audit",)),
-    "preprocess": Step(("dataset", "task", "preprocess"), ("lunet.data.prepared",)),
+    "preprocess": Step(("dataset", "task", "preprocess"), ("lunet.data.prepare",)),
     "folds": Step(("split",), ("lunet.data.folds",)),
     "train": Step(("task", "model", "recipe"), ("lunet.training.run",), builds_model=True),
     "predict": Step(("task", "model", "predict"), ("lunet.inference.run",), builds_model=True),

@@ -1,0 +1,37 @@
+"""Prepare a data set: orientation, spacing, intensities, size; as memory-mappable arrays.
+
+Writes images/CASE.npy (float32), labels/CASE.npy (uint8) and, last, manifest.json.
+
+Example: lunet preprocess data/Task04_Hippocampus --config config/config.yaml --out work/prepared
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from lunet.commands.arguments import add_settings, read_settings
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of ``lunet preprocess``."""
+    parser.add_argument("raw", metavar="RAW", help="data set in the project's layout")
+    parser.add_argument("--out", required=True, metavar="DIR", help="folder of prepared volumes")
+    add_settings(parser)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Read the data set, prepare it, write the manifest."""
+    from lunet.data.dataset import read_dataset
+    from lunet.data.prepare import prepare_dataset
+    from lunet.data.settings import DatasetSettings, PreprocessSettings
+    from lunet.task import task_from_dict
+    from lunet.typed import build
+
+    sections = read_settings(arguments, "preprocess")
+    dataset = read_dataset(
+        arguments.raw,
+        build(DatasetSettings, sections["dataset"], "dataset"),
+        task_from_dict(sections["task"]),
+    )
+    settings = build(PreprocessSettings, sections.get("preprocess") or {}, "preprocess")
+    prepare_dataset(dataset, settings, arguments.out)

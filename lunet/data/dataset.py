@@ -1,0 +1,211 @@
+"""Reading a data set in the project's layout, which is that of the Medical Segmentation Decathlon.
+
+``dataset.json`` lists the cases one by one, so that a missing file can never shift images and
+labels against each other. Beyond the Decathlon's keys it may hold ``dimensions``, ``regions``,
+``remap`` (value in the label files -> class index), ``mask_threshold`` (soft or lossy masks), and
+per case ``id`` and ``group``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from lunet.data.catalog import entry_of, remap_of
+from lunet.data.scan import LabelRule, is_hidden, stem_of
+from lunet.data.settings import DatasetSettings
+from lunet.errors import DataError
+from lunet.files import read_json
+from lunet.task import Task
+
+LISTING = "dataset.json"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One image with its label, if it has one.
+
+    Attributes
+    ----------
+    id
+        Unique name, also the stem of all files that are made from it.
+    images
+        One file with all channels, or one file per channel in the order of the task's channels.
+    label
+        Label file; None for an unlabelled case.
+    group
+        Subject: cases of one group never meet across a split.
+    listed_as
+        ``training`` or ``test``: the part of ``dataset.json`` that names it.
+    """
+
+    id: str
+    images: tuple[Path, ...]
+    label: Path | None
+    group: str
+    listed_as: str = "training"
+
+    @property
+    def labelled(self) -> bool:
+        """Whether the case has a label."""
+        return self.label is not None
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A data set on disk: what is segmented, and which files hold it."""
+
+    root: Path
+    name: str
+    task: Task
+    cases: tuple[Case, ...]
+    rule: LabelRule = field(default_factory=LabelRule)
+
+    def case(self, name: str) -> Case:
+        """The case of that id."""
+        for case in self.cases:
+            if case.id == name:
+                return case
+        raise DataError(self.root, f"no case {name!r}", f"{len(self.cases)} cases are listed")
+
+
+def read_dataset(
+    root: str | Path, settings: DatasetSettings | None = None, task: Task | None = None
+) -> Dataset:
+    """Read ``root/dataset.json``; no image is opened and no file has to exist yet.
+
+    Parameters
+    ----------
+    root
+        Folder in the project's layout.
+    settings
+        Which data set it is: gives the subject groups, remapping and the limit of cases, and
+        wins over what ``dataset.json`` says.
+    task
+        Channels, labels and regions; else those of ``dataset.json``.
+
+    Raises
+    ------
+    DataError
+        If ``dataset.json`` is missing, is not in this layout, or names a case twice.
+    """
+    root = Path(root)
+    path = root / LISTING
+    if not path.exists():
+        raise DataError(
+            root,
+            f"has no {LISTING}",
+            "the project's (Decathlon) layout is read here",
+            "Turn other layouts into it with `lunet import`",
+        )
+    return dataset_of(read_json(path), root, settings=settings, task=task)
+
+
+def dataset_of(
+    listing: Any,
+    root: Path,
+    *,
+    settings: DatasetSettings | None = None,
+    task: Task | None = None,
+) -> Dataset:
+    """The data set that a listing (the content of ``dataset.json``) describes."""
+    where = root / LISTING
+    if not isinstance(listing, Mapping) or not isinstance(listing.get("training"), list):
+        raise DataError(where, "no list `training`", "the Decathlon layout is expected")
+    entry = entry_of(settings) if settings else None
+    cases = []
+    for part in ("training", "test"):
+        for index, item in enumerate(listing.get(part) or ()):
+            case = _case(item, root, f"{where}: {part}[{index}]", part)
+            if case is not None:
+                own = isinstance(item, Mapping) and "group" in item
+                group = case.group if own or entry is None else entry.group_of(case.id)
+                cases.append(replace(case, group=group))
+    _refuse_twins(cases, where)
+    return Dataset(
+        root=root,
+        name=str(listing.get("name") or root.name),
+        task=task or task_of_listing(listing, where),
+        cases=_limited(cases, settings.limit if settings else None),
+        rule=_rule(listing, settings, where),
+    )
+
+
+def _case(item: Any, root: Path, where: str, part: str) -> Case | None:
+    fields = item if isinstance(item, Mapping) else {"image": item}
+    files = fields.get("image")
+    files = [files] if isinstance(files, str) else files
+    label = fields.get("label")
+    if not files or not all(isinstance(file, str) for file in files):
+        raise DataError(where, f"image {files!r}", "a file name or a list of them is expected")
+    if label is not None and not isinstance(label, str):
+        raise DataError(where, f"label {label!r}", "a file name is expected")
+    if is_hidden(files[0]):
+        return None
+    name = str(fields.get("id") or _name(files))
+    return Case(
+        id=name,
+        images=tuple(root / file for file in files),
+        label=root / label if label else None,
+        group=str(fields.get("group", name)),
+        listed_as=part,
+    )
+
+
+def _name(files: Sequence[str]) -> str:
+    """Case id: the stem of the file, without the channel number if there is a file per channel."""
+    stem = stem_of(files[0])
+    return re.sub(r"_\d{4}$", "", stem) if len(files) > 1 else stem
+
+
+def _refuse_twins(cases: Sequence[Case], where: Path) -> None:
+    twins = [name for name, count in Counter(case.id for case in cases).items() if count > 1]
+    if twins:
+        raise DataError(
+            where,
+            f"case {twins[0]!r} is listed {sum(case.id == twins[0] for case in cases)} times",
+            "every case needs an id of its own",
+            "Remove the repeated entry or give each an `id`",
+        )
+
+
+def _limited(cases: Sequence[Case], limit: int | None) -> tuple[Case, ...]:
+    if limit is None:
+        return tuple(cases)
+    kept = list(dict.fromkeys(case.group for case in cases if case.labelled))[:limit]
+    return tuple(case for case in cases if case.group in kept)
+
+
+def task_of_listing(listing: Mapping[str, Any], where: str | Path) -> Task:
+    """Channels, labels and regions as ``dataset.json`` tells them."""
+    modality, labels = listing.get("modality"), listing.get("labels")
+    for key, value in (("modality", modality), ("labels", labels)):
+        if not isinstance(value, Mapping) or not value:
+            raise DataError(where, f"no {key!r}", "a mapping such as {'0': ...} is expected")
+    try:
+        numbered = {int(index): str(name) for index, name in labels.items()}
+        channels = [str(modality[key]) for key in sorted(modality, key=int)]
+        regions = {
+            str(name): tuple(int(i) for i in members)
+            for name, members in (listing.get("regions") or {}).items()
+        }
+    except (ValueError, TypeError) as error:
+        raise DataError(where, f"labels or modality: {error}", "keys are whole numbers") from error
+    foreground = {name: index for index, name in sorted(numbered.items()) if index != 0}
+    return Task(tuple(channels), foreground, regions, int(listing.get("dimensions", 3)))
+
+
+def _rule(listing: Mapping[str, Any], settings: DatasetSettings | None, where: Path) -> LabelRule:
+    try:
+        remap = {int(old): int(new) for old, new in (listing.get("remap") or {}).items()}
+    except ValueError as error:
+        raise DataError(where, f"remap: {error}", "whole numbers are expected") from error
+    chosen = (settings.remap and remap_of(settings)) if settings else {}
+    threshold = listing.get("mask_threshold")
+    if settings is not None and settings.mask_threshold is not None:
+        threshold = settings.mask_threshold
+    return LabelRule(chosen or remap, None if threshold is None else float(threshold))

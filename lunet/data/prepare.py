@@ -1,0 +1,178 @@
+"""Prepare a data set: every case through :mod:`lunet.data.preprocess`, arrays first, manifest last.
+
+Safe to run twice at once: files are replaced atomically and their content depends on the raw data
+and the settings alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lunet.data.dataset import Case, Dataset
+from lunet.data.geometry import Geometry
+from lunet.data.prepared import MANIFEST, Manifest
+from lunet.data.preprocess import prepare_image, prepare_label, resample_label
+from lunet.data.scan import LabelRule, Scan, read_image, read_label, require_grid
+from lunet.data.settings import PreprocessSettings
+from lunet.errors import DataError
+from lunet.files import atomic, read_json, sha256, write_text
+from lunet.task import Task
+from lunet.typed import plain
+
+
+def prepare_dataset(
+    dataset: Dataset,
+    settings: PreprocessSettings,
+    out: str | Path,
+    *,
+    log: Callable[[str], None] = print,
+) -> Manifest:
+    """Prepare all cases into ``out`` and write ``out/manifest.json`` last.
+
+    Memory: one case at a time, about four times its float32 size.
+
+    Raises
+    ------
+    DataError
+        If a file is missing or unfit; the message names it. No manifest is written then.
+    """
+    out = Path(out)
+    if not dataset.cases:
+        raise DataError(dataset.root, "no cases", "at least one is needed")
+    records = []
+    for number, case in enumerate(dataset.cases, start=1):
+        records.append(_prepare_case(case, dataset, settings, out))
+        log(f"prepared {case.id} ({number}/{len(dataset.cases)}){_loss(records[-1])}")
+    content = _manifest(dataset, settings, records)
+    write_text(out / MANIFEST, _text(content))
+    _remove_strangers(out, records)
+    return Manifest(out / MANIFEST, content)
+
+
+def _prepare_case(
+    case: Case, dataset: Dataset, settings: PreprocessSettings, out: Path
+) -> dict[str, Any]:
+    scan = read_image(case.images, channels=len(dataset.task.channels))
+    image, geometry = prepare_image(scan, settings, name=str(case.images[0]))
+    record: dict[str, Any] = {
+        "id": case.id,
+        "group": case.group,
+        "labelled": case.labelled,
+        "image": f"images/{case.id}.npy",
+        "image_sha256": _save(out / "images" / f"{case.id}.npy", image),
+        "label": None,
+        "label_sha256": None,
+        "shape": list(geometry.shape),
+        "spacing": list(geometry.spacing),
+        "affine": geometry.affine.tolist(),
+        "geometry": geometry.as_dict(),
+        "raw": {
+            "images": [_relative(path, out) for path in case.images],
+            "label": _relative(case.label, out) if case.label else None,
+        },
+    }
+    if case.label is not None:
+        record |= _prepare_label(case, case.label, scan, geometry, dataset, out)
+    return record
+
+
+def _prepare_label(
+    case: Case, path: Path, scan: Scan, geometry: Geometry, dataset: Dataset, out: Path
+) -> dict[str, Any]:
+    array, affine = read_case_label(path, dataset.task, dataset.rule)
+    require_grid(path, array.shape, affine, case.images[0], scan.array.shape[1:], scan.affine)
+    whole = resample_label(array, geometry)
+    prepared = prepare_label(array, geometry)
+    return {
+        "label": f"labels/{case.id}.npy",
+        "label_sha256": _save(out / "labels" / f"{case.id}.npy", prepared),
+        "foreground": int(np.count_nonzero(prepared)),
+        "foreground_lost": int(np.count_nonzero(whole)) - int(np.count_nonzero(prepared)),
+    }
+
+
+def read_case_label(
+    path: Path, task: Task, rule: LabelRule
+) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+    """A raw label as class indices, refused if it has one that the task does not declare.
+
+    Returns
+    -------
+    uint8 (x, y, z) on the raw grid, and the affine (4, 4).
+    """
+    array, affine = read_label(path, rule)
+    unknown = sorted({int(value) for value in np.unique(array)} - {0, *task.labels.values()})
+    if unknown:
+        raise DataError(
+            path,
+            f"label value(s) {', '.join(map(str, unknown))}",
+            f"declared are 0 and {task.labels}",
+            "Correct dataset.labels, or map the values with dataset.remap",
+        )
+    return array, affine
+
+
+def _manifest(
+    dataset: Dataset, settings: PreprocessSettings, records: list[dict[str, Any]]
+) -> dict[str, Any]:
+    sums = "".join(
+        f"{r['id']} {r['group']} {r['image_sha256']} {r['label_sha256']}\n" for r in records
+    )
+    source = dataset.root / "source.json"
+    return {
+        "task": dataset.task.as_dict(),
+        "preprocess": plain(settings),
+        "dataset": {
+            "name": dataset.name,
+            "source": read_json(source) if source.exists() else None,
+        },
+        "labels": {
+            "remap": {str(old): new for old, new in dataset.rule.remap.items()},
+            "threshold": dataset.rule.threshold,
+        },
+        "digest": hashlib.sha256(sums.encode()).hexdigest(),
+        "cases": records,
+    }
+
+
+def _text(content: dict[str, Any]) -> str:
+    """JSON with one line per case: the file stays small enough to be checksummed often."""
+    rest = json.dumps(content | {"cases": []}, indent=2, sort_keys=True, allow_nan=False)
+    lines = ",\n".join(
+        json.dumps(record, sort_keys=True, separators=(",", ":"), allow_nan=False)
+        for record in content["cases"]
+    )
+    return rest.replace('"cases": []', f'"cases": [\n{lines}\n]', 1) + "\n"
+
+
+def _save(path: Path, array: NDArray[Any]) -> str:
+    with atomic(path) as part:
+        np.save(part, array, allow_pickle=False)
+        return sha256(part)
+
+
+def _relative(path: Path, folder: Path) -> str:
+    """Path from the manifest's folder, so that a whole work folder can be moved."""
+    return Path(os.path.relpath(path.absolute(), folder.absolute())).as_posix()
+
+
+def _loss(record: dict[str, Any]) -> str:
+    lost = record.get("foreground_lost", 0)
+    return f"; WARNING: the crop loses {lost} voxels of foreground" if lost > 0 else ""
+
+
+def _remove_strangers(out: Path, records: list[dict[str, Any]]) -> None:
+    """Remove arrays of an earlier preparation that the manifest does not name."""
+    keys = ("image", "label")
+    named = {str(out / record[key]) for record in records for key in keys if record[key]}
+    for path in [*out.glob("images/*.npy"), *out.glob("labels/*.npy")]:
+        if str(path) not in named and not path.name.startswith("."):
+            path.unlink(missing_ok=True)

@@ -1,0 +1,148 @@
+"""Prepared volumes on disk: a manifest, and arrays that are memory-mapped, never loaded whole."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lunet.errors import DataError, nearest
+from lunet.files import read_json
+from lunet.task import Task, task_from_dict
+
+MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True)
+class PreparedCase:
+    """One prepared case.
+
+    Attributes
+    ----------
+    folder
+        Folder of the manifest.
+    id, group, labelled
+        As in :class:`lunet.data.dataset.Case`.
+    shape, spacing
+        Spatial shape in voxels and voxel size in mm of the prepared volume.
+    record
+        The case's entry in the manifest, with checksums, affine, raw files and geometry.
+    """
+
+    folder: Path
+    id: str
+    group: str
+    labelled: bool
+    shape: tuple[int, ...]
+    spacing: tuple[float, ...]
+    record: Mapping[str, Any]
+
+    def image(self) -> np.memmap[Any, np.dtype[np.float32]]:
+        """Image (channel, x, y, z) float32, memory-mapped and read-only."""
+        return _map(self.folder / self.record["image"])
+
+    def label(self) -> np.memmap[Any, np.dtype[np.uint8]]:
+        """Class indices (x, y, z) uint8, memory-mapped and read-only.
+
+        Raises
+        ------
+        DataError
+            If the case has no label.
+        """
+        if not self.labelled:
+            raise DataError(self.folder / MANIFEST, f"case {self.id} has no label", "one is needed")
+        return _map(self.folder / self.record["label"])
+
+    @property
+    def raw_images(self) -> tuple[Path, ...]:
+        """The raw image files."""
+        return tuple(self.folder / name for name in self.record["raw"]["images"])
+
+    @property
+    def raw_label(self) -> Path | None:
+        """The raw label file, if any."""
+        name = self.record["raw"]["label"]
+        return self.folder / name if name else None
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What was prepared, with which settings, from which files."""
+
+    path: Path
+    content: Mapping[str, Any]
+
+    @cached_property
+    def task(self) -> Task:
+        """Channels, labels and regions."""
+        return task_from_dict(self.content["task"])
+
+    @property
+    def preprocess(self) -> Mapping[str, Any]:
+        """The preprocessing settings, as plain values."""
+        preprocess: Mapping[str, Any] = self.content["preprocess"]
+        return preprocess
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over the checksums of all cases."""
+        return str(self.content["digest"])
+
+    @cached_property
+    def cases(self) -> dict[str, PreparedCase]:
+        """Id -> case, in the order of the data set."""
+        return {record["id"]: self._case(record) for record in self.content["cases"]}
+
+    def case(self, name: str) -> PreparedCase:
+        """The case of that id.
+
+        Raises
+        ------
+        DataError
+            If there is none.
+        """
+        if name not in self.cases:
+            advice = nearest(name, self.cases) if len(self.cases) < 50 else ""
+            raise DataError(self.path, f"no case {name!r}", advice, "Prepare the data set anew")
+        return self.cases[name]
+
+    def _case(self, record: Mapping[str, Any]) -> PreparedCase:
+        return PreparedCase(
+            folder=self.path.parent,
+            id=record["id"],
+            group=record["group"],
+            labelled=record["labelled"],
+            shape=tuple(record["shape"]),
+            spacing=tuple(record["spacing"]),
+            record=record,
+        )
+
+
+def read_manifest(path: str | Path) -> Manifest:
+    """Read ``manifest.json`` (or the folder that holds it).
+
+    Raises
+    ------
+    DataError
+        If it is missing or is no manifest of prepared volumes.
+    """
+    path = Path(path)
+    path = path / MANIFEST if path.is_dir() else path
+    content = read_json(path)
+    missing = {"task", "preprocess", "digest", "cases"} - set(content)
+    if missing:
+        raise DataError(path, f"no {sorted(missing)[0]!r}", "a manifest of `lunet preprocess`")
+    return Manifest(path, content)
+
+
+def _map(path: Path) -> Any:
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError as error:
+        raise DataError(path, "missing", "the manifest names it", "Prepare anew") from error
+    except ValueError as error:
+        raise DataError(path, f"damaged ({error})", "a .npy array", "Prepare anew") from error
