@@ -1,0 +1,38 @@
+"""Divide the labelled cases into cross-validation folds by subject group, once and for all.
+
+Example:
+  lunet folds --config config/quick.yaml --manifest work/prepared/manifest.json --out splits.json
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from lunet.commands.arguments import add_settings, read_settings
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments."""
+    add_settings(parser)
+    parser.add_argument("--manifest", required=True, metavar="FILE", help="of prepared volumes")
+    parser.add_argument("--out", required=True, metavar="FILE", help="splits.json to write")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Write the folds and say how large they are."""
+    from lunet.data.folds import make_splits, own_splits, read_cases, write_splits
+    from lunet.data.settings import SplitSettings
+    from lunet.typed import build
+
+    settings = build(SplitSettings, read_settings(arguments, "folds").get("split", {}), "split")
+    cases = read_cases(arguments.manifest)
+    if settings.file:
+        splits = own_splits(settings.file, cases, settings)
+    else:
+        splits = make_splits(cases, settings)
+    write_splits(arguments.out, splits)
+    for number, fold in enumerate(splits.folds):
+        sizes = f"{len(fold.train)} train, {len(fold.validation)} validation, {len(fold.test)} test"
+        print(f"fold {number}: {sizes}")
+    if splits.held_out:
+        print(f"held out: {len(splits.held_out)}")

@@ -1,0 +1,41 @@
+"""Make a synthetic data set: structures, look-alikes, noise; the same bytes for the same seed.
+
+Example:
+  lunet phantom --kind hippocampus --subjects 12 --seed 0 --out work/phantom
+"""
+
+from __future__ import annotations
+
+import argparse
+import typing
+
+from lunet.data.settings import PhantomSettings
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the command's arguments; their defaults are those of a configuration."""
+    hints = typing.get_type_hints(PhantomSettings)
+    default = PhantomSettings()
+    parser.add_argument("--kind", choices=typing.get_args(hints["kind"]), default=default.kind)
+    parser.add_argument("--subjects", type=int, default=default.subjects, metavar="N")
+    parser.add_argument("--seed", type=int, default=default.seed, metavar="N")
+    parser.add_argument(
+        "--difficulty", type=float, default=default.difficulty, help="scale of noise and bias field"
+    )
+    parser.add_argument(
+        "--scale", type=float, default=default.scale, help="size relative to the real data"
+    )
+    parser.add_argument(
+        "--layout", choices=typing.get_args(hints["layout"]), default=default.layout
+    )
+    parser.add_argument("--out", required=True, metavar="DIR", help="new folder")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Write the data set and say where."""
+    from lunet.data.phantom import make_phantom
+    from lunet.typed import build, plain
+
+    chosen = {key: getattr(arguments, key) for key in plain(PhantomSettings())}
+    folder = make_phantom(build(PhantomSettings, chosen, "phantom"), arguments.out)
+    print(f"{chosen['subjects']} {chosen['kind']} subjects in {folder}")

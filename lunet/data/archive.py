@@ -1,0 +1,217 @@
+"""Unpack tar and zip archives member by member, trusting nothing that they say.
+
+Only plain files and folders are written, each through a fresh file of ours: no link, device, owner
+or permission of the archive ever reaches the disk. The whole table of contents is examined before
+the first byte is written. (Filters of ``tarfile`` have been bypassed, so none is relied on.)
+"""
+
+from __future__ import annotations
+
+import gzip
+import lzma
+import shutil
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import IO
+
+from lunet.errors import DataError
+
+SUFFIXES = (".tar", ".tar.gz", ".tgz", ".zip")
+_CHUNK = 1 << 20
+_SMALL = 1 << 20  # bytes below which a high compression is no sign of a bomb
+_ENCRYPTED = 0x1
+_ZIP_LINK = 0o120000
+_BROKEN = (
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    gzip.BadGzipFile,
+    EOFError,
+    zlib.error,
+    lzma.LZMAError,
+    NotImplementedError,  # a zip compression that the standard library lacks
+)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What an archive may hold at most: bytes unpacked, members, and unpacked / packed bytes."""
+
+    size: int = 400_000_000_000
+    count: int = 200_000
+    ratio: float = 200.0
+
+
+@dataclass(frozen=True)
+class _Member:
+    name: str
+    size: int
+    packed: int | None
+    fault: str
+    is_folder: bool
+    open: Callable[[], IO[bytes]]
+
+
+def is_archive(path: str | Path) -> bool:
+    """Whether the name is that of an archive that :func:`extract` reads."""
+    return str(path).lower().endswith(SUFFIXES)
+
+
+def extract(archive: str | Path, folder: str | Path, *, limits: Limits | None = None) -> list[Path]:
+    """Unpack ``archive`` into ``folder`` (made if needed); returns the files written.
+
+    Macintosh side files (``._x``, ``.DS_Store``, ``__MACOSX``) are left out.
+
+    Raises
+    ------
+    DataError
+        If the archive is broken, or any member is an absolute path, climbs with ``..``, is a link
+        or a device, is encrypted, comes twice, or goes beyond ``limits``. Nothing is written then,
+        unless the fault shows only while unpacking (broken data).
+    """
+    bounds = limits or Limits()
+    with _members(Path(archive)) as members:
+        plan = _checked(Path(archive), members, bounds)
+        written = []
+        for target, member in plan:
+            path = Path(folder, *target.parts)
+            if member.is_folder:
+                path.mkdir(parents=True, exist_ok=True)
+                continue
+            _write(Path(archive), member, path)
+            written.append(path)
+    return written
+
+
+@contextmanager
+def _members(archive: Path) -> Iterator[Iterable[_Member]]:
+    try:
+        if archive.name.lower().endswith(".zip"):
+            with zipfile.ZipFile(archive) as packed:
+                yield (_of_zip(packed, info) for info in packed.infolist())
+        else:
+            with tarfile.open(archive, "r:*") as tar:
+                yield (_of_tar(tar, info) for info in tar)
+    except FileNotFoundError as error:
+        raise DataError(archive, "the file is missing", "an archive is needed here") from error
+    except _BROKEN as error:
+        raise DataError(
+            archive,
+            f"is not a readable archive ({error})",
+            f"one of {', '.join(SUFFIXES)} is expected",
+            "Fetch it again",
+        ) from error
+
+
+def _of_tar(tar: tarfile.TarFile, info: tarfile.TarInfo) -> _Member:
+    def reader() -> IO[bytes]:
+        stream = tar.extractfile(info)
+        if stream is None:
+            raise tarfile.ReadError(f"member {info.name} has no data")
+        return stream
+
+    fault = "" if info.isreg() or info.isdir() else "is a link or a device"
+    return _Member(info.name, info.size, None, fault, info.isdir(), reader)
+
+
+def _of_zip(packed: zipfile.ZipFile, info: zipfile.ZipInfo) -> _Member:
+    mode = info.external_attr >> 16
+    kind = mode & 0o170000
+    fault = ""
+    if info.flag_bits & _ENCRYPTED:
+        fault = "is encrypted"
+    elif kind not in (0, 0o100000, 0o040000):
+        fault = "is a link" if kind == _ZIP_LINK else "is a device"
+    return _Member(
+        info.filename,
+        info.file_size,
+        info.compress_size,
+        fault,
+        info.is_dir(),
+        lambda: packed.open(info),
+    )
+
+
+def _checked(
+    archive: Path, members: Iterable[_Member], limits: Limits
+) -> list[tuple[PurePosixPath, _Member]]:
+    """Where each member goes. Stops at the first fault, so that a bomb is not read to its end."""
+    packed = archive.stat().st_size
+    most = min(limits.size, max(packed, _SMALL) * limits.ratio)
+    total = 0
+    plan: dict[PurePosixPath, _Member] = {}
+    for count, member in enumerate(members, start=1):
+        total += member.size
+        if count > limits.count:
+            raise _refused(archive, f"holds over {limits.count} members", "fewer are expected")
+        if total > most:
+            raise _refused(
+                archive, f"unpacks {packed} bytes to {total} or more", f"at most {most:.0f} is safe"
+            )
+        _check_ratio(archive, member, limits)
+        target = _target(archive, member)
+        if target is None:
+            continue
+        if target in plan and not (member.is_folder and plan[target].is_folder):
+            raise _refused(archive, f"member {member.name!r} comes twice", "once is expected")
+        plan[target] = member
+    _check_nesting(archive, plan)
+    return list(plan.items())
+
+
+def _check_nesting(archive: Path, plan: Mapping[PurePosixPath, _Member]) -> None:
+    for target in plan:
+        for parent in target.parents:
+            if parent in plan and not plan[parent].is_folder:
+                raise _refused(
+                    archive, f"{str(target)!r} lies inside a file", "a folder is expected"
+                )
+
+
+def _check_ratio(archive: Path, member: _Member, limits: Limits) -> None:
+    if member.packed is None or member.size <= _SMALL:
+        return
+    # a single member (an empty label volume) packs better than a whole data set
+    if member.size > max(member.packed, 1) * limits.ratio * 5:
+        raise _refused(
+            archive,
+            f"member {member.name!r} unpacks {member.packed} bytes to {member.size}",
+            f"at most {limits.ratio * 5:g} times is accepted",
+        )
+
+
+def _target(archive: Path, member: _Member) -> PurePosixPath | None:
+    """Where a member goes, relative to the folder; None for side files that are left out."""
+    path = PurePosixPath(member.name)
+    fault = member.fault
+    if path.is_absolute() or "\\" in member.name or (path.parts and ":" in path.parts[0]):
+        fault = "is not a plain relative path"
+    elif ".." in path.parts:
+        fault = "climbs out with '..'"
+    elif "\0" in member.name:
+        fault = "has a zero byte in its name"
+    if fault:
+        raise _refused(archive, f"member {member.name!r} {fault}", "plain files are expected")
+    is_side_file = "__MACOSX" in path.parts or path.name.startswith("._")
+    if is_side_file or path.name == ".DS_Store" or not path.parts:
+        return None
+    return path
+
+
+def _write(archive: Path, member: _Member, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with member.open() as source, open(path, "xb") as target:
+        shutil.copyfileobj(source, target, _CHUNK)
+        written = target.tell()
+    if written != member.size:
+        raise _refused(
+            archive, f"member {member.name!r} has {written} bytes", f"it declares {member.size}"
+        )
+
+
+def _refused(archive: Path, found: str, expected: str) -> DataError:
+    return DataError(archive, found, expected, "Nothing of it is used; fetch it from its origin")

@@ -1,0 +1,272 @@
+"""Cross-validation folds by subject group: balanced, fixed by a seed, stored once.
+
+The order of the groups is drawn from a hash of seed and group name, so that a split depends neither
+on the order of a folder nor on the version of a random generator.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lunet.data.settings import SplitSettings
+from lunet.errors import ConfigError, DataError
+from lunet.files import read_json, write_json
+
+PARTS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class SplitCase:
+    """What a split needs to know of a labelled case; ``volume`` is its foreground, in any unit."""
+
+    id: str
+    group: str
+    volume: float = 0.0
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Case ids: ``validation`` selects the model, ``test`` is reported on."""
+
+    train: tuple[str, ...]
+    validation: tuple[str, ...]
+    test: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Splits:
+    """All folds of a study, and the cases that no fold sees."""
+
+    seed: int
+    held_out: tuple[str, ...]
+    folds: tuple[Fold, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON values, the content of ``splits.json``."""
+        folds = [{part: list(getattr(fold, part)) for part in PARTS} for fold in self.folds]
+        return {"seed": self.seed, "held_out": list(self.held_out), "folds": folds}
+
+
+def make_splits(cases: Iterable[SplitCase], settings: SplitSettings) -> Splits:
+    """Divide the groups into ``settings.folds`` parts; fold k tests on part k.
+
+    Each part gets equally many groups of each size (number of cases) and of each range of
+    foreground volume, up to one. A share of the other parts' groups becomes the fold's validation
+    set: at least one group, if any share is asked for.
+
+    Raises
+    ------
+    DataError
+        If there are too few groups for the folds and for the validation and held-out shares.
+    """
+    groups = _by_group(cases)
+    key = str(settings.seed)
+    ranked = _ranked(groups, key)
+    held_out = _pick(ranked, settings.held_out, f"{key}:held out")
+    left = [name for name in ranked if name not in held_out]
+    _check_enough(len(left), len(groups), settings)
+    parts = _deal(left, settings.folds, f"{key}:parts")
+    folds = []
+    for index, tested in enumerate(parts):
+        others = [name for name in left if name not in tested]
+        validation = _pick(others, settings.validation, f"{key}:fold {index}")
+        train = [name for name in others if name not in validation]
+        folds.append(
+            Fold(_cases(groups, train), _cases(groups, validation), _cases(groups, tested))
+        )
+    return Splits(settings.seed, _cases(groups, held_out), tuple(folds))
+
+
+def _by_group(cases: Iterable[SplitCase]) -> dict[str, list[SplitCase]]:
+    groups: dict[str, list[SplitCase]] = defaultdict(list)
+    for case in cases:
+        groups[case.group].append(case)
+    return groups
+
+
+def _ranked(groups: Mapping[str, Sequence[SplitCase]], key: str) -> list[str]:
+    """Group names by number of cases, then by mean volume; ties in an order drawn from ``key``."""
+
+    def rank(name: str) -> tuple[int, float, str]:
+        members = groups[name]
+        return len(members), sum(case.volume for case in members) / len(members), _draw(key, name)
+
+    return sorted(groups, key=rank)
+
+
+def _deal(ranked: Sequence[str], count: int, key: str) -> list[set[str]]:
+    """Divide ranked names into ``count`` parts: of each ``count`` neighbours, one to each part."""
+    parts: list[set[str]] = [set() for _ in range(count)]
+    for start in range(0, len(ranked), count):
+        block = sorted(ranked[start : start + count], key=lambda name: _draw(key, name))
+        # a short last block goes to parts that are drawn as well
+        places = sorted(range(count), key=lambda part: _draw(f"{key}:{block[0]}", str(part)))
+        for place, name in zip(places, block, strict=False):
+            parts[place].add(name)
+    return parts
+
+
+def _pick(ranked: Sequence[str], share: float, key: str) -> set[str]:
+    """A share of ranked names, one from each of equally long stretches; at least one if any."""
+    if share == 0 or not ranked:
+        return set()
+    count = max(1, round(share * len(ranked)))
+    edges = [len(ranked) * index // count for index in range(count + 1)]
+    stretches = [ranked[low:high] for low, high in itertools.pairwise(edges)]
+    return {min(names, key=lambda name: _draw(key, name)) for names in stretches}
+
+
+def _cases(groups: Mapping[str, Sequence[SplitCase]], names: Iterable[str]) -> tuple[str, ...]:
+    return tuple(sorted(case.id for name in names for case in groups[name]))
+
+
+def _check_enough(left: int, total: int, settings: SplitSettings) -> None:
+    """Refuse a split in which some part would be empty."""
+    largest_part = -(-left // settings.folds)
+    others = left - largest_part
+    validation = max(1, round(settings.validation * others)) if settings.validation else 0
+    if left < settings.folds or others - validation < 1:
+        raise DataError(
+            "split",
+            f"{total} subject groups, {left} of them not held out",
+            f"{settings.folds} folds each need a group to test, one to train"
+            + (" and one to validate on" if settings.validation else ""),
+            "Use fewer folds, smaller shares, or more subjects",
+        )
+
+
+def _draw(key: str, name: str) -> str:
+    return hashlib.sha256(f"{key}:{name}".encode()).hexdigest()
+
+
+def read_cases(manifest: str | Path) -> list[SplitCase]:
+    """The labelled cases of a prepared data set's ``manifest.json``.
+
+    The volume is the number of foreground voxels (``foreground`` of the case), where recorded.
+
+    Raises
+    ------
+    DataError
+        If the file is no manifest, or no case is labelled.
+    """
+    content = read_json(manifest)
+    try:
+        cases = [
+            SplitCase(case["id"], case["group"], float(case.get("foreground", 0.0)))
+            for case in content["cases"]
+            if case["labelled"]
+        ]
+    except (KeyError, TypeError) as error:
+        raise DataError(
+            manifest, f"no manifest of prepared volumes ({error!r})", "run `lunet preprocess`"
+        ) from error
+    if not cases:
+        raise DataError(manifest, "no labelled case", "folds need labelled cases")
+    return cases
+
+
+def read_splits(path: str | Path) -> Splits:
+    """Read a split file: ``{"seed", "held_out", "folds": [{"train", "validation", "test"}]}``.
+
+    ``seed``, ``held_out`` and ``validation`` may be missing in a file of the user's own.
+
+    Raises
+    ------
+    DataError
+        If the file is missing or has another form.
+    """
+    content = read_json(path)
+    try:
+        folds = tuple(
+            Fold(_ids(fold["train"]), _ids(fold.get("validation", [])), _ids(fold["test"]))
+            for fold in content["folds"]
+        )
+        return Splits(int(content.get("seed", 0)), _ids(content.get("held_out", [])), folds)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DataError(
+            path,
+            f"no split file ({error!r})",
+            'the form is {"folds": [{"train": [ids], "validation": [ids], "test": [ids]}]}',
+        ) from error
+
+
+def _ids(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise TypeError(f"found {value!r} where a list of case ids is expected")
+    return tuple(value)
+
+
+def write_splits(path: str | Path, splits: Splits) -> None:
+    """Write ``splits.json`` atomically."""
+    write_json(path, splits.as_dict())
+
+
+def own_splits(path: str | Path, cases: Iterable[SplitCase], settings: SplitSettings) -> Splits:
+    """Read a split file of the user's own and check it against the cases.
+
+    Raises
+    ------
+    ConfigError
+        If it has another number of folds than ``settings``.
+    DataError
+        If it names unknown cases, names one twice in a fold, leaves a part of a fold empty, or
+        lets one subject group meet itself across training, validation, test or held-out cases.
+    """
+    splits = read_splits(path)
+    if len(splits.folds) != settings.folds:
+        raise ConfigError(
+            "split.folds", f"found {settings.folds}", f"{path} has {len(splits.folds)} folds"
+        )
+    group_of = {case.id: case.group for case in cases}
+    for index, fold in enumerate(splits.folds):
+        where = f"{path}, fold {index}"
+        parts = {part: getattr(fold, part) for part in PARTS} | {"held_out": splits.held_out}
+        for part in ("train", "test"):
+            if not parts[part]:
+                raise DataError(where, f"{part!r} is empty", "at least one case is expected")
+        _check_known(where, parts, group_of)
+        _check_leak(where, parts, group_of)
+    return splits
+
+
+def _check_known(
+    where: str, parts: Mapping[str, Sequence[str]], group_of: Mapping[str, str]
+) -> None:
+    listed = [case for cases in parts.values() for case in cases]
+    unknown = sorted(set(listed) - set(group_of))
+    if unknown:
+        raise DataError(
+            where,
+            f"unknown or unlabelled cases {_some(unknown)}",
+            f"the labelled cases are {_some(sorted(group_of))}",
+        )
+    twice = sorted({case for case in listed if listed.count(case) > 1})
+    if twice:
+        raise DataError(where, f"named more than once: {_some(twice)}", "once is expected")
+
+
+def _check_leak(
+    where: str, parts: Mapping[str, Sequence[str]], group_of: Mapping[str, str]
+) -> None:
+    seen: dict[str, tuple[str, str]] = {}
+    for part, cases in parts.items():
+        for case in cases:
+            group = group_of[case]
+            other_part, other = seen.setdefault(group, (part, case))
+            if other_part != part:
+                raise DataError(
+                    where,
+                    f"group {group!r} leaks: {other!r} is in {other_part}, {case!r} in {part}",
+                    "all cases of a subject group must be in the same part",
+                )
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return ", ".join(names[:5]) + more

@@ -1,0 +1,170 @@
+"""A hippocampus-like phantom: one curved structure in two parts among look-alikes.
+
+Sizes, the share of the foreground, the three intensity scales and the two sides of each subject
+follow the real Decathlon task; intensity alone does not tell the structure from its neighbours.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from lunet.data.phantom_fields import (
+    Floats,
+    Labels,
+    PhantomCase,
+    bias_field,
+    ellipsoid,
+    grid,
+    rotation,
+    smooth_noise,
+    tube,
+)
+from lunet.data.settings import PhantomSettings
+
+_LOWEST, _HIGHEST = (31, 40, 30), (43, 59, 43)  # voxels of the real crops, rare extremes left out
+_SCALES = (("uint8", 130.0), ("float32", 1.2e3), ("float32", 5e5))
+_SCALE_ODDS = (0.21, 0.66, 0.13)
+_WHITE, _GREY, _FLUID = 1.0, 0.62, 0.2
+_LINE = np.linspace(0, 1, 25, dtype=np.float32)
+
+
+@dataclass(frozen=True)
+class _Anatomy:
+    """The shape of one side, in mm and degrees."""
+
+    length: float
+    thickness: float
+    bend: float
+    arch: float
+    border: float
+    angles: NDArray[np.floating]
+    shift: NDArray[np.floating]
+
+
+def make_subject(number: int, settings: PhantomSettings) -> list[PhantomCase]:
+    """The two sides of subject ``number`` (1, 2, ...), cases 2 ``number`` - 1 and 2 ``number``."""
+    rng = np.random.default_rng([settings.seed, 4, number])
+    size = settings.scale
+    subject = _Anatomy(
+        length=rng.uniform(25, 34) * size,
+        thickness=rng.uniform(0.87, 1.13) * size,
+        bend=rng.uniform(2, 7) * size,
+        arch=rng.uniform(2, 7) * size,
+        border=rng.uniform(0.59, 0.71),
+        angles=rng.uniform(-14, 14, 3),
+        shift=rng.uniform(-2.4, 2.4, 3) * size,
+    )
+    dtype, level = _SCALES[rng.choice(len(_SCALES), p=_SCALE_ODDS)]
+    level *= float(np.exp(rng.uniform(-0.35, 0.35)))
+    return [
+        _side(
+            2 * number - 1 + side,
+            number,
+            _varied(rng, subject, size),
+            (dtype, level),
+            rng,
+            settings,
+        )
+        for side in range(2)
+    ]
+
+
+def _varied(rng: np.random.Generator, subject: _Anatomy, size: float) -> _Anatomy:
+    """One side of a subject: alike, never equal."""
+    return _Anatomy(
+        length=subject.length * rng.uniform(0.96, 1.04),
+        thickness=subject.thickness * rng.uniform(0.96, 1.04),
+        bend=subject.bend + rng.uniform(-1, 1) * size,
+        arch=subject.arch + rng.uniform(-1, 1) * size,
+        border=subject.border + rng.uniform(-0.02, 0.02),
+        angles=subject.angles + rng.uniform(-4, 4, 3),
+        shift=subject.shift + rng.uniform(-1, 1, 3) * size,
+    )
+
+
+def _side(
+    case: int,
+    subject: int,
+    anatomy: _Anatomy,
+    scanner: tuple[str, float],
+    rng: np.random.Generator,
+    settings: PhantomSettings,
+) -> PhantomCase:
+    shape = _shape(rng, anatomy.length / settings.scale, settings.scale)
+    points = grid(shape, (1.0, 1.0, 1.0))
+    turned = np.tensordot(
+        rotation(anatomy.angles).T,
+        points - anatomy.shift[:, None, None, None].astype(np.float32),
+        axes=1,
+    )
+    warp = np.stack([smooth_noise(rng, shape, 5 * settings.scale) for _ in range(3)])
+    turned = turned + 0.6 * settings.scale * warp
+    label = _label(turned, anatomy)
+    tissue = _tissue(rng, turned, label, anatomy, settings.scale)
+    image = _scan(rng, points, tissue, settings.difficulty)
+    return PhantomCase(
+        id=f"hippocampus_{case:03d}",
+        group=f"subject_{subject:03d}",
+        images=(_on_scale(image, *scanner),),
+        label=label,
+    )
+
+
+def _shape(rng: np.random.Generator, length: float, scale: float) -> tuple[int, ...]:
+    """Voxels per axis of a crop around a structure of ``length`` mm, before scaling."""
+    wanted = np.array([rng.uniform(31, 43), length + rng.uniform(18, 24), rng.uniform(29, 43)])
+    return tuple(int(n) for n in np.clip(wanted, _LOWEST, _HIGHEST) * scale)
+
+
+def _line(anatomy: _Anatomy) -> Floats:
+    """Centre line (25, 3), from the tail (posterior, low y) to the head (anterior, high y)."""
+    along = (_LINE - 0.54) * anatomy.length
+    sideways = anatomy.bend * (np.cos(np.pi * (_LINE - 0.5)) - 0.6)
+    upwards = anatomy.arch * (0.5 - _LINE) + 0.4 * anatomy.bend * np.sin(2 * np.pi * _LINE)
+    return np.stack([sideways, along, upwards], axis=1).astype(np.float32)
+
+
+def _label(points: Floats, anatomy: _Anatomy) -> Labels:
+    """1 in the head (anterior), 2 in body and tail (posterior)."""
+    radius = (3.6 + 2.6 * _LINE**2 + 0.5 * np.sin(3 * np.pi * _LINE)) * anatomy.thickness
+    inside, place = tube(points, _line(anatomy), radius.astype(np.float32))
+    label = np.where(place > anatomy.border, 1, 2)
+    return np.where(inside, label, 0).astype(np.uint8)
+
+
+def _tissue(
+    rng: np.random.Generator, points: Floats, label: Labels, anatomy: _Anatomy, size: float
+) -> Floats:
+    """Noise-free intensities: white matter, grey look-alikes, dark fluid, the structure on top."""
+    line, thin = _line(anatomy), anatomy.thickness
+    texture = smooth_noise(rng, label.shape, 2.5 * size)
+    image = np.where(texture > 0.8, _GREY, _WHITE).astype(np.float32)
+    below = line + np.array([4.5, 1.0, -10.5], dtype=np.float32) * thin
+    image[tube(points, below, np.full(25, 4.0 * thin, dtype=np.float32))[0]] = _GREY
+    before = line[-1] + np.array([1.5, 9.5, 5.0], dtype=np.float32) * thin
+    image[ellipsoid(points, before, np.array([6.0, 5.0, 5.5]) * thin) < 1] = _GREY
+    beside = line + np.array([-5.5, 0.0, 3.5], dtype=np.float32) * thin
+    image[tube(points, beside, np.full(25, 2.4 * thin, dtype=np.float32))[0]] = _FLUID
+    contrast = rng.uniform(-0.05, 0.05)
+    image[label > 0] = _GREY + contrast
+    return image
+
+
+def _scan(rng: np.random.Generator, points: Floats, tissue: Floats, difficulty: float) -> Floats:
+    """Partial volume, bias field and Rician noise."""
+    blurred = ndimage.gaussian_filter(tissue, 0.7)
+    shaded = blurred * bias_field(rng, points, 0.18 * difficulty)
+    sigma = 0.11 * difficulty
+    real, imaginary = rng.normal(0, sigma, (2, *tissue.shape)) if sigma else np.zeros(2)
+    return np.hypot(shaded + real, imaginary).astype(np.float32)
+
+
+def _on_scale(image: Floats, dtype: str, level: float) -> NDArray[np.generic]:
+    scaled = image * level
+    if dtype == "uint8":
+        return np.clip(np.round(scaled), 0, 255).astype(np.uint8)
+    return scaled.astype(np.float32)
