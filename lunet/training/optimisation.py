@@ -1,0 +1,161 @@
+"""Optimisers and learning-rate schedules.
+
+The learning rate is a pure function of the epoch, so nothing of it needs to be resumed, but for
+the plateau schedule, whose state is three numbers.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from torch import Tensor, nn
+from torch.optim import SGD, Adam, AdamW, Optimizer
+
+from lunet.errors import ConfigError, TrainingError
+from lunet.training.recipe import Optimiser, Schedule
+
+_PLATEAU_GAIN = 1e-4  # relative gain below which a plateau goes on, as torch's ReduceLROnPlateau
+
+
+def build_optimiser(
+    model: nn.Module, settings: Optimiser, *, fused: bool | None = None, capturable: bool = False
+) -> Optimizer:
+    """The optimiser of all trainable parameters of ``model``.
+
+    ``adam`` has L2 weight decay, ``adamw`` a decoupled one. ``fused`` chooses torch's fused kernels
+    (None: torch's choice); ``capturable`` is for CUDA graphs and ignored by ``sgd``.
+
+    Raises
+    ------
+    ConfigError
+        Nesterov without momentum, or decay rates outside of [0, 1).
+    """
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    check_optimiser(settings)
+    common = {"lr": settings.lr, "weight_decay": settings.weight_decay, "fused": fused}
+    if settings.name == "sgd":
+        return SGD(parameters, momentum=settings.momentum, nesterov=settings.nesterov, **common)
+    kind = Adam if settings.name == "adam" else AdamW
+    return kind(parameters, betas=settings.betas, capturable=capturable, **common)
+
+
+def check_optimiser(settings: Optimiser, where: str = "recipe.optimiser") -> None:
+    """Refuse impossible combinations (ConfigError)."""
+    if settings.lr <= 0:
+        raise ConfigError(f"{where}.lr", f"found {settings.lr}", "above 0 is expected")
+    if settings.name == "sgd" and settings.nesterov and settings.momentum == 0:
+        raise ConfigError(f"{where}.nesterov", "true without momentum", "momentum > 0 is expected")
+    if not all(0 <= beta < 1 for beta in settings.betas):
+        raise ConfigError(f"{where}.betas", f"found {settings.betas}", "0 <= beta < 1 is expected")
+
+
+def set_learning_rate(optimiser: Optimizer, rate: float) -> None:
+    """Set the learning rate of all groups, in place where it is a tensor (CUDA graphs)."""
+    for group in optimiser.param_groups:
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(rate)
+        else:
+            group["lr"] = rate
+
+
+def extendable(schedule: Schedule) -> bool:
+    """Whether more epochs leave the rates of the earlier epochs what they were.
+
+    True for ``constant``, ``step`` and ``plateau``; the others depend on the number of epochs.
+    """
+    return schedule.name in ("constant", "step", "plateau")
+
+
+class LearningRate:
+    """The learning rate of each epoch.
+
+    Parameters
+    ----------
+    schedule
+        Course of the rate; ``warmup_epochs`` rise linearly to ``base`` before it.
+    base
+        Learning rate of the optimiser settings.
+    epochs
+        Length of the training, warm-up included.
+    higher_is_better
+        Direction of the metric given to :meth:`observe` (False for a loss).
+    """
+
+    def __init__(
+        self, schedule: Schedule, base: float, epochs: int, *, higher_is_better: bool = True
+    ) -> None:
+        if schedule.warmup_epochs >= epochs:
+            raise ConfigError(
+                "recipe.schedule.warmup_epochs",
+                f"found {schedule.warmup_epochs}",
+                f"fewer than the {epochs} epochs are expected",
+            )
+        self.schedule, self.base, self.epochs = schedule, base, epochs
+        self.higher_is_better = higher_is_better
+        self.best: float | None = None
+        self.waited = 0
+        self.reductions = 0
+
+    def at(self, epoch: float) -> float:
+        """Rate of an epoch (0-based; a fraction gives the rate within the epoch).
+
+        Warm-up: epoch e of w has ``base (e + 1) / (w + 1)``, so that no epoch stands still.
+        """
+        warmup = self.schedule.warmup_epochs
+        if epoch < warmup:
+            return self.base * (epoch + 1) / (warmup + 1)
+        rate = self._course(epoch - warmup, self.epochs - warmup)
+        return max(rate, min(self.schedule.floor, self.base))
+
+    def observe(self, metric: float) -> None:
+        """Tell the plateau schedule the metric of the epoch just validated.
+
+        After more than ``patience`` observations without gain the rate is multiplied by
+        ``factor``, as torch's ``ReduceLROnPlateau`` does. A metric that is not finite is no gain.
+        """
+        if self._gains(metric):
+            self.best, self.waited = metric, 0
+            return
+        self.waited += 1
+        if self.waited > self.schedule.patience:
+            self.reductions, self.waited = self.reductions + 1, 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """The plateau's state: plain numbers."""
+        return {"best": self.best, "waited": self.waited, "reductions": self.reductions}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore :meth:`state_dict`.
+
+        Raises
+        ------
+        TrainingError
+            If the state has other entries.
+        """
+        if set(state) != {"best", "waited", "reductions"}:
+            raise TrainingError("schedule", f"state with {sorted(state)}", "another was saved")
+        self.best, self.waited = state["best"], int(state["waited"])
+        self.reductions = int(state["reductions"])
+
+    def _gains(self, metric: float) -> bool:
+        if not math.isfinite(metric):
+            return False
+        if self.best is None:
+            return True
+        if self.higher_is_better:
+            return metric > self.best * (1 + _PLATEAU_GAIN)
+        return metric < self.best * (1 - _PLATEAU_GAIN)
+
+    def _course(self, epoch: float, epochs: int) -> float:
+        schedule, share = self.schedule, min(epoch / epochs, 1.0)
+        if schedule.name == "step":
+            return self.base * schedule.factor ** int(epoch // schedule.step_epochs)
+        if schedule.name == "cosine":
+            floor = min(schedule.floor, self.base)
+            return floor + (self.base - floor) * (1 + math.cos(math.pi * share)) / 2
+        if schedule.name == "polynomial":
+            return self.base * (1 - share) ** schedule.exponent
+        if schedule.name == "plateau":
+            return self.base * schedule.factor**self.reductions
+        return self.base
