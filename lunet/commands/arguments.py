@@ -10,7 +10,8 @@ import yaml
 
 from lunet.errors import ConfigError
 
-_PEOPLE = {"study": "by-hand", "dataset": {"name": "unnamed", "labels": {"foreground": 1}}}
+_UNNAMED = {"name": "unnamed", "path": ".", "labels": {"foreground": 1}, "channels": ["image"]}
+_PEOPLE = {"study": "by-hand", "dataset": _UNNAMED}
 
 
 def add_settings(parser: argparse.ArgumentParser) -> None:

@@ -1,21 +1,32 @@
-"""Write the JSON schema of the configuration, for editors and for the test that holds both equal.
+"""Write what describes the configuration: its JSON schema (.json) or its manual (.md).
 
-Example: lunet schema --out workflow/schemas/config.schema.json
+Examples: lunet schema --out workflow/schemas/config.schema.json
+          lunet schema --out config/README.md
 """
 
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
+
+from lunet.errors import ConfigError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``lunet schema``."""
-    parser.add_argument("--out", required=True, metavar="FILE", help="JSON file to write")
+    parser.add_argument("--out", required=True, metavar="FILE", help="file to write, .json or .md")
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Write the schema."""
-    from lunet.files import write_json
+    """Write the schema or the manual."""
+    from lunet.files import write_json, write_text
     from lunet.study.config import json_schema
+    from lunet.study.manual import manual, shipped
 
-    write_json(arguments.out, json_schema())
+    path = Path(arguments.out)
+    if path.suffix == ".json":
+        write_json(path, json_schema())
+    elif path.suffix == ".md":
+        write_text(path, manual(shipped(path.parent)))
+    else:
+        raise ConfigError("--out", f"found {path.name!r}", "a name that ends in .json or .md")

@@ -1,0 +1,261 @@
+"""One writer per output, on a network file system too.
+
+A lock is a folder of numbered files, one per owner that ever held it; the highest number is the
+owner. A file is created exclusively, so of two starters only one gets a number, and numbers only
+grow, so a starter that judged an owner dead cannot displace a newer one. A living owner renews its
+file's time; a dead one is known by its process (same host), its SLURM job, or its silence.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from lunet.errors import Busy
+from lunet.files import write_json
+
+HEARTBEAT = 10.0
+"""Seconds between two signs of life of an owner."""
+SILENCE = 90.0
+"""Seconds without one after which an owner elsewhere is taken for dead."""
+
+
+@dataclass(frozen=True)
+class Owner:
+    """Who holds, or held, an output."""
+
+    token: str
+    host: str
+    pid: int
+    process_start: str
+    slurm_job: str
+    released: bool = False
+
+    def describe(self) -> str:
+        """For messages: SLURM job if there is one, process and host."""
+        job = f"SLURM job {self.slurm_job}, " if self.slurm_job else ""
+        return f"{job}process {self.pid} on {self.host.split()[0]}"
+
+
+@dataclass(frozen=True)
+class Held:
+    """A lock in our hands; :meth:`confirm` before anything final is written."""
+
+    path: Path
+    owner: Owner
+
+    def confirm(self) -> None:
+        """Make sure that we were not declared dead meanwhile (suspended, say) and replaced.
+
+        Raises
+        ------
+        Busy
+            If another process took the output over.
+        """
+        newest = _newest(self.path.parent)
+        if newest != self.path:
+            raise Busy(
+                self.path.parent, "was taken over by another process while this one was silent",
+                "one writer at a time", "Let the other one finish",
+            )
+
+
+@contextmanager
+def owned(output: str | Path, *, heartbeat: float = HEARTBEAT) -> Iterator[Held]:
+    """Hold the lock of an output file or folder for the length of a ``with`` block.
+
+    The lock is the hidden folder ``.<name>.lock`` beside ``output``.
+
+    Raises
+    ------
+    Busy
+        At once, if a living owner holds the output.
+    """
+    target = Path(output)
+    folder = target.parent / f".{target.name}.lock"
+    held = acquire(folder)
+    stop = threading.Event()
+    beat = threading.Thread(target=_beat, args=(held.path, stop, heartbeat), daemon=True)
+    beat.start()
+    try:
+        yield held
+    finally:
+        stop.set()
+        beat.join()
+        _release(held)
+
+
+def acquire(folder: Path) -> Held:
+    """Become the owner, taking over from a dead one.
+
+    Raises
+    ------
+    Busy
+        If a living owner holds the lock.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    mine = _myself()
+    while True:
+        newest = _newest(folder)
+        if newest is not None and not _is_free(newest):
+            owner = read_owner(newest)
+            who = owner.describe() if owner else "an owner that is just starting"
+            raise Busy(
+                folder.parent / folder.name.removeprefix(".").removesuffix(".lock"),
+                f"is being written by {who}",
+                "one writer at a time",
+                "Wait for it, or end it (`lunet recover` lists left-over jobs)",
+            )
+        number = int(newest.stem) + 1 if newest is not None else 1
+        path = folder / f"{number:06d}.json"
+        if _create(path, mine):
+            for old in folder.glob("*.json"):
+                if int(old.stem) < number:
+                    old.unlink(missing_ok=True)
+            return Held(path, mine)
+
+
+def read_owner(path: Path) -> Owner | None:
+    """The owner that a lock file names; None while it is being written."""
+    try:
+        return Owner(**json.loads(path.read_text(encoding="utf-8")))
+    except (json.JSONDecodeError, TypeError, FileNotFoundError):
+        return None
+
+
+def is_alive(path: Path) -> bool:
+    """Whether the owner of a lock file still lives."""
+    owner = read_owner(path)
+    if owner is None:
+        return _silent_for(path) < SILENCE
+    if owner.released:
+        return False
+    if owner.host == _host():
+        return _process_start(owner.pid) == owner.process_start
+    if owner.slurm_job and _slurm_says_gone(owner.slurm_job):
+        return False
+    return _silent_for(path) < SILENCE
+
+
+def _is_free(path: Path) -> bool:
+    return not is_alive(path)
+
+
+def _newest(folder: Path) -> Path | None:
+    return max(folder.glob("[0-9]*.json"), key=lambda path: int(path.stem), default=None)
+
+
+def _create(path: Path, owner: Owner) -> bool:
+    """Create a lock file with its whole content; False if the number is taken.
+
+    A hard link of a finished file is exclusive and complete at once, on NFS too, where an
+    exclusive open would show an empty file for a moment.
+    """
+    draft = path.with_name(f".{owner.token}")
+    draft.write_text(json.dumps(asdict(owner)), encoding="utf-8")
+    try:
+        os.link(draft, path)
+    except FileExistsError:
+        return False
+    finally:
+        draft.unlink(missing_ok=True)
+    return True
+
+
+def _release(held: Held) -> None:
+    if _newest(held.path.parent) == held.path:
+        write_json(held.path, asdict(held.owner) | {"released": True})
+
+
+def _beat(path: Path, stop: threading.Event, seconds: float) -> None:
+    while not stop.wait(seconds):
+        try:
+            os.utime(path)
+        except FileNotFoundError:
+            return  # taken over; confirm() tells the owner
+
+
+def _silent_for(path: Path) -> float:
+    """Seconds since the last sign of life, by the clock of the file system itself."""
+    probe = path.with_name(f".now-{uuid.uuid4().hex}")
+    probe.touch()
+    try:
+        return probe.stat().st_mtime - path.stat().st_mtime
+    except FileNotFoundError:
+        return float("inf")
+    finally:
+        probe.unlink(missing_ok=True)
+
+
+def _myself() -> Owner:
+    pid = os.getpid()
+    job = os.environ.get("SLURM_JOB_ID", "")
+    return Owner(uuid.uuid4().hex, _host(), pid, _process_start(pid) or "", job)
+
+
+def _host() -> str:
+    """Host name and, where there are any, process namespace: numbers mean nothing beyond it."""
+    try:
+        return f"{socket.gethostname()} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return socket.gethostname()
+
+
+def _process_start(pid: int) -> str | None:
+    """When a process of this host started, so that a reused number is not taken for it.
+
+    None if there is no such process. Linux tells the time in ``/proc``; elsewhere only the
+    existence of the process is known.
+    """
+    if os.path.isdir("/proc/self"):
+        try:
+            with open(f"/proc/{pid}/stat", encoding="utf-8") as stream:
+                fields = stream.read().rpartition(")")[2].split()
+        except (FileNotFoundError, ProcessLookupError):
+            return None
+        state, start = fields[0], fields[19]
+        return None if state in "ZX" else start
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return None
+    except PermissionError:
+        return "exists"
+    return "exists"
+
+
+def _slurm_says_gone(job: str) -> bool:
+    """Whether SLURM knows for certain that a job no longer runs."""
+    if shutil.which("squeue") is None:
+        return False
+    command = ["squeue", "-h", "-j", job, "-o", "%T"]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    except subprocess.TimeoutExpired:
+        return False
+    if answer.returncode != 0:
+        return "Invalid job id" in answer.stderr
+    states = set(answer.stdout.split())
+    return not states & {"RUNNING", "COMPLETING", "SUSPENDED", "STOPPED", "CONFIGURING"}
+
+
+def wait_until_free(output: str | Path, *, seconds: float) -> bool:
+    """Wait until no living owner holds ``output``; False if one still does after ``seconds``."""
+    target = Path(output)
+    folder = target.parent / f".{target.name}.lock"
+    end = time.monotonic() + seconds
+    while (newest := _newest(folder) if folder.is_dir() else None) and is_alive(newest):
+        if time.monotonic() > end:
+            return False
+        time.sleep(min(1.0, seconds / 10))
+    return True

@@ -1,0 +1,102 @@
+"""The page that explains every key of the configuration, generated from the typed model."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import types
+import typing
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal, Union
+
+from lunet.study.config import Config
+from lunet.typed import plain
+
+_HEAD = """\
+# The configuration of a study
+
+One YAML file is one study. Unknown keys are refused. `train:` changes the recipe of every preset,
+`overrides: {preset: {...}}` that of one, and a variant (`variants:`) is a base preset with changes
+of its own, which has its own results everywhere.
+
+Give a file with `--configfile FILE`; without it `config/config.yaml` is the study.
+
+This page is written by `lunet schema --out config/README.md`.
+"""
+_FILES = """
+| file | study |
+|---|---|
+"""
+
+
+def manual(files: dict[str, str]) -> str:
+    """Markdown: the studies shipped, then every section with its keys, types and defaults.
+
+    Parameters
+    ----------
+    files
+        Name of each configuration shipped -> its first comment line.
+    """
+    from lunet.training.recipe import Recipe
+
+    table = "".join(f"| `{name}` | {text} |\n" for name, text in sorted(files.items()))
+    parts = [_HEAD, _FILES + table]
+    parts += _section("The study", Config, "")
+    parts += _section("The recipe (`train:`, `overrides.<preset>:`)", Recipe, "train")
+    return "\n".join(parts).rstrip() + "\n"
+
+
+def _section(title: str, cls: type, path: str) -> Iterator[str]:
+    hints = typing.get_type_hints(cls)
+    yield f"\n## {title}\n\n| key | type | default | meaning |\n|---|---|---|---|"
+    nested = []
+    for field in dataclasses.fields(cls):
+        key = f"{path}.{field.name}" if path else field.name
+        inner = _dataclass_of(hints[field.name])
+        if inner is not None:
+            nested.append((key, inner))
+        kind = "section" if inner is not None else _kind(hints[field.name])
+        doc = field.metadata.get("doc", "").replace("|", "\\|")
+        yield f"| `{key}` | {kind} | {_default(field, inner)} | {doc} |"
+    for key, inner in nested:
+        yield from _section(f"`{key}`", inner, key)
+
+
+def _dataclass_of(hint: Any) -> type | None:
+    return hint if dataclasses.is_dataclass(hint) and isinstance(hint, type) else None
+
+
+def _kind(hint: Any) -> str:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (Union, types.UnionType):
+        return " or ".join(_kind(argument) for argument in arguments)
+    if origin is Literal:
+        return ", ".join(f"`{argument}`" for argument in arguments)
+    if origin is tuple:
+        return f"list of {_kind(arguments[0])}"
+    if origin is dict:
+        return f"name -> {_kind(arguments[1])}"
+    if dataclasses.is_dataclass(hint):
+        return "section"
+    names = {int: "integer", float: "number", str: "text", bool: "true/false", type(None): "null"}
+    return names.get(hint, "any")
+
+
+def _default(field: Any, inner: type | None) -> str:
+    if inner is not None:
+        return ""
+    if field.default is not dataclasses.MISSING:
+        text = json.dumps(plain(field.default))
+        return f"`{text}`" if len(text) < 60 else "the paper's 29" if "lunet" in text else "see schema"
+    if field.default_factory is not dataclasses.MISSING:
+        return f"`{json.dumps(plain(field.default_factory()))}`"
+    return "required"
+
+
+def shipped(folder: Path) -> dict[str, str]:
+    """The configurations in a folder, each with its first comment line."""
+    return {
+        path.name: path.read_text(encoding="utf-8").splitlines()[0].lstrip("# ")
+        for path in folder.glob("*.yaml")
+    }

@@ -1,0 +1,144 @@
+"""One writer per output: living owners are respected, dead ones replaced, by one only."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from lunet import lock
+from lunet.errors import Busy
+from lunet.lock import Owner, acquire, owned, read_owner, wait_until_free
+
+HOLD = """
+import sys, time
+from lunet.lock import owned
+with owned(sys.argv[1]):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+RACE = """
+import sys, time
+from lunet.errors import Busy
+from lunet.lock import owned
+while time.time() < float(sys.argv[2]):
+    pass
+try:
+    with owned(sys.argv[1]):
+        print("won", flush=True)
+        time.sleep(2)
+except Busy:
+    print("lost", flush=True)
+"""
+
+
+def start(code, *words):
+    return subprocess.Popen([sys.executable, "-c", code, *words], stdout=subprocess.PIPE, text=True)
+
+
+@pytest.fixture
+def holder(tmp_path):
+    process = start(HOLD, str(tmp_path / "out"))
+    assert process.stdout.readline() == "held\n"
+    yield process
+    process.kill()
+    process.wait()
+
+
+def test_a_living_owner_is_respected(tmp_path, holder):
+    with pytest.raises(Busy, match=f"process {holder.pid}"), owned(tmp_path / "out"):
+        pass
+    assert not wait_until_free(tmp_path / "out", seconds=0.3)
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_a_dead_owner_is_replaced(tmp_path, holder, how):
+    holder.send_signal(how)
+    holder.wait()
+    with owned(tmp_path / "out"):
+        pass
+
+
+def test_a_suspended_owner_is_alive(tmp_path, holder):
+    holder.send_signal(signal.SIGSTOP)
+    with pytest.raises(Busy), owned(tmp_path / "out"):
+        pass
+
+
+def test_of_many_starters_one_wins(tmp_path, holder):
+    holder.kill()
+    holder.wait()
+    begin = str(time.time() + 1.0)
+    starters = [start(RACE, str(tmp_path / "out"), begin) for _ in range(6)]
+    words = [process.communicate()[0].strip() for process in starters]
+    assert words.count("won") == 1, words
+    assert words.count("lost") == 5, words
+
+
+def test_a_released_lock_is_free(tmp_path):
+    for _ in range(3):
+        with owned(tmp_path / "out"):
+            pass
+    assert wait_until_free(tmp_path / "out", seconds=0)
+    assert len(list((tmp_path / ".out.lock").iterdir())) == 1
+
+
+def foreign(folder, silent, job=""):
+    """A lock file of an owner on another host that was last heard of so many seconds ago."""
+    folder.mkdir()
+    path = folder / "000007.json"
+    owner = Owner("t", "elsewhere", 1, "1", job)
+    path.write_text(json.dumps(owner.__dict__))
+    moment = time.time() - silent
+    os.utime(path, (moment, moment))
+    return path
+
+
+def test_an_owner_elsewhere_is_judged_by_its_silence(tmp_path):
+    foreign(tmp_path / ".a.lock", silent=lock.SILENCE / 2)
+    with pytest.raises(Busy, match="elsewhere"), owned(tmp_path / "a"):
+        pass
+    foreign(tmp_path / ".b.lock", silent=lock.SILENCE * 2)
+    with owned(tmp_path / "b") as held:
+        assert held.path.name == "000008.json"
+
+
+def test_an_owner_whose_slurm_job_ended_is_dead(tmp_path, monkeypatch):
+    squeue = tmp_path / "bin" / "squeue"
+    squeue.parent.mkdir()
+    squeue.write_text("#!/bin/sh\necho 'slurm_load_jobs error: Invalid job id specified' >&2\nexit 1\n")
+    squeue.chmod(0o755)
+    foreign(tmp_path / ".a.lock", silent=0, job="12")
+    monkeypatch.setenv("PATH", f"{squeue.parent}:{os.environ['PATH']}")
+    with owned(tmp_path / "a"):
+        pass
+
+
+def test_a_replaced_owner_notices(tmp_path):
+    held = acquire(tmp_path / ".out.lock")
+    held.confirm()
+    newer = held.path.with_name("000002.json")
+    newer.write_text(held.path.read_text())
+    with pytest.raises(Busy, match="taken over"):
+        held.confirm()
+
+
+def test_the_heartbeat_renews_the_file(tmp_path):
+    with owned(tmp_path / "out", heartbeat=0.05) as held:
+        os.utime(held.path, (0, 0))
+        time.sleep(0.3)
+        assert held.path.stat().st_mtime > 0
+
+
+def test_a_half_written_owner_counts_as_starting(tmp_path):
+    folder = tmp_path / ".out.lock"
+    folder.mkdir()
+    (folder / "000001.json").write_text("{")
+    assert read_owner(folder / "000001.json") is None
+    with pytest.raises(Busy, match="just starting"), owned(tmp_path / "out"):
+        pass

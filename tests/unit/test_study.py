@@ -1,0 +1,112 @@
+"""A study: resolution of presets and variants, and what each step depends on."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+
+import pytest
+
+from lunet.study.config import parse
+from lunet.study.presets import PAPER_PRESETS, find_preset
+from lunet.study.study import PRIOR, Study
+
+BASE = {
+    "study": "s",
+    "dataset": {"name": "phantom"},
+    "presets": ["unet_small_2f", "lunet_small_4f"],
+    "folds": [0, 1],
+    "seeds": [0],
+}
+
+
+def study(**changes) -> Study:
+    return Study(parse(BASE | changes))
+
+
+def wildcards(preset="lunet_small_4f"):
+    return SimpleNamespace(preset=preset)
+
+
+def settings(step, preset="lunet_small_4f", **changes):
+    return study(**changes).settings(step)(wildcards(preset))
+
+
+def test_there_are_29_presets_in_the_paper():
+    assert len(set(PAPER_PRESETS)) == 29
+
+
+def test_any_width_of_a_family_is_a_preset():
+    preset = find_preset("lunet_small_8f")
+    assert preset.arguments["widths"] == [8] * 5
+    assert find_preset("unet_large_5f").arguments["widths"] == [5, 10, 20, 40]
+
+
+def test_recipes_follow_the_family():
+    presets = study(presets=["unet_small_4f", "lunet_large_6f"]).presets
+    small, large = presets["unet_small_4f"][1], presets["lunet_large_6f"][1]
+    assert (small.batch_size, small.optimiser.lr) == (16, 1e-2)
+    assert (large.batch_size, large.optimiser.lr) == (1, 1e-3)
+
+
+def test_a_variant_is_a_preset_everywhere():
+    variants = {"lean_bce": {"base": "lunet_small_4f", "train": {"loss": {"bce": 1.0}}}}
+    s = study(variants=variants, presets=["lunet_small_4f", "lean_bce"])
+    model = json.loads(s.settings("train")(wildcards("lean_bce")))
+    assert model["model"]["preset"] == "lean_bce"
+    assert model["model"]["module"] == "unet"
+    assert "bce" in model["recipe"]["loss"]
+    assert "results/s/runs/lean_bce/fold-0/seed-0" in list(s.runs())
+
+
+def test_overrides_win_over_train_and_touch_one_preset():
+    changes = {"train": {"epochs": 7}, "overrides": {"unet_small_2f": {"epochs": 9}}}
+    presets = study(**changes).presets
+    assert presets["unet_small_2f"][1].epochs == 9
+    assert presets["lunet_small_4f"][1].epochs == 7
+
+
+@pytest.mark.parametrize(
+    ("change", "touched"),
+    [
+        ({"statistics": {"margin": 0.02}}, {"table", "figure", "report"}),
+        ({"evaluate": {"tolerances": [2.0]}}, {"evaluate"}),
+        ({"preprocess": {"clip": [1.0, 99.0]}}, {"preprocess"}),
+        ({"split": {"seed": 1}}, {"folds"}),
+        ({"train": {"epochs": 3}}, {"train", "efficiency", "prune"}),
+        ({"predict": {"flip_axes": [0]}}, {"predict"}),
+        ({"efficiency": {"repeats": 7}}, {"efficiency"}),
+        ({"seeds": [0, 1]}, set()),
+        ({"presets": ["lunet_small_4f"]}, set()),
+    ],
+)
+def test_a_section_touches_only_its_steps(change, touched):
+    from lunet.study.steps import STEPS
+
+    one, other = study(), study(**change)
+    changed = {
+        step
+        for step in STEPS
+        if one.settings(step)(wildcards()) != other.settings(step)(wildcards())
+    }
+    assert changed == touched
+
+
+def test_rewording_a_source_trains_nothing():
+    assert "source" not in json.loads(settings("train"))["recipe"]
+
+
+def test_runs_and_the_prior():
+    s = study(seeds=[0, 1])
+    assert len(list(s.runs("lunet_small_4f"))) == 4
+    assert [run for run in s.runs(PRIOR)] == [s.run(PRIOR, 0, 0), s.run(PRIOR, 1, 0)]
+    assert PRIOR not in study(prior=False).rows
+
+
+def test_code_depends_on_the_presets_network():
+    s = study(presets=["unet_small_2f", "unetpp_small_2f", "lunet_small_4f"])
+    train = s.code("train")
+    assert train(wildcards("unet_small_2f")) == train(wildcards("lunet_small_4f"))
+    assert train(wildcards("unet_small_2f")) != train(wildcards("unetpp_small_2f"))
+    evaluate = s.code("evaluate")
+    assert evaluate(wildcards("unet_small_2f")) == evaluate(wildcards("unetpp_small_2f"))
