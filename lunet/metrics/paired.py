@@ -1,0 +1,339 @@
+"""Paired comparison of presets on the same cases.
+
+A case's value is its mean over seeds, so that a preset is compared, not one lucky training.
+Everything that asks for independent units takes subjects: sign flips move all cases of a subject
+together, Wilcoxon ranks the subjects' mean differences, the bootstrap resamples subjects.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
+
+from lunet.errors import DataError, nearest
+from lunet.metrics.bootstrap import (
+    Clusters,
+    effect_interval,
+    effect_size,
+    mean_interval,
+)
+from lunet.metrics.values import SIGNED, case_values, direction
+
+Floats = NDArray[np.float64]
+
+VERDICTS = ("better", "non-inferior", "worse", "not resolved")
+
+COMPARISON_COLUMNS = (
+    "metric",
+    "label",
+    "preset",
+    "reference",
+    "direction",
+    "n",
+    "n_groups",
+    "n_undefined",
+    "mean",
+    "mean_reference",
+    "difference",
+    "ci_low",
+    "ci_high",
+    "effect_size",
+    "effect_low",
+    "effect_high",
+    "p_permutation",
+    "p_wilcoxon",
+    "p_permutation_holm",
+    "p_wilcoxon_holm",
+    "margin",
+    "p_noninferior",
+    "p_noninferior_holm",
+    "verdict",
+)
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to test: level, permutations or resamples, seed, margin in the metric's unit."""
+
+    alpha: float
+    resamples: int
+    permutations: int
+    seed: int
+    margin: float | None
+
+
+def compare(
+    rows: pd.DataFrame,
+    metric: str,
+    *,
+    reference: str | None = None,
+    margin: float | None,
+    alpha: float = 0.05,
+    resamples: int = 2000,
+    permutations: int = 9999,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Compare presets pair by pair, for each label and for the mean over labels.
+
+    Parameters
+    ----------
+    rows
+        Per-case rows, see :mod:`lunet.metrics.values`.
+    metric
+        Column to compare; of signed volume errors the magnitude of each row is taken.
+    reference
+        Preset that all others are compared with; ``None`` compares every pair, in the order of
+        their names.
+    margin
+        Non-inferiority margin in the unit of the metric, more than 0 and stated before the run;
+        ``None`` tests no non-inferiority.
+    alpha
+        Level of the family of all rows returned; intervals have the level ``1 - alpha`` each.
+    resamples, permutations, seed
+        Bootstrap resamples, sign flips and seed. All sign patterns are taken if there are fewer;
+        more than asked for are drawn where the family is so large that no adjusted p-value could
+        come below alpha otherwise.
+
+    Returns
+    -------
+    A row per pair and label with ``COMPARISON_COLUMNS``. ``difference`` is the mean over cases of
+    preset - reference, with the bootstrap interval ``ci_low``, ``ci_high``; ``effect_size`` is
+    Cohen's d of the paired differences with its interval; both keep the sign of the metric, and
+    ``direction`` is 1 where higher is better, else -1. ``n_undefined`` counts cases left out
+    because one side has no value (both masks empty). ``p_permutation`` (two-sided, by sign
+    flips) decides between better and worse, ``p_wilcoxon`` stands beside it; ``_holm`` is
+    adjusted over all rows. ``p_noninferior`` is the one-sided sign-flip test of "worse by the
+    margin or more". ``verdict``:
+
+    * ``better``: adjusted p_permutation <= alpha, and the difference is an improvement;
+    * ``non-inferior``: adjusted p_noninferior <= alpha / 2 (one-sided, as is usual), even if a
+      loss smaller than the margin is significant;
+    * ``worse``: adjusted p_permutation <= alpha, and the difference is a loss;
+    * ``not resolved``: none of these; the data cannot tell.
+
+    Raises
+    ------
+    DataError
+        If a case stands on one side only (it is named), the reference or the metric is unknown,
+        or the margin is not positive.
+    """
+    if margin is not None and not (math.isfinite(margin) and margin > 0):
+        raise DataError("margin", str(margin), "a positive number in the metric's unit is needed")
+    sign = direction(metric)
+    values = case_values(magnitudes(rows, metric), metric)
+    pairs = _pairs(values["preset"], reference)
+    # The smallest two-sided p-value is 2 / (permutations + 1), and Holm multiplies it.
+    enough = math.ceil(4 * len(pairs) * values["label"].nunique() / alpha)
+    options = Options(alpha, resamples, max(permutations, enough), seed, margin)
+    records = [
+        {
+            "metric": metric,
+            "label": label,
+            "preset": preset,
+            "reference": base,
+            "direction": sign,
+            **_compare_pair(part, (preset, base), sign, options),
+        }
+        for preset, base in pairs
+        for label, part in _labels(values)
+    ]
+    frame = pd.DataFrame(records, columns=COMPARISON_COLUMNS[:-1])
+    for test in ("p_permutation", "p_wilcoxon", "p_noninferior"):
+        frame[f"{test}_holm"] = holm(frame[test])
+    frame["verdict"] = [_verdict(row, alpha) for row in frame.to_dict("records")]
+    return frame
+
+
+def magnitudes(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """The rows, with the magnitude of the metric where it is an error around zero."""
+    return rows.assign(**{metric: rows[metric].abs()}) if metric in SIGNED else rows
+
+
+def holm(p_values: ArrayLike) -> Floats:
+    """Holm's step-down adjusted p-values (Scand. J. Stat. 6:65, 1979).
+
+    Parameters
+    ----------
+    p_values
+        Shape (n,); NaN marks a test that was not done: it stays NaN and does not count.
+    """
+    p = np.asarray(p_values, dtype=np.float64)
+    adjusted = np.full(p.shape, np.nan)
+    done = np.flatnonzero(~np.isnan(p))
+    order = done[np.argsort(p[done], kind="stable")]
+    scaled = p[order] * np.arange(order.size, 0, -1)
+    adjusted[order] = np.minimum(np.maximum.accumulate(scaled), 1.0)
+    return adjusted
+
+
+def sign_flip_test(
+    differences: ArrayLike,
+    groups: ArrayLike,
+    *,
+    alternative: str = "two-sided",
+    permutations: int = 9999,
+    seed: int = 0,
+) -> float:
+    """p-value of a mean difference of 0 under random signs of whole groups.
+
+    Parameters
+    ----------
+    differences
+        One finite value per case, shape (n,).
+    groups
+        Subject of each case, shape (n,).
+    alternative
+        ``two-sided``, or ``greater`` for a mean above 0.
+    permutations
+        Random sign patterns; all ``2**groups`` are taken if they are not more.
+    """
+    sums = Clusters.of(differences, groups).sums
+    result = stats.permutation_test(
+        (sums,),
+        np.sum,
+        permutation_type="samples",
+        vectorized=True,
+        n_resamples=permutations,
+        batch=1000,
+        alternative=alternative,
+        rng=np.random.default_rng(seed),
+    )
+    return float(result.pvalue)
+
+
+def wilcoxon_test(differences: ArrayLike, groups: ArrayLike) -> float:
+    """Two-sided p-value of Wilcoxon's signed-rank test on the groups' mean differences.
+
+    1 if all of them are 0.
+    """
+    clusters = Clusters.of(differences, groups)
+    means = clusters.sums / clusters.counts
+    return float(stats.wilcoxon(means).pvalue) if means.any() else 1.0
+
+
+def paired_values(part: pd.DataFrame, preset: str, reference: str) -> pd.DataFrame:
+    """Values of two presets side by side.
+
+    Parameters
+    ----------
+    part
+        Rows ``preset, case, group, value`` of one label.
+
+    Returns
+    -------
+    Columns ``case, group, preset, reference``, a row per case.
+
+    Raises
+    ------
+    DataError
+        If a case stands on one side only; it is named.
+    """
+    sides = {
+        side: part[part["preset"] == name].set_index("case")
+        for side, name in (("preset", preset), ("reference", reference))
+    }
+    _check_same_cases(sides["preset"].index, sides["reference"].index, (preset, reference))
+    order = sides["reference"].index
+    frame = pd.DataFrame({side: sides[side].loc[order, "value"] for side in sides})
+    return frame.assign(group=sides["reference"]["group"]).reset_index()
+
+
+def _check_same_cases(one: pd.Index, other: pd.Index, names: tuple[str, str]) -> None:
+    for absent, present, name in ((one, other, names[0]), (other, one, names[1])):
+        lost = [str(case) for case in present.difference(absent)]
+        if lost:
+            more = f" and {len(lost) - 3} more" if len(lost) > 3 else ""
+            found = f"has no result for the case {', '.join(lost[:3])}{more}"
+            action = "Predict it, or record it as missed"
+            raise DataError(f"preset {name}", found, "both sides need the same cases", action)
+
+
+def _pairs(presets: pd.Series, reference: str | None) -> list[tuple[str, str]]:
+    names = sorted(presets.unique())
+    if reference is None:
+        return [(second, first) for first, second in itertools.combinations(names, 2)]
+    if reference not in names:
+        raise DataError(
+            "reference", repr(reference), "a preset is needed", nearest(reference, names)
+        )
+    return [(name, reference) for name in names if name != reference]
+
+
+def _labels(values: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    for label in values["label"].unique():
+        yield label, values[values["label"] == label]
+
+
+def _compare_pair(
+    part: pd.DataFrame, pair: tuple[str, str], sign: int, options: Options
+) -> dict[str, Any]:
+    both = paired_values(part, *pair)
+    defined = both.dropna()
+    differences = (defined["preset"] - defined["reference"]).to_numpy()
+    counted = {
+        "n": len(defined),
+        "n_groups": defined["group"].nunique(),
+        "n_undefined": len(both) - len(defined),
+        "margin": math.nan if options.margin is None else options.margin,
+    }
+    if not len(defined):
+        return counted
+    means = {"mean": defined["preset"].mean(), "mean_reference": defined["reference"].mean()}
+    groups = defined["group"].to_numpy()
+    return {
+        **counted,
+        **means,
+        **_estimates(differences, groups, options),
+        **_tests(differences, groups, sign, options),
+    }
+
+
+def _estimates(differences: Floats, groups: NDArray[Any], options: Options) -> dict[str, float]:
+    how: dict[str, Any] = {
+        "confidence": 1 - options.alpha,
+        "resamples": options.resamples,
+        "seed": options.seed,
+    }
+    mean = mean_interval(differences, groups, **how)
+    effect = effect_interval(differences, groups, **how)
+    return {
+        "difference": float(differences.mean()),
+        "ci_low": mean.low,
+        "ci_high": mean.high,
+        "effect_size": effect_size(differences),
+        "effect_low": effect.low,
+        "effect_high": effect.high,
+    }
+
+
+def _tests(
+    differences: Floats, groups: NDArray[Any], sign: int, options: Options
+) -> dict[str, float]:
+    how: dict[str, Any] = {"permutations": options.permutations, "seed": options.seed}
+    p_noninferior = math.nan
+    if options.margin is not None:
+        shifted = sign * differences + options.margin
+        p_noninferior = sign_flip_test(shifted, groups, alternative="greater", **how)
+    return {
+        "p_permutation": sign_flip_test(differences, groups, **how),
+        "p_wilcoxon": wilcoxon_test(differences, groups),
+        "p_noninferior": p_noninferior,
+    }
+
+
+def _verdict(row: dict[str, Any], alpha: float) -> str:
+    differs = row["p_permutation_holm"] <= alpha
+    improvement = row["direction"] * row["difference"]
+    if differs and improvement > 0:
+        return "better"
+    if row["p_noninferior_holm"] <= alpha / 2:
+        return "non-inferior"
+    return "worse" if differs and improvement < 0 else "not resolved"

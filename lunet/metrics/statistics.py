@@ -1,0 +1,23 @@
+"""The statistics of a study in one place: summaries, comparisons, claims, rank stability."""
+
+from __future__ import annotations
+
+from lunet.metrics.aggregate import summarise
+from lunet.metrics.claims import claim_sentence, claims
+from lunet.metrics.paired import compare, holm, sign_flip_test, wilcoxon_test
+from lunet.metrics.ranking import rank_stability
+from lunet.metrics.values import MEAN_LABEL, case_values, direction
+
+__all__ = [
+    "MEAN_LABEL",
+    "case_values",
+    "claim_sentence",
+    "claims",
+    "compare",
+    "direction",
+    "holm",
+    "rank_stability",
+    "sign_flip_test",
+    "summarise",
+    "wilcoxon_test",
+]

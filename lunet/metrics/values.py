@@ -1,0 +1,123 @@
+"""From per-case rows to one number per preset, label and case: the input of every statistic.
+
+The rows are those of ``metrics.csv``: the columns ``preset``, ``fold``, ``seed``, ``case``,
+``label``, ``status``, the metrics of :func:`lunet.metrics.case.evaluate_case` and, where several
+cases come from one subject, ``group`` (the subject). Without ``group`` each case is its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from lunet.errors import DataError, nearest
+from lunet.metrics.case import DISTANCES, OVERLAP, STATUSES
+
+MEAN_LABEL = "mean over labels"
+"""Label of the rows that hold each case's mean over its labels."""
+
+HIGHER_IS_BETTER = frozenset(OVERLAP)
+LOWER_IS_BETTER = frozenset((*DISTANCES, "centre_distance"))
+SIGNED = frozenset(("volume_error_ml", "volume_error_relative"))
+"""Errors around zero: comparisons take their magnitude, summaries keep the sign."""
+
+_KEYS = ("preset", "fold", "seed", "case", "label")
+
+
+def direction(metric: str) -> int:
+    """1 if a higher value is better, -1 if a lower one is.
+
+    Raises
+    ------
+    DataError
+        If the metric has no better side (a volume) or is unknown.
+    """
+    if metric in HIGHER_IS_BETTER or metric.startswith("nsd_"):
+        return 1
+    if metric in LOWER_IS_BETTER or metric in SIGNED:
+        return -1
+    known = sorted(HIGHER_IS_BETTER | LOWER_IS_BETTER | SIGNED) + ["nsd_<tolerance>"]
+    raise DataError("metric", repr(metric), f"a metric with a better side: {', '.join(known)}")
+
+
+def check_rows(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """The columns needed, with ``group`` filled in; rows without a twin of the same run and case.
+
+    Raises
+    ------
+    DataError
+        If a column is missing, a status is unknown, a row stands twice, or a value is missing in
+        a row whose status is not ``both_empty``.
+    """
+    needed = [*_KEYS, "status", metric]
+    for column in needed:
+        if column not in rows.columns:
+            found = f"the column {column!r} is missing"
+            raise DataError("per-case rows", found, action=nearest(column, map(str, rows.columns)))
+    table = rows.loc[:, [*needed, *(["group"] if "group" in rows.columns else [])]].copy()
+    if "group" not in table.columns:
+        table["group"] = table["case"]
+    _check_status(table)
+    _check_unique(table)
+    _check_groups(table)
+    _check_values(table, metric)
+    return table.reset_index(drop=True)
+
+
+def case_values(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """One value per preset, label and case: the mean over its seeds and folds.
+
+    Returns
+    -------
+    Columns ``preset, label, case, group, value``, sorted; where a preset has several labels, rows
+    of the label ``mean over labels`` too. ``value`` is NaN where every run has an empty reference
+    and an empty prediction.
+    """
+    table = check_rows(rows, metric)
+    keys = ["preset", "label", "case", "group"]
+    values = table.groupby(keys, sort=True, as_index=False)[metric].mean()
+    values = values.rename(columns={metric: "value"})
+    return with_mean_label(values, ["preset", "case", "group"])
+
+
+def with_mean_label(values: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
+    """Append rows with the mean over the labels (those that are defined) if there are several."""
+    if values["label"].nunique() < 2:
+        return values
+    means = values.groupby(list(keys), sort=True, as_index=False)["value"].mean()
+    means["label"] = MEAN_LABEL
+    return pd.concat([values, means], ignore_index=True)[list(values.columns)]
+
+
+def _check_status(table: pd.DataFrame) -> None:
+    unknown = sorted(set(table["status"].astype(str)) - set(STATUSES))
+    if unknown:
+        expected = f"one of {', '.join(STATUSES)} is allowed"
+        raise DataError("per-case rows, status", repr(unknown[0]), expected)
+
+
+def _check_unique(table: pd.DataFrame) -> None:
+    twice = table.duplicated(list(_KEYS))
+    if twice.any():
+        row = table.loc[twice.idxmax(), list(_KEYS)]
+        place = ", ".join(f"{key} {row[key]}" for key in _KEYS)
+        raise DataError("per-case rows", f"{place} stands twice", "one row each is allowed")
+
+
+def _check_groups(table: pd.DataFrame) -> None:
+    groups = table.groupby("case")["group"].nunique()
+    if (groups > 1).any():
+        found = f"the case {groups.idxmax()} belongs to {groups.max()} groups"
+        raise DataError("per-case rows, group", found, "one subject per case is needed")
+
+
+def _check_values(table: pd.DataFrame, metric: str) -> None:
+    # A missing value may drop out of a mean only with the count of both_empty beside it; the
+    # relative volume error has no value for a spurious structure by its definition.
+    allowed = ["both_empty"] + (["spurious"] if metric == "volume_error_relative" else [])
+    lost = table[metric].isna() & ~table["status"].isin(allowed)
+    if lost.any():
+        row = table.loc[lost.idxmax()]
+        place = f"{metric} of case {row['case']}, label {row['label']}, preset {row['preset']}"
+        raise DataError("per-case rows", f"{place} has no value", f"status is {row['status']!r}")
