@@ -16,3 +16,4 @@ class ReportSettings:
         ("dice", "hd95", "assd", "nsd_1", "volume_error_ml"), doc="columns of the accuracy table"
     )
     examples: int = setting(3, doc="pictures per preset: best, median, worst", minimum=1)
+    failures: int = setting(5, doc="worst cases per preset in the table of failures", minimum=1)

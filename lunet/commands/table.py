@@ -1,0 +1,35 @@
+"""Build one table of a study from its per-case files: BASE.csv, BASE.md and BASE.tex.
+
+NAME is summary, accuracy, efficiency, joint, comparisons, claims, failures or protocol. The same
+files give the same bytes on any machine; runs of one preset that were made with other settings or
+code are refused.
+
+  lunet table accuracy --results results/hippocampus --presets unet_small_4f lunet_small_4f \\
+      --folds 0 1 2 3 4 --out results/hippocampus/tables/accuracy
+  lunet table failures --inputs runs/*/fold-*/seed-*/metrics.csv --out failures
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from lunet.commands.arguments import add_settings, read_settings
+from lunet.reporting.command import add_sources, read_sources
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of `lunet table`."""
+    parser.add_argument("name", metavar="NAME", help="which table")
+    add_sources(parser)
+    parser.add_argument("--out", required=True, metavar="BASE", help="path without suffix")
+    add_settings(parser)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Build the table."""
+    from lunet.reporting.tables import needs, write_table
+
+    sources = read_sources(arguments, needs(arguments.name))
+    settings = read_settings(arguments, "table")
+    for path in write_table(arguments.name, sources, settings, arguments.out):
+        print(path)

@@ -1,0 +1,44 @@
+"""The arguments that `lunet table`, `figure` and `report` share: which files are reported."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from lunet.errors import ConfigError
+from lunet.reporting.sources import Grid, Sources, from_grid, from_inputs
+
+
+def add_sources(parser: argparse.ArgumentParser) -> None:
+    """Add the two ways of naming the input files: a grid of a results folder, or a list."""
+    group = parser.add_argument_group("what is reported: --results with a grid, or --inputs")
+    group.add_argument("--results", type=Path, metavar="DIR", help="results folder of a study")
+    group.add_argument("--presets", nargs="+", default=[], metavar="NAME", help="rows, in order")
+    group.add_argument("--folds", nargs="+", type=int, default=[0], metavar="K", help="folds")
+    group.add_argument("--seeds", nargs="+", type=int, default=[0], metavar="S", help="seeds")
+    group.add_argument(
+        "--inputs",
+        nargs="+",
+        metavar="FILE",
+        help="metrics.csv, history.csv, run.json, efficiency.json; folders of them; @list.txt",
+    )
+
+
+def read_sources(arguments: argparse.Namespace, kinds: tuple[str, ...]) -> Sources:
+    """The files that the arguments name, of the kinds that are needed.
+
+    Raises
+    ------
+    ConfigError
+        If neither or both of ``--results`` and ``--inputs`` are given.
+    DataError
+        If a file is missing or of an unknown kind.
+    """
+    if bool(arguments.results) == bool(arguments.inputs):
+        raise ConfigError("arguments", "--results and --inputs", "give one of them")
+    if arguments.inputs:
+        return from_inputs(arguments.inputs)
+    if not arguments.presets:
+        raise ConfigError("--presets", "none given", "--results needs the presets to report")
+    presets, folds, seeds = arguments.presets, arguments.folds, arguments.seeds
+    return from_grid(Grid(arguments.results, tuple(presets), tuple(folds), tuple(seeds)), kinds)

@@ -1,0 +1,76 @@
+"""From per-case rows to the statistics that tables and figures print."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from lunet.metrics import aggregate
+from lunet.metrics.settings import StatisticsSettings
+from lunet.metrics.values import MEAN_LABEL, case_values
+
+COUNTED = ("n_missed", "n_spurious", "n_both_empty")
+
+
+def structures(cases: pd.DataFrame) -> list[str]:
+    """Structures in the order of the files, the mean over them first where there are several."""
+    names = list(dict.fromkeys(cases["label"]))
+    return [MEAN_LABEL, *names] if len(names) > 1 else names
+
+
+def presets(cases: pd.DataFrame) -> list[str]:
+    """Presets in the order of the files."""
+    return list(dict.fromkeys(cases["preset"]))
+
+
+def headline(cases: pd.DataFrame) -> str:
+    """What one number per preset speaks of: the mean over structures, or the only one."""
+    return structures(cases)[0]
+
+
+def summarise(
+    cases: pd.DataFrame, metrics: Sequence[str], settings: StatisticsSettings
+) -> pd.DataFrame:
+    """Statistics over cases per preset, structure and metric, in the order of the files.
+
+    Columns: preset, label and :data:`lunet.metrics.aggregate.SUMMARY_COLUMNS`.
+    """
+    frames = [
+        aggregate.summarise(
+            cases,
+            metric,
+            confidence=settings.confidence,
+            resamples=settings.resamples,
+            seed=settings.seed,
+        )
+        for metric in metrics
+    ]
+    return _in_order(pd.concat(frames, ignore_index=True), cases)
+
+
+def scores(cases: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """One ``value`` per preset, structure and case (mean over its seeds), where it is defined.
+
+    Columns preset, label, case, group, value, in the order of the files.
+    """
+    return _in_order(case_values(cases, metric).dropna(subset=["value"]), cases)
+
+
+def headline_summary(
+    cases: pd.DataFrame, metric: str, settings: StatisticsSettings
+) -> pd.DataFrame:
+    """Statistics of one metric's headline structure, a row per preset, indexed by preset."""
+    label = headline(cases)
+    part = cases if label == MEAN_LABEL else cases[cases["label"] == label]
+    stats = summarise(part, [metric], settings)
+    return stats[stats["label"] == label].set_index("preset")
+
+
+def _in_order(frame: pd.DataFrame, cases: pd.DataFrame) -> pd.DataFrame:
+    """Rows by preset and structure as they first stand in the files."""
+    order = {name: place for place, name in enumerate(presets(cases))}
+    ranks = {name: place for place, name in enumerate(structures(cases))}
+    places = frame.assign(_p=frame["preset"].map(order), _l=frame["label"].map(ranks))
+    ordered = places.sort_values(["_p", "_l"], kind="stable", ignore_index=True)
+    return ordered.drop(columns=["_p", "_l"])

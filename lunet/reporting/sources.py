@@ -1,0 +1,217 @@
+"""The files that tables and figures are made of: found, read, and checked against each other."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from lunet.errors import ConfigError, DataError
+from lunet.files import canonical_json, read_json
+
+PRIOR = "atlas_prior"
+KEYS = ["preset", "fold", "seed", "case", "label"]
+_NAMES = {"metrics": "metrics.csv", "histories": "history.csv", "runs": "run.json"}
+_RUN = re.compile(r"(?:^|/)(?P<preset>[^/]+)/fold-(?P<fold>\d+)/seed-(?P<seed>\d+)/[^/]+$")
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Which runs of a results folder are reported; a preset's prior has one seed only."""
+
+    results: Path
+    presets: tuple[str, ...]
+    folds: tuple[int, ...]
+    seeds: tuple[int, ...]
+
+    def files(self, kind: str) -> list[Path]:
+        """Files of one kind (``metrics``, ``histories``, ``runs``, ``efficiency``)."""
+        trained = [preset for preset in self.presets if preset != PRIOR]
+        if kind == "efficiency":
+            return [self.results / "presets" / name / "efficiency.json" for name in trained]
+        names = self.presets if kind == "metrics" else trained
+        return [
+            self.results / "runs" / preset / f"fold-{fold}" / f"seed-{seed}" / _NAMES[kind]
+            for preset in names
+            for fold in self.folds
+            for seed in (self.seeds if preset != PRIOR else self.seeds[:1])
+        ]
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Input files by kind: per-case metrics, training histories, provenance, costs."""
+
+    metrics: tuple[Path, ...] = ()
+    histories: tuple[Path, ...] = ()
+    runs: tuple[Path, ...] = ()
+    efficiency: tuple[Path, ...] = field(default=())
+
+
+def from_grid(grid: Grid, kinds: Iterable[str]) -> Sources:
+    """The files of a results folder; each must exist.
+
+    Raises
+    ------
+    DataError
+        If a file of a run or preset that was asked for is missing.
+    """
+    chosen = {kind: tuple(grid.files(kind)) for kind in kinds}
+    for path in (path for paths in chosen.values() for path in paths):
+        if not path.is_file():
+            raise DataError(path, "missing", "each reported run has one", "Run its step first")
+    return Sources(**chosen)
+
+
+def from_inputs(inputs: Sequence[str]) -> Sources:
+    """Sort files by what they hold; ``@list.txt`` names files, a folder is searched.
+
+    Raises
+    ------
+    DataError
+        If a file is missing or of no known kind.
+    """
+    found: dict[str, list[Path]] = {"metrics": [], "histories": [], "runs": [], "efficiency": []}
+    for path in _expand(inputs):
+        found[_kind(path)].append(path)
+    return Sources(**{kind: tuple(paths) for kind, paths in found.items()})
+
+
+def _expand(inputs: Sequence[str]) -> Iterable[Path]:
+    for word in inputs:
+        if word.startswith("@"):
+            listing = Path(word[1:])
+            if not listing.is_file():
+                raise DataError(listing, "the list is missing", "one file name per line")
+            yield from _expand(listing.read_text(encoding="utf-8").split("\n"))
+        elif Path(word).is_dir():
+            known = ("metrics.csv", "history.csv", "run.json", "efficiency.json")
+            yield from sorted(path for path in Path(word).rglob("*") if path.name in known)
+        elif word.strip():
+            yield Path(word.strip())
+
+
+def _kind(path: Path) -> str:
+    if not path.is_file():
+        raise DataError(path, "missing", "a metrics, history, run or efficiency file is needed")
+    if path.suffix == ".json":
+        return "efficiency" if "macs" in read_json(path) else "runs"
+    with open(path, encoding="utf-8", errors="replace") as stream:
+        header = stream.readline().strip().split(",")
+    if "epoch" in header:
+        return "histories"
+    if set(KEYS) <= set(header):
+        return "metrics"
+    raise DataError(path, f"header {','.join(header[:6])}", f"expected {', '.join(KEYS)} or epoch")
+
+
+def read_cases(sources: Sources) -> pd.DataFrame:
+    """All per-case rows: a row per preset, fold, seed, case and label, in the order of the files.
+
+    Raises
+    ------
+    DataError
+        If there is none, a key column is missing or a row occurs twice.
+    """
+    if not sources.metrics:
+        raise DataError("inputs", "no metrics.csv", "at least one is needed")
+    texts = dict.fromkeys(("preset", "case", "group", "label", "status"), "str")
+    frames = [_read_csv(path, texts) for path in sources.metrics]
+    cases = pd.concat(frames, ignore_index=True)
+    double = cases.duplicated(KEYS)
+    if double.any():
+        row = cases.loc[double, KEYS].iloc[0].to_dict()
+        raise DataError("metrics.csv", f"the row {row} occurs twice", "each is given once")
+    return cases
+
+
+def _read_csv(path: Path, texts: dict[str, str]) -> pd.DataFrame:
+    try:
+        frame = pd.read_csv(path, dtype=texts, keep_default_na=False, na_values=[""])
+    except (ValueError, UnicodeDecodeError) as error:
+        raise DataError(path, f"is not a table of cases ({error})", "metrics.csv is") from error
+    missing = [name for name in (*KEYS, "group", "status", "dice") if name not in frame]
+    if missing:
+        raise DataError(
+            path, f"columns {', '.join(missing)} are missing", "`lunet evaluate` writes"
+        )
+    return frame
+
+
+def read_efficiency(sources: Sources) -> dict[str, dict[str, Any]]:
+    """Preset name -> its measured costs; the name is the file's own or that of its folder."""
+    costs: dict[str, dict[str, Any]] = {}
+    for path in sources.efficiency:
+        value = read_json(path)
+        preset = str(
+            value.get("preset") or value.get("model", {}).get("preset") or path.parent.name
+        )
+        if preset in costs:
+            raise DataError(path, f"a second file of preset {preset}", "one each is expected")
+        costs[preset] = value
+    return costs
+
+
+def read_runs(sources: Sources) -> list[dict[str, Any]]:
+    """Provenance of all runs; refuses runs of one preset that were made differently.
+
+    Raises
+    ------
+    DataError
+        If settings, code or data digest differ between two runs of a preset.
+    """
+    runs = [read_json(path) | {"path": path} for path in sources.runs]
+    first: dict[str, dict[str, Any]] = {}
+    for run in runs:
+        preset = str(run.get("preset") or run_key(run["path"])[0])
+        run["preset"] = preset
+        _check_stamp(first.setdefault(preset, run), run)
+    return runs
+
+
+def _check_stamp(one: dict[str, Any], other: dict[str, Any]) -> None:
+    for key in ("settings", "code", "manifest"):
+        if canonical_json(one.get(key)) != canonical_json(other.get(key)):
+            raise DataError(
+                other["path"],
+                f"its {key} differ from those of {one['path']}",
+                "runs of one preset are made alike",
+                "Run the older of the two again, or report them apart as variants",
+            )
+
+
+def run_key(path: Path) -> tuple[str, int, int]:
+    """Preset, fold and seed of a file of a run, from its path."""
+    match = _RUN.search(path.as_posix())
+    if not match:
+        raise DataError(path, "not in a run's folder", "expected PRESET/fold-K/seed-S/")
+    return match["preset"], int(match["fold"]), int(match["seed"])
+
+
+def read_histories(sources: Sources) -> pd.DataFrame:
+    """Training histories with the columns preset, fold and seed added; a row per epoch."""
+    if not sources.histories:
+        raise DataError("inputs", "no history.csv", "at least one is needed")
+    frames = []
+    for path in sources.histories:
+        preset, fold, seed = run_key(path)
+        frames.append(pd.read_csv(path).assign(preset=preset, fold=fold, seed=seed))
+    return pd.concat(frames, ignore_index=True)
+
+
+def check_metrics(cases: pd.DataFrame, metrics: Sequence[str]) -> None:
+    """Refuse a metric that the per-case files don't have.
+
+    Raises
+    ------
+    ConfigError
+        With the names that are there.
+    """
+    for metric in metrics:
+        if metric not in cases:
+            known = [c for c in cases.columns if c not in KEYS and c not in ("group", "status")]
+            raise ConfigError("report.metrics", f"found {metric!r}", f"known: {', '.join(known)}")

@@ -1,0 +1,104 @@
+"""Tables of what a network costs, alone and beside its quality."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from lunet.metrics.settings import StatisticsSettings
+from lunet.reporting.costs import flat
+from lunet.reporting.markup import Cell, Column, Table, cell
+from lunet.reporting.numbers import NONE, RULE, integer, significant, title
+from lunet.reporting.scores import MEAN_LABEL, headline, headline_summary
+from lunet.reporting.sources import check_metrics
+from lunet.reporting.tables_scores import level, mean_cell
+
+MAC_NOTE = (
+    "MAC: multiply-adds of convolutions and linear layers; 1 MAC = 2 FLOPs. Latency: one volume, "
+    "batch 1; jitter: standard deviation of single latencies. * unstable: the medians of fresh "
+    "processes differ by more than 3 %."
+)
+_COLUMNS = {
+    "parameters": "Parameters",
+    "gmacs": "GMAC",
+    "gflops": "GFLOP",
+    "latency_p50_ms": "Latency p50 (ms)",
+    "latency_p95_ms": "p95 (ms)",
+    "latency_p99_ms": "p99 (ms)",
+    "jitter_ms": "Jitter (ms)",
+    "throughput_per_s": "Throughput (volumes/s)",
+    "throughput_batch": "at batch",
+    "training_step_ms": "Training step (ms)",
+    "memory_mib": "Peak memory (MiB)",
+}
+_COUNTS = ("parameters", "throughput_batch")
+
+
+def cost_cells(costs: Mapping[str, float], keys: tuple[str, ...]) -> list[Cell]:
+    """Printed costs; the median latency carries a star where it was unstable."""
+    cells = []
+    for key in keys:
+        text = integer(costs[key]) if key in _COUNTS else significant(costs[key])
+        star = "*" if key == "latency_p50_ms" and costs["unstable"] == 1 else ""
+        cells.append(cell(text + star))
+    return cells
+
+
+def efficiency(costs: Mapping[str, Mapping[str, Any]]) -> Table:
+    """Parameters, MACs, latency, memory per preset."""
+    numbers = {preset: flat(cost) for preset, cost in costs.items()}
+    keys = tuple(_COLUMNS)
+    return Table(
+        name="efficiency",
+        caption=f"Cost of each network{_conditions(costs)}.",
+        columns=(Column("Preset", text=True), *(Column(_COLUMNS[key]) for key in keys)),
+        rows=tuple((cell(name), *cost_cells(row, keys)) for name, row in numbers.items()),
+        records=tuple({"preset": name, **row} for name, row in numbers.items()),
+        note=f"{MAC_NOTE} {NONE}: not measured.",
+    )
+
+
+def _conditions(costs: Mapping[str, Mapping[str, Any]]) -> str:
+    """Input size and device, if all presets share them."""
+    sizes = {tuple(cost.get("size") or ()) for cost in costs.values()}
+    devices = {str(cost.get("device") or "") for cost in costs.values()}
+    size = next(iter(sizes)) if len(sizes) == 1 else ()
+    device = next(iter(devices)) if len(devices) == 1 else ""
+    parts = [f"input {' × '.join(map(str, size))} voxels"] if size else []
+    parts += [f"on {device}"] if device else []
+    return ", " + ", ".join(parts) if parts else ""
+
+
+def joint(
+    cases: pd.DataFrame,
+    costs: Mapping[str, Mapping[str, Any]],
+    settings: StatisticsSettings,
+) -> Table:
+    """Quality and cost side by side, a row per preset; the prior has no network to cost."""
+    metric = settings.metric
+    check_metrics(cases, [metric])
+    stats = headline_summary(cases, metric, settings)
+    keys = ("parameters", "gmacs", "latency_p50_ms", "jitter_ms", "memory_mib")
+    none = dict.fromkeys(flat({}), float("nan"))
+    rows, records = [], []
+    for preset, row in stats.iterrows():
+        numbers = flat(costs[preset]) if preset in costs else none
+        rows.append((cell(preset), mean_cell(row), *cost_cells(numbers, keys)))
+        quality = {f"{metric}_{name}": row[name] for name in ("mean", "sd", "ci_low", "ci_high")}
+        records.append({"preset": preset, "n": row["n"], **quality, **numbers})
+    where = f"{MEAN_LABEL}, " if headline(cases) == MEAN_LABEL else ""
+    return Table(
+        name="joint",
+        caption=f"{title(metric)} ({where}mean ± sd over cases, {level(settings)} interval)"
+        f" beside cost{_conditions(costs)}.",
+        columns=(
+            Column("Preset", text=True),
+            Column(title(metric)),
+            *(Column(_COLUMNS[key]) for key in keys),
+        ),
+        rows=tuple(rows),
+        records=tuple(records),
+        note=f"{RULE} {MAC_NOTE}",
+    )

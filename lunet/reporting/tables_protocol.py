@@ -1,0 +1,70 @@
+"""The protocol table: what was done, with which settings and versions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from lunet.files import canonical_json
+from lunet.reporting.markup import Column, Table, cell
+
+_SHARED = (
+    "code",
+    "manifest",
+    "manifest_digest",
+    "commit",
+    "git_commit",
+    "device",
+    "cpu",
+    "platform",
+)
+
+
+def protocol(runs: Iterable[Mapping[str, Any]], settings: Mapping[str, Any]) -> Table:
+    """A row per setting of the study and per version or device that its runs name.
+
+    Parameters
+    ----------
+    runs
+        Provenance of the runs (``run.json``).
+    settings
+        Sections of the configuration; every one that is given is listed.
+    """
+    rows = [
+        (f"{name}.{key}", value) for name, part in settings.items() for key, value in leaves(part)
+    ]
+    facts = [(key, value) for run in runs for key, value in _facts(run)]
+    merged: dict[str, list[str]] = {}
+    for key, value in [*rows, *facts]:
+        known = merged.setdefault(key, [])
+        if value not in known:
+            known.append(value)
+    records = tuple({"key": key, "value": "; ".join(values)} for key, values in merged.items())
+    return Table(
+        name="protocol",
+        caption="Protocol: settings, data, versions and devices of the reported runs.",
+        columns=(Column("Key", text=True), Column("Value", text=True)),
+        rows=tuple((cell(row["key"]), cell(row["value"])) for row in records),
+        records=records,
+    )
+
+
+def leaves(value: Any, prefix: str = "") -> Iterable[tuple[str, str]]:
+    """Dotted key and text of every leaf; lists are leaves."""
+    if isinstance(value, Mapping) and value:
+        for key, item in value.items():
+            yield from leaves(item, f"{prefix}.{key}" if prefix else str(key))
+    else:
+        yield prefix, value if isinstance(value, str) else canonical_json(value)
+
+
+def _facts(run: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+    """What a run says of itself, but for what belongs to it alone (times, epochs, scores)."""
+    preset = run.get("preset", "")
+    for key in _SHARED:
+        if run.get(key) is not None:
+            yield (f"{preset}.{key}" if key == "code" else key), str(run[key])
+    yield from leaves(run.get("versions") or {}, "versions")
+    recipe = (run.get("settings") or {}).get("recipe")
+    if recipe:
+        yield from leaves(recipe, f"{preset}.recipe")

@@ -1,0 +1,152 @@
+"""Tables of segmentation quality: one preset's summary, all presets, and the worst cases."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from lunet.metrics.settings import StatisticsSettings
+from lunet.reporting.costs import flat
+from lunet.reporting.markup import Cell, Column, Table, cell
+from lunet.reporting.numbers import (
+    RULE,
+    decimals,
+    fixed,
+    integer,
+    interval,
+    lower_is_better,
+    title,
+)
+from lunet.reporting.scores import COUNTED, summarise
+from lunet.reporting.settings import ReportSettings
+from lunet.reporting.sources import check_metrics
+
+_COUNT_COLUMNS = (Column("Missed"), Column("Spurious"), Column("Both empty"))
+COUNT_NOTE = (
+    "Missed: present in the reference, absent from the prediction (counts as the worst value). "
+    "Spurious: the reverse. Both empty: no value, left out of the means. Counted over seeds."
+)
+
+
+def half_width(row: Mapping[str, Any]) -> float:
+    """Uncertainty that decides the rounding: half the interval, else the standard deviation."""
+    half = (row["ci_high"] - row["ci_low"]) / 2
+    return float(half) if half > 0 else float(row["sd"])
+
+
+def mean_cell(row: Mapping[str, Any] | pd.Series) -> Cell:
+    """``mean ± sd`` with the confidence interval of the mean below."""
+    places = decimals(half_width(row))
+    middle = f"{fixed(row['mean'], places)} ± {fixed(row['sd'], places)}"
+    return cell(middle, interval(row["ci_low"], row["ci_high"], places))
+
+
+def level(settings: StatisticsSettings) -> str:
+    """The confidence level as text: ``95 %``."""
+    return f"{100 * settings.confidence:g} %"
+
+
+def accuracy(cases: pd.DataFrame, settings: StatisticsSettings, report: ReportSettings) -> Table:
+    """Quality of every preset: mean over structures and each structure, with counts of failures."""
+    check_metrics(cases, report.metrics)
+    stats = summarise(cases, report.metrics, settings)
+    groups = [
+        {row["metric"]: row for row in part.to_dict("records")}
+        for _, part in stats.groupby(["preset", "label"], sort=False)
+    ]
+    heads = (Column("Preset", text=True), Column("Structure", text=True), Column("Cases"))
+    return Table(
+        name="accuracy",
+        caption=f"Segmentation quality: mean ± sd over cases, {level(settings)} confidence interval"
+        " of the mean in brackets (bootstrap over subjects).",
+        columns=(*heads, *(Column(title(metric)) for metric in report.metrics), *_COUNT_COLUMNS),
+        rows=tuple(_accuracy_row(group) for group in groups),
+        records=tuple(_accuracy_record(group) for group in groups),
+        note=f"{RULE} {COUNT_NOTE}",
+    )
+
+
+def _accuracy_row(stats: Mapping[str, Mapping[str, Any]]) -> tuple[Cell, ...]:
+    first = next(iter(stats.values()))
+    head = (cell(first["preset"]), cell(first["label"]), cell(integer(first["n"])))
+    values = (mean_cell(row) for row in stats.values())
+    return (*head, *values, *(cell(integer(first[name])) for name in COUNTED))
+
+
+def _accuracy_record(stats: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    first = next(iter(stats.values()))
+    record = {key: first[key] for key in ("preset", "label", "n", "n_groups", "n_seeds", "n_folds")}
+    names = ("mean", "sd", "ci_low", "ci_high", "median", "iqr", "sd_seeds", "sd_folds")
+    for metric, row in stats.items():
+        record |= {f"{metric}_{name}": row[name] for name in names}
+    return record | {name: first[name] for name in COUNTED}
+
+
+def summary(
+    cases: pd.DataFrame,
+    costs: Mapping[str, Mapping[str, Any]],
+    settings: StatisticsSettings,
+    report: ReportSettings,
+) -> Table:
+    """Everything of the given presets: a row per structure and metric, costs in the CSV."""
+    check_metrics(cases, report.metrics)
+    stats = summarise(cases, report.metrics, settings).to_dict("records")
+    names = ", ".join(dict.fromkeys(row["preset"] for row in stats))
+    titles = ("Median", "IQR", "Sd of seeds", "Sd of folds", "Cases", "Subjects")
+    heads = (Column(name, text=True) for name in ("Preset", "Structure", "Metric"))
+    return Table(
+        name="summary",
+        caption=f"Summary of {names}.",
+        columns=(
+            *heads,
+            Column(f"Mean ± sd, {level(settings)} interval"),
+            *(Column(name) for name in titles),
+        ),
+        rows=tuple(map(_summary_row, stats)),
+        records=tuple(
+            row | (flat(costs[row["preset"]]) if row["preset"] in costs else {}) for row in stats
+        ),
+        note=RULE,
+    )
+
+
+def _summary_row(row: Mapping[str, Any]) -> tuple[Cell, ...]:
+    places = decimals(half_width(row))
+    spreads = (row[name] for name in ("median", "iqr", "sd_seeds", "sd_folds"))
+    return (
+        cell(row["preset"]),
+        cell(row["label"]),
+        cell(title(row["metric"])),
+        mean_cell(row),
+        *(cell(fixed(value, places)) for value in spreads),
+        cell(integer(row["n"])),
+        cell(integer(row["n_groups"])),
+    )
+
+
+def failures(cases: pd.DataFrame, settings: StatisticsSettings, report: ReportSettings) -> Table:
+    """The worst cases of each preset by name: lowest primary metric, and which run it was."""
+    metric = settings.metric
+    shown = tuple(dict.fromkeys((metric, *report.metrics)))
+    check_metrics(cases, shown)
+    worst = pd.concat(
+        part.sort_values([metric, "case"], ascending=[not lower_is_better(metric), True]).head(
+            report.failures
+        )
+        for _, part in cases.groupby("preset", sort=False)
+    )
+    keys = ["preset", "fold", "seed", "case", "label", "status"]
+    rows = tuple(
+        (*(cell(row[key]) for key in keys), *(cell(fixed(row[m], 3)) for m in shown))
+        for _, row in worst.iterrows()
+    )
+    records = tuple(worst[[*keys, *shown]].to_dict("records"))
+    heads = ("Preset", "Fold", "Seed", "Case", "Structure", "Status")
+    columns = (
+        *(Column(head, text=head not in ("Fold", "Seed")) for head in heads),
+        *(Column(title(m)) for m in shown),
+    )
+    caption = f"The {report.failures} worst cases of each preset by {title(metric)}."
+    return Table("failures", caption, columns, rows, records)
