@@ -92,6 +92,7 @@ def _description(settings: PhantomSettings, entries: list[dict[str, Any]]) -> di
         "licence": "none needed: synthetic",
         "labels": labels,
         "modality": {str(index): name for index, name in enumerate(task.channels)},
+        "regions": {name: list(members) for name, members in task.regions.items()},
         "tensorImageSize": "3D",
         "numTraining": len(entries),
         "numTest": 0,

@@ -1,0 +1,271 @@
+"""Get a data set: a local folder or archive, else mirrors, else the origin; checked and recorded.
+
+The data appear in one step (renamed into place when whole), with ``source.json`` beside them:
+where they come from, under which digest, and whether they are the official release.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from lunet.data.archive import SUFFIXES, extract, is_archive
+from lunet.data.catalog import PHANTOM, entry_of
+from lunet.data.catalog_table import CatalogEntry
+from lunet.data.fetch import Patience, Sums, disk_space, fetch, sums_of
+from lunet.data.lock import exclusive
+from lunet.data.settings import DatasetSettings
+from lunet.errors import ConfigError, DataError
+from lunet.files import read_json, write_json
+from lunet.typed import plain
+
+VARIABLE = "LUNET_DATA"
+Say = Callable[[str], None]
+_KEYS = ("name", "path", "sha256", "mirrors", "layout", "phantom")
+
+
+def download(
+    settings: DatasetSettings,
+    out: str | Path,
+    *,
+    cache: str | Path | None = None,
+    keep_archive: bool = False,
+    patience: Patience | None = None,
+    say: Say = print,
+) -> Path:
+    """Make the folder ``out`` hold the data set in the project's layout, and ``source.json``.
+
+    Tried in order: ``settings.path``; ``<name>``, ``<name>.tar`` and so on in the folder of the
+    environment variable ``LUNET_DATA``; ``settings.mirrors``; the origin. Files of a local folder
+    are linked, not copied. If ``out`` holds the result already, nothing is done. A second process
+    waits for the first. ``cache`` is where archives are received (beside ``out`` by default).
+
+    Raises
+    ------
+    DataError
+        If the data set is nowhere to be found, must be registered for, has a wrong digest, is no
+        data set, or ``out`` holds something else.
+    ConfigError
+        If the settings contradict each other.
+    """
+    target = Path(out).absolute()
+    memory = target.with_name(f".{target.name}.download")
+    request = {key: plain(getattr(settings, key)) for key in _KEYS}
+    with exclusive(target.with_name(f".{target.name}.lock"), say=say), disk_space(target):
+        if _is_ready(target, memory, request):
+            say(f"{target} is complete")
+            return target
+        with _staging(target) as stage:
+            source = _obtain(settings, stage, Path(cache or target.parent), patience, say)
+            write_json(stage / "source.json", source)
+            _make_room(target, memory)
+            write_json(memory, request)
+            os.rename(stage, target)
+        if not keep_archive:
+            _archive_in(Path(cache or target.parent), settings.name).unlink(missing_ok=True)
+    say(f"{source['kind']}: {source['name']} is in {target}")
+    return target
+
+
+def _is_ready(target: Path, memory: Path, request: Mapping[str, Any]) -> bool:
+    """Whether the folder holds what is asked for; an error if it holds something else."""
+    if not target.exists() or _is_empty(target):
+        return False
+    is_whole = (target / "source.json").exists() and (target / "dataset.json").exists()
+    if not memory.exists() or (is_whole and read_json(memory) != request):
+        raise DataError(
+            target,
+            "holds something else already",
+            f"a new folder is needed for the data set {request['name']!r}",
+            "Remove it or name another one",
+        )
+    return is_whole
+
+
+def _is_empty(folder: Path) -> bool:
+    # Snakemake marks the folders it makes with a hidden file
+    return folder.is_dir() and all(path.name == ".snakemake_timestamp" for path in folder.iterdir())
+
+
+def _make_room(target: Path, memory: Path) -> None:
+    """Remove what stands in the way: an empty folder, or a damaged earlier result of ours."""
+    if target.exists() and (_is_empty(target) or memory.exists()):
+        shutil.rmtree(target)
+
+
+@contextmanager
+def _staging(target: Path) -> Iterator[Path]:
+    """A folder beside ``target`` that is gone afterwards; the caller holds the lock of both."""
+    stage = target.with_name(f".{target.name}.part")
+    if stage.exists():
+        shutil.rmtree(stage)  # of a process that died
+    stage.mkdir(parents=True)
+    try:
+        yield stage
+    finally:
+        if stage.exists():
+            shutil.rmtree(stage)
+
+
+def _obtain(
+    settings: DatasetSettings, stage: Path, cache: Path, patience: Patience | None, say: Say
+) -> dict[str, Any]:
+    """Fill ``stage`` from the first source that has the data; returns what is recorded of it."""
+    if settings.name == PHANTOM:
+        return _phantom(settings, stage)
+    entry = entry_of(settings)
+    local = _local_source(settings, entry)
+    if local is not None and local.is_dir():
+        return _from_folder(local, settings, entry, stage)
+    if local is not None:
+        say(f"reading {local}")
+        return _from_archive(local, settings, entry, stage) | {"path": str(local)}
+    urls = [*settings.mirrors, *(entry.urls if entry else ())]
+    if not urls:
+        raise _unregistered(settings, entry)
+    archive = _archive_in(cache, settings.name)
+    known = Sums(entry.md5 if entry else None, settings.sha256)
+    if entry is not None and entry.size:
+        say(f"{entry.name}: about {entry.size / 1e9:.2f} GB, {entry.licence}")
+    url = fetch(urls, archive, expected=known, patience=patience, say=say)
+    return _from_archive(archive, settings, entry, stage) | {"url": url}
+
+
+def _archive_in(cache: Path, name: str) -> Path:
+    return cache / f".{name}.tar"
+
+
+def _local_source(settings: DatasetSettings, entry: CatalogEntry | None) -> Path | None:
+    """The local folder or archive that the settings or the environment name, if there is one."""
+    if settings.path is not None:
+        path = Path(settings.path).expanduser().absolute()
+        if not path.exists():
+            raise DataError(
+                path, "does not exist", "dataset.path names a folder or an archive", "Mend the path"
+            )
+        return path
+    folder = os.environ.get(VARIABLE)
+    if not folder:
+        return None
+    names = [settings.name, *([entry.name] if entry else [])]
+    for name in names:
+        for suffix in ("", *SUFFIXES):
+            path = Path(folder).expanduser().absolute() / f"{name}{suffix}"
+            if path.exists():
+                return path
+    return None
+
+
+def _unregistered(settings: DatasetSettings, entry: CatalogEntry | None) -> DataError:
+    if entry is None:
+        return DataError("dataset.path", "missing", f"nothing is known of {settings.name!r}")
+    folder = os.environ.get(VARIABLE)
+    looked = f"nor is it in ${VARIABLE} ({folder})" if folder else f"and ${VARIABLE} is not set"
+    return DataError(
+        f"dataset {entry.name}",
+        f"cannot be fetched without registration; dataset.path is not set {looked}",
+        f"terms: {entry.licence}",
+        f"Register at {entry.home}, unpack the files as {entry.expected}, "
+        "and set dataset.path to the folder that holds them",
+    )
+
+
+def _from_folder(
+    folder: Path, settings: DatasetSettings, entry: CatalogEntry | None, stage: Path
+) -> dict[str, Any]:
+    if settings.sha256 is not None:
+        raise ConfigError(
+            "dataset.sha256",
+            f"set, but {folder} is a folder",
+            "a digest is that of an archive",
+            "Remove it or name the archive",
+        )
+    root = _root_of(folder, settings.name, entry)
+    for path in sorted(root.rglob("*")):
+        relative = path.relative_to(root)
+        hidden = any(part.startswith(".") or part == "__MACOSX" for part in relative.parts)
+        if hidden or path.is_dir():
+            continue
+        place = stage / relative
+        place.parent.mkdir(parents=True, exist_ok=True)
+        # the listing is read by every step and small; images stay where they are
+        if len(relative.parts) == 1:
+            shutil.copyfile(path, place)
+        else:
+            place.symlink_to(path.resolve())
+    kind = "registered" if entry is not None and entry.access == "registered" else "local copy"
+    return _record(kind, settings, entry, stage) | {"path": str(root)}
+
+
+def _root_of(folder: Path, name: str, entry: CatalogEntry | None) -> Path:
+    """The folder that holds ``dataset.json``: this one, or the one below it of the set's name."""
+    below = [folder / name, *([folder / entry.name] if entry else [])]
+    inside = [path for path in sorted(folder.iterdir()) if path.is_dir()]
+    for root in (folder, *below, *(inside if len(inside) == 1 else ())):
+        if (root / "dataset.json").is_file():
+            return root
+    raise DataError(
+        folder,
+        "has no dataset.json",
+        "the project's (Decathlon) layout is expected: dataset.json, imagesTr, labelsTr",
+        "Turn other layouts into it with `lunet import`",
+    )
+
+
+def _from_archive(
+    archive: Path, settings: DatasetSettings, entry: CatalogEntry | None, stage: Path
+) -> dict[str, Any]:
+    """Check and unpack; only an archive with the official sum is called official."""
+    if not is_archive(archive):
+        raise DataError(archive, "is no archive", f"one of {', '.join(SUFFIXES)} is expected")
+    found = sums_of(archive)
+    fault = Sums(sha256=settings.sha256).mismatch(found)
+    if fault:
+        raise DataError(archive, f"wrong checksum: {fault}", "", "Mend the file or dataset.sha256")
+    unpacked = stage / ".unpacked"
+    extract(archive, unpacked)
+    root = _root_of(unpacked, settings.name, entry)
+    for path in sorted(root.iterdir()):
+        os.rename(path, stage / path.name)
+    shutil.rmtree(unpacked)
+    is_official = entry is not None and entry.md5 is not None and entry.md5 == found.md5
+    kind = "official" if is_official else "local copy"
+    sums = {"archive_md5": found.md5, "archive_sha256": found.sha256}
+    return _record(kind, settings, entry, stage) | sums
+
+
+def _phantom(settings: DatasetSettings, stage: Path) -> dict[str, Any]:
+    from lunet.data.phantom import make_phantom
+
+    if settings.phantom.layout != "project":
+        raise ConfigError(
+            "dataset.phantom.layout",
+            f"found {settings.phantom.layout!r}",
+            "a study makes its phantom in the layout 'project'",
+            "Make the published layout by `lunet phantom` and set dataset.name and dataset.path",
+        )
+    make_phantom(settings.phantom, stage)
+    return _record("phantom", settings, entry_of(settings), stage) | {
+        "phantom": plain(settings.phantom)
+    }
+
+
+def _record(
+    kind: str, settings: DatasetSettings, entry: CatalogEntry | None, stage: Path
+) -> dict[str, Any]:
+    listing = read_json(stage / "dataset.json")
+    if not isinstance(listing, dict):
+        raise DataError(stage / "dataset.json", "is no mapping", "the Decathlon's form is expected")
+    # the official files spell the key `relase`
+    version = listing.get("release") or listing.get("relase") or ""
+    return {
+        "kind": kind,
+        "name": entry.name if entry else settings.name,
+        "version": str(version),
+        "licence": entry.licence if entry else str(listing.get("licence", "")),
+        "citation": entry.citation if entry else str(listing.get("reference", "")),
+    }
