@@ -1,0 +1,116 @@
+"""Compare predicted masks with references: Dice, surface distances, volume errors.
+
+In native space and millimetres, one row per case and structure; a missing prediction counts as a
+missed structure. A study's rule names manifest and run; by hand, any two folders will do:
+
+    lunet evaluate --reference labels --prediction masks --labels anterior=1 posterior=2 \\
+        --out metrics.csv
+
+A region is the union of indices (whole=1,2,3). --map and --reference-map translate the values of
+the files first, for a network that was trained on another data set (--map 1=1 2=1).
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from lunet.commands.arguments import add_settings, read_settings
+from lunet.errors import ConfigError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of this step."""
+    add_settings(parser)
+    parser.add_argument("--out", required=True, metavar="CSV", help="table that is written")
+    run = parser.add_argument_group("a study's run")
+    run.add_argument("--manifest", help="manifest.json of the prepared data set")
+    run.add_argument("--splits", help="splits.json; without it all labelled cases are expected")
+    run.add_argument("--predictions", help="folder of <case>.nii.gz")
+    run.add_argument("--fold", type=int, default=0)
+    run.add_argument("--seed", type=int, default=0)
+    run.add_argument(
+        "--subset", choices=("test", "validation", "train", "held_out"), default="test"
+    )
+    folders = parser.add_argument_group("any two folders")
+    folders.add_argument("--reference", metavar="DIR", help="folder (or file) of true labels")
+    folders.add_argument("--prediction", metavar="DIR", help="folder (or file) of predictions")
+    folders.add_argument("--labels", nargs="+", default=[], metavar="NAME=INDEX[,INDEX...]")
+    folders.add_argument("--map", nargs="+", default=[], metavar="OLD=NEW", help="of predictions")
+    folders.add_argument("--reference-map", nargs="+", default=[], metavar="OLD=NEW")
+    folders.add_argument("--tolerances", nargs="+", type=float, metavar="MM", help="of the NSD")
+    folders.add_argument("--ignore-extra", action="store_true", help="predictions without truth")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Run the step."""
+    if arguments.reference or arguments.prediction:
+        _run_folders(arguments)
+    else:
+        _run_study(arguments)
+
+
+def _run_study(arguments: argparse.Namespace) -> None:
+    from lunet.inference.evaluation import Run, evaluate_run
+    from lunet.metrics.settings import EvaluateSettings
+    from lunet.typed import build
+
+    for name in ("manifest", "predictions", "preset"):
+        if not getattr(arguments, name):
+            raise ConfigError(
+                f"--{name}", "missing", "needed unless --reference and --prediction are given"
+            )
+    sections = read_settings(arguments, "evaluate")
+    evaluate_run(
+        arguments.manifest,
+        arguments.splits,
+        arguments.predictions,
+        run=Run(arguments.preset, arguments.fold, arguments.seed),
+        settings=build(EvaluateSettings, sections.get("evaluate", {}), "evaluate"),
+        out=arguments.out,
+        subset=arguments.subset,
+    )
+
+
+def _run_folders(arguments: argparse.Namespace) -> None:
+    from lunet.inference.evaluation import Folders, evaluate_folders
+    from lunet.metrics.settings import EvaluateSettings
+
+    for name in ("reference", "prediction", "labels"):
+        if not getattr(arguments, name):
+            raise ConfigError(f"--{name}", "missing", "needed to compare two folders")
+    folders = Folders(
+        Path(arguments.reference),
+        Path(arguments.prediction),
+        dict(_pairs("--labels", arguments.labels)),
+        _map("--reference-map", arguments.reference_map),
+        _map("--map", arguments.map),
+        ignore_extra=arguments.ignore_extra,
+    )
+    tolerances = tuple(arguments.tolerances) if arguments.tolerances else (1.0,)
+    evaluate_folders(folders, EvaluateSettings(tolerances), arguments.out, log=_tell)
+
+
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr)
+
+
+def _pairs(option: str, words: Sequence[str]) -> list[tuple[str, tuple[int, ...]]]:
+    """``name=1,2`` to name and indices."""
+    pairs = []
+    for word in words:
+        name, _, numbers = word.partition("=")
+        try:
+            pairs.append((name, tuple(int(number) for number in numbers.split(","))))
+        except ValueError:
+            raise ConfigError(option, f"found {word!r}", "NAME=INDEX is expected") from None
+    return pairs
+
+
+def _map(option: str, words: Sequence[str]) -> dict[int, int]:
+    pairs = _pairs(option, words)
+    if any(not name.lstrip("-").isdigit() or len(new) != 1 for name, new in pairs):
+        raise ConfigError(option, f"found {' '.join(words)}", "OLD=NEW numbers are expected")
+    return {int(old): new[0] for old, new in pairs}

@@ -1,0 +1,141 @@
+"""Segment images with a trained network, or write the atlas prior of a fold.
+
+In a study a rule names manifest, splits and fold. By hand, any files or folders (NIfTI, NRRD, MHA,
+PNG, JPEG); several weights are averaged; a bad file is reported, the rest goes on, and the exit
+code is 1 at the end:
+
+    lunet predict --weights results/x/runs/lunet_small_4f/fold-0/seed-0 scans/ --out masks/
+    lunet predict --weights fold-0/ fold-1/ fold-2/ scan.nrrd --out masks/ --flip-axes 0 1
+
+Weights are a run's folder, a released folder, a .safetensors or an .onnx file. Choose threshold,
+flips and components on validation cases (--subset validation), never on test cases.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import Any
+
+from lunet.commands.arguments import add_settings
+from lunet.errors import ConfigError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of this step."""
+    add_settings(parser)
+    parser.add_argument("inputs", nargs="*", metavar="INPUT", help="images or folders of images")
+    parser.add_argument("--weights", nargs="+", default=[], metavar="W", help="run, release, file")
+    parser.add_argument("--out", required=True, metavar="DIR", help="folder of the masks")
+    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
+    run = parser.add_argument_group("a study's run")
+    run.add_argument("--prior", action="store_true", help="write the atlas prior instead")
+    run.add_argument("--manifest", help="manifest.json of the prepared data set")
+    run.add_argument("--splits", help="splits.json")
+    run.add_argument("--fold", type=int, default=0)
+    run.add_argument(
+        "--subset", choices=("test", "validation", "train", "held_out"), default="test"
+    )
+    new = parser.add_argument_group("new scans; the predict section may come from a config too")
+    new.add_argument("--probabilities", action="store_true", help="write probabilities too")
+    new.add_argument("--threshold", type=float, help="of sigmoid outputs")
+    new.add_argument("--flip-axes", type=int, nargs="*", metavar="AXIS", help="test-time flips")
+    new.add_argument("--patch", type=int, nargs="+", metavar="VOXELS", help="tile")
+    new.add_argument("--overlap", type=float, help="share that tiles overlap")
+    new.add_argument("--memory-gb", type=float, help="whole images where the estimate fits")
+    new.add_argument(
+        "--largest-component", action="store_true", default=None, help="keep one part per label"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Run the step."""
+    if not arguments.prior and not arguments.weights:
+        raise ConfigError("--weights", "missing", "a trained network is needed (or --prior)")
+    if not arguments.prior and arguments.manifest is None:
+        return _run_scans(arguments)
+    for name in ("manifest", "splits"):
+        if getattr(arguments, name) is None:
+            raise ConfigError(f"--{name}", "missing", "needed to segment the cases of a fold")
+    return _run_prior(arguments) if arguments.prior else _run_study(arguments)
+
+
+def _run_prior(arguments: argparse.Namespace) -> int:
+    from lunet.inference.prior import predict_prior
+
+    predict_prior(arguments.manifest, arguments.splits, fold=arguments.fold, out=arguments.out)
+    return 0
+
+
+def _run_study(arguments: argparse.Namespace) -> int:
+    from lunet.inference.run import predict_run
+
+    if len(arguments.weights) != 1:
+        raise ConfigError("--weights", f"{len(arguments.weights)} of them", "a run has one")
+    predict_run(
+        arguments.weights[0],
+        arguments.manifest,
+        arguments.splits,
+        fold=arguments.fold,
+        out=arguments.out,
+        settings=_settings(arguments),
+        subset=arguments.subset,
+        device=arguments.device,
+    )
+    return 0
+
+
+def _run_scans(arguments: argparse.Namespace) -> int:
+    from lunet.inference.load import load_model
+    from lunet.inference.predict import common_description
+    from lunet.inference.scans import find_inputs, predict_scans
+    from lunet.inference.segment import choose_device
+
+    weights, rest = _split(arguments.weights)
+    words = [*rest, *arguments.inputs]
+    if not words:
+        raise ConfigError("INPUT", "missing", "name images or folders of images")
+    settings, device = _settings(arguments), choose_device(arguments.device)
+    models = [load_model(path).to(device) for path in weights]
+    inputs = find_inputs(words, channels=len(common_description(models).task.channels))
+    failures = predict_scans(
+        models,
+        inputs,
+        arguments.out,
+        settings=settings,
+        with_probabilities=arguments.probabilities,
+        log=lambda line: print(line, file=sys.stderr),
+    )
+    if failures:
+        print(f"{len(failures)} of {len(inputs)} image(s) failed", file=sys.stderr)
+    return 1 if failures else 0
+
+
+def _split(words: list[str]) -> tuple[list[str], list[str]]:
+    """Weights and inputs of ``--weights W [W ...] INPUT ...``: the first word is always weights."""
+    from pathlib import Path
+
+    def is_network(word: str) -> bool:
+        path = Path(word)
+        names = ("weights.safetensors", "model.onnx")
+        return path.suffix in (".safetensors", ".onnx") or any((path / n).is_file() for n in names)
+
+    others = [word for word in words[1:] if not is_network(word)]
+    return [word for word in words if word not in others], others
+
+
+def _settings(arguments: argparse.Namespace) -> Any:
+    """The predict section (defaults, a rule's, or a configuration's), changed by the options."""
+    from lunet.commands.arguments import read_settings, read_study
+    from lunet.inference.settings import PredictSettings
+    from lunet.typed import build, replace
+
+    base = PredictSettings()
+    if arguments.settings is not None:
+        section = read_settings(arguments, "predict").get("predict", {})
+        base = build(PredictSettings, section, "predict")
+    elif arguments.config is not None or arguments.changes:
+        base = read_study(arguments).config.predict
+    names = ("threshold", "flip_axes", "patch", "overlap", "memory_gb", "largest_component")
+    given = {name: getattr(arguments, name) for name in names}
+    return replace(base, {k: v for k, v in given.items() if v is not None}, "predict")

@@ -1,0 +1,213 @@
+"""Predicted masks against references in native space: a row per case and structure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lunet.data.geometry import spacing_of
+from lunet.data.prepared import read_manifest
+from lunet.data.reference import read_reference
+from lunet.data.scan import LabelRule, is_hidden, read_label, require_grid, stem_of, suffix_of
+from lunet.errors import DataError
+from lunet.files import write_csv
+from lunet.inference.output import SUFFIX, subset_cases
+from lunet.metrics.case import case_columns, evaluate_case
+from lunet.metrics.settings import EvaluateSettings
+
+Structures = Mapping[str, tuple[int, ...]]
+Row = dict[str, Any]
+Label = tuple[NDArray[np.uint8], NDArray[np.float64]]
+RUN_COLUMNS = ("preset", "fold", "seed", "case", "group")
+
+
+@dataclass(frozen=True)
+class Run:
+    """Which run the predictions come from; written in front of each row."""
+
+    preset: str
+    fold: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class Folders:
+    """Any two folders of label files, paired by file name without suffix.
+
+    Attributes
+    ----------
+    reference, prediction
+        Folders, or two files that are then one pair.
+    structures
+        Name of each row and the class indices whose union it is, after the maps.
+    reference_map, prediction_map
+        Value in the files -> class index.
+    ignore_extra
+        Whether predictions without a reference are counted and left out, or an error.
+    """
+
+    reference: Path
+    prediction: Path
+    structures: Structures
+    reference_map: Mapping[int, int] = field(default_factory=dict)
+    prediction_map: Mapping[int, int] = field(default_factory=dict)
+    ignore_extra: bool = False
+
+
+def evaluate_run(
+    manifest_path: str | Path,
+    splits_path: str | Path | None,
+    predictions: str | Path,
+    *,
+    run: Run,
+    settings: EvaluateSettings,
+    out: str | Path,
+    subset: str = "test",
+    log: Callable[[str], None] = print,
+) -> None:
+    """Evaluate a run's ``predictions/<case>.nii.gz`` and write ``metrics.csv``.
+
+    Each case of the subset has its rows: a missing file is a prediction that found nothing, so
+    its structures are missed and counted. Without a split file all labelled cases are expected.
+    References are the raw label files, on their own grid.
+
+    Raises
+    ------
+    DataError
+        If a prediction belongs to no case of the subset, or lies on another grid.
+    """
+    manifest = read_manifest(manifest_path)
+    names = _expected(manifest.cases, splits_path, run.fold, subset)
+    folder = Path(predictions)
+    found = {path.name[: -len(SUFFIX)]: path for path in folder.glob(f"*{SUFFIX}")}
+    if not found:
+        raise DataError(
+            folder, "no predictions at all", "<case>.nii.gz are expected", "Predict anew"
+        )
+    _refuse_extra(folder, sorted(set(found) - set(names)))
+    rows: list[Row] = []
+    for name in names:
+        case = manifest.case(name)
+        origin = str(case.raw_label)
+        reference = read_reference(manifest, name)
+        prediction = _prediction(found.get(name), reference, origin, LabelRule(), log)
+        head = {"preset": run.preset, "fold": run.fold, "seed": run.seed, "case": name}
+        head["group"] = case.group
+        rows += _rows(head, reference, prediction, manifest.task.structures, settings)
+        log(f"evaluated {name}")
+    write_csv(out, [*RUN_COLUMNS, *case_columns(settings.tolerances)], rows)
+
+
+def evaluate_folders(
+    folders: Folders,
+    settings: EvaluateSettings,
+    out: str | Path,
+    *,
+    log: Callable[[str], None] = print,
+) -> None:
+    """Evaluate any two folders (or two files) of label files and write a CSV.
+
+    Columns are ``case`` and those of :func:`lunet.metrics.case.evaluate_case`. A reference without
+    prediction is missed and counted.
+
+    Raises
+    ------
+    DataError
+        If there is no reference, a prediction has no reference, or a pair lies on two grids.
+    """
+    references, found = _pairs(folders)
+    extra = sorted(set(found) - set(references))
+    if extra and folders.ignore_extra:
+        log(f"{len(extra)} prediction(s) without a reference are left out: {_some(extra)}")
+    elif extra:
+        _refuse_extra(folders.prediction, extra)
+    rows: list[Row] = []
+    for name, path in references.items():
+        reference = read_label(path, LabelRule(folders.reference_map))
+        rule = LabelRule(folders.prediction_map)
+        prediction = _prediction(found.get(name), reference, str(path), rule, log)
+        rows += _rows({"case": name}, reference, prediction, folders.structures, settings)
+    write_csv(out, ["case", *case_columns(settings.tolerances)], rows)
+    log(f"evaluated {len(references)} case(s) into {out}")
+
+
+def _expected(
+    cases: Mapping[str, Any], splits: str | Path | None, fold: int, subset: str
+) -> list[str]:
+    if splits is None:
+        return [name for name, case in cases.items() if case.labelled]
+    return list(subset_cases(splits, fold, subset))
+
+
+def _pairs(folders: Folders) -> tuple[dict[str, Path], dict[str, Path]]:
+    if folders.reference.is_file() and folders.prediction.is_file():
+        name = stem_of(folders.reference)
+        return {name: folders.reference}, {name: folders.prediction}
+    references = _label_files(folders.reference)
+    if not references:
+        raise DataError(folders.reference, "no label files", "NIfTI, NRRD, MHA or PNG are read")
+    return references, _label_files(folders.prediction)
+
+
+def _label_files(folder: Path) -> dict[str, Path]:
+    if not folder.is_dir():
+        raise DataError(folder, "is no folder", "a folder of label files is needed")
+    paths = [p for p in sorted(folder.iterdir()) if suffix_of(p) and not is_hidden(p)]
+    named: dict[str, Path] = {}
+    for path in paths:
+        if stem_of(path) in named:
+            twin = named[stem_of(path)].name
+            raise DataError(path, f"has the same case name as {twin}", "one file per case")
+        named[stem_of(path)] = path
+    return named
+
+
+def _refuse_extra(folder: Path, extra: Sequence[str]) -> None:
+    if extra:
+        raise DataError(
+            folder,
+            f"{len(extra)} prediction(s) without a reference: {_some(extra)}",
+            "each prediction must belong to an expected case",
+            "Remove them, or check the folders",
+        )
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+
+
+def _prediction(
+    path: Path | None, reference: Label, origin: str, rule: LabelRule, log: Callable[[str], None]
+) -> NDArray[np.uint8]:
+    """The predicted indices on the reference's grid; nothing found where the file is missing."""
+    truth, affine = reference
+    if path is None:
+        log(f"{origin}: no prediction, counted as missed")
+        return np.zeros_like(truth)
+    array, other = read_label(path, rule)
+    require_grid(path, array.shape, other, origin, truth.shape, affine)
+    return array
+
+
+def _rows(
+    head: Row,
+    reference: Label,
+    prediction: NDArray[np.uint8],
+    structures: Structures,
+    settings: EvaluateSettings,
+) -> Iterator[Row]:
+    truth, affine = reference
+    frame = evaluate_case(
+        truth,
+        prediction,
+        spacing=spacing_of(affine)[: truth.ndim],
+        labels=structures,
+        tolerances=settings.tolerances,
+    )
+    for row in frame.to_dict("records"):
+        yield head | {str(key): value for key, value in row.items()}

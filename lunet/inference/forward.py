@@ -1,0 +1,177 @@
+"""Probabilities of an image: networks, test-time flips and ensembles, whole or in tiles."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from math import prod
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from lunet.errors import ConfigError, DataError
+from lunet.inference.memory import forward_bytes
+from lunet.inference.settings import PredictSettings
+from lunet.inference.tiles import Floats, blend
+from lunet.task import Task
+
+_GIB = 2**30
+_SLICES = 8  # slices of a 2D task that go through the network together
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How an image goes through the networks: ``patch`` in voxels, or None for the whole image."""
+
+    patch: tuple[int, ...] | None
+
+
+def predict_probabilities(
+    models: Sequence[nn.Module],
+    image: NDArray[np.floating],
+    out: NDArray[np.floating],
+    *,
+    task: Task,
+    settings: PredictSettings,
+    device: torch.device | str = "cpu",
+) -> Plan:
+    """Fill ``out`` with probabilities: the mean over networks and test-time flips.
+
+    Parameters
+    ----------
+    models
+        Networks that return logits (B, K, \\*spatial), in evaluation mode, on ``device``.
+    image
+        (C, x, y, z) prepared intensities; a memory map will do.
+    out
+        (K, x, y, z) floating array or memory map that is filled.
+    task
+        A 2D task goes slice by slice along z and is stacked again.
+    settings
+        Flips, tiles, overlap and memory; whole images are used where the estimate fits.
+
+    Returns
+    -------
+    The plan that was followed.
+
+    Raises
+    ------
+    DataError
+        If the image does not have the task's channels.
+    ConfigError
+        If tile or flip axes do not fit the number of dimensions.
+    """
+    _check(image, task, settings)
+    plan = plan_forward(models, image.shape, task=task, settings=settings)
+
+    def function(batch: Floats) -> Floats:
+        return _mean_probabilities(models, batch, task, settings.flip_axes, device)
+
+    if task.dimensions == 3:
+        _volume(function, image, out, plan, settings.overlap)
+    else:
+        _slices(function, image, out, plan, settings.overlap)
+    return plan
+
+
+def plan_forward(
+    models: Sequence[nn.Module], shape: Sequence[int], *, task: Task, settings: PredictSettings
+) -> Plan:
+    """Whole image if ``settings.patch`` is unset and the live tensors fit ``memory_gb``.
+
+    ``shape`` is (C, x, y, z). Otherwise the tile is the one that is set, or the largest cube with
+    a side that is a multiple of 32 voxels and fits (at least 32).
+    """
+    if settings.patch is not None:
+        return Plan(settings.patch)
+    spatial = tuple(shape[1 : 1 + task.dimensions])
+    batch = 1 if task.dimensions == 3 else min(_SLICES, shape[3])
+    limit = settings.memory_gb * _GIB
+    outputs = 3 * 4 * batch * task.out_channels  # logits, their mean and a copy, bytes a voxel
+    if _needed(models, (batch, shape[0], *spatial)) + outputs * prod(spatial) <= limit:
+        return Plan(None)
+    side = 32
+    while side < max(spatial) and _cube(models, shape[0], side + 32, task) <= limit:
+        side += 32
+    return Plan((side,) * task.dimensions)
+
+
+def _cube(models: Sequence[nn.Module], channels: int, side: int, task: Task) -> int:
+    return _needed(models, (1, channels, *(side,) * task.dimensions))
+
+
+def _needed(models: Sequence[nn.Module], shape: tuple[int, ...]) -> int:
+    """Largest estimate over the networks, with half again for the kernels' scratch memory."""
+    return max(int(1.5 * forward_bytes(_twin(model), shape)) for model in models)
+
+
+def _twin(model: nn.Module) -> nn.Module:
+    """The network whose tensors can be counted: itself, or the one an ONNX file came from."""
+    twin = getattr(model, "twin", None)
+    return twin if isinstance(twin, nn.Module) else model
+
+
+def _check(image: NDArray[Any], task: Task, settings: PredictSettings) -> None:
+    if image.ndim != 4 or image.shape[0] != len(task.channels):
+        raise DataError(
+            "image",
+            f"shape {image.shape}",
+            f"(channel, x, y, z) with the channels {', '.join(task.channels)} is expected",
+        )
+    if any(not 0 <= axis < task.dimensions for axis in settings.flip_axes):
+        limit = f"axes 0 to {task.dimensions - 1} are possible"
+        raise ConfigError("predict.flip_axes", str(settings.flip_axes), limit)
+    if settings.patch is not None and (
+        len(settings.patch) != task.dimensions or min(settings.patch) < 1
+    ):
+        raise ConfigError(
+            "predict.patch", str(settings.patch), f"{task.dimensions} positive sizes are expected"
+        )
+
+
+def _volume(function: Any, image: Any, out: Any, plan: Plan, overlap: float) -> None:
+    if plan.patch is None:
+        out[:] = function(image[None])[0]
+    else:
+        blend(lambda tile: function(tile[None])[0], image, out, patch=plan.patch, overlap=overlap)
+
+
+def _slices(function: Any, image: Any, out: Any, plan: Plan, overlap: float) -> None:
+    for first in range(0, image.shape[3], _SLICES if plan.patch is None else 1):
+        if plan.patch is None:
+            chunk = np.moveaxis(image[..., first : first + _SLICES], 3, 0)
+            out[..., first : first + _SLICES] = np.moveaxis(function(chunk), 0, 3)
+        else:
+            _volume(function, image[..., first], out[..., first], plan, overlap)
+
+
+def _mean_probabilities(
+    models: Sequence[nn.Module],
+    batch: Floats,
+    task: Task,
+    flip_axes: Sequence[int],
+    device: torch.device | str,
+) -> Floats:
+    """(B, C, \\*S) to (B, K, \\*S), float32: the mean over networks and all subsets of flips."""
+    x = torch.from_numpy(np.require(batch, np.float32, ["C", "W"])).to(device)
+    flips = [f for n in range(len(flip_axes) + 1) for f in combinations(flip_axes, n)]
+    total = None
+    with torch.inference_mode():
+        for model in models:
+            for axes in flips:
+                part = _activate(_flipped(model, x, [a + 2 for a in axes]), task)
+                total = part if total is None else total + part
+        assert total is not None  # there is a network and the empty flip
+        return (total / (len(models) * len(flips))).float().cpu().numpy()
+
+
+def _flipped(model: nn.Module, x: Tensor, axes: Sequence[int]) -> Tensor:
+    return torch.flip(model(torch.flip(x, axes)), axes) if axes else model(x)
+
+
+def _activate(logits: Tensor, task: Task) -> Tensor:
+    return logits.sigmoid() if task.activation == "sigmoid" else logits.softmax(dim=1)

@@ -1,0 +1,92 @@
+"""From probabilities to class indices: threshold, arg max, regions, largest component."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from lunet.task import Task
+
+Indices = NDArray[np.uint8]
+_EPSILON = 1e-6
+
+
+class Channels(Protocol):
+    """Anything whose item k is the probability map of channel k: an array, or lazily computed."""
+
+    def __getitem__(self, channel: int, /) -> NDArray[Any]: ...
+
+
+def decode(channels: Channels, task: Task, *, threshold: float = 0.5) -> Indices:
+    """Class indices of a probability map.
+
+    Parameters
+    ----------
+    channels
+        Channel number -> probabilities (\\*spatial); a list, an array or anything with the same
+        indexing. Channels are fetched one by one, so they may be computed lazily.
+    task
+        Says what the channels mean.
+    threshold
+        Probability above which a sigmoid channel is on.
+
+    Returns
+    -------
+    uint8 class indices as on disk, background 0.
+
+    Softmax takes the largest channel. With sigmoid regions each voxel gets the label whose set of
+    regions is the most probable one (independent channels, maximum likelihood); where the
+    thresholded regions are those of some label, that is that label. Labels that lie in the same
+    regions cannot be told apart: the first of them is given.
+    """
+    best: NDArray[Any] | None = None
+    indices: Indices | None = None
+    for index, score in _scores(channels, task, threshold):
+        if best is None or indices is None:
+            best, indices = np.array(score, np.float32), np.full(score.shape, index, np.uint8)
+            continue
+        wins = score > best
+        indices[wins] = index
+        np.copyto(best, score, where=wins)
+    assert indices is not None  # a task has at least one label
+    return indices
+
+
+def _scores(channels: Channels, task: Task, threshold: float) -> Iterator[tuple[int, NDArray[Any]]]:
+    """Class index and its score, background first: ties go to the background."""
+    if task.activation == "softmax":
+        for channel, index in enumerate((0, *task.labels.values())):
+            yield index, channels[channel]
+        return
+    odds = [_log_odds(channels[c], threshold) for c in range(len(task.structures))]
+    yield 0, np.zeros_like(odds[0])
+    for index in task.labels.values():
+        member = [o for o, s in zip(odds, task.structures.values(), strict=True) if index in s]
+        if member:
+            yield index, np.sum(member, axis=0)
+
+
+def _log_odds(probability: NDArray[Any], threshold: float) -> NDArray[Any]:
+    p = np.clip(np.asarray(probability, np.float32), _EPSILON, 1 - _EPSILON)
+    t = float(np.clip(threshold, _EPSILON, 1 - _EPSILON))
+    return np.log(p) - np.log1p(-p) - np.float32(np.log(t) - np.log1p(-t))
+
+
+def largest_components(indices: Indices) -> Indices:
+    """Keep the largest face-connected component of each label; the rest becomes background.
+
+    Of two components of equal size the one that comes first in memory order is kept.
+    """
+    kept = np.zeros_like(indices)
+    for number, box in enumerate(ndimage.find_objects(indices), start=1):
+        if box is None:
+            continue
+        parts, _ = ndimage.label(indices[box] == number)
+        sizes = np.bincount(parts.ravel())
+        sizes[0] = 0
+        kept[box][parts == sizes.argmax()] = number
+    return kept

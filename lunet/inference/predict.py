@@ -1,0 +1,135 @@
+"""``lunet.predict``: a trained network, or several, on one image."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import nn
+
+from lunet.data.geometry import Geometry
+from lunet.data.preprocess import prepare_image
+from lunet.data.scan import Scan
+from lunet.data.settings import PreprocessSettings
+from lunet.errors import DataError
+from lunet.inference.labels import Indices
+from lunet.inference.load import Description, description_of
+from lunet.inference.segment import NativeChannels, segment
+from lunet.inference.settings import PredictSettings
+from lunet.typed import build
+
+Image = str | Path | Sequence[str | Path] | NDArray[Any]
+
+
+def predict(
+    model: nn.Module | Sequence[nn.Module],
+    image: Image,
+    *,
+    spacing: Sequence[float] | None = None,
+    affine: ArrayLike | None = None,
+    settings: PredictSettings | None = None,
+) -> Indices:
+    """Segment one image.
+
+    Parameters
+    ----------
+    model
+        A network from :func:`lunet.load_model`, or several of one task, which are averaged.
+    image
+        A file, a file per channel, or an array: (x, y, z) or (channel, x, y, z), raw intensities.
+    spacing
+        Voxel size of an array in mm, axis by axis; 1 mm by default. The array's axes are then
+        taken as right, anterior, superior (RAS).
+    affine
+        Voxel-to-mm matrix (4 x 4, RAS+) of an array instead of ``spacing``.
+    settings
+        Tiles, flips, threshold and so on; the defaults take the whole volume where it fits.
+
+    Returns
+    -------
+    uint8 class indices in the spatial shape of the raw image, background 0.
+
+    Raises
+    ------
+    DataError
+        If the image cannot be read or does not fit the task.
+    """
+    models = [model] if isinstance(model, nn.Module) else list(model)
+    source = _source(image, spacing, affine)
+    return predict_native(models, source, settings=settings or PredictSettings())[0]
+
+
+def predict_native(
+    models: Sequence[nn.Module],
+    source: Scan | Sequence[str | Path],
+    *,
+    settings: PredictSettings,
+) -> tuple[Indices, NativeChannels, Geometry]:
+    """Mask, probabilities and geometry of one raw image, all by the way its training data went.
+
+    The networks run on the device that their weights are on.
+    """
+    described = common_description(models)
+    preprocess = build(PreprocessSettings, described.preprocess, "preprocess")
+    channels = len(described.task.channels)
+    prepared, geometry = prepare_image(source, preprocess, channels=channels)
+    mask, probabilities = segment(
+        models,
+        prepared,
+        geometry,
+        task=described.task,
+        settings=settings,
+        device=_device(models[0]),
+    )
+    return mask, probabilities, geometry
+
+
+def common_description(models: Sequence[nn.Module]) -> Description:
+    """What all networks of an ensemble were made for.
+
+    Raises
+    ------
+    DataError
+        If there is no network, or two differ in task or preprocessing.
+    """
+    if not models:
+        raise DataError("ensemble", "no network", "at least one is needed")
+    first, *others = (description_of(model) for model in models)
+    for other in others:
+        if (other.task, other.preprocess) != (first.task, first.preprocess):
+            raise DataError(
+                "ensemble",
+                f"one network is for {other.task.as_dict()}, {other.preprocess}",
+                f"another for {first.task.as_dict()}, {first.preprocess}",
+                "Average networks of one study",
+            )
+    return first
+
+
+def _source(
+    image: Image, spacing: Sequence[float] | None, affine: ArrayLike | None
+) -> Scan | Sequence[str | Path]:
+    if isinstance(image, str | Path):
+        return [image]
+    if not isinstance(image, np.ndarray):
+        return image
+    array = image if image.ndim == 4 else image[None]
+    if array.ndim != 4:
+        raise DataError("image", f"shape {image.shape}", "(x, y, z) or (channel, x, y, z)")
+    if affine is None:
+        matrix = np.diag([*map(float, spacing or (1, 1, 1)), 1.0])
+    elif spacing is None:
+        matrix = np.asarray(affine, np.float64)
+    else:
+        raise DataError("image", "both spacing and affine are given", "one of them is enough")
+    if matrix.shape != (4, 4):
+        raise DataError("image", f"a {matrix.shape} affine", "4 x 4, or a spacing of 3 values")
+    return Scan(np.ascontiguousarray(array, np.float32), matrix)
+
+
+def _device(model: nn.Module) -> torch.device:
+    return next((p.device for p in model.parameters()), torch.device("cpu"))

@@ -1,0 +1,87 @@
+"""A study's prediction step: the test cases of one run, from prepared volumes to native masks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lunet.data.prepared import PreparedCase, read_manifest
+from lunet.errors import DataError
+from lunet.inference.load import description_of, load_model
+from lunet.inference.output import geometry_of, subset_cases, write_predictions
+from lunet.inference.segment import choose_device, segment
+from lunet.inference.settings import PredictSettings
+from lunet.task import Task
+
+_FILES = {"best": "weights.safetensors", "last": "last.safetensors"}
+
+
+def predict_run(
+    weights: str | Path,
+    manifest_path: str | Path,
+    splits_path: str | Path,
+    *,
+    fold: int,
+    out: str | Path,
+    settings: PredictSettings,
+    subset: str = "test",
+    device: str = "auto",
+    log: Callable[[str], None] = print,
+) -> None:
+    """Segment one subset of a fold with the network of a run.
+
+    Parameters
+    ----------
+    weights
+        Folder of the run (``settings.weights`` says which file), or a weights file.
+    manifest_path, splits_path
+        Prepared data set and its folds.
+    out
+        Folder of the masks, see :func:`lunet.inference.output.write_predictions`.
+
+    Raises
+    ------
+    DataError
+        If the network was trained for another task or other preprocessing than the data have.
+    """
+    manifest = read_manifest(manifest_path)
+    path = Path(weights)
+    model = load_model(path / _FILES[settings.weights] if path.is_dir() else path)
+    described = description_of(model)
+    _require_same_task(path, described.task, manifest.task)
+    if described.preprocess != dict(manifest.preprocess):
+        raise DataError(
+            path,
+            f"trained on images prepared with {described.preprocess}",
+            f"{manifest.path} has {dict(manifest.preprocess)}",
+            "Train anew, or segment the raw images with `lunet predict --weights W IMAGES`",
+        )
+    target = choose_device(device)
+    model.to(target)
+
+    def segmenter(case: PreparedCase) -> NDArray[np.uint8]:
+        mask, _ = segment(
+            [model],
+            case.image(),
+            geometry_of(case),
+            task=described.task,
+            settings=settings,
+            device=target,
+        )
+        return mask
+
+    names = subset_cases(splits_path, fold, subset)
+    write_predictions(manifest, names, segmenter, out, log=log)
+
+
+def _require_same_task(path: Path, trained: Task, wanted: Task) -> None:
+    if trained != wanted:
+        raise DataError(
+            path,
+            f"trained for {trained.as_dict()}",
+            f"the data set has {wanted.as_dict()}",
+            "Choose weights of this study",
+        )

@@ -1,0 +1,134 @@
+"""New scans of any readable format into masks: what ``lunet predict --weights W INPUT...`` does."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import nn
+
+from lunet.data.scan import PICTURES, SUFFIXES, is_hidden, stem_of, suffix_of
+from lunet.errors import DataError
+from lunet.inference.nifti import write_nifti, write_png
+from lunet.inference.predict import common_description, predict_native
+from lunet.inference.settings import PredictSettings
+
+_CHANNEL = re.compile(r"^(?P<case>.+)_(?P<channel>\d{4})$")
+
+
+@dataclass(frozen=True)
+class Input:
+    """One image: the name of its mask and its files, one per channel or one with all."""
+
+    name: str
+    files: tuple[Path, ...]
+
+
+def find_inputs(words: Sequence[str], *, channels: int) -> list[Input]:
+    """The images that a command line names.
+
+    Parameters
+    ----------
+    words
+        Files, folders (searched without their subfolders), or the files of one multi-channel
+        image joined by commas (``flair.nii.gz,t1.nii.gz``).
+    channels
+        Number of channels of the task. In a folder, files ``case_0000``, ``case_0001``, ... are
+        the channels of one image, as nnU-Net names them.
+
+    Raises
+    ------
+    DataError
+        If a folder holds no image, or two images would get one mask.
+    """
+    inputs = [item for word in words for item in _inputs(word, channels)]
+    seen: dict[str, Input] = {}
+    for item in inputs:
+        if item.name in seen:
+            raise DataError(
+                item.files[0],
+                f"its mask would have the name of that of {seen[item.name].files[0]}",
+                "names must differ",
+                "Segment them into two folders",
+            )
+        seen[item.name] = item
+    return inputs
+
+
+def predict_scans(
+    models: Sequence[nn.Module],
+    inputs: Sequence[Input],
+    out: str | Path,
+    *,
+    settings: PredictSettings,
+    with_probabilities: bool = False,
+    log: Callable[[str], None] = print,
+) -> list[str]:
+    """Segment each image into ``out``; a bad file is reported and the rest goes on.
+
+    Masks are ``<name>.nii.gz``, uint8, with the shape and affine of the raw image; those of
+    pictures are ``<name>.png``. Probabilities, if asked for, are
+    ``<name>_probabilities.nii.gz``, float32, channels last.
+
+    Returns
+    -------
+    One line per image that failed.
+    """
+    common_description(models)
+    Path(out).mkdir(parents=True, exist_ok=True)
+    failures = []
+    for number, item in enumerate(inputs, start=1):
+        place = f"({number}/{len(inputs)})"
+        try:
+            written = _predict_one(models, item, Path(out), settings, with_probabilities)
+        except DataError as error:
+            failures.append(str(error))
+            log(f"FAILED {item.name} {place}: {error}")
+        else:
+            log(f"segmented {item.name} {place}: {written}")
+    return failures
+
+
+def _inputs(word: str, channels: int) -> Iterator[Input]:
+    path = Path(word)
+    if path.is_dir():
+        yield from _in_folder(path, channels)
+    elif "," in word and not path.exists():
+        files = tuple(Path(part) for part in word.split(","))
+        yield Input(stem_of(files[0]), files)
+    else:
+        yield Input(stem_of(path), (path,))
+
+
+def _in_folder(folder: Path, channels: int) -> list[Input]:
+    files = [p for p in sorted(folder.iterdir()) if suffix_of(p) and not is_hidden(p)]
+    if not files:
+        raise DataError(folder, "holds no image", f"readable are {', '.join(SUFFIXES)}")
+    groups: dict[str, list[Path]] = {}
+    for path in files:
+        match = _CHANNEL.match(stem_of(path)) if channels > 1 else None
+        groups.setdefault(match["case"] if match else stem_of(path), []).append(path)
+    return [Input(name, tuple(paths)) for name, paths in groups.items()]
+
+
+def _predict_one(
+    models: Sequence[nn.Module],
+    item: Input,
+    out: Path,
+    settings: PredictSettings,
+    with_probabilities: bool,
+) -> str:
+    mask, channels, geometry = predict_native(models, item.files, settings=settings)
+    if suffix_of(item.files[0]) in PICTURES:
+        path = out / f"{item.name}.png"
+        write_png(path, mask)
+    else:
+        path = out / f"{item.name}.nii.gz"
+        write_nifti(path, mask, geometry.native_affine)
+    if with_probabilities:
+        write_nifti(
+            out / f"{item.name}_probabilities.nii.gz", channels.all(), geometry.native_affine
+        )
+    return str(path)

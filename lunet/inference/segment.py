@@ -1,0 +1,91 @@
+"""One prepared image to its mask in native space."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from lunet.data.geometry import Geometry
+from lunet.inference.forward import predict_probabilities
+from lunet.inference.labels import Indices, decode, largest_components
+from lunet.inference.settings import PredictSettings
+from lunet.task import Task
+
+_IN_MEMORY = 2**30  # bytes of probabilities that are kept in memory; more go to a scratch file
+
+
+@dataclass(frozen=True)
+class NativeChannels:
+    """Channels of a prepared probability map, each brought to native space when it is fetched.
+
+    ``prepared`` is (K, x, y, z), also for pictures, whose last axis is 1.
+    """
+
+    prepared: NDArray[Any]
+    geometry: Geometry
+
+    def __getitem__(self, channel: int) -> NDArray[np.float32]:
+        array = np.asarray(self.prepared[channel], np.float32)
+        flat = array.reshape(self.geometry.shape)
+        return self.geometry.backward(flat)
+
+    def all(self) -> NDArray[np.float32]:
+        """(\\*native, K) float32, as probabilities are stored on disk."""
+        return np.stack([self[k] for k in range(len(self.prepared))], axis=-1)
+
+
+def segment(
+    models: Sequence[nn.Module],
+    image: NDArray[np.floating],
+    geometry: Geometry,
+    *,
+    task: Task,
+    settings: PredictSettings,
+    device: torch.device | str = "cpu",
+) -> tuple[Indices, NativeChannels]:
+    """Mask and probabilities of a prepared image, in native space.
+
+    Parameters
+    ----------
+    models
+        One network, or several whose probabilities are averaged.
+    image
+        (C, x, y, z), or (C, x, y) for a picture: prepared intensities, float32.
+    geometry
+        The way back to the raw grid.
+
+    Returns
+    -------
+    uint8 class indices in the shape of the raw image, and its channels of probabilities. Where
+    preparation resampled, probabilities are interpolated, not labels. Maps beyond 1 GiB lie in a
+    scratch file, in half precision.
+    """
+    volume = image if image.ndim == 4 else image[..., None]
+    probabilities = _scratch((task.out_channels, *volume.shape[1:]))
+    predict_probabilities(
+        models, volume, probabilities, task=task, settings=settings, device=device
+    )
+    channels = NativeChannels(probabilities, geometry)
+    mask = decode(channels, task, threshold=settings.threshold)
+    return (largest_components(mask) if settings.largest_component else mask), channels
+
+
+def _scratch(shape: tuple[int, ...]) -> NDArray[np.floating]:
+    if 4 * int(np.prod(shape, dtype=np.int64)) <= _IN_MEMORY:
+        return np.zeros(shape, np.float32)
+    with tempfile.TemporaryFile() as file:  # the map keeps the nameless file alive
+        return np.memmap(file, dtype=np.float16, mode="w+", shape=shape)
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """``auto`` is CUDA where there is one."""
+    if name != "auto":
+        return torch.device(name)
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -1,0 +1,102 @@
+"""Overlapping tiles blended with Gaussian weights, in memory bounded by one row of tiles."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import product
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+
+
+def tile_starts(size: int, patch: int, overlap: float) -> list[int]:
+    """First voxels of the tiles that cover an axis, evenly spread.
+
+    Parameters
+    ----------
+    size, patch
+        Voxels of the axis and of a tile; a tile longer than the axis is cut to it.
+    overlap
+        Smallest share of a tile that its neighbour covers too, 0 to 0.9.
+    """
+    room = size - patch
+    if room <= 0:
+        return [0]
+    step = max(1, int(patch * (1 - overlap)))
+    count = -(-room // step) + 1
+    return [round(i * room / (count - 1)) for i in range(count)]
+
+
+def gaussian(length: int) -> Floats:
+    """Weights of a tile along one axis: a Gaussian (sigma an eighth of the tile), peak 1.
+
+    The weight never falls below 0.01, so that the corner of a volume, seen by one tile alone, is
+    still well conditioned.
+    """
+    distance = np.arange(length) - (length - 1) / 2
+    weights = np.exp(-0.5 * (distance / max(length / 8, 1e-6)) ** 2)
+    return np.maximum(weights, 0.01).astype(np.float32)
+
+
+def blend(
+    function: Callable[[Floats], Floats],
+    image: Floats,
+    out: NDArray[np.floating],
+    *,
+    patch: Sequence[int],
+    overlap: float,
+) -> None:
+    """Run ``function`` tile by tile and write the weighted mean into ``out``.
+
+    Parameters
+    ----------
+    function
+        Maps a tile (C, \\*tile) to its probabilities (K, \\*tile), float32.
+    image
+        (C, \\*spatial), any array that slices, memory-mapped too.
+    out
+        (K, \\*spatial); filled slab by slab along the first spatial axis, so it may be a memory
+        map. Beyond it only K x patch[0] planes are held.
+    patch, overlap
+        Tile in voxels per axis, and the share that tiles overlap.
+
+    The weights are separable and the tiles a Cartesian grid, hence the sum of all weights at a
+    voxel is the product of one sum per axis: no second volume is needed.
+    """
+    sizes = image.shape[1:]
+    tile = [min(p, n) for p, n in zip(patch, sizes, strict=True)]
+    starts = [tile_starts(n, p, overlap) for n, p in zip(sizes, tile, strict=True)]
+    norms = [_norm(n, p, s) for n, p, s in zip(sizes, tile, starts, strict=True)]
+    weight = _outer([gaussian(p) for p in tile])
+    buffer = np.zeros((out.shape[0], tile[0], *sizes[1:]), np.float32)
+    for first, following in _pairs(starts[0], sizes[0]):
+        for rest in product(*starts[1:]):
+            window = tuple(slice(s, s + p) for s, p in zip(rest, tile[1:], strict=True))
+            cut = np.ascontiguousarray(image[:, first : first + tile[0], *window])
+            buffer[:, :, *window] += function(cut) * weight
+        done = following - first
+        norm = _outer([norms[0][first:following], *norms[1:]])
+        out[:, first:following] = buffer[:, :done] / norm
+        buffer[:, : tile[0] - done] = buffer[:, done:].copy()
+        buffer[:, tile[0] - done :] = 0
+
+
+def _pairs(starts: Sequence[int], size: int) -> Iterator[tuple[int, int]]:
+    """Each start with the first plane that later tiles still change."""
+    return zip(starts, [*starts[1:], size], strict=True)
+
+
+def _norm(size: int, patch: int, starts: Sequence[int]) -> Floats:
+    total = np.zeros(size, np.float32)
+    for start in starts:
+        total[start : start + patch] += gaussian(patch)
+    return total
+
+
+def _outer(axes: Sequence[Floats]) -> Floats:
+    result = axes[0]
+    for axis in axes[1:]:
+        result = result[..., None] * axis
+    return result
