@@ -6,6 +6,7 @@ import argparse
 import importlib
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 
 from lunet.errors import LunetError, nearest
@@ -74,10 +75,25 @@ def _run(step: str, words: Sequence[str]) -> int:
     except LunetError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
+    except Exception as error:  # sorted and told below, a bug with its traceback
+        return _explain(error)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
-    except BrokenPipeError:
+
+
+def _explain(error: Exception) -> int:
+    """Tell an end that is not bad input: memory, disk; the rest is a bug and keeps its trace."""
+    if isinstance(error, BrokenPipeError):
         # the reader of our output went away (`lunet list presets | head`)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    from lunet.failures import classify
+
+    failure = classify(error)
+    if failure.is_bug:
+        traceback.print_exception(error)
+    else:
+        print(f"error: {error}", file=sys.stderr)
+    print(failure.line(), file=sys.stderr)
+    return failure.exit_code

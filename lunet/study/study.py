@@ -12,6 +12,7 @@ from lunet.errors import ConfigError, nearest
 from lunet.files import canonical_json
 from lunet.study.config import Config, Variant
 from lunet.study.fingerprint import PACKAGE, fingerprint
+from lunet.study.outputs import FIGURES, TABLES
 from lunet.study.presets import Preset, find_preset
 from lunet.study.recipes import find_recipe
 from lunet.study.steps import STEPS
@@ -20,6 +21,7 @@ from lunet.training.recipe import Recipe
 from lunet.typed import plain, replace
 
 PRIOR = "atlas_prior"
+_FILES = {"metrics": "metrics.csv", "runs": "run.json", "histories": "history.csv"}
 
 
 class Study:
@@ -143,6 +145,46 @@ class Study:
     def run(self, preset: str, fold: int, seed: int) -> str:
         """Folder of one run."""
         return f"{self.results}/runs/{preset}/fold-{fold}/seed-{seed}"
+
+    def files(self, kinds: tuple[str, ...], *presets: str) -> list[str]:
+        """Files of the given kinds (``metrics``, ``runs``, ``histories``, ``efficiency``).
+
+        The atlas prior is a row of the metrics only.
+        """
+        rows = presets or self.rows
+        trained = [name for name in rows if name != PRIOR]
+        found = []
+        for kind in kinds:
+            if kind == "efficiency":
+                found += [f"{self.results}/presets/{name}/efficiency.json" for name in trained]
+            else:
+                names = rows if kind == "metrics" else trained
+                found += [f"{run}/{_FILES[kind]}" for run in self.runs(*names)]
+        return found
+
+    def files_of(self, *kinds: str) -> Callable[[Any], list[str]]:
+        """An input function: files of the preset in the wildcards."""
+        return lambda wildcards: self.files(kinds, wildcards.preset)
+
+    def examples_of(self, wildcards: Any) -> list[str]:
+        """Input function: metrics and predictions of the preset in the wildcards."""
+        runs = list(self.runs(wildcards.preset))
+        return [f"{run}/{name}" for run in runs for name in ("metrics.csv", "predictions")]
+
+    @property
+    def tables(self) -> tuple[str, ...]:
+        """Names of the study's tables."""
+        return tuple(TABLES)
+
+    @property
+    def figures(self) -> tuple[str, ...]:
+        """Names of the study's figures."""
+        return tuple(FIGURES)
+
+    def sources_of(self, outputs: str) -> Callable[[Any], list[str]]:
+        """An input function: what the table or figure (``outputs``) of that name is made of."""
+        known = {"tables": TABLES, "figures": FIGURES}[outputs]
+        return lambda wildcards: self.files(known[wildcards.name])
 
     def runs(self, *presets: str) -> Iterator[str]:
         """Folders of all runs of the given presets; of all rows if none is given."""

@@ -1,0 +1,23 @@
+"""What a study reports: its tables and figures, and the kinds of files each is made of.
+
+A test holds these tables equal to those of ``lunet.reporting``, which the workflow does not import
+because it needs pandas.
+"""
+
+from __future__ import annotations
+
+TABLES = {
+    "accuracy": ("metrics", "runs"),
+    "efficiency": ("efficiency",),
+    "joint": ("metrics", "runs", "efficiency"),
+    "comparisons": ("metrics", "runs"),
+    "claims": ("metrics", "runs"),
+    "failures": ("metrics", "runs"),
+    "protocol": ("runs",),
+}
+FIGURES = {
+    "pareto_parameters": ("metrics", "runs", "efficiency"),
+    "pareto_macs": ("metrics", "runs", "efficiency"),
+    "boxplot": ("metrics", "runs"),
+    "curves": ("histories", "runs"),
+}

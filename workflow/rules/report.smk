@@ -1,0 +1,142 @@
+GRID = (
+    f"--results {RESULTS} --folds {' '.join(map(str, study.config.folds))}"
+    f" --seeds {' '.join(map(str, study.config.seeds))}"
+)
+
+
+localrules:
+    all,
+    tables,
+    figures,
+    efficiency,
+    summary,
+    table,
+    figure,
+    examples,
+    report,
+
+
+rule summary:
+    input:
+        study.files_of("metrics", "runs", "efficiency"),
+    output:
+        multiext(f"{RESULTS}/presets/{{preset}}/summary", ".csv", ".md", ".tex"),
+    log:
+        f"{RESULTS}/logs/{{preset}}/summary.log",
+    params:
+        settings=study.settings("table"),
+        code=study.code("table"),
+        base=f"{RESULTS}/presets/{{preset}}/summary",
+    shell:
+        "lunet table summary {GRID} --presets {wildcards.preset:q}"
+        " --settings {params.settings:q} --code {params.code} --out {params.base:q}"
+        " > {log:q} 2>&1"
+
+
+rule table:
+    wildcard_constraints:
+        name="|".join(study.tables),
+    input:
+        study.sources_of("tables"),
+    output:
+        report(
+            f"{RESULTS}/tables/{{name}}.csv",
+            caption="../report/table.rst",
+            category="Tables",
+            labels={"table": "{name}"},
+        ),
+        multiext(f"{RESULTS}/tables/{{name}}", ".md", ".tex"),
+    log:
+        f"{RESULTS}/logs/tables/{{name}}.log",
+    params:
+        settings=study.settings("table"),
+        code=study.code("table"),
+        base=f"{RESULTS}/tables/{{name}}",
+        rows=" ".join(study.rows),
+    shell:
+        "lunet table {wildcards.name} {GRID} --presets {params.rows}"
+        " --settings {params.settings:q} --code {params.code} --out {params.base:q}"
+        " > {log:q} 2>&1"
+
+
+rule figure:
+    wildcard_constraints:
+        name="|".join(study.figures),
+    input:
+        study.sources_of("figures"),
+    output:
+        report(
+            f"{RESULTS}/figures/{{name}}.svg",
+            caption="../report/figure.rst",
+            category="Figures",
+            labels={"figure": "{name}"},
+        ),
+        multiext(f"{RESULTS}/figures/{{name}}", ".pdf", ".png", ".csv"),
+    log:
+        f"{RESULTS}/logs/figures/{{name}}.log",
+    params:
+        settings=study.settings("figure"),
+        code=study.code("figure"),
+        base=f"{RESULTS}/figures/{{name}}",
+        rows=" ".join(study.rows),
+    shell:
+        "lunet figure {wildcards.name} {GRID} --presets {params.rows}"
+        " --settings {params.settings:q} --code {params.code} --out {params.base:q}"
+        " > {log:q} 2>&1"
+
+
+rule examples:
+    input:
+        study.examples_of,
+        manifest=rules.preprocess.output.manifest,
+    output:
+        report(
+            f"{RESULTS}/presets/{{preset}}/examples.png",
+            caption="../report/examples.rst",
+            category="Examples",
+            labels={"preset": "{preset}"},
+        ),
+        multiext(f"{RESULTS}/presets/{{preset}}/examples", ".pdf", ".svg", ".csv"),
+    log:
+        f"{RESULTS}/logs/{{preset}}/examples.log",
+    params:
+        settings=study.settings("figure"),
+        code=study.code("figure"),
+        base=f"{RESULTS}/presets/{{preset}}/examples",
+    shell:
+        "lunet figure examples {GRID} --presets {wildcards.preset:q}"
+        " --manifest {input.manifest:q}"
+        " --settings {params.settings:q} --code {params.code} --out {params.base:q}"
+        " > {log:q} 2>&1"
+
+
+rule tables:
+    input:
+        expand(f"{RESULTS}/tables/{{name}}.csv", name=study.tables),
+        expand(f"{RESULTS}/presets/{{preset}}/summary.csv", preset=study.rows),
+
+
+rule figures:
+    input:
+        expand(f"{RESULTS}/figures/{{name}}.svg", name=study.figures),
+        expand(f"{RESULTS}/presets/{{preset}}/examples.png", preset=study.rows),
+
+
+rule report:
+    input:
+        rules.tables.input,
+        rules.figures.input,
+        summary=rules.audit.output.summary,
+        manifest=rules.preprocess.output.manifest,
+    output:
+        page=f"{RESULTS}/report.html",
+    log:
+        f"{RESULTS}/logs/report.log",
+    params:
+        settings=study.settings("report"),
+        code=study.code("report"),
+        rows=" ".join(study.rows),
+    shell:
+        "lunet report {GRID} --presets {params.rows}"
+        " --settings {params.settings:q} --code {params.code} --out {output.page:q}"
+        " > {log:q} 2>&1"
