@@ -25,29 +25,13 @@ def build_optimiser(
 
     ``adam`` has L2 weight decay, ``adamw`` a decoupled one. ``fused`` chooses torch's fused kernels
     (None: torch's choice); ``capturable`` is for CUDA graphs and ignored by ``sgd``.
-
-    Raises
-    ------
-    ConfigError
-        Nesterov without momentum, or decay rates outside of [0, 1).
     """
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    check_optimiser(settings)
     common = {"lr": settings.lr, "weight_decay": settings.weight_decay, "fused": fused}
     if settings.name == "sgd":
         return SGD(parameters, momentum=settings.momentum, nesterov=settings.nesterov, **common)
     kind = Adam if settings.name == "adam" else AdamW
     return kind(parameters, betas=settings.betas, capturable=capturable, **common)
-
-
-def check_optimiser(settings: Optimiser, where: str = "recipe.optimiser") -> None:
-    """Refuse impossible combinations (ConfigError)."""
-    if settings.lr <= 0:
-        raise ConfigError(f"{where}.lr", f"found {settings.lr}", "above 0 is expected")
-    if settings.name == "sgd" and settings.nesterov and settings.momentum == 0:
-        raise ConfigError(f"{where}.nesterov", "true without momentum", "momentum > 0 is expected")
-    if not all(0 <= beta < 1 for beta in settings.betas):
-        raise ConfigError(f"{where}.betas", f"found {settings.betas}", "0 <= beta < 1 is expected")
 
 
 def set_learning_rate(optimiser: Optimizer, rate: float) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from lunet.errors import ConfigError
+from lunet.training.loss_table import objective_options
 from lunet.typed import setting
 
 
@@ -18,6 +20,14 @@ class Optimiser:
     momentum: float = setting(0.9, doc="momentum of SGD", minimum=0, maximum=1)
     nesterov: bool = setting(True, doc="Nesterov momentum of SGD")
     betas: tuple[float, float] = setting((0.9, 0.999), doc="decay rates of Adam and AdamW")
+
+    def __post_init__(self) -> None:
+        if self.lr <= 0:
+            raise ConfigError("optimiser.lr", f"found {self.lr:g}", "above 0 is expected")
+        if self.name == "sgd" and self.nesterov and self.momentum == 0:
+            raise ConfigError("optimiser.nesterov", "true without momentum", "momentum > 0")
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise ConfigError("optimiser.betas", f"found {self.betas}", "0 <= beta < 1 is expected")
 
 
 @dataclass(frozen=True)
@@ -39,7 +49,9 @@ class Schedule:
 class Ema:
     """Exponential moving average of weights and buffers."""
 
-    decay: float = setting(0.0, doc="decay per optimiser step; 0 is off", minimum=0, maximum=1)
+    decay: float = setting(
+        0.0, doc="decay per optimiser step; 0 is off", minimum=0, maximum=0.999999
+    )
     warmup_steps: int = setting(0, doc="steps in which the decay grows to its value", minimum=0)
 
 
@@ -57,26 +69,74 @@ class Augmentation:
     """Augmentation of training batches; a share of 0 switches a transform off.
 
     ``engine`` chooses batched tensors on the device or TorchIO's per-sample transforms.
+    Intensities are those after normalisation; lengths are voxels of the prepared volumes.
     """
 
     engine: Literal["batched", "torchio"] = setting("batched", doc="who transforms")
     flip_axes: tuple[int, ...] = setting((), doc="axes that may be flipped (0 is x)")
+    flip_shares: tuple[float, ...] = setting(
+        (), doc="share of samples flipped, one per axis of `flip_axes`; empty is 0.5 each"
+    )
     affine: float = setting(0.0, doc="share of samples rotated and scaled", minimum=0, maximum=1)
     degrees: float = setting(15.0, doc="largest rotation per axis, degrees", minimum=0)
     scale: tuple[float, float] = setting((0.85, 1.15), doc="range of the isotropic scale")
     translate: float = setting(0.0, doc="largest shift as a share of the size", minimum=0)
     elastic: float = setting(0.0, doc="share of samples deformed", minimum=0, maximum=1)
-    elastic_voxels: float = setting(3.0, doc="largest displacement, voxels", minimum=0)
-    noise: float = setting(0.0, doc="share of samples with Gaussian noise", minimum=0, maximum=1)
-    noise_std: float = setting(0.1, doc="largest standard deviation of the noise", minimum=0)
+    elastic_voxels: float = setting(
+        3.0, doc="largest displacement of a control point, voxels", minimum=0
+    )
+    elastic_points: int = setting(7, doc="control points per axis (cubic B-spline)", minimum=5)
+    grid_distortion: float = setting(0.0, doc="share with grid distortion", minimum=0, maximum=1)
+    grid_steps: int = setting(5, doc="cells per axis of the grid distortion", minimum=1)
+    grid_limit: float = setting(0.2, doc="largest change of a cell's size", minimum=0, maximum=0.9)
     blur: float = setting(0.0, doc="share of samples blurred", minimum=0, maximum=1)
+    blur_sigma: tuple[float, float] = setting((0.5, 1.0), doc="range of the blur, voxels")
+    low_resolution: float = setting(0.0, doc="share of samples coarsened", minimum=0, maximum=1)
+    zoom: tuple[float, float] = setting((0.5, 1.0), doc="range of the coarse grid's zoom")
     gamma: float = setting(0.0, doc="share of samples with gamma", minimum=0, maximum=1)
+    gamma_inverted: float = setting(
+        0.0, doc="share of samples with gamma on the inverted image", minimum=0, maximum=1
+    )
     gamma_log: float = setting(0.3, doc="largest |log gamma|", minimum=0)
     bias: float = setting(0.0, doc="share of samples with a bias field", minimum=0, maximum=1)
+    bias_strength: float = setting(
+        0.5, doc="largest coefficient of the log field's cubic polynomial", minimum=0
+    )
     brightness: float = setting(0.0, doc="share with brightness/contrast", minimum=0, maximum=1)
-    low_resolution: float = setting(0.0, doc="share of samples coarsened", minimum=0, maximum=1)
-    grid_distortion: float = setting(0.0, doc="share with grid distortion", minimum=0, maximum=1)
+    brightness_range: float = setting(0.25, doc="largest |factor - 1| of the values", minimum=0)
+    contrast_range: float = setting(0.25, doc="largest |factor - 1| about the mean", minimum=0)
+    shift_range: float = setting(0.0, doc="largest |value| that is added", minimum=0)
+    noise: float = setting(0.0, doc="share of samples with Gaussian noise", minimum=0, maximum=1)
+    noise_std: float = setting(0.1, doc="largest standard deviation of the noise", minimum=0)
+    noise_std_min: float = setting(0.0, doc="smallest standard deviation of the noise", minimum=0)
     dropout: float = setting(0.0, doc="share with coarse dropout", minimum=0, maximum=1)
+    dropout_holes: tuple[int, int] = setting((1, 4), doc="fewest and most holes per sample")
+    dropout_size: tuple[float, float] = setting(
+        (0.03, 0.06), doc="range of a hole's side, as a share of the image's"
+    )
+
+    def __post_init__(self) -> None:
+        for name in ("scale", "blur_sigma", "zoom", "dropout_holes", "dropout_size"):
+            low, high = getattr(self, name)
+            if not 0 < low <= high:
+                found = f"found [{low:g}, {high:g}]"
+                raise ConfigError(f"augmentation.{name}", found, "0 < low <= high is expected")
+        if self.zoom[1] > 1 or self.dropout_size[1] > 1:
+            raise ConfigError("augmentation", "zoom or dropout_size above 1", "at most 1")
+        if self.noise_std_min > self.noise_std:
+            raise ConfigError("augmentation.noise_std_min", "above noise_std", "at most that")
+        self._check_flips()
+
+    def _check_flips(self) -> None:
+        axes, shares = self.flip_axes, self.flip_shares
+        if len(set(axes)) != len(axes) or not all(0 <= axis < 3 for axis in axes):
+            raise ConfigError(
+                "augmentation.flip_axes", f"found {list(axes)}", "of 0, 1, 2 each once"
+            )
+        if shares and len(shares) != len(axes):
+            raise ConfigError("augmentation.flip_shares", f"{len(shares)} shares", "one per axis")
+        if not all(0 <= share <= 1 for share in shares):
+            raise ConfigError("augmentation.flip_shares", f"found {list(shares)}", "0 to 1 each")
 
 
 @dataclass(frozen=True)
@@ -116,7 +176,9 @@ class Recipe:
     ema: Ema = setting(Ema(), doc="moving average of the weights")
     early_stopping: EarlyStopping = setting(EarlyStopping(), doc="early stopping")
     select_by: str = setting("dice", doc="validation metric that chooses the best weights")
-    patch: tuple[int, ...] | None = setting(None, doc="training patch in voxels; else whole volumes")
+    patch: tuple[int, ...] | None = setting(
+        None, doc="training patch in voxels; else whole volumes"
+    )
     patches_per_case: int = setting(1, doc="patches of each case per epoch", minimum=1)
     few_samples: Literal["error", "shrink"] = setting(
         "error", doc="fewer samples than `batch_size`: an error, or one batch of all of them"
@@ -128,3 +190,17 @@ class Recipe:
     save_every: int = setting(0, doc="epochs between kept snapshots; 0 keeps none", minimum=0)
     keep_state: bool = setting(False, doc="keep the final state, so that more epochs can go on")
     engine: Engine = setting(Engine(), doc="device and arithmetic")
+
+    def __post_init__(self) -> None:
+        objective_options(self.loss, self.loss_options)
+        weights = self.deep_supervision
+        if weights and (weights[0] <= 0 or min(weights) < 0):
+            raise ConfigError(
+                "recipe.deep_supervision", f"found {list(weights)}", "weights >= 0, main one > 0"
+            )
+        if self.schedule.warmup_epochs >= self.epochs:
+            raise ConfigError(
+                "recipe.schedule.warmup_epochs",
+                f"found {self.schedule.warmup_epochs}",
+                f"fewer than the {self.epochs} epochs are expected",
+            )

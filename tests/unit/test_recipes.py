@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from lunet.errors import ConfigError
+from lunet.study.recipes import RECIPES, find_recipe
+from lunet.training.recipe import Augmentation, Recipe
+from lunet.typed import build, plain, replace
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_recipe_names_its_source_and_survives_json(name: str) -> None:
+    recipe = RECIPES[name]
+    assert recipe.source
+    assert build(Recipe, json.loads(json.dumps(plain(recipe)))) == recipe
+
+
+def test_published_values() -> None:
+    small, large = find_recipe("paper_small"), find_recipe("paper_large")
+    assert (small.optimiser.name, small.optimiser.lr, small.batch_size) == ("adam", 1e-2, 16)
+    assert (large.optimiser.name, large.optimiser.lr, large.batch_size) == ("adam", 1e-3, 1)
+    assert small.loss == large.loss == {"dice": 1.0}
+    assert small.augmentation == Augmentation()
+    assert (small.epochs, small.early_stopping.patience, small.clip_norm) == (10_000, 0, 0)
+    assert small.optimiser.weight_decay == 0
+    sgd = find_recipe("slim_sgd")
+    assert (sgd.optimiser.momentum, sgd.optimiser.weight_decay, sgd.clip_norm) == (0.99, 3e-5, 12)
+    adamw = find_recipe("slim_adamw")
+    assert (adamw.optimiser.betas, adamw.batch_size, adamw.schedule.warmup_epochs) == (
+        (0.9, 0.95),
+        12,
+        2,
+    )
+    lung = find_recipe("lung2d")
+    assert (lung.optimiser.lr, lung.accumulate, lung.clip_norm) == (5e-5, 8, 1.0)
+    assert lung.deep_supervision == (1.0, 0.4, 0.2, 0.1)
+
+
+def test_recipes_not_published_are_marked_ours() -> None:
+    for name in ("mednext", "unetpp_small", "unetpp_large", "strong"):
+        assert find_recipe(name).source.startswith("ours")
+
+
+def test_the_strong_recipe_never_flips() -> None:
+    assert find_recipe("strong").augmentation.flip_axes == ()
+
+
+def test_all_eight_augmentations_of_the_lung_recipe_are_on() -> None:
+    lung = find_recipe("lung2d").augmentation
+    names = ["affine", "elastic", "grid_distortion", "brightness", "noise", "dropout"]
+    assert all(getattr(lung, name) > 0 for name in names)
+    assert lung.flip_axes == (0, 1)
+
+
+def test_a_misspelt_recipe_gets_advice() -> None:
+    with pytest.raises(ConfigError, match="did you mean 'paper_small'"):
+        find_recipe("paper_smal")
+
+
+@pytest.mark.parametrize(
+    ("changes", "advice"),
+    [
+        ({"loss": {"dicee": 1.0}}, "did you mean 'dice'"),
+        ({"loss_options": {"gamma": 2.0}}, "has this option"),
+        ({"deep_supervision": [0.0, 1.0]}, "deep_supervision"),
+        ({"schedule": {"warmup_epochs": 10_000}}, "warmup_epochs"),
+        ({"optimiser": {"lr": 0}}, "above 0"),
+        ({"augmentation": {"flip_axes": [3]}}, "flip_axes"),
+        ({"augmentation": {"flip_axes": [0], "flip_shares": [0.5, 0.5]}}, "flip_shares"),
+        ({"augmentation": {"scale": [0, 1]}}, "scale"),
+        ({"augmentation": {"zoom": [0.5, 1.5]}}, "zoom"),
+        ({"augmentation": {"noise_std": 0.1, "noise_std_min": 0.2}}, "noise_std_min"),
+        ({"augmentation": {"noice": 0.2}}, "did you mean 'noise'"),
+        ({"ema": {"decay": 1.0}}, "decay"),
+    ],
+)
+def test_impossible_recipes_are_refused(changes: dict, advice: str) -> None:
+    with pytest.raises(ConfigError, match=advice):
+        replace(find_recipe("paper_small"), changes, "train")
+
+
+def test_recipes_import_no_numerical_library() -> None:
+    code = (
+        "import sys, lunet.study.recipes;"
+        "print(sorted({'torch', 'numpy', 'torchio', 'pandas'} & set(sys.modules)))"
+    )
+    output = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert output.stdout.strip() == "[]"
