@@ -1,0 +1,33 @@
+"""Examine a data set before anything is trained on it.
+
+Writes findings.csv, summary.json and audit.html; exits with 2 if a finding is an error.
+
+Examples: lunet audit data/Task04_Hippocampus --out audit
+          lunet audit my_nnunet_folder --layout nnunet --splits splits.json --out audit
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from lunet.commands.arguments import add_settings
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of ``lunet audit``."""
+    parser.add_argument("raw", metavar="RAW", help="folder of the data set")
+    parser.add_argument("--out", required=True, metavar="DIR", help="folder of the audit's files")
+    parser.add_argument("--splits", metavar="FILE", help="split file to check for leaks")
+    add_settings(parser)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Audit, write, print, and fail if there are errors."""
+    from lunet.commands.raw import open_raw
+    from lunet.data.audit import audit, lines, require_sound, write_audit
+
+    dataset = open_raw(arguments, "audit")
+    result = audit(dataset, splits=arguments.splits, log=print)
+    write_audit(result, arguments.out)
+    print("\n".join(lines(result)))
+    require_sound(result, arguments.out)
