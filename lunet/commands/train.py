@@ -1,0 +1,107 @@
+"""Train one preset on one fold with one seed; goes on by itself where an earlier start ended.
+
+Writes weights.safetensors (best on validation), last.safetensors, history.csv and run.json.
+SIGTERM, SIGUSR1 and Ctrl-C save the state and leave with exit code 75; the same command goes on.
+
+Example: lunet train --config config/config.yaml --preset lunet_small_4f --fold 0 --seed 0
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from lunet.commands.arguments import add_settings, read_settings, read_study
+from lunet.errors import ConfigError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of ``lunet train``."""
+    add_settings(parser)
+    data = parser.add_argument_group("data and places (by hand: those of --config's study)")
+    data.add_argument("--manifest", type=Path, metavar="FILE", help="manifest.json of the volumes")
+    data.add_argument("--splits", type=Path, metavar="FILE", help="splits.json")
+    data.add_argument("--fold", type=int, default=0, help="which fold, from 0 (default 0)")
+    data.add_argument("--seed", type=int, default=0, help="seed of everything random (default 0)")
+    data.add_argument("--work", type=Path, metavar="DIR", help="folder of the resume state")
+    data.add_argument("--out", type=Path, metavar="DIR", help="folder of the results")
+    start = parser.add_argument_group("start")
+    start.add_argument("--resume", type=Path, metavar="FILE", help="go on from this state file")
+    start.add_argument("--init", type=Path, metavar="FILE", help="fine-tune these weights")
+    short = parser.add_argument_group("short forms of changes of the recipe")
+    short.add_argument("--loss", help="train with this loss alone")
+    short.add_argument("--epochs", type=int, help="number of epochs")
+    short.add_argument("--device", choices=("auto", "cpu", "cuda"), help="where to train")
+    other = parser.add_argument_group("other")
+    other.add_argument("--tensorboard", action="store_true", help="write TensorBoard files too")
+    other.add_argument(
+        "--engine-cache", type=Path, metavar="FILE", help="measured choices of the engine"
+    )
+    other.add_argument(
+        "--save-interval",
+        type=float,
+        metavar="S",
+        help="seconds between saved states (default: as often as costs 1 %% of the time)",
+    )
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Collect the settings and train."""
+    from lunet.task import task_from_dict
+    from lunet.training.recipe import Recipe
+    from lunet.training.run import Job, run_training
+    from lunet.typed import build, replace
+
+    sections = read_settings(arguments, "train")
+    recipe = replace(build(Recipe, sections["recipe"], "recipe"), _changes(arguments), "recipe")
+    if arguments.loss is not None:
+        recipe = dataclasses.replace(recipe, loss={arguments.loss: 1.0}, loss_options={})
+    places = _places(arguments, sections["model"]["preset"])
+    run_training(
+        Job(
+            task=task_from_dict(sections["task"]),
+            model=sections["model"],
+            recipe=recipe,
+            code=arguments.code,
+            fold=arguments.fold,
+            seed=arguments.seed,
+            resume=arguments.resume,
+            init=arguments.init,
+            save_interval=arguments.save_interval,
+            tensorboard=arguments.tensorboard,
+            **places,
+        )
+    )
+
+
+def _changes(arguments: argparse.Namespace) -> dict[str, Any]:
+    changes: dict[str, Any] = {}
+    if arguments.epochs is not None:
+        changes["epochs"] = arguments.epochs
+    if arguments.device is not None:
+        changes["engine"] = {"device": arguments.device}
+    return changes
+
+
+def _places(arguments: argparse.Namespace, preset: str) -> dict[str, Path]:
+    """Files and folders; by hand the volumes are the study's and the results are beside it."""
+    run = Path(preset, f"fold-{arguments.fold}", f"seed-{arguments.seed}")
+    manifest, splits = arguments.manifest, arguments.splits
+    if arguments.config and not (manifest and splits):
+        study = read_study(arguments)
+        manifest = manifest or Path(study.work, "prepared", "manifest.json")
+        splits = splits or Path(study.results, "splits.json")
+    for name, value in (("--manifest", manifest), ("--splits", splits)):
+        if value is None:
+            action = f"Give {name}, or --config of a study whose data are prepared"
+            raise ConfigError(name, "missing", "the training needs its data", action)
+    work = arguments.work or Path("work", "by-hand", "runs", run)
+    return {
+        "manifest": manifest,
+        "splits": splits,
+        "work": work,
+        "out": arguments.out or Path("results", "by-hand", "runs", run),
+        "engine_cache": arguments.engine_cache or work.parent.parent / "engine.json",
+    }

@@ -1,0 +1,163 @@
+"""The resume state of a training: all of it, atomic, two generations, checked on reading.
+
+A state is a nested structure of dicts, lists, numbers, texts and tensors, so that
+``torch.load(weights_only=True)`` reads it: no code is ever executed. Its stamp says for which
+settings, code and data it holds; its checksum covers every tensor and number.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lunet.files import atomic
+
+State = dict[str, Any]
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Where a training keeps its state: ``state.pt``, and the one before as ``previous.pt``."""
+
+    folder: Path
+
+    @property
+    def newest(self) -> Path:
+        """The last state."""
+        return self.folder / "state.pt"
+
+    @property
+    def previous(self) -> Path:
+        """The state before the last."""
+        return self.folder / "previous.pt"
+
+    def save(self, state: Mapping[str, Any], *, stamp: str) -> None:
+        """Write a state; at any moment at least one complete state is on disk."""
+        complete = {"format": _FORMAT, "stamp": stamp, "state": dict(state)}
+        complete["sha256"] = digest(complete)
+        with atomic(self.newest) as part:
+            torch.save(complete, part)
+            if self.newest.exists():
+                os.replace(self.newest, self.previous)
+
+    def load(self, *, stamp: str, say: Callable[[str], None]) -> State | None:
+        """The newest readable state with this stamp; None if there is none to go on from.
+
+        ``say`` gets one line per file that is not used.
+        """
+        for path in (self.newest, self.previous):
+            if not path.exists():
+                continue
+            try:
+                return read_state(path, stamp=stamp)
+            except Unusable as error:
+                say(f"{path}: {error}; it is not used")
+        return None
+
+    def remove(self) -> None:
+        """Forget the states; the folder goes too if nothing else is in it."""
+        for path in (self.newest, self.previous):
+            path.unlink(missing_ok=True)
+        if self.folder.is_dir() and not any(self.folder.iterdir()):
+            self.folder.rmdir()
+
+
+class Unusable(Exception):
+    """A state that cannot be gone on from: damaged, or of another training."""
+
+
+def read_state(path: Path, *, stamp: str) -> State:
+    """Read one state file.
+
+    Raises
+    ------
+    Unusable
+        Unreadable, of another format, checksum or stamp that does not agree.
+    """
+    try:
+        complete = torch.load(path, map_location="cpu", weights_only=True)
+        found = complete.pop("sha256")
+        intact = found == digest(complete)
+    except Exception as error:  # a damaged archive fails in many ways, none of which is a bug here
+        raise Unusable(f"damaged ({type(error).__name__})") from error
+    if not intact:
+        raise Unusable("damaged (checksum)")
+    if complete["format"] != _FORMAT:
+        raise Unusable(f"of format {complete['format']}, this is format {_FORMAT}")
+    if complete["stamp"] != stamp:
+        raise Unusable("made with other settings, code or data")
+    return complete["state"]
+
+
+def digest(value: Any) -> str:
+    """SHA-256 over a nested structure: order of dicts does not count, types and shapes do."""
+    summary = hashlib.sha256()
+    for piece in _pieces(value):
+        summary.update(piece)
+    return summary.hexdigest()
+
+
+def _pieces(value: Any) -> Iterator[bytes | memoryview]:
+    if isinstance(value, Tensor):
+        plain = value.detach().cpu().contiguous()
+        yield f"tensor {plain.dtype} {tuple(plain.shape)};".encode()
+        if plain.numel():
+            yield memoryview(plain.reshape(-1).view(torch.uint8).numpy())
+    elif isinstance(value, Mapping):
+        yield f"dict {len(value)};".encode()
+        for key in sorted(value, key=repr):
+            yield f"{key!r}:".encode()
+            yield from _pieces(value[key])
+    elif isinstance(value, list | tuple):
+        yield f"{type(value).__name__} {len(value)};".encode()
+        for item in value:
+            yield from _pieces(item)
+    else:
+        yield f"{value!r};".encode()
+
+
+def stamp_of(parts: Mapping[str, Any]) -> str:
+    """One digest of everything that a state depends on (plain JSON values)."""
+    text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def random_state() -> State:
+    """The state of every global random generator: Python, NumPy, torch, CUDA."""
+    kind, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)  # type: ignore[misc]
+    version, numbers, pending = random.getstate()
+    return {
+        "python": [version, list(numbers), pending],
+        "numpy": [kind, [int(key) for key in keys], position, has_gauss, gauss],
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+
+
+def set_random_state(state: Mapping[str, Any]) -> None:
+    """Give every global random generator the state of :func:`random_state`."""
+    version, numbers, pending = state["python"]
+    random.setstate((version, tuple(numbers), pending))
+    kind, keys, position, has_gauss, gauss = state["numpy"]
+    np.random.set_state((kind, np.array(keys, dtype=np.uint32), position, has_gauss, gauss))
+    torch.set_rng_state(state["torch"])
+    if state["cuda"] and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(state["cuda"])
+
+
+def seed_everything(seed: int) -> None:
+    """Seed Python, NumPy, torch and CUDA."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)

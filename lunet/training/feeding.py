@@ -1,0 +1,187 @@
+"""Prepared volumes in memory, or memory-mapped when they do not fit, gathered by index."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from lunet.errors import DataError
+from lunet.task import Task
+from lunet.training.memory import available_memory
+
+Window = tuple[slice, ...]
+
+
+class Case(Protocol):
+    """What is needed of a prepared case; both arrays are usually memory-mapped."""
+
+    @property
+    def id(self) -> str:
+        """Name of the case."""
+
+    def image(self) -> np.ndarray:
+        """(channel, x, y, z) float32."""
+
+    def label(self) -> np.ndarray:
+        """(x, y, z) uint8."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one step trains on.
+
+    Attributes
+    ----------
+    image, label
+        (batch, channel, \\*spatial) float32 and (batch, \\*spatial) uint8, on the device.
+    cases
+        Name of the case of each sample.
+    """
+
+    image: Tensor
+    label: Tensor
+    cases: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Volumes:
+    """Images and labels of some cases.
+
+    Attributes
+    ----------
+    names
+        Case names.
+    images, labels
+        Per case (channel, x, y, z) float32 and (x, y, z) uint8: tensors on the device when
+        ``resident``, else memory-mapped arrays.
+    shapes
+        Spatial shape of each case, voxels.
+    device
+        Where gathered batches are.
+    resident
+        Whether everything lies in the memory of ``device``.
+    """
+
+    names: tuple[str, ...]
+    images: Sequence[Tensor] | Sequence[np.ndarray]
+    labels: Sequence[Tensor] | Sequence[np.ndarray]
+    shapes: tuple[tuple[int, ...], ...]
+    device: torch.device
+    resident: bool
+
+    def crop(self, case: int, window: Window) -> tuple[Tensor, Tensor]:
+        """Image and label of one window of a case; only the window is read from disk."""
+        image = self.images[case][(slice(None), *window)]
+        label = self.labels[case][window]
+        if self.resident:
+            return image, label  # type: ignore[return-value]
+        return (
+            torch.from_numpy(np.array(image, dtype=np.float32)),
+            torch.from_numpy(np.array(label, dtype=np.uint8)),
+        )
+
+    def gather(
+        self, crops: Sequence[tuple[int, Window]], *, size: Sequence[int], squeeze: bool
+    ) -> Batch:
+        """A batch of windows, padded at their ends with zeros to ``size`` voxels.
+
+        ``squeeze`` drops the last axis (slices for a 2D network).
+        """
+        images, labels = zip(*(self.crop(case, window) for case, window in crops), strict=True)
+        image = torch.stack([_padded(item, size) for item in images])
+        label = torch.stack([_padded(item, size) for item in labels])
+        if squeeze:
+            image, label = image.squeeze(-1), label.squeeze(-1)
+        names = tuple(self.names[case] for case, _ in crops)
+        return Batch(image.to(self.device), label.to(self.device), names)
+
+
+def load_volumes(
+    cases: Sequence[Case], task: Task, *, device: torch.device, budget: int | None = None
+) -> Volumes:
+    """Open cases, check them against the task, and take them into memory if they fit.
+
+    Parameters
+    ----------
+    cases
+        Prepared cases; each must have a label.
+    task
+        Tells how many channels and which class indices are allowed.
+    device
+        Device of the batches.
+    budget
+        Bytes that the volumes may take there; default is half of what is free.
+
+    Raises
+    ------
+    DataError
+        Wrong number of channels, image and label of different shape, and for volumes that are
+        taken into memory: a value that is not finite, a class index that the task does not know.
+    """
+    images, labels = [case.image() for case in cases], [case.label() for case in cases]
+    for case, image, label in zip(cases, images, labels, strict=True):
+        _check_shapes(case.id, image, label, task)
+    size = sum(4 * image.size + label.size for image, label in zip(images, labels, strict=True))
+    resident = size <= (available_memory(device) // 2 if budget is None else budget)
+    names = tuple(case.id for case in cases)
+    shapes = tuple(tuple(image.shape[1:]) for image in images)
+    if not resident:
+        return Volumes(names, images, labels, shapes, device, resident=False)
+    for case, image, label in zip(cases, images, labels, strict=True):
+        check_values(case.id, image, label, task)
+    return Volumes(
+        names,
+        [torch.from_numpy(np.array(image, dtype=np.float32)).to(device) for image in images],
+        [torch.from_numpy(np.array(label, dtype=np.uint8)).to(device) for label in labels],
+        shapes,
+        device,
+        resident=True,
+    )
+
+
+def check_values(name: str, image: np.ndarray, label: np.ndarray, task: Task) -> None:
+    """Refuse values that are not finite and class indices that the task does not know."""
+    bad = int(image.size - np.isfinite(image).sum())
+    if bad:
+        raise DataError(
+            f"case {name}",
+            f"{bad} voxels of the image are NaN or infinite",
+            "finite values are needed",
+            "Look at the raw file with `lunet audit`, mend or leave out the case",
+        )
+    present = np.flatnonzero(np.bincount(np.asarray(label).ravel(), minlength=256))
+    unknown = sorted(set(present.tolist()) - {0, *task.labels.values()})
+    if unknown:
+        raise DataError(
+            f"case {name}",
+            f"class indices {unknown} in the label",
+            f"the task declares {task.labels}",
+            "Declare them in task.labels or mend the label",
+        )
+
+
+def _check_shapes(name: str, image: np.ndarray, label: np.ndarray, task: Task) -> None:
+    if image.ndim != 4 or image.shape[0] != len(task.channels):
+        channels = ", ".join(task.channels)
+        raise DataError(
+            f"case {name}",
+            f"image of shape {tuple(image.shape)}",
+            f"(channel, x, y, z) with {len(task.channels)} channels ({channels}) is needed",
+        )
+    if image.shape[1:] != label.shape:
+        found = f"image of {tuple(image.shape[1:])} and label of {tuple(label.shape)} voxels"
+        raise DataError(f"case {name}", found, "they must be of one shape")
+
+
+def _padded(item: Tensor, size: Sequence[int]) -> Tensor:
+    missing = [want - have for want, have in zip(size, item.shape[-len(size) :], strict=True)]
+    if not any(missing):
+        return item
+    amounts = [amount for gap in reversed(missing) for amount in (gap // 2, gap - gap // 2)]
+    return functional.pad(item, amounts)

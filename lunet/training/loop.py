@@ -1,0 +1,202 @@
+"""The training loop, to be read from top to bottom."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from lunet.errors import Interrupted
+from lunet.training.checkpoint import Checkpoint
+from lunet.training.faults import check_losses
+from lunet.training.history import Row, columns, score, value
+from lunet.training.optimisation import set_learning_rate
+from lunet.training.progress import Training, copy_weights
+from lunet.training.signals import LeaveRequest
+from lunet.training.watch import Watch
+
+_SAVING_SHARE = 0.01  # of the training time
+_STEPS_BETWEEN_CHECKS = {"cpu": 1, "cuda": 32}  # a look at a loss makes the CPU wait for CUDA
+
+
+@dataclass
+class Keeper:
+    """Saves the state of a training, often enough and not more.
+
+    Attributes
+    ----------
+    checkpoint, stamp
+        Where the state goes, and what it is valid for.
+    interval
+        Seconds between saves at the ends of epochs; None: 100 times what a save takes.
+    """
+
+    checkpoint: Checkpoint
+    stamp: str
+    interval: float | None = None
+    saved_at: float = -math.inf
+    cost: float = 0.0
+
+    def save(self, training: Training) -> None:
+        """Save now."""
+        start = time.perf_counter()
+        self.checkpoint.save(training.state(), stamp=self.stamp)
+        self.saved_at = time.perf_counter()
+        self.cost = self.saved_at - start
+
+    def save_if_due(self, training: Training) -> None:
+        """Save if the last save is long enough ago."""
+        interval = self.cost / _SAVING_SHARE if self.interval is None else self.interval
+        if time.perf_counter() - self.saved_at >= interval:
+            self.save(training)
+
+
+def train(
+    training: Training,
+    *,
+    keeper: Keeper,
+    request: LeaveRequest,
+    watch: Watch,
+    snapshot: Callable[[int], None],
+) -> None:
+    """Train until the epochs are done or early stopping ends them.
+
+    Goes on from wherever ``training`` stands, in the middle of an epoch too. Afterwards
+    ``training.progress`` holds the history and the best weights.
+
+    Parameters
+    ----------
+    training
+        All parts; changed in place.
+    keeper, request, watch
+        Where states go, who asks to leave, who is told.
+    snapshot
+        Called with the number of each epoch whose weights the recipe keeps.
+
+    Raises
+    ------
+    TrainingError
+        A loss is not finite; the saved state stays the last good one.
+    Interrupted
+        A signal asked to leave; the state was saved.
+    """
+    recipe, progress = training.recipe, training.progress
+    request.start_saving_on_request()
+    while progress.epoch <= recipe.epochs and not progress.stopped:
+        rate = training.schedule.at(progress.epoch - 1)
+        set_learning_rate(training.optimiser, rate)
+        train_epoch(training, request=request, watch=watch)
+        row = finish_epoch(training, rate, request=request)
+        if row is None:
+            raise save_and_leave(training, keeper=keeper, request=request)
+        watch.epoch(training, row)
+        if recipe.save_every and progress.epochs_done % recipe.save_every == 0:
+            snapshot(progress.epochs_done)
+        keeper.save_if_due(training)
+
+
+def train_epoch(training: Training, *, request: LeaveRequest, watch: Watch) -> None:
+    """Take the remaining steps of the epoch under way, or those until somebody asks to leave."""
+    progress, sampler = training.progress, training.sampler
+    start = time.perf_counter()
+    training.model.train()
+    while progress.step < sampler.steps and not request.pending:
+        train_step(training)
+        if progress.step % _STEPS_BETWEEN_CHECKS[training.arithmetic.device] == 0:
+            check_losses(training)
+        watch.step(training)
+    check_losses(training)
+    progress.training_seconds += time.perf_counter() - start
+
+
+def train_step(training: Training) -> None:
+    """One batch forward and back; at the end of a group of batches one step of the optimiser.
+
+    The gradient of a group is the mean over its batches, so that ``accumulate`` batches of n
+    samples give the gradient of one batch of ``accumulate * n``, as far as the loss is a mean over
+    samples (batch normalisation and losses pooled over a batch see n samples).
+    """
+    progress, recipe = training.progress, training.recipe
+    batch = training.sampler.batch(progress.epoch, progress.step)
+    image, label = training.augment(batch.image, batch.label)
+    with training.arithmetic.autocast():
+        outputs = training.forward(training.arithmetic.arrange(image))
+        loss = training.objective(outputs, label)
+    first = progress.step - progress.step % recipe.accumulate
+    group = min(recipe.accumulate, training.sampler.steps - first)
+    training.scaler.scale(loss / group).backward()
+    progress.losses[progress.step] = loss.detach()
+    progress.step += 1
+    progress.samples += len(batch.cases)
+    if progress.step == first + group:
+        optimiser_step(training)
+
+
+def optimiser_step(training: Training) -> None:
+    """Clip, step, forget the gradients, move the average of the weights."""
+    if training.recipe.clip_norm:
+        training.scaler.unscale_(training.optimiser)
+        torch.nn.utils.clip_grad_norm_(training.model.parameters(), training.recipe.clip_norm)
+    training.scaler.step(training.optimiser)
+    training.scaler.update()
+    training.optimiser.zero_grad(set_to_none=True)
+    if training.ema:
+        training.ema.update(training.model)
+
+
+def finish_epoch(training: Training, rate: float, *, request: LeaveRequest) -> Row | None:
+    """Validate, keep the best, move the schedule, go to the next epoch.
+
+    Returns the epoch's row of the history; None if a signal came before all this was done, which
+    leaves everything as it was after the last step.
+    """
+    progress, recipe = training.progress, training.recipe
+    if request.pending:
+        return None
+    row: Row = dict.fromkeys(columns(training.task))
+    row |= {"epoch": progress.epoch, "lr": rate, "train_loss": float(progress.losses.mean())}
+    if progress.epoch % recipe.validate_every == 0 or progress.epoch == recipe.epochs:
+        start = time.perf_counter()
+        with training.learned() as model:
+            found = training.validator.run(
+                model, training.arithmetic.forward, stop=lambda: request.pending
+            )
+            if found is None:
+                return None
+            row |= {"val_loss": found.loss, "dice": found.mean_dice}
+            row |= {f"dice_{name}": value for name, value in found.dice.items()}
+            keep_best(training, row, model)
+        training.schedule.observe(value(row, recipe.select_by))
+        progress.validation_seconds += time.perf_counter() - start
+    progress.history.append(row)
+    progress.epoch, progress.step = progress.epoch + 1, 0
+    progress.losses = torch.full_like(progress.losses, math.nan)
+    return row
+
+
+def keep_best(training: Training, row: Row, model: nn.Module) -> None:
+    """Keep the weights on strict improvement; count validations without gain."""
+    progress, recipe = training.progress, training.recipe
+    reached = score(row, recipe.select_by)
+    if reached > progress.best_score:
+        progress.best_score, progress.best_epoch = reached, progress.epoch
+        progress.best_weights = copy_weights(model)
+    stopping = recipe.early_stopping
+    if score(row, stopping.metric) > progress.stop_score + stopping.min_delta:
+        progress.stop_score, progress.waited = score(row, stopping.metric), 0
+    else:
+        progress.waited += 1
+    progress.stopped = 0 < stopping.patience <= progress.waited
+
+
+def save_and_leave(training: Training, *, keeper: Keeper, request: LeaveRequest) -> Interrupted:
+    """Save the state amid an epoch; returns the error that ends the process."""
+    request.cancel_deadline()
+    keeper.save(training)
+    progress = training.progress
+    where = f"epoch {progress.epoch}, step {progress.step} of {training.sampler.steps}"
+    return request.leave(keeper.checkpoint.folder, f"state saved at {where}")

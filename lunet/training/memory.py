@@ -1,0 +1,78 @@
+"""Memory of the machine and the device, in bytes, and errors that tell what was needed."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import torch
+
+from lunet.errors import TrainingError
+
+_CGROUP = Path("/sys/fs/cgroup")
+
+
+def available_memory(device: torch.device) -> int:
+    """Bytes that a tensor on ``device`` may still take, limits of a container included."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    free = _free_host_memory()
+    limit, used = (_cgroup_number(name) for name in ("memory.max", "memory.current"))
+    return free if limit is None or used is None else max(0, min(free, limit - used))
+
+
+def peak_memory(device: torch.device) -> int:
+    """Largest memory that this process held so far, bytes (allocated on CUDA, resident on CPU)."""
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    if os.name != "posix":
+        return 0
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether ``error`` says that an allocation failed: CUDA, torch's CPU allocator, NumPy."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and bool(
+        re.search(r"out of memory|can't allocate memory|not enough memory", str(error))
+    )
+
+
+def out_of_memory(error: BaseException, device: torch.device, batch: str) -> TrainingError:
+    """What was needed, what there is, which keys make it less."""
+    return TrainingError(
+        "training",
+        f"out of memory on {device} with batches of {batch}: {_wanted(error)}",
+        f"{available_memory(device) / 2**30:.2f} GiB are free",
+        "Lower recipe.batch_size (and raise recipe.accumulate to keep the effective batch), set "
+        "a smaller recipe.patch, or recipe.engine.precision: bf16",
+    )
+
+
+def _wanted(error: BaseException) -> str:
+    text = str(error)
+    match = re.search(r"[Tt]ried to allocate ([\d.]+ ?\w+)|allocate (\d+) bytes", text)
+    if not match:
+        return text.splitlines()[0] if text else type(error).__name__
+    if match[2]:
+        return f"{int(match[2]) / 2**30:.2f} GiB more were needed"
+    return f"{match[1]} more were needed"
+
+
+def _free_host_memory() -> int:
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:  # not Linux: assume that half of the memory is free
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    numbers = {line.split(":")[0]: int(line.split()[1]) for line in lines}
+    return numbers["MemAvailable"] * 1024
+
+
+def _cgroup_number(name: str) -> int | None:
+    path = _CGROUP / name
+    text = path.read_text().strip() if path.is_file() else ""
+    return int(text) if text.isdigit() else None

@@ -1,0 +1,220 @@
+"""Which windows make up batch ``step`` of epoch ``epoch``: a pure function of the seed.
+
+Because nothing is carried from batch to batch, the position of a sampler is (epoch, step), and a
+resumed training draws exactly what the undisturbed one draws.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+import numpy as np
+from torch import Tensor
+
+from lunet.errors import ConfigError, TrainingError
+from lunet.training.feeding import Batch, Volumes, Window
+from lunet.training.recipe import Recipe
+
+_FOREGROUND_VOXELS = 4096
+_ORDER, _PLACE, _VOXELS = 1, 2, 3  # separate streams of random numbers
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """Batches of whole volumes, patches or slices.
+
+    Attributes
+    ----------
+    volumes
+        The training cases.
+    items
+        (items, 2) integers: case and slice (-1: all slices), what one epoch is drawn from.
+    foreground
+        Per item whether it shows foreground; empty unless the sampler is balanced.
+    size
+        Voxels of a sample per axis (3 numbers; the last is 1 for slices).
+    batch_size, steps
+        Samples per batch, batches per epoch.
+    balanced, slices, seed
+        Whether half of the samples show foreground; whether samples are 2D; seed of every draw.
+    voxels
+        Cache of :func:`foreground_voxels`, per case.
+    """
+
+    volumes: Volumes
+    items: np.ndarray
+    foreground: np.ndarray
+    size: tuple[int, ...] | None
+    batch_size: int
+    steps: int
+    balanced: bool
+    slices: bool
+    seed: int
+    voxels: dict[int, list[np.ndarray]] = field(default_factory=dict, compare=False, repr=False)
+
+    def batch(self, epoch: int, step: int) -> Batch:
+        """Gather batch ``step`` (from 0) of ``epoch`` (from 1)."""
+        crops = self.crops(epoch, step)
+        size = self.size or self.volumes.shapes[crops[0][0]]
+        return self.volumes.gather(crops, size=size, squeeze=self.slices)
+
+    def crops(self, epoch: int, step: int) -> list[tuple[int, Window]]:
+        """Case and window of each sample of a batch."""
+        first = step * self.batch_size
+        order = epoch_order(self, epoch)[first : first + self.batch_size]
+        return [self._window(epoch, first + i, item) for i, item in enumerate(order)]
+
+    def _window(self, epoch: int, rank: int, item: int) -> tuple[int, Window]:
+        case, index = (int(number) for number in self.items[item])
+        shape = self.volumes.shapes[case]
+        size = self.size or shape
+        if index < 0 and size == shape:
+            return case, tuple(slice(0, length) for length in shape)
+        rng = np.random.default_rng([self.seed, _PLACE, epoch, rank])
+        centre = None
+        if self.balanced and index < 0 and rank % 2 == 0:
+            centre = _foreground_voxel(self, case, rng)
+        start = [_start(rng, shape[axis], size[axis], centre, axis) for axis in range(3)]
+        if index >= 0:
+            start[-1] = index
+        ends = [min(s + want, length) for s, want, length in zip(start, size, shape, strict=True)]
+        return case, tuple(slice(s, e) for s, e in zip(start, ends, strict=True))
+
+
+def build_sampler(volumes: Volumes, recipe: Recipe, *, dimensions: int, seed: int) -> Sampler:
+    """The sampler that ``recipe`` asks for, checked before the first step.
+
+    Raises
+    ------
+    ConfigError
+        A patch of the wrong number of axes, volumes of several shapes without a patch.
+    TrainingError
+        Fewer samples than ``recipe.batch_size``: the epoch would have no batch.
+    """
+    slices = dimensions == 2
+    size = _sample_size(volumes, recipe, slices=slices)
+    items = _items(volumes, recipe.patches_per_case, slices=slices)
+    batch_size = _batch_size(len(items), recipe, what="slices" if slices else "samples")
+    balanced = recipe.sampler == "balanced"
+    whole = slices or recipe.patch is None
+    foreground = _shows_foreground(volumes, items) if balanced and whole else np.zeros(0, bool)
+    return Sampler(
+        volumes=volumes,
+        items=items,
+        foreground=foreground,
+        size=size,
+        batch_size=batch_size,
+        steps=len(items) // batch_size,
+        balanced=balanced,
+        slices=slices,
+        seed=seed,
+    )
+
+
+@lru_cache(maxsize=2)
+def _order(seed: int, epoch: int, count: int) -> np.ndarray:
+    return np.random.default_rng([seed, _ORDER, epoch]).permutation(count)
+
+
+def epoch_order(sampler: Sampler, epoch: int) -> np.ndarray:
+    """Items in the order of an epoch; balanced: foreground and background take turns.
+
+    The rarer of the two kinds is repeated, in a new order each time.
+    """
+    mixed = _order(sampler.seed, epoch, len(sampler.items))
+    shown = sampler.foreground
+    if not shown.size or shown.all() or not shown.any():
+        return mixed
+    half = (len(mixed) + 1) // 2
+    kinds = [np.resize(mixed[shown[mixed] == kind], half) for kind in (True, False)]
+    return np.stack(kinds, axis=1).ravel()[: len(mixed)]
+
+
+def _sample_size(volumes: Volumes, recipe: Recipe, *, slices: bool) -> tuple[int, ...] | None:
+    """Voxels of a sample, or None where each volume is taken whole, one at a time."""
+    axes = 2 if slices else 3
+    shapes = sorted({shape[:axes] for shape in volumes.shapes})
+    if recipe.patch is not None:
+        if len(recipe.patch) != axes:
+            raise ConfigError(
+                "recipe.patch", f"found {list(recipe.patch)}", f"{axes} numbers are expected"
+            )
+        return (*recipe.patch, 1) if slices else recipe.patch
+    if len(shapes) == 1:
+        return (*shapes[0], 1) if slices else shapes[0]
+    if recipe.batch_size == 1 and not slices:
+        return None
+    raise ConfigError(
+        "recipe.patch",
+        f"none, while the volumes have {len(shapes)} shapes, from {shapes[0]} to {shapes[-1]}",
+        "a batch needs samples of one shape",
+        "Set recipe.patch, or preprocess.size, or recipe.batch_size: 1",
+    )
+
+
+def _items(volumes: Volumes, patches_per_case: int, *, slices: bool) -> np.ndarray:
+    if slices:
+        pairs = [(c, z) for c, shape in enumerate(volumes.shapes) for z in range(shape[2])]
+    else:
+        pairs = [(c, -1) for c in range(len(volumes.names)) for _ in range(patches_per_case)]
+    return np.asarray(pairs, dtype=np.int64).reshape(-1, 2)
+
+
+def _batch_size(samples: int, recipe: Recipe, *, what: str) -> int:
+    if samples >= recipe.batch_size:
+        return recipe.batch_size
+    if samples and recipe.few_samples == "shrink":
+        return samples
+    raise TrainingError(
+        "recipe.batch_size",
+        f"{recipe.batch_size}, but the training part of this fold has {samples} {what}",
+        "at least one full batch is needed",
+        "Lower recipe.batch_size, or set recipe.few_samples: shrink, or use fewer folds "
+        "(split.folds) or more cases",
+    )
+
+
+def _shows_foreground(volumes: Volumes, items: np.ndarray) -> np.ndarray:
+    """Per item whether its label holds foreground; reads each label once."""
+    shown = [_on_host(label).any(axis=(0, 1)) for label in volumes.labels]
+    return np.array([bool(shown[c].any() if z < 0 else shown[c][z]) for c, z in items])
+
+
+def _foreground_voxel(sampler: Sampler, case: int, rng: np.random.Generator) -> np.ndarray | None:
+    """A random voxel of a random label of the case; None where it has no foreground."""
+    if case not in sampler.voxels:
+        sampler.voxels[case] = foreground_voxels(sampler.volumes, case, sampler.seed)
+    labels = sampler.voxels[case]
+    if not labels:
+        return None
+    voxels = labels[rng.integers(len(labels))]
+    return voxels[rng.integers(len(voxels))]
+
+
+def foreground_voxels(volumes: Volumes, case: int, seed: int) -> list[np.ndarray]:
+    """Per label that is present up to 4096 of its voxels, (n, 3); the image is not read."""
+    label = _on_host(volumes.labels[case])
+    rng = np.random.default_rng([seed, _VOXELS, case])
+    found = []
+    for index in np.flatnonzero(np.bincount(label.ravel(), minlength=256)[1:]) + 1:
+        flat = np.flatnonzero(label == index)
+        kept = rng.choice(flat, min(len(flat), _FOREGROUND_VOXELS), replace=False)
+        found.append(np.stack(np.unravel_index(np.sort(kept), label.shape), axis=1))
+    return found
+
+
+def _on_host(label: Tensor | np.ndarray) -> np.ndarray:
+    return label.cpu().numpy() if isinstance(label, Tensor) else np.asarray(label)
+
+
+def _start(
+    rng: np.random.Generator, length: int, want: int, centre: Sequence[int] | None, axis: int
+) -> int:
+    """First voxel of a window of ``want`` voxels that holds ``centre`` if there is one."""
+    low, high = 0, max(0, length - want)
+    if centre is not None:
+        low = min(high, max(0, int(centre[axis]) - want + 1))
+        high = min(high, int(centre[axis]))
+    return int(rng.integers(low, high + 1))

@@ -1,0 +1,90 @@
+"""Leaving in good order: SIGTERM, SIGUSR1 and SIGINT ask a training to save and go.
+
+POSIX only in the deadline (``setitimer``); elsewhere the request is honoured at the next step.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from lunet.errors import Interrupted
+
+DEADLINE_SECONDS = 4.0
+
+
+class LeaveRequest:
+    """Whether somebody asked this process to leave, and who.
+
+    Before the first step and while a step lasts longer than ``DEADLINE_SECONDS`` after the
+    request, there is nothing new worth saving: then the process leaves at once and the state on
+    disk stands. Otherwise the loop asks :attr:`pending` between steps, saves and leaves.
+    """
+
+    def __init__(self) -> None:
+        self._name: str | None = None
+        self._can_save = False
+
+    @property
+    def pending(self) -> bool:
+        """True once a signal has arrived."""
+        return self._name is not None
+
+    def start_saving_on_request(self) -> None:
+        """From now on there is progress to save: a signal waits for the end of the step."""
+        self._can_save = True
+
+    def cancel_deadline(self) -> None:
+        """Saving or writing results has begun: let it finish."""
+        if hasattr(signal, "setitimer"):
+            signal.setitimer(signal.ITIMER_REAL, 0)
+
+    def leave(self, where: object, saved: str) -> Interrupted:
+        """The error to raise; ``saved`` says what the next start goes on from."""
+        action = "The same command goes on from there"
+        return Interrupted(where, f"left on {self._name}, {saved}", "", action)
+
+    def received(self, number: int, _frame: FrameType | None) -> None:
+        """The signal handler."""
+        if self._name is not None and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self._name = self._name or signal.Signals(number).name
+        if not self._can_save:
+            raise self.leave("train", "nothing new to save")
+        if hasattr(signal, "setitimer"):
+            signal.setitimer(signal.ITIMER_REAL, DEADLINE_SECONDS)
+
+    def overdue(self, _number: int, _frame: FrameType | None) -> None:
+        """The step outlasted the deadline: what the disk holds is what stays."""
+        raise self.leave("train", "in the middle of a long step; the last saved state stands")
+
+
+@contextmanager
+def leave_requests() -> Iterator[LeaveRequest]:
+    """Catch the signals that ask to leave, and give the former handlers back at the end.
+
+    Outside the main thread no handler can be set; then nothing is caught.
+    """
+    request = LeaveRequest()
+    if threading.current_thread() is not threading.main_thread():
+        yield request
+        return
+    former = {number: signal.signal(number, handler) for number, handler in _handlers(request)}
+    try:
+        yield request
+    finally:
+        request.cancel_deadline()
+        for number, handler in former.items():
+            signal.signal(number, handler)
+
+
+def _handlers(request: LeaveRequest) -> list[tuple[signal.Signals, object]]:
+    names = ("SIGTERM", "SIGUSR1", "SIGINT")
+    asked = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    handlers: list[tuple[signal.Signals, object]] = [(number, request.received) for number in asked]
+    if hasattr(signal, "SIGALRM"):
+        handlers.append((signal.SIGALRM, request.overdue))
+    return handlers

@@ -1,0 +1,185 @@
+"""Validation on the whole validation set: hard Dice per structure and the loss, each per case."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from lunet.errors import TrainingError
+from lunet.task import Task
+from lunet.training.feeding import Volumes, Window
+from lunet.training.losses import Objective
+
+Tile = tuple[int, Window]
+
+
+@dataclass(frozen=True)
+class Validation:
+    """What one validation found.
+
+    Attributes
+    ----------
+    loss
+        Mean over cases of the mean loss of a case's tiles.
+    dice
+        Structure -> mean hard Dice over the cases where it is defined (NaN if there are none).
+    case_dice
+        (cases, structures) float64; NaN where reference and prediction are both empty.
+    """
+
+    loss: float
+    dice: dict[str, float]
+    case_dice: Tensor
+
+    @property
+    def mean_dice(self) -> float:
+        """Mean over the structures whose Dice is defined."""
+        known = [value for value in self.dice.values() if not math.isnan(value)]
+        return sum(known) / len(known) if known else math.nan
+
+
+@dataclass(frozen=True)
+class Validator:
+    """Runs a network over the validation set.
+
+    ``tiles`` are groups of windows of equal size that cover each case once; a group is one batch.
+    """
+
+    volumes: Volumes
+    tiles: tuple[tuple[Tile, ...], ...]
+    task: Task
+    objective: Objective
+
+    @torch.no_grad()
+    def run(
+        self,
+        model: nn.Module,
+        forward: Callable[[nn.Module, Tensor], Tensor],
+        stop: Callable[[], bool],
+    ) -> Validation | None:
+        """Validate ``model`` in evaluation mode; None if ``stop()`` turned true meanwhile.
+
+        ``forward(model, image)`` computes the logits (autocast, memory format).
+        """
+        cases, structures = len(self.volumes.names), len(self.task.names)
+        device = self.volumes.device
+        counts = torch.zeros(cases, structures, 3, dtype=torch.int64, device=device)
+        losses = torch.zeros(cases, 2, dtype=torch.float64, device=device)
+        was_training = model.training
+        model.eval()
+        for group in self.tiles:
+            if stop():
+                break
+            self._add(model, forward, group, counts, losses)
+        model.train(was_training)
+        return None if stop() else self._summary(counts.cpu(), losses.cpu())
+
+    def _add(
+        self,
+        model: nn.Module,
+        forward: Callable[[nn.Module, Tensor], Tensor],
+        group: Sequence[Tile],
+        counts: Tensor,
+        losses: Tensor,
+    ) -> None:
+        slices = self.task.dimensions == 2
+        window = group[0][1]
+        batch = self.volumes.gather(group, size=[s.stop - s.start for s in window], squeeze=slices)
+        logits = forward(model, batch.image).float()
+        for i, (case, _) in enumerate(group):
+            losses[case, 0] += self.objective(logits[i : i + 1], batch.label[i : i + 1]).double()
+            losses[case, 1] += 1
+        index = torch.tensor([case for case, _ in group], device=counts.device)
+        counts.index_add_(0, index, overlap_counts(logits, batch.label, self.task))
+
+    def _summary(self, counts: Tensor, losses: Tensor) -> Validation:
+        per_case = losses[:, 0] / losses[:, 1]
+        bad = torch.nonzero(~torch.isfinite(per_case)).flatten().tolist()
+        if bad:
+            raise TrainingError(
+                "validation",
+                f"the loss of case {self.volumes.names[bad[0]]} is {per_case[bad[0]]:g}",
+                "a finite loss is needed",
+                "Lower recipe.optimiser.lr; if only this case is concerned, look at its image",
+            )
+        both, predicted, true = counts.double().unbind(-1)
+        case_dice = 2 * both / (predicted + true)  # 0 / 0 is NaN: undefined, not counted
+        means = case_dice.nanmean(dim=0).tolist()
+        dice = dict(zip(self.task.names, means, strict=True))
+        return Validation(float(per_case.mean()), dice, case_dice)
+
+
+def overlap_counts(logits: Tensor, label: Tensor, task: Task) -> Tensor:
+    """Voxels in both, in the prediction, in the reference.
+
+    Parameters
+    ----------
+    logits, label
+        (batch, channel, \\*spatial) and (batch, \\*spatial) uint8 class indices.
+    task
+        Tells the structures and the activation.
+
+    Returns
+    -------
+    (batch, structure, 3) int64.
+    """
+    softmax = task.activation == "softmax"
+    classes = logits.argmax(dim=1) if softmax else None
+    rows = []
+    for k, members in enumerate(task.structures.values()):
+        predicted = (classes == k + 1 if classes is not None else logits[:, k] > 0).flatten(1)
+        true = torch.isin(label, label.new_tensor(members)).flatten(1)
+        rows.append(torch.stack([(predicted & true).sum(1), predicted.sum(1), true.sum(1)], dim=1))
+    return torch.stack(rows, dim=1)
+
+
+def build_validator(
+    volumes: Volumes,
+    task: Task,
+    objective: Objective,
+    *,
+    patch: Sequence[int] | None,
+    batch_size: int,
+) -> Validator:
+    """Cut each case into tiles (none overlap) and group tiles of equal size into batches.
+
+    3D cases without ``patch`` are one tile; with it, a case is cut evenly into tiles of at most
+    ``patch`` voxels. 2D tasks have a tile per slice.
+    """
+    slices = task.dimensions == 2
+    tiles = [
+        (case, window)
+        for case, shape in enumerate(volumes.shapes)
+        for window in _windows(shape, None if slices else patch, slices=slices)
+    ]
+    return Validator(volumes, tuple(_groups(tiles, batch_size)), task, objective)
+
+
+def _windows(
+    shape: Sequence[int], patch: Sequence[int] | None, *, slices: bool
+) -> Iterator[Window]:
+    parts = [math.ceil(length / want) for length, want in zip(shape, patch or shape, strict=True)]
+    if slices:
+        parts[-1] = shape[-1]
+    cuts = [
+        [slice(i * length // n, (i + 1) * length // n) for i in range(n)]
+        for length, n in zip(shape, parts, strict=True)
+    ]
+    for x in cuts[0]:
+        for y in cuts[1]:
+            for z in cuts[2]:
+                yield x, y, z
+
+
+def _groups(tiles: Sequence[Tile], batch_size: int) -> Iterator[tuple[Tile, ...]]:
+    by_size: dict[tuple[int, ...], list[Tile]] = {}
+    for case, window in tiles:
+        size = tuple(s.stop - s.start for s in window)
+        by_size.setdefault(size, []).append((case, window))
+    for same in by_size.values():
+        for i in range(0, len(same), batch_size):
+            yield tuple(same[i : i + batch_size])

@@ -1,0 +1,100 @@
+"""Weights files: safetensors with what is needed to rebuild the network in their header."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from lunet.errors import DataError
+from lunet.files import atomic, canonical_json
+
+_KEY = "lunet"
+
+
+def save_weights(
+    path: str | Path, model: nn.Module | Mapping[str, Tensor], metadata: Mapping[str, Any]
+) -> None:
+    """Write the parameters and buffers of a network atomically.
+
+    Parameters
+    ----------
+    path
+        The ``.safetensors`` file.
+    model
+        A network or its state, name -> tensor (any device, layout and dtype).
+    metadata
+        Plain JSON values; stored as canonical JSON under the key ``lunet`` of the header.
+    """
+    state = model.state_dict() if isinstance(model, nn.Module) else model
+    tensors = {name: _stored(tensor) for name, tensor in state.items()}
+    with atomic(path) as part:
+        part.touch()  # with the user's permissions; the library alone would make it private
+        save_file(tensors, part, metadata={_KEY: canonical_json(dict(metadata))})
+
+
+def load_weights(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read the state (on the CPU) and the metadata of a weights file.
+
+    Raises
+    ------
+    DataError
+        If the file is missing, is no safetensors file, or was not written by lunet.
+    """
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            header = file.metadata() or {}
+            state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except FileNotFoundError as error:
+        raise DataError(path, "the file is missing", "a weights file is needed") from error
+    except (SafetensorError, OSError) as error:
+        expected = "a weights.safetensors of a training is needed"
+        raise DataError(path, f"is no safetensors file ({error})", expected) from error
+    if _KEY not in header:
+        raise DataError(
+            path,
+            "its header does not describe the network",
+            "a weights file written by `lunet train` is needed",
+            "Foreign weights are carried over by `lunet import-weights`",
+        )
+    return state, json.loads(header[_KEY])
+
+
+def initialise(model: nn.Module, path: str | Path) -> list[str]:
+    """Start ``model`` from the weights of another training (fine-tuning).
+
+    Tensors of equal name and shape are taken over; others, as a head for other labels, keep their
+    initial values.
+
+    Returns
+    -------
+    Names of the tensors that were not taken over.
+
+    Raises
+    ------
+    DataError
+        If the file cannot be read, or not one tensor fits.
+    """
+    given, _ = load_weights(path)
+    own = model.state_dict()
+    fitting = {n: t for n, t in given.items() if n in own and own[n].shape == t.shape}
+    if not fitting:
+        raise DataError(
+            path,
+            "no tensor fits the network by name and shape",
+            f"tensors such as {next(iter(own))} are expected",
+            "Choose the preset with which these weights were trained",
+        )
+    model.load_state_dict(fitting, strict=False)
+    return [name for name in own if name not in fitting]
+
+
+def _stored(tensor: Tensor) -> Tensor:
+    """Own memory, standard layout: the format knows neither strides nor shared storage."""
+    return tensor.detach().to("cpu", copy=True).contiguous(memory_format=torch.contiguous_format)
