@@ -203,6 +203,16 @@ def read_histories(sources: Sources) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True)
 
 
+def prediction_folders(sources: Sources) -> dict[tuple[str, int, int], Path]:
+    """Preset, fold and seed -> the folder ``predictions`` beside that run's metrics.csv."""
+    folders = {}
+    for path in sources.metrics:
+        keys = ["preset", "fold", "seed"]
+        for preset, fold, seed in pd.read_csv(path)[keys].drop_duplicates().itertuples(index=False):
+            folders[str(preset), int(fold), int(seed)] = path.parent / "predictions"
+    return folders
+
+
 def check_metrics(cases: pd.DataFrame, metrics: Sequence[str]) -> None:
     """Refuse a metric that the per-case files don't have.
 

@@ -1,0 +1,39 @@
+"""Draw one figure of a study: BASE.svg, BASE.pdf, BASE.png, and its data as BASE.csv.
+
+NAME is pareto_parameters, pareto_macs, pareto_latency, pareto_memory, boxplot, differences, ranks,
+bland_altman, curves, examples or side_by_side; the last two show images and need --manifest.
+
+  lunet figure pareto_parameters --results results/hippocampus --folds 0 1 2 3 4 \\
+      --presets unet_small_4f lunet_small_4f --out results/hippocampus/figures/pareto_parameters
+  lunet figure curves --inputs results/hippocampus/runs/lunet_small_4f --out curves
+  lunet figure examples --inputs RUN/metrics.csv --manifest prepared/manifest.json \\
+      --out examples
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from lunet.commands.arguments import add_settings, read_settings
+from lunet.reporting.command import add_sources, read_sources
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of `lunet figure`."""
+    parser.add_argument("name", metavar="NAME", help="which figure")
+    add_sources(parser)
+    parser.add_argument("--manifest", type=Path, metavar="FILE", help="manifest.json, for images")
+    parser.add_argument("--out", required=True, metavar="BASE", help="path without suffix")
+    add_settings(parser)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Draw the figure."""
+    from lunet.reporting.figures import needs, write_figure
+
+    sources = read_sources(arguments, needs(arguments.name))
+    settings = read_settings(arguments, "figure")
+    manifest = arguments.manifest
+    for path in write_figure(arguments.name, sources, settings, arguments.out, manifest=manifest):
+        print(path)
