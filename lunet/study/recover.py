@@ -1,0 +1,147 @@
+"""After a crash of Snakemake: its left-over SLURM jobs, its lock, and what will go on."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from lunet.errors import Busy, ConfigError, LunetError
+
+
+@dataclass(frozen=True)
+class Job:
+    """One job of SLURM's queue."""
+
+    number: str
+    name: str
+    state: str
+    comment: str
+
+
+def recover(action: str, prefix: str | None, profile: str, work: str) -> int:
+    """List, cancel or await the left-over jobs of this checkout, then unlock it.
+
+    Parameters
+    ----------
+    action
+        ``list``, ``cancel`` or ``wait``.
+    prefix
+        Job-name prefix; None takes ``slurm-jobname-prefix`` of the profile.
+    profile
+        Folder of the profile that started the jobs.
+    work
+        Folder of the resume states.
+
+    Returns
+    -------
+    int
+        0 if nothing is left running and the checkout is unlocked, 1 if jobs are still there.
+
+    Raises
+    ------
+    Busy
+        If a Snakemake of this checkout is alive on this host.
+    """
+    alive = list(_snakemakes())
+    if alive:
+        raise Busy(
+            Path.cwd(), f"Snakemake is still running here (process {', '.join(map(str, alive))})",
+            "one at a time", "End it first",
+        )
+    jobs = left_over(prefix or _prefix(profile))
+    for job in jobs:
+        print(f"{action}: job {job.number} ({job.state}) {job.comment}")
+    if jobs and action == "cancel":
+        subprocess.run(["scancel", *(job.number for job in jobs)], check=True)
+    if jobs and action in ("cancel", "wait"):
+        _await({job.number for job in jobs})
+    elif jobs:
+        print(f"{len(jobs)} jobs are left; end them with --cancel or await them with --wait")
+        return 1
+    _unlock()
+    for line in resumable(Path(work)):
+        print(line)
+    print("nothing is left running; the next snakemake goes on where the work stopped")
+    return 0
+
+
+def left_over(prefix: str) -> list[Job]:
+    """Jobs of this user in the queue that were submitted from this folder under the prefix."""
+    if shutil.which("squeue") is None:
+        return []
+    command = ["squeue", "-h", "-u", getpass.getuser(), "-o", "%A|%j|%T|%Z|%k"]
+    answer = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    if answer.returncode != 0:
+        raise LunetError("squeue", answer.stderr.strip(), "SLURM's queue is needed", "Try again")
+    here = str(Path.cwd())
+    rows = [line.split("|", 4) for line in answer.stdout.splitlines()]
+    return [
+        Job(number, name, state, comment)
+        for number, name, state, folder, comment in rows
+        if name.startswith(f"{prefix}_") and folder == here
+    ]
+
+
+def resumable(work: Path) -> list[str]:
+    """One line per training whose state is kept and will go on."""
+    states = sorted(work.glob("*/runs/*/fold-*/seed-*"))
+    return [f"resumes: {folder.relative_to(work)}" for folder in states if any(folder.iterdir())]
+
+
+def _prefix(profile: str) -> str:
+    path = Path(profile, "config.yaml")
+    try:
+        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ConfigError(path, "the file is missing", "a profile is needed") from error
+    prefix = settings.get("slurm-jobname-prefix")
+    if not prefix:
+        raise ConfigError(
+            f"{path}: slurm-jobname-prefix", "missing", "jobs are found by it", "Or give --prefix"
+        )
+    return str(prefix)
+
+
+def _await(numbers: set[str]) -> None:
+    while True:
+        answer = subprocess.run(
+            ["squeue", "-h", "-j", ",".join(sorted(numbers)), "-o", "%A %T"],
+            capture_output=True, text=True, timeout=60, check=False,
+        )
+        # a number that squeue forgot, or a state that ended, is no longer running
+        states = dict(line.split() for line in answer.stdout.splitlines())
+        ended = {"COMPLETED", "CANCELLED", "FAILED", "TIMEOUT", "OUT_OF_MEMORY", "NODE_FAIL"}
+        if not {number for number, state in states.items() if state not in ended}:
+            return
+        time.sleep(2)
+
+
+def _snakemakes() -> Iterator[int]:
+    """Processes of this host that run Snakemake in this folder (Linux; elsewhere none is seen)."""
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (entry / "cmdline").read_bytes().split(b"\0")
+            folder = os.readlink(entry / "cwd")
+        except OSError:
+            continue  # ended meanwhile, or another user's
+        program = [word for word in words[:3] if word.endswith((b"/snakemake", b"snakemake"))]
+        # the jobs of a run are Snakemakes too, told by their mode
+        if program and b"--mode" not in words and folder == str(Path.cwd()):
+            yield int(entry.name)
+
+
+def _unlock() -> None:
+    """Remove the lock of a Snakemake that was killed; it lies in ``.snakemake/locks``."""
+    locks = list(Path(".snakemake/locks").glob("*.lock"))
+    for lock in locks:
+        lock.unlink()
+    if locks:
+        print(f"unlocked: {len(locks)} locks of a Snakemake that is gone")

@@ -1,0 +1,84 @@
+"""Recovery after a crash: which jobs are ours, and when nothing may be touched."""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+import sys
+
+import pytest
+
+from lunet.errors import Busy, ConfigError
+from lunet.study.recover import left_over, recover
+
+
+@pytest.fixture
+def queue(tmp_path, monkeypatch):
+    """A queue that is a text file; cancelling empties it."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    for name, body in {
+        "squeue": f"cat {tmp_path}/queue 2>/dev/null",
+        "scancel": f'echo "$@" > {tmp_path}/cancelled; : > {tmp_path}/queue',
+    }.items():
+        (folder / name).write_text(f"#!/bin/sh\n{body}\n")
+        (folder / name).chmod(stat.S_IRWXU)
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "profile").mkdir()
+    (tmp_path / "profile/config.yaml").write_text("slurm-jobname-prefix: lunet\n")
+
+    def fill(*rows):
+        (tmp_path / "queue").write_text("".join(f"{row}\n" for row in rows))
+
+    return fill
+
+
+def test_only_jobs_of_this_checkout_and_prefix_are_ours(queue, tmp_path):
+    queue(
+        f"1|lunet_a|RUNNING|{tmp_path}|rule_train",
+        "2|lunet_b|RUNNING|/elsewhere|rule_train",
+        f"3|other|PENDING|{tmp_path}|x",
+    )
+    assert [job.number for job in left_over("lunet")] == ["1"]
+
+
+def test_listing_leaves_jobs_and_lock_alone(queue, tmp_path, capsys):
+    queue(f"1|lunet_a|RUNNING|{tmp_path}|rule_train_wildcards_x")
+    lock = tmp_path / ".snakemake/locks/0.output.lock"
+    lock.parent.mkdir(parents=True)
+    lock.touch()
+    assert recover("list", None, "profile", "work") == 1
+    assert "job 1 (RUNNING)" in capsys.readouterr().out
+    assert lock.exists()
+
+
+def test_cancelling_ends_them_and_unlocks(queue, tmp_path, capsys):
+    queue(f"1|lunet_a|RUNNING|{tmp_path}|x", f"2|lunet_b|PENDING|{tmp_path}|y")
+    lock = tmp_path / ".snakemake/locks/0.output.lock"
+    state = tmp_path / "work/s/runs/p/fold-0/seed-0/state.pt"
+    for path in (lock, state):
+        path.parent.mkdir(parents=True)
+        path.touch()
+    assert recover("cancel", None, "profile", "work") == 0
+    assert (tmp_path / "cancelled").read_text() == "1 2\n"
+    assert not lock.exists()
+    assert "resumes: s/runs/p/fold-0/seed-0" in capsys.readouterr().out
+
+
+def test_a_living_snakemake_is_left_alone(queue, tmp_path):
+    queue()
+    program = tmp_path / "snakemake"
+    program.write_text("import time; print('up', flush=True); time.sleep(60)")
+    with subprocess.Popen([sys.executable, str(program)], stdout=subprocess.PIPE) as process:
+        process.stdout.readline()
+        with pytest.raises(Busy, match=str(process.pid)):
+            recover("cancel", None, "profile", "work")
+        process.kill()
+
+
+def test_a_profile_without_prefix_is_told(queue, tmp_path):
+    (tmp_path / "profile/config.yaml").write_text("jobs: 1\n")
+    with pytest.raises(ConfigError, match="slurm-jobname-prefix"):
+        recover("list", None, "profile", "work")
