@@ -32,7 +32,12 @@ def legal_sizes(
 
     The arithmetic has no branch, so that exported and compiled networks keep free sizes.
     """
-    legal = [-(-torch.sym_max(n, minimum) // m) * m for n, m in zip(sizes, multiple, strict=True)]
+    if torch.jit.is_tracing():  # sizes are tensors there, and a trace is for one size anyhow
+        sizes = [int(n) for n in sizes]
+    # no negative dividend: ONNX rounds quotients towards zero
+    legal = [
+        (torch.sym_max(n, minimum) + m - 1) // m * m for n, m in zip(sizes, multiple, strict=True)
+    ]
     longest = reduce(torch.sym_max, legal)
     is_short = torch.sym_min(1, torch.sym_max(0, long_side - longest))
     legal[0] = legal[0] + is_short * (long_side - legal[0])
