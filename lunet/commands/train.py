@@ -50,8 +50,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Collect the settings and train."""
     from lunet.task import task_from_dict
+    from lunet.training.job import Job
     from lunet.training.recipe import Recipe
-    from lunet.training.run import Job, run_training
+    from lunet.training.run import run_training
     from lunet.typed import build, replace
 
     sections = read_settings(arguments, "train")

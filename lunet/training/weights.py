@@ -9,11 +9,11 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 
 from lunet.errors import DataError
-from lunet.files import atomic, canonical_json
+from lunet.files import canonical_json, write_bytes
 
 _KEY = "lunet"
 
@@ -34,9 +34,8 @@ def save_weights(
     """
     state = model.state_dict() if isinstance(model, nn.Module) else model
     tensors = {name: _stored(tensor) for name, tensor in state.items()}
-    with atomic(path) as part:
-        part.touch()  # with the user's permissions; the library alone would make it private
-        save_file(tensors, part, metadata={_KEY: canonical_json(dict(metadata))})
+    # through bytes: the library's own files are private to the user who writes them
+    write_bytes(path, save(tensors, metadata={_KEY: canonical_json(dict(metadata))}))
 
 
 def load_weights(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

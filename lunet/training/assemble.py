@@ -1,0 +1,138 @@
+"""All parts of a training, built from settings, volumes and a saved state, and checked."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import nn
+
+from lunet.data.folds import Fold
+from lunet.data.prepared import Manifest
+from lunet.models.build import build
+from lunet.task import Task
+from lunet.training.arithmetic import Arithmetic, resolve_device
+from lunet.training.checkpoint import State, seed_everything
+from lunet.training.ema import MovingAverage
+from lunet.training.engine import choose_arithmetic
+from lunet.training.feeding import Volumes, load_volumes
+from lunet.training.job import Job
+from lunet.training.losses import build_objective
+from lunet.training.optimisation import LearningRate, build_optimiser
+from lunet.training.progress import Progress, Training, Unchanged
+from lunet.training.sampling import Sampler, build_sampler
+from lunet.training.validation import Validator, build_validator
+from lunet.training.watch import say
+from lunet.training.weights import initialise
+
+
+def build_training(job: Job, manifest: Manifest, fold: Fold, state: State | None) -> Training:
+    """Everything that the loop works with, standing where ``state`` says.
+
+    Raises
+    ------
+    LunetError
+        Data, recipe and network do not fit each other.
+    """
+    device = resolve_device(job.recipe.engine)
+    sampler = _sampler(job, manifest, fold, device)
+    validator = _validator(job, manifest, fold, device)
+    arithmetic = _arithmetic(job, sampler, state, device)
+    arithmetic.prepare()
+    seed_everything(job.seed)
+    model = arithmetic.place(_model(job))
+    training = _with_optimiser(job, model, arithmetic, sampler, validator)
+    if state:
+        training.load(state)
+        progress = training.progress
+        say(f"goes on at epoch {progress.epoch}, step {progress.step} of {sampler.steps}")
+    return training
+
+
+def _with_optimiser(
+    job: Job, model: nn.Module, arithmetic: Arithmetic, sampler: Sampler, validator: Validator
+) -> Training:
+    recipe, device = job.recipe, sampler.volumes.device
+    rising = recipe.select_by != "loss"
+    return Training(
+        model=model,
+        task=job.task,
+        recipe=recipe,
+        arithmetic=arithmetic,
+        sampler=sampler,
+        validator=validator,
+        objective=validator.objective,
+        augment=Unchanged(),
+        optimiser=build_optimiser(model, recipe.optimiser),
+        schedule=LearningRate(
+            recipe.schedule, recipe.optimiser.lr, recipe.epochs, higher_is_better=rising
+        ),
+        scaler=arithmetic.scaler(),
+        ema=MovingAverage(model, recipe.ema) if recipe.ema.decay else None,
+        forward=arithmetic.compiled(model),
+        progress=Progress(losses=torch.full((sampler.steps,), math.nan, device=device)),
+    )
+
+
+def _sampler(job: Job, manifest: Manifest, fold: Fold, device: torch.device) -> Sampler:
+    volumes = _volumes(manifest, fold.train, job.task, device)
+    return build_sampler(volumes, job.recipe, dimensions=job.task.dimensions, seed=job.seed)
+
+
+def _validator(job: Job, manifest: Manifest, fold: Fold, device: torch.device) -> Validator:
+    recipe = job.recipe
+    objective = build_objective(
+        recipe.loss,
+        recipe.loss_options,
+        task=job.task,
+        deep_supervision=recipe.deep_supervision,
+    )
+    return build_validator(
+        _volumes(manifest, fold.validation, job.task, device),
+        job.task,
+        objective,
+        patch=recipe.patch,
+        batch_size=recipe.batch_size,
+    )
+
+
+def _volumes(
+    manifest: Manifest, names: tuple[str, ...], task: Task, device: torch.device
+) -> Volumes:
+    return load_volumes([manifest.case(name) for name in names], task, device=device)
+
+
+def _model(job: Job) -> nn.Module:
+    model = _network(job)
+    if job.init:
+        fresh = initialise(model, job.init)
+        say(f"starts from {job.init}" + (f", but for {', '.join(fresh)}" if fresh else ""))
+    return model
+
+
+def _network(job: Job) -> nn.Module:
+    return build(
+        job.model["module"],
+        job.model["name"],
+        in_channels=len(job.task.channels),
+        out_channels=job.task.out_channels,
+        ndim=job.task.dimensions,
+        arguments=job.model["arguments"],
+    )
+
+
+def _arithmetic(
+    job: Job, sampler: Sampler, state: State | None, device: torch.device
+) -> Arithmetic:
+    """As the saved state was computed, so that it goes on bit for bit; else chosen now."""
+    if state and state["arithmetic"]["device"] == device.type:
+        return Arithmetic(**state["arithmetic"])
+    batch = sampler.batch(1, 0)
+    return choose_arithmetic(
+        job.recipe,
+        lambda: _network(job),
+        batch.image,
+        cache=job.engine_cache,
+        device=device,
+        say=say,
+    )

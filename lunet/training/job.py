@@ -1,0 +1,50 @@
+"""What one training is told: settings, data, places."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lunet.task import Task
+from lunet.training.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to train on what, and where the files go.
+
+    Attributes
+    ----------
+    task, model, recipe, code
+        The settings' sections (``model``: preset, module, name, arguments) and the code's digest.
+    manifest, splits, fold, seed
+        Prepared volumes, folds, which of them (from 0), seed of everything random.
+    work, out
+        Folder of the resume state; folder of the results.
+    resume, init
+        A state file to go on from; a weights file to start from (fine-tuning).
+    engine_cache
+        Where measured choices of the arithmetic are kept.
+    save_interval
+        Seconds between saved states; None: as often as costs 1 % of the time.
+    tensorboard
+        Whether TensorBoard files are written to ``out/tensorboard``.
+    """
+
+    task: Task
+    model: Mapping[str, Any]
+    recipe: Recipe
+    code: str
+    manifest: Path
+    splits: Path
+    fold: int
+    seed: int
+    work: Path
+    out: Path
+    resume: Path | None = None
+    init: Path | None = None
+    engine_cache: Path | None = None
+    save_interval: float | None = None
+    tensorboard: bool = False

@@ -1,0 +1,109 @@
+"""What a training leaves behind: weights, history, record; each file whole or not at all."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+from lunet.data.prepared import Manifest
+from lunet.files import write_json
+from lunet.provenance import stamp as provenance
+from lunet.training.faults import no_progress
+from lunet.training.history import write_history
+from lunet.training.job import Job
+from lunet.training.memory import peak_memory
+from lunet.training.progress import Training, copy_weights
+from lunet.training.weights import save_weights
+from lunet.typed import plain
+
+
+def snapshots(job: Job, training: Training, manifest: Manifest) -> Callable[[int], None]:
+    """A function that keeps the present weights in ``out/snapshots``, by epoch."""
+
+    def keep(epoch: int) -> None:
+        with training.learned() as model:
+            path = job.out / "snapshots" / f"epoch-{epoch:05d}.safetensors"
+            save_weights(path, model, metadata(job, training, manifest, epoch))
+
+    return keep
+
+
+def metadata(job: Job, training: Training, manifest: Manifest, epoch: int) -> dict[str, Any]:
+    """What the header of a weights file says: enough to rebuild and use the network."""
+    return {
+        "model": dict(job.model),
+        "task": job.task.as_dict(),
+        "preprocess": dict(manifest.preprocess),
+        "size": list(training.sampler.size) if training.sampler.size else None,
+        "fold": job.fold,
+        "seed": job.seed,
+        "epoch": epoch,
+    }
+
+
+def write_results(job: Job, training: Training, manifest: Manifest) -> None:
+    """Write ``weights``, ``last``, ``history.csv`` and, last, ``run.json``."""
+    progress = training.progress
+    with training.learned() as model:
+        last = copy_weights(model)
+    best = progress.best_weights or last
+    for name, weights, epoch in (
+        ("weights", best, progress.best_epoch or progress.epochs_done),
+        ("last", last, progress.epochs_done),
+    ):
+        path = job.out / f"{name}.safetensors"
+        save_weights(path, weights, metadata(job, training, manifest, epoch))
+    write_history(job.out / "history.csv", progress.history, job.task)
+    write_json(job.out / "run.json", record(job, training, manifest))
+
+
+def record(job: Job, training: Training, manifest: Manifest) -> dict[str, Any]:
+    """The content of ``run.json``: settings, data, outcome, cost, versions."""
+    return {
+        "settings": {
+            "task": job.task.as_dict(),
+            "model": dict(job.model),
+            "recipe": plain(job.recipe),
+        },
+        "code": job.code,
+        "data": manifest.digest,
+        "fold": job.fold,
+        "seed": job.seed,
+        "init": str(job.init) if job.init else None,
+        **_outcome(training),
+        **_cost(training),
+        "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "provenance": provenance(),
+    }
+
+
+def _outcome(training: Training) -> dict[str, Any]:
+    progress = training.progress
+    return {
+        "cases": {
+            "train": len(training.sampler.volumes.names),
+            "validation": len(training.validator.volumes.names),
+        },
+        "epochs": progress.epochs_done,
+        "stopped_early": progress.stopped,
+        "best_epoch": progress.best_epoch,
+        "best_score": progress.best_score if math.isfinite(progress.best_score) else None,
+        "warning": no_progress(training),
+    }
+
+
+def _cost(training: Training) -> dict[str, Any]:
+    progress = training.progress
+    seconds = progress.training_seconds
+    return {
+        "engine": asdict(training.arithmetic),
+        "resident": training.sampler.volumes.resident,
+        "training_seconds": round(seconds, 3),
+        "validation_seconds": round(progress.validation_seconds, 3),
+        "device_seconds": round(seconds + progress.validation_seconds, 3),
+        "samples_per_second": round(progress.samples / seconds, 3) if seconds else None,
+        "peak_memory_bytes": peak_memory(training.sampler.volumes.device),
+    }
