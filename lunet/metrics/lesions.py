@@ -1,0 +1,235 @@
+"""Lesion-wise results: which connected components were found, and at what price.
+
+Definitions (free-response ROC, as in LUNA16: Setio et al., Med. Image Anal. 42:1, 2017):
+
+* a **lesion** is a connected component of a mask (26-connected in 3D, 8-connected in 2D, or by
+  faces alone);
+* a reference lesion is **found** if predicted voxels cover at least ``overlap`` of its voxels
+  (one voxel, where ``overlap`` is 0);
+* a predicted component that touches no reference lesion is a **false positive**; one that touches
+  several lesions, and several on one lesion, are neither rewarded nor punished again;
+* the **FROC curve** is the share of all lesions found against the mean number of false positives
+  per image, when the threshold on a probability map goes down: a lesion is found from the
+  threshold at which the rule above holds; a false positive is a component of the thresholded map
+  at that very threshold.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+from scipy import ndimage
+
+from lunet.errors import DataError
+from lunet.metrics.overlap import Mask
+
+Connectivity = Literal["full", "faces"]
+
+FROC_RATES = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
+"""False positives per image at which LUNA16 averages the sensitivity."""
+
+
+@dataclass(frozen=True)
+class LesionCounts:
+    """Reference lesions, those found, and false positive components of one image."""
+
+    lesions: int
+    found: int
+    false_positives: int
+
+    @property
+    def sensitivity(self) -> float:
+        """Share of the lesions found; NaN if the image has none."""
+        return self.found / self.lesions if self.lesions else math.nan
+
+
+def components(mask: ArrayLike, *, connectivity: Connectivity = "full") -> NDArray[np.int32]:
+    """Number the connected components of a mask from 1; 0 is background.
+
+    Parameters
+    ----------
+    mask
+        Boolean array, 2D or 3D.
+    connectivity
+        ``full`` joins voxels that share a face, an edge or a corner, ``faces`` a face alone.
+    """
+    array = _boolean(mask)
+    rank = 1 if connectivity == "faces" else array.ndim
+    structure = ndimage.generate_binary_structure(array.ndim, rank)
+    numbered = np.zeros(array.shape, dtype=np.int32)
+    ndimage.label(array, structure=structure, output=numbered)
+    return numbered
+
+
+def count_lesions(
+    reference: ArrayLike,
+    prediction: ArrayLike,
+    *,
+    overlap: float = 0.0,
+    connectivity: Connectivity = "full",
+) -> LesionCounts:
+    """Lesions, lesions found and false positives of one image.
+
+    Parameters
+    ----------
+    reference, prediction
+        Boolean masks of one shape, 2D or 3D.
+    overlap
+        Share of a lesion's voxels that must be predicted, 0 (any voxel) to 1.
+    connectivity
+        See :func:`components`.
+
+    Raises
+    ------
+    DataError
+        If shapes or types do not fit, or ``overlap`` is not in [0, 1].
+    """
+    _check_overlap(overlap)
+    lesions = components(reference, connectivity=connectivity)
+    mask = _boolean(prediction)
+    _check_shapes(lesions.shape, mask.shape)
+    hits = np.bincount(lesions[mask], minlength=int(lesions.max()) + 1)[1:]
+    return LesionCounts(
+        lesions=hits.size,
+        found=int((hits >= _needed(lesions, overlap)).sum()),
+        false_positives=_false_positives(mask, lesions > 0, connectivity),
+    )
+
+
+def lesion_table(cases: Iterable[tuple[str, LesionCounts]]) -> pd.DataFrame:
+    """A row per image: ``case, lesions, found, false_positives, sensitivity``."""
+    records = [(case, c.lesions, c.found, c.false_positives, c.sensitivity) for case, c in cases]
+    columns = ["case", "lesions", "found", "false_positives", "sensitivity"]
+    return pd.DataFrame(records, columns=columns)
+
+
+def froc_curve(
+    references: Sequence[ArrayLike],
+    probabilities: Sequence[ArrayLike],
+    *,
+    thresholds: Sequence[float] = tuple(np.linspace(0.99, 0.01, 99).round(2)),
+    overlap: float = 0.0,
+    connectivity: Connectivity = "full",
+) -> pd.DataFrame:
+    """FROC curve of a set of images, over the thresholds given.
+
+    Parameters
+    ----------
+    references
+        Boolean masks, 2D or 3D; images without a lesion count for the false positives.
+    probabilities
+        Probability maps in [0, 1] of the same shapes.
+    thresholds
+        A voxel is predicted where its probability is at least the threshold.
+    overlap, connectivity
+        See :func:`count_lesions`.
+
+    Returns
+    -------
+    Columns ``threshold`` (falling), ``sensitivity`` (lesions of all images pooled; NaN if there is
+    none) and ``false_positives_per_image``.
+
+    Raises
+    ------
+    DataError
+        If the lists differ in length or are empty, a map leaves [0, 1], or shapes do not fit.
+    """
+    _check_overlap(overlap)
+    if not references or len(references) != len(probabilities):
+        found = f"{len(references)} references and {len(probabilities)} probability maps"
+        raise DataError("FROC", found, "one map per reference, and at least one, is needed")
+    levels = np.sort(np.asarray(thresholds, dtype=np.float64))[::-1]
+    images = [
+        _image_curve(mask, probability, levels, overlap, connectivity)
+        for mask, probability in zip(references, probabilities, strict=True)
+    ]
+    lesions = sum(image[0] for image in images)
+    found_lesions = np.sum([image[1] for image in images], axis=0)
+    false_positives = np.mean([image[2] for image in images], axis=0)
+    return pd.DataFrame(
+        {
+            "threshold": levels,
+            "sensitivity": found_lesions / lesions if lesions else math.nan,
+            "false_positives_per_image": false_positives,
+        }
+    )
+
+
+def froc_score(curve: pd.DataFrame, rates: Sequence[float] = FROC_RATES) -> float:
+    """Mean sensitivity at the given false positives per image (the LUNA16 score).
+
+    At each rate the best sensitivity of a threshold with no more false positives counts; 0 if the
+    curve has none, so that a score is never made up beyond the thresholds measured.
+    """
+    rate, sensitivity = curve["false_positives_per_image"], curve["sensitivity"]
+    best = [sensitivity[rate <= limit].max() for limit in rates]
+    return float(np.mean([0.0 if math.isnan(value) else value for value in best]))
+
+
+def _image_curve(
+    reference: ArrayLike,
+    probability: ArrayLike,
+    levels: NDArray[np.float64],
+    overlap: float,
+    connectivity: Connectivity,
+) -> tuple[int, NDArray[np.int64], NDArray[np.int64]]:
+    """Lesions of an image and, per threshold, lesions found and false positives."""
+    lesions = components(reference, connectivity=connectivity)
+    values = np.asarray(probability, dtype=np.float64)
+    _check_shapes(lesions.shape, values.shape)
+    if not (values.min() >= 0 and values.max() <= 1):
+        found = f"values from {values.min():g} to {values.max():g}"
+        raise DataError("probability map", found, "values in [0, 1] are needed", "Apply sigmoid")
+    reached = _detection_levels(lesions, values, overlap)
+    found_at = (reached[None, :] >= levels[:, None]).sum(axis=1)
+    outside = [_false_positives(values >= level, lesions > 0, connectivity) for level in levels]
+    return reached.size, found_at, np.array(outside, dtype=np.int64)
+
+
+def _detection_levels(
+    lesions: NDArray[np.int32], values: NDArray[np.float64], overlap: float
+) -> NDArray[np.float64]:
+    """Highest threshold at which each lesion is found: its k-th highest probability."""
+    needed = _needed(lesions, overlap)
+    levels = np.empty(needed.size)
+    for number, (box, k) in enumerate(zip(ndimage.find_objects(lesions), needed, strict=True)):
+        inside = values[box][lesions[box] == number + 1]
+        levels[number] = np.partition(inside, inside.size - k)[inside.size - k]
+    return levels
+
+
+def _needed(lesions: NDArray[np.int32], overlap: float) -> NDArray[np.int64]:
+    """Voxels of each lesion that must be predicted; the tiny slack undoes float rounding."""
+    sizes = np.bincount(lesions.reshape(-1))[1:]
+    return np.maximum(np.ceil(overlap * sizes - 1e-9), 1).astype(np.int64)
+
+
+def _false_positives(mask: Mask, lesion: Mask, connectivity: Connectivity) -> int:
+    numbered = components(mask, connectivity=connectivity)
+    touching = np.unique(numbered[lesion])
+    return int(numbered.max(initial=0)) - int((touching > 0).sum())
+
+
+def _boolean(mask: ArrayLike) -> Mask:
+    array = np.asarray(mask)
+    if array.dtype != np.bool_ or array.ndim not in (2, 3):
+        found = f"type {array.dtype} and shape {array.shape}"
+        raise DataError("mask", found, "a boolean array in 2D or 3D is needed")
+    return array
+
+
+def _check_overlap(overlap: float) -> None:
+    if not 0 <= overlap <= 1:
+        raise DataError("overlap", str(overlap), "a share from 0 to 1 is needed")
+
+
+def _check_shapes(reference: tuple[int, ...], other: tuple[Any, ...]) -> None:
+    if reference != other:
+        found = f"shape {other} against {reference} of the reference"
+        raise DataError("prediction", found, "both must have the same shape")
