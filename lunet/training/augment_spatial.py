@@ -1,0 +1,204 @@
+"""Spatial augmentation of a batch: affine, elastic and grid distortion in one resampling.
+
+A warp maps each output voxel x (relative to the centre) to the input position
+``A u(x) + t + d(x)``: u is the grid distortion (piecewise linear along each axis), A and t the
+affine part, d a cubic B-spline of random control points. All of it is linear in a few functions of
+the last axis, so the whole sampling grid is a single matrix product.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from lunet.training.recipe import Augmentation
+
+_LOCKED = 2  # layers of control points at the border that stay put, as TorchIO's default
+_LEAD = {2: "nkij,xi->nxjk", 3: "nkijl,xi,yj->nxylk"}
+
+
+@dataclass(frozen=True)
+class Warp:
+    """Parameters of a warp of N samples with d axes; all in voxels.
+
+    Attributes
+    ----------
+    matrix
+        (N, d, d): offset from the centre in the output -> in the input.
+    shift
+        (N, d).
+    coordinates
+        Per axis (N, size): u(x) of the grid distortion, relative to the centre.
+    control
+        (N, d, points, ...) displacements of the B-spline's control points, or None.
+    """
+
+    matrix: Tensor
+    shift: Tensor
+    coordinates: tuple[Tensor, ...]
+    control: Tensor | None = None
+
+    def take(self, index: Tensor) -> Warp:
+        """The warp of some of the samples."""
+        control = None if self.control is None else self.control[index]
+        coordinates = tuple(axis[index] for axis in self.coordinates)
+        return Warp(self.matrix[index], self.shift[index], coordinates, control)
+
+
+def uniform(shape: Sequence[int], low: float, high: float, generator: torch.Generator) -> Tensor:
+    """Uniform random numbers on the CPU, in float32."""
+    return low + (high - low) * torch.rand(*shape, generator=generator)
+
+
+def draw_warp(
+    settings: Augmentation,
+    batch: int,
+    size: Sequence[int],
+    spacing: Sequence[float],
+    generator: torch.Generator,
+) -> tuple[list[int], Warp]:
+    """Draw a warp for a batch; also the samples that any part of it moves.
+
+    Parameters
+    ----------
+    size, spacing
+        Voxels and mm per axis; rotations are rotations in mm.
+    """
+    ndim = len(size)
+    matrix = torch.eye(ndim).repeat(batch, 1, 1)
+    shift = torch.zeros(batch, ndim)
+    axes = [torch.arange(s) - (s - 1) / 2 for s in size]
+    coordinates = [axis.float().repeat(batch, 1) for axis in axes]
+    control = None
+    moved = {name: _chosen(getattr(settings, name), batch, generator) for name in _PARTS}
+    affine, elastic, grid = (moved[name] for name in _PARTS)
+    if affine.any():
+        count = int(affine.sum())
+        matrix[affine] = _affine(settings, count, spacing, generator)
+        share = uniform((count, ndim), -settings.translate, settings.translate, generator)
+        shift[affine] = share * torch.tensor(size)
+    if elastic.any():
+        control = torch.zeros(batch, ndim, *[settings.elastic_points] * ndim)
+        control[elastic] = _control_points(settings, int(elastic.sum()), ndim, generator)
+    if grid.any():
+        for axis, values in enumerate(coordinates):
+            values[grid] = _stretched(settings, int(grid.sum()), size[axis], generator)
+    union = (affine | elastic | grid).nonzero().flatten().tolist()
+    return union, Warp(matrix, shift, tuple(coordinates), control)
+
+
+_PARTS = ("affine", "elastic", "grid_distortion")
+
+
+def _chosen(share: float, batch: int, generator: torch.Generator) -> Tensor:
+    if share == 0:
+        return torch.zeros(batch, dtype=torch.bool)
+    return torch.rand(batch, generator=generator) < share
+
+
+def _affine(
+    settings: Augmentation, count: int, spacing: Sequence[float], generator: torch.Generator
+) -> Tensor:
+    """(count, d, d): rotation in mm and isotropic scale (above 1 enlarges what is shown)."""
+    ndim = len(spacing)
+    limit = math.radians(settings.degrees)
+    angles = uniform((count, 1 if ndim == 2 else 3), -limit, limit, generator)
+    rotation = _rotation(angles, ndim)
+    scale = uniform((count, 1, 1), *settings.scale, generator)
+    mm = torch.tensor(spacing, dtype=torch.float32)
+    return rotation * mm / mm[:, None] / scale
+
+
+def _rotation(angles: Tensor, ndim: int) -> Tensor:
+    """Rotation matrices (N, d, d): about the normal (2D), about x, then y, then z (3D)."""
+    planes = [(0, 1)] if ndim == 2 else [(1, 2), (2, 0), (0, 1)]
+    total = torch.eye(ndim).repeat(len(angles), 1, 1)
+    for angle, (a, b) in zip(angles.T, planes, strict=True):
+        turn = torch.eye(ndim).repeat(len(angles), 1, 1)
+        turn[:, a, a] = turn[:, b, b] = angle.cos()
+        turn[:, a, b], turn[:, b, a] = -angle.sin(), angle.sin()
+        total = turn @ total
+    return total
+
+
+def _control_points(
+    settings: Augmentation, count: int, ndim: int, generator: torch.Generator
+) -> Tensor:
+    """(count, d, points, ...): uniform displacements in voxels, zero near the border."""
+    points, limit = settings.elastic_points, settings.elastic_voxels
+    free = points - 2 * _LOCKED
+    inner = uniform((count, ndim, *[free] * ndim), -limit, limit, generator)
+    return functional.pad(inner, [_LOCKED] * (2 * ndim))
+
+
+def _stretched(settings: Augmentation, count: int, size: int, generator: torch.Generator) -> Tensor:
+    """(count, size): coordinates of an axis whose cells are stretched and squeezed at random.
+
+    Each of ``grid_steps`` cells gets its length times ``1 + U(-limit, limit)``, then all are
+    rescaled so that both ends stay where they are.
+    """
+    steps, limit = settings.grid_steps, settings.grid_limit
+    lengths = 1 + uniform((count, steps), -limit, limit, generator)
+    ends = functional.pad(lengths.cumsum(1) / lengths.sum(1, keepdim=True), (1, 0))
+    place = torch.linspace(0, 1, size) * steps
+    cell = place.long().clamp_max(steps - 1)
+    return (torch.lerp(ends[:, cell], ends[:, cell + 1], place - cell) - 0.5) * (size - 1)
+
+
+def sampling_grid(warp: Warp, size: Sequence[int], device: torch.device) -> Tensor:
+    """The grid ``(N, *size, d)`` of a warp for ``torch.nn.functional.grid_sample``.
+
+    Corners are aligned: -1 and 1 are the centres of the first and last voxel; the last axis of
+    the array comes first, as ``grid_sample`` wants it.
+    """
+    count, ndim = len(warp.matrix), len(size)
+    half = torch.tensor([max(s - 1, 1) / 2 for s in size])
+    matrix = (warp.matrix / half[:, None]).flip(1).to(device)
+    base = (warp.shift / half).flip(1).to(device).reshape(count, *[1] * (ndim - 1), ndim)
+    for axis in range(ndim - 1):
+        place = [count, *[1] * (ndim - 1), 1]
+        place[1 + axis] = size[axis]
+        column = matrix[:, :, axis].reshape(count, *[1] * (ndim - 1), ndim)
+        base = base + column * warp.coordinates[axis].to(device).reshape(place)
+    lead = base.unsqueeze(-2)
+    last = matrix[:, :, -1].reshape(count, *[1] * (ndim - 1), 1, ndim).expand_as(lead)
+    terms, rows = [lead, last], [torch.ones(count, 1, size[-1]), warp.coordinates[-1][:, None]]
+    if warp.control is not None:
+        basis = [spline_basis(s, warp.control.shape[2]).to(device) for s in size]
+        spline = (warp.control / half.reshape(-1, *[1] * ndim)).flip(1).to(device)
+        terms.append(torch.einsum(_LEAD[ndim], spline, *basis[:-1]))
+        rows.append(basis[-1].T.cpu().expand(count, -1, -1))
+    terms = torch.cat(terms, dim=-2).reshape(count, math.prod(size[:-1]), -1)
+    along = torch.einsum("nbz,ck->nbczk", torch.cat(rows, dim=1), torch.eye(ndim)).to(device)
+    return (terms @ along.reshape(count, terms.shape[2], -1)).reshape(count, *size, ndim)
+
+
+def spline_basis(size: int, points: int) -> Tensor:
+    """(size, points): weights of the control points of a uniform cubic B-spline at each voxel.
+
+    The ``points - 3`` cells span the axis from its first to its last voxel; the first control
+    point lies one cell before it (as in ITK's ``BSplineTransform``).
+    """
+    place = torch.linspace(0, 1, size)[:, None] * (points - 3)
+    t = (place - (torch.arange(points) - 1)).abs()
+    near = 2 / 3 - t**2 + t**3 / 2
+    far = (2 - t).clamp_min(0) ** 3 / 6
+    return torch.where(t < 1, near, far)
+
+
+def resample(images: Tensor, labels: Tensor, grid: Tensor) -> tuple[Tensor, Tensor]:
+    """Sample images (linear) and labels (nearest) at the same positions.
+
+    Outside of the image lies the channel's minimum and label 0.
+    """
+    low = images.amin(dim=tuple(range(2, images.ndim)), keepdim=True)
+    moved = functional.grid_sample(images - low, grid, mode="bilinear", align_corners=True)
+    nearest = functional.grid_sample(
+        labels.unsqueeze(1).to(grid.dtype), grid, mode="nearest", align_corners=True
+    )
+    return moved.add_(low), nearest.squeeze(1).to(labels.dtype)
