@@ -1,3 +1,5 @@
+import os
+
 # Paths and the few functions that rules share; everything else is in lunet.study.
 
 RESULTS = study.results
@@ -11,3 +13,18 @@ wildcard_constraints:
     fold=r"\d+",
     seed=r"\d+",
     name=r"[^/]+",
+
+
+def folder(wildcards, output):
+    """Parameter: the folder of a rule's outputs."""
+    return os.path.dirname(output[0])
+
+
+def run_folder(wildcards, input):
+    """Parameter: the folder of the run whose weights are an input."""
+    return os.path.dirname(input.weights)
+
+
+def base(wildcards, output):
+    """Parameter: the outputs' path without its suffix."""
+    return os.path.splitext(output[0])[0]

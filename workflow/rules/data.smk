@@ -3,10 +3,10 @@ rule download:
         raw=directory(f"{WORK}/raw"),
     log:
         f"{RESULTS}/logs/download.log",
-    params:
-        settings=study.settings("download"),
     resources:
         runtime=720,
+    params:
+        settings=study.settings("download"),
     shell:
         "lunet download --settings {params.settings:q} --out {output.raw:q} > {log:q} 2>&1"
 
@@ -23,7 +23,7 @@ rule audit:
     params:
         settings=study.settings("audit"),
         code=study.code("audit"),
-        folder=f"{RESULTS}/audit",
+        folder=folder,
     shell:
         "lunet audit {input.raw:q} --settings {params.settings:q} --code {params.code}"
         " --out {params.folder:q} > {log:q} 2>&1"
@@ -42,7 +42,7 @@ rule preprocess:
     params:
         settings=study.settings("preprocess"),
         code=study.code("preprocess"),
-        folder=f"{WORK}/prepared",
+        folder=folder,
     shell:
         "lunet preprocess {input.raw:q} --settings {params.settings:q} --code {params.code}"
         " --out {params.folder:q} > {log:q} 2>&1"

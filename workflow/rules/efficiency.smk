@@ -5,11 +5,11 @@ rule measure:
         f"{RESULTS}/logs/{{preset}}/efficiency.log",
     benchmark:
         f"{RESULTS}/logs/{{preset}}/efficiency.benchmark.tsv"
+    resources:
+        gpu=1,
     params:
         settings=study.settings("efficiency"),
         code=study.code("efficiency"),
-    resources:
-        gpu=1,
     shell:
         "lunet efficiency --settings {params.settings:q} --code {params.code}"
         " --out {output.efficiency:q} > {log:q} 2>&1"

@@ -8,12 +8,12 @@ rule predict:
         predictions=directory(f"{RUN}/predictions"),
     log:
         f"{LOGS}/predict.log",
+    resources:
+        gpu=1,
     params:
         settings=study.settings("predict"),
         code=study.code("predict"),
-        folder=RUN,
-    resources:
-        gpu=1,
+        folder=run_folder,
     shell:
         "lunet predict --settings {params.settings:q} --code {params.code}"
         " --weights {params.folder:q} --manifest {input.manifest:q} --splits {input.splits:q}"
@@ -25,7 +25,9 @@ rule prior:
         manifest=rules.preprocess.output.manifest,
         splits=rules.folds.output.splits,
     output:
-        predictions=directory(f"{RESULTS}/runs/atlas_prior/fold-{{fold}}/seed-0/predictions"),
+        predictions=directory(
+            f"{RESULTS}/runs/atlas_prior/fold-{{fold}}/seed-0/predictions"
+        ),
     log:
         f"{RESULTS}/logs/atlas_prior/fold-{{fold}}/seed-0/predict.log",
     params:

@@ -24,18 +24,17 @@ rule summary:
     log:
         f"{RESULTS}/logs/{{preset}}/summary.log",
     params:
+        grid=GRID,
         settings=study.settings("table"),
         code=study.code("table"),
-        base=f"{RESULTS}/presets/{{preset}}/summary",
+        base=base,
     shell:
-        "lunet table summary {GRID} --presets {wildcards.preset:q}"
+        "lunet table summary {params.grid} --presets {wildcards.preset:q}"
         " --settings {params.settings:q} --code {params.code} --out {params.base:q}"
         " > {log:q} 2>&1"
 
 
 rule table:
-    wildcard_constraints:
-        name="|".join(study.tables),
     input:
         study.sources_of("tables"),
     output:
@@ -48,20 +47,21 @@ rule table:
         multiext(f"{RESULTS}/tables/{{name}}", ".md", ".tex"),
     log:
         f"{RESULTS}/logs/tables/{{name}}.log",
+    wildcard_constraints:
+        name="|".join(study.tables),
     params:
+        grid=GRID,
         settings=study.settings("table"),
         code=study.code("table"),
-        base=f"{RESULTS}/tables/{{name}}",
+        base=base,
         rows=" ".join(study.rows),
     shell:
-        "lunet table {wildcards.name} {GRID} --presets {params.rows}"
+        "lunet table {wildcards.name} {params.grid} --presets {params.rows}"
         " --settings {params.settings:q} --code {params.code} --out {params.base:q}"
         " > {log:q} 2>&1"
 
 
 rule figure:
-    wildcard_constraints:
-        name="|".join(study.figures),
     input:
         study.sources_of("figures"),
     output:
@@ -74,13 +74,16 @@ rule figure:
         multiext(f"{RESULTS}/figures/{{name}}", ".pdf", ".png", ".csv"),
     log:
         f"{RESULTS}/logs/figures/{{name}}.log",
+    wildcard_constraints:
+        name="|".join(study.figures),
     params:
+        grid=GRID,
         settings=study.settings("figure"),
         code=study.code("figure"),
-        base=f"{RESULTS}/figures/{{name}}",
+        base=base,
         rows=" ".join(study.rows),
     shell:
-        "lunet figure {wildcards.name} {GRID} --presets {params.rows}"
+        "lunet figure {wildcards.name} {params.grid} --presets {params.rows}"
         " --settings {params.settings:q} --code {params.code} --out {params.base:q}"
         " > {log:q} 2>&1"
 
@@ -100,11 +103,12 @@ rule examples:
     log:
         f"{RESULTS}/logs/{{preset}}/examples.log",
     params:
+        grid=GRID,
         settings=study.settings("figure"),
         code=study.code("figure"),
-        base=f"{RESULTS}/presets/{{preset}}/examples",
+        base=base,
     shell:
-        "lunet figure examples {GRID} --presets {wildcards.preset:q}"
+        "lunet figure examples {params.grid} --presets {wildcards.preset:q}"
         " --manifest {input.manifest:q}"
         " --settings {params.settings:q} --code {params.code} --out {params.base:q}"
         " > {log:q} 2>&1"
@@ -133,10 +137,11 @@ rule report:
     log:
         f"{RESULTS}/logs/report.log",
     params:
+        grid=GRID,
         settings=study.settings("report"),
         code=study.code("report"),
         rows=" ".join(study.rows),
     shell:
-        "lunet report {GRID} --presets {params.rows}"
+        "lunet report {params.grid} --presets {params.rows}"
         " --settings {params.settings:q} --code {params.code} --out {output.page:q}"
         " > {log:q} 2>&1"

@@ -11,13 +11,13 @@ rule train:
         f"{LOGS}/train.log",
     benchmark:
         f"{LOGS}/train.benchmark.tsv"
+    resources:
+        gpu=1,
     params:
         settings=study.settings("train"),
         code=study.code("train"),
         state=f"{WORK}/runs/{{preset}}/fold-{{fold}}/seed-{{seed}}",
-        folder=RUN,
-    resources:
-        gpu=1,
+        folder=folder,
     shell:
         "lunet train --settings {params.settings:q} --code {params.code}"
         " --manifest {input.manifest:q} --splits {input.splits:q}"
