@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from lunet.data.audit_findings import CaseFacts, Finding, times
+from lunet.data.audit_findings import CaseFacts, Finding, Place, times
 from lunet.task import Task
 
 # A share of cases that is small enough to call them exceptions.
@@ -16,8 +16,13 @@ RARE = 0.1
 # Robust deviations (in units of 1.4826 x median absolute deviation) that make an outlier.
 FAR = 6.0
 # Correlation of coarse pictures above which two images are called one subject's.
-ALIKE = 0.995
+ALIKE = 0.985
 _FEW = 5
+
+
+def is_rare(count: int, total: int) -> bool:
+    """Whether so few cases are exceptions among so many."""
+    return 2 * count < total and count <= max(1, RARE * total)
 
 
 def check_cohort(cases: Sequence[CaseFacts], task: Task) -> Iterator[Finding]:
@@ -48,21 +53,25 @@ def _twins(
     for case in cases:
         twin = first.setdefault(digest(case), case)
         if twin is not case:
-            yield Finding(
-                "error", check, case.id, file(case), "content", f"equal to {file(twin)}",
-                "content of its own", "find the right file, or take one case out",
-            )  # fmt: skip
+            yield Place(case.id, file(case)).error(
+                check,
+                "content",
+                f"equal to {file(twin)}",
+                "content of its own",
+                "find the right file, or take one case out",
+            )
 
 
 def check_subjects(cases: Sequence[CaseFacts]) -> Iterator[Finding]:
     """Images of different groups that are so alike that they show one subject."""
     for one, other, alike in _look_alikes(cases):
-        yield Finding(
-            "warning", "same_subject", other.id, other.files[0], "group",
+        yield Place(other.id, other.files[0]).warning(
+            "same_subject",
+            "group",
             f"looks like {one.id} (correlation {alike:.4f}), group {other.group}",
             f"the group of {one.id}, {one.group}, if it is the same subject",
             f'"group" in dataset.json for {one.id} and {other.id}',
-        )  # fmt: skip
+        )
 
 
 def _look_alikes(
@@ -91,11 +100,13 @@ def _spacings(cases: Sequence[CaseFacts]) -> Iterator[Finding]:
     far = np.array([outliers(axis, 0.1) for axis in logs.T]).any(axis=0)
     usual = times([float(np.exp(np.median(axis))) for axis in logs.T])
     for case in np.array(by_length, dtype=object)[far]:
-        yield Finding(
-            "warning", "foreign_spacing", case.id, case.files[0], "spacing",
-            f"{times(case.spacing)} mm", f"about {usual} mm (sorted) as the other cases",
+        yield Place(case.id, case.files[0]).warning(
+            "foreign_spacing",
+            "spacing",
+            f"{times(case.spacing)} mm",
+            f"about {usual} mm (sorted) as the other cases",
             "check that it belongs here; preprocess.spacing makes them equal",
-        )  # fmt: skip
+        )
 
 
 def _extents(cases: Sequence[CaseFacts]) -> Iterator[Finding]:
@@ -104,11 +115,13 @@ def _extents(cases: Sequence[CaseFacts]) -> Iterator[Finding]:
     far = np.array([outliers(axis, 0.06) for axis in logs.T]).any(axis=0)
     usual = times([round(float(np.exp(np.median(axis))), 1) for axis in logs.T])
     for case, size in ((c, s) for c, s, is_far in zip(cases, sizes, far, strict=True) if is_far):
-        yield Finding(
-            "warning", "foreign_extent", case.id, case.files[0], "shape",
-            f"{times(size)} mm (sorted)", f"about {usual} mm as the other cases",
+        yield Place(case.id, case.files[0]).warning(
+            "foreign_extent",
+            "shape",
+            f"{times(size)} mm (sorted)",
+            f"about {usual} mm as the other cases",
             "check that it shows the same anatomy",
-        )  # fmt: skip
+        )
 
 
 def _axes(cases: Sequence[CaseFacts]) -> Iterator[Finding]:
@@ -118,16 +131,18 @@ def _axes(cases: Sequence[CaseFacts]) -> Iterator[Finding]:
     for codes, number in count.items():
         if codes == usual:
             continue
-        rare = number <= RARE * len(cases)
+        rare = is_rare(number, len(cases))
         other = hands[codes] != hands[usual]
         names = [case for case in cases if case.axes == codes]
         found = f"{codes}{' (other handedness)' if other else ''} in {number} case(s)"
-        yield Finding(
-            "warning" if rare and other else "info", "mixed_orientation",
-            names[0].id if number == 1 else "", names[0].files[0], "direction",
-            found, f"{usual} as in the other cases; turned by preprocess.orientation",
+        yield Place(names[0].id if number == 1 else "", names[0].files[0]).finding(
+            "warning" if rare and other else "info",
+            "mixed_orientation",
+            "direction",
+            found,
+            f"{usual} as in the other cases; turned by preprocess.orientation",
             "check that left and right are right",
-        )  # fmt: skip
+        )
 
 
 def _handedness(codes: str) -> int:
@@ -148,11 +163,13 @@ def check_scales(cases: Sequence[CaseFacts], task: Task) -> Iterator[Finding]:
         gaps = np.flatnonzero(np.diff(np.log10(np.array(ranges)[order])) > 0.6)
         groups = np.split(order, gaps + 1) if len(known) else []
         if len(groups) > 1:
-            yield Finding(
-                "warning", "mixed_scales", "", "", f"values of {name}",
-                "; ".join(_scale(group, ranges) for group in groups), "one intensity scale",
+            yield Place().warning(
+                "mixed_scales",
+                f"values of {name}",
+                "; ".join(_scale(group, ranges) for group in groups),
+                "one intensity scale",
                 "preprocess.normalise=zscore, per volume",
-            )  # fmt: skip
+            )
         for group in groups if len(groups) > 1 else ():
             if len(group) <= max(1, 0.02 * len(known)):
                 yield from _foreign_scale([known[i] for i in group], channel, name)
@@ -166,11 +183,13 @@ def _scale(group: NDArray[np.intp], ranges: Sequence[float]) -> str:
 def _foreign_scale(cases: Sequence[CaseFacts], channel: int, name: str) -> Iterator[Finding]:
     for case in cases:
         facts = case.channels[channel]
-        yield Finding(
-            "warning", "foreign_scale", case.id, case.files[0], f"values of {name}",
-            f"{facts.low:.4g} to {facts.high:.4g}", "a range like that of the other cases",
+        yield Place(case.id, case.files[0]).warning(
+            "foreign_scale",
+            f"values of {name}",
+            f"{facts.low:.4g} to {facts.high:.4g}",
+            "a range like that of the other cases",
             "check its modality and units",
-        )  # fmt: skip
+        )
 
 
 def check_labels(cases: Sequence[CaseFacts], task: Task) -> Iterator[Finding]:
@@ -183,10 +202,13 @@ def check_labels(cases: Sequence[CaseFacts], task: Task) -> Iterator[Finding]:
         holders = by_class[index]
         if not holders:
             if cases:
-                yield Finding(
-                    "warning", "unused_label", "", "", "labels", f"no case has {name} ({index})",
-                    "a declared label occurs", "dataset.labels",
-                )  # fmt: skip
+                yield Place().warning(
+                    "unused_label",
+                    "labels",
+                    f"no case has {name} ({index})",
+                    "a declared label occurs",
+                    "dataset.labels",
+                )
             continue
         yield from _missing(cases, holders, name, index)
         yield from _borders(holders, name, index)
@@ -201,26 +223,30 @@ def _missing(
     cases: Sequence[CaseFacts], holders: Sequence[CaseFacts], name: str, index: int
 ) -> Iterator[Finding]:
     absent = [case for case in cases if case.label and index not in case.label.volumes]
-    if not 0 < len(absent) <= RARE * len(cases):
+    if not is_rare(len(absent), len(cases)):
         return
     for case in absent:
-        yield Finding(
-            "warning", "missing_structure", case.id, case.label_file, "values",
-            f"no voxel of {name} ({index})", f"as in {len(holders)} other case(s)",
+        yield Place(case.id, case.label_file).warning(
+            "missing_structure",
+            "values",
+            f"no voxel of {name} ({index})",
+            f"as in {len(holders)} other case(s)",
             "check the label",
-        )  # fmt: skip
+        )
 
 
 def _borders(holders: Sequence[CaseFacts], name: str, index: int) -> Iterator[Finding]:
     touching = [case for case in holders if case.label and case.label.touches[index]]
-    rare = len(touching) <= RARE * len(holders)
+    rare = is_rare(len(touching), len(holders))
     for case in touching:
-        yield Finding(
-            "warning" if rare else "info", "label_at_border", case.id, case.label_file, "values",
+        yield Place(case.id, case.label_file).finding(
+            "warning" if rare else "info",
+            "label_at_border",
+            "values",
             f"{name} touches {case.label.touches[index] if case.label else 0} face(s)",
             "inside the volume" if rare else "often so in this data set",
             "check that the structure is not cut off",
-        )  # fmt: skip
+        )
 
 
 def _volumes(holders: Sequence[CaseFacts], name: str, index: int) -> Iterator[Finding]:
@@ -228,11 +254,13 @@ def _volumes(holders: Sequence[CaseFacts], name: str, index: int) -> Iterator[Fi
     far = outliers(np.log(volumes), 0.15)
     for case, ml, is_far in zip(holders, volumes, far, strict=True):
         if is_far:
-            yield Finding(
-                "warning", "foreign_volume", case.id, case.label_file, f"volume of {name}",
-                f"{ml:.4g} ml", f"about {np.median(volumes):.4g} ml as the other cases",
+            yield Place(case.id, case.label_file).warning(
+                "foreign_volume",
+                f"volume of {name}",
+                f"{ml:.4g} ml",
+                f"about {np.median(volumes):.4g} ml as the other cases",
                 "check the label, and the spacing",
-            )  # fmt: skip
+            )
 
 
 def _centroids(holders: Sequence[CaseFacts], name: str, index: int) -> Iterator[Finding]:
@@ -241,11 +269,13 @@ def _centroids(holders: Sequence[CaseFacts], name: str, index: int) -> Iterator[
     usual = times(np.median(places, axis=0).round(2).tolist())
     for case, place, is_far in zip(holders, places, far, strict=True):
         if is_far:
-            yield Finding(
-                "warning", "label_misplaced", case.id, case.label_file, f"centre of {name}",
+            yield Place(case.id, case.label_file).warning(
+                "label_misplaced",
+                f"centre of {name}",
                 f"{times(place.round(2).tolist())} of the volume's extent (R, A, S)",
-                f"about {usual} as the other cases", "check that the label belongs to this image",
-            )  # fmt: skip
+                f"about {usual} as the other cases",
+                "check that the label belongs to this image",
+            )
 
 
 def _places(cases: Sequence[CaseFacts]) -> Iterator[Finding]:
@@ -256,11 +286,13 @@ def _places(cases: Sequence[CaseFacts]) -> Iterator[Finding]:
     far = outliers(fits, 0.05) & (fits < np.median(fits))
     for case, fit, is_far in zip(cases, fits, far, strict=True):
         if is_far:
-            yield Finding(
-                "warning", "label_unlike_others", case.id, case.label_file, "place",
+            yield Place(case.id, case.label_file).warning(
+                "label_unlike_others",
+                "place",
                 f"correlation {fit:.2f} with the mean of the other labels",
-                f"about {np.median(fits):.2f}", "check orientation, and that it is its image's",
-            )  # fmt: skip
+                f"about {np.median(fits):.2f}",
+                "check orientation, and that it is its image's",
+            )
 
 
 def _correlation(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:

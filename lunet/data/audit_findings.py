@@ -56,10 +56,46 @@ class Finding:
 
 
 @dataclass(frozen=True)
+class Place:
+    """Where something is found: case id and file; empty for the whole data set."""
+
+    case: str = ""
+    file: str = ""
+
+    def finding(
+        self,
+        severity: Severity,
+        check: str,
+        field: str,
+        found: str,
+        expected: str,
+        command: str = "",
+    ) -> Finding:
+        """A finding at this place."""
+        return Finding(severity, check, self.case, self.file, field, found, expected, command)
+
+    def error(
+        self, check: str, field: str, found: str, expected: str, command: str = ""
+    ) -> Finding:
+        """A finding that stops a study."""
+        return self.finding("error", check, field, found, expected, command)
+
+    def warning(
+        self, check: str, field: str, found: str, expected: str, command: str = ""
+    ) -> Finding:
+        """A finding that wants a look."""
+        return self.finding("warning", check, field, found, expected, command)
+
+    def info(self, check: str, field: str, found: str, expected: str, command: str = "") -> Finding:
+        """A finding that is normal for some data sets."""
+        return self.finding("info", check, field, found, expected, command)
+
+
+@dataclass(frozen=True)
 class ChannelFacts:
     """Intensities of one channel of one case.
 
-    ``low`` and ``high`` are the percentiles 0.5 and 99.5; ``histogram`` counts 40 bins between them.
+    ``low`` and ``high`` are the percentiles 0.5 and 99.5, ``histogram`` counts the bins between.
     """
 
     dtype: str

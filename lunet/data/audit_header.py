@@ -7,20 +7,20 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
-from lunet.data.audit_findings import REPAIR, Finding, numbers, times
-from lunet.data.geometry import corner_shift, spacing_of
+from lunet.data.audit_findings import REPAIR, Finding, Place, numbers, times
+from lunet.data.geometry import corner_shift, is_invertible, spacing_of
 from lunet.data.scan import GRID_TOLERANCE, NIFTI, suffix_of
 
 # Grids closer than this are equal: what float32 headers round away.
 EQUAL_MM = 1e-3
 ORTHONORMAL = 1e-3
 _GZIP = b"\x1f\x8b"
-_MAGICS = {344: (b"n+1", b"ni1"), 536: (b"n+2", b"ni2")}
 
 
-def check_magic(path: Path, case: str, file: str) -> Iterator[Finding]:
+def check_magic(path: Path, place: Place) -> Iterator[Finding]:
     """A NIfTI file whose first bytes say that it is something else."""
     if suffix_of(path) not in NIFTI:
         return
@@ -28,103 +28,124 @@ def check_magic(path: Path, case: str, file: str) -> Iterator[Finding]:
         start = stream.read(2)
     zipped, named_zipped = start == _GZIP, suffix_of(path) == ".nii.gz"
     if path.stat().st_size == 0:
-        yield _error("empty_file", case, file, "size", "0 bytes", "an image", "fetch it anew")
+        yield place.error("empty_file", "size", "0 bytes", "an image", "fetch it anew")
     elif zipped != named_zipped:
         found = "gzip data" if zipped else f"first bytes {start.hex()}"
         expected = "gzip data" if named_zipped else "an uncompressed NIfTI"
-        yield _error("wrong_magic", case, file, "magic", found, expected, "rename or fetch it anew")
+        yield place.error("wrong_magic", "magic", found, expected, "rename or fetch it anew")
 
 
-def check_header(path: Path, case: str, file: str) -> Iterator[Finding]:
+def check_header(path: Path, place: Place) -> Iterator[Finding]:
     """Geometry fields of a NIfTI header that contradict each other or make no sense."""
     if suffix_of(path) not in NIFTI:
         return
-    header = nib.load(path).header
-    yield from _check_zooms(np.asarray(header.get_zooms()[:3], float), case, file)
-    if not isinstance(header, nib.Nifti1Header):
+    header = stored_header(path)
+    yield from _check_zooms(np.asarray(header["pixdim"][1:4], np.float64), place)
+    try:
+        qform, sform = header.get_qform(coded=True), header.get_sform(coded=True)
+    except (ValueError, HeaderDataError) as error:
+        yield place.warning("bad_qform", "qform", str(error), "a unit quaternion", REPAIR)
         return
-    qform, sform = header.get_qform(coded=True), header.get_sform(coded=True)
     if not qform[1] and not sform[1]:
-        yield Finding(
-            "warning", "no_orientation", case, file, "qform_code, sform_code", "0, 0",
-            "one above 0: the axes' directions are a guess", REPAIR,
-        )  # fmt: skip
+        yield place.warning(
+            "no_orientation",
+            "qform_code, sform_code",
+            "0, 0",
+            "one above 0: the axes' directions are a guess",
+            REPAIR,
+        )
     if qform[1] and sform[1] and qform[0] is not None:
         shift = corner_shift(header.get_data_shape()[:3], qform[0], sform[0])
         if shift > GRID_TOLERANCE * max(min(spacing_of(sform[0])), 1e-6):
-            yield Finding(
-                "warning", "qform_sform_conflict", case, file, "qform, sform",
-                f"corners {shift:.4g} mm apart", "equal; the sform is read here", REPAIR,
-            )  # fmt: skip
+            yield place.warning(
+                "qform_sform_conflict",
+                "qform, sform",
+                f"corners {shift:.4g} mm apart",
+                "equal; the sform is read here",
+                REPAIR,
+            )
 
 
-def _check_zooms(zooms: NDArray[np.float64], case: str, file: str) -> Iterator[Finding]:
+def stored_header(path: Path) -> nib.Nifti1Header:
+    """The header as it stands in the file, without nibabel's silent corrections."""
+    kind = type(nib.load(path).header)
+    with nib.openers.ImageOpener(path) as stream:
+        header = kind.from_fileobj(stream, check=False)
+    return header if isinstance(header, nib.Nifti1Header) else nib.Nifti1Header()
+
+
+def _check_zooms(zooms: NDArray[np.float64], place: Place) -> Iterator[Finding]:
     if not np.isfinite(zooms).all() or (zooms <= 0).any():
-        yield _error(
-            "bad_spacing", case, file, "pixdim", times(zooms), "above 0 mm", "correct the header"
-        )
+        yield place.error("bad_spacing", "pixdim", times(zooms), "above 0 mm", "correct the header")
     elif (zooms > 50).any() or (zooms < 0.005).any():
-        yield Finding(
-            "warning", "odd_spacing", case, file, "pixdim", f"{times(zooms)} mm",
-            "0.005 to 50 mm; is the unit mm?", "correct the header",
-        )  # fmt: skip
+        yield place.warning(
+            "odd_spacing",
+            "pixdim",
+            f"{times(zooms)} mm",
+            "0.005 to 50 mm; is the unit mm?",
+            "correct the header",
+        )
 
 
-def check_affine(affine: NDArray[np.float64], case: str, file: str) -> Iterator[Finding]:
+def check_affine(affine: NDArray[np.float64], place: Place) -> Iterator[Finding]:
     """Directions that are singular or not orthonormal."""
     linear = affine[:3, :3]
-    if not np.isfinite(affine).all() or abs(np.linalg.det(linear)) < 1e-9:
+    if not is_invertible(affine):
         found = numbers(linear.ravel(), 9)
-        yield _error(
-            "singular_affine", case, file, "affine", found, "invertible", "correct the header"
-        )
+        yield place.error("singular_affine", "affine", found, "invertible", "correct the header")
         return
     directions = linear / np.array(spacing_of(affine))
     skew = float(np.abs(directions.T @ directions - np.eye(3)).max())
     if skew > ORTHONORMAL:
-        yield Finding(
-            "warning", "not_orthonormal", case, file, "direction",
+        yield place.warning(
+            "not_orthonormal",
+            "direction",
             f"axes {np.degrees(np.arcsin(min(skew, 1))):.3g} degrees off a right angle",
             f"cosines up to {ORTHONORMAL:g} (ITK refuses such files)",
             "resample it onto an orthogonal grid",
-        )  # fmt: skip
+        )
 
 
 def check_pair(
     shapes: tuple[tuple[int, ...], tuple[int, ...]],
     affines: tuple[NDArray[np.float64], NDArray[np.float64]],
-    case: str,
-    files: tuple[str, str],
+    image: str,
+    place: Place,
 ) -> Iterator[Finding]:
-    """Whether a file (second) lies on the voxel grid of the case's image (first)."""
-    image, other = files
+    """Whether the file at ``place`` (second) lies on the grid of the case's ``image`` (first)."""
     if shapes[0] != shapes[1]:
-        yield _error(
-            "shape_mismatch", case, other, "shape", times(shapes[1]),
-            f"{times(shapes[0])} as in {image}", "find the file that belongs to this image",
-        )  # fmt: skip
-    spacings = spacing_of(affines[0]), spacing_of(affines[1])
-    limit = GRID_TOLERANCE * min(spacings[0])
+        yield place.error(
+            "shape_mismatch",
+            "shape",
+            times(shapes[1]),
+            f"{times(shapes[0])} as in {image}",
+            "find the file that belongs to this image",
+        )
+    limit = GRID_TOLERANCE * min(spacing_of(affines[0]))
     shift = corner_shift(shapes[0], affines[0], affines[1])
     if shift <= EQUAL_MM:
         return
-    field, found, expected = _difference(affines, limit)
+    field, found, expected = _difference(affines)
     if shift <= limit:
-        yield Finding(
-            "warning", "cosmetic_jitter", case, other, field, found,
+        yield place.warning(
+            "cosmetic_jitter",
+            field,
+            found,
             f"{expected} as in {image}; corners {shift:.3g} mm apart, tolerated up to {limit:.3g}",
             REPAIR,
-        )  # fmt: skip
+        )
     elif shapes[0] == shapes[1] or field == "spacing":
-        yield _error(
-            f"{field}_mismatch", case, other, field, found,
+        yield place.error(
+            f"{field}_mismatch",
+            field,
+            found,
             f"{expected} as in {image}; corners {shift:.4g} mm apart, tolerated {limit:.3g}",
             "find which file is right; then lunet repair RAW --out FIXED --trust-image-header",
-        )  # fmt: skip
+        )
 
 
 def _difference(
-    affines: tuple[NDArray[np.float64], NDArray[np.float64]], limit: float
+    affines: tuple[NDArray[np.float64], NDArray[np.float64]],
 ) -> tuple[str, str, str]:
     """The field in which two affines differ most: name, value of the second, of the first."""
     spacings = [np.array(spacing_of(affine)) for affine in affines]
@@ -139,9 +160,3 @@ def _difference(
         return "direction", f"turned by about {angle:.3g} degrees", "no turn"
     origins = [numbers(affine[:3, 3]) for affine in affines]
     return "origin", f"({origins[1]}) mm", f"({origins[0]}) mm"
-
-
-def _error(
-    check: str, case: str, file: str, field: str, found: str, expected: str, command: str
-) -> Finding:
-    return Finding("error", check, case, file, field, found, expected, command)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from lunet.data.audit_findings import REPAIR, Finding
+from lunet.data.audit_findings import REPAIR, Finding, Place
 from lunet.data.dataset import LISTING, Case, Dataset
 from lunet.data.scan import is_hidden, stem_of, suffix_of
 from lunet.errors import DataError
@@ -17,11 +17,13 @@ def check_listing(dataset: Dataset) -> Iterator[Finding]:
     """Image without label, label without image, files that nobody lists, counts, names."""
     for case in dataset.cases:
         if case.listed_as == "training" and case.label is None:
-            yield Finding(
-                "error", "image_without_label", case.id, _shown(case.images[0], dataset), "label",
-                "none", "a label for each training image",
+            yield Place(case.id, _shown(case.images[0], dataset)).error(
+                "image_without_label",
+                "label",
+                "none",
+                "a label for each training image",
                 "add the label, or list the image under `test`",
-            )  # fmt: skip
+            )
         elif case.label is not None:
             yield from _check_names(case, dataset)
     yield from _check_counts(dataset)
@@ -36,10 +38,13 @@ def _check_names(case: Case, dataset: Dataset) -> Iterator[Finding]:
     image, label = (_digits(stem_of(path)) for path in (case.images[0], case.label))
     shared = [number for number in label if number in image]
     if image and label and not shared:
-        yield Finding(
-            "error", "name_mismatch", case.id, _shown(case.label, dataset), "name",
-            case.label.name, f"the number of {case.images[0].name}", f"correct {LISTING}",
-        )  # fmt: skip
+        yield Place(case.id, _shown(case.label, dataset)).error(
+            "name_mismatch",
+            "name",
+            case.label.name,
+            f"the number of {case.images[0].name}",
+            f"correct {LISTING}",
+        )
 
 
 def _digits(text: str) -> list[int]:
@@ -55,10 +60,9 @@ def _check_counts(dataset: Dataset) -> Iterator[Finding]:
     for key, part in (("numTraining", "training"), ("numTest", "test")):
         listed = len(listing.get(part) or ())
         if key in listing and listing[key] != listed:
-            yield Finding(
-                "warning", "wrong_count", "", LISTING, key, str(listing[key]),
-                f"{listed}, the number of entries", REPAIR,
-            )  # fmt: skip
+            yield Place("", LISTING).warning(
+                "wrong_count", key, str(listing[key]), f"{listed}, the number of entries", REPAIR
+            )
 
 
 def _check_strangers(dataset: Dataset) -> Iterator[Finding]:
@@ -84,35 +88,42 @@ def _files(case: Case) -> list[Path]:
 def _stranger(path: Path, dataset: Dataset) -> Finding:
     shown = _shown(path, dataset)
     if is_hidden(path):
-        return Finding(
-            "warning", "stray_file", "", shown, "file", "left by an operating system",
-            "images and labels only", REPAIR,
-        )  # fmt: skip
+        return Place("", shown).warning(
+            "stray_file", "file", "left by an operating system", "images and labels only", REPAIR
+        )
     if not suffix_of(path):
-        return Finding(
-            "warning", "stray_file", "", shown, "file", "no image", "images and labels only", REPAIR
+        return Place("", shown).warning(
+            "stray_file", "file", "no image", "images and labels only", REPAIR
         )
     if path.parent.name.startswith("labels"):
-        return Finding(
-            "warning", "label_without_image", stem_of(path), shown, "file", "not listed",
-            "an image of that name", f"find its image, or list the pair in {LISTING}",
-        )  # fmt: skip
+        return Place(stem_of(path), shown).warning(
+            "label_without_image",
+            "file",
+            "not listed",
+            "an image of that name",
+            f"find its image, or list the pair in {LISTING}",
+        )
     labels = path.parent.with_name(path.parent.name.replace("images", "labels"))
     lonely = path.parent.name.endswith("Tr") and not (labels / path.name).exists()
-    return Finding(
-        "warning", "image_without_label" if lonely else "unlisted_file", stem_of(path), shown,
-        "file", "not listed" + (", and no label of that name" if lonely else ""),
-        "every image in the listing", f"list it in {LISTING}, or remove it",
-    )  # fmt: skip
+    return Place(stem_of(path), shown).warning(
+        "image_without_label" if lonely else "unlisted_file",
+        "file",
+        "not listed" + (", and no label of that name" if lonely else ""),
+        "every image in the listing",
+        f"list it in {LISTING}, or remove it",
+    )
 
 
 def _check_indices(dataset: Dataset) -> Iterator[Finding]:
     indices = sorted(dataset.task.labels.values())
     if indices != list(range(1, len(indices) + 1)):
-        yield Finding(
-            "info", "non_consecutive_labels", "", LISTING, "labels", f"{indices}",
-            f"1 to {len(indices)}; other tools demand it, this one does not", "dataset.remap",
-        )  # fmt: skip
+        yield Place("", LISTING).info(
+            "non_consecutive_labels",
+            "labels",
+            f"{indices}",
+            f"1 to {len(indices)}; other tools demand it, this one does not",
+            "dataset.remap",
+        )
 
 
 def check_splits(dataset: Dataset, path: Path) -> Iterator[Finding]:
@@ -133,18 +144,23 @@ def _check_fold(
     for part in ("train", "validation", "test", "held_out"):
         for name in parts.get(part) or ():
             if name not in groups:
-                yield Finding(
-                    "error", "unknown_case", name, str(path), f"folds[{number}].{part}", name,
-                    "a case of the data set", "lunet folds",
-                )  # fmt: skip
+                yield Place(name, str(path)).error(
+                    "unknown_case",
+                    f"folds[{number}].{part}",
+                    name,
+                    "a case of the data set",
+                    "lunet folds",
+                )
                 continue
             before, twin = where.setdefault(groups[name], (part, name))
             if before != part:
-                yield Finding(
-                    "error", "group_leakage", name, str(path), f"folds[{number}].{part}",
+                yield Place(name, str(path)).error(
+                    "group_leakage",
+                    f"folds[{number}].{part}",
                     f"subject {groups[name]} is in {before} too (as {twin})",
-                    "all cases of a subject on one side", "lunet folds",
-                )  # fmt: skip
+                    "all cases of a subject on one side",
+                    "lunet folds",
+                )
 
 
 def _shown(path: Path, dataset: Dataset) -> str:

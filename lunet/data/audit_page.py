@@ -22,6 +22,10 @@ figure{margin:0;border:1px solid #ddd;padding:.4rem;font-size:.75rem;max-width:2
 figure.error{border-color:#a40000}figure.warning{border-color:#c98a00}
 figcaption{font-weight:400;color:#222}img{height:120px;display:block}svg{display:block}
 """
+_LEGEND = (
+    "<p>Axial slice with the most foreground of the first channel, true proportions, anterior up; "
+    "outlines by class. Below: histogram between the percentiles 0.5 and 99.5.</p>"
+)
 
 
 def page(dataset: Dataset, findings: Sequence[Finding], facts: Sequence[CaseFacts]) -> str:
@@ -34,7 +38,7 @@ def page(dataset: Dataset, findings: Sequence[Finding], facts: Sequence[CaseFact
         f"<h1>Audit of {escape(dataset.name)}</h1><p>{_overview(dataset)}</p><p>{verdict}</p>",
         _table(findings),
         "<h2>Cases</h2>",
-        _legend(dataset),
+        _LEGEND,
         _gallery(findings, facts),
         "</body></html>\n",
     ]
@@ -48,14 +52,6 @@ def _overview(dataset: Dataset) -> str:
     return escape(
         f"{len(dataset.cases)} cases ({labelled} labelled) of {groups} groups; "
         f"channels: {', '.join(dataset.task.channels)}; labels: {labels}"
-    )
-
-
-def _legend(dataset: Dataset) -> str:
-    return (
-        "<p>Axial slice with the most foreground of the first channel, true proportions, "
-        "anterior up; outlines by class. Below: histogram between the percentiles 0.5 and 99.5."
-        "</p>"
     )
 
 
@@ -97,7 +93,8 @@ def _figure(case: CaseFacts, rank: int | None) -> str:
 
 def _facts(case: CaseFacts) -> Iterator[str]:
     yield f"<b>{escape(case.id)}</b> ({escape(case.group)})"
-    yield f"{times(case.shape)} voxels, {times([round(s, 3) for s in case.spacing])} mm, {case.axes}"
+    spacing = times([round(size, 3) for size in case.spacing])
+    yield f"{times(case.shape)} voxels, {spacing} mm, {case.axes}"
     for channel in case.channels:
         yield f"{channel.dtype}, {channel.minimum:.5g} to {channel.maximum:.5g}"
     if case.label:

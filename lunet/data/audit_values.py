@@ -10,7 +10,7 @@ import numpy as np
 from nibabel.orientations import apply_orientation, io_orientation
 from numpy.typing import NDArray
 
-from lunet.data.audit_findings import REPAIR, ChannelFacts, Finding, LabelFacts, numbers
+from lunet.data.audit_findings import REPAIR, ChannelFacts, Finding, LabelFacts, Place, numbers
 from lunet.data.geometry import spacing_of
 from lunet.data.scan import LOSSY, LabelRule, suffix_of
 from lunet.task import Task
@@ -39,77 +39,89 @@ def channel_facts(raw: NDArray[Any]) -> ChannelFacts:
     )
 
 
-def check_channel(
-    raw: NDArray[Any], facts: ChannelFacts, case: str, file: str
-) -> Iterator[Finding]:
+def check_channel(raw: NDArray[Any], facts: ChannelFacts, place: Place) -> Iterator[Finding]:
     """Non-finite, constant or saturated intensities."""
     broken = raw.size - int(np.isfinite(raw).sum())
     if broken:
         nans = int(np.isnan(raw).sum())
-        yield Finding(
-            "error", "not_finite", case, file, "values",
+        yield place.error(
+            "not_finite",
+            "values",
             f"{nans} NaN and {broken - nans} infinite of {raw.size} voxels",
-            "finite intensities", REPAIR,
-        )  # fmt: skip
+            "finite intensities",
+            REPAIR,
+        )
     if facts.minimum == facts.maximum:
-        yield Finding(
-            "error", "constant_image", case, file, "values", f"all {facts.minimum:g}",
-            "an image with contrast", "fetch it anew, or take the case out",
-        )  # fmt: skip
+        yield place.error(
+            "constant_image",
+            "values",
+            f"all {facts.minimum:g}",
+            "an image with contrast",
+            "fetch it anew, or take the case out",
+        )
         return
     share = float((raw == facts.maximum).mean())
     if share > SATURATED:
-        yield Finding(
-            "warning", "saturated", case, file, "values",
+        yield place.warning(
+            "saturated",
+            "values",
             f"{100 * share:.2g} % of the voxels have the largest value, {facts.maximum:g}",
-            f"at most {100 * SATURATED:g} %", "look for the unclipped image",
-        )  # fmt: skip
+            f"at most {100 * SATURATED:g} %",
+            "look for the unclipped image",
+        )
 
 
 def check_label_values(
-    raw: NDArray[Any], task: Task, rule: LabelRule, case: str, file: str
+    raw: NDArray[Any], task: Task, rule: LabelRule, place: Place
 ) -> Iterator[Finding]:
     """Values of a label file that are not finite, fractional, undeclared, or stored as floats."""
     if not np.isfinite(raw).all():
-        yield Finding(
-            "error", "label_not_finite", case, file, "values", "NaN or infinite",
-            "class indices", "fetch it anew",
-        )  # fmt: skip
+        yield place.error(
+            "label_not_finite", "values", "NaN or infinite", "class indices", "fetch it anew"
+        )
         return
     if rule.threshold is not None:
         return
     values = np.unique(raw)
     whole = values == np.rint(values)
-    if suffix_of(file) in LOSSY:
-        yield Finding(
-            "error", "lossy_label", case, file, "values", numbers(values),
-            "a lossless mask, or a threshold", f"dataset.mask_threshold={values.max() / 2:.4g}",
-        )  # fmt: skip
+    if suffix_of(place.file) in LOSSY:
+        yield place.error(
+            "lossy_label",
+            "values",
+            numbers(values),
+            "a lossless mask, or a threshold",
+            f"dataset.mask_threshold={values.max() / 2:.4g}",
+        )
     elif not whole.all():
-        yield Finding(
-            "error", "fractional_label", case, file, "values", numbers(values[~whole]),
-            "whole class indices", f"dataset.mask_threshold={values.max() / 2:.4g}, if a soft mask",
-        )  # fmt: skip
+        yield place.error(
+            "fractional_label",
+            "values",
+            numbers(values[~whole]),
+            "whole class indices",
+            f"dataset.mask_threshold={values.max() / 2:.4g}, if a soft mask",
+        )
     else:
-        yield from _check_whole(values, raw.dtype, task, rule, case, file)
+        yield from _check_whole(values, raw.dtype, task, rule, place)
 
 
 def _check_whole(
-    values: NDArray[Any], dtype: np.dtype[Any], task: Task, rule: LabelRule, case: str, file: str
+    values: NDArray[Any], dtype: np.dtype[Any], task: Task, rule: LabelRule, place: Place
 ) -> Iterator[Finding]:
     if dtype.kind == "f":
-        yield Finding(
-            "warning", "float_label", case, file, "dtype", f"{dtype}, whole values",
-            "an integer type", REPAIR,
-        )  # fmt: skip
+        yield place.warning(
+            "float_label", "dtype", f"{dtype}, whole values", "an integer type", REPAIR
+        )
     known = {0, *task.labels.values()}
     unknown = [int(v) for v in values if rule.remap.get(int(v), int(v)) not in known]
     if unknown:
         declared = ", ".join(f"{name} {index}" for name, index in task.labels.items())
-        yield Finding(
-            "error", "undeclared_label", case, file, "values", numbers(unknown),
-            f"0 and {declared}", _remap_advice(unknown, task),
-        )  # fmt: skip
+        yield place.error(
+            "undeclared_label",
+            "values",
+            numbers(unknown),
+            f"0 and {declared}",
+            _remap_advice(unknown, task),
+        )
 
 
 def _remap_advice(unknown: list[int], task: Task) -> str:
@@ -180,10 +192,13 @@ def digest_of(array: NDArray[Any]) -> str:
     return hashlib.sha256(f"{values.shape}".encode() + values.tobytes()).hexdigest()
 
 
-def check_structures(facts: LabelFacts, task: Task, case: str, file: str) -> Iterator[Finding]:
+def check_structures(facts: LabelFacts, task: Task, place: Place) -> Iterator[Finding]:
     """A label file without any foreground."""
     if not facts.volumes:
-        yield Finding(
-            "warning", "empty_label", case, file, "values", "background only",
-            f"some of {', '.join(task.labels)}", "check it, or take the case out",
-        )  # fmt: skip
+        yield place.warning(
+            "empty_label",
+            "values",
+            "background only",
+            f"some of {', '.join(task.labels)}",
+            "check it, or take the case out",
+        )

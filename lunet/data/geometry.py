@@ -164,7 +164,7 @@ def plan_geometry(
         If ``orientation`` is no set of axis codes, or too many axes are named.
     """
     ndim = len(shape)
-    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
+    if not is_invertible(affine):
         raise DataError("affine", f"{np.round(affine, 4).tolist()}", "it must be invertible")
     turn = _turn(affine, orientation, ndim)
     places = [place for place, _ in turn]
@@ -203,6 +203,11 @@ def spacing_of(affine: NDArray[np.float64]) -> tuple[float, float, float]:
     """Voxel sizes in mm of an affine (4, 4)."""
     x, y, z = np.sqrt((np.asarray(affine)[:3, :3] ** 2).sum(axis=0))
     return float(x), float(y), float(z)
+
+
+def is_invertible(affine: NDArray[np.float64]) -> bool:
+    """Whether an affine is finite and maps voxels to distinct places."""
+    return bool(np.isfinite(affine).all() and abs(np.linalg.det(affine[:3, :3])) > 1e-9)
 
 
 def corner_shift(
