@@ -21,7 +21,7 @@ _RUN = re.compile(r"(?:^|/)(?P<preset>[^/]+)/fold-(?P<fold>\d+)/seed-(?P<seed>\d
 
 @dataclass(frozen=True)
 class Grid:
-    """Which runs of a results folder are reported; a preset's prior has one seed only."""
+    """Which runs of a results folder are reported; the atlas prior has seed 0 only."""
 
     results: Path
     presets: tuple[str, ...]
@@ -38,7 +38,7 @@ class Grid:
             self.results / "runs" / preset / f"fold-{fold}" / f"seed-{seed}" / _NAMES[kind]
             for preset in names
             for fold in self.folds
-            for seed in (self.seeds if preset != PRIOR else self.seeds[:1])
+            for seed in (self.seeds if preset != PRIOR else (0,))
         ]
 
 
@@ -174,7 +174,7 @@ def read_runs(sources: Sources) -> list[dict[str, Any]]:
 
 
 def _check_stamp(one: dict[str, Any], other: dict[str, Any]) -> None:
-    for key in ("settings", "code", "manifest"):
+    for key in ("settings", "code", "data"):
         if canonical_json(one.get(key)) != canonical_json(other.get(key)):
             raise DataError(
                 other["path"],

@@ -11,7 +11,7 @@ import pandas as pd
 
 from lunet.errors import ConfigError, nearest
 from lunet.metrics.settings import StatisticsSettings
-from lunet.reporting import tables_costs, tables_protocol, tables_scores
+from lunet.reporting import tables_claims, tables_costs, tables_protocol, tables_scores
 from lunet.reporting.markup import Table, write
 from lunet.reporting.settings import ReportSettings
 from lunet.reporting.sources import Sources, read_cases, read_efficiency, read_runs
@@ -51,6 +51,10 @@ TABLES = {
         lambda m: tables_costs.joint(m.cases, m.costs, m.statistics),
         ("metrics", "runs", "efficiency"),
     ),
+    "comparisons": Recipe(
+        lambda m: tables_claims.comparisons(m.cases, m.statistics), ("metrics", "runs")
+    ),
+    "claims": Recipe(lambda m: tables_claims.claims(m.cases, m.statistics), ("metrics", "runs")),
     "failures": Recipe(
         lambda m: tables_scores.failures(m.cases, m.statistics, m.report), ("metrics", "runs")
     ),

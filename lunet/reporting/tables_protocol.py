@@ -8,17 +8,6 @@ from typing import Any
 from lunet.files import canonical_json
 from lunet.reporting.markup import Column, Table, cell
 
-_SHARED = (
-    "code",
-    "manifest",
-    "manifest_digest",
-    "commit",
-    "git_commit",
-    "device",
-    "cpu",
-    "platform",
-)
-
 
 def protocol(runs: Iterable[Mapping[str, Any]], settings: Mapping[str, Any]) -> Table:
     """A row per setting of the study and per version or device that its runs name.
@@ -51,7 +40,7 @@ def protocol(runs: Iterable[Mapping[str, Any]], settings: Mapping[str, Any]) -> 
 
 def leaves(value: Any, prefix: str = "") -> Iterable[tuple[str, str]]:
     """Dotted key and text of every leaf; lists are leaves."""
-    if isinstance(value, Mapping) and value:
+    if isinstance(value, Mapping):
         for key, item in value.items():
             yield from leaves(item, f"{prefix}.{key}" if prefix else str(key))
     else:
@@ -60,11 +49,10 @@ def leaves(value: Any, prefix: str = "") -> Iterable[tuple[str, str]]:
 
 def _facts(run: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
     """What a run says of itself, but for what belongs to it alone (times, epochs, scores)."""
-    preset = run.get("preset", "")
-    for key in _SHARED:
-        if run.get(key) is not None:
-            yield (f"{preset}.{key}" if key == "code" else key), str(run[key])
-    yield from leaves(run.get("versions") or {}, "versions")
-    recipe = (run.get("settings") or {}).get("recipe")
-    if recipe:
-        yield from leaves(recipe, f"{preset}.recipe")
+    preset, settings = run["preset"], run.get("settings") or {}
+    yield from leaves(settings.get("task") or {}, "task")
+    yield "data.digest", str(run.get("data"))
+    yield from leaves(run.get("provenance") or {}, "made_with")
+    yield f"{preset}.code", str(run.get("code"))
+    for section in ("model", "recipe", "engine"):
+        yield from leaves(settings.get(section) or run.get(section) or {}, f"{preset}.{section}")

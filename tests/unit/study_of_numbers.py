@@ -112,6 +112,7 @@ def provenance(preset: str, fold: int, seed: int, epochs: int) -> dict[str, Any]
     """What a run says of itself."""
     return {
         "settings": {
+            "task": {"channels": ["MRI"], "labels": {"anterior": 1, "posterior": 2}},
             "model": {"preset": preset, "name": "UNet", "arguments": {"dropout": 0.005}},
             "recipe": {
                 "epochs": epochs,
@@ -121,17 +122,20 @@ def provenance(preset: str, fold: int, seed: int, epochs: int) -> dict[str, Any]
             },
         },
         "code": f"code-of-{preset}",
-        "manifest": "a" * 64,
-        "preset": preset,
+        "data": "a" * 64,
         "fold": fold,
         "seed": seed,
-        "device": "cpu",
-        "seconds": 100.0 + fold,
+        "epochs": epochs,
+        "best_epoch": epochs - 1,
+        "device_seconds": 100.0 + fold,
+        "engine": {"device": "cpu", "precision": "fp32"},
         "provenance": {
-            "lunet": "0.1.0",
-            "torch": "2.13.0",
-            "commit": "0123abc",
+            "python": "3.11.2",
+            "packages": {"lunet": "0.1.0", "torch": "2.13.0"},
+            "git": {"commit": "0123abc", "changed": False},
+            "system": "Linux",
             "cpu": "CPU model",
+            "cpus": 2,
         },
     }
 

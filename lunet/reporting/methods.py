@@ -1,0 +1,203 @@
+"""What was done, in words made from the recorded settings: methods paragraph and checklist."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lunet.metrics.settings import StatisticsSettings
+from lunet.reporting.numbers import title
+
+_LOSSES = {"dice": "soft Dice loss", "bce": "binary cross-entropy", "ce": "cross-entropy"}
+_OPTIMISERS = {"adam": "Adam", "adamw": "AdamW", "sgd": "SGD"}
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the report's words are made of.
+
+    ``runs`` are provenances (``run.json``), ``manifest`` that of the prepared data or empty,
+    ``counts`` the numbers of cases, subjects, presets, folds and seeds.
+    """
+
+    runs: Sequence[Mapping[str, Any]]
+    manifest: Mapping[str, Any]
+    costs: Mapping[str, Mapping[str, Any]]
+    counts: Mapping[str, int]
+    statistics: StatisticsSettings
+
+
+def methods(facts: Facts) -> str:
+    """A methods paragraph: data, preprocessing, networks, training, evaluation, statistics."""
+    parts = [_data(facts), _preparation(facts), _training(facts), _cost(facts), _evaluation(facts)]
+    return " ".join(part for part in (*parts, _statistics(facts)) if part)
+
+
+def _data(facts: Facts) -> str:
+    counts, task = facts.counts, _task(facts)
+    name = facts.manifest.get("dataset", {}).get("name")
+    data = f"the data set {name}" if name else "the data set"
+    structures = task.get("regions") or task.get("labels") or {}
+    what = f", segmented into {_list(list(structures))}" if structures else ""
+    subjects = f" of {counts['groups']} subjects" if counts["groups"] != counts["cases"] else ""
+    folds = f"{counts['folds']} fold{'s' if counts['folds'] > 1 else ''}"
+    return (
+        f"We used {data}{what}. {counts['cases']} cases{subjects} were tested in {folds} of a "
+        "cross-validation that keeps all cases of a subject on one side."
+    )
+
+
+def _task(facts: Facts) -> Mapping[str, Any]:
+    from_runs = [(run.get("settings") or {}).get("task") for run in facts.runs]
+    task: Mapping[str, Any] = facts.manifest.get("task") or next(filter(None, from_runs), {})
+    return task
+
+
+def _preparation(facts: Facts) -> str:
+    settings = facts.manifest.get("preprocess")
+    if not settings:
+        return ""
+    spacing = settings.get("spacing", "keep")
+    size = settings.get("size")
+    steps = [] if spacing == "keep" else [f"resampled to {_by(spacing)} mm"]
+    steps += [f"cropped or padded to {_by(size)} voxels"] if size else []
+    steps += [f"normalised by {settings['normalise']}"] if "normalise" in settings else []
+    return f"Volumes were {_list(steps)}." if steps else ""
+
+
+def _training(facts: Facts) -> str:
+    """One sentence for each recipe in use, naming its presets."""
+    recipes: dict[str, list[str]] = {}
+    for run in facts.runs:
+        recipe = (run.get("settings") or {}).get("recipe")
+        if recipe:
+            names = recipes.setdefault(_recipe(recipe), [])
+            names += [] if run["preset"] in names else [str(run["preset"])]
+    seeds = facts.counts["seeds"]
+    each = f" Each network was trained with {seeds} random seeds." if seeds > 1 else ""
+    return " ".join(f"{_list(names)}: {text}." for text, names in recipes.items()) + each
+
+
+def _recipe(recipe: Mapping[str, Any]) -> str:
+    optimiser = recipe.get("optimiser", {})
+    name = _OPTIMISERS.get(optimiser.get("name", ""), optimiser.get("name", "?"))
+    loss = " + ".join(
+        _LOSSES.get(key, key) + (f" (weight {weight:g})" if weight != 1 else "")
+        for key, weight in recipe.get("loss", {}).items()
+    )
+    schedule = (recipe.get("schedule") or {}).get("name", "constant")
+    augmented = [
+        key
+        for key, value in (recipe.get("augmentation") or {}).items()
+        if key in _AUGMENTATIONS and value
+    ]
+    return (
+        f"trained for {recipe.get('epochs')} epochs with {name}, learning rate "
+        f"{optimiser.get('lr'):g} ({schedule}), batch size {recipe.get('batch_size')}, {loss}, "
+        f"augmentation {_list(augmented) if augmented else 'off'}"
+    )
+
+
+_AUGMENTATIONS = (
+    "flip_axes",
+    "affine",
+    "elastic",
+    "noise",
+    "blur",
+    "gamma",
+    "bias",
+    "brightness",
+    "low_resolution",
+    "grid_distortion",
+    "dropout",
+)
+
+
+def _cost(facts: Facts) -> str:
+    if not facts.costs:
+        return ""
+    cost = next(iter(facts.costs.values()))
+    size = f" for an input of {_by(cost['size'])} voxels" if cost.get("size") else ""
+    device = f" on {cost['device']}" if cost.get("device") else ""
+    return (
+        f"Multiply-adds were counted{size}; latency was measured{device} in fresh processes after "
+        "warm-up and is given as median and percentiles."
+    )
+
+
+def _evaluation(facts: Facts) -> str:
+    return (
+        "Predictions were compared with the references in native image space, in mm, per case and "
+        "structure; a missed structure scores the worst value and is counted, a structure absent "
+        "from both masks is left out and counted."
+    )
+
+
+def _statistics(facts: Facts) -> str:
+    settings = facts.statistics
+    return (
+        f"Means over cases are given with {100 * settings.confidence:g} % bootstrap confidence "
+        f"intervals (BCa, {settings.resamples} resamples of subjects, seed {settings.seed}). "
+        f"Presets were compared by {title(settings.metric)}, paired by case, with sign-flip "
+        "permutation and Wilcoxon signed-rank tests, Holm-adjusted; the non-inferiority margin of "
+        f"{settings.margin:g} was stated in the configuration before the runs."
+    )
+
+
+def _list(words: Sequence[str]) -> str:
+    *most, last = words or ("nothing",)
+    return f"{', '.join(most)} and {last}" if most else last
+
+
+def _by(values: Any) -> str:
+    return " × ".join(f"{value:g}" for value in values)
+
+
+def checklist(facts: Facts, metrics: Sequence[str]) -> list[tuple[str, str, str]]:
+    """What a reviewer asks (after Metrics Reloaded, Nat. Methods 21:195, 2024), with answers.
+
+    Returns
+    -------
+    Rows (topic, question, answer of this study); an answer that the files cannot give says so.
+    """
+    counts, settings = facts.counts, facts.statistics
+    overlap = [title(m) for m in metrics if m in ("dice", "iou")]
+    boundary = [title(m) for m in metrics if m.startswith(("nsd", "hd", "assd", "masd"))]
+    status = f"{counts['missed']} missed, {counts['spurious']} spurious, {counts['both_empty']}"
+    claims = f"margin {settings.margin:g} in {title(settings.metric)}, from the configuration"
+    several = "yes, reported apart from cases" if counts["seeds"] > 1 else "no: one seed per fold"
+    return [
+        ("Task", "Structures and their relation", _relation(facts)),
+        ("Metrics", "Overlap metric", _list(overlap) if overlap else "none reported"),
+        ("Metrics", "Boundary metric", _list(boundary) if boundary else "none reported"),
+        ("Metrics", "Space and unit", "native image space, mm and ml"),
+        ("Metrics", "Empty masks", f"{status} both empty, over all runs"),
+        ("Aggregation", "Unit of analysis", f"case: {counts['cases']} cases"),
+        ("Aggregation", "Dependent cases", f"resampled by subject: {counts['groups']} subjects"),
+        ("Aggregation", "Missing predictions", "counted as missed, with the worst value"),
+        ("Data", "Test data separate from selection", _separation(facts)),
+        ("Variability", "Confidence intervals", f"{100 * settings.confidence:g} %, of the mean"),
+        ("Variability", "Several trainings", several),
+        ("Claims", "Correction for many tests", "Holm, over all rows of the comparison table"),
+        ("Claims", "Margin stated beforehand", claims),
+        ("Failures", "Worst cases named", "yes: table of failures"),
+    ]
+
+
+def _relation(facts: Facts) -> str:
+    task = _task(facts)
+    if task.get("regions"):
+        return f"overlapping regions: {', '.join(task['regions'])}"
+    labels = list(task.get("labels") or {})
+    return f"disjoint labels: {', '.join(labels)}" if labels else "not recorded in the files"
+
+
+def _separation(facts: Facts) -> str:
+    if not facts.runs:
+        return "not recorded in the files"
+    chosen = {
+        str(((run.get("settings") or {}).get("recipe") or {}).get("select_by", "not recorded"))
+        for run in facts.runs
+    }
+    return f"yes: weights chosen on the validation part ({', '.join(sorted(chosen))}), test apart"
