@@ -1,0 +1,48 @@
+"""Write the report of a study: one HTML file with claims, tables, figures, methods, provenance.
+
+Tables and figures are taken from DIR/tables and DIR/figures of the results folder, examples from
+DIR/presets/PRESET/examples.png; the page needs no other file and no network.
+
+  lunet report --results results/hippocampus --presets unet_small_4f lunet_small_4f \\
+      --folds 0 1 2 3 4 --out results/hippocampus/report.html
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from lunet.commands.arguments import add_settings, read_settings
+from lunet.errors import ConfigError
+from lunet.reporting.command import add_sources, read_sources
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of `lunet report`."""
+    add_sources(parser)
+    parser.add_argument("--tables", type=Path, metavar="DIR", help="else DIR/tables")
+    parser.add_argument("--figures", type=Path, metavar="DIR", help="else DIR/figures")
+    parser.add_argument("--manifest", type=Path, metavar="FILE", help="of the prepared data")
+    parser.add_argument("--out", required=True, type=Path, metavar="FILE", help="report.html")
+    add_settings(parser)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Write the report."""
+    from lunet.reporting.report import example_pictures, write_report
+
+    sources = read_sources(arguments, ("metrics", "runs", "efficiency"))
+    folders = {name: getattr(arguments, name) for name in ("tables", "figures")}
+    for name, folder in folders.items():
+        if folder is None and arguments.results is None:
+            raise ConfigError(f"--{name}", "not given", "--inputs needs it")
+    write_report(
+        sources,
+        read_settings(arguments, "report"),
+        arguments.out,
+        tables=folders["tables"] or arguments.results / "tables",
+        figures=folders["figures"] or arguments.results / "figures",
+        examples=example_pictures(arguments.results, arguments.presets),
+        manifest=arguments.manifest,
+    )
+    print(arguments.out)
