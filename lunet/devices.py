@@ -1,0 +1,134 @@
+"""Each job its own GPU: on a shared machine by locks, under SLURM by what SLURM gave."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from lunet.errors import ConfigError, LunetError
+
+try:
+    import fcntl
+except ImportError:  # not POSIX: GPUs are then not locked, see claimed_gpu
+    fcntl = None  # type: ignore[assignment]
+
+_VISIBLE = "CUDA_VISIBLE_DEVICES"
+SHARE = "LUNET_RUNS_PER_GPU"
+"""Environment variable: how many jobs may share one GPU (the configuration's ``runs_per_gpu``)."""
+
+
+@contextmanager
+def claimed_gpu(device: str) -> Iterator[str | None]:
+    """Hold a GPU of this machine for the length of a ``with`` block; call it before torch starts.
+
+    Parameters
+    ----------
+    device
+        ``cpu`` claims nothing; ``auto`` and ``cuda`` wait for a free GPU, if there is any.
+
+    Yields
+    ------
+    str or None
+        The GPU's number, which is then the only one in ``CUDA_VISIBLE_DEVICES``; None where
+        nothing had to be claimed: no GPU, a device chosen by SLURM, or a system without locks.
+    """
+    gpus = _gpus()
+    if device == "cpu" or not gpus or "SLURM_JOB_ID" in os.environ or fcntl is None:
+        yield None
+        return
+    before = os.environ.get(_VISIBLE)
+    with contextlib.ExitStack() as held:
+        gpu = _first_free(gpus, held)
+        os.environ[_VISIBLE] = gpu
+        try:
+            yield gpu
+        finally:
+            if before is None:
+                del os.environ[_VISIBLE]
+            else:
+                os.environ[_VISIBLE] = before
+
+
+def check_promise(device: str, available: bool) -> None:
+    """Refuse to train silently on a CPU where a GPU was asked for.
+
+    Parameters
+    ----------
+    device
+        ``auto``, ``cpu`` or ``cuda``, as configured.
+    available
+        Whether PyTorch sees a GPU.
+
+    Raises
+    ------
+    ConfigError
+        If a GPU was asked of SLURM, or ``cuda`` is configured, and there is none.
+    """
+    asked = os.environ.get("SLURM_JOB_GPUS") or os.environ.get("SLURM_STEP_GPUS")
+    if available or device == "cpu" or (device == "auto" and not asked):
+        return
+    found = f"SLURM gave GPU {asked}, but PyTorch sees none" if asked else "PyTorch sees no GPU"
+    raise ConfigError(
+        "train.engine.device", f"is {device!r}; {found}", "a GPU is needed",
+        "Install a CUDA build of torch, or allow the CPU with train.engine.device=cpu",
+    )
+
+
+def runs_per_gpu() -> int:
+    """How many jobs may share one GPU; 1 unless the study says otherwise."""
+    text = os.environ.get(SHARE, "1")
+    if not text.isdigit() or int(text) < 1:
+        raise ConfigError(SHARE, f"found {text!r}", "a whole number from 1 is expected")
+    return int(text)
+
+
+def _gpus() -> list[str]:
+    """GPUs that this process may use, without starting CUDA."""
+    visible = os.environ.get(_VISIBLE)
+    if visible is not None:
+        return [number.strip() for number in visible.split(",") if number.strip()]
+    if shutil.which("nvidia-smi") is None:
+        return [path.name.removeprefix("nvidia") for path in sorted(Path("/dev").glob("nvidia[0-9]"))]
+    command = ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"]
+    answer = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return answer.stdout.split() if answer.returncode == 0 else []
+
+
+def _first_free(gpus: list[str], held: contextlib.ExitStack) -> str:
+    told = False
+    while True:
+        for slot in range(runs_per_gpu()):
+            for gpu in gpus:
+                if _lock(gpu, slot, held):
+                    return gpu
+        if not told:
+            print(f"waiting for a free GPU of {', '.join(gpus)}", file=sys.stderr, flush=True)
+            told = True
+        time.sleep(1.0)
+
+
+def _lock(gpu: str, slot: int, held: contextlib.ExitStack) -> bool:
+    """Take one place on a GPU; the operating system gives it back when the process ends."""
+    folder = Path(tempfile.gettempdir(), "lunet-gpus")
+    try:
+        folder.mkdir(mode=0o1777, exist_ok=True)
+        stream = open(folder / f"{gpu}.{slot}", "a")  # noqa: SIM115 - held beyond this function
+    except PermissionError as error:
+        raise LunetError(
+            folder, "cannot be written", "GPU locks of all users lie there", f"{error}"
+        ) from error
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        stream.close()
+        return False
+    held.enter_context(stream)
+    return True

@@ -1,0 +1,101 @@
+"""One job per GPU: claims, waiting, sharing, and the promise of a GPU."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from lunet import devices
+from lunet.devices import check_promise, claimed_gpu, runs_per_gpu
+from lunet.errors import ConfigError
+
+JOB = """
+import sys, time
+from lunet.devices import claimed_gpu
+with claimed_gpu("auto") as gpu:
+    print("got", gpu, time.monotonic(), flush=True)
+    time.sleep(0.4)
+    print("end", gpu, time.monotonic(), flush=True)
+"""
+
+
+@pytest.fixture(autouse=True)
+def _alone(tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(devices.tempfile, "tempdir", None)
+    for name in ("SLURM_JOB_ID", "SLURM_JOB_GPUS", "SLURM_STEP_GPUS", devices.SHARE):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+
+
+def spans(jobs):
+    """(gpu, begin, end) of so many jobs started together."""
+    started = [
+        subprocess.Popen([sys.executable, "-c", JOB], stdout=subprocess.PIPE, text=True)
+        for _ in range(jobs)
+    ]
+    found = []
+    for process in started:
+        words = process.communicate()[0].split()
+        found.append((words[1], float(words[2]), float(words[5])))
+    return found
+
+
+def overlaps(found):
+    return max(
+        sum(1 for other in found if other[0] == gpu and other[1] <= begin < other[2])
+        for gpu, begin, _ in found
+    )
+
+
+def test_never_two_on_one_gpu():
+    found = spans(5)
+    assert {gpu for gpu, _, _ in found} == {"0", "1"}
+    assert overlaps(found) == 1
+
+
+def test_sharing_up_to_the_configured_number(monkeypatch):
+    monkeypatch.setenv(devices.SHARE, "2")
+    assert overlaps(spans(4)) <= 2
+
+
+def test_a_claim_is_visible_and_taken_back(monkeypatch):
+    with claimed_gpu("auto") as gpu:
+        assert devices.os.environ["CUDA_VISIBLE_DEVICES"] == gpu == "0"
+        with claimed_gpu("cpu") as nothing:
+            assert nothing is None
+    assert devices.os.environ["CUDA_VISIBLE_DEVICES"] == "0,1"
+
+
+def test_what_slurm_chose_is_respected(monkeypatch):
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    with claimed_gpu("cuda") as gpu:
+        assert gpu is None
+        assert devices.os.environ["CUDA_VISIBLE_DEVICES"] == "0,1"
+
+
+def test_no_gpu_means_no_claim(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    with claimed_gpu("auto") as gpu:
+        assert gpu is None
+
+
+def test_a_promised_gpu_that_is_missing_is_told(monkeypatch):
+    check_promise("auto", available=False)
+    check_promise("cpu", available=False)
+    with pytest.raises(ConfigError, match="sees no GPU"):
+        check_promise("cuda", available=False)
+    monkeypatch.setenv("SLURM_JOB_GPUS", "1")
+    check_promise("cpu", available=False)
+    check_promise("auto", available=True)
+    with pytest.raises(ConfigError, match=r"gave GPU 1.*engine\.device=cpu"):
+        check_promise("auto", available=False)
+
+
+@pytest.mark.parametrize("value", ["0", "two", "-1"])
+def test_a_wrong_share_is_told(monkeypatch, value):
+    monkeypatch.setenv(devices.SHARE, value)
+    with pytest.raises(ConfigError, match=devices.SHARE):
+        runs_per_gpu()
