@@ -23,4 +23,10 @@ class EfficiencySettings:
     warmups: int = setting(50, doc="runs before measuring", minimum=1)
     repeats: int = setting(200, doc="measured runs per process", minimum=5)
     processes: int = setting(5, doc="fresh processes", minimum=1)
+    budget_s: float = setting(
+        30.0, doc="seconds per series and process, at least 5 runs; 0 is no limit", minimum=0
+    )
+    throughput_batch: int = setting(
+        16, doc="largest batch tried for the throughput; 0 leaves it out", minimum=0
+    )
     training_step: bool = setting(True, doc="measure a training step too")

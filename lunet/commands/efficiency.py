@@ -1,0 +1,81 @@
+"""Measure what a preset costs: parameters, MACs, latency, memory, training step.
+
+Times come from several fresh processes with a fixed number of threads. Example:
+
+    lunet efficiency --preset lunet_small_4f --size 64 64 64 --out efficiency.json
+"""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from lunet.commands.arguments import add_settings, read_settings
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of this step."""
+    add_settings(parser)
+    parser.add_argument("--out", metavar="JSON", help="file that is written; else a summary only")
+    parser.add_argument("--size", type=int, nargs="+", metavar="VOXELS", help="input size")
+    parser.add_argument("--batches", type=int, nargs="+", metavar="N")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"))
+    parser.add_argument("--engines", nargs="+", metavar="ENGINE", help="eager compiled onnx ...")
+    parser.add_argument("--precisions", nargs="+", metavar="P", help="fp32 bf16")
+    parser.add_argument("--threads", type=int, help="CPU threads")
+    parser.add_argument("--repeats", type=int, help="runs per series and process")
+    parser.add_argument("--warmups", type=int, help="runs before them")
+    parser.add_argument("--processes", type=int, help="fresh processes")
+    parser.add_argument("--budget-s", type=float, help="seconds per series and process")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Run the step."""
+    import tempfile
+    from pathlib import Path
+
+    from lunet.efficiency.run import measure_efficiency
+    from lunet.efficiency.settings import EfficiencySettings
+    from lunet.typed import build
+
+    sections = read_settings(arguments, "efficiency")
+    settings = _changed(build(EfficiencySettings, sections["efficiency"], "efficiency"), arguments)
+    with tempfile.TemporaryDirectory() as folder:
+        found = measure_efficiency(
+            model=sections["model"],
+            task=sections["task"],
+            settings=settings,
+            out=arguments.out or Path(folder) / "efficiency.json",
+            training_batch=int(sections.get("recipe", {}).get("batch_size", 1)),
+        )
+    print(_summary(found))
+
+
+def _changed(settings: Any, arguments: argparse.Namespace) -> Any:
+    from lunet.typed import replace
+
+    names = (
+        "size", "batches", "device", "engines", "precisions", "threads", "repeats", "warmups",
+        "processes", "budget_s",
+    )  # fmt: skip
+    given = {name: getattr(arguments, name) for name in names}
+    changes = {name: value for name, value in given.items() if value is not None}
+    return replace(settings, changes, "efficiency")
+
+
+def _summary(found: dict[str, Any]) -> str:
+    lines = [
+        f"{found['preset']} at {' x '.join(map(str, found['size']))}:",
+        f"  parameters {found['parameters']:,}; {found['macs'] / 1e9:.4g} GMAC "
+        f"(fvcore {found['macs_fvcore'] / 1e9:.4g}); {found['flops'] / 1e9:.4g} GFLOP",
+        f"  memory: forward {found['peak_memory_bytes'] / 2**20:.4g} MiB, "
+        f"training step {found['training_peak_bytes'] / 2**20:.4g} MiB",
+    ]
+    for row in found["latency"]:
+        mark = {True: ", UNSTABLE", None: ", one process", False: ""}[row["unstable"]]
+        lines.append(
+            f"  {row['engine']} {row['precision']} N={row['batch']}: p50 {row['p50_ms']:.4g} ms, "
+            f"p95 {row['p95_ms']:.4g}, p99 {row['p99_ms']:.4g}, jitter {row['jitter_ms']:.3g}{mark}"
+        )
+    lines += [f"  {row['engine']}: left out, {row['reason']}" for row in found["left_out"]]
+    return "\n".join(lines)

@@ -1,0 +1,217 @@
+"""One fresh process of the measurement: ``python -m lunet.efficiency.measure``, a job on its input.
+
+The job is JSON on standard input, the result JSON on standard output. Each process measures every
+series once; the parent (:mod:`lunet.efficiency.run`) starts several and compares them.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypedDict
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from lunet.efficiency.counts import count_macs, count_parameters
+from lunet.efficiency.energy import joules_per_volume
+from lunet.efficiency.engines import Unavailable, make_runner
+from lunet.efficiency.memory import count_memory, measured_peak
+from lunet.efficiency.settings import EfficiencySettings
+from lunet.efficiency.timing import measure_series
+from lunet.models.build import build
+from lunet.task import Task, task_from_dict
+from lunet.typed import build as build_settings
+
+
+class Job(TypedDict):
+    """What a process measures: plain sections, the training batch, and whether it counts too."""
+
+    model: dict[str, Any]
+    task: dict[str, Any]
+    efficiency: dict[str, Any]
+    training_batch: int
+    first: bool
+
+
+@dataclass(frozen=True)
+class Bench:
+    """The network on its device, and how it is measured."""
+
+    model: nn.Module
+    task: Task
+    settings: EfficiencySettings
+    device: str
+    training_batch: int
+
+    def shape(self, batch: int) -> tuple[int, ...]:
+        """(batch, channel, \\*spatial)."""
+        size = self.settings.size[: self.task.dimensions]
+        return (batch, len(self.task.channels), *size)
+
+    def image(self, batch: int) -> Tensor:
+        """Random input, the same in every process."""
+        generator = torch.Generator().manual_seed(0)
+        return torch.randn(self.shape(batch), generator=generator).to(self.device)
+
+    def series(self, call: Callable[[], object]) -> list[float]:
+        """Single latencies in ms."""
+        s = self.settings
+        return measure_series(
+            call, device=self.device, warmups=s.warmups, repeats=s.repeats, budget_s=s.budget_s
+        )
+
+
+def measure(job: Job) -> dict[str, Any]:
+    """Everything that one process measures."""
+    bench = _bench(job)
+    result: dict[str, Any] = {"device": _device(bench.device)}
+    if job["first"]:
+        cpu_model = copy.deepcopy(bench.model).cpu()
+        result |= count_parameters(cpu_model) | count_macs(cpu_model, bench.shape(1))
+        result |= count_memory(
+            cpu_model, bench.shape(1), bench.shape(bench.training_batch), training_step
+        )
+        result |= _measured_memory(bench)
+    result["latency"], result["left_out"] = _latencies(bench)
+    if bench.settings.training_step:
+        result["training_ms"] = _training_series(bench)
+    if job["first"]:
+        result["throughput"] = _throughput(bench)
+        result["energy"] = joules_per_volume(_forward_of(bench, bench.image(1)), bench.device)
+    return result
+
+
+def training_step(model: nn.Module, x: Tensor) -> None:
+    """One step: forward pass, torch's own cross entropy, backward pass, a step of Adam."""
+    model.train()
+    optimiser = torch.optim.Adam(model.parameters(), foreach=False)
+    _step(model, x, optimiser)
+
+
+def _step(model: nn.Module, x: Tensor, optimiser: torch.optim.Optimizer) -> None:
+    optimiser.zero_grad(set_to_none=True)
+    output = model(x)
+    logits = output if isinstance(output, Tensor) else output[0]
+    if logits.shape[1] == 1:
+        target = torch.zeros_like(logits)
+        loss = functional.binary_cross_entropy_with_logits(logits, target)
+    else:
+        classes = torch.zeros(logits[:, 0].shape, dtype=torch.int64, device=logits.device)
+        loss = functional.cross_entropy(logits, classes)
+    loss.backward()  # type: ignore[no-untyped-call]
+    optimiser.step()
+
+
+def _bench(job: Job) -> Bench:
+    settings = build_settings(EfficiencySettings, job["efficiency"], "efficiency")
+    task = task_from_dict(job["task"])
+    device = settings.device
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    torch.set_num_threads(settings.threads)
+    torch.manual_seed(0)
+    section = job["model"]
+    model = build(
+        section["module"].rpartition(".")[2],
+        section["name"],
+        in_channels=len(task.channels),
+        out_channels=task.out_channels,
+        ndim=task.dimensions,
+        arguments=section.get("arguments", {}),
+    )
+    return Bench(model.to(device).eval(), task, settings, device, job["training_batch"])
+
+
+def _device(device: str) -> dict[str, Any]:
+    about: dict[str, Any] = {"type": device, "torch": str(torch.__version__)}
+    if device == "cuda":
+        about |= {
+            "name": torch.cuda.get_device_name(),
+            "cuda": torch.version.cuda,
+            "cudnn": torch.backends.cudnn.version(),
+            "tf32_convolutions": torch.backends.cudnn.allow_tf32,
+        }
+    else:
+        about["threads"] = torch.get_num_threads()
+    return about
+
+
+def _measured_memory(bench: Bench) -> dict[str, int | None]:
+    """Peaks in a process that has run nothing large yet, after a small run that loads kernels."""
+    small = torch.zeros(2, *bench.shape(1)[1:2], *(32,) * bench.task.dimensions)
+    training_step(copy.deepcopy(bench.model), small.to(bench.device))
+    x, batch = bench.image(1), bench.image(bench.training_batch)
+    result = {"peak_measured_bytes": measured_peak(_forward_of(bench, x), bench.device)}
+    if bench.settings.training_step:
+        network = copy.deepcopy(bench.model)
+        result["training_peak_measured_bytes"] = measured_peak(
+            lambda: training_step(network, batch), bench.device
+        )
+    return result
+
+
+def _forward_of(bench: Bench, x: Tensor) -> Callable[[], None]:
+    def forward() -> None:
+        with torch.inference_mode():
+            bench.model(x)
+
+    return forward
+
+
+def _latencies(bench: Bench) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Series of every batch, precision and engine, and those that cannot be measured here."""
+    found, left_out = [], []
+    settings = bench.settings
+    for engine in settings.engines:
+        for precision in settings.precisions:
+            for batch in settings.batches:
+                head = {"engine": engine, "precision": precision, "batch": batch}
+                try:
+                    found.append(head | _latency(bench, engine, precision, batch))
+                except Unavailable as reason:
+                    left_out.append(head | {"reason": str(reason)})
+    return found, left_out
+
+
+def _latency(bench: Bench, engine: str, precision: str, batch: int) -> dict[str, Any]:
+    model = copy.deepcopy(bench.model)
+    x, threads = bench.image(batch), bench.settings.threads
+    runner = make_runner(engine, model, x, precision=precision, threads=threads)
+    with torch.inference_mode():
+        return {"prepare_s": runner.prepare_s, "ms": bench.series(runner.call)}
+
+
+def _training_series(bench: Bench) -> list[float]:
+    network = copy.deepcopy(bench.model).train()
+    optimiser = torch.optim.Adam(network.parameters())
+    x = bench.image(bench.training_batch)
+    return bench.series(lambda: _step(network, x, optimiser))
+
+
+def _throughput(bench: Bench) -> dict[str, Any] | None:
+    """Volumes per second at the batch where doubling it gains less than 3 %, eager fp32."""
+    best: dict[str, Any] | None = None
+    batch = 1
+    while batch <= bench.settings.throughput_batch:
+        call = _forward_of(bench, bench.image(batch))
+        values = sorted(bench.series(call))
+        rate = 1000 * batch / values[len(values) // 2]
+        if best is not None and rate < 1.03 * best["per_s"]:
+            break
+        best = {"batch": batch, "per_s": round(rate, 6)}
+        batch *= 2
+    return best
+
+
+def main() -> None:
+    """Read a job, measure, write the result."""
+    print(json.dumps(measure(json.load(sys.stdin)), allow_nan=False))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+"""Memory of a forward pass and of a training step, weights and input apart."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lunet.inference.memory import forward_bytes, meta_copy, peak_bytes
+
+_STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
+
+
+def count_memory(
+    model: nn.Module,
+    shape: Sequence[int],
+    training_shape: Sequence[int],
+    step: Callable[[nn.Module, Tensor], object],
+) -> dict[str, int]:
+    """Bytes that follow from the network alone, counted on meta tensors.
+
+    Parameters
+    ----------
+    model, shape
+        Network and input (batch, channel, \\*spatial) of the forward pass.
+    training_shape, step
+        Input of a training step, and what it does with network and input.
+
+    Returns
+    -------
+    ``weights_bytes`` (parameters and buffers), ``input_bytes``; ``peak_memory_bytes``: live
+    tensors at the worst moment of the forward pass, weights and input not included;
+    ``training_peak_bytes``: the same of a training step (activations, gradients, optimiser state);
+    ``activation_bytes``: what autograd keeps for the backward pass at the shape of the forward
+    pass. Scratch memory inside kernels is not in any of them.
+    """
+    tensors = [*model.parameters(), *model.buffers()]
+    return {
+        "weights_bytes": sum(t.numel() * t.element_size() for t in tensors),
+        "input_bytes": 4 * int(torch.Size(shape).numel()),
+        "peak_memory_bytes": forward_bytes(model, shape),
+        "training_peak_bytes": peak_bytes(meta_copy(model).train(), training_shape, step),
+        "activation_bytes": _kept_bytes(meta_copy(model).train(), shape),
+    }
+
+
+def _kept_bytes(model: nn.Module, shape: Sequence[int]) -> int:
+    """Bytes of the storages that the graph of one forward pass keeps, weights and input apart."""
+    x = torch.empty(tuple(shape), device="meta")
+    given = [x, *model.parameters(), *model.buffers()]
+    known = {tensor.untyped_storage()._cdata for tensor in given}
+    kept: dict[int, tuple[int, torch.UntypedStorage]] = {}
+
+    def pack(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage._cdata not in known:
+            kept[storage._cdata] = (storage.nbytes(), storage)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        output = model(x)
+    del output
+    return sum(size for size, _ in kept.values())
+
+
+def measured_peak(call: Callable[[], Any], device: str) -> int | None:
+    """Bytes by which the process grows at most while ``call`` runs.
+
+    On CUDA the allocator's peak; on Linux the resident set's high-water mark, reset before (kernel
+    scratch memory and the allocator's slack are in it); None elsewhere.
+    """
+    if device == "cuda":
+        torch.cuda.synchronize()
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        call()
+        torch.cuda.synchronize()
+        return int(torch.cuda.max_memory_allocated() - before)
+    if not _reset_high_water():
+        return None
+    before = _status("VmRSS")
+    call()
+    return max(0, _status("VmHWM") - before)
+
+
+def _reset_high_water() -> bool:
+    if sys.platform != "linux":
+        return False
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
+    try:
+        _CLEAR.write_text("5")
+    except OSError:  # some containers forbid it
+        return False
+    return True
+
+
+def _status(key: str) -> int:
+    line = next(text for text in _STATUS.read_text().splitlines() if text.startswith(f"{key}:"))
+    return int(line.split()[1]) * 1024

@@ -1,0 +1,140 @@
+"""Cost of one preset: counts once, times in several fresh processes; ``efficiency.json``."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lunet.efficiency.settings import EfficiencySettings
+from lunet.efficiency.timing import summarise
+from lunet.errors import ConfigError, LunetError
+from lunet.files import write_json
+from lunet.provenance import cpu_model
+from lunet.typed import plain
+
+if TYPE_CHECKING:
+    from lunet.efficiency.measure import Job  # the code that the processes run
+
+_CHILD = "lunet.efficiency.measure"
+_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+DEFINITIONS = {
+    "macs": "multiply-adds of convolutions, linear layers and matrix products of one forward pass "
+    "at batch 1 (half of torch's FlopCounterMode); flops = 2 macs",
+    "macs_fvcore": "fvcore's count: the same with batch norm 2, group and layer norm 5 per element",
+    "latency": "single forward passes; percentiles over all processes",
+    "jitter_ms": "population standard deviation of the single latencies",
+    "unstable": "the medians of the fresh processes differ by more than 3 %",
+    "peak_memory_bytes": "live tensors at the worst moment of a forward pass at batch 1, weights "
+    "and input apart; peak_measured_bytes is the growth of the process (of the allocator on CUDA)",
+    "activation_bytes": "what autograd keeps of one forward pass at batch 1",
+    "training_step": "forward, cross entropy, backward, Adam, at the recipe's batch size, eager "
+    "fp32; training_peak_bytes are its live tensors, weights and input apart",
+    "throughput": "eager fp32, at the batch where doubling it gains less than 3 %",
+}
+
+
+def measure_efficiency(
+    *,
+    model: Mapping[str, Any],
+    task: Mapping[str, Any],
+    settings: EfficiencySettings,
+    out: str | Path,
+    training_batch: int = 1,
+) -> dict[str, Any]:
+    """Measure one preset and write ``out`` (strict JSON).
+
+    Parameters
+    ----------
+    model, task
+        The sections of those names.
+    settings
+        Sizes, batches, engines, repeats, processes.
+    training_batch
+        Batch of the training step.
+
+    Returns
+    -------
+    What was written: ``parameters``, ``macs``, ``flops``, ``macs_fvcore``, ``counters``,
+    ``latency`` (a list; see :func:`lunet.efficiency.timing.summarise`), ``left_out`` (engines
+    that could not run, with the reason), memory in bytes, ``training_step_ms``, ``throughput``,
+    ``energy``, ``device`` and ``definitions``.
+
+    Raises
+    ------
+    ConfigError
+        If the size does not have the task's dimensions.
+    LunetError
+        If a measuring process fails.
+    """
+    if len(settings.size) < int(task["dimensions"]):
+        raise ConfigError(
+            "efficiency.size", str(list(settings.size)), f"{task['dimensions']} values are needed"
+        )
+    job: Job = {
+        "model": dict(model),
+        "task": dict(task),
+        "efficiency": plain(settings),
+        "training_batch": training_batch,
+        "first": True,
+    }
+    results = [_fresh_process(job, settings)]
+    for _ in range(1, settings.processes):
+        results.append(_fresh_process(job | {"first": False}, settings))
+    content = _merged(job, settings, results)
+    write_json(out, content)
+    return content
+
+
+def _merged(
+    job: Job, settings: EfficiencySettings, results: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    first = dict(results[0])
+    series = first.pop("latency")
+    latency = []
+    for number, row in enumerate(series):
+        head = {key: row[key] for key in ("engine", "precision", "batch")}
+        prepare = [result["latency"][number]["prepare_s"] for result in results]
+        head["prepare_s"] = round(min(prepare), 6)
+        latency.append(head | summarise([r["latency"][number]["ms"] for r in results]))
+    content = first | {
+        "preset": job["model"].get("preset"),
+        "size": list(settings.size[: int(job["task"]["dimensions"])]),
+        "latency": latency,
+        "definitions": DEFINITIONS,
+        "settings": job["efficiency"],
+    }
+    content["device"] = first["device"] | {"cpu": cpu_model(), "cpus": os.cpu_count()}
+    content.pop("training_ms", None)
+    if settings.training_step:
+        step = summarise([result["training_ms"] for result in results])
+        content["training_step"] = step | {"batch": job["training_batch"]}
+        content["training_step_ms"] = step["p50_ms"]
+    return content
+
+
+def _fresh_process(job: Mapping[str, Any], settings: EfficiencySettings) -> dict[str, Any]:
+    environment = os.environ | {name: str(settings.threads) for name in _THREADS}
+    done = subprocess.run(
+        [sys.executable, "-m", _CHILD],
+        input=json.dumps(job),
+        capture_output=True,
+        text=True,
+        env=environment,
+        check=False,
+    )
+    if done.returncode != 0:
+        lines = done.stderr.strip().splitlines()
+        reason = lines[-1] if lines else f"exit code {done.returncode}"
+        raise LunetError(
+            f"efficiency of {job['model'].get('preset')}",
+            f"a measuring process failed ({reason})",
+            "it should write its result",
+            "A killed process ran out of memory: lower efficiency.size or efficiency.batches",
+        )
+    result: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    return result
