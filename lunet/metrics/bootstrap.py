@@ -23,7 +23,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Interval:
-    """A confidence interval; NaN bounds where fewer than two groups leave it undefined."""
+    """A confidence interval; NaN bounds where fewer than three groups leave it undefined."""
 
     low: float
     high: float
@@ -125,7 +125,7 @@ def _interval(
     seed: int,
 ) -> Interval:
     groups = clusters.counts.size
-    if groups < 2:
+    if groups < 3:
         return Interval(math.nan, math.nan)
     means = clusters.sums / clusters.counts
     if np.ptp(means) <= 1e-14 * np.abs(means).max():

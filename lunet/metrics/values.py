@@ -55,14 +55,15 @@ def check_rows(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
         if column not in rows.columns:
             found = f"the column {column!r} is missing"
             raise DataError("per-case rows", found, action=nearest(column, map(str, rows.columns)))
-    table = rows.loc[:, [*needed, *(["group"] if "group" in rows.columns else [])]].copy()
+    kept = [*needed, *(["group"] if "group" in rows.columns else [])]
+    table = rows.loc[:, kept].reset_index(drop=True)
     if "group" not in table.columns:
         table["group"] = table["case"]
     _check_status(table)
     _check_unique(table)
     _check_groups(table)
     _check_values(table, metric)
-    return table.reset_index(drop=True)
+    return table
 
 
 def case_values(rows: pd.DataFrame, metric: str) -> pd.DataFrame:

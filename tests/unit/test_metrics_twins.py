@@ -79,7 +79,11 @@ def monai_value(function: object, pair: Pair, *args: object, **options: object) 
 
 
 def test_hd_hd95_assd_nsd_as_monai(monai: ModuleType) -> None:
-    """MONAI's four functions; they round distances, percentile weights and areas to float32."""
+    """MONAI's four functions; the test below shows that what is left is float32 rounding.
+
+    HD95 has a wider tolerance because torch interpolates a percentile between two distances with
+    a float32 weight, whose error grows with the number of surface voxels.
+    """
     hausdorff, average = monai.compute_hausdorff_distance, monai.compute_average_surface_distance
 
     @FIXED
@@ -89,12 +93,14 @@ def test_hd_hd95_assd_nsd_as_monai(monai: ModuleType) -> None:
         nsd = monai_value(monai.compute_surface_dice, pair, [0.83], use_subvoxels=True)
         expected = {
             "hd": monai_value(hausdorff, pair),
-            "hd95": monai_value(hausdorff, pair, percentile=95),
             "assd": monai_value(average, pair, symmetric=True),
             "nsd_0.83": nsd,
         }
-        row = ours(pair, 0.83)[list(expected)].astype(float)
-        assert row.to_dict() == pytest.approx(expected, abs=1e-6, rel=4e-6)
+        row = ours(pair, 0.83)
+        got = row[list(expected)].astype(float).to_dict()
+        assert got == pytest.approx(expected, abs=1e-6, rel=1e-6)
+        hd95 = monai_value(hausdorff, pair, percentile=95)
+        assert row["hd95"] == pytest.approx(hd95, abs=1e-4)
 
     check()
 
