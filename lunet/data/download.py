@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from lunet.data.archive import SUFFIXES, extract, is_archive
 from lunet.data.catalog import PHANTOM, entry_of
 from lunet.data.catalog_table import CatalogEntry
 from lunet.data.fetch import Patience, Sums, disk_space, fetch, sums_of
-from lunet.data.lock import exclusive
+from lunet.data.lock import exclusive, staging
 from lunet.data.settings import DatasetSettings
 from lunet.errors import ConfigError, DataError
 from lunet.files import read_json, write_json
@@ -59,7 +58,7 @@ def download(
         if _is_ready(target, memory, request):
             say(f"{target} is complete")
             return target
-        with _staging(target) as stage:
+        with staging(target) as stage:
             source = _obtain(settings, stage, Path(cache or target.parent), patience, say)
             write_json(stage / "source.json", source)
             _make_room(target, memory)
@@ -95,20 +94,6 @@ def _make_room(target: Path, memory: Path) -> None:
     """Remove what stands in the way: an empty folder, or a damaged earlier result of ours."""
     if target.exists() and (_is_empty(target) or memory.exists()):
         shutil.rmtree(target)
-
-
-@contextmanager
-def _staging(target: Path) -> Iterator[Path]:
-    """A folder beside ``target`` that is gone afterwards; the caller holds the lock of both."""
-    stage = target.with_name(f".{target.name}.part")
-    if stage.exists():
-        shutil.rmtree(stage)  # of a process that died
-    stage.mkdir(parents=True)
-    try:
-        yield stage
-    finally:
-        if stage.exists():
-            shutil.rmtree(stage)
 
 
 def _obtain(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -148,7 +149,7 @@ def _draw(key: str, name: str) -> str:
 def read_cases(manifest: str | Path) -> list[SplitCase]:
     """The labelled cases of a prepared data set's ``manifest.json``.
 
-    The volume is the number of foreground voxels (``foreground`` of the case), where recorded.
+    Their volume is that of the foreground in mm3 (in 2D: mm2).
 
     Raises
     ------
@@ -158,7 +159,7 @@ def read_cases(manifest: str | Path) -> list[SplitCase]:
     content = read_json(manifest)
     try:
         cases = [
-            SplitCase(case["id"], case["group"], float(case.get("foreground", 0.0)))
+            SplitCase(case["id"], case["group"], case["foreground"] * math.prod(case["spacing"]))
             for case in content["cases"]
             if case["labelled"]
         ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import importlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lunet.data.catalog import task_of
+from lunet.data.lock import staging
 from lunet.data.phantom_fields import PhantomCase
 from lunet.data.settings import DatasetSettings, PhantomSettings
 from lunet.errors import ConfigError, DataError
@@ -44,11 +46,16 @@ def make_phantom(settings: PhantomSettings, folder: str | Path) -> Path:
     root = Path(folder)
     if root.exists() and (not root.is_dir() or any(root.iterdir())):
         raise DataError(root, "is not empty", "a new folder is expected", "Name another one")
-    if settings.layout == "published":
-        return _published(settings, root)
+    write = _published if settings.layout == "published" else _project
+    with staging(root.absolute()) as stage:
+        write(settings, stage)
+        os.replace(stage, root)
+    return root
+
+
+def _project(settings: PhantomSettings, root: Path) -> None:
     entries = [_write_case(root, case) for case in _cases(settings)]
     write_json(root / "dataset.json", _description(settings, entries))
-    return root
 
 
 def _cases(settings: PhantomSettings) -> Iterator[PhantomCase]:
@@ -57,7 +64,7 @@ def _cases(settings: PhantomSettings) -> Iterator[PhantomCase]:
         yield from module.make_subject(number, settings)
 
 
-def _published(settings: PhantomSettings, root: Path) -> Path:
+def _published(settings: PhantomSettings, root: Path) -> None:
     module = importlib.import_module(_MODULES[settings.kind])
     if not hasattr(module, "published_files"):
         raise ConfigError(
@@ -68,7 +75,6 @@ def _published(settings: PhantomSettings, root: Path) -> Path:
     for case in _cases(settings):
         for name, volume in module.published_files(case, settings.kind).items():
             write_bytes(root / name, nifti_bytes(volume, case.spacing))
-    return root
 
 
 def _write_case(root: Path, case: PhantomCase) -> dict[str, Any]:

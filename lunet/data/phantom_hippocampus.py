@@ -25,7 +25,8 @@ from lunet.data.phantom_fields import (
 )
 from lunet.data.settings import PhantomSettings
 
-_LOWEST, _HIGHEST = (31, 40, 30), (43, 59, 43)  # voxels of the real crops, rare extremes left out
+_LOWEST, _HIGHEST = (31, 40, 24), (43, 59, 43)  # voxels of the real crops, but for the thickest
+_MARGIN = 2
 _SCALES = (("uint8", 130.0), ("float32", 1.2e3), ("float32", 5e5))
 _SCALE_ODDS = (0.21, 0.66, 0.13)
 _WHITE, _GREY, _FLUID = 1.0, 0.62, 0.2
@@ -52,10 +53,10 @@ def make_subject(number: int, settings: PhantomSettings) -> list[PhantomCase]:
     subject = _Anatomy(
         length=rng.uniform(25, 34) * size,
         thickness=rng.uniform(0.87, 1.13) * size,
-        bend=rng.uniform(2, 7) * size,
-        arch=rng.uniform(2, 7) * size,
-        border=rng.uniform(0.59, 0.71),
-        angles=rng.uniform(-14, 14, 3),
+        bend=rng.uniform(2.5, 6) * size,
+        arch=rng.uniform(2.5, 6) * size,
+        border=rng.uniform(0.6, 0.7),
+        angles=rng.uniform(-12, 12, 3),
         shift=rng.uniform(-2.4, 2.4, 3) * size,
     )
     dtype, level = _SCALES[rng.choice(len(_SCALES), p=_SCALE_ODDS)]
@@ -94,35 +95,44 @@ def _side(
     rng: np.random.Generator,
     settings: PhantomSettings,
 ) -> PhantomCase:
-    shape = _shape(rng, anatomy.length / settings.scale, settings.scale)
-    points = grid(shape, (1.0, 1.0, 1.0))
-    turned = np.tensordot(
-        rotation(anatomy.angles).T,
-        points - anatomy.shift[:, None, None, None].astype(np.float32),
-        axes=1,
-    )
-    warp = np.stack([smooth_noise(rng, shape, 5 * settings.scale) for _ in range(3)])
+    whole = tuple(int(n * settings.scale) for n in _HIGHEST)
+    points = grid(whole, (1.0, 1.0, 1.0))
+    warp = np.stack([smooth_noise(rng, whole, 5 * settings.scale) for _ in range(3)])
+    turned = np.tensordot(rotation(anatomy.angles).T, points, axes=1)
     turned = turned + 0.6 * settings.scale * warp
     label = _label(turned, anatomy)
     tissue = _tissue(rng, turned, label, anatomy, settings.scale)
     image = _scan(rng, points, tissue, settings.difficulty)
+    window = _window(rng, label, anatomy.shift, settings.scale)
     return PhantomCase(
         id=f"hippocampus_{case:03d}",
         group=f"subject_{subject:03d}",
-        images=(_on_scale(image, *scanner),),
-        label=label,
+        images=(_on_scale(image[window], *scanner),),
+        label=np.ascontiguousarray(label[window]),
     )
 
 
-def _shape(rng: np.random.Generator, length: float, scale: float) -> tuple[int, ...]:
-    """Voxels per axis of a crop around a structure of ``length`` mm, before scaling."""
-    wanted = np.array([rng.uniform(31, 43), length + rng.uniform(18, 24), rng.uniform(29, 43)])
-    return tuple(int(n) for n in np.clip(wanted, _LOWEST, _HIGHEST) * scale)
+def _window(
+    rng: np.random.Generator, label: Labels, shift: NDArray[np.floating], scale: float
+) -> tuple[slice, ...]:
+    """A crop around the label, off its centre by about ``shift`` voxels, with a margin."""
+    lowest, highest = (np.array(bound) * scale for bound in (_LOWEST, _HIGHEST))
+    window = []
+    for axis, box in enumerate(ndimage.find_objects(label.astype(bool).astype(int))[0]):
+        length = box.stop - box.start
+        wanted = max(rng.uniform(lowest[axis], highest[axis]), length + 2 * _MARGIN)
+        size = int(min(wanted, label.shape[axis]))
+        start = round((box.start + box.stop - size) / 2 + shift[axis])
+        # the margin first, the whole grid's bounds last
+        start = min(max(start, box.stop + _MARGIN - size), box.start - _MARGIN)
+        start = min(max(start, 0), label.shape[axis] - size)
+        window.append(slice(start, start + size))
+    return tuple(window)
 
 
 def _line(anatomy: _Anatomy) -> Floats:
     """Centre line (25, 3), from the tail (posterior, low y) to the head (anterior, high y)."""
-    along = (_LINE - 0.54) * anatomy.length
+    along = (_LINE - 0.52) * anatomy.length
     sideways = anatomy.bend * (np.cos(np.pi * (_LINE - 0.5)) - 0.6)
     upwards = anatomy.arch * (0.5 - _LINE) + 0.4 * anatomy.bend * np.sin(2 * np.pi * _LINE)
     return np.stack([sideways, along, upwards], axis=1).astype(np.float32)
@@ -130,7 +140,7 @@ def _line(anatomy: _Anatomy) -> Floats:
 
 def _label(points: Floats, anatomy: _Anatomy) -> Labels:
     """1 in the head (anterior), 2 in body and tail (posterior)."""
-    radius = (3.6 + 2.6 * _LINE**2 + 0.5 * np.sin(3 * np.pi * _LINE)) * anatomy.thickness
+    radius = (4.1 + 2.2 * _LINE**2 + 0.5 * np.sin(3 * np.pi * _LINE)) * anatomy.thickness
     inside, place = tube(points, _line(anatomy), radius.astype(np.float32))
     label = np.where(place > anatomy.border, 1, 2)
     return np.where(inside, label, 0).astype(np.uint8)
