@@ -12,6 +12,7 @@ from lunet.data.prepared import Manifest
 from lunet.models.build import build
 from lunet.task import Task
 from lunet.training.arithmetic import Arithmetic, resolve_device
+from lunet.training.augment import build_augment
 from lunet.training.checkpoint import State, seed_everything
 from lunet.training.ema import MovingAverage
 from lunet.training.engine import choose_arithmetic
@@ -19,7 +20,7 @@ from lunet.training.feeding import Volumes, load_volumes
 from lunet.training.job import Job
 from lunet.training.losses import build_objective
 from lunet.training.optimisation import LearningRate, build_optimiser
-from lunet.training.progress import Progress, Training, Unchanged
+from lunet.training.progress import Progress, Training
 from lunet.training.sampling import Sampler, build_sampler
 from lunet.training.validation import Validator, build_validator
 from lunet.training.watch import say
@@ -41,7 +42,7 @@ def build_training(job: Job, manifest: Manifest, fold: Fold, state: State | None
     arithmetic.prepare()
     seed_everything(job.seed)
     model = arithmetic.place(_model(job))
-    training = _with_optimiser(job, model, arithmetic, sampler, validator)
+    training = _with_optimiser(job, manifest, model, arithmetic, sampler, validator)
     if state:
         training.load(state)
         progress = training.progress
@@ -50,7 +51,12 @@ def build_training(job: Job, manifest: Manifest, fold: Fold, state: State | None
 
 
 def _with_optimiser(
-    job: Job, model: nn.Module, arithmetic: Arithmetic, sampler: Sampler, validator: Validator
+    job: Job,
+    manifest: Manifest,
+    model: nn.Module,
+    arithmetic: Arithmetic,
+    sampler: Sampler,
+    validator: Validator,
 ) -> Training:
     recipe, device = job.recipe, sampler.volumes.device
     rising = recipe.select_by != "loss"
@@ -62,7 +68,10 @@ def _with_optimiser(
         sampler=sampler,
         validator=validator,
         objective=validator.objective,
-        augment=Unchanged(),
+        augment=build_augment(
+            recipe.augmentation, job.task.dimensions, spacing=_spacing(manifest, job)
+        ),
+        generator=torch.Generator().manual_seed(job.seed),
         optimiser=build_optimiser(model, recipe.optimiser),
         schedule=LearningRate(
             recipe.schedule, recipe.optimiser.lr, recipe.epochs, higher_is_better=rising
@@ -72,6 +81,12 @@ def _with_optimiser(
         forward=arithmetic.compiled(model),
         progress=Progress(losses=torch.full((sampler.steps,), math.nan, device=device)),
     )
+
+
+def _spacing(manifest: Manifest, job: Job) -> tuple[float, ...] | None:
+    """mm per axis of the samples, or None where the volumes have several spacings."""
+    spacings = {case.spacing[: job.task.dimensions] for case in manifest.cases.values()}
+    return spacings.pop() if len(spacings) == 1 else None
 
 
 def _sampler(job: Job, manifest: Manifest, fold: Fold, device: torch.device) -> Sampler:

@@ -138,8 +138,8 @@ def random_state() -> State:
     kind, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)  # type: ignore[misc]
     version, numbers, pending = random.getstate()
     return {
-        "python": [version, list(numbers), pending],
-        "numpy": [kind, [int(key) for key in keys], position, has_gauss, gauss],
+        "python": [version, torch.tensor(numbers), pending],
+        "numpy": [kind, torch.from_numpy(keys.astype(np.int64)), position, has_gauss, gauss],
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
     }
@@ -148,9 +148,9 @@ def random_state() -> State:
 def set_random_state(state: Mapping[str, Any]) -> None:
     """Give every global random generator the state of :func:`random_state`."""
     version, numbers, pending = state["python"]
-    random.setstate((version, tuple(numbers), pending))
+    random.setstate((version, tuple(numbers.tolist()), pending))
     kind, keys, position, has_gauss, gauss = state["numpy"]
-    np.random.set_state((kind, np.array(keys, dtype=np.uint32), position, has_gauss, gauss))
+    np.random.set_state((kind, keys.numpy().astype(np.uint32), position, has_gauss, gauss))
     torch.set_rng_state(state["torch"])
     if state["cuda"] and torch.cuda.is_available():
         torch.cuda.set_rng_state_all(state["cuda"])

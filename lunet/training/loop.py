@@ -122,7 +122,9 @@ def train_step(training: Training) -> None:
     """
     progress, recipe = training.progress, training.recipe
     batch = training.sampler.batch(progress.epoch, progress.step)
-    image, label = training.augment(batch.image, batch.label)
+    image, label = batch.image, batch.label
+    if training.augment:
+        image, label = training.augment(image, label, training.generator)
     with training.arithmetic.autocast():
         outputs = training.forward(training.arithmetic.arrange(image))
         loss = training.objective(outputs, label)

@@ -6,13 +6,14 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from lunet.task import Task
 from lunet.training.arithmetic import Arithmetic
+from lunet.training.augment import Augment
 from lunet.training.checkpoint import State, random_state, set_random_state
 from lunet.training.ema import MovingAverage
 from lunet.training.history import Row
@@ -23,34 +24,6 @@ from lunet.training.sampling import Sampler
 from lunet.training.validation import Validator
 
 Weights = dict[str, Tensor]
-
-
-class Augmenter(Protocol):
-    """Changes a batch (B, C, *S), (B, *S) at random; its generator is part of the resume state."""
-
-    def __call__(self, image: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
-        """The changed batch."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """State of its generator."""
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore :meth:`state_dict`."""
-
-
-class Unchanged:
-    """The augmentation of a recipe that has none."""
-
-    def __call__(self, image: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
-        """The batch as it is."""
-        return image, label
-
-    def state_dict(self) -> dict[str, Any]:
-        """Nothing."""
-        return {}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Nothing."""
 
 
 @dataclass
@@ -99,7 +72,10 @@ class Progress:
 
 @dataclass
 class Training:
-    """Everything that one training works with, built and checked."""
+    """Everything that one training works with, built and checked.
+
+    ``generator`` is the one that augmentation draws from.
+    """
 
     model: nn.Module
     task: Task
@@ -108,7 +84,8 @@ class Training:
     sampler: Sampler
     validator: Validator
     objective: Objective
-    augment: Augmenter
+    augment: Augment | None
+    generator: torch.Generator
     optimiser: torch.optim.Optimizer
     schedule: LearningRate
     scaler: torch.amp.GradScaler
@@ -132,7 +109,7 @@ class Training:
             "scaler": self.scaler.state_dict(),
             "ema": self.ema.state_dict() if self.ema else {},
             "arithmetic": asdict(self.arithmetic),
-            "augment": self.augment.state_dict(),
+            "generator": self.generator.get_state(),
             "random": random_state(),
             "progress": dict(vars(self.progress)),
         }
@@ -148,7 +125,7 @@ class Training:
         self.scaler.load_state_dict(state["scaler"])
         if self.ema:
             self.ema.load_state_dict(state["ema"])
-        self.augment.load_state_dict(state["augment"])
+        self.generator.set_state(state["generator"])
         self.progress = Progress(**state["progress"])
         self.progress.losses = self.progress.losses.to(self.arithmetic.device)
         set_random_state(state["random"])  # last: building and loading may draw numbers
