@@ -58,6 +58,15 @@ def build_augment(
     return Augmenter(settings, ndim, spacing=spacing)
 
 
+def check_axes(settings: Augmentation, ndim: int) -> None:
+    """Refuse flips along axes that images do not have (ConfigError)."""
+    wrong = [axis for axis in settings.flip_axes if axis >= ndim]
+    if wrong:
+        raise ConfigError(
+            "augmentation.flip_axes", f"found {wrong}", f"images have {ndim} axes, from 0"
+        )
+
+
 class Augmenter:
     """Batched augmentation: one resampling of image and label, then intensities.
 
@@ -72,11 +81,7 @@ class Augmenter:
     def __init__(
         self, settings: Augmentation, ndim: int, *, spacing: Sequence[float] | None = None
     ) -> None:
-        wrong = [axis for axis in settings.flip_axes if axis >= ndim]
-        if wrong:
-            raise ConfigError(
-                "augmentation.flip_axes", f"found {wrong}", f"images have {ndim} axes, from 0"
-            )
+        check_axes(settings, ndim)
         self.settings = settings
         self.spacing = tuple(spacing) if spacing is not None else (1.0,) * ndim
 

@@ -181,10 +181,10 @@ def sampling_grid(warp: Warp, size: Sequence[int], device: torch.device) -> Tens
 def spline_basis(size: int, points: int) -> Tensor:
     """(size, points): weights of the control points of a uniform cubic B-spline at each voxel.
 
-    The ``points - 3`` cells span the axis from its first to its last voxel; the first control
-    point lies one cell before it (as in ITK's ``BSplineTransform``).
+    As ITK's ``BSplineTransformInitializer`` does it: ``points - 3`` cells span the axis and 1/8
+    voxel beyond the outer voxels' faces; the first control point lies one cell before that.
     """
-    place = torch.linspace(0, 1, size)[:, None] * (points - 3)
+    place = (torch.arange(size)[:, None] + 0.625) / (size + 0.25) * (points - 3)
     t = (place - (torch.arange(points) - 1)).abs()
     near = 2 / 3 - t**2 + t**3 / 2
     far = (2 - t).clamp_min(0) ** 3 / 6
