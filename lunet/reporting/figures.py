@@ -16,6 +16,7 @@ from lunet.metrics.settings import StatisticsSettings
 from lunet.reporting.figures_cases import bland_altman, boxplot
 from lunet.reporting.figures_curves import curves
 from lunet.reporting.figures_examples import examples, side_by_side
+from lunet.reporting.figures_paired import differences, ranks
 from lunet.reporting.figures_pareto import pareto
 from lunet.reporting.settings import ReportSettings
 from lunet.reporting.sources import (
@@ -78,6 +79,8 @@ FIGURES = {
     "pareto_latency": Recipe(partial(_pareto, axis="latency"), _BOTH),
     "pareto_memory": Recipe(partial(_pareto, axis="memory"), _BOTH),
     "boxplot": Recipe(lambda m: boxplot(m.cases(), m.statistics), _SCORES),
+    "differences": Recipe(lambda m: differences(m.cases(), m.statistics), _SCORES),
+    "ranks": Recipe(lambda m: ranks(m.cases(), m.statistics), _SCORES),
     "bland_altman": Recipe(lambda m: bland_altman(m.cases()), _SCORES),
     "curves": Recipe(lambda m: curves(read_histories(m.sources)), ("histories",)),
     "examples": Recipe(partial(_pictures, together=False), _SCORES),

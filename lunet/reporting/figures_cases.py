@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lunet.metrics.settings import StatisticsSettings
-from lunet.metrics.values import direction
 from lunet.reporting.numbers import title
 from lunet.reporting.scores import presets, scores, structures
 from lunet.reporting.sources import check_metrics
@@ -31,7 +31,7 @@ def boxplot(cases: pd.DataFrame, statistics: StatisticsSettings) -> Drawing:
     """Primary metric of every case, a row per preset, a panel per structure.
 
     Box: quartiles and median; whiskers: the farthest case within 1.5 times the box; each point is
-    a case (mean over its seeds); missed cases, which score the worst value, stay visible.
+    a case (mean over its seeds). Cases far outside (a missed structure) are counted at the border.
     """
     check_metrics(cases, [statistics.metric])
     data = scores(cases, statistics.metric)
@@ -46,8 +46,11 @@ def boxplot(cases: pd.DataFrame, statistics: StatisticsSettings) -> Drawing:
         axes.set_xlabel(title(statistics.metric))
     grid[0].set_yticks(range(len(names)), names)
     grid[0].set_ylim(len(names) - 0.4, -0.6)
-    if direction(statistics.metric) > 0:
-        grid[0].set_xlim(right=min(1.0, grid[0].get_xlim()[1]))
+    shown = data[data["label"].isin(panels)]
+    limits = robust_limits([part for _, part in shown.groupby(["preset", "label"])["value"]])
+    grid[0].set_xlim(*limits)
+    for axes, label in zip(grid, panels, strict=True):
+        _beyond(axes, data[data["label"] == label], names, limits)
     return Drawing(figure, data.assign(metric=statistics.metric))
 
 
@@ -76,6 +79,39 @@ def _boxes(axes: Axes, data: pd.DataFrame, names: list[str]) -> None:
     axes.grid(axis="y", visible=False)
 
 
+def robust_limits(groups: Sequence[pd.Series], reach: float = 4.0) -> tuple[float, float]:
+    """Limits of an axis that a few far values don't squeeze: quartiles and ``reach`` boxes."""
+    low, high = [], []
+    for values in groups:
+        first, last = values.quantile(0.25), values.quantile(0.75)
+        inside = values.between(first - reach * (last - first), last + reach * (last - first))
+        low.append(values[inside].min())
+        high.append(values[inside].max())
+    space = 0.04 * (max(high) - min(low)) or 0.05
+    return min(low) - space, max(high) + space
+
+
+def _beyond(axes: Axes, data: pd.DataFrame, names: list[str], limits: tuple[float, float]) -> None:
+    """Arrows at the border where cases lie outside, with their number: nothing goes unseen."""
+    for place, name in enumerate(names):
+        values = data.loc[data["preset"] == name, "value"]
+        sides = (
+            (values < limits[0], 0.0, "◂ {}", "left"),
+            (values > limits[1], 1.0, "{} ▸", "right"),
+        )
+        for outside, x, text, side in sides:
+            if outside.any():
+                axes.annotate(
+                    text.format(int(outside.sum())),
+                    (x, place),
+                    xycoords=("axes fraction", "data"),
+                    ha=side,
+                    va="center",
+                    size=6,
+                    color=VERMILLION,
+                )
+
+
 def _jitter(case: str) -> float:
     """A height in -0.2..0.2 that depends on the case alone, so that a redraw moves no point."""
     return (zlib.crc32(case.encode()) % 1000 / 999 - 0.5) * 0.4
@@ -95,10 +131,14 @@ def bland_altman(cases: pd.DataFrame) -> Drawing:
     data["difference_ml"] = data["volume_ml"] - data["volume_reference_ml"]
     data["mean_ml"] = (data["volume_ml"] + data["volume_reference_ml"]) / 2
     figure, grid = panels_of(presets(cases), sharey=True)
+    limits = robust_limits([part for _, part in data.groupby("preset")["difference_ml"]])
+    grid[0].set_ylim(*limits)
     labels = list(dict.fromkeys(cases["label"]))
     for axes, name in zip(grid, presets(cases), strict=True):
-        _agreement(axes, data[data["preset"] == name], labels)
-        axes.set_title(name)
+        part = data[data["preset"] == name]
+        _agreement(axes, part, labels)
+        outside = int((~part["difference_ml"].between(*limits)).sum())
+        axes.set_title(name + (f" ({outside} outside)" if outside else ""))
     figure.supxlabel("Mean of predicted and reference volume (ml)", size=7)
     figure.supylabel("Predicted − reference (ml)", size=7)
     handles = grid[0].get_legend_handles_labels()

@@ -26,6 +26,7 @@ from lunet.reporting.slices import (
     Case,
     Place,
     best_place,
+    common_axis,
     cut,
     pixel_size,
     read_case,
@@ -81,8 +82,11 @@ def examples(
     figure = Figure(figsize=(TWO_COLUMNS * 0.72, 0.35 + 1.72 * len(rows)), layout="constrained")
     grid = figure.subplots(len(rows), 3, squeeze=False)
     several = len(presets(cases)) > 1
+    read = {shown.case: read_case(manifest, shown.case) for shown in rows}
+    axis = common_axis(list(read.values()))
     for axes, shown in zip(grid, rows, strict=True):
-        _row(axes, shown, folders, manifest)
+        folder = folders[shown.preset, shown.fold, shown.seed]
+        _row(axes, read[shown.case], best_place(read[shown.case], axis), folder)
         name = f"{shown.preset}\n" if several else ""
         score = f"{title(statistics.metric)} {shown.score:.3f}"
         axes[0].set_ylabel(f"{name}{shown.word}\n{shown.case}\n{score}")
@@ -138,49 +142,47 @@ def side_by_side(
     size = TWO_COLUMNS / across
     figure = Figure(figsize=(TWO_COLUMNS, 0.4 + (size + 0.22) * down), layout="constrained")
     grid = figure.subplots(down, across, squeeze=False)
+    read = [read_case(manifest, shown.case) for shown in ranked]
+    axis = common_axis(read)
     records = []
-    for row, shown in enumerate(ranked):
+    for row, case in enumerate(read):
         panels = list(grid.ravel()) if wide else list(grid[row])
-        records += _compare(panels, shown, names, cases, folders, manifest, statistics)
+        records += _compare(panels, case, best_place(case, axis), cases, folders, statistics)
     _legend(figure, manifest)
     return Drawing(figure, pd.DataFrame(records))
 
 
 def _compare(
     panels: Sequence[Axes],
-    shown: Shown,
-    names: Sequence[str],
+    case: Case,
+    place: Place,
     cases: pd.DataFrame,
     folders: Folders,
-    manifest: Manifest,
     statistics: StatisticsSettings,
 ) -> list[dict[str, Any]]:
-    case = read_case(manifest, shown.case)
-    place = best_place(case)
+    """Fill a row: the reference, then each preset's prediction with its score."""
     _overlay(panels[0], case, place, case.reference)
-    panels[0].set_title(f"reference\n{shown.case}", size=6)
+    panels[0].set_title(f"reference\n{case.name}", size=6)
     records = []
+    names = presets(cases)
     for axes, name in zip(panels[1:], names, strict=False):
-        rows = cases[(cases["preset"] == name) & (cases["case"] == shown.case)]
+        rows = cases[(cases["preset"] == name) & (cases["case"] == case.name)]
         rows = rows[rows["seed"] == rows["seed"].min()]
         key = (name, int(rows["fold"].iloc[0]), int(rows["seed"].iloc[0]))
         score = float(rows[statistics.metric].mean())
         _overlay(axes, case, place, read_prediction(folders[key], case))
         axes.set_title(f"{name}\n{score:.3f}", size=6)
-        records.append({"case": shown.case, "preset": name, statistics.metric: score})
+        records.append({"case": case.name, "preset": name, statistics.metric: score})
     for axes in panels[len(names) + 1 :]:
         axes.remove()
     return records
 
 
-def _row(axes: Sequence[Axes], shown: Shown, folders: Folders, manifest: Manifest) -> None:
-    case = read_case(manifest, shown.case)
-    place = best_place(case)
-    prediction = read_prediction(folders[shown.preset, shown.fold, shown.seed], case)
+def _row(axes: Sequence[Axes], case: Case, place: Place, folder: Path) -> None:
     _picture(axes[0], case, place)
     _scale_bar(axes[0], case, place)
     _overlay(axes[1], case, place, case.reference)
-    _overlay(axes[2], case, place, prediction)
+    _overlay(axes[2], case, place, read_prediction(folder, case))
 
 
 def _picture(axes: Axes, case: Case, place: Place) -> None:
@@ -218,7 +220,8 @@ def _overlay(axes: Axes, case: Case, place: Place, mask: Array | None) -> None:
     for index in np.unique(reference[reference > 0]):
         outline = np.pad((reference == index).astype(float), 1)
         rows, columns = (np.arange(n) - 1 for n in outline.shape)
-        axes.contour(columns, rows, outline, levels=[0.5], colors="white", linewidths=0.7)
+        lines = axes.contour(columns, rows, outline, levels=[0.5], colors="white", linewidths=0.8)
+        lines.set_path_effects(_halo(1.7))
 
 
 def _colours(indices: Array) -> dict[int, str]:
@@ -231,10 +234,10 @@ def _scale_bar(axes: Axes, case: Case, place: Place) -> None:
     (start, stop), _ = place.window
     length = 10.0 if (stop - start) * width < 120 else 50.0
     left = 0.04 * (stop - start)
-    axes.plot(
-        [left, left + length / width], [1.2, 1.2], color="white", lw=1.4, solid_capstyle="butt"
-    )
-    axes.text(left, 2.2, f"{length:g} mm", color="white", size=5.5, va="bottom")
+    (line,) = axes.plot([left, left + length / width], [1.2, 1.2], color="white", lw=1.4)
+    text = axes.text(left, 2.4, f"{length:g} mm", color="white", size=5.5, va="bottom")
+    line.set_path_effects(_halo(2.4))
+    text.set_path_effects(_halo(1.4))
 
 
 def _legend(figure: Figure, manifest: Manifest) -> None:
@@ -245,12 +248,12 @@ def _legend(figure: Figure, manifest: Manifest) -> None:
         for name, index in shown
     ]
     outline = Line2D([], [], color="white", lw=1.2, label="reference outline")
-    outline.set_path_effects(_halo())
+    outline.set_path_effects(_halo(2.4))
     figure.legend(
         handles=[*handles, outline], loc="outside lower center", ncols=min(4, len(handles) + 1)
     )
 
 
-def _halo() -> list[Any]:
-    """A dark rim, so that a white line is seen on white paper."""
-    return [patheffects.Stroke(linewidth=2.4, foreground="#555555"), patheffects.Normal()]
+def _halo(width: float) -> list[Any]:
+    """A dark rim, so that white is seen on white."""
+    return [patheffects.Stroke(linewidth=width, foreground="#333333"), patheffects.Normal()]

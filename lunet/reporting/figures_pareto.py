@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -156,7 +157,7 @@ def _axes(axes: Axes, cases: pd.DataFrame, statistics: StatisticsSettings, cost:
         )
     )
     low, high = axes.get_xlim()
-    subs = (1.0,) if high / low > 100 else (1.0, 2.0, 5.0)
+    subs = (1.0,) if high / low > 1000 else (1.0, 2.0, 5.0)
     axes.xaxis.set_major_locator(LogLocator(subs=subs))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
@@ -184,4 +185,15 @@ def _bar_points(data: pd.DataFrame) -> list[tuple[float, float]]:
         if row["cost_high"] > row["cost_low"]:
             widths = np.geomspace(row["cost_low"], row["cost_high"], 5)
             points += [(float(width), row["mean"]) for width in widths]
+    return points + _front_points(data)
+
+
+def _front_points(data: pd.DataFrame) -> list[tuple[float, float]]:
+    """Points along the steps of the front."""
+    front = data[data["front"]].sort_values("cost")
+    places = list(zip(front["cost"], front["mean"], strict=True))
+    points = []
+    for (x0, y0), (x1, y1) in itertools.pairwise(places):
+        points += [(float(x), y0) for x in np.geomspace(x0, x1, 60)[1:]]
+        points += [(x1, float(y)) for y in np.linspace(y0, y1, 30)[1:-1]]
     return points

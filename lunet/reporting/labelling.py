@@ -12,6 +12,7 @@ from matplotlib.transforms import Bbox
 
 _SIZE = 6.0
 _CLEAR = 2.6  # half the side, in points, of the square that a marker keeps free
+_LINE = 0.8  # the same for a point of a line
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,8 @@ def place_labels(
     scale = axes.figure.dpi / 72
     spots = [tuple(axes.transData.transform((label.x, label.y))) for label in labels]
     others = [tuple(axes.transData.transform(point)) for point in obstacles]
-    taken = [_square(spot, _CLEAR * scale) for spot in (*spots, *others)]
+    taken = [_square(spot, _CLEAR * scale) for spot in spots]
+    taken += [_square(spot, _LINE * scale) for spot in others]
     frame = axes.get_window_extent(renderer)
     for index in sorted(range(len(labels)), key=lambda i: (-_crowd(spots, i, 30 * scale), i)):
         label, (x, y) = labels[index], spots[index]

@@ -33,13 +33,15 @@ td { white-space: nowrap; }
 th.text, td.text { text-align: left; }
 td.long { white-space: normal; min-width: 18rem; overflow-wrap: anywhere; }
 td small { color: var(--soft); }
-tbody tr:nth-child(even) { background: var(--tint); }
 th { background: var(--tint); }
+tbody tr { background: #fff; }
+tbody tr:nth-child(even) { background: var(--tint); }
+td:first-child { position: sticky; left: 0; background: inherit; }
 th button { font: inherit; font-weight: 600; color: inherit; background: none; border: 0;
   padding: 0; cursor: pointer; text-align: inherit; }
-th button::after { content: " \\2195"; color: #8c959f; }
-th[aria-sort="ascending"] button::after { content: " \\2191"; color: var(--ink); }
-th[aria-sort="descending"] button::after { content: " \\2193"; color: var(--ink); }
+th button::after { content: "\\a0\\2195"; color: #8c959f; }
+th[aria-sort="ascending"] button::after { content: "\\a0\\2191"; color: var(--ink); }
+th[aria-sort="descending"] button::after { content: "\\a0\\2193"; color: var(--ink); }
 ul.claims { list-style: none; padding: 0; margin: .4rem 0; }
 ul.claims li { border-left: 4px solid #8c959f; background: var(--tint); padding: .4rem .7rem;
   margin: .4rem 0; border-radius: 0 6px 6px 0; font-size: .92rem; }

@@ -87,20 +87,44 @@ def _canonical_spacing(spacing: Sequence[float], affine: Array) -> tuple[float, 
     return tuple(spacing[int(np.flatnonzero(order == axis)[0])] for axis in range(3))
 
 
-def best_place(case: Case, margin_mm: float = 12.0) -> Place:
-    """The slice with the largest reference area (in voxels, so that the fine plane wins).
+def common_axis(cases: Sequence[Case]) -> int:
+    """The axis to cut all cases across: that with the largest reference areas.
+
+    Areas are in voxels, so that of anisotropic volumes the fine plane wins.
+    """
+    sums = dict.fromkeys(range(3), 0)
+    for case in cases:
+        for axis in _thick(case):
+            sums[axis] += int(_areas(case, axis).max())
+    return max(sums, key=lambda axis: (sums[axis], axis))
+
+
+def best_place(case: Case, axis: int, margin_mm: float = 12.0) -> Place:
+    """The slice across ``axis`` with the largest reference area.
 
     The window is the reference's box over all slices with a margin in mm, so that neighbouring
-    structures and far errors nearby are seen.
+    structures and errors nearby are seen.
     """
+    mask = _mask(case)
+    others = [other for other in range(3) if other != axis]
+    window = [_span(mask, other, margin_mm / case.spacing[other]) for other in others]
+    return Place(axis, int(_areas(case, axis).argmax()), (window[0], window[1]))
+
+
+def _mask(case: Case) -> Array:
+    """The reference, or all voxels where it is empty."""
     mask = case.reference > 0
-    if not mask.any():
-        mask = np.ones_like(mask)
-    thick = [axis for axis in range(3) if min(np.delete(mask.shape, axis)) > 1]
-    areas = {axis: mask.sum(axis=tuple(a for a in range(3) if a != axis)) for axis in thick}
-    axis = max(thick, key=lambda a: (int(areas[a].max()), a))
-    window = [_span(mask, a, margin_mm / case.spacing[a]) for a in range(3) if a != axis]
-    return Place(axis, int(areas[axis].argmax()), (window[0], window[1]))
+    return mask if mask.any() else np.ones_like(mask)
+
+
+def _thick(case: Case) -> list[int]:
+    """Axes whose slices are pictures: more than one voxel along both other axes."""
+    shape = case.reference.shape
+    return [axis for axis in range(3) if min(np.delete(shape, axis)) > 1]
+
+
+def _areas(case: Case, axis: int) -> Array:
+    return np.asarray(_mask(case).sum(axis=tuple(a for a in range(3) if a != axis)))
 
 
 def _span(mask: Array, axis: int, margin: float) -> tuple[int, int]:
