@@ -143,9 +143,8 @@ def _fetch_from(url: str, path: Path, expected: Sums, patience: Patience, say: S
 
 def _receive(url: str, part: Path, patience: Patience, say: Say) -> str:
     """Transfer until the file is whole; returns why it never became so, or an empty text."""
-    failures, pause = 0, patience.pause
+    failures, pause, furthest = 0, patience.pause, _size(part)
     while True:
-        before = _size(part)
         try:
             if _transfer(url, part, patience.timeout, say):
                 return ""
@@ -156,7 +155,8 @@ def _receive(url: str, part: Path, patience: Patience, say: Say) -> str:
             if isinstance(error, OSError) and error.errno in _FULL:
                 raise
             fault = f"{error or type(error).__name__}"
-        progress = _size(part) > before
+        progress = _size(part) > furthest
+        furthest = max(furthest, _size(part))
         failures, pause = (1, patience.pause) if progress else (failures + 1, pause * 2)
         if failures >= patience.tries:
             return f"{fault} ({failures} tries without progress)"
