@@ -175,7 +175,10 @@ def sampling_grid(warp: Warp, size: Sequence[int], device: torch.device) -> Tens
         rows.append(basis[-1].T.cpu().expand(count, -1, -1))
     terms = torch.cat(terms, dim=-2).reshape(count, math.prod(size[:-1]), -1)
     along = torch.einsum("nbz,ck->nbczk", torch.cat(rows, dim=1), torch.eye(ndim)).to(device)
-    return (terms @ along.reshape(count, terms.shape[2], -1)).reshape(count, *size, ndim)
+    # TF32, if it is allowed, would move positions by up to a tenth of a voxel
+    exact = torch.float64 if device.type == "cuda" else torch.float32
+    grid = terms.to(exact) @ along.reshape(count, terms.shape[2], -1).to(exact)
+    return grid.reshape(count, *size, ndim).float()
 
 
 def spline_basis(size: int, points: int) -> Tensor:
