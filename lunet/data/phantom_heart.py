@@ -90,8 +90,8 @@ def _label(rng: np.random.Generator, points: Floats) -> Labels:
         label[inside] = _LABELS[name]
     for name, (centre, radii) in _CHAMBERS.items():
         place = (np.array(centre) + rng.uniform(-1.5, 1.5, 3)) * size
-        reach = np.array(radii) * size * rng.uniform(0.93, 1.07, 3)
-        inside = ellipsoid(turned, place, reach) + wobble < 1
+        half_axes = np.array(radii) * size * rng.uniform(0.93, 1.07, 3)
+        inside = ellipsoid(turned, place, half_axes) + wobble < 1
         if name == "LV":  # the cavity never leaves its wall
             inside &= ndimage.binary_erosion(label == _LABELS["Myo"])
         label[inside] = _LABELS[name]

@@ -156,7 +156,7 @@ def test_nodules_are_tiny_and_ct_is_in_hounsfield_units(tmp_path: Path) -> None:
         assert image.dtype == np.int16
         assert image.min() >= -1024
         assert np.median(image[0]) < -950  # air
-        assert -150 < image[label > 0].mean() < 150  # soft tissue
+        assert -150 < np.percentile(image[label > 0], 90) < 150  # soft tissue, blurred
         assert z > 1.5 * x
     assert 0.002 < np.mean(shares) < 0.008
 
