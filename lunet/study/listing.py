@@ -68,7 +68,8 @@ def _datasets() -> Iterable[tuple[str, ...]]:
 
 
 def _losses() -> Iterable[tuple[str, ...]]:
-    from lunet.training.losses import losses_table
+    from lunet.training.loss_table import losses_table
 
-    yield "loss", "source"
-    yield from losses_table()
+    yield "loss", "options", "formula", "source"
+    for row in losses_table():
+        yield row["name"], row["options"], row["formula"], row["source"]
