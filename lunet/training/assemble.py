@@ -15,10 +15,10 @@ from lunet.training.arithmetic import Arithmetic, resolve_device
 from lunet.training.augment import build_augment
 from lunet.training.checkpoint import State, seed_everything
 from lunet.training.ema import MovingAverage
-from lunet.training.engine import choose_arithmetic
+from lunet.training.engine import Question, choose_arithmetic
 from lunet.training.feeding import Volumes, load_volumes
 from lunet.training.job import Job
-from lunet.training.losses import build_objective
+from lunet.training.losses import Objective, build_objective
 from lunet.training.optimisation import LearningRate, build_optimiser
 from lunet.training.progress import Progress, Training
 from lunet.training.sampling import Sampler, build_sampler
@@ -38,7 +38,7 @@ def build_training(job: Job, manifest: Manifest, fold: Fold, state: State | None
     device = resolve_device(job.recipe.engine)
     sampler = _sampler(job, manifest, fold, device)
     validator = _validator(job, manifest, fold, device)
-    arithmetic = _arithmetic(job, sampler, state, device)
+    arithmetic = _arithmetic(job, sampler, validator.objective, state)
     arithmetic.prepare()
     seed_everything(job.seed)
     model = arithmetic.place(_model(job))
@@ -137,17 +137,17 @@ def _network(job: Job) -> nn.Module:
 
 
 def _arithmetic(
-    job: Job, sampler: Sampler, state: State | None, device: torch.device
+    job: Job, sampler: Sampler, objective: Objective, state: State | None
 ) -> Arithmetic:
     """As the saved state was computed, so that it goes on bit for bit; else chosen now."""
-    if state and state["arithmetic"]["device"] == device.type:
+    if state and state["arithmetic"]["device"] == sampler.volumes.device.type:
         return Arithmetic(**state["arithmetic"])
-    batch = sampler.batch(1, 0)
-    return choose_arithmetic(
-        job.recipe,
-        lambda: _network(job),
-        batch.image,
-        cache=job.engine_cache,
-        device=device,
-        say=say,
+    question = Question(
+        engine=job.recipe.engine,
+        model=dict(job.model),
+        make=lambda: _network(job),
+        batch=sampler.batch(1, 0),
+        objective=objective,
+        steps=sampler.steps * job.recipe.epochs,
     )
+    return choose_arithmetic(question, cache=job.engine_cache, say=say)

@@ -63,6 +63,7 @@ class Checkpoint:
                 return read_state(path, stamp=stamp)
             except Unusable as error:
                 say(f"{path}: {error}; it is not used")
+                path.unlink()  # never to be taken for the good state before the next one
         return None
 
     def remove(self) -> None:
