@@ -119,7 +119,7 @@ def _onnx_bytes(model: nn.Module, x: Tensor) -> bytes:
     try:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "model.onnx"
-            export_onnx(model, path, shape=tuple(x.shape))
+            export_onnx(model.float(), path, channels=x.shape[1], ndim=x.ndim - 2)
             return path.read_bytes()
     except ImportError as error:
         raise Unavailable(f"{error.name} is not installed") from error

@@ -22,7 +22,7 @@ from lunet.efficiency.energy import joules_per_volume
 from lunet.efficiency.engines import Unavailable, make_runner
 from lunet.efficiency.memory import count_memory, measured_peak
 from lunet.efficiency.settings import EfficiencySettings
-from lunet.efficiency.timing import measure_series
+from lunet.efficiency.timing import LEAST, measure_series
 from lunet.models.build import build
 from lunet.task import Task, task_from_dict
 from lunet.typed import build as build_settings
@@ -58,11 +58,16 @@ class Bench:
         generator = torch.Generator().manual_seed(0)
         return torch.randn(self.shape(batch), generator=generator).to(self.device)
 
-    def series(self, call: Callable[[], object]) -> list[float]:
+    def series(self, call: Callable[[], object], *, least: int = LEAST) -> list[float]:
         """Single latencies in ms."""
         s = self.settings
         return measure_series(
-            call, device=self.device, warmups=s.warmups, repeats=s.repeats, budget_s=s.budget_s
+            call,
+            device=self.device,
+            warmups=s.warmups,
+            repeats=s.repeats,
+            budget_s=s.budget_s,
+            least=least,
         )
 
 
@@ -190,7 +195,7 @@ def _training_series(bench: Bench) -> list[float]:
     network = copy.deepcopy(bench.model).train()
     optimiser = torch.optim.Adam(network.parameters())
     x = bench.image(bench.training_batch)
-    return bench.series(lambda: _step(network, x, optimiser))
+    return bench.series(lambda: _step(network, x, optimiser), least=3)
 
 
 def _throughput(bench: Bench) -> dict[str, Any] | None:
@@ -199,7 +204,7 @@ def _throughput(bench: Bench) -> dict[str, Any] | None:
     batch = 1
     while batch <= bench.settings.throughput_batch:
         call = _forward_of(bench, bench.image(batch))
-        values = sorted(bench.series(call))
+        values = sorted(bench.series(call, least=3))
         rate = 1000 * batch / values[len(values) // 2]
         if best is not None and rate < 1.03 * best["per_s"]:
             break

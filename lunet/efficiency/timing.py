@@ -9,17 +9,23 @@ from typing import Any
 import numpy as np
 import torch
 
-LEAST = 5  # runs that a series has, whatever its time budget
+LEAST = 5  # runs of a latency series, whatever its time budget
 STABLE = 0.03  # largest relative difference of the processes' medians
 
 
 def measure_series(
-    call: Callable[[], object], *, device: str, warmups: int, repeats: int, budget_s: float
+    call: Callable[[], object],
+    *,
+    device: str,
+    warmups: int,
+    repeats: int,
+    budget_s: float,
+    least: int = LEAST,
 ) -> list[float]:
     """Milliseconds of single calls: wall clock on a CPU, CUDA events on a GPU.
 
     Warm-ups end early when a fifth of the budget is spent, runs when all of it is, but never below
-    one warm-up and ``LEAST`` runs. A budget of 0 is no limit.
+    one warm-up and ``least`` runs. A budget of 0 is no limit.
     """
     clock = _cuda_call if device == "cuda" else _cpu_call
     limit = budget_s or float("inf")
@@ -31,7 +37,7 @@ def measure_series(
     values: list[float] = []
     while len(values) < repeats:
         values.append(clock(call))
-        if len(values) >= LEAST and time.perf_counter() - start > limit:
+        if len(values) >= least and time.perf_counter() - start > limit:
             break
     return values
 

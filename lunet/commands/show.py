@@ -1,0 +1,84 @@
+"""Draw an image with its segmentation: a PNG of one slice or of several.
+
+The segmentation is a file, or is made by a trained network:
+
+    lunet show --segmentation mask.nii.gz scan.nii.gz --axis 1 --slices 6 --out scan.png
+    lunet show --weights results/x/runs/lunet_small_4f/fold-0/seed-0 scan.nii.gz --out scan.png
+"""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from lunet.errors import ConfigError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of this step."""
+    parser.add_argument("image", nargs="+", metavar="IMAGE", help="image, or a file per channel")
+    parser.add_argument("--out", metavar="PNG", help="picture; else <image>.png in this folder")
+    parser.add_argument("--segmentation", metavar="FILE", help="label file on the image's grid")
+    parser.add_argument("--weights", metavar="W", help="run, release, .safetensors or .onnx")
+    parser.add_argument("--axis", type=int, default=2, help="0 sagittal, 1 coronal, 2 axial")
+    parser.add_argument("--slices", type=int, default=4, help="1 is an overlay, more a montage")
+    parser.add_argument("--channel", type=int, default=0, help="channel that is shown")
+    parser.add_argument("--labels", nargs="+", default=[], metavar="NAME=INDEX", help="legend")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Run the step."""
+    from pathlib import Path
+
+    from lunet.data.scan import read_image, stem_of
+    from lunet.inference.show import montage, write_picture
+
+    if (arguments.segmentation is None) == (arguments.weights is None):
+        raise ConfigError("--segmentation, --weights", "none or both", "give one of them")
+    scan = read_image(arguments.image)
+    if not 0 <= arguments.channel < len(scan.array):
+        raise ConfigError(
+            "--channel", str(arguments.channel), f"the image has {len(scan.array)} channel(s)"
+        )
+    mask, names = _segmentation(arguments, scan)
+    picture = montage(
+        scan.array[arguments.channel],
+        mask,
+        scan.affine,
+        axis=arguments.axis,
+        slices=arguments.slices,
+        names=names | _names(arguments.labels),
+    )
+    path = Path(arguments.out or f"{stem_of(arguments.image[0])}.png")
+    write_picture(path, picture)
+    print(path)
+
+
+def _segmentation(arguments: argparse.Namespace, scan: Any) -> tuple[Any, dict[str, int]]:
+    """Class indices on the image's grid, and the names that the network knows."""
+    if arguments.segmentation:
+        from lunet.data.scan import read_label, require_grid
+
+        mask, affine = read_label(arguments.segmentation)
+        require_grid(
+            arguments.segmentation, mask.shape, affine,
+            arguments.image[0], scan.array.shape[1:], scan.affine,
+        )  # fmt: skip
+        return mask, {}
+    from lunet.inference.load import description_of, load_model
+    from lunet.inference.predict import predict_native
+    from lunet.inference.settings import PredictSettings
+
+    model = load_model(arguments.weights)
+    mask, _, _ = predict_native([model], scan, settings=PredictSettings())
+    return mask, dict(description_of(model).task.labels)
+
+
+def _names(words: list[str]) -> dict[str, int]:
+    names = {}
+    for word in words:
+        name, _, index = word.partition("=")
+        if not index.isdigit():
+            raise ConfigError("--labels", f"found {word!r}", "NAME=INDEX is expected")
+        names[name] = int(index)
+    return names

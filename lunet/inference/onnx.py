@@ -1,0 +1,174 @@
+"""ONNX: a network of free batch and spatial sizes, checked against torch; and back as a network."""
+
+from __future__ import annotations
+
+import json
+import logging
+import warnings
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from lunet.errors import DataError, LunetError
+from lunet.files import atomic, canonical_json
+
+INPUT, OUTPUT, KEY = "image", "logits", "lunet"
+TOLERANCE = 1e-4  # largest difference of logits, relative to the largest logit
+_EXAMPLE = (2, 40, 48, 56)  # batch and sizes: all different, none 0 or 1, which export would fix
+_INSTALL = "Install them with `pip install 'lunet[onnx]'`"
+
+
+class OnnxNetwork(nn.Module):
+    """An ONNX file as a network on the CPU: (B, C, \\*spatial) float32 to logits.
+
+    ``twin`` is the same network without weights (on the meta device), for memory estimates.
+    """
+
+    def __init__(self, session: Any, twin: nn.Module) -> None:
+        super().__init__()
+        self._session = session
+        self._twin = (twin,)  # in a tuple it is no part of this module
+
+    @property
+    def twin(self) -> nn.Module:
+        """The network on the meta device."""
+        return self._twin[0]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits, on the device of ``x``."""
+        feed = {INPUT: np.ascontiguousarray(x.detach().float().cpu().numpy())}
+        return torch.from_numpy(self._session.run([OUTPUT], feed)[0]).to(x.device)
+
+
+def export_onnx(
+    model: nn.Module,
+    path: str | Path,
+    *,
+    channels: int,
+    ndim: int,
+    description: dict[str, Any] | None = None,
+) -> None:
+    """Write a network as ONNX with free batch and spatial sizes, weights inside, atomically.
+
+    Parameters
+    ----------
+    model
+        Network on the CPU; it is exported in evaluation mode.
+    channels, ndim
+        Channels of its input and number of its spatial axes.
+    description
+        Plain values that are stored in the file's metadata, so that :func:`load_onnx` knows task
+        and preprocessing.
+
+    Raises
+    ------
+    ImportError
+        If onnxscript is missing.
+    """
+    import onnxscript  # noqa: F401  torch's exporter needs it; ask before the long work
+
+    batch, *sizes = _EXAMPLE[: ndim + 1]
+    free = dict.fromkeys((0, *range(2, ndim + 2)), torch.export.Dim.DYNAMIC)
+    with _quiet(), torch.no_grad():
+        program = torch.onnx.export(
+            model.eval(),
+            (torch.zeros(batch, channels, *sizes),),
+            dynamo=True,
+            input_names=[INPUT],
+            output_names=[OUTPUT],
+            dynamic_shapes=(free,),
+            verbose=False,
+        )
+    assert program is not None  # the dynamo exporter always returns one
+    if description is not None:
+        program.model.metadata_props[KEY] = canonical_json(description)
+    with atomic(path) as part:
+        program.save(part, external_data=False)
+
+
+def load_onnx(path: str | Path) -> OnnxNetwork:
+    """The network of an ONNX file written by :func:`export_onnx`, with its description.
+
+    Raises
+    ------
+    LunetError
+        If onnxruntime is missing.
+    DataError
+        If the file is damaged or carries no description.
+    """
+    from lunet.inference.load import build_described, description_from_dict
+
+    session = _session(path)
+    text = session.get_modelmeta().custom_metadata_map.get(KEY)
+    if text is None:
+        raise DataError(path, "carries no description", "an ONNX file of `lunet export` is needed")
+    described = description_from_dict(json.loads(text), where=path)
+    network = OnnxNetwork(session, build_described(described).to("meta"))
+    network.lunet = described  # type: ignore[assignment]
+    return network.eval()
+
+
+def check_onnx(
+    model: nn.Module, path: str | Path, *, channels: int, ndim: int, seed: int = 0
+) -> list[dict[str, Any]]:
+    """Compare an ONNX file with the network it came from on five random inputs.
+
+    Batches are 1 to 2, sides 9 to 49 voxels.
+
+    Returns
+    -------
+    ``{"shape": [...], "difference": d}`` of each; d relative to the largest logit.
+
+    Raises
+    ------
+    LunetError
+        If a difference exceeds 1e-4 or a shape differs.
+    """
+    session, draw = _session(path), np.random.default_rng(seed)
+    rows = []
+    for _ in range(5):
+        shape = (int(draw.integers(1, 3)), channels, *map(int, draw.integers(9, 50, ndim)))
+        x = draw.standard_normal(shape, np.float32)
+        given = session.run([OUTPUT], {INPUT: x})[0]
+        with torch.no_grad():
+            wanted = model.eval()(torch.from_numpy(x)).numpy()
+        same = given.shape == wanted.shape
+        error = float(np.abs(given - wanted).max() / np.abs(wanted).max()) if same else np.inf
+        if error > TOLERANCE:
+            found = f"differs from torch by {error:.2g} (relative) at shape {shape}"
+            raise LunetError(path, found, f"at most {TOLERANCE:g} is allowed")
+        rows.append({"shape": list(shape), "difference": error})
+    return rows
+
+
+def _session(path: str | Path) -> Any:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise LunetError(
+            path, f"{error.name} is not installed", "ONNX files need it", _INSTALL
+        ) from error
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's errors have no common base of their own
+        reason = str(error).splitlines()[0]
+        raise DataError(path, f"is no ONNX file ({reason})", "a model.onnx is expected") from error
+
+
+@contextmanager
+def _quiet() -> Any:
+    """Without the exporter's notes on packages that are not needed."""
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(level)

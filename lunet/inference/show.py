@@ -1,0 +1,172 @@
+"""Pictures of an image with its segmentation: one slice, or a montage of several."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from nibabel.orientations import apply_orientation, axcodes2ornt, io_orientation, ornt_transform
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+from scipy import ndimage
+
+from lunet.data.geometry import spacing_of
+from lunet.errors import ConfigError, DataError
+from lunet.files import atomic
+
+Picture = NDArray[np.uint8]
+# Okabe and Ito's colours, told apart by colour-blind readers too
+COLOURS = (
+    (230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66),
+    (0, 114, 178), (213, 94, 0), (204, 121, 167),
+)  # fmt: skip
+_OPACITY = 0.35
+_SIDE = 384  # pixels of a tile's longer side, about
+_GAP = 4
+
+
+def montage(
+    image: NDArray[Any],
+    mask: NDArray[np.integer[Any]],
+    affine: NDArray[np.float64],
+    *,
+    axis: int = 2,
+    slices: int = 4,
+    names: Mapping[str, int] | None = None,
+) -> Picture:
+    """Slices with coloured, outlined labels, side by side, in anatomical orientation.
+
+    Parameters
+    ----------
+    image
+        (x, y, z) intensities; shown between their 0.5 and 99.5 percentiles. A picture (x, y) is
+        one slice, shown as it is.
+    mask
+        Class indices of the same shape.
+    affine
+        4 x 4 matrix, voxel to mm. Volumes are turned to RAS: the patient's right is at the left of
+        an axial or coronal slice, anterior or superior is up. Voxels keep their proportions.
+    axis
+        0 sagittal, 1 coronal, 2 axial.
+    slices
+        How many, spread evenly over the labelled part (over all if nothing is labelled).
+    names
+        Label name -> class index, for the legend.
+
+    Returns
+    -------
+    (height, width, 3) uint8.
+
+    Raises
+    ------
+    DataError
+        If image and mask differ in shape.
+    ConfigError
+        If there is no such axis, or no slice is wanted.
+    """
+    if image.shape != mask.shape:
+        raise DataError("segmentation", f"shape {mask.shape}", f"the image has {image.shape}")
+    if axis not in (0, 1, 2) or slices < 1:
+        raise ConfigError("--axis, --slices", f"{axis}, {slices}", "axis 0 to 2, at least 1 slice")
+    grey = _window(image)
+    if image.ndim == 2:
+        tiles = [_tile(grey.T, mask.T, (1.0, 1.0))]
+    else:
+        turned, labels, spacing = _canonical(grey, mask, affine)
+        planes = [np.take(a, _chosen(labels, axis, slices), axis) for a in (turned, labels)]
+        steps = tuple(np.delete(spacing, axis)[::-1])
+        tiles = [
+            _tile(_upright(planes[0], axis, i), _upright(planes[1], axis, i), steps)
+            for i in range(planes[0].shape[axis])
+        ]
+    return _with_legend(_side_by_side(tiles), names or {}, mask)
+
+
+def write_picture(path: str | Path, picture: Picture) -> None:
+    """Write (height, width, 3) uint8 as PNG, atomically."""
+    if Path(path).suffix.lower() != ".png":
+        raise ConfigError("--out", str(path), "a .png file is written")
+    with atomic(path) as part:
+        Image.fromarray(picture).save(part, format="PNG")
+
+
+def _window(image: NDArray[Any]) -> NDArray[np.float32]:
+    values = np.nan_to_num(image.astype(np.float32))
+    low, high = np.percentile(values, (0.5, 99.5))
+    return np.clip((values - low) / max(high - low, 1e-6), 0, 1).astype(np.float32)
+
+
+def _canonical(
+    grey: NDArray[Any], mask: NDArray[Any], affine: NDArray[np.float64]
+) -> tuple[NDArray[Any], NDArray[Any], NDArray[np.float64]]:
+    """Both arrays with the axes right, anterior, superior, and the spacing along them."""
+    turn = ornt_transform(io_orientation(affine), axcodes2ornt("RAS"))
+    spacing = np.empty(3)
+    spacing[turn[:, 0].astype(int)] = spacing_of(affine)
+    return apply_orientation(grey, turn), apply_orientation(mask, turn), spacing
+
+
+def _chosen(mask: NDArray[Any], axis: int, count: int) -> list[int]:
+    others = tuple(a for a in range(3) if a != axis)
+    labelled = np.flatnonzero((mask > 0).any(axis=others))
+    low, high = (labelled[0], labelled[-1]) if len(labelled) else (0, mask.shape[axis] - 1)
+    # centres of equally long stretches: the first and last labelled slice show little
+    spots = low + (np.arange(count) + 0.5) * (high + 1 - low) / count
+    return sorted({int(spot) for spot in spots})
+
+
+def _upright(volume: NDArray[Any], axis: int, index: int) -> NDArray[Any]:
+    """A slice (rows, columns): superior or anterior up; the patient's right at the left."""
+    plane = np.take(volume, index, axis).T[::-1]
+    return plane[:, ::-1] if axis != 0 else plane
+
+
+def _tile(grey: NDArray[Any], mask: NDArray[Any], spacing: Sequence[float]) -> Picture:
+    """Grey slice (rows, columns) in colour, enlarged; ``spacing`` of its rows and columns."""
+    extent = np.array(grey.shape) * np.array(spacing)
+    height, width = (max(1, round(value)) for value in extent * _SIDE / extent.max())
+    base = Image.fromarray((255 * grey).astype(np.uint8)).resize((width, height), Image.BICUBIC)  # type: ignore[attr-defined]
+    labels = Image.fromarray(mask.astype(np.uint8)).resize((width, height), Image.NEAREST)  # type: ignore[attr-defined]
+    rgb = np.repeat(np.asarray(base, np.float32)[..., None], 3, axis=2)
+    indices = np.asarray(labels)
+    for index in np.unique(indices[indices > 0]):
+        here, colour = indices == index, np.array(_colour(int(index)), np.float32)
+        rgb[here] = (1 - _OPACITY) * rgb[here] + _OPACITY * colour
+        rgb[here & ~ndimage.binary_erosion(here, iterations=2)] = colour
+    return rgb.astype(np.uint8)
+
+
+def _colour(index: int) -> tuple[int, int, int]:
+    return COLOURS[(index - 1) % len(COLOURS)]
+
+
+def _side_by_side(tiles: Sequence[Picture]) -> Picture:
+    """Up to four tiles in a row, black gaps between them."""
+    columns = min(4, len(tiles))
+    rows = -(-len(tiles) // columns)
+    height, width = tiles[0].shape[:2]
+    size = (rows * (height + _GAP) - _GAP, columns * (width + _GAP) - _GAP, 3)
+    canvas = np.zeros(size, np.uint8)
+    for number, tile in enumerate(tiles):
+        top = (number // columns) * (height + _GAP)
+        left = (number % columns) * (width + _GAP)
+        canvas[top : top + height, left : left + width] = tile
+    return canvas
+
+
+def _with_legend(picture: Picture, names: Mapping[str, int], mask: NDArray[Any]) -> Picture:
+    """A strip with the labels that the mask has; unnamed ones are called by their index."""
+    by_index = {index: name for name, index in names.items()}
+    present = [int(i) for i in np.unique(mask) if i > 0]
+    font = ImageFont.load_default(size=16)
+    words = [by_index.get(index, f"label {index}") for index in present] or ["nothing labelled"]
+    colours = [_colour(index) for index in present] or [(200, 200, 200)]
+    strip = Image.new("RGB", (picture.shape[1], 28))
+    draw, left = ImageDraw.Draw(strip), 8.0
+    for word, colour in zip(words, colours, strict=True):
+        draw.rectangle((left, 8, left + 12, 20), fill=colour)
+        draw.text((left + 18, 14), word, fill=(255, 255, 255), font=font, anchor="lm")
+        left += 38 + draw.textlength(word, font=font)
+    return np.concatenate([picture, np.asarray(strip)])
