@@ -110,8 +110,7 @@ def find_preset(name: str) -> Preset:
         return _SINGLE[name]
     match = _NAME.fullmatch(name)
     if not match:
-        known = [*PAPER_PRESETS, *_SINGLE]
-        raise ConfigError("presets", f"unknown preset {name!r}", nearest(name, known))
+        raise ConfigError("presets", f"unknown preset {name!r}", nearest(name, known_presets()))
     family, size, width = match[1], match[2], int(match[3])
     module, network, flat, source = _FAMILIES[family]
     levels, convolutions = _SIZES[size]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -146,12 +146,12 @@ class Study:
         """Folder of one run."""
         return f"{self.results}/runs/{preset}/fold-{fold}/seed-{seed}"
 
-    def files(self, kinds: tuple[str, ...], *presets: str) -> list[str]:
+    def files(self, kinds: Sequence[str], presets: Sequence[str] | None = None) -> list[str]:
         """Files of the given kinds (``metrics``, ``runs``, ``histories``, ``efficiency``).
 
         The atlas prior is a row of the metrics only.
         """
-        rows = presets or self.rows
+        rows = self.rows if presets is None else presets
         trained = [name for name in rows if name != PRIOR]
         found = []
         for kind in kinds:
@@ -159,16 +159,16 @@ class Study:
                 found += [f"{self.results}/presets/{name}/efficiency.json" for name in trained]
             else:
                 names = rows if kind == "metrics" else trained
-                found += [f"{run}/{_FILES[kind]}" for run in self.runs(*names)]
+                found += [f"{run}/{_FILES[kind]}" for run in self.runs(names)]
         return found
 
     def files_of(self, *kinds: str) -> Callable[[Any], list[str]]:
         """An input function: files of the preset in the wildcards."""
-        return lambda wildcards: self.files(kinds, wildcards.preset)
+        return lambda wildcards: self.files(kinds, [wildcards.preset])
 
     def examples_of(self, wildcards: Any) -> list[str]:
         """Input function: metrics and predictions of the preset in the wildcards."""
-        runs = list(self.runs(wildcards.preset))
+        runs = self.runs([wildcards.preset])
         return [f"{run}/{name}" for run in runs for name in ("metrics.csv", "predictions")]
 
     @property
@@ -186,9 +186,9 @@ class Study:
         known = {"tables": TABLES, "figures": FIGURES}[outputs]
         return lambda wildcards: self.files(known[wildcards.name])
 
-    def runs(self, *presets: str) -> Iterator[str]:
-        """Folders of all runs of the given presets; of all rows if none is given."""
-        for preset in presets or self.rows:
+    def runs(self, presets: Sequence[str] | None = None) -> Iterator[str]:
+        """Folders of all runs of the given presets; of all rows if None is given."""
+        for preset in self.rows if presets is None else presets:
             for fold in self.config.folds:
                 for seed in self.config.seeds if preset != PRIOR else (0,):
                     yield self.run(preset, fold, seed)

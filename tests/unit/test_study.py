@@ -98,8 +98,8 @@ def test_rewording_a_source_trains_nothing():
 
 def test_runs_and_the_prior():
     s = study(seeds=[0, 1])
-    assert len(list(s.runs("lunet_small_4f"))) == 4
-    assert [run for run in s.runs(PRIOR)] == [s.run(PRIOR, 0, 0), s.run(PRIOR, 1, 0)]
+    assert len(list(s.runs(["lunet_small_4f"]))) == 4
+    assert list(s.runs([PRIOR])) == [s.run(PRIOR, 0, 0), s.run(PRIOR, 1, 0)]
     assert PRIOR not in study(prior=False).rows
 
 

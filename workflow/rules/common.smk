@@ -8,6 +8,10 @@ RUN = f"{RESULTS}/runs/{{preset}}/fold-{{fold}}/seed-{{seed}}"
 LOGS = f"{RESULTS}/logs/{{preset}}/fold-{{fold}}/seed-{{seed}}"
 
 
+# what is trained; the atlas prior has predictions but no network
+TRAINED = r"(?!atlas_prior/)[^/]+"
+
+
 wildcard_constraints:
     preset=r"[^/]+",
     fold=r"\d+",

@@ -5,6 +5,8 @@ rule measure:
         f"{RESULTS}/logs/{{preset}}/efficiency.log",
     benchmark:
         f"{RESULTS}/logs/{{preset}}/efficiency.benchmark.tsv"
+    wildcard_constraints:
+        preset=TRAINED,
     resources:
         gpu=1,
     params:

@@ -8,6 +8,8 @@ rule predict:
         predictions=directory(f"{RUN}/predictions"),
     log:
         f"{LOGS}/predict.log",
+    wildcard_constraints:
+        preset=TRAINED,
     resources:
         gpu=1,
     params:
@@ -37,9 +39,6 @@ rule prior:
         "lunet predict --prior --settings {params.settings:q} --code {params.code}"
         " --manifest {input.manifest:q} --splits {input.splits:q}"
         " --fold {wildcards.fold} --out {output.predictions:q} > {log:q} 2>&1"
-
-
-ruleorder: prior > predict
 
 
 rule evaluate:

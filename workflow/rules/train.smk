@@ -11,6 +11,8 @@ rule train:
         f"{LOGS}/train.log",
     benchmark:
         f"{LOGS}/train.benchmark.tsv"
+    wildcard_constraints:
+        preset=TRAINED,
     resources:
         gpu=1,
     params:
