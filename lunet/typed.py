@@ -73,8 +73,11 @@ def build(cls: type[Settings], value: Any, where: str = "") -> Settings:
 
 
 def replace(settings: Settings, changes: Mapping[str, Any], where: str = "") -> Settings:
-    """A copy of ``settings`` with some keys changed (nested mappings merge), validated anew."""
-    return build(type(settings), _merge(plain(settings), changes), where)
+    """A copy of ``settings`` with some keys changed, validated anew.
+
+    Nested settings merge; a free table (``loss: {bce: 1}``) takes the place of the former one.
+    """
+    return build(type(settings), _merge(settings, changes), where)
 
 
 def plain(value: Any) -> Any:
@@ -117,12 +120,10 @@ def _join(where: str, key: object) -> str:
 
 
 def _merge(base: Any, changes: Any) -> Any:
-    if isinstance(base, Mapping) and isinstance(changes, Mapping):
-        merged = dict(base)
-        for key, item in changes.items():
-            merged[key] = _merge(base[key], item) if key in base else item
-        return merged
-    return changes
+    if not (dataclasses.is_dataclass(base) and isinstance(changes, Mapping)):
+        return changes
+    merged = {field.name: getattr(base, field.name) for field in dataclasses.fields(base)}
+    return merged | {key: _merge(merged.get(key), item) for key, item in changes.items()}
 
 
 def _convert(hint: Any, value: Any, where: str, metadata: Mapping[str, Any]) -> Any:

@@ -74,6 +74,12 @@ def test_replace_merges_nested_keys():
     assert settings.inner.rate == 0.1
 
 
+def test_replace_takes_a_free_table_as_a_whole():
+    settings = build(Outer, {"name": "x", "table": {"old": 1, "both": 2}})
+    assert replace(settings, {"table": {"both": 3}}).table == {"both": 3}
+    assert replace(settings, {"size": [4]}).table == {"old": 1, "both": 2}
+
+
 def test_schema_accepts_and_refuses_as_build_does():
     description = schema(Outer)
     jsonschema.Draft202012Validator.check_schema(description)
