@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from lunet.files import read_json, write_json
 from lunet.typed import plain
 
 VARIABLE = "LUNET_DATA"
+LISTING = "dataset.json"
 Say = Callable[[str], None]
 _KEYS = ("name", "path", "sha256", "mirrors", "layout", "phantom")
 
@@ -38,10 +39,11 @@ def download(
 ) -> Path:
     """Make the folder ``out`` hold the data set in the project's layout, and ``source.json``.
 
-    Tried in order: ``settings.path``; ``<name>``, ``<name>.tar`` and so on in the folder of the
-    environment variable ``LUNET_DATA``; ``settings.mirrors``; the origin. Files of a local folder
-    are linked, not copied. If ``out`` holds the result already, nothing is done. A second process
-    waits for the first. ``cache`` is where archives are received (beside ``out`` by default).
+    Tried in order: ``settings.path`` (the data set, or a folder of data sets); ``<name>``,
+    ``<name>.tar`` and so on in the folder that the environment variable ``LUNET_DATA`` names;
+    ``settings.mirrors``; the origin. Files of a local folder are linked, not copied. If ``out``
+    holds the result already, nothing is done. A second process waits for the first. ``cache`` is
+    where archives are received (beside ``out`` by default).
 
     Raises
     ------
@@ -74,7 +76,7 @@ def _is_ready(target: Path, memory: Path, request: Mapping[str, Any]) -> bool:
     """Whether the folder holds what is asked for; an error if it holds something else."""
     if not target.exists() or _is_empty(target):
         return False
-    is_whole = (target / "source.json").exists() and (target / "dataset.json").exists()
+    is_whole = (target / "source.json").exists() and (target / LISTING).exists()
     if not memory.exists() or (is_whole and read_json(memory) != request):
         raise DataError(
             target,
@@ -126,23 +128,23 @@ def _archive_in(cache: Path, name: str) -> Path:
 
 def _local_source(settings: DatasetSettings, entry: CatalogEntry | None) -> Path | None:
     """The local folder or archive that the settings or the environment name, if there is one."""
+    names = [settings.name, *([entry.name] if entry else [])]
     if settings.path is not None:
         path = Path(settings.path).expanduser().absolute()
         if not path.exists():
             raise DataError(
                 path, "does not exist", "dataset.path names a folder or an archive", "Mend the path"
             )
-        return path
+        is_set = path.is_file() or (path / LISTING).exists()
+        return path if is_set else _inside(path, names) or path
     folder = os.environ.get(VARIABLE)
-    if not folder:
-        return None
-    names = [settings.name, *([entry.name] if entry else [])]
-    for name in names:
-        for suffix in ("", *SUFFIXES):
-            path = Path(folder).expanduser().absolute() / f"{name}{suffix}"
-            if path.exists():
-                return path
-    return None
+    return _inside(Path(folder).expanduser().absolute(), names) if folder else None
+
+
+def _inside(folder: Path, names: Sequence[str]) -> Path | None:
+    """The folder or archive of one of these names in a folder of data sets."""
+    places = [folder / f"{name}{suffix}" for name in names for suffix in ("", *SUFFIXES)]
+    return next((path for path in places if path.exists()), None)
 
 
 def _unregistered(settings: DatasetSettings, entry: CatalogEntry | None) -> DataError:
@@ -191,7 +193,7 @@ def _root_of(folder: Path, name: str, entry: CatalogEntry | None) -> Path:
     below = [folder / name, *([folder / entry.name] if entry else [])]
     inside = [path for path in sorted(folder.iterdir()) if path.is_dir()]
     for root in (folder, *below, *(inside if len(inside) == 1 else ())):
-        if (root / "dataset.json").is_file():
+        if (root / LISTING).is_file():
             return root
     raise DataError(
         folder,
@@ -242,9 +244,9 @@ def _phantom(settings: DatasetSettings, stage: Path) -> dict[str, Any]:
 def _record(
     kind: str, settings: DatasetSettings, entry: CatalogEntry | None, stage: Path
 ) -> dict[str, Any]:
-    listing = read_json(stage / "dataset.json")
+    listing = read_json(stage / LISTING)
     if not isinstance(listing, dict):
-        raise DataError(stage / "dataset.json", "is no mapping", "the Decathlon's form is expected")
+        raise DataError(stage / LISTING, "is no mapping", "the Decathlon's form is expected")
     # the official files spell the key `relase`
     version = listing.get("release") or listing.get("relase") or ""
     return {

@@ -78,8 +78,8 @@ def published_files(case: PhantomCase, kind: str) -> dict[str, NDArray[np.generi
 def _label(rng: np.random.Generator, points: Floats) -> Labels:
     """Class indices (x, y, z); the later structure wins where two overlap."""
     size = rng.uniform(0.88, 1.08)
-    turned = np.tensordot(rotation(rng.uniform(-12, 12, 3)).T, points, axes=1)
-    turned = turned + rng.uniform(-5, 5, 3)[:, None, None, None]
+    shift = rng.uniform(-5, 5, 3).astype(np.float32)[:, None, None, None]
+    turned = np.tensordot(rotation(rng.uniform(-12, 12, 3)).T, points, axes=1) + shift
     wobble = 0.06 * smooth_noise(rng, points.shape[1:], 5.0)
     label = np.zeros(points.shape[1:], dtype=np.uint8)
     for name, ((start, end, bend), radius) in _VESSELS.items():

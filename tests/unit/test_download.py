@@ -271,6 +271,8 @@ def test_an_archive_in_the_environment_s_folder_is_found(
     monkeypatch.setenv("LUNET_DATA", str(tmp_path))
     out = download(DatasetSettings(name="hippocampus"), tmp_path / "raw", say=Lines())
     assert source(out)["path"] == str(tmp_path / "Task04_Hippocampus.tar")
+    named = DatasetSettings(name="hippocampus", path=str(tmp_path))
+    assert source(download(named, tmp_path / "other", say=Lines())) == source(out)
 
 
 def test_a_mirror_gives_a_data_set_and_the_archive_goes(tmp_path: Path) -> None:
