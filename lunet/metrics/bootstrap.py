@@ -44,8 +44,8 @@ class Clusters:
         _, index = np.unique(np.asarray(groups).astype(str), return_inverse=True)
         return cls(
             np.bincount(index).astype(np.float64),
-            np.bincount(index, weights=data),
-            np.bincount(index, weights=data**2),
+            np.bincount(index, weights=data).astype(np.float64),
+            np.bincount(index, weights=data**2).astype(np.float64),
         )
 
 

@@ -1,8 +1,16 @@
 """Paired comparison of presets on the same cases.
 
 A case's value is its mean over seeds, so that a preset is compared, not one lucky training.
-Everything that asks for independent units takes subjects: sign flips move all cases of a subject
-together, Wilcoxon ranks the subjects' mean differences, the bootstrap resamples subjects.
+Everything that asks for independent units takes subjects: the tests of
+:mod:`lunet.metrics.significance` and the intervals of :mod:`lunet.metrics.bootstrap`.
+
+The verdict on a preset against a reference is the first of these that holds:
+
+* ``better``: adjusted p_permutation <= alpha, and the difference is an improvement;
+* ``non-inferior``: adjusted p_noninferior <= alpha / 2 (one-sided, as is usual), even if a loss
+  smaller than the margin is significant;
+* ``worse``: adjusted p_permutation <= alpha, and the difference is a loss;
+* ``not resolved``: none of these; the data cannot tell.
 """
 
 from __future__ import annotations
@@ -15,16 +23,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
-from scipy import stats
+from numpy.typing import NDArray
 
 from lunet.errors import DataError, nearest
-from lunet.metrics.bootstrap import (
-    Clusters,
-    effect_interval,
-    effect_size,
-    mean_interval,
-)
+from lunet.metrics.bootstrap import effect_interval, effect_size, mean_interval
+from lunet.metrics.significance import holm, sign_flip_test, wilcoxon_test
 from lunet.metrics.values import SIGNED, case_values, direction
 
 Floats = NDArray[np.float64]
@@ -93,10 +96,11 @@ def compare(
         Preset that all others are compared with; ``None`` compares every pair, in the order of
         their names.
     margin
-        Non-inferiority margin in the unit of the metric, more than 0 and stated before the run;
-        ``None`` tests no non-inferiority.
+        Non-inferiority margin in the unit of the metric, 0 or more, stated before the run; ``None``
+        tests no non-inferiority.
     alpha
-        Level of the family of all rows returned; intervals have the level ``1 - alpha`` each.
+        Level of the family of tests, which is all rows returned; each interval has the level
+        ``1 - alpha``.
     resamples, permutations, seed
         Bootstrap resamples, sign flips and seed. All sign patterns are taken if there are fewer;
         more than asked for are drawn where the family is so large that no adjusted p-value could
@@ -105,118 +109,38 @@ def compare(
     Returns
     -------
     A row per pair and label with ``COMPARISON_COLUMNS``. ``difference`` is the mean over cases of
-    preset - reference, with the bootstrap interval ``ci_low``, ``ci_high``; ``effect_size`` is
-    Cohen's d of the paired differences with its interval; both keep the sign of the metric, and
-    ``direction`` is 1 where higher is better, else -1. ``n_undefined`` counts cases left out
-    because one side has no value (both masks empty). ``p_permutation`` (two-sided, by sign
-    flips) decides between better and worse, ``p_wilcoxon`` stands beside it; ``_holm`` is
-    adjusted over all rows. ``p_noninferior`` is the one-sided sign-flip test of "worse by the
-    margin or more". ``verdict``:
-
-    * ``better``: adjusted p_permutation <= alpha, and the difference is an improvement;
-    * ``non-inferior``: adjusted p_noninferior <= alpha / 2 (one-sided, as is usual), even if a
-      loss smaller than the margin is significant;
-    * ``worse``: adjusted p_permutation <= alpha, and the difference is a loss;
-    * ``not resolved``: none of these; the data cannot tell.
+    preset - reference, with the interval ``ci_low``, ``ci_high``; ``effect_size`` is Cohen's d of
+    the paired differences with its interval; both keep the sign of the metric, and ``direction``
+    is 1 where higher is better, else -1. ``n_undefined`` counts cases left out because one side
+    has no value (both masks empty). ``p_permutation`` is two-sided by sign flips, ``p_wilcoxon``
+    stands beside it, ``p_noninferior`` tests "worse by the margin or more", one-sided by sign
+    flips; ``_holm`` is adjusted over all rows. ``verdict`` as in the module's text.
 
     Raises
     ------
     DataError
         If a case stands on one side only (it is named), the reference or the metric is unknown,
-        or the margin is not positive.
+        or the margin is negative.
     """
-    if margin is not None and not (math.isfinite(margin) and margin > 0):
-        raise DataError("margin", str(margin), "a positive number in the metric's unit is needed")
     sign = direction(metric)
+    _check_margin(margin)
     values = case_values(magnitudes(rows, metric), metric)
     pairs = _pairs(values["preset"], reference)
     # The smallest two-sided p-value is 2 / (permutations + 1), and Holm multiplies it.
     enough = math.ceil(4 * len(pairs) * values["label"].nunique() / alpha)
     options = Options(alpha, resamples, max(permutations, enough), seed, margin)
     records = [
-        {
-            "metric": metric,
-            "label": label,
-            "preset": preset,
-            "reference": base,
-            "direction": sign,
-            **_compare_pair(part, (preset, base), sign, options),
-        }
+        {"metric": metric, "label": label, "preset": preset, "reference": base, "direction": sign}
+        | _compare_pair(part, (preset, base), sign, options)
         for preset, base in pairs
         for label, part in _labels(values)
     ]
-    frame = pd.DataFrame(records, columns=COMPARISON_COLUMNS[:-1])
-    for test in ("p_permutation", "p_wilcoxon", "p_noninferior"):
-        frame[f"{test}_holm"] = holm(frame[test])
-    frame["verdict"] = [_verdict(row, alpha) for row in frame.to_dict("records")]
-    return frame
+    return _judged(pd.DataFrame(records, columns=COMPARISON_COLUMNS), alpha)
 
 
 def magnitudes(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
     """The rows, with the magnitude of the metric where it is an error around zero."""
     return rows.assign(**{metric: rows[metric].abs()}) if metric in SIGNED else rows
-
-
-def holm(p_values: ArrayLike) -> Floats:
-    """Holm's step-down adjusted p-values (Scand. J. Stat. 6:65, 1979).
-
-    Parameters
-    ----------
-    p_values
-        Shape (n,); NaN marks a test that was not done: it stays NaN and does not count.
-    """
-    p = np.asarray(p_values, dtype=np.float64)
-    adjusted = np.full(p.shape, np.nan)
-    done = np.flatnonzero(~np.isnan(p))
-    order = done[np.argsort(p[done], kind="stable")]
-    scaled = p[order] * np.arange(order.size, 0, -1)
-    adjusted[order] = np.minimum(np.maximum.accumulate(scaled), 1.0)
-    return adjusted
-
-
-def sign_flip_test(
-    differences: ArrayLike,
-    groups: ArrayLike,
-    *,
-    alternative: str = "two-sided",
-    permutations: int = 9999,
-    seed: int = 0,
-) -> float:
-    """p-value of a mean difference of 0 under random signs of whole groups.
-
-    Parameters
-    ----------
-    differences
-        One finite value per case, shape (n,).
-    groups
-        Subject of each case, shape (n,).
-    alternative
-        ``two-sided``, or ``greater`` for a mean above 0.
-    permutations
-        Random sign patterns; all ``2**groups`` are taken if they are not more.
-    """
-    sums = Clusters.of(differences, groups).sums
-    result = stats.permutation_test(
-        (sums,),
-        np.sum,
-        permutation_type="samples",
-        vectorized=True,
-        n_resamples=permutations,
-        batch=1000,
-        alternative=alternative,
-        rng=np.random.default_rng(seed),
-    )
-    return float(result.pvalue)
-
-
-def wilcoxon_test(differences: ArrayLike, groups: ArrayLike) -> float:
-    """Two-sided p-value of Wilcoxon's signed-rank test on the groups' mean differences.
-
-    1 if all of them are 0.
-    """
-    clusters = Clusters.of(differences, groups)
-    means = clusters.sums / clusters.counts
-    return float(stats.wilcoxon(means).pvalue) if means.any() else 1.0
 
 
 def paired_values(part: pd.DataFrame, preset: str, reference: str) -> pd.DataFrame:
@@ -254,6 +178,13 @@ def _check_same_cases(one: pd.Index, other: pd.Index, names: tuple[str, str]) ->
             found = f"has no result for the case {', '.join(lost[:3])}{more}"
             action = "Predict it, or record it as missed"
             raise DataError(f"preset {name}", found, "both sides need the same cases", action)
+
+
+def _check_margin(margin: float | None) -> None:
+    if margin is not None and not (math.isfinite(margin) and margin >= 0):
+        raise DataError(
+            "margin", str(margin), "a number in the metric's unit, 0 or more, is needed"
+        )
 
 
 def _pairs(presets: pd.Series, reference: str | None) -> list[tuple[str, str]]:
@@ -327,6 +258,14 @@ def _tests(
         "p_wilcoxon": wilcoxon_test(differences, groups),
         "p_noninferior": p_noninferior,
     }
+
+
+def _judged(table: pd.DataFrame, alpha: float) -> pd.DataFrame:
+    """Adjust the p-values over the whole table and fill in the verdicts."""
+    for test in ("p_permutation", "p_wilcoxon", "p_noninferior"):
+        table[f"{test}_holm"] = holm(table[test])
+    table["verdict"] = [_verdict(row, alpha) for row in table.to_dict("records")]
+    return table
 
 
 def _verdict(row: dict[str, Any], alpha: float) -> str:

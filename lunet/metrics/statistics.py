@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from lunet.metrics.aggregate import summarise
 from lunet.metrics.claims import claim_sentence, claims
-from lunet.metrics.paired import compare, holm, sign_flip_test, wilcoxon_test
+from lunet.metrics.paired import compare
 from lunet.metrics.ranking import rank_stability
+from lunet.metrics.significance import holm, sign_flip_test, wilcoxon_test
 from lunet.metrics.values import MEAN_LABEL, case_values, direction
 
 __all__ = [

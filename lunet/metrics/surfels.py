@@ -70,7 +70,8 @@ def _areas(spacing: Sequence[float]) -> Floats:
     x, y, z = spacing
     codes, normals = _normals()
     areas = np.linalg.norm(normals * (y * z, x * z, x * y), axis=1)
-    return np.bincount(codes, weights=areas, minlength=256)
+    table: Floats = np.bincount(codes, weights=areas, minlength=256).astype(np.float64)
+    return table
 
 
 @lru_cache(maxsize=1)

@@ -1,0 +1,132 @@
+"""Arguments of the metrics: checked once, and cut down to the masks of one label."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from lunet.errors import DataError
+from lunet.metrics.overlap import Mask
+
+Labels = Mapping[str, int | Sequence[int]]
+Pair = tuple[NDArray[Any], NDArray[Any]]
+
+UNIT_SPACING = (1.0, 1.0, 1.0)
+
+
+def nsd_column(tolerance: float) -> str:
+    """Name of the NSD column at a tolerance in mm: ``nsd_1`` for 1.0, ``nsd_0.5`` for 0.5."""
+    return f"nsd_{tolerance:g}"
+
+
+def joint_masks(pair: Pair, indices: tuple[int, ...]) -> tuple[Mask, Mask]:
+    """Masks of a region in both arrays, cropped to the joint box."""
+    reference, prediction = (_select(array, indices) for array in pair)
+    box = _box(reference | prediction)
+    return np.ascontiguousarray(reference[box]), np.ascontiguousarray(prediction[box])
+
+
+def _select(array: NDArray[Any], indices: tuple[int, ...]) -> Mask:
+    mask: Mask = array == indices[0]
+    for index in indices[1:]:
+        mask |= array == index
+    return mask
+
+
+def crop_to_foreground(pair: Pair, labels: Mapping[str, tuple[int, ...]]) -> Pair:
+    """Cut away what is 0 in both arrays, unless 0 itself is asked for."""
+    if any(0 in indices for indices in labels.values()):
+        return pair
+    box = _box((pair[0] != 0) | (pair[1] != 0))
+    return pair[0][box], pair[1][box]
+
+
+def _box(mask: Mask) -> tuple[slice, ...]:
+    """Smallest box around a mask; one of no voxels if the mask is empty."""
+    shadow = _shadow(mask, 0)
+    across = [shadow] if mask.ndim == 2 else [_shadow(shadow, 1), _shadow(shadow, 0)]
+    rest = tuple(_span(line) for line in across)
+    first = _shadow(mask[(slice(None), *rest)], tuple(range(1, mask.ndim)))
+    return (_span(first), *rest)
+
+
+def _shadow(mask: Mask, axis: int | tuple[int, ...]) -> Mask:
+    return np.asarray(np.logical_or.reduce(mask, axis=axis))
+
+
+def _span(line: Mask) -> slice:
+    places = np.flatnonzero(line)
+    return slice(int(places[0]), int(places[-1]) + 1) if places.size else slice(0, 0)
+
+
+def checked_arrays(reference: ArrayLike, prediction: ArrayLike) -> Pair:
+    pair = np.asarray(reference), np.asarray(prediction)
+    for name, array in zip(("reference", "prediction"), pair, strict=True):
+        if array.dtype.kind not in "bui":
+            found = f"the array has type {array.dtype}"
+            action = "Round or threshold probabilities, then use .astype(numpy.uint8)"
+            raise DataError(name, found, "integer class indices or booleans are needed", action)
+        if array.ndim not in (2, 3) or not array.size:
+            found = f"the array has shape {array.shape}"
+            raise DataError(name, found, "a 2D or 3D array without channels is needed")
+    if pair[0].shape != pair[1].shape:
+        found = f"shape {pair[1].shape} against {pair[0].shape} of the reference"
+        action = "Bring the prediction back to the native space of the image"
+        raise DataError("prediction", found, "both must have the same shape", action)
+    return pair
+
+
+def checked_spacing(spacing: Sequence[float], ndim: int) -> tuple[float, ...]:
+    steps = tuple(float(step) for step in spacing)
+    if spacing is UNIT_SPACING:
+        steps = steps[:ndim]
+    if len(steps) != ndim or not all(math.isfinite(step) and step > 0 for step in steps):
+        expected = f"{ndim} positive numbers in mm are needed, one per axis of the array"
+        raise DataError("spacing", str(steps), expected)
+    return steps
+
+
+def checked_tolerances(tolerances: Sequence[float]) -> tuple[float, ...]:
+    limits = tuple(float(limit) for limit in tolerances)
+    names = {nsd_column(limit) for limit in limits}
+    if len(names) < len(limits) or not all(math.isfinite(x) and x >= 0 for x in limits):
+        raise DataError("tolerances", str(limits), "different numbers in mm, 0 or more, are needed")
+    return limits
+
+
+def checked_labels(labels: Labels | None, pair: Pair) -> dict[str, tuple[int, ...]]:
+    if labels is None:
+        _check_binary(pair)
+        return {"foreground": (1,)}
+    wanted = {str(name): _indices(name, index) for name, index in labels.items()}
+    if not wanted:
+        raise DataError("labels", "no label is given", "a name and a class index are needed")
+    return wanted
+
+
+def _indices(name: str, index: int | Sequence[int]) -> tuple[int, ...]:
+    indices = tuple(index) if isinstance(index, Sequence | np.ndarray) else (index,)
+    whole = [isinstance(i, int | np.integer) and not isinstance(i, bool) for i in indices]
+    if not indices or not all(whole) or min(indices) < 0:
+        expected = "a class index (0 or more) or a list of them is needed"
+        raise DataError(f"labels[{name!r}]", repr(index), expected)
+    return tuple(int(i) for i in indices)
+
+
+def _check_binary(pair: Pair) -> None:
+    for name, array in zip(("reference", "prediction"), pair, strict=True):
+        if array.dtype != np.bool_ and (array.min() < 0 or array.max() > 1):
+            found = f"no labels are given and the {name} has the classes {np.unique(array)[:9]}"
+            action = "Pass labels={'name': index, ...}, the classes of the data set"
+            raise DataError("labels", found, "only binary arrays go without", action)
+
+
+def checked_mask(name: str, mask: ArrayLike) -> Mask:
+    array = np.asarray(mask)
+    if array.dtype != np.bool_:
+        raise DataError(f"regions[{name!r}]", f"type {array.dtype}", "a boolean mask is needed")
+    return array
