@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 
-from lunet.commands.arguments import add_settings, read_settings
+from lunet.commands.arguments import add_settings
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,17 +21,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Read the data set, prepare it, write the manifest."""
-    from lunet.data.dataset import read_dataset
+    from lunet.commands.raw import open_raw, raw_sections
     from lunet.data.prepare import prepare_dataset
-    from lunet.data.settings import DatasetSettings, PreprocessSettings
-    from lunet.task import task_from_dict
+    from lunet.data.settings import PreprocessSettings
     from lunet.typed import build
 
-    sections = read_settings(arguments, "preprocess")
-    dataset = read_dataset(
-        arguments.raw,
-        build(DatasetSettings, sections["dataset"], "dataset"),
-        task_from_dict(sections["task"]),
-    )
+    dataset = open_raw(arguments, "preprocess")
+    sections = raw_sections(arguments, "preprocess")
     settings = build(PreprocessSettings, sections.get("preprocess") or {}, "preprocess")
     prepare_dataset(dataset, settings, arguments.out)

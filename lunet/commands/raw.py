@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lunet.commands.arguments import read_settings
+from lunet.errors import ConfigError
 
 if TYPE_CHECKING:
     from lunet.data.dataset import Dataset
+    from lunet.data.settings import DatasetSettings
 
 
 def raw_sections(arguments: argparse.Namespace, step: str) -> dict[str, Any]:
@@ -20,7 +23,8 @@ def raw_sections(arguments: argparse.Namespace, step: str) -> dict[str, Any]:
 
 def open_raw(arguments: argparse.Namespace, step: str) -> Dataset:
     """The data set ``arguments.raw``, with the settings that were given, if any."""
-    from lunet.data.dataset import read_dataset
+    from lunet.data.dataset import LISTING, read_dataset
+    from lunet.data.layouts import open_dataset
     from lunet.data.settings import DatasetSettings
     from lunet.task import task_from_dict
     from lunet.typed import build
@@ -28,4 +32,37 @@ def open_raw(arguments: argparse.Namespace, step: str) -> Dataset:
     sections = raw_sections(arguments, step)
     settings = build(DatasetSettings, sections["dataset"], "dataset") if sections else None
     task = task_from_dict(sections["task"]) if sections else None
+    if not (Path(arguments.raw) / LISTING).exists():
+        return open_dataset(arguments.raw, settings)
     return read_dataset(arguments.raw, settings, task)
+
+
+def by_hand(arguments: argparse.Namespace) -> DatasetSettings:
+    """Settings of a data set from the arguments of ``lunet import``."""
+    from lunet.data.settings import DatasetSettings
+    from lunet.typed import build
+
+    values = {
+        "name": arguments.name or "unnamed",
+        "path": arguments.source,
+        "dimensions": arguments.dimensions,
+        "labels": _pairs("--labels", arguments.labels),
+        "remap": _pairs("--remap", arguments.remap) or {},
+        "channels": arguments.channels,
+        "mask_threshold": arguments.threshold,
+        "groups": arguments.groups,
+    }
+    return build(DatasetSettings, values, "dataset")
+
+
+def _pairs(option: str, texts: list[str] | None) -> dict[str, int] | None:
+    """``a=1 b=2`` as a mapping."""
+    if texts is None:
+        return None
+    pairs = {}
+    for text in texts:
+        name, sign, number = text.rpartition("=")
+        if not sign or not number.lstrip("-").isdecimal():
+            raise ConfigError(option, f"found {text!r}", "NAME=NUMBER is expected")
+        pairs[name] = int(number)
+    return pairs

@@ -8,11 +8,13 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from lunet.data.audit_findings import CaseFacts, Finding, Place, times
+from lunet.data.audit_findings import CaseFacts, Finding, Place, Severity, times
 from lunet.task import Task
 
 # A share of cases that is small enough to call them exceptions.
 RARE = 0.1
+# Share of voxels at the largest value above which an image counts as cut off.
+SATURATED = 0.005
 # Robust deviations (in units of 1.4826 x median absolute deviation) that make an outlier.
 FAR = 6.0
 # Correlation of coarse pictures above which two images are called one subject's.
@@ -31,12 +33,32 @@ def check_cohort(cases: Sequence[CaseFacts], task: Task) -> Iterator[Finding]:
     labelled = [case for case in cases if case.label and case.label.volumes]
     yield from _twins(labelled, "duplicate_label", _label_digest, lambda case: case.label_file)
     yield from check_subjects(cases)
+    yield from check_saturation(cases)
     if len(cases) >= _FEW:
         yield from _spacings(cases)
         yield from _extents(cases)
         yield from _axes(cases)
         yield from check_scales(cases, task)
     yield from check_labels(labelled, task)
+
+
+def check_saturation(cases: Sequence[CaseFacts]) -> Iterator[Finding]:
+    """Images cut off at their largest value; one finding where most of the set is like that."""
+    shares = {case.id: max(c.saturated for c in case.channels) for case in cases if case.channels}
+    found = [
+        case
+        for case in cases
+        if shares[case.id] > SATURATED
+        and all(channel.minimum < channel.maximum for channel in case.channels)
+    ]
+    expected, advice = f"at most {100 * SATURATED:g} %", "look for the unclipped images"
+    if len(found) >= _FEW and 2 * len(found) > len(cases):
+        text = f"{len(found)} of {len(cases)} cases have many voxels of the largest value"
+        yield Place().warning("saturated", "values", text, expected, advice)
+        return
+    for case in found:
+        text = f"{100 * shares[case.id]:.2g} % of the voxels have the largest value"
+        yield Place(case.id, case.files[0]).warning("saturated", "values", text, expected, advice)
 
 
 def _label_digest(case: CaseFacts) -> str:
@@ -53,7 +75,9 @@ def _twins(
     for case in cases:
         twin = first.setdefault(digest(case), case)
         if twin is not case:
-            yield Place(case.id, file(case)).error(
+            severity: Severity = "warning" if twin.group == case.group else "error"
+            yield Place(case.id, file(case)).finding(
+                severity,
                 check,
                 "content",
                 f"equal to {file(twin)}",

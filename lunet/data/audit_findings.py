@@ -95,7 +95,8 @@ class Place:
 class ChannelFacts:
     """Intensities of one channel of one case.
 
-    ``low`` and ``high`` are the percentiles 0.5 and 99.5, ``histogram`` counts the bins between.
+    ``low`` and ``high`` are the percentiles 0.5 and 99.5, ``histogram`` counts the bins between;
+    ``saturated`` is the share of voxels that have the largest value.
     """
 
     dtype: str
@@ -105,6 +106,7 @@ class ChannelFacts:
     high: float
     mean: float
     deviation: float
+    saturated: float
     histogram: tuple[int, ...]
 
 

@@ -12,11 +12,10 @@ from numpy.typing import NDArray
 
 from lunet.data.audit_findings import REPAIR, ChannelFacts, Finding, LabelFacts, Place, numbers
 from lunet.data.geometry import spacing_of
-from lunet.data.scan import LOSSY, LabelRule, suffix_of
+from lunet.data.scan import LOSSY, LabelRule, suffix_of, unknown_codes
 from lunet.task import Task
 
 BINS = 40
-SATURATED = 0.005
 GRID = 12
 
 
@@ -35,12 +34,13 @@ def channel_facts(raw: NDArray[Any]) -> ChannelFacts:
         high=high,
         mean=float(values.mean()),
         deviation=float(values.std()),
+        saturated=float((values == values.max()).mean()),
         histogram=tuple(int(count) for count in histogram),
     )
 
 
 def check_channel(raw: NDArray[Any], facts: ChannelFacts, place: Place) -> Iterator[Finding]:
-    """Non-finite, constant or saturated intensities."""
+    """Non-finite or constant intensities."""
     broken = raw.size - int(np.isfinite(raw).sum())
     if broken:
         nans = int(np.isnan(raw).sum())
@@ -58,16 +58,6 @@ def check_channel(raw: NDArray[Any], facts: ChannelFacts, place: Place) -> Itera
             f"all {facts.minimum:g}",
             "an image with contrast",
             "fetch it anew, or take the case out",
-        )
-        return
-    share = float((raw == facts.maximum).mean())
-    if share > SATURATED:
-        yield place.warning(
-            "saturated",
-            "values",
-            f"{100 * share:.2g} % of the voxels have the largest value, {facts.maximum:g}",
-            f"at most {100 * SATURATED:g} %",
-            "look for the unclipped image",
         )
 
 
@@ -111,8 +101,7 @@ def _check_whole(
         yield place.warning(
             "float_label", "dtype", f"{dtype}, whole values", "an integer type", REPAIR
         )
-    known = {0, *task.labels.values()}
-    unknown = [int(v) for v in values if rule.remap.get(int(v), int(v)) not in known]
+    unknown = unknown_codes([int(value) for value in values], rule, task.labels.values())
     if unknown:
         declared = ", ".join(f"{name} {index}" for name, index in task.labels.items())
         yield place.error(

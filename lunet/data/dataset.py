@@ -18,7 +18,7 @@ from typing import Any
 from lunet.data.catalog import entry_of, remap_of
 from lunet.data.scan import LabelRule, is_hidden, stem_of
 from lunet.data.settings import DatasetSettings
-from lunet.errors import DataError
+from lunet.errors import ConfigError, DataError
 from lunet.files import read_json
 from lunet.task import Task
 
@@ -124,7 +124,8 @@ def dataset_of(
             if case is not None:
                 own = isinstance(item, Mapping) and "group" in item
                 group = case.group if own or entry is None else entry.group_of(case.id)
-                cases.append(replace(case, group=group))
+                pattern = settings.groups if settings else None
+                cases.append(replace(case, group=group_of(case.id, pattern, group)))
     _refuse_twins(cases, where)
     return Dataset(
         root=root,
@@ -135,12 +136,33 @@ def dataset_of(
     )
 
 
+def group_of(case: str, pattern: str | None, otherwise: str) -> str:
+    """The subject in a case id: what the first group of ``pattern`` finds there.
+
+    Raises
+    ------
+    ConfigError
+        If the pattern is no regular expression with a group, or does not occur in the id.
+    """
+    if pattern is None:
+        return otherwise
+    try:
+        found = re.search(pattern, case)
+    except re.error as error:
+        raise ConfigError(
+            "dataset.groups", f"{pattern!r}: {error}", "a regular expression"
+        ) from None
+    if found is None or not found.groups():
+        raise ConfigError("dataset.groups", f"{pattern!r} finds no group in {case!r}", "it must")
+    return found.group(1)
+
+
 def _case(item: Any, root: Path, where: str, part: str) -> Case | None:
     fields = item if isinstance(item, Mapping) else {"image": item}
     files = fields.get("image")
     files = [files] if isinstance(files, str) else files
     label = fields.get("label")
-    if not files or not all(isinstance(file, str) for file in files):
+    if not isinstance(files, list) or not files or not all(isinstance(f, str) for f in files):
         raise DataError(where, f"image {files!r}", "a file name or a list of them is expected")
     if label is not None and not isinstance(label, str):
         raise DataError(where, f"label {label!r}", "a file name is expected")
@@ -182,7 +204,8 @@ def _limited(cases: Sequence[Case], limit: int | None) -> tuple[Case, ...]:
 
 def task_of_listing(listing: Mapping[str, Any], where: str | Path) -> Task:
     """Channels, labels and regions as ``dataset.json`` tells them."""
-    modality, labels = listing.get("modality"), listing.get("labels")
+    modality: Any = listing.get("modality")
+    labels: Any = listing.get("labels")
     for key, value in (("modality", modality), ("labels", labels)):
         if not isinstance(value, Mapping) or not value:
             raise DataError(where, f"no {key!r}", "a mapping such as {'0': ...} is expected")
@@ -204,7 +227,7 @@ def _rule(listing: Mapping[str, Any], settings: DatasetSettings | None, where: P
         remap = {int(old): int(new) for old, new in (listing.get("remap") or {}).items()}
     except ValueError as error:
         raise DataError(where, f"remap: {error}", "whole numbers are expected") from error
-    chosen = (settings.remap and remap_of(settings)) if settings else {}
+    chosen = remap_of(settings) if settings and settings.remap else {}
     threshold = listing.get("mask_threshold")
     if settings is not None and settings.mask_threshold is not None:
         threshold = settings.mask_threshold

@@ -8,7 +8,7 @@ RAS+ world space, as nibabel does; pictures have the identity.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -54,13 +54,26 @@ class LabelRule:
     Attributes
     ----------
     remap
-        Value in the file -> class index; values that are not named stay.
+        Value in the file -> class index; values that are not named stay, unless another value
+        was mapped to that index: then the file follows another code book.
     threshold
         For soft or lossy masks: values above it are 1, all others 0; applied before ``remap``.
     """
 
     remap: Mapping[int, int] = field(default_factory=dict)
     threshold: float | None = None
+
+
+def unknown_codes(values: Iterable[int], rule: LabelRule, known: Iterable[int]) -> list[int]:
+    """Values of a label file that ``rule`` maps to no class index in ``known`` (0 always is)."""
+    moved_to = {new for old, new in rule.remap.items() if old != new} - {0}
+    allowed = {0, *known}
+    return [
+        value
+        for value in values
+        if rule.remap.get(value, value) not in allowed
+        or (value not in rule.remap and value in moved_to)
+    ]
 
 
 def suffix_of(path: str | Path) -> str:
@@ -246,10 +259,15 @@ def class_indices(
             "whole numbers are expected",
             "Set dataset.mask_threshold if this is a soft or lossy mask",
         )
+    foreign = unknown_codes([int(value) for value in whole], rule, range(256))
+    if foreign:
+        raise DataError(
+            where,
+            f"label value(s) {foreign}",
+            f"the codes are {dict(rule.remap)}, and class indices from 0 to 255",
+            "Correct dataset.remap",
+        )
     targets = np.array([rule.remap.get(int(value), int(value)) for value in whole], dtype=np.int64)
-    if targets.size and (targets.min() < 0 or targets.max() > 255):
-        outside = [int(t) for t in targets if not 0 <= t <= 255]
-        raise DataError(where, f"label values {outside}", "0 to 255 are possible", "Remap them")
     if raw.dtype == np.uint8 and (targets == values).all():
         return np.ascontiguousarray(raw)
     return targets.astype(np.uint8)[np.searchsorted(values, raw)]

@@ -47,6 +47,9 @@ class DatasetSettings:
     )
     channels: tuple[str, ...] | None = setting(None, doc="channel names, in order")
     dimensions: int = setting(3, doc="2 for slices, 3 for volumes", minimum=2, maximum=3)
+    groups: str | None = setting(
+        None, doc="regular expression; its first group, found in a case id, is the subject"
+    )
     limit: int | None = setting(None, doc="use only the first so many subjects", minimum=1)
     phantom: PhantomSettings = setting(PhantomSettings(), doc="the synthetic data set, if chosen")
 

@@ -186,7 +186,7 @@ PLANTED = {
     "metres": (both(scaled(0.001, 0.001, 0.001)), "odd_spacing", "warning", IMAGE),
     "sheared": (both(sheared), "not_orthonormal", "warning", IMAGE),
     "singular": (header(IMAGE, flat), "singular_affine", "error", IMAGE),
-    "other handedness": (both(scaled(-1, 1, 1)), "mixed_orientation", "info", IMAGE),
+    "other handedness": (both(scaled(-1, 1, 1)), "mixed_orientation", "warning", IMAGE),
     "undeclared label": (alter(LABEL, with_voxels(7)), "undeclared_label", "error", LABEL),
     "negative label": (
         alter(LABEL, lambda a: with_voxels(-1)(a.astype(np.int16))),

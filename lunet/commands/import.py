@@ -1,0 +1,39 @@
+"""Turn a data set of another layout into the project's, by links; nothing is copied.
+
+Layouts: decathlon, nnunet (a folder, or a number in $nnUNet_raw), bids, brats, mmwhs, csv,
+folders (images/ and masks/, or files side by side); auto finds out. Formats: NIfTI, NRRD,
+MetaImage, PNG, JPEG, TIFF.
+
+Examples: lunet import Dataset004_Hippocampus --layout nnunet --out raw
+          lunet import slices --labels tumour=1 --threshold 127 --groups '^(\\d+)_' --out raw
+"""
+
+from __future__ import annotations
+
+import argparse
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of ``lunet import``."""
+    parser.add_argument("source", metavar="SOURCE", help="folder, CSV listing, or nnU-Net number")
+    parser.add_argument("--out", required=True, metavar="DIR", help="new folder")
+    parser.add_argument("--layout", default="auto", help="name of the layout (default: auto)")
+    parser.add_argument("--name", default=None, help="name of the data set")
+    parser.add_argument("--labels", nargs="+", metavar="NAME=INDEX", help="foreground labels")
+    parser.add_argument("--remap", nargs="+", metavar="FOUND=INDEX", help="values to class indices")
+    parser.add_argument("--channels", nargs="+", metavar="NAME", help="channel names, in order")
+    parser.add_argument("--threshold", type=float, help="soft or lossy masks: foreground above it")
+    parser.add_argument("--groups", metavar="REGEX", help="its first group in an id is the subject")
+    parser.add_argument("--dimensions", type=int, default=3, choices=(2, 3))
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Read the other layout, write links and the listing."""
+    from lunet.commands.raw import by_hand
+    from lunet.data.importing import write_project
+    from lunet.data.layouts import open_dataset
+
+    dataset = open_dataset(arguments.source, by_hand(arguments), arguments.layout)
+    out = write_project(dataset, arguments.out)
+    labels = ", ".join(f"{name} {index}" for name, index in dataset.task.labels.items())
+    print(f"{dataset.name}: {len(dataset.cases)} cases, labels {labels}, in {out}")

@@ -1,0 +1,233 @@
+"""Preparing and going back: exact shapes and affines for every orientation and spacing."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lunet.data.geometry import Geometry, corner_shift, geometry_from_dict, place, plan_geometry
+from lunet.data.preprocess import normalise, prepare_image, prepare_label, to_native
+from lunet.data.scan import Scan, read_label
+from lunet.data.settings import PreprocessSettings
+from lunet.errors import ConfigError, DataError
+
+DATA = os.environ.get("LUNET_TEST_DATA")
+needs_data = pytest.mark.skipif(DATA is None, reason="LUNET_TEST_DATA names no folder")
+IDENTITY = PreprocessSettings(orientation="keep", clip=None, normalise="none")
+ORIENTATIONS = [
+    "".join(codes)
+    for axes in itertools.permutations(("LR", "PA", "IS"))
+    for codes in itertools.product(*axes)
+]
+
+
+def scan_of(codes: str = "RAS", shape: tuple[int, ...] = (7, 9, 5), spacing=(1, 1, 1)) -> Scan:
+    """A random image whose voxel axes point along ``codes``."""
+    rng = np.random.default_rng(0)
+    array = rng.standard_normal((1, *shape)).astype(np.float32)
+    affine = np.eye(4)
+    affine[:3, 3] = (3, -4, 5)
+    for axis, code in enumerate(codes):
+        world = next(i for i, pair in enumerate(("LR", "PA", "IS")) if code in pair)
+        affine[:3, axis] = 0
+        affine[world, axis] = spacing[axis] * (1 if code in "RAS" else -1)
+    return Scan(array, affine)
+
+
+def world(geometry_affine: np.ndarray, index: tuple[int, ...]) -> np.ndarray:
+    return geometry_affine[:3, :3] @ np.array(index) + geometry_affine[:3, 3]
+
+
+def test_there_are_48_orientations() -> None:
+    assert len(set(ORIENTATIONS)) == 48
+
+
+@pytest.mark.parametrize("codes", ORIENTATIONS)
+def test_round_trip_of_every_orientation_is_exact(codes: str) -> None:
+    scan = scan_of(codes, spacing=(1, 2, 3))
+    wanted = PreprocessSettings(clip=None, normalise="none", size=(16, 16, 16))
+    array, geometry = prepare_image(scan, wanted)
+    assert array.shape == (1, 16, 16, 16)
+    assert nib.aff2axcodes(geometry.affine) == ("R", "A", "S")
+    np.testing.assert_array_equal(to_native(array, geometry), scan.array)
+    # a voxel keeps its place in the world
+    raw = tuple(int(i) for i in np.argwhere(scan.array[0] == scan.array[0].max())[0])
+    prepared = tuple(int(i) for i in np.argwhere(array[0] == array[0].max())[0])
+    np.testing.assert_allclose(world(geometry.affine, prepared), world(scan.affine, raw))
+
+
+@pytest.mark.parametrize("codes", ["RAS", "LPI", "PSR", "SAL", "IRP"])
+def test_round_trip_with_resampling(codes: str) -> None:
+    shape, spacing = (24, 30, 8), (0.8, 0.8, 3.0)
+    scan = scan_of(codes, shape, spacing)
+    wanted = PreprocessSettings(spacing=(1, 1, 1.5), size=(40, 40, 40), clip=None)
+    array, geometry = prepare_image(scan, wanted)
+    assert array.shape == (1, 40, 40, 40)
+    np.testing.assert_allclose(geometry.spacing, (1, 1, 1.5))
+    label = np.zeros(shape, np.uint8)
+    label[4:14, 6:20, 2:6] = 1
+    label[14:20, 6:20, 2:6] = 2
+    prepared = prepare_label(label, geometry)
+    back = to_native(prepared, geometry)
+    assert back.shape == label.shape
+    assert back.dtype == np.uint8
+    dice = [2 * ((back == k) & (label == k)).sum() / ((back == k).sum() + (label == k).sum())
+            for k in (1, 2)]  # fmt: skip
+    assert min(dice) > 0.88
+    for k in (1, 2):  # the volume in mm³ is kept, and so is the centre of mass
+        volume = (prepared == k).sum() * np.prod(geometry.spacing)
+        assert volume == pytest.approx((label == k).sum() * np.prod(spacing), rel=0.15)
+        centres = [
+            world(affine, np.argwhere(mask == k).mean(0))
+            for affine, mask in ((geometry.affine, prepared), (scan.affine, label))
+        ]
+        np.testing.assert_allclose(*centres, atol=0.5)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    codes=st.sampled_from(ORIENTATIONS),
+    target=st.sampled_from(["RAS", "LPS", "ASR", "keep"]),
+    shape=st.tuples(*[st.integers(1, 12)] * 3),
+    size=st.none() | st.tuples(*[st.integers(1, 14)] * 3),
+    spacing=st.just("keep") | st.tuples(*[st.floats(0.5, 3)] * 3),
+)
+def test_geometry_properties(codes, target, shape, size, spacing) -> None:
+    scan = scan_of(codes, shape, (0.9, 1.3, 2.1))
+    geometry = plan_geometry(shape, scan.affine, orientation=target, spacing=spacing, size=size)
+    assert geometry_from_dict(geometry.as_dict()) == geometry
+    prepared = place(geometry.forward(scan.array[0], order=1), geometry.offset, geometry.shape)
+    assert prepared.shape == geometry.shape
+    assert geometry.backward(prepared).shape == shape
+    if target != "keep":
+        assert "".join(nib.aff2axcodes(geometry.affine)) == target
+    # the centre of the resampled volume is that of the raw one
+    centre = np.array(geometry.offset) + (np.array(geometry.resampled) - 1) / 2
+    raw_centre = world(scan.affine, tuple((n - 1) / 2 for n in shape))
+    np.testing.assert_allclose(world(geometry.affine, tuple(centre)), raw_centre, atol=1e-6)
+    kept = size is None or all(s >= n for s, n in zip(size, geometry.resampled, strict=True))
+    if kept and not geometry.resamples:
+        np.testing.assert_array_equal(geometry.backward(prepared), scan.array[0])
+
+
+def test_identity_is_bit_exact() -> None:
+    scan = scan_of("PIR")
+    array, geometry = prepare_image(scan, IDENTITY)
+    assert array.tobytes() == scan.array.tobytes()
+    assert to_native(array, geometry).tobytes() == scan.array.tobytes()
+    np.testing.assert_array_equal(geometry.affine, scan.affine)
+
+
+def test_linear_image_is_resampled_exactly() -> None:
+    ramp = np.broadcast_to(np.arange(20, dtype=np.float32)[:, None, None], (20, 6, 6))
+    wanted = PreprocessSettings(spacing=(0.5, 1, 1), clip=None, normalise="none")
+    array, geometry = prepare_image(Scan(ramp[None].copy(), np.eye(4)), wanted)
+    places = np.array([world(geometry.affine, (i, 0, 0))[0] for i in range(array.shape[1])])
+    inner = slice(12, -12)
+    np.testing.assert_allclose(array[0, inner, 3, 3], places[inner], atol=1e-3)
+
+
+def test_crop_then_back_fills() -> None:
+    scan = scan_of(shape=(9, 9, 9))
+    _, geometry = prepare_image(scan, PreprocessSettings(size=(5, 5, 5)))
+    back = to_native(np.ones((5, 5, 5), np.uint8), geometry)
+    assert (back.sum(), back[4, 4, 4], back[0, 0, 0]) == (125, 1, 0)
+    probabilities = np.ones((2, 5, 5, 5), np.float32)
+    filled = to_native(probabilities, geometry, fill=(0.25, 0.75))
+    assert filled[:, 0, 0, 0].tolist() == [0.25, 0.75]
+
+
+def test_thin_structures_survive_resampling() -> None:
+    """Linear sampling per class keeps the volume of a sheet; labels are never interpolated."""
+    label = np.zeros((30, 30, 30), np.uint8)
+    label[:, :, 14:17] = 3
+    geometry = plan_geometry(label.shape, np.eye(4), spacing=(1.3, 1.3, 1.3))
+    prepared = prepare_label(label, geometry)
+    assert set(np.unique(prepared)) == {0, 3}
+    assert (prepared == 3).any(axis=2).all()
+
+
+def test_two_axes_of_a_volume_can_be_sized_alone() -> None:
+    array, _ = prepare_image(scan_of(shape=(8, 8, 5)), PreprocessSettings(size=(16, 12)))
+    assert array.shape == (1, 16, 12, 5)
+
+
+def test_pictures() -> None:
+    picture = Scan(np.random.default_rng(0).random((1, 9, 7)).astype(np.float32), np.eye(4))
+    array, geometry = prepare_image(picture, PreprocessSettings(size=(16, 16), normalise="minmax"))
+    assert array.shape == (1, 16, 16)
+    assert to_native(np.ones((16, 16), np.uint8), geometry).shape == (9, 7)
+    assert (array.min(), array.max()) == (0, 1)
+
+
+def test_normalisations() -> None:
+    values = np.concatenate([np.zeros(50), np.linspace(10, 20, 50)]).astype(np.float32)
+    plain = normalise(values, PreprocessSettings(clip=None))
+    assert abs(plain.mean()) < 1e-6
+    assert plain.std() == pytest.approx(1, abs=1e-5)
+    inside = normalise(values, PreprocessSettings(clip=None, normalise="zscore_nonzero"))
+    assert (inside[:50] == 0).all()
+    assert inside[50:].std() == pytest.approx(1, abs=1e-5)
+    window = normalise(values, PreprocessSettings(window=(12, 18), normalise="none"))
+    assert (window.min(), window.max()) == (12, 18)
+    clipped = normalise(values, PreprocessSettings(clip=(0, 50), normalise="none"))
+    assert clipped.max() == pytest.approx(np.percentile(values, 50))
+
+
+@pytest.mark.parametrize(
+    ("array", "changes", "error"),
+    [
+        (np.full((1, 4, 4, 4), 3.0), {}, "one value"),
+        (np.array([[[[np.nan, 1.0]]]]), {}, "NaN or infinite"),
+        (np.array([[[[np.inf, 1.0]]]]), {"normalise": "none"}, "NaN or infinite"),
+        (np.ones((1, 4, 4, 4)), {"orientation": "RAX"}, "axis codes"),
+        (np.ones((1, 4, 4, 4)), {"spacing": (1.0, 1.0, -1.0)}, "above 0"),
+        (np.ones((1, 4, 4, 4)), {"size": (4, 4, 4, 4)}, "axes exist"),
+        (np.ones((1, 4, 4, 4)), {"window": (3.0, 1.0)}, "low < high"),
+        (np.ones((1, 4, 4, 4)), {"clip": (50.0, 40.0)}, "0 <= low"),
+    ],
+)
+def test_unfit_images_and_settings(array, changes, error) -> None:
+    scan = Scan(array.astype(np.float32), np.eye(4))
+    with pytest.raises((DataError, ConfigError), match=error):
+        prepare_image(scan, PreprocessSettings(**changes))
+
+
+def test_singular_affine_and_channel_count() -> None:
+    scan = scan_of()
+    with pytest.raises(DataError, match="invertible"):
+        prepare_image(Scan(scan.array, np.zeros((4, 4))), IDENTITY)
+    with pytest.raises(DataError, match="2 are expected"):
+        prepare_image(scan, IDENTITY, channels=2)
+
+
+@needs_data
+@pytest.mark.parametrize(
+    ("image", "label"),
+    [
+        ("spinal_cord_mr/t2/t2", "spinal_cord_mr/t2/t2_seg-manual"),
+        ("spinal_cord_mr/t2s/t2s", "spinal_cord_mr/t2s/t2s_seg"),
+        ("spleen_ct_crop/spleen2_ct", "spleen_ct_crop/spleen2_seg"),
+    ],
+)
+def test_real_scans_return_to_their_own_grid(image: str, label: str) -> None:
+    path = Path(DATA) / f"{image}.nii.gz"
+    array, affine = read_label(Path(DATA) / f"{label}.nii.gz")
+    size = (48, 48, 32) if "spinal" in image else (160, 160, 64)
+    kept, geometry = prepare_image(path, PreprocessSettings(size=(176, 176, 64)))
+    assert isinstance(geometry, Geometry)
+    assert np.isfinite(kept).all()
+    np.testing.assert_array_equal(to_native(prepare_label(array, geometry), geometry), array)
+    assert corner_shift(array.shape, affine, np.array(geometry.native_affine)) < 1e-3
+    _, finer = prepare_image(path, PreprocessSettings(spacing=(1, 1, 2.5), size=size))
+    back = to_native(prepare_label(array, finer), finer)
+    overlap = 2 * (back & array).sum() / (back.sum() + array.sum())
+    assert back.shape == array.shape
+    assert overlap > 0.85
