@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Protocol
 
 import torch
@@ -96,15 +97,15 @@ class Augmenter:
             self._warp(images, labels, generator)
             for share, transform in self._intensities():
                 chosen = self._choose(share, len(images), generator)
-                _change(images, chosen, lambda part, t=transform: t(part, generator))
+                _change(images, chosen, partial(transform, generator=generator))
         return images, labels
 
-    def _intensities(self) -> list[tuple[float, Callable[[Tensor, torch.Generator], Tensor]]]:
+    def _intensities(self) -> list[tuple[float, Callable[..., Tensor]]]:
         s = self.settings
         return [
             (s.blur, self._blur),
             (s.low_resolution, self._coarsen),
-            (s.gamma_inverted, lambda x, g: self._gamma(x.neg(), g).neg_()),
+            (s.gamma_inverted, self._gamma_inverted),
             (s.gamma, self._gamma),
             (s.bias, self._bias),
             (s.brightness, self._brightness),
@@ -122,8 +123,8 @@ class Augmenter:
         shares = self.settings.flip_shares or (0.5,) * len(axes)
         for axis, share in zip(axes, shares, strict=True):
             chosen = self._choose(share, len(images), generator)
-            _change(images, chosen, lambda part, axis=axis: part.flip(2 + axis))
-            _change(labels, chosen, lambda part, axis=axis: part.flip(1 + axis))
+            _change(images, chosen, partial(torch.flip, dims=(2 + axis,)))
+            _change(labels, chosen, partial(torch.flip, dims=(1 + axis,)))
 
     def _warp(self, images: Tensor, labels: Tensor, generator: torch.Generator) -> None:
         size = images.shape[2:]
@@ -151,6 +152,9 @@ class Augmenter:
         limit = self.settings.gamma_log
         exponent = uniform(images.shape[:2], -limit, limit, generator).exp()
         return intensity.gamma(images, exponent.to(images.device))
+
+    def _gamma_inverted(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        return self._gamma(images.neg(), generator).neg_()
 
     def _bias(self, images: Tensor, generator: torch.Generator) -> Tensor:
         ndim, limit = images.ndim - 2, self.settings.bias_strength

@@ -98,7 +98,7 @@ def fill_holes(images: Tensor, starts: Tensor, stops: Tensor) -> Tensor:
     for sample, (first, last) in enumerate(zip(starts.tolist(), stops.tolist(), strict=True)):
         for start, stop in zip(first, last, strict=True):
             box = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
-            filled[(sample, slice(None), *box)] = low[sample]
+            filled[sample][(slice(None), *box)] = low[sample]
     return filled
 
 

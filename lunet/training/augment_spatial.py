@@ -173,11 +173,11 @@ def sampling_grid(warp: Warp, size: Sequence[int], device: torch.device) -> Tens
         spline = (warp.control / half.reshape(-1, *[1] * ndim)).flip(1).to(device)
         terms.append(torch.einsum(_LEAD[ndim], spline, *basis[:-1]))
         rows.append(basis[-1].T.cpu().expand(count, -1, -1))
-    terms = torch.cat(terms, dim=-2).reshape(count, math.prod(size[:-1]), -1)
+    table = torch.cat(terms, dim=-2).reshape(count, math.prod(size[:-1]), -1)
     along = torch.einsum("nbz,ck->nbczk", torch.cat(rows, dim=1), torch.eye(ndim)).to(device)
     # TF32, if it is allowed, would move positions by up to a tenth of a voxel
     exact = torch.float64 if device.type == "cuda" else torch.float32
-    grid = terms.to(exact) @ along.reshape(count, terms.shape[2], -1).to(exact)
+    grid = table.to(exact) @ along.reshape(count, table.shape[2], -1).to(exact)
     return grid.reshape(count, *size, ndim).float()
 
 

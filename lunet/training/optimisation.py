@@ -27,7 +27,11 @@ def build_optimiser(
     (None: torch's choice); ``capturable`` is for CUDA graphs and ignored by ``sgd``.
     """
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    common = {"lr": settings.lr, "weight_decay": settings.weight_decay, "fused": fused}
+    common: dict[str, Any] = {
+        "lr": settings.lr,
+        "weight_decay": settings.weight_decay,
+        "fused": fused,
+    }
     if settings.name == "sgd":
         return SGD(parameters, momentum=settings.momentum, nesterov=settings.nesterov, **common)
     kind = Adam if settings.name == "adam" else AdamW

@@ -11,6 +11,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -68,7 +69,7 @@ class TorchioAugmenter:
             image=tio.ScalarImage(tensor=image.reshape(shape), affine=affine),
             label=tio.LabelMap(tensor=label.reshape(1, *shape[1:]), affine=affine),
         )
-        changed = transform(subject)
+        changed: Any = transform(subject)
         moved, mapped = changed["image"].data, changed["label"].data
         return moved.reshape(image.shape), mapped.reshape(label.shape)
 
@@ -118,10 +119,10 @@ def _affine(
 def _elastic(
     settings: Augmentation, size: Sequence[int], mm: Sequence[float], share: float
 ) -> tio.Transform:
-    limits = [settings.elastic_voxels * step for _, step in zip(size, mm, strict=False)]
+    limits: Any = [settings.elastic_voxels * step for _, step in zip(size, mm, strict=False)]
     return tio.RandomElasticDeformation(
         num_control_points=settings.elastic_points,
-        max_displacement=(*limits, 0.0)[:3],
+        max_displacement=tuple([*limits, 0.0][:3]),
         locked_borders=2,
         image_interpolation="linear",
         label_interpolation="nearest",
@@ -136,11 +137,11 @@ def _coarse(settings: Augmentation, ndim: int, share: float) -> tio.Transform:
     )
 
 
-def _symmetric(limits: Sequence[float]) -> tuple[float, ...]:
+def _symmetric(limits: Sequence[float]) -> Any:
     """(-a, a, -b, b, -c, c) of the limits per axis; 0 for the axis that a slice lacks."""
     return tuple(sign * limit for limit in (*limits, 0.0)[:3] for sign in (-1, 1))
 
 
-def _sextet(voxels: Sequence[float], mm: Sequence[float]) -> tuple[float, ...]:
+def _sextet(voxels: Sequence[float], mm: Sequence[float]) -> Any:
     """A range in voxels as TorchIO's range per axis in mm."""
     return tuple(bound * step for step in mm for bound in voxels)
