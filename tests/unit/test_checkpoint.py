@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+import math
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from lunet.training.checkpoint import (
+    Checkpoint,
+    Unusable,
+    digest,
+    random_state,
+    read_state,
+    seed_everything,
+    set_random_state,
+    stamp_of,
+)
+
+STATE = {"epoch": 3, "best": -math.inf, "rows": [{"a": None}], "w": torch.arange(6.0).view(2, 3)}
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Checkpoint:
+    return Checkpoint(tmp_path)
+
+
+def test_state_is_read_back_without_pickled_code(place: Checkpoint) -> None:
+    place.save(STATE, stamp="s")
+    raw = torch.load(place.newest, weights_only=True)
+    assert raw["state"]["epoch"] == 3
+    found = place.load(stamp="s", say=pytest.fail)
+    assert found is not None
+    assert digest(found) == digest(STATE)
+
+
+def test_two_generations(place: Checkpoint) -> None:
+    for epoch in (1, 2, 3):
+        place.save({"epoch": epoch}, stamp="s")
+    assert read_state(place.newest, stamp="s")["epoch"] == 3
+    assert read_state(place.previous, stamp="s")["epoch"] == 2
+
+
+@pytest.mark.parametrize("damage", ["cut", "zeros", "empty", "text"])
+def test_damaged_state_falls_back_with_a_line(place: Checkpoint, damage: str) -> None:
+    for epoch in (1, 2):
+        place.save({"epoch": epoch, "w": torch.randn(500)}, stamp="s")
+    content = place.newest.read_bytes()
+    half = len(content) // 2
+    place.newest.write_bytes(
+        {
+            "cut": content[:half],
+            "zeros": content[: half - 400] + bytes(800) + content[half + 400 :],
+            "empty": b"",
+            "text": b"no state at all",
+        }[damage]
+    )
+    lines: list[str] = []
+    found = place.load(stamp="s", say=lines.append)
+    assert found is not None
+    assert found["epoch"] == 1
+    assert len(lines) == 1
+    assert "damaged" in lines[0]
+
+
+def test_every_changed_number_is_noticed(place: Checkpoint) -> None:
+    place.save(STATE, stamp="s")
+    raw = torch.load(place.newest, weights_only=True)
+    raw["state"]["w"][1, 2] += 1e-3
+    torch.save(raw, place.newest)
+    with pytest.raises(Unusable, match="checksum"):
+        read_state(place.newest, stamp="s")
+
+
+def test_state_of_another_training_is_not_used(place: Checkpoint) -> None:
+    place.save(STATE, stamp="s")
+    lines: list[str] = []
+    assert place.load(stamp="other", say=lines.append) is None
+    assert "other settings" in lines[0]
+
+
+def test_nothing_saved_is_no_fault(place: Checkpoint) -> None:
+    assert place.load(stamp="s", say=pytest.fail) is None
+
+
+def test_digest_tells_types_shapes_and_order_of_lists_apart() -> None:
+    one = torch.zeros(4)
+    different = [one, one.view(2, 2), one.double(), [one], {"a": one}, (one,), 0, 0.0, False, "0"]
+    assert len({digest(value) for value in different}) == len(different)
+    assert digest({"a": 1, "b": 2}) == digest({"b": 2, "a": 1})
+    assert digest([1, 2]) != digest([2, 1])
+    strided = torch.arange(24.0).view(2, 3, 4).permute(2, 0, 1)
+    assert digest(strided) == digest(strided.contiguous())
+
+
+def test_random_generators_go_on_where_they_were(place: Checkpoint) -> None:
+    seed_everything(5)
+    np.random.standard_normal(3)  # leaves a cached second normal
+    place.save({"random": random_state()}, stamp="s")
+
+    def draw() -> list[float]:
+        return [random.random(), float(np.random.standard_normal()), float(torch.rand(1))]
+
+    first = draw()
+    seed_everything(6)
+    set_random_state(read_state(place.newest, stamp="s")["random"])
+    assert draw() == first
+
+
+def test_stamp_depends_on_content_not_on_order() -> None:
+    assert stamp_of({"a": 1, "b": [2]}) == stamp_of({"b": [2], "a": 1})
+    assert stamp_of({"a": 1}) != stamp_of({"a": 2})
