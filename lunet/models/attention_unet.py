@@ -65,7 +65,7 @@ class AttentionUNet(nn.Module):
             )
         conv = layers_of(ndim).conv
         down, up = _level_widths(widths, upsampling)
-        self.in_channels, self.ndim = in_channels, ndim
+        self.in_channels, self.out_channels, self.ndim = in_channels, out_channels, ndim
         self.shortest = 2 ** (len(down) - 1)
         self.pool = layers_of(ndim).max_pool(2)
         pairs = zip((in_channels, *down), down, strict=False)

@@ -69,11 +69,32 @@ def _network_class(module: str, name: str) -> Callable[..., nn.Module]:
 
 def _check_arguments(make: Callable[..., nn.Module], where: str, given: Mapping[str, Any]) -> None:
     parameters = inspect.signature(make).parameters.values()
-    known = {p.name: p.default for p in parameters if p.kind is p.KEYWORD_ONLY}
-    for key in given:
+    known = {p.name: p for p in parameters if p.kind is p.KEYWORD_ONLY}
+    for key, value in given.items():
         if key not in known:
             raise ConfigError(f"{where}.{key}", "unknown argument", "", nearest(key, known))
-    lacking = [k for k, default in known.items() if default is inspect.Parameter.empty]
-    for key in lacking:
-        if key not in given:
+        if not _fits(value, known[key].annotation):
+            wanted = f"a value of type {known[key].annotation} is needed"
+            raise ConfigError(f"{where}.{key}", f"found {value!r}", wanted)
+    for key, parameter in known.items():
+        if key not in given and parameter.default is inspect.Parameter.empty:
             raise ConfigError(f"{where}.{key}", "missing", "this argument is needed")
+
+
+def _fits(value: Any, annotation: str) -> bool:
+    """Whether a JSON value is one of the types that an annotation joins with ``|``."""
+    return any(_is_of(value, kind.strip()) for kind in annotation.split("|"))
+
+
+def _is_of(value: Any, kind: str) -> bool:
+    scalars: dict[str, type | tuple[type, ...]] = {
+        "int": int,
+        "float": (int, float),
+        "str": str,
+        "bool": bool,
+    }
+    if kind in scalars:
+        return isinstance(value, scalars[kind]) and isinstance(value, bool) == (kind == "bool")
+    if kind == "Sequence[int]":
+        return isinstance(value, list | tuple) and all(_is_of(item, "int") for item in value)
+    return isinstance(value, Mapping)

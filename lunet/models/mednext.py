@@ -102,7 +102,8 @@ class MedNeXt(nn.Module):
             raise ConfigError("width", f"{width}", "at least 1 is needed")
         if len(blocks) % 2 == 0 or len(blocks) < 3 or min(blocks) < 1:
             raise ConfigError("blocks", f"{list(blocks)}", "an odd number (>= 3) of stages")
-        self.in_channels, self.ndim, self.levels = in_channels, ndim, len(blocks) // 2
+        self.in_channels, self.out_channels, self.ndim = in_channels, out_channels, ndim
+        self.levels = len(blocks) // 2
         self.multiple = (2**self.levels,) * ndim
 
         def stage(level: int, count: int) -> nn.Sequential:

@@ -72,7 +72,7 @@ class SlimUNETRV2(nn.Module):
     ) -> None:
         super().__init__()
         _check(strides, slices, widths, heads, ndim)
-        self.in_channels = in_channels
+        self.in_channels, self.out_channels, self.ndim = in_channels, out_channels, ndim
         self.slices = None if isinstance(slices, str) else tuple(slices)
         self.scales = tuple(accumulate(strides, mul))
         grids = [a * b for a, b in zip(self.scales, TOKEN_STRIDES, strict=True)]

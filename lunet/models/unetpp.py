@@ -66,7 +66,7 @@ class UNetPlusPlus(nn.Module):
         layers = layers_of(ndim)
         check_dropout(dropout)
         self.plan = _plan(in_channels, widths, convs_per_block)
-        self.ndim = ndim
+        self.in_channels, self.out_channels, self.ndim = in_channels, out_channels, ndim
         self.levels = sum(name.startswith("encoder.") for name in self.plan.wiring)
         self.multiple = (2 ** (self.levels - 1),) * ndim
 
@@ -88,7 +88,7 @@ class UNetPlusPlus(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
         """Logits (batch, out_channels, \\*spatial) of an image (batch, in_channels, \\*spatial)."""
-        check_image(x, channels=self.plan.in_channels, ndim=self.ndim)
+        check_image(x, channels=self.in_channels, ndim=self.ndim)
         side = batch_norm_side(x, training=self.training, multiple=self.multiple)
         sizes = legal_sizes(x.shape[2:], multiple=self.multiple, long_side=side)
         return run_padded(self._logits, x, sizes)

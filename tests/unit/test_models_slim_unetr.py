@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from models_golden import assert_matches, fill64, image64, read_json, sine_fill
+from models_golden import assert_matches, fill64, hash64, image64, read_json, sine_fill
 from torch import nn
 
 from lunet.errors import ConfigError
@@ -41,6 +41,13 @@ def test_sizes_and_shapes(setting: str) -> None:
     parts = [network.down, network.sparse, network.local, network.mlp]
     counts = [sum(p.numel() for p in m.parameters()) for part in parts for m in part]
     assert counts == list(golden["params_by_module_in1_out3"].values())[:16]
+
+
+def test_fill_anchors() -> None:
+    first = [0.766621616, -0.136944006, -0.947132457, 0.941763956]
+    np.testing.assert_allclose(hash64(4, 0), first, atol=1e-9)
+    image = [-0.694457687, 0.690179269, -0.973262043, -0.337028384]
+    np.testing.assert_allclose(hash64(4, 1000000), image, atol=1e-9)
 
 
 def filled(setting: str, dtype: torch.dtype) -> SlimUNETRV2:
