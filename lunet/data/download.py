@@ -12,18 +12,21 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lunet.data.archive import SUFFIXES, extract, is_archive
+from lunet.data.archive import SUFFIXES, is_archive
 from lunet.data.catalog import PHANTOM, entry_of
 from lunet.data.catalog_table import CatalogEntry
+from lunet.data.dataset import LISTING
 from lunet.data.fetch import Patience, Sums, disk_space, fetch, sums_of
+from lunet.data.layouts import locate
 from lunet.data.lock import exclusive, staging
+from lunet.data.phantom import make_phantom
+from lunet.data.place import place_archive, place_folder
 from lunet.data.settings import DatasetSettings
 from lunet.errors import ConfigError, DataError
 from lunet.files import read_json, write_json
 from lunet.typed import plain
 
 VARIABLE = "LUNET_DATA"
-LISTING = "dataset.json"
 Say = Callable[[str], None]
 _KEYS = ("name", "path", "sha256", "mirrors", "layout", "phantom")
 
@@ -63,8 +66,9 @@ def download(
         with staging(target) as stage:
             source = _obtain(settings, stage, Path(cache or target.parent), patience, say)
             write_json(stage / "source.json", source)
-            _make_room(target, memory)
             write_json(memory, request)
+            if target.exists():  # empty, as `_is_ready` found
+                shutil.rmtree(target)
             os.rename(stage, target)
         if not keep_archive:
             _archive_in(Path(cache or target.parent), settings.name).unlink(missing_ok=True)
@@ -73,29 +77,23 @@ def download(
 
 
 def _is_ready(target: Path, memory: Path, request: Mapping[str, Any]) -> bool:
-    """Whether the folder holds what is asked for; an error if it holds something else."""
+    """Whether the folder holds what is asked for; an error if it holds anything else."""
     if not target.exists() or _is_empty(target):
         return False
     is_whole = (target / "source.json").exists() and (target / LISTING).exists()
-    if not memory.exists() or (is_whole and read_json(memory) != request):
-        raise DataError(
-            target,
-            "holds something else already",
-            f"a new folder is needed for the data set {request['name']!r}",
-            "Remove it or name another one",
-        )
-    return is_whole
+    if is_whole and memory.exists() and read_json(memory) == request:
+        return True
+    raise DataError(
+        target,
+        "holds something else already, or only a part",
+        f"a new folder is needed for the data set {request['name']!r}",
+        "Remove it or name another one",
+    )
 
 
 def _is_empty(folder: Path) -> bool:
     # Snakemake marks the folders it makes with a hidden file
     return folder.is_dir() and all(path.name == ".snakemake_timestamp" for path in folder.iterdir())
-
-
-def _make_room(target: Path, memory: Path) -> None:
-    """Remove what stands in the way: an empty folder, or a damaged earlier result of ours."""
-    if target.exists() and (_is_empty(target) or memory.exists()):
-        shutil.rmtree(target)
 
 
 def _obtain(
@@ -106,11 +104,11 @@ def _obtain(
         return _phantom(settings, stage)
     entry = entry_of(settings)
     local = _local_source(settings, entry)
-    if local is not None and local.is_dir():
-        return _from_folder(local, settings, entry, stage)
-    if local is not None:
+    if local is not None and is_archive(local):
         say(f"reading {local}")
         return _from_archive(local, settings, entry, stage) | {"path": str(local)}
+    if local is not None:
+        return _from_folder(local, settings, entry, stage)
     urls = [*settings.mirrors, *(entry.urls if entry else ())]
     if not urls:
         raise _unregistered(settings, entry)
@@ -128,17 +126,18 @@ def _archive_in(cache: Path, name: str) -> Path:
 
 def _local_source(settings: DatasetSettings, entry: CatalogEntry | None) -> Path | None:
     """The local folder or archive that the settings or the environment name, if there is one."""
-    names = [settings.name, *([entry.name] if entry else [])]
     if settings.path is not None:
-        path = Path(settings.path).expanduser().absolute()
-        if not path.exists():
-            raise DataError(
-                path, "does not exist", "dataset.path names a folder or an archive", "Mend the path"
-            )
+        path = locate(settings.path)
         is_set = path.is_file() or (path / LISTING).exists()
-        return path if is_set else _inside(path, names) or path
+        return path if is_set else _inside(path, _names(settings, entry)) or path
     folder = os.environ.get(VARIABLE)
-    return _inside(Path(folder).expanduser().absolute(), names) if folder else None
+    if not folder:
+        return None
+    return _inside(Path(folder).expanduser().absolute(), _names(settings, entry))
+
+
+def _names(settings: DatasetSettings, entry: CatalogEntry | None) -> list[str]:
+    return [settings.name, *([entry.name] if entry else [])]
 
 
 def _inside(folder: Path, names: Sequence[str]) -> Path | None:
@@ -167,67 +166,34 @@ def _from_folder(
     if settings.sha256 is not None:
         raise ConfigError(
             "dataset.sha256",
-            f"set, but {folder} is a folder",
+            f"set, but {folder} is no archive",
             "a digest is that of an archive",
             "Remove it or name the archive",
         )
-    root = _root_of(folder, settings.name, entry)
-    for path in sorted(root.rglob("*")):
-        relative = path.relative_to(root)
-        hidden = any(part.startswith(".") or part == "__MACOSX" for part in relative.parts)
-        if hidden or path.is_dir():
-            continue
-        place = stage / relative
-        place.parent.mkdir(parents=True, exist_ok=True)
-        # the listing is read by every step and small; images stay where they are
-        if len(relative.parts) == 1:
-            shutil.copyfile(path, place)
-        else:
-            place.symlink_to(path.resolve())
-    kind = "registered" if entry is not None and entry.access == "registered" else "local copy"
-    return _record(kind, settings, entry, stage) | {"path": str(root)}
-
-
-def _root_of(folder: Path, name: str, entry: CatalogEntry | None) -> Path:
-    """The folder that holds ``dataset.json``: this one, or the one below it of the set's name."""
-    below = [folder / name, *([folder / entry.name] if entry else [])]
-    inside = [path for path in sorted(folder.iterdir()) if path.is_dir()]
-    for root in (folder, *below, *(inside if len(inside) == 1 else ())):
-        if (root / LISTING).is_file():
-            return root
-    raise DataError(
-        folder,
-        "has no dataset.json",
-        "the project's (Decathlon) layout is expected: dataset.json, imagesTr, labelsTr",
-        "Turn other layouts into it with `lunet import`",
-    )
+    root = place_folder(folder, stage, settings, _names(settings, entry))
+    return _record(_local_kind(entry), settings, entry, stage) | {"path": str(root)}
 
 
 def _from_archive(
     archive: Path, settings: DatasetSettings, entry: CatalogEntry | None, stage: Path
 ) -> dict[str, Any]:
     """Check and unpack; only an archive with the official sum is called official."""
-    if not is_archive(archive):
-        raise DataError(archive, "is no archive", f"one of {', '.join(SUFFIXES)} is expected")
     found = sums_of(archive)
     fault = Sums(sha256=settings.sha256).mismatch(found)
     if fault:
         raise DataError(archive, f"wrong checksum: {fault}", "", "Mend the file or dataset.sha256")
-    unpacked = stage / ".unpacked"
-    extract(archive, unpacked)
-    root = _root_of(unpacked, settings.name, entry)
-    for path in sorted(root.iterdir()):
-        os.rename(path, stage / path.name)
-    shutil.rmtree(unpacked)
+    place_archive(archive, stage, settings, _names(settings, entry))
     is_official = entry is not None and entry.md5 is not None and entry.md5 == found.md5
-    kind = "official" if is_official else "local copy"
+    kind = "official" if is_official else _local_kind(entry)
     sums = {"archive_md5": found.md5, "archive_sha256": found.sha256}
     return _record(kind, settings, entry, stage) | sums
 
 
-def _phantom(settings: DatasetSettings, stage: Path) -> dict[str, Any]:
-    from lunet.data.phantom import make_phantom
+def _local_kind(entry: CatalogEntry | None) -> str:
+    return "registered" if entry is not None and entry.access == "registered" else "local copy"
 
+
+def _phantom(settings: DatasetSettings, stage: Path) -> dict[str, Any]:
     if settings.phantom.layout != "project":
         raise ConfigError(
             "dataset.phantom.layout",

@@ -51,7 +51,9 @@ def make_subject(number: int, settings: PhantomSettings) -> list[PhantomCase]:
         _channel(rng, points, tissue, brain, channel, settings.difficulty) for channel in range(4)
     )
     name = _name(settings.kind, number)
-    return [PhantomCase(id=name, group=name, images=images, label=label)]
+    # in 2023 the last number is that of the visit
+    group = name.rpartition("-")[0] or name
+    return [PhantomCase(id=name, group=group, images=images, label=label)]
 
 
 def published_files(case: PhantomCase, kind: str) -> dict[str, NDArray[np.generic]]:

@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import random
 import tarfile
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -17,9 +18,12 @@ from misbehaving import Behaviour, serve
 
 from lunet.cli import main
 from lunet.data import fetch as fetching
+from lunet.data.catalog import remap_of
+from lunet.data.dataset import read_dataset
 from lunet.data.download import download
 from lunet.data.fetch import Patience, Sums, fetch, sums_of
 from lunet.data.lock import exclusive
+from lunet.data.phantom import make_phantom
 from lunet.data.settings import DatasetSettings, PhantomSettings
 from lunet.errors import Busy, ConfigError, DataError
 
@@ -305,14 +309,41 @@ def test_done_is_done_and_something_else_is_kept(tmp_path: Path) -> None:
     assert (tmp_path / "notes" / "thesis.tex").exists()
 
 
-def test_a_damaged_earlier_result_is_made_anew(tmp_path: Path) -> None:
+def test_a_damaged_earlier_result_is_told_and_left_overs_go(tmp_path: Path) -> None:
     settings = DatasetSettings(name="hippocampus", path=str(make_archive(tmp_path / "mine.tar")))
-    out = download(settings, tmp_path / "raw", say=Lines())
-    (out / "source.json").unlink()
     (tmp_path / ".raw.part").mkdir()
-    download(settings, out, say=Lines())
-    assert source(out)["kind"] == "local copy"
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw" / ".snakemake_timestamp").touch()
+    out = download(settings, tmp_path / "raw", say=Lines())
     assert not (tmp_path / ".raw.part").exists()
+    (out / "source.json").unlink()
+    with pytest.raises(DataError, match="only a part"):
+        download(settings, out, say=Lines())
+
+
+@pytest.mark.parametrize(("kind", "name"), [("brats2021", "BraTS2021"), ("heart_mr", "MM-WHS_MR")])
+def test_a_registered_set_is_imported_from_its_published_layout(
+    tmp_path: Path, kind: str, name: str
+) -> None:
+    published = PhantomSettings(kind=kind, subjects=2, scale=0.5, layout="published")  # type: ignore[arg-type]
+    folder = make_phantom(published, tmp_path / "published")
+    settings = DatasetSettings(name=name, path=str(folder))
+    out = download(settings, tmp_path / "raw", say=Lines())
+    assert source(out)["kind"] == "registered"
+    dataset = read_dataset(out, settings)
+    assert dataset.rule.remap == remap_of(settings)
+    assert [case.labelled for case in dataset.cases] == [True, True]
+    assert all(len(case.images) == len(dataset.task.channels) for case in dataset.cases)
+    with zipfile.ZipFile(tmp_path / "given.zip", "w") as archive:
+        for path in sorted(folder.rglob("*.nii.gz")):
+            archive.write(path, path.relative_to(tmp_path))
+    zipped = DatasetSettings(name=name, path=str(tmp_path / "given.zip"))
+    unpacked = download(zipped, tmp_path / "unpacked", say=Lines())
+    for case, original in zip(read_dataset(unpacked, zipped).cases, dataset.cases, strict=True):
+        for ours, theirs in zip(case.images, original.images, strict=True):
+            assert not ours.is_symlink()
+            assert ours.read_bytes() == theirs.read_bytes()
+    assert not (unpacked / ".unpacked").exists()
 
 
 @pytest.mark.parametrize("name", ["BraTS2021", "BraTS2023", "HarP", "MM-WHS_MR"])
@@ -327,10 +358,10 @@ def test_wrong_paths_and_contents_are_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="nowhere: does not exist"):
         download(DatasetSettings(name="x", path=str(tmp_path / "nowhere")), tmp_path / "raw")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DataError, match=r"empty: has no dataset\.json"):
+    with pytest.raises(DataError, match="empty: no known layout"):
         download(DatasetSettings(name="x", path=str(tmp_path / "empty")), tmp_path / "raw")
     (tmp_path / "file.txt").write_text("x")
-    with pytest.raises(DataError, match="is no archive"):
+    with pytest.raises(DataError, match="no known layout"):
         download(DatasetSettings(name="x", path=str(tmp_path / "file.txt")), tmp_path / "raw")
     assert not (tmp_path / "raw").exists()
 
