@@ -126,7 +126,7 @@ def compare(
     _check_margin(margin)
     values = case_values(magnitudes(rows, metric), metric)
     pairs = _pairs(values["preset"], reference)
-    # The smallest two-sided p-value is 2 / (permutations + 1), and Holm multiplies it.
+    # The smallest p-value is 1 / (permutations + 1), Holm multiplies it, and alpha is halved.
     enough = math.ceil(4 * len(pairs) * values["label"].nunique() / alpha)
     options = Options(alpha, resamples, max(permutations, enough), seed, margin)
     records = [

@@ -144,6 +144,27 @@ def test_sign_flips_are_exact_for_few_groups() -> None:
     assert sign_flip_test(np.zeros(4), list("abcd")) == 1
 
 
+@pytest.mark.parametrize(("groups", "tolerance"), [(8, 1e-12), (40, 0.006)])
+def test_sign_flips_agree_with_scipy(groups: int, tolerance: float) -> None:
+    """Exactly where all patterns are taken, else within the noise of 40,000 random ones."""
+    values = np.random.default_rng(groups).normal(0.3, 1.0, groups)
+    for alternative in ("two-sided", "greater"):
+        twin = stats.permutation_test(
+            (values,),
+            np.sum,
+            permutation_type="samples",
+            vectorized=True,
+            n_resamples=40_000,
+            batch=2000,
+            alternative=alternative,
+            rng=np.random.default_rng(1),
+        ).pvalue
+        ours = sign_flip_test(
+            values, np.arange(groups), alternative=alternative, permutations=40_000
+        )
+        assert ours == pytest.approx(twin, abs=tolerance)
+
+
 def test_wilcoxon_is_scipys_on_subject_means() -> None:
     rng = np.random.default_rng(0)
     values, groups = rng.normal(0.3, 1, 40), np.repeat(np.arange(20), 2)
