@@ -12,6 +12,7 @@ empty prediction, about 1 (the published value) for anything larger than a few v
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -39,10 +40,11 @@ def _structure_logits(logits: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
     masks = _masks(logits, target)
     if _overlapping(logits, target) or logits.shape[1] == 1:
         return logits, masks
-    columns = []
-    for c in range(1, logits.shape[1]):
-        others = torch.cat([logits[:, :c], logits[:, c + 1 :]], dim=1)
-        columns.append(logits[:, c] - others.logsumexp(dim=1))
+    channels = logits.unbind(dim=1)
+    before = list(accumulate(channels[:-1], torch.logaddexp))
+    after = list(accumulate(reversed(channels[2:]), torch.logaddexp))[::-1]
+    others = [*map(torch.logaddexp, before[:-1], after), before[-1]]
+    columns = [z - rest for z, rest in zip(channels[1:], others, strict=True)]
     return torch.stack(columns, dim=1), masks
 
 

@@ -12,8 +12,8 @@ computed in float32 (float64 stays), also under autocast.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import torch
@@ -40,7 +40,7 @@ def build_loss(name: str, **options: Any) -> Loss:
         Unknown name or option, with the nearest known one; a value that is not allowed.
     """
     chosen = loss_options(name, options)
-    return partial(_compute, partial(FORMULAS[name], **chosen))
+    return functools.partial(_compute, functools.partial(FORMULAS[name], **chosen))
 
 
 def build_objective(
@@ -87,16 +87,24 @@ def build_objective(
 def encode_target(labels: Tensor, task: Task) -> Tensor:
     """Targets of stored labels ``(B, *S)``, whatever class indices the task uses.
 
-    Returns ``(B, *S)`` int64 of channel indices for a binary task (0, 1) and for classes
-    (0 .. k, in the order of ``task.labels``), ``(B, K, *S)`` float32 for regions.
+    Returns ``(B, *S)`` of 0 and 1 for a binary task (uint8) and of 0 .. k in the order of
+    ``task.labels`` for classes (int64), ``(B, K, *S)`` float32 for regions. Indices that the task
+    does not name are background.
     """
     if task.regions:
-        masks = [torch.isin(labels, labels.new_tensor(i)) for i in task.regions.values()]
+        masks = [_any_of(labels, indices) for indices in task.regions.values()]
         return torch.stack(masks, dim=1).float()
-    table = torch.zeros(256, dtype=torch.int64, device=labels.device)
-    for channel, index in enumerate(task.labels.values(), start=1):
-        table[index] = channel
-    return table[labels.long()]
+    indices = list(task.labels.values())
+    if len(indices) == 1:
+        return (labels == indices[0]).to(torch.uint8)
+    target = torch.zeros_like(labels)
+    for channel, index in enumerate(indices, start=1):
+        target.add_((labels == index).view(torch.uint8), alpha=channel)
+    return target.long()
+
+
+def _any_of(labels: Tensor, indices: Sequence[int]) -> Tensor:
+    return functools.reduce(torch.logical_or, [labels == index for index in indices])
 
 
 def _weighted_outputs(

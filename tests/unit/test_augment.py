@@ -181,6 +181,16 @@ def test_autocast_does_not_coarsen_coordinates() -> None:
     assert torch.equal(plain, cast)
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_gpu_does_what_the_cpu_does() -> None:
+    images, labels = batch(3)
+    apply = Augmenter(replace(ALL, noise=0.0), 3)
+    on_cpu, labels_cpu = apply(images, labels, generator())
+    on_gpu, labels_gpu = apply(images.cuda(), labels.cuda(), generator())
+    torch.testing.assert_close(on_gpu.cpu(), on_cpu, rtol=1e-3, atol=1e-3)
+    assert (labels_gpu.cpu() == labels_cpu).float().mean() > 0.999
+
+
 @pytest.mark.parametrize("engine", ["batched", "torchio"])
 def test_an_axis_that_is_not_there_is_refused(engine: str) -> None:
     with pytest.raises(ConfigError, match="flip_axes"):

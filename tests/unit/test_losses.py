@@ -262,6 +262,9 @@ def test_targets_of_the_three_kinds_of_tasks() -> None:
     assert regions.shape == (1, 3, 1, 4)
     assert regions[0, :, 0].tolist() == [[0, 1, 0, 1], [0, 1, 1, 1], [0, 0, 0, 1]]
     assert encode_target(labels, BINARY).flatten().tolist() == [0, 1, 0, 0]
+    two = Task(channels=("a",), labels={"only": 2})
+    assert encode_target(labels, two).flatten().tolist() == [0, 0, 1, 0]
+    assert encode_target(labels, CLASSES).flatten().tolist() == [0, 1, 2, 0]
 
 
 def test_objective_is_the_weighted_sum_with_options() -> None:
