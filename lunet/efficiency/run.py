@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lunet.efficiency.settings import EfficiencySettings
-from lunet.efficiency.timing import summarise
+from lunet.efficiency.summary import summarise
 from lunet.errors import ConfigError, LunetError
 from lunet.files import write_json
 from lunet.provenance import cpu_model
@@ -60,7 +60,7 @@ def measure_efficiency(
     Returns
     -------
     What was written: ``parameters``, ``macs``, ``flops``, ``macs_fvcore``, ``counters``,
-    ``latency`` (a list; see :func:`lunet.efficiency.timing.summarise`), ``left_out`` (engines
+    ``latency`` (a list; see :func:`lunet.efficiency.summary.summarise`), ``left_out`` (engines
     that could not run, with the reason), memory in bytes, ``training_step_ms``, ``throughput``,
     ``energy``, ``device`` and ``definitions``.
 

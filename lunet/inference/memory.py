@@ -12,6 +12,11 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+# network -> input shape -> bytes: the cases of a study often have one shape
+_KNOWN: weakref.WeakKeyDictionary[nn.Module, dict[tuple[int, ...], int]] = (
+    weakref.WeakKeyDictionary()
+)
+
 
 class LiveBytes(TorchDispatchMode):
     """Counts the bytes of the storages that operators create, until each is freed.
@@ -70,7 +75,11 @@ def forward_bytes(model: nn.Module, shape: Sequence[int]) -> int:
     shape
         Input shape (batch, channel, \\*spatial), float32.
     """
-    return peak_bytes(meta_copy(model).eval(), shape, _forward)
+    known = _KNOWN.setdefault(model, {})
+    key = tuple(shape)
+    if key not in known:
+        known[key] = peak_bytes(meta_copy(model).eval(), shape, _forward)
+    return known[key]
 
 
 def peak_bytes(

@@ -19,7 +19,7 @@ from lunet.files import atomic, canonical_json
 INPUT, OUTPUT, KEY = "image", "logits", "lunet"
 TOLERANCE = 1e-4  # largest difference of logits, relative to the largest logit
 _EXAMPLE = (2, 40, 48, 56)  # batch and sizes: all different, none 0 or 1, which export would fix
-_INSTALL = "Install them with `pip install 'lunet[onnx]'`"
+_INSTALL = "Install them with `pip install 'lunet[export]'`"
 
 
 class OnnxNetwork(nn.Module):

@@ -164,7 +164,7 @@ def _write_onnx(
             "ONNX export",
             f"{error.name} is not installed",
             "torch's exporter needs it",
-            "Install it with `pip install 'lunet[onnx]'`, or export with --no-onnx",
+            "Install it with `pip install 'lunet[export]'`, or export with --no-onnx",
         ) from error
     rows = check_onnx(model, path, **size)
     worst = max(row["difference"] for row in rows)
