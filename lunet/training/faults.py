@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from statistics import median
 
 import torch
 from torch import Tensor, nn
@@ -59,12 +60,15 @@ def _weights_finite(model: nn.Module) -> bool:
 
 
 def no_progress(training: Training) -> str | None:
-    """A warning if the training loss never fell below that of the first epoch."""
-    losses = [row["train_loss"] for row in training.progress.history]
-    known = [loss for loss in losses if loss is not None]
-    if len(known) < 3 or min(known[1:]) < known[0]:
+    """A warning if the training loss of the later epochs is no lower than that of the first."""
+    losses = [float(row["train_loss"] or 0) for row in training.progress.history]
+    if len(losses) < 4:
+        return None
+    first, later = losses[0], median(losses[len(losses) // 2 :])
+    if later < first - 0.01 * abs(first):
         return None
     return (
-        f"the training loss never fell below its first value {known[0]:.4f}: recipe.optimiser.lr "
-        f"({training.recipe.optimiser.lr:g}) is probably too large or labels and images do not fit"
+        f"nothing was learnt: the training loss began with {first:.4f} and is {later:.4f}; "
+        f"recipe.optimiser.lr ({training.recipe.optimiser.lr:g}) is probably too large (or far too "
+        "small), or labels and images do not belong together"
     )

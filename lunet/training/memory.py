@@ -55,12 +55,12 @@ def out_of_memory(error: BaseException, device: torch.device, batch: str) -> Tra
 
 def _wanted(error: BaseException) -> str:
     text = str(error)
-    match = re.search(r"[Tt]ried to allocate ([\d.]+ ?\w+)|allocate (\d+) bytes", text)
+    match = re.search(r"tried to allocate ([\d.]+) ?(\w+)", text, re.IGNORECASE)
     if not match:
         return text.splitlines()[0] if text else type(error).__name__
-    if match[2]:
-        return f"{int(match[2]) / 2**30:.2f} GiB more were needed"
-    return f"{match[1]} more were needed"
+    if match[2] == "bytes":
+        return f"{int(match[1]) / 2**30:.2f} GiB more were needed"
+    return f"{match[1]} {match[2]} more were needed"
 
 
 def _free_host_memory() -> int:

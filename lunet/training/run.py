@@ -13,7 +13,6 @@ from lunet.lock import owned
 from lunet.training.arithmetic import keep_freed_memory
 from lunet.training.assemble import build_training
 from lunet.training.checkpoint import Checkpoint, State, Unusable, read_state, stamp_of
-from lunet.training.faults import no_progress
 from lunet.training.history import check_metrics
 from lunet.training.job import Job
 from lunet.training.loop import Keeper, train
@@ -22,7 +21,7 @@ from lunet.training.optimisation import extendable
 from lunet.training.progress import Training
 from lunet.training.results import snapshots, write_results
 from lunet.training.signals import LeaveRequest, leave_requests
-from lunet.training.watch import Watch, say, tensorboard
+from lunet.training.watch import Watch, say, tensorboard, warn
 from lunet.typed import plain
 
 
@@ -132,13 +131,19 @@ def _train(
             snapshot=snapshots(job, training, manifest),
         )
     except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        sampler = training.sampler
-        batch = f"{sampler.batch_size} x {sampler.size or 'whole volumes'}"
-        raise out_of_memory(error, sampler.volumes.device, batch) from error
+        raise _told(error, training) from error
     finally:
         watch.close()
-    warning = no_progress(training)
-    if warning:
-        say(f"warning: {warning}")
+    warn(training)
+
+
+def _told(error: Exception, training: Training) -> Exception:
+    """The error in the user's words where it is one that a user can act on."""
+    sampler, rate = training.sampler, training.recipe.optimiser.lr
+    if is_out_of_memory(error):
+        batch = f"{sampler.batch_size} x {sampler.size or 'whole volumes'}"
+        return out_of_memory(error, sampler.volumes.device, batch)
+    if "without overflow" in str(error):  # the optimiser's step size is no float32
+        found = f"{rate:g} leads to steps beyond float32"
+        return TrainingError("recipe.optimiser.lr", found, "a smaller one is needed")
+    return error

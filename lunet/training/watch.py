@@ -12,16 +12,25 @@ from typing import Any
 from tqdm import tqdm
 
 from lunet.errors import ConfigError
+from lunet.training.faults import no_progress
 from lunet.training.history import Row
 from lunet.training.memory import peak_memory
 from lunet.training.progress import Training
 
 _SECONDS_BETWEEN_LOOKS = 0.5
+_EPOCHS_BEFORE_DOUBT = 10
 
 
 def say(line: str) -> None:
     """One line for the user, above a progress bar if there is one."""
     tqdm.write(line, file=sys.stderr)
+
+
+def warn(training: Training) -> None:
+    """Say so if nothing is being learnt."""
+    warning = no_progress(training)
+    if warning:
+        say(f"warning: {warning}")
 
 
 class Watch:
@@ -75,6 +84,8 @@ class Watch:
         self._last = "" if dice is None else f", Dice {dice:.4f}"
         if self._bar.disable:
             say(self._line(training, row))
+        if training.progress.epochs_done == _EPOCHS_BEFORE_DOUBT:
+            warn(training)
         for observer in self._observers:
             observer(row)
 
