@@ -163,6 +163,12 @@ def test_any_integer_type_and_memory_order_gives_the_same(dtype: type) -> None:
     pd.testing.assert_frame_equal(got, expected, check_exact=True)
 
 
+def test_centre_of_a_mask_longer_than_a_byte_counts() -> None:
+    reference, prediction = np.zeros((2, 900, 3, 4), dtype=bool)
+    reference[:800] = prediction[100:] = True
+    assert one(reference, prediction)["centre_distance"] == pytest.approx(100)
+
+
 def test_arguments_are_left_unchanged() -> None:
     reference, prediction = cube((9, 9, 9), 0, 5).astype(np.uint8), cube((9, 9, 9), 2, 9)
     before = reference.copy(), prediction.copy()
