@@ -17,6 +17,7 @@ from lunet.data.scan import GRID_TOLERANCE, NIFTI, suffix_of
 # Grids closer than this are equal: what float32 headers round away.
 EQUAL_MM = 1e-3
 ORTHONORMAL = 1e-3
+_HEADER_BYTES = 540
 _GZIP = b"\x1f\x8b"
 
 
@@ -25,14 +26,22 @@ def check_magic(path: Path, place: Place) -> Iterator[Finding]:
     if suffix_of(path) not in NIFTI:
         return
     with open(path, "rb") as stream:
-        start = stream.read(2)
-    zipped, named_zipped = start == _GZIP, suffix_of(path) == ".nii.gz"
-    if path.stat().st_size == 0:
+        start = stream.read(_HEADER_BYTES)
+    zipped, named_zipped = start[:2] == _GZIP, suffix_of(path) == ".nii.gz"
+    if not start:
         yield place.error("empty_file", "size", "0 bytes", "an image", "fetch it anew")
-    elif zipped != named_zipped:
-        found = "gzip data" if zipped else f"first bytes {start.hex()}"
-        expected = "gzip data" if named_zipped else "an uncompressed NIfTI"
-        yield place.error("wrong_magic", "magic", found, expected, "rename or fetch it anew")
+    elif zipped and not named_zipped:
+        yield place.error("wrong_compression", "magic", "gzip data", "plain NIfTI", REPAIR)
+    elif not zipped and is_nifti(start) and named_zipped:
+        yield place.error("wrong_compression", "magic", "plain NIfTI", "gzip data", REPAIR)
+    elif not zipped and not is_nifti(start):
+        found, expected = f"first bytes {start[:4].hex()}", "gzip data" * named_zipped or "NIfTI"
+        yield place.error("wrong_magic", "magic", found, expected, "fetch it anew")
+
+
+def is_nifti(start: bytes) -> bool:
+    """Whether these first bytes of a file are a NIfTI header."""
+    return start[344:347] in (b"n+1", b"ni1") or start[4:7] in (b"n+2", b"ni2")
 
 
 def check_header(path: Path, place: Place) -> Iterator[Finding]:
@@ -52,7 +61,7 @@ def check_header(path: Path, place: Place) -> Iterator[Finding]:
             "qform_code, sform_code",
             "0, 0",
             "one above 0: the axes' directions are a guess",
-            REPAIR,
+            "state the orientation in the header",
         )
     if qform[1] and sform[1] and qform[0] is not None:
         shift = corner_shift(header.get_data_shape()[:3], qform[0], sform[0])
@@ -140,7 +149,7 @@ def check_pair(
             field,
             found,
             f"{expected} as in {image}; corners {shift:.4g} mm apart, tolerated {limit:.3g}",
-            "find which file is right; then lunet repair RAW --out FIXED --trust-image-header",
+            "find which file is right; if the image: " + REPAIR + " --trust-image-header",
         )
 
 

@@ -49,7 +49,7 @@ def check_channel(raw: NDArray[Any], facts: ChannelFacts, place: Place) -> Itera
             "values",
             f"{nans} NaN and {broken - nans} infinite of {raw.size} voxels",
             "finite intensities",
-            REPAIR,
+            REPAIR + " --fill-non-finite",
         )
     if facts.minimum == facts.maximum:
         yield place.error(

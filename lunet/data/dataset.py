@@ -2,8 +2,8 @@
 
 ``dataset.json`` lists the cases one by one, so that a missing file can never shift images and
 labels against each other. Beyond the Decathlon's keys it may hold ``dimensions``, ``regions``,
-``remap`` (value in the label files -> class index), ``mask_threshold`` (soft or lossy masks), and
-per case ``id`` and ``group``.
+``remap`` (value in the label files -> class index), ``codes`` (all values that label files may
+hold), ``mask_threshold`` (soft or lossy masks), and per case ``id`` and ``group``.
 """
 
 from __future__ import annotations
@@ -223,12 +223,16 @@ def task_of_listing(listing: Mapping[str, Any], where: str | Path) -> Task:
 
 
 def _rule(listing: Mapping[str, Any], settings: DatasetSettings | None, where: Path) -> LabelRule:
+    """How label values are read: as the listing says, unless the settings say otherwise."""
     try:
         remap = {int(old): int(new) for old, new in (listing.get("remap") or {}).items()}
-    except ValueError as error:
-        raise DataError(where, f"remap: {error}", "whole numbers are expected") from error
-    chosen = remap_of(settings) if settings and settings.remap else {}
-    threshold = listing.get("mask_threshold")
+        codes = frozenset(int(code) for code in listing.get("codes") or ()) or None
+        threshold = listing.get("mask_threshold")
+        threshold = None if threshold is None else float(threshold)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise DataError(where, f"remap, codes: {error}", "whole numbers are expected") from error
+    if settings is not None and settings.remap:
+        remap, codes = remap_of(settings), None
     if settings is not None and settings.mask_threshold is not None:
         threshold = settings.mask_threshold
-    return LabelRule(chosen or remap, None if threshold is None else float(threshold))
+    return LabelRule(remap, threshold, codes)

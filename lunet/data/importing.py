@@ -44,6 +44,14 @@ def write_project(dataset: Dataset, out: str | Path) -> Path:
     return out
 
 
+def require_new(out: Path) -> None:
+    """Raise :class:`DataError` unless ``out`` can be made, or is an empty folder."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise DataError(
+            out, "exists already", "a new folder is needed", "Remove it or name another"
+        )
+
+
 def require_files(dataset: Dataset) -> None:
     """Raise :class:`DataError` for the first file that does not exist."""
     for case in dataset.cases:
@@ -53,7 +61,7 @@ def require_files(dataset: Dataset) -> None:
 
 
 def write_links(dataset: Dataset, folder: Path) -> None:
-    """Fill ``folder`` with links and, last, ``dataset.json``."""
+    """Fill ``folder`` with links and, last, ``dataset.json``; files that lie in it are moved."""
     listing = listing_of(dataset)
     for case in dataset.cases:
         entry = _entry(case, folder)
@@ -78,6 +86,8 @@ def listing_of(dataset: Dataset) -> dict[str, Any]:
         listing["regions"] = {name: list(indices) for name, indices in task.regions.items()}
     if dataset.rule.remap:
         listing["remap"] = {str(old): new for old, new in dataset.rule.remap.items()}
+    if dataset.rule.codes is not None:
+        listing["codes"] = sorted(dataset.rule.codes)
     if dataset.rule.threshold is not None:
         listing["mask_threshold"] = dataset.rule.threshold
     return listing
@@ -104,5 +114,8 @@ def _link(path: Path, folder: Path, stem: str) -> str:
         return str(path.resolve())
     place = folder / f"{stem}{suffix}"
     place.parent.mkdir(parents=True, exist_ok=True)
-    place.symlink_to(path.resolve())
+    if path.is_relative_to(folder):
+        path.rename(place)
+    else:
+        place.symlink_to(path.resolve())
     return f"./{stem}{suffix}"

@@ -37,7 +37,7 @@ def read(root: Path, settings: DatasetSettings) -> Dataset:
         images = [path for path in files if path not in masks]
     if not images and not masks:
         raise DataError(root, "no images", LOOKS_FOR)
-    cases = _paired(images, masks, unlabelled="training" if folders is not None else "test")
+    cases = _paired(images, masks, in_folders=folders is not None)
     labels, rule = infer_labels(cases, settings)
     channels = settings.channels or ("image",)
     task = Task(
@@ -65,21 +65,21 @@ def _scans(folder: Path) -> list[Path]:
     return [path for path in files if suffix_of(path) and not is_hidden(path)]
 
 
-def _paired(images: Sequence[Path], masks: Sequence[Path], *, unlabelled: str) -> list[Case]:
+def _paired(images: Sequence[Path], masks: Sequence[Path], *, in_folders: bool) -> list[Case]:
     """Cases; a mask that belongs to no image or to several is an error, never a shift."""
     left = {path: _bare(stem_of(path)) for path in masks}
     cases = []
     for image in images:
         stem = stem_of(image)
         own = [m for m, bare in left.items() if stem_of(m) == stem or bare in (stem, _core(stem))]
-        if not own and len(images) == len(masks) == 1:
+        if not own and not in_folders and len(images) == len(masks) == 1:
             own = list(masks)
         if len(own) > 1:
             names = ", ".join(path.name for path in own)
             raise DataError(image, f"{len(own)} masks ({names})", "one is needed", "Keep one")
         for mask in own:
             del left[mask]
-        part = "training" if own else unlabelled
+        part = "training" if own or in_folders else "test"
         cases.append(Case(stem, (image,), own[0] if own else None, stem, part))
     if left:
         raise DataError(

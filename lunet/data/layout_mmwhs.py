@@ -8,6 +8,7 @@ from pathlib import Path
 from lunet.data.catalog import CATALOG
 from lunet.data.dataset import Case, Dataset
 from lunet.data.layout_task import chosen_groups, chosen_rule, chosen_task
+from lunet.data.scan import code_book
 from lunet.data.settings import DatasetSettings
 from lunet.errors import DataError
 from lunet.task import Task
@@ -32,7 +33,7 @@ def read(root: Path, settings: DatasetSettings) -> Dataset:
         name=entry.name,
         task=Task(entry.channels, dict(entry.labels), dict(entry.regions)),
         cases=chosen_groups(cases, settings),
-        rule=chosen_rule(settings, dict(entry.remap)),
+        rule=chosen_rule(settings, code_book(entry.labels, entry.remap)),
     )
     return chosen_task(dataset, settings)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from lunet.data.catalog import remap_of
 from lunet.data.dataset import Case, Dataset, group_of
 from lunet.data.scan import LOSSY, PICTURES, LabelRule, read_raw, suffix_of
 from lunet.data.settings import DatasetSettings
@@ -30,10 +31,11 @@ def chosen_task(dataset: Dataset, settings: DatasetSettings) -> Dataset:
     return replace(dataset, task=changed)
 
 
-def chosen_rule(settings: DatasetSettings, remap: dict[int, int] | None = None) -> LabelRule:
+def chosen_rule(settings: DatasetSettings, usual: LabelRule | None = None) -> LabelRule:
     """The remapping of ``settings``, else that of the layout."""
-    own = {int(old): new for old, new in settings.remap.items()}
-    return LabelRule(own or remap or {}, settings.mask_threshold)
+    if usual is not None and not settings.remap and settings.mask_threshold is None:
+        return usual
+    return LabelRule(remap_of(settings) if settings.remap else {}, settings.mask_threshold)
 
 
 def chosen_groups(cases: Iterable[Case], settings: DatasetSettings) -> tuple[Case, ...]:

@@ -137,6 +137,7 @@ def _manifest(
         "labels": {
             "remap": {str(old): new for old, new in dataset.rule.remap.items()},
             "threshold": dataset.rule.threshold,
+            "codes": sorted(dataset.rule.codes) if dataset.rule.codes else None,
         },
         "digest": hashlib.sha256(sums.encode()).hexdigest(),
         "cases": records,

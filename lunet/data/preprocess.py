@@ -81,7 +81,7 @@ def require_finite(array: NDArray[Any], where: str) -> None:
             where,
             f"{broken} of {array.size} voxels are NaN or infinite",
             "finite intensities are needed",
-            "Run `lunet repair`, which sets them to the nearest finite value",
+            "Run `lunet repair --fill-non-finite`, or take the case out",
         )
 
 

@@ -33,4 +33,5 @@ def label_rule(manifest: Manifest) -> LabelRule:
     """How the values of the raw label files become class indices."""
     stored = manifest.content.get("labels") or {}
     remap = {int(old): int(new) for old, new in (stored.get("remap") or {}).items()}
-    return LabelRule(remap, stored.get("threshold"))
+    codes = stored.get("codes")
+    return LabelRule(remap, stored.get("threshold"), frozenset(codes) if codes else None)

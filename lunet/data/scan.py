@@ -54,25 +54,33 @@ class LabelRule:
     Attributes
     ----------
     remap
-        Value in the file -> class index; values that are not named stay, unless another value
-        was mapped to that index: then the file follows another code book.
+        Value in the file -> class index; values that are not named stay.
     threshold
         For soft or lossy masks: values above it are 1, all others 0; applied before ``remap``.
+    codes
+        All values that files may hold, for published code books (BraTS, MM-WHS): another value
+        is an error, even if it looks like a class index. None allows any.
     """
 
     remap: Mapping[int, int] = field(default_factory=dict)
     threshold: float | None = None
+    codes: frozenset[int] | None = None
+
+
+def code_book(labels: Mapping[str, int], remap: Mapping[int, int]) -> LabelRule:
+    """The rule of a published code book: its codes and no others."""
+    kept = set(labels.values()) - set(remap.values())
+    return LabelRule(dict(remap), codes=frozenset({0, *kept, *remap}))
 
 
 def unknown_codes(values: Iterable[int], rule: LabelRule, known: Iterable[int]) -> list[int]:
     """Values of a label file that ``rule`` maps to no class index in ``known`` (0 always is)."""
-    moved_to = {new for old, new in rule.remap.items() if old != new} - {0}
     allowed = {0, *known}
     return [
         value
         for value in values
         if rule.remap.get(value, value) not in allowed
-        or (value not in rule.remap and value in moved_to)
+        or (rule.codes is not None and value not in rule.codes)
     ]
 
 
@@ -264,7 +272,7 @@ def class_indices(
         raise DataError(
             where,
             f"label value(s) {foreign}",
-            f"the codes are {dict(rule.remap)}, and class indices from 0 to 255",
+            f"the codes are {sorted(rule.codes)}" if rule.codes else "0 to 255 are possible",
             "Correct dataset.remap",
         )
     targets = np.array([rule.remap.get(int(value), int(value)) for value in whole], dtype=np.int64)

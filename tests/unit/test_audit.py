@@ -168,7 +168,7 @@ PLANTED = {
     "truncated gzip": (in_file(IMAGE, lambda b: b[: len(b) // 2]), "unreadable", "error", IMAGE),
     "truncated label": (in_file(LABEL, lambda b: b[:-20]), "unreadable", "error", LABEL),
     "empty file": (in_file(IMAGE, lambda b: b""), "empty_file", "error", IMAGE),
-    "not gzip": (in_file(IMAGE, gzip.decompress), "wrong_magic", "error", IMAGE),
+    "not gzip": (in_file(IMAGE, gzip.decompress), "wrong_compression", "error", IMAGE),
     "html page": (in_file(IMAGE, lambda b: b"<html>404</html>"), "wrong_magic", "error", IMAGE),
     "gzip of text": (
         in_file(LABEL, lambda b: gzip.compress(b"no image" * 99)), "unreadable", "error", LABEL

@@ -11,7 +11,7 @@ import tiny_dataset as tiny
 from PIL import Image
 
 from lunet.data.dataset import read_dataset
-from lunet.data.scan import LabelRule, class_indices, read_image, read_label, read_raw
+from lunet.data.scan import LabelRule, class_indices, code_book, read_image, read_label, read_raw
 from lunet.data.settings import DatasetSettings
 from lunet.errors import ConfigError, DataError
 from lunet.task import Task
@@ -142,7 +142,7 @@ def test_channels_on_different_grids_are_refused(tmp_path: Path) -> None:
 
 
 def test_label_rule() -> None:
-    rule = LabelRule({500: 1, 600: 2, 421: 3, 420: 3})
+    rule = code_book({"LV": 1, "RV": 2, "LA": 3}, {500: 1, 600: 2, 421: 3, 420: 3})
     raw = np.array([[0, 500], [600, 420]])
     np.testing.assert_array_equal(class_indices(raw, rule, "x"), [[0, 1], [2, 3]])
     # 1 is a class index of ours but no code of theirs: never taken for a structure
@@ -150,6 +150,9 @@ def test_label_rule() -> None:
         class_indices(np.array([0, 1]), rule, "x")
     with pytest.raises(DataError, match="700"):
         class_indices(np.array([0, 700]), rule, "x")
+    # outside of published code books a value that is not named stays
+    merged = class_indices(np.array([0, 1, 2]), LabelRule({2: 1}), "x")
+    np.testing.assert_array_equal(merged, [0, 1, 1])
     soft = np.array([0.0, 0.4, 0.6])
     np.testing.assert_array_equal(class_indices(soft, LabelRule(threshold=0.5), "x"), [0, 0, 1])
     with pytest.raises(DataError, match="mask_threshold"):
