@@ -14,8 +14,8 @@ import torch
 from tiny_training import EVERYTHING, TASK, TINY, job, prepare, results
 from torch import nn
 
-from lunet.data.prepared import read_manifest
 from lunet.data.folds import read_splits
+from lunet.data.prepared import read_manifest
 from lunet.errors import ConfigError, DataError, LunetError, TrainingError
 from lunet.files import read_json, write_json
 from lunet.task import Task

@@ -1,0 +1,81 @@
+"""Kill trainings at 100 random and chosen moments; print what was lost and what came out.
+
+Example: OMP_NUM_THREADS=1 python tests/benchmarks/kills.py --kills 100
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import signal
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / "workflow")]
+
+from kill_training import MOMENTS, finish, kill_after, log_of, start
+from tiny_training import EVERYTHING, job, prepare, results
+
+from lunet.training.job import Job
+
+
+def main() -> int:
+    """Run the trials and print the table; 1 if any result differs."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--kills", type=int, default=100, help="number of kills")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the moments")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        return _trials(Path(folder), arguments.kills, random.Random(arguments.seed))
+
+
+def _trials(folder: Path, wanted: int, rng: random.Random) -> int:
+    data = prepare(folder / "data")
+    finish(start(job(data, folder / "first", EVERYTHING)))  # the server of processes starts
+    begin = time.perf_counter()
+    finish(start(job(data, folder / "reference", EVERYTHING)))
+    seconds = time.perf_counter() - begin
+    expected = results(folder / "reference")
+    kills: Counter[str] = Counter()
+    equal: Counter[str] = Counter()
+    trials: Counter[str] = Counter()
+    while sum(kills.values()) < wanted:
+        moment = rng.choice((*MOMENTS, "at random", "at random", "at random"))
+        task = job(data, folder / f"trial-{sum(trials.values())}", EVERYTHING)
+        trials[moment] += 1
+        kills[moment] += _disturb(task, moment, seconds, rng)
+        equal[moment] += results(task.out.parent) == expected
+    _print(kills, trials, equal)
+    return int(equal != trials)
+
+
+def _disturb(task: Job, moment: str, seconds: float, rng: random.Random) -> int:
+    """Train to the end through one or many kills; returns their number."""
+    kills = 0
+    if moment != "at random":
+        once = moment in (MOMENTS[0], MOMENTS[-1])
+        kills += finish(start(task, moment, 1 if once else rng.randint(1, 10))) == -signal.SIGKILL
+        code = finish(start(task))
+    else:
+        while (
+            code := kill_after(start(task), rng.uniform(0.02, 0.7 * seconds))
+        ) == -signal.SIGKILL:
+            kills += 1
+    if code:
+        raise SystemExit(log_of(task))
+    return kills
+
+
+def _print(kills: Counter[str], trials: Counter[str], equal: Counter[str]) -> None:
+    print("| moment of the kill | kills | trainings | equal bit for bit |")
+    print("| --- | --- | --- | --- |")
+    for moment in sorted(trials):
+        print(f"| {moment} | {kills[moment]} | {trials[moment]} | {equal[moment]} |")
+    print(f"| all | {kills.total()} | {trials.total()} | {equal.total()} |")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
