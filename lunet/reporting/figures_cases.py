@@ -131,7 +131,8 @@ def bland_altman(cases: pd.DataFrame) -> Drawing:
     data["difference_ml"] = data["volume_ml"] - data["volume_reference_ml"]
     data["mean_ml"] = (data["volume_ml"] + data["volume_reference_ml"]) / 2
     figure, grid = panels_of(presets(cases), sharey=True)
-    limits = robust_limits([part for _, part in data.groupby("preset")["difference_ml"]])
+    parts = [part for _, part in data.groupby("preset")["difference_ml"]]
+    limits = _with_lines(robust_limits(parts), parts)
     grid[0].set_ylim(*limits)
     labels = list(dict.fromkeys(cases["label"]))
     for axes, name in zip(grid, presets(cases), strict=True):
@@ -144,6 +145,13 @@ def bland_altman(cases: pd.DataFrame) -> Drawing:
     handles = grid[0].get_legend_handles_labels()
     figure.legend(*handles, loc="outside upper center", ncols=min(len(labels), 5), markerscale=2)
     return Drawing(figure, data)
+
+
+def _with_lines(limits: tuple[float, float], parts: Sequence[pd.Series]) -> tuple[float, float]:
+    """Limits that show the lines of agreement of every panel too."""
+    low = min(part.mean() - 2.05 * part.std() for part in parts)
+    high = max(part.mean() + 2.05 * part.std() for part in parts)
+    return min(limits[0], low), max(limits[1], high)
 
 
 def panels_of(names: list[str], *, sharey: bool, columns: int = 4) -> tuple[Figure, list[Axes]]:

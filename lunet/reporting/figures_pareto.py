@@ -157,7 +157,8 @@ def _axes(axes: Axes, cases: pd.DataFrame, statistics: StatisticsSettings, cost:
         )
     )
     low, high = axes.get_xlim()
-    subs = (1.0,) if high / low > 1000 else (1.0, 2.0, 5.0)
+    span = high / low
+    subs = (1.0,) if span > 1000 else (1.0, 2.0, 5.0) if span > 10 else (1.0, 2.0, 3.0, 5.0, 7.0)
     axes.xaxis.set_major_locator(LogLocator(subs=subs))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
@@ -180,10 +181,10 @@ def _bar_points(data: pd.DataFrame) -> list[tuple[float, float]]:
     points = []
     for row in data.to_dict("records"):
         if np.isfinite(row["ci_low"]):
-            heights = np.linspace(row["ci_low"], row["ci_high"], 5)
+            heights = np.linspace(row["ci_low"], row["ci_high"], 40)
             points += [(row["cost"], float(height)) for height in heights]
         if row["cost_high"] > row["cost_low"]:
-            widths = np.geomspace(row["cost_low"], row["cost_high"], 5)
+            widths = np.geomspace(row["cost_low"], row["cost_high"], 40)
             points += [(float(width), row["mean"]) for width in widths]
     return points + _front_points(data)
 

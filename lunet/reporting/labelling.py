@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.transforms import Bbox
+from numpy.typing import NDArray
 
+Boxes = NDArray[np.float64]
+"""Rectangles (n, 4) in pixels: left, bottom, right, top."""
 _SIZE = 6.0
 _CLEAR = 2.6  # half the side, in points, of the square that a marker keeps free
 _LINE = 0.8  # the same for a point of a line
+_GAPS = (4.5, 6.5, 9, 13, 18, 24, 31, 39, 48, 60)
+_STEPS = (0, 8, 2, 14, 6, 10, 1, 15, 7, 9, 4, 12, 3, 13, 5, 11)
 
 
 @dataclass(frozen=True)
@@ -32,32 +37,29 @@ def place_labels(
 
     Greedy: the points with the most neighbours first, sixteen directions, growing distance. The
     limits of the axes must be final. ``obstacles`` are further points (x, y) to be kept clear,
-    in data coordinates.
+    in data coordinates, as along a line.
     """
     canvas = FigureCanvasAgg(axes.figure.figure)
     canvas.draw()
-    renderer = canvas.get_renderer()
     scale = axes.figure.dpi / 72
-    spots = [tuple(axes.transData.transform((label.x, label.y))) for label in labels]
-    others = [tuple(axes.transData.transform(point)) for point in obstacles]
-    taken = [_square(spot, _CLEAR * scale) for spot in spots]
-    taken += [_square(spot, _LINE * scale) for spot in others]
-    frame = axes.get_window_extent(renderer)
+    spots = axes.transData.transform(np.array([(label.x, label.y) for label in labels]))
+    others = axes.transData.transform(np.array(obstacles).reshape(-1, 2))
+    taken = np.concatenate([_squares(spots, _CLEAR * scale), _squares(others, _LINE * scale)])
+    frame = np.array(axes.get_window_extent(canvas.get_renderer()).extents)
     for index in sorted(range(len(labels)), key=lambda i: (-_crowd(spots, i, 30 * scale), i)):
-        label, (x, y) = labels[index], spots[index]
-        width, height = _extent(axes, renderer, label.text)
-        box = _free_box((x, y), (width, height), taken, frame, scale)
-        taken.append(box)
-        _write(axes, label, (x, y), box, scale)
+        size = _extent(axes, canvas.get_renderer(), labels[index].text)
+        boxes = _candidates(spots[index], size, scale)
+        box = boxes[int(np.argmin(_costs(boxes, taken, frame)))]
+        taken = np.concatenate([taken, box[None]])
+        _write(axes, labels[index], spots[index], box, scale)
 
 
-def _square(centre: tuple[float, float], half: float) -> Bbox:
-    x, y = centre
-    return Bbox.from_extents(x - half, y - half, x + half, y + half)
+def _squares(centres: NDArray[np.float64], half: float) -> Boxes:
+    return np.concatenate([centres - half, centres + half], axis=1)
 
 
-def _crowd(spots: Sequence[tuple[float, float]], index: int, radius: float) -> int:
-    return sum(math.dist(spots[index], spot) < radius for spot in spots)
+def _crowd(spots: NDArray[np.float64], index: int, radius: float) -> int:
+    return int((np.linalg.norm(spots - spots[index], axis=1) < radius).sum())
 
 
 def _extent(axes: Axes, renderer: object, text: str) -> tuple[float, float]:
@@ -67,50 +69,39 @@ def _extent(axes: Axes, renderer: object, text: str) -> tuple[float, float]:
     return box.width, box.height
 
 
-def _candidates(
-    spot: tuple[float, float], size: tuple[float, float], scale: float
-) -> Iterator[Bbox]:
+def _candidates(spot: NDArray[np.float64], size: tuple[float, float], scale: float) -> Boxes:
     """Boxes around a point, the nearest first; right and left before above and below."""
-    width, height = size
-    for gap in (4, 6, 9, 13, 18, 24, 31, 39, 48, 60):
-        for step in (0, 8, 2, 14, 6, 10, 1, 15, 7, 9, 4, 12, 3, 13, 5, 11):
-            angle = step * math.pi / 8
-            dx, dy = math.cos(angle), math.sin(angle)
-            x = spot[0] + dx * (gap * scale + width / 2) - width / 2
-            y = spot[1] + dy * (gap * scale + height / 2) - height / 2
-            yield Bbox.from_bounds(x, y, width, height)
+    gaps, steps = np.meshgrid(_GAPS, _STEPS, indexing="ij")
+    directions = np.stack([np.cos(steps * np.pi / 8), np.sin(steps * np.pi / 8)], axis=-1)
+    half = np.array(size) / 2
+    centres = spot + (directions * (gaps[..., None] * scale + half)).reshape(-1, 2)
+    return np.concatenate([centres - half, centres + half], axis=1)
 
 
-def _free_box(
-    spot: tuple[float, float],
-    size: tuple[float, float],
-    taken: Sequence[Bbox],
-    frame: Bbox,
-    scale: float,
-) -> Bbox:
-    """The first free candidate; where none is free, the one that is covered least."""
-    boxes = list(_candidates(spot, size, scale))
-    costs = [_cost(box, taken, frame) for box in boxes]
-    return boxes[costs.index(min(costs))]
+def _costs(boxes: Boxes, taken: Boxes, frame: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Area (pixels) that each box covers of what is taken, and thrice that outside the frame."""
+    padded = boxes + np.array([-0.8, -0.8, 0.8, 0.8])
+    covered = _overlaps(padded, taken).sum(axis=1)
+    inside = _overlaps(boxes, frame[None])[:, 0]
+    area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    return np.round(covered + 3 * (area - inside), 6)
 
 
-def _cost(box: Bbox, taken: Sequence[Bbox], frame: Bbox) -> float:
-    inside = Bbox.intersection(box, frame)
-    area = box.width * box.height
-    outside = area - (inside.width * inside.height if inside else 0)
-    padded = box.padded(0.8)
-    covered = sum(
-        part.width * part.height for other in taken if (part := Bbox.intersection(padded, other))
-    )
-    return round(covered + 3 * outside, 6)
+def _overlaps(one: Boxes, other: Boxes) -> NDArray[np.float64]:
+    low = np.maximum(one[:, None, :2], other[None, :, :2])
+    high = np.minimum(one[:, None, 2:], other[None, :, 2:])
+    return np.asarray(np.clip(high - low, 0, None).prod(axis=-1))
 
 
-def _write(axes: Axes, label: Label, spot: tuple[float, float], box: Bbox, scale: float) -> None:
-    place = axes.transData.inverted().transform((box.x0 + box.width / 2, box.y0 + box.height / 2))
-    nearest = (min(max(spot[0], box.x0), box.x1), min(max(spot[1], box.y0), box.y1))
+def _write(
+    axes: Axes, label: Label, spot: NDArray[np.float64], box: NDArray[np.float64], scale: float
+) -> None:
+    back = axes.transData.inverted()
+    nearest = np.clip(spot, box[:2], box[2:])
     if math.dist(nearest, spot) > 7 * scale:
-        end = axes.transData.inverted().transform(nearest)
+        end = back.transform(nearest)
         axes.plot([label.x, end[0]], [label.y, end[1]], color=label.colour, lw=0.4, zorder=2)
+    place = back.transform((box[:2] + box[2:]) / 2)
     axes.text(
         *place, label.text, fontsize=_SIZE, color=label.colour, ha="center", va="center", zorder=5
     )
