@@ -7,6 +7,8 @@ the first byte is written. (Filters of ``tarfile`` have been bypassed, so none i
 
 from __future__ import annotations
 
+import bz2
+import errno
 import gzip
 import lzma
 import shutil
@@ -34,6 +36,11 @@ _BROKEN = (
     zlib.error,
     lzma.LZMAError,
     NotImplementedError,  # a zip compression that the standard library lacks
+    # what headers with absurd numbers make of tarfile
+    ValueError,
+    OverflowError,
+    MemoryError,
+    RecursionError,
 )
 
 
@@ -96,15 +103,32 @@ def _members(archive: Path) -> Iterator[Iterable[_Member]]:
         else:
             with tarfile.open(archive, "r:*") as tar:
                 yield (_of_tar(tar, info) for info in tar)
+                _check_stream(tar)
     except FileNotFoundError as error:
         raise DataError(archive, "the file is missing", "an archive is needed here") from error
     except _BROKEN as error:
-        raise DataError(
-            archive,
-            f"is not a readable archive ({error})",
-            f"one of {', '.join(SUFFIXES)} is expected",
-            "Fetch it again",
-        ) from error
+        raise _unreadable(archive, error) from error
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # a seek to before the beginning
+            raise
+        raise _unreadable(archive, error) from error
+
+
+def _unreadable(archive: Path, error: BaseException) -> DataError:
+    return DataError(
+        archive,
+        f"is not a readable archive ({error or type(error).__name__})",
+        f"one of {', '.join(SUFFIXES)} is expected",
+        "Fetch it again",
+    )
+
+
+def _check_stream(tar: tarfile.TarFile) -> None:
+    """Read a compressed tar to its very end, where the checksum of its content stands."""
+    stream = tar.fileobj
+    if isinstance(stream, gzip.GzipFile | bz2.BZ2File | lzma.LZMAFile):
+        while stream.read(_CHUNK):
+            continue
 
 
 def _of_tar(tar: tarfile.TarFile, info: tarfile.TarInfo) -> _Member:
@@ -145,6 +169,8 @@ def _checked(
     total = 0
     plan: dict[PurePosixPath, _Member] = {}
     for count, member in enumerate(members, start=1):
+        if member.size < 0:
+            raise _refused(archive, f"member {member.name!r} has {member.size} bytes", "0 or more")
         total += member.size
         if count > limits.count:
             raise _refused(archive, f"holds over {limits.count} members", "fewer are expected")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import random
 import stat
 import struct
 import tarfile
@@ -164,3 +165,36 @@ def test_truncated_or_foreign_content_is_a_clear_error(tmp_path: Path, name: str
         extract(tmp_path / name, tmp_path / "other")
     with pytest.raises(DataError, match="missing"):
         extract(tmp_path / f"none{name}", tmp_path / "other")
+
+
+@pytest.mark.parametrize("kind", [tarfile.REGTYPE, tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME])
+@pytest.mark.parametrize("size", [-10240, -1024, -512, -1, 8**12])
+def test_absurd_sizes_in_headers_are_clear_errors(tmp_path: Path, kind: bytes, size: int) -> None:
+    member = tarfile.TarInfo("evil")
+    member.size, member.type = size, kind
+    header = tarfile.TarInfo("first").tobuf() + member.tobuf(tarfile.GNU_FORMAT)
+    (tmp_path / "a.tar").write_bytes(header + bytes(10240))
+    with pytest.raises(DataError, match=r"a\.tar"):
+        extract(tmp_path / "a.tar", tmp_path / "out")
+
+
+@pytest.mark.parametrize("name", ["a.tar", "a.tar.gz", "a.zip"])
+def test_damaged_archives_give_no_other_error_and_no_wrong_data(tmp_path: Path, name: str) -> None:
+    random_bytes = random.Random(name)
+    files = {f"set/f{i}": random_bytes.randbytes(200 + 150 * i) for i in range(6)}
+    good = (write_zip if name.endswith("zip") else write_tar)(tmp_path / name, files).read_bytes()
+    refused = 0
+    for attempt in range(150):
+        damaged = bytearray(good)
+        for _ in range(4):
+            damaged[random_bytes.randrange(len(damaged))] ^= 1 << random_bytes.randrange(8)
+        (tmp_path / name).write_bytes(damaged)
+        try:
+            extract(tmp_path / name, tmp_path / f"out{attempt}")
+        except DataError:
+            refused += 1
+            continue
+        # plain tar has no checksum of its content; the compressed formats have
+        if name != "a.tar":
+            assert contents(tmp_path / f"out{attempt}") == files
+    assert refused > 0
