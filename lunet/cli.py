@@ -7,7 +7,8 @@ import importlib
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from lunet.errors import LunetError, nearest
 
@@ -70,8 +71,10 @@ def _run(step: str, words: Sequence[str]) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     command.add_arguments(parser)
+    arguments = parser.parse_args(words)
     try:
-        return command.run(parser.parse_args(words)) or 0
+        with _sole_writer(arguments):
+            return command.run(arguments) or 0
     except LunetError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
@@ -80,6 +83,18 @@ def _run(step: str, words: Sequence[str]) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+
+
+@contextmanager
+def _sole_writer(arguments: argparse.Namespace) -> Iterator[None]:
+    """Hold the lock of what a rule's job writes; by hand (no ``--code``) nothing is locked."""
+    if not (getattr(arguments, "code", "") and getattr(arguments, "out", None)):
+        yield
+        return
+    from lunet.lock import owned
+
+    with owned(arguments.out):
+        yield
 
 
 def _explain(error: Exception) -> int:

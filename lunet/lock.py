@@ -1,9 +1,10 @@
 """One writer per output, on a network file system too.
 
-A lock is a folder of numbered files, one per owner that ever held it; the highest number is the
-owner. A file is created exclusively, so of two starters only one gets a number, and numbers only
-grow, so a starter that judged an owner dead cannot displace a newer one. A living owner renews its
-file's time; a dead one is known by its process (same host), its SLURM job, or its silence.
+A lock is a folder of numbered files; the highest number is the owner. A file is created
+exclusively, so of two starters only one gets a number, and a starter that judged an owner dead
+cannot displace a newer one. A living owner renews its file's time; a dead one is known by its
+process (same host), its SLURM job, or its silence. An owner that was silent (suspended, say) and
+was replaced meanwhile ends itself at its next sign of life.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import threading
 import time
 import uuid
@@ -22,7 +24,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from lunet.errors import Busy
-from lunet.files import write_json
 
 HEARTBEAT = 10.0
 """Seconds between two signs of life of an owner."""
@@ -39,7 +40,6 @@ class Owner:
     pid: int
     process_start: str
     slurm_job: str
-    released: bool = False
 
     def describe(self) -> str:
         """For messages: SLURM job if there is one, process and host."""
@@ -49,25 +49,10 @@ class Owner:
 
 @dataclass(frozen=True)
 class Held:
-    """A lock in our hands; :meth:`confirm` before anything final is written."""
+    """A lock in our hands."""
 
     path: Path
     owner: Owner
-
-    def confirm(self) -> None:
-        """Make sure that we were not declared dead meanwhile (suspended, say) and replaced.
-
-        Raises
-        ------
-        Busy
-            If another process took the output over.
-        """
-        newest = _newest(self.path.parent)
-        if newest != self.path:
-            raise Busy(
-                self.path.parent, "was taken over by another process while this one was silent",
-                "one writer at a time", "Let the other one finish",
-            )
 
 
 @contextmanager
@@ -118,11 +103,12 @@ def acquire(folder: Path) -> Held:
             )
         number = int(newest.stem) + 1 if newest is not None else 1
         path = folder / f"{number:06d}.json"
-        if _create(path, mine):
+        if _create(path, mine) and _follows(path, newest):
             for old in folder.glob("*.json"):
                 if int(old.stem) < number:
                     old.unlink(missing_ok=True)
             return Held(path, mine)
+        folder.mkdir(parents=True, exist_ok=True)
 
 
 def read_owner(path: Path) -> Owner | None:
@@ -138,8 +124,6 @@ def is_alive(path: Path) -> bool:
     owner = read_owner(path)
     if owner is None:
         return _silent_for(path) < SILENCE
-    if owner.released:
-        return False
     if owner.host == _host():
         return _process_start(owner.pid) == owner.process_start
     if owner.slurm_job and _slurm_says_gone(owner.slurm_job):
@@ -155,17 +139,29 @@ def _newest(folder: Path) -> Path | None:
     return max(folder.glob("[0-9]*.json"), key=lambda path: int(path.stem), default=None)
 
 
+def _follows(path: Path, dead: Path | None) -> bool:
+    """Whether the owner that was judged dead is still the one before us.
+
+    A lock that was released and taken anew meanwhile starts again at 1; then we withdraw.
+    """
+    others = {other for other in path.parent.glob("[0-9]*.json") if other != path}
+    if others <= ({dead} if dead is not None else set()):
+        return True
+    path.unlink(missing_ok=True)
+    return False
+
+
 def _create(path: Path, owner: Owner) -> bool:
-    """Create a lock file with its whole content; False if the number is taken.
+    """Create a lock file with its whole content; False if the number, or the folder, is gone.
 
     A hard link of a finished file is exclusive and complete at once, on NFS too, where an
     exclusive open would show an empty file for a moment.
     """
     draft = path.with_name(f".{owner.token}")
-    draft.write_text(json.dumps(asdict(owner)), encoding="utf-8")
     try:
+        draft.write_text(json.dumps(asdict(owner)), encoding="utf-8")
         os.link(draft, path)
-    except FileExistsError:
+    except (FileExistsError, FileNotFoundError):
         return False
     finally:
         draft.unlink(missing_ok=True)
@@ -173,8 +169,12 @@ def _create(path: Path, owner: Owner) -> bool:
 
 
 def _release(held: Held) -> None:
-    if _newest(held.path.parent) == held.path:
-        write_json(held.path, asdict(held.owner) | {"released": True})
+    """Leave nothing behind; the folder is renamed first, so that nobody locks what is removed."""
+    folder = held.path.parent
+    if _newest(folder) == held.path:
+        grave = folder.with_name(f"{folder.name}-{held.owner.token}")
+        folder.rename(grave)
+        shutil.rmtree(grave)
 
 
 def _beat(path: Path, stop: threading.Event, seconds: float) -> None:
@@ -182,14 +182,16 @@ def _beat(path: Path, stop: threading.Event, seconds: float) -> None:
         try:
             os.utime(path)
         except FileNotFoundError:
-            return  # taken over; confirm() tells the owner
+            print(f"error: {path.parent}: was taken over while this process was silent; it ends.")
+            sys.stdout.flush()
+            os._exit(Busy.exit_code)  # nothing may be written any more, not even a clean-up
 
 
 def _silent_for(path: Path) -> float:
     """Seconds since the last sign of life, by the clock of the file system itself."""
     probe = path.with_name(f".now-{uuid.uuid4().hex}")
-    probe.touch()
     try:
+        probe.touch()
         return probe.stat().st_mtime - path.stat().st_mtime
     except FileNotFoundError:
         return float("inf")

@@ -13,7 +13,7 @@ import pytest
 
 from lunet import lock
 from lunet.errors import Busy
-from lunet.lock import Owner, acquire, owned, read_owner, wait_until_free
+from lunet.lock import Owner, owned, read_owner, wait_until_free
 
 HOLD = """
 import sys, time
@@ -85,7 +85,7 @@ def test_a_released_lock_is_free(tmp_path):
         with owned(tmp_path / "out"):
             pass
     assert wait_until_free(tmp_path / "out", seconds=0)
-    assert len(list((tmp_path / ".out.lock").iterdir())) == 1
+    assert not list(tmp_path.iterdir())
 
 
 def foreign(folder, silent, job=""):
@@ -119,13 +119,14 @@ def test_an_owner_whose_slurm_job_ended_is_dead(tmp_path, monkeypatch):
         pass
 
 
-def test_a_replaced_owner_notices(tmp_path):
-    held = acquire(tmp_path / ".out.lock")
-    held.confirm()
-    newer = held.path.with_name("000002.json")
-    newer.write_text(held.path.read_text())
-    with pytest.raises(Busy, match="taken over"):
-        held.confirm()
+def test_a_replaced_owner_ends_itself(tmp_path):
+    code = HOLD.replace("owned(sys.argv[1])", "owned(sys.argv[1], heartbeat=0.2)")
+    process = start(code, str(tmp_path / "out"))
+    assert process.stdout.readline() == "held\n"
+    mine = tmp_path / ".out.lock/000001.json"
+    mine.rename(mine.with_name("000002.json"))
+    assert "taken over" in process.communicate(timeout=20)[0]
+    assert process.returncode == Busy.exit_code
 
 
 def test_the_heartbeat_renews_the_file(tmp_path):
