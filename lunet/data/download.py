@@ -106,7 +106,11 @@ def _obtain(
     local = _local_source(settings, entry)
     if local is not None and is_archive(local):
         say(f"reading {local}")
-        return _from_archive(local, settings, entry, stage) | {"path": str(local)}
+        found = sums_of(local)
+        fault = Sums(sha256=settings.sha256).mismatch(found)
+        if fault:
+            raise DataError(local, f"wrong checksum: {fault}", "", "Mend it or dataset.sha256")
+        return _from_archive(local, found, settings, entry, stage) | {"path": str(local)}
     if local is not None:
         return _from_folder(local, settings, entry, stage)
     urls = [*settings.mirrors, *(entry.urls if entry else ())]
@@ -116,8 +120,8 @@ def _obtain(
     known = Sums(entry.md5 if entry else None, settings.sha256)
     if entry is not None and entry.size:
         say(f"{entry.name}: about {entry.size / 1e9:.2f} GB, {entry.licence}")
-    url = fetch(urls, archive, expected=known, patience=patience, say=say)
-    return _from_archive(archive, settings, entry, stage) | {"url": url}
+    url, found = fetch(urls, archive, expected=known, patience=patience, say=say)
+    return _from_archive(archive, found, settings, entry, stage) | {"url": url}
 
 
 def _archive_in(cache: Path, name: str) -> Path:
@@ -175,13 +179,13 @@ def _from_folder(
 
 
 def _from_archive(
-    archive: Path, settings: DatasetSettings, entry: CatalogEntry | None, stage: Path
+    archive: Path,
+    found: Sums,
+    settings: DatasetSettings,
+    entry: CatalogEntry | None,
+    stage: Path,
 ) -> dict[str, Any]:
-    """Check and unpack; only an archive with the official sum is called official."""
-    found = sums_of(archive)
-    fault = Sums(sha256=settings.sha256).mismatch(found)
-    if fault:
-        raise DataError(archive, f"wrong checksum: {fault}", "", "Mend the file or dataset.sha256")
+    """Unpack; only an archive with the official sum is called official."""
     place_archive(archive, stage, settings, _names(settings, entry))
     is_official = entry is not None and entry.md5 is not None and entry.md5 == found.md5
     kind = "official" if is_official else _local_kind(entry)

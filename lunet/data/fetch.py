@@ -51,7 +51,7 @@ class Patience:
     """Seconds without a byte before a connection is given up; tries that bring no byte; pauses."""
 
     timeout: float = 60.0
-    tries: int = 7
+    tries: int = 6
     pause: float = 1.0
     longest_pause: float = 60.0
 
@@ -77,11 +77,13 @@ def fetch(
     expected: Sums,
     patience: Patience | None = None,
     say: Say = print,
-) -> str:
-    """Fetch ``target`` from the first address that gives it; returns that address.
+) -> tuple[str, Sums]:
+    """Fetch ``target`` from the first address that gives it; returns that address and the sums.
 
-    What was received stays in ``<target>.part`` and is resumed, also by a later call. A file with a
-    wrong checksum is kept as ``<target>.bad``. A second process waits for the first.
+    A file that is there already with the expected sum is taken as it is (and the last address
+    returned, the origin). What was received stays in ``<target>.part`` and is resumed, also by a
+    later call. A file with a wrong checksum is kept as ``<target>.bad``. A second process waits for
+    the first.
 
     Raises
     ------
@@ -98,10 +100,15 @@ def fetch(
                 "dataset.mirrors", f"found {url!r}", "http:// or https:// is expected"
             )
     with exclusive(path.with_name(f".{path.name}.lock"), say=say), disk_space(path):
+        if path.exists() and expected != Sums():
+            found = sums_of(path)
+            if not expected.mismatch(found):
+                say(f"{path} is here already")
+                return urls[-1], found
         for url in urls:
-            fault = _fetch_from(url, path, expected, patience or Patience(), say)
+            found, fault = _fetch_from(url, path, expected, patience or Patience(), say)
             if not fault:
-                return url
+                return url, found
             say(f"{url}: {fault}")
             faults.append(f"{url}: {fault}")
     raise DataError(
@@ -125,20 +132,23 @@ def disk_space(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _fetch_from(url: str, path: Path, expected: Sums, patience: Patience, say: Say) -> str:
-    """Fetch and check; returns what went wrong, or an empty text."""
+def _fetch_from(
+    url: str, path: Path, expected: Sums, patience: Patience, say: Say
+) -> tuple[Sums, str]:
+    """Fetch and check; returns the sums, and what went wrong or an empty text."""
     part = path.with_name(f"{path.name}.part")
     fault = _receive(url, part, patience, say)
     if fault:
-        return fault
-    fault = expected.mismatch(sums_of(part))
+        return Sums(), fault
+    found = sums_of(part)
     _state_of(part).unlink(missing_ok=True)
+    fault = expected.mismatch(found)
     if fault:
         bad = path.with_name(f"{path.name}.bad")
         os.replace(part, bad)
-        return f"wrong checksum: {fault}; the file is kept as {bad}"
+        return found, f"wrong checksum: {fault}; the file is kept as {bad}"
     os.replace(part, path)
-    return ""
+    return found, ""
 
 
 def _receive(url: str, part: Path, patience: Patience, say: Say) -> str:

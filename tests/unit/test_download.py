@@ -11,6 +11,7 @@ import os
 import random
 import tarfile
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from misbehaving import Behaviour, serve
 from lunet.cli import main
 from lunet.data import fetch as fetching
 from lunet.data.catalog import remap_of
+from lunet.data.catalog_table import CATALOG
 from lunet.data.dataset import read_dataset
 from lunet.data.download import download
 from lunet.data.fetch import Patience, Sums, fetch, sums_of
@@ -122,8 +124,9 @@ def test_a_missing_file_is_not_asked_for_again_but_elsewhere(tmp_path: Path) -> 
     gone = Behaviour(CONTENT, statuses=[404] * 10)
     with serve(gone) as nowhere, serve(Behaviour(CONTENT)) as mirror:
         urls = [nowhere, mirror]
-        used = fetch(urls, tmp_path / "a", expected=EXPECTED, patience=HASTE, say=Lines())
+        used, sums = fetch(urls, tmp_path / "a", expected=EXPECTED, patience=HASTE, say=Lines())
     assert used == mirror
+    assert sums == EXPECTED
     assert len(gone.seen) == 1
     with pytest.raises(DataError, match="404"):
         get(Behaviour(CONTENT, statuses=[404]), tmp_path / "b")
@@ -136,6 +139,27 @@ def test_a_second_mirror_goes_on_where_the_first_died(tmp_path: Path) -> None:
         fetch([first, second], tmp_path / "a", expected=EXPECTED, patience=HASTE, say=Lines())
     assert (tmp_path / "a").read_bytes() == CONTENT
     assert healthy.sent == len(CONTENT) - 150_000
+
+
+def test_a_file_that_is_here_already_is_not_fetched_again(tmp_path: Path) -> None:
+    (tmp_path / "set.tar").write_bytes(CONTENT)
+    behaviour = Behaviour(CONTENT)
+    get(behaviour, tmp_path / "set.tar")
+    assert not behaviour.seen
+    (tmp_path / "set.tar").write_bytes(b"something else")
+    get(behaviour, tmp_path / "set.tar")
+    assert (tmp_path / "set.tar").read_bytes() == CONTENT
+
+
+def test_no_network_is_told_with_the_way_out(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"refused.*set dataset\.path to a local copy"):
+        fetch(
+            ["http://127.0.0.1:9/set.tar"],
+            tmp_path / "set.tar",
+            expected=EXPECTED,
+            patience=HASTE,
+            say=Lines(),
+        )
 
 
 def test_a_stalled_connection_is_left_and_resumed(tmp_path: Path) -> None:
@@ -344,6 +368,16 @@ def test_a_registered_set_is_imported_from_its_published_layout(
             assert not ours.is_symlink()
             assert ours.read_bytes() == theirs.read_bytes()
     assert not (unpacked / ".unpacked").exists()
+
+
+def test_only_the_official_sum_makes_an_official_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = make_archive(tmp_path / "mine.tar")
+    official = replace(CATALOG["Task04_Hippocampus"], md5=sums_of(archive).md5)
+    monkeypatch.setitem(CATALOG, "Task04_Hippocampus", official)
+    settings = DatasetSettings(name="hippocampus", path=str(archive))
+    assert source(download(settings, tmp_path / "raw", say=Lines()))["kind"] == "official"
 
 
 @pytest.mark.parametrize("name", ["BraTS2021", "BraTS2023", "HarP", "MM-WHS_MR"])
