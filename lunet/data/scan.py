@@ -279,16 +279,3 @@ def class_indices(
     if raw.dtype == np.uint8 and (targets == values).all():
         return np.ascontiguousarray(raw)
     return targets.astype(np.uint8)[np.searchsorted(values, raw)]
-
-
-def write_volume(path: str | Path, array: NDArray[np.generic], affine: NDArray[np.float64]) -> None:
-    """Write an array (x, y, z), or (x, y, z, channel), as NIfTI, or (x, y) as PNG; not atomic."""
-    if suffix_of(path) in PICTURES:
-        from PIL import Image  # only pictures need it
-
-        Image.fromarray(np.swapaxes(array, 0, 1)).save(path)
-        return
-    image = nib.Nifti1Image(array, affine)
-    image.set_qform(affine, code=1)
-    image.set_sform(affine, code=1)
-    nib.save(image, path)

@@ -1,0 +1,130 @@
+"""What a data set is like, in numbers: spacings, shapes, intensities inside the structures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lunet.data.dataset import Case, Dataset
+from lunet.data.geometry import plan_geometry
+from lunet.data.prepare import read_case_label
+from lunet.data.preprocess import require_finite
+from lunet.data.scan import read_image, require_grid
+from lunet.errors import DataError
+
+# Foreground voxels that are looked at per case: enough for percentiles, little memory.
+SAMPLES = 20_000
+_PERCENTILES = (0.5, 50.0, 99.5)
+
+
+@dataclass(frozen=True)
+class Channel:
+    """Intensities of one channel over all cases.
+
+    ``low``, ``median``, ``high`` (percentiles 0.5, 50, 99.5), ``mean`` and ``deviation`` are of the
+    foreground; ``minimum`` is the median over the cases of their smallest intensity.
+    """
+
+    name: str
+    low: float
+    median: float
+    high: float
+    mean: float
+    deviation: float
+    minimum: float
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """A data set in numbers; axes are those of the prepared volumes (RAS+).
+
+    Attributes
+    ----------
+    cases
+        Number of labelled cases.
+    spacings, shapes
+        (case, axis): voxel size in mm, and voxels.
+    channels
+        Intensities, per channel.
+    foreground
+        Median share of foreground voxels.
+    """
+
+    cases: int
+    spacings: NDArray[np.float64]
+    shapes: NDArray[np.int64]
+    channels: tuple[Channel, ...]
+    foreground: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON values: medians and ranges."""
+        return {
+            "cases": self.cases,
+            "spacing_median": np.median(self.spacings, axis=0).round(4).tolist(),
+            "spacing_range": [
+                self.spacings.min(axis=0).round(4).tolist(),
+                self.spacings.max(axis=0).round(4).tolist(),
+            ],
+            "shape_median": np.median(self.shapes, axis=0).astype(int).tolist(),
+            "shape_range": [self.shapes.min(axis=0).tolist(), self.shapes.max(axis=0).tolist()],
+            "foreground": self.foreground,
+            "channels": [vars(channel) for channel in self.channels],
+        }
+
+
+def fingerprint_of(
+    dataset: Dataset, *, log: Callable[[str], None] = lambda text: None
+) -> Fingerprint:
+    """Read every labelled case once.
+
+    Raises
+    ------
+    DataError
+        If there is no labelled case, or a file is unfit (``lunet audit`` tells in full).
+    """
+    cases = [case for case in dataset.cases if case.labelled]
+    if not cases:
+        raise DataError(dataset.root, "no labelled case", "at least one is needed for a plan")
+    rows = []
+    for number, case in enumerate(cases, start=1):
+        rows.append(_examine(case, dataset, seed=number))
+        if number % 50 == 0 or number == len(cases):
+            log(f"read {number} of {len(cases)} cases")
+    spacings, shapes, shares, samples, minima = zip(*rows, strict=True)
+    inside = np.concatenate(samples, axis=1)
+    return Fingerprint(
+        cases=len(cases),
+        spacings=np.array(spacings, dtype=np.float64),
+        shapes=np.array(shapes, dtype=np.int64),
+        channels=tuple(
+            _channel(name, inside[index], np.median([m[index] for m in minima]))
+            for index, name in enumerate(dataset.task.channels)
+        ),
+        foreground=float(np.median(shares)),
+    )
+
+
+def _examine(case: Case, dataset: Dataset, *, seed: int) -> tuple[Any, ...]:
+    """Spacing, shape, share of foreground, sampled foreground (channel, voxel), smallest values."""
+    scan = read_image(case.images, channels=len(dataset.task.channels))
+    require_finite(scan.array, str(case.images[0]))
+    if case.label is None:
+        raise DataError(case.images[0], "no label", "one is needed")
+    label, affine = read_case_label(case.label, dataset.task, dataset.rule)
+    require_grid(case.label, label.shape, affine, case.images[0], scan.array.shape[1:], scan.affine)
+    geometry = plan_geometry(label.shape, scan.affine)
+    marked = label > 0
+    inside = scan.array[:, marked] if marked.any() else scan.array.reshape(len(scan.array), -1)
+    chosen = np.random.default_rng(seed).permutation(inside.shape[1])[:SAMPLES]
+    minima = scan.array.reshape(len(scan.array), -1).min(axis=1)
+    return geometry.spacing, geometry.shape, float(marked.mean()), inside[:, chosen], minima
+
+
+def _channel(name: str, values: NDArray[np.float32], minimum: float) -> Channel:
+    low, median, high = (float(value) for value in np.percentile(values, _PERCENTILES))
+    mean, deviation = float(values.mean(dtype=float)), float(values.std(dtype=float))
+    return Channel(name, low, median, high, mean, deviation, float(minimum))

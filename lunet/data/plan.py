@@ -1,0 +1,230 @@
+"""A proposal for spacing, intensities, patch and batch, each with its reason.
+
+The rules for spacing and patch follow Isensee et al., Nature Methods 18, 203 (2021).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from lunet.data.fingerprint import Fingerprint
+from lunet.errors import DataError
+
+# Coarsest over finest voxel size above which a data set counts as anisotropic.
+ANISOTROPIC = 3.0
+_AIR = -500.0  # no tissue is darker in Hounsfield units, air is
+
+
+@dataclass(frozen=True)
+class NetworkCost:
+    """What one training step of a network costs, and which sizes it can take.
+
+    Attributes
+    ----------
+    bytes_per_voxel
+        Live bytes per voxel of the batch, in a training step.
+    fixed_bytes
+        Bytes whatever the batch: weights, gradients, optimiser state.
+    multiple
+        Legal sizes are multiples of this, per axis.
+    """
+
+    bytes_per_voxel: float
+    fixed_bytes: float
+    multiple: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One key of the configuration, its proposed value and why."""
+
+    key: str
+    value: Any
+    reason: str
+
+
+def propose(
+    fingerprint: Fingerprint, cost: NetworkCost, *, memory: float, largest_batch: int = 16
+) -> tuple[Choice, ...]:
+    """Propose ``preprocess``, ``train`` and ``predict`` keys of a configuration.
+
+    Parameters
+    ----------
+    fingerprint
+        Of the raw data set.
+    cost
+        Of the network that is to be trained.
+    memory
+        Bytes that a training may take.
+    largest_batch
+        Batches are not made larger than this.
+
+    Raises
+    ------
+    DataError
+        If not even one smallest patch fits into the memory.
+    """
+    spacing = _spacing(fingerprint)
+    shapes = _resampled(fingerprint, spacing.value)
+    return (spacing, *_intensities(fingerprint), *_sizes(shapes, cost, memory, largest_batch))
+
+
+def _spacing(fingerprint: Fingerprint) -> Choice:
+    spacings = fingerprint.spacings
+    median = np.median(spacings, axis=0)
+    spread = float((spacings.max(axis=0) / spacings.min(axis=0)).max())
+    shown = " x ".join(f"{value:.3g}" for value in median)
+    if spread < 1.01:
+        return Choice("preprocess.spacing", "keep", f"all volumes have {shown} mm")
+    target, reason = median.copy(), f"median spacing; volumes differ up to {spread:.2g} times"
+    worst = int(median.argmax())
+    others = np.delete(median, worst)
+    size = np.median(fingerprint.shapes, axis=0)
+    thin = size[worst] * ANISOTROPIC < np.delete(size, worst).min()
+    if len(median) == 3 and median[worst] > ANISOTROPIC * others.min() and thin:
+        target[worst] = max(float(np.percentile(spacings[:, worst], 10)), float(others.max()))
+        reason += (
+            f"; axis {worst} is {median[worst] / others.min():.2g} times coarser than the finest, "
+            "so its 10th percentile is taken to keep the thin slices"
+        )
+    return Choice("preprocess.spacing", [round(float(value), 4) for value in target], reason)
+
+
+def _resampled(fingerprint: Fingerprint, spacing: Any) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Shapes (case, axis) in voxels after resampling."""
+    if spacing == "keep":
+        return fingerprint.shapes
+    factors = fingerprint.spacings / np.array(spacing)
+    return np.maximum(1, np.rint(fingerprint.shapes * factors)).astype(np.int64)
+
+
+def _intensities(fingerprint: Fingerprint) -> tuple[Choice, ...]:
+    first = fingerprint.channels[0]
+    named = all(re.search(r"\bct\b", c.name.lower()) for c in fingerprint.channels)
+    if named or first.minimum < _AIR:
+        why = "the channel is called CT" if named else f"intensities go down to {first.minimum:.0f}"
+        window = [round(first.low, 1), round(first.high, 1)]
+        return (
+            Choice(
+                "preprocess.window",
+                window,
+                f"{why}: Hounsfield units mean the same in all volumes, so one window, the "
+                "percentiles 0.5 and 99.5 of the foreground",
+            ),
+            Choice("preprocess.normalise", "zscore", "networks train best on unit variance"),
+        )
+    return (
+        Choice("preprocess.clip", [0.5, 99.5], "no physical unit: outliers are cut per volume"),
+        Choice(
+            "preprocess.normalise",
+            "zscore",
+            f"intensities of {first.name} have no common scale, so each volume is normalised",
+        ),
+    )
+
+
+def _sizes(
+    shapes: np.ndarray[Any, np.dtype[np.int64]],
+    cost: NetworkCost,
+    memory: float,
+    largest_batch: int,
+) -> tuple[Choice, ...]:
+    multiple = cost.multiple[: shapes.shape[1]]
+    legal = ", ".join(str(m) for m in multiple)
+    whole = _rounded(shapes.max(axis=0), multiple)
+    batch = _batch(whole, cost, memory, largest_batch)
+    if batch >= 2:
+        why = f"the largest volume, {_by(shapes.max(axis=0))}, rounded up to multiples of {legal}"
+        return (
+            Choice("preprocess.size", list(whole), f"{why}; whole volumes fit the memory"),
+            Choice("train.batch_size", batch, _memory_text(whole, batch, cost, memory)),
+        )
+    median = np.median(shapes, axis=0)
+    patch = _patch(median, multiple, cost, memory)
+    batch = _batch(patch, cost, memory, largest_batch)
+    reason = (
+        f"whole volumes (median {_by(median)}) do not fit the memory twice; the longest axes were "
+        f"shortened first, in multiples of {legal}"
+    )
+    return (
+        Choice("preprocess.size", None, "patches are taken from volumes of any size"),
+        Choice("train.patch", list(patch), reason),
+        Choice("train.batch_size", batch, _memory_text(patch, batch, cost, memory)),
+        Choice("predict.patch", list(patch), "tiles of the size that was trained on"),
+    )
+
+
+def _patch(
+    median: np.ndarray[Any, np.dtype[np.float64]],
+    multiple: Sequence[int],
+    cost: NetworkCost,
+    memory: float,
+) -> tuple[int, ...]:
+    """The median shape, shortened along the longest axis until two patches fit."""
+    patch = list(_rounded(median, multiple))
+    while _batch(patch, cost, memory, 2) < 2:
+        ratios = [n / m if n > m else 0 for n, m in zip(patch, multiple, strict=True)]
+        axis = int(np.argmax(ratios))
+        if ratios[axis] == 0:
+            break
+        patch[axis] -= multiple[axis]
+    if _batch(patch, cost, memory, 2) < 1:
+        raise DataError(
+            "memory",
+            f"{memory / 2**30:.2f} GiB do not hold one patch of {_by(patch)}",
+            f"{(cost.fixed_bytes + cost.bytes_per_voxel * math.prod(patch)) / 2**30:.2f} GiB",
+            "Choose a smaller preset, or another device",
+        )
+    return tuple(patch)
+
+
+def _batch(size: Sequence[int], cost: NetworkCost, memory: float, largest: int) -> int:
+    left = memory - cost.fixed_bytes
+    return max(0, min(largest, int(left // (cost.bytes_per_voxel * math.prod(size)))))
+
+
+def _rounded(size: Any, multiple: Sequence[int]) -> tuple[int, ...]:
+    return tuple(math.ceil(n / m) * m for n, m in zip(size, multiple, strict=True))
+
+
+def _memory_text(size: Sequence[int], batch: int, cost: NetworkCost, memory: float) -> str:
+    used = cost.fixed_bytes + batch * cost.bytes_per_voxel * math.prod(size)
+    return (
+        f"a step takes about {used / 2**30:.2f} of {memory / 2**30:.2f} GiB "
+        f"({cost.bytes_per_voxel / 1024:.2g} KiB per voxel)"
+    )
+
+
+def _by(size: Any) -> str:
+    return " x ".join(f"{int(value)}" for value in size)
+
+
+def plan_yaml(choices: Sequence[Choice], fingerprint: Fingerprint) -> str:
+    """The plan as a part of a configuration, reasons as comments; made to be edited."""
+    lines = ["# Proposed by `lunet plan`; every value may be changed."]
+    lines += [f"# {key}: {json.dumps(value)}" for key, value in fingerprint.as_dict().items()]
+    section = ""
+    for choice in sorted(choices, key=lambda choice: choice.key.partition(".")[0]):
+        name, _, key = choice.key.partition(".")
+        if name != section:
+            lines.append(f"\n{name}:")
+            section = name
+        lines += [f"  # {choice.reason}", f"  {key}: {json.dumps(choice.value)}"]
+    return "\n".join(lines) + "\n"
+
+
+def plan_dict(choices: Sequence[Choice], fingerprint: Fingerprint) -> dict[str, Any]:
+    """The plan as plain JSON values: sections, reasons by key, and the fingerprint."""
+    sections: dict[str, dict[str, Any]] = {}
+    for choice in choices:
+        name, _, key = choice.key.partition(".")
+        sections.setdefault(name, {})[key] = choice.value
+    reasons = {choice.key: choice.reason for choice in choices}
+    return {**sections, "reasons": reasons, "fingerprint": fingerprint.as_dict()}
