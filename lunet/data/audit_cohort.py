@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -110,7 +111,7 @@ def _look_alikes(
             yield cases[i], cases[j], float(alike[i, j])
 
 
-def outliers(values: Sequence[float] | NDArray[np.floating], floor: float) -> NDArray[np.bool_]:
+def outliers(values: Sequence[float] | NDArray[Any], floor: float) -> NDArray[np.bool_]:
     """Which values are far from the median: FAR robust deviations, each at least ``floor``."""
     array = np.asarray(values, dtype=float)
     distance = np.abs(array - np.median(array))
@@ -121,9 +122,9 @@ def outliers(values: Sequence[float] | NDArray[np.floating], floor: float) -> ND
 def _spacings(cases: Sequence[CaseFacts]) -> Iterator[Finding]:
     by_length = [c for c in cases if len(c.spacing) == len(cases[0].spacing)]
     logs = np.log([sorted(case.spacing) for case in by_length])
-    far = np.array([outliers(axis, 0.1) for axis in logs.T]).any(axis=0)
+    far = np.any([outliers(axis, 0.1) for axis in logs.T], axis=0).tolist()
     usual = times([float(np.exp(np.median(axis))) for axis in logs.T])
-    for case in np.array(by_length, dtype=object)[far]:
+    for case in (case for case, is_far in zip(by_length, far, strict=True) if is_far):
         yield Place(case.id, case.files[0]).warning(
             "foreign_spacing",
             "spacing",
@@ -136,7 +137,7 @@ def _spacings(cases: Sequence[CaseFacts]) -> Iterator[Finding]:
 def _extents(cases: Sequence[CaseFacts]) -> Iterator[Finding]:
     sizes = [sorted(n * s for n, s in zip(case.shape, case.spacing, strict=True)) for case in cases]
     logs = np.log([[*size, 1.0][:3] for size in sizes])
-    far = np.array([outliers(axis, 0.06) for axis in logs.T]).any(axis=0)
+    far = np.any([outliers(axis, 0.06) for axis in logs.T], axis=0).tolist()
     usual = times([round(float(np.exp(np.median(axis))), 1) for axis in logs.T])
     for case, size in ((c, s) for c, s, is_far in zip(cases, sizes, far, strict=True) if is_far):
         yield Place(case.id, case.files[0]).warning(
@@ -289,7 +290,7 @@ def _volumes(holders: Sequence[CaseFacts], name: str, index: int) -> Iterator[Fi
 
 def _centroids(holders: Sequence[CaseFacts], name: str, index: int) -> Iterator[Finding]:
     places = np.array([case.label.centroids[index] for case in holders if case.label])
-    far = np.array([outliers(axis, 0.02) for axis in places.T]).any(axis=0)
+    far = np.any([outliers(axis, 0.02) for axis in places.T], axis=0).tolist()
     usual = times(np.median(places, axis=0).round(2).tolist())
     for case, place, is_far in zip(holders, places, far, strict=True):
         if is_far:

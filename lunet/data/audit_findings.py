@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -158,12 +158,12 @@ def counts(findings: Sequence[Finding]) -> dict[str, int]:
     return {name: sum(f.severity == name for f in findings) for name in SEVERITIES}
 
 
-def numbers(values: Sequence[float] | NDArray[np.generic], limit: int = 8) -> str:
+def numbers(values: Sequence[float] | NDArray[Any], limit: int = 8) -> str:
     """Values as a short text: ``0, 1, 2, ... (12 values)``."""
     shown = ", ".join(f"{float(value):.6g}" for value in values[:limit])
     return shown if len(values) <= limit else f"{shown}, ... ({len(values)} values)"
 
 
-def times(shape: Sequence[float]) -> str:
+def times(shape: Sequence[float] | NDArray[Any]) -> str:
     """A shape or spacing as text: ``35 x 51 x 35``."""
     return " x ".join(f"{value:.6g}" for value in shape)

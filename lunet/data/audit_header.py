@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
+from nibabel.openers import ImageOpener
 from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
@@ -77,8 +79,8 @@ def check_header(path: Path, place: Place) -> Iterator[Finding]:
 
 def stored_header(path: Path) -> nib.Nifti1Header:
     """The header as it stands in the file, without nibabel's silent corrections."""
-    kind = type(nib.load(path).header)
-    with nib.openers.ImageOpener(path) as stream:
+    kind: Any = type(nib.load(path).header)
+    with ImageOpener(str(path)) as stream:
         header = kind.from_fileobj(stream, check=False)
     return header if isinstance(header, nib.Nifti1Header) else nib.Nifti1Header()
 

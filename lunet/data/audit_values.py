@@ -156,7 +156,7 @@ def _faces(mask: NDArray[np.bool_]) -> int:
 
 def coarse(volume: NDArray[np.float32]) -> NDArray[np.float32]:
     """Mean of ``volume`` over the cells of a GRID x GRID x GRID partition of it."""
-    result = volume
+    result: NDArray[Any] = volume
     for axis, size in enumerate(volume.shape):
         edges = np.unique(np.linspace(0, size, min(GRID, size) + 1).astype(int))
         sums = np.add.reduceat(result, edges[:-1], axis=axis)

@@ -259,7 +259,7 @@ def _centre(new: int, old: int) -> int:
 def _zoom(
     array: NDArray[Any],
     factor: Sequence[float],
-    start: Sequence[float],
+    start: NDArray[np.float64],
     shape: tuple[int, ...],
     order: int,
 ) -> NDArray[np.float32]:

@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -101,7 +102,7 @@ def is_hidden(path: str | Path) -> bool:
     return Path(path).name.startswith(".") or Path(path).name in ("Thumbs.db", "__MACOSX")
 
 
-def read_raw(path: str | Path) -> tuple[NDArray[np.generic], NDArray[np.float64]]:
+def read_raw(path: str | Path) -> tuple[NDArray[Any], NDArray[np.float64]]:
     """Array with the file's own axes and dtype (channels last, if any), and the affine.
 
     Raises
@@ -116,7 +117,7 @@ def read_raw(path: str | Path) -> tuple[NDArray[np.generic], NDArray[np.float64]
         raise DataError(path, "the file is missing", "", "Put it there or correct the listing")
     try:
         if suffix in NIFTI:
-            image = nib.load(path)
+            image: Any = nib.load(path)
             return np.asanyarray(image.dataobj), np.asarray(image.affine, dtype=np.float64)
         return _read_itk(path) if suffix in ITK else _read_picture(path)
     except MemoryError:
@@ -126,7 +127,7 @@ def read_raw(path: str | Path) -> tuple[NDArray[np.generic], NDArray[np.float64]
         raise DataError(path, f"cannot be read ({reason})", "", "Fetch the file anew") from error
 
 
-def _read_itk(path: str | Path) -> tuple[NDArray[np.generic], NDArray[np.float64]]:
+def _read_itk(path: str | Path) -> tuple[NDArray[Any], NDArray[np.float64]]:
     import SimpleITK as sitk  # only a part of the data sets needs it
 
     try:
@@ -144,7 +145,7 @@ def _read_itk(path: str | Path) -> tuple[NDArray[np.generic], NDArray[np.float64
     return array.transpose(spatial + tuple(range(dimensions, array.ndim))), affine
 
 
-def _read_picture(path: str | Path) -> tuple[NDArray[np.generic], NDArray[np.float64]]:
+def _read_picture(path: str | Path) -> tuple[NDArray[Any], NDArray[np.float64]]:
     from PIL import Image  # only pictures need it
 
     with Image.open(path) as picture:
@@ -251,9 +252,7 @@ def read_label(
     return class_indices(raw, rule or LabelRule(), path), affine
 
 
-def class_indices(
-    raw: NDArray[np.generic], rule: LabelRule, where: str | Path
-) -> NDArray[np.uint8]:
+def class_indices(raw: NDArray[Any], rule: LabelRule, where: str | Path) -> NDArray[np.uint8]:
     """Turn the values of a label file into uint8 class indices by ``rule``."""
     if rule.threshold is not None:
         raw = raw > rule.threshold

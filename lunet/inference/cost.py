@@ -21,7 +21,7 @@ def network_cost(model: nn.Module, *, channels: int, ndim: int) -> NetworkCost:
     """
     multiple = tuple(getattr(model, "multiple", (1,) * ndim))
     unit = max(16, *multiple)
-    sizes = [(2, channels, *(unit * factor,) * ndim) for factor in (2, 4)]
+    sizes = [(2, channels, *(unit * factor,) * ndim) for factor in (1, 2)]
     peaks = [peak_bytes(meta_copy(model).train(), size, _step) for size in sizes]
     voxels = [torch.Size(size).numel() // channels for size in sizes]
     slope = (peaks[1] - peaks[0]) / (voxels[1] - voxels[0])
