@@ -31,6 +31,8 @@ def curves(histories: pd.DataFrame) -> Drawing:
         else:
             for axes in pair:
                 axes.remove()
+    for place in range(max(0, len(names) - across), len(names)):
+        grid[2 * (place // across) + 1][place % across].tick_params(labelbottom=True)
     _labels(figure, grid, down)
     runs = histories.groupby("preset")[["fold", "seed"]].apply(
         lambda part: len(part.drop_duplicates())

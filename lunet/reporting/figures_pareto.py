@@ -160,10 +160,15 @@ def _axes(axes: Axes, cases: pd.DataFrame, statistics: StatisticsSettings, cost:
     span = high / low
     subs = (1.0,) if span > 1000 else (1.0, 2.0, 5.0) if span > 10 else (1.0, 2.0, 3.0, 5.0, 7.0)
     axes.xaxis.set_major_locator(LogLocator(subs=subs))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: plain_number(value)))
     axes.xaxis.set_minor_formatter(NullFormatter())
     if direction(statistics.metric) < 0:
         axes.invert_yaxis()
+
+
+def plain_number(value: float) -> str:
+    """A tick of a log axis without exponent: ``1,000,000``, ``0.05``."""
+    return f"{value:,.0f}" if value >= 1 else f"{value:g}"
 
 
 def _legend(figure: Figure, looks_of: Mapping[str, Look], statistics: StatisticsSettings) -> None:

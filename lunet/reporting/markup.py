@@ -111,7 +111,7 @@ def latex(table: Table) -> str:
     kinds = "".join("l" if column.text else "r" for column in table.columns)
     head = " & ".join(latex_escape(column.title) for column in table.columns)
     body = [line for row in table.rows for line in _latex_rows(row)]
-    note = [rf"\\[2pt] \footnotesize {latex_escape(table.note)}"] if table.note else []
+    note = [rf"\par\smallskip\footnotesize {latex_escape(table.note)}"] if table.note else []
     lines = [
         r"% needs \usepackage{booktabs} and \usepackage{graphicx}",
         r"\begin{table}[tbp]",

@@ -82,7 +82,7 @@ def from_inputs(inputs: Sequence[str]) -> Sources:
 
 
 def _expand(inputs: Sequence[str]) -> Iterable[Path]:
-    for word in inputs:
+    for word in (word.strip() for word in inputs if word.strip()):
         if word.startswith("@"):
             listing = Path(word[1:])
             if not listing.is_file():
@@ -91,8 +91,8 @@ def _expand(inputs: Sequence[str]) -> Iterable[Path]:
         elif Path(word).is_dir():
             known = ("metrics.csv", "history.csv", "run.json", "efficiency.json")
             yield from sorted(path for path in Path(word).rglob("*") if path.name in known)
-        elif word.strip():
-            yield Path(word.strip())
+        else:
+            yield Path(word)
 
 
 def _kind(path: Path) -> str:
