@@ -27,7 +27,7 @@ from lunet.training.recipe import Engine
 _ROUNDS = 2
 _FEW_STEPS = 100
 _SHORT_SECONDS = 60.0
-_COMPILING_SECONDS = {"cpu": 3600.0, "cuda": 600.0}  # trainings for which compilation may pay
+_COMPILING_SECONDS = {"cpu": 1200.0, "cuda": 300.0}  # trainings for which compilation may pay
 _WANTED_GAIN = 1.1  # a less plain arithmetic must be faster by this factor
 
 
@@ -119,16 +119,17 @@ def _measured(
 
 
 def step_seconds(question: Question, arithmetic: Arithmetic) -> float:
-    """Seconds of one training step, the best of a few after a first; infinite if out of memory.
+    """Seconds of one training step, the best of a few after a first; infinite if it cannot be.
 
-    The plain arithmetic must fit: its error is raised.
+    That is: out of memory, or compilation fails (no C++ compiler, say). The plain arithmetic must
+    work: its error is raised.
     """
     try:
         return _step_seconds(question, arithmetic)
     except (RuntimeError, MemoryError) as error:
         if arithmetic == plain_arithmetic(question.engine, question.batch.image.device):
             raise
-        if not is_out_of_memory(error):
+        if not (arithmetic.compile or is_out_of_memory(error)):
             raise
         return float("inf")
 

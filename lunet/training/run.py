@@ -131,6 +131,8 @@ def _train(
             snapshot=snapshots(job, training, manifest),
         )
     except (RuntimeError, MemoryError) as error:
+        if request.pending:  # a compilation wraps the error that the signal raised
+            raise request.leave(job.work, "the last saved state stands") from error
         raise _told(error, training) from error
     finally:
         watch.close()

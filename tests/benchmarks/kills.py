@@ -16,10 +16,16 @@ from pathlib import Path
 
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / "workflow")]
 
-from kill_training import MOMENTS, finish, kill_after, log_of, start
-from tiny_training import EVERYTHING, job, prepare, results
+from kill_training import (  # noqa: E402
+    MOMENTS,
+    finish,
+    kill_after,
+    log_of,
+    start,
+)
+from tiny_training import EVERYTHING, job, prepare, results  # noqa: E402
 
-from lunet.training.job import Job
+from lunet.training.job import Job  # noqa: E402
 
 
 def main() -> int:
