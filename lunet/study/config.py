@@ -17,7 +17,7 @@ from lunet.inference.settings import PredictSettings
 from lunet.metrics.settings import EvaluateSettings, StatisticsSettings
 from lunet.pruning.settings import PruneSettings
 from lunet.reporting.settings import ReportSettings
-from lunet.study.presets import known_presets
+from lunet.study.presets import PAPER_PRESETS, known_presets
 from lunet.typed import build, schema, setting
 
 _SEGMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
@@ -47,7 +47,7 @@ class Config:
 
     study: str = setting(doc="name of the study; folder under the roots")
     dataset: DatasetSettings = setting(doc="the data set")
-    presets: tuple[str, ...] = setting(known_presets()[:29], doc="presets and variants to train")
+    presets: tuple[str, ...] = setting(PAPER_PRESETS, doc="presets and variants to train")
     variants: dict[str, Variant] = setting({}, doc="named variants of presets")
     folds: tuple[int, ...] = setting((0, 1, 2, 3, 4), doc="folds to train", minimum=0)
     seeds: tuple[int, ...] = setting((0,), doc="seeds to train", minimum=0)
@@ -139,8 +139,9 @@ def _check_grid(config: Config) -> None:
     largest = max(config.folds)
     if largest >= config.split.folds:
         raise ConfigError(
-            "folds", f"fold {largest}", f"split.folds is {config.split.folds}, so 0 to "
-            f"{config.split.folds - 1} exist"
+            "folds",
+            f"fold {largest}",
+            f"split.folds is {config.split.folds}, so 0 to {config.split.folds - 1} exist",
         )
     if "atlas_prior" in config.presets:
         raise ConfigError("presets", "found 'atlas_prior'", "it is added by `prior: true`")

@@ -45,9 +45,7 @@ def _copy(package: Path, store: Path) -> Path:
     copy = store / hashlib.sha256(content).hexdigest()[:12]
     if not copy.exists():
         part = copy.with_suffix(f".{os.getpid()}")
-        shutil.copytree(
-            package, part / package.name, ignore=shutil.ignore_patterns("__pycache__")
-        )
+        shutil.copytree(package, part / package.name, ignore=shutil.ignore_patterns("__pycache__"))
         try:
             part.rename(copy)
         except OSError:  # another start was faster; its copy is the same

@@ -23,7 +23,9 @@ def lines(what: str, config: str | None = None) -> Iterator[str]:
 def _columns(rows: list[tuple[str, ...]]) -> Iterator[str]:
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     for row in rows:
-        yield "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
+        yield "  ".join(
+            f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)
+        ).rstrip()
 
 
 def _presets(config: str | None) -> Iterable[tuple[str, ...]]:
@@ -42,8 +44,12 @@ def _presets(config: str | None) -> Iterable[tuple[str, ...]]:
 
     for row in presets:
         network = build(
-            row.module, row.network, in_channels=1, out_channels=1,
-            ndim=max(row.dimensions), arguments=row.arguments,
+            row.module,
+            row.network,
+            in_channels=1,
+            out_channels=1,
+            ndim=max(row.dimensions),
+            arguments=row.arguments,
         )
         count = sum(parameter.numel() for parameter in network.parameters())
         yield row.name, f"{count:,}", row.recipe, row.source

@@ -88,7 +88,9 @@ def _default(field: Any, inner: type | None) -> str:
         return ""
     if field.default is not dataclasses.MISSING:
         text = json.dumps(plain(field.default))
-        return f"`{text}`" if len(text) < 60 else "the paper's 29" if "lunet" in text else "see schema"
+        return (
+            f"`{text}`" if len(text) < 60 else "the paper's 29" if "lunet" in text else "see schema"
+        )
     if field.default_factory is not dataclasses.MISSING:
         return f"`{json.dumps(plain(field.default_factory()))}`"
     return "required"

@@ -11,7 +11,12 @@ if TYPE_CHECKING:
 
 
 def build_model(
-    preset: str, *, in_channels: int = 1, out_channels: int = 1, ndim: int | None = None, **changes: Any
+    preset: str,
+    *,
+    in_channels: int = 1,
+    out_channels: int = 1,
+    ndim: int | None = None,
+    **changes: Any,
 ) -> nn.Module:
     """Build the network of a preset with fresh weights.
 

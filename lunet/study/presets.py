@@ -51,13 +51,21 @@ class Preset:
 _FAMILIES = {
     "unet": ("unet", "UNet", False, UNET),
     "lunet": ("unet", "UNet", True, LUNET),
-    "unetpp": ("unetpp", "UNetPP", False, UNETPP),
-    "lunetpp": ("unetpp", "UNetPP", True, f"{LUNET}; {UNETPP}"),
+    "unetpp": ("unetpp", "UNetPlusPlus", False, UNETPP),
+    "lunetpp": ("unetpp", "UNetPlusPlus", True, f"{LUNET}; {UNETPP}"),
 }
 # size -> levels, convolutions per block
 _SIZES = {"small": (5, 2), "large": (4, 3)}
 _DROPOUT = 0.005
 _NAME = re.compile(r"(unet|lunet|unetpp|lunetpp)_(small|large)_([1-9]\d{0,2})f")
+
+# 2D family -> attention gates?, flat widths?, source
+_FAMILIES_2D = {
+    "unet2d": (False, False, UNET),
+    "attention_unet2d": (True, False, ATTENTION),
+    "lattention_unet2d": (True, True, f"ours: {ATTENTION} with the flat widths of {LUNET}"),
+}
+_NAME_2D = re.compile(r"(unet2d|attention_unet2d|lattention_unet2d)_([1-9]\d{0,2})f")
 
 PAPER_PRESETS: tuple[str, ...] = (
     *(
@@ -70,18 +78,10 @@ PAPER_PRESETS: tuple[str, ...] = (
 )
 
 
-def _slim(name: str, variant: str, slices: str, recipe: str) -> Preset:
-    arguments = {"variant": variant, "slices": slices}
-    return Preset(name, "slim_unetr", "SlimUNETR", arguments, recipe, SLIM, (3,))
+def _slim(name: str, stem: int, slices: list[int] | str, recipe: str) -> Preset:
+    arguments = {"strides": [stem, 2, 2, 2], "slices": slices}
+    return Preset(name, "slim_unetr", "SlimUNETRV2", arguments, recipe, SLIM, (3,))
 
-
-def _attention(name: str, widths: list[int], *, gates: bool, deep: bool, source: str) -> Preset:
-    arguments = {"widths": widths, "attention": gates, "deep_supervision": deep}
-    module = "attention_unet"
-    return Preset(name, module, "AttentionUNet", arguments, "lung2d", source, (2,))
-
-
-_WIDTHS_2D = [64, 128, 256, 512, 512]
 
 _SINGLE = {
     preset.name: preset
@@ -94,8 +94,13 @@ _SINGLE = {
             "mednext",
             f"{LUNET}; arXiv 2303.09975",
         ),
+        _slim("slim_unetrv2_128", 4, [64, 32, 16, 8], "slim_sgd"),
+        _slim("slim_unetrv2_96", 2, [16, 8, 4, 2], "slim_sgd_96"),
+        _slim("slim_unetrv2_128_planes", 4, "planes", "slim_sgd"),
+        _slim("slim_unetrv2_96_planes", 2, "planes", "slim_sgd_96"),
     )
 }
+_LISTED_2D = ("unet2d_64f", "attention_unet2d_64f", "attention_unet2d_16f", "lattention_unet2d_16f")
 
 
 def find_preset(name: str) -> Preset:
@@ -108,10 +113,20 @@ def find_preset(name: str) -> Preset:
     """
     if name in _SINGLE:
         return _SINGLE[name]
-    match = _NAME.fullmatch(name)
-    if not match:
-        raise ConfigError("presets", f"unknown preset {name!r}", nearest(name, known_presets()))
-    family, size, width = match[1], match[2], int(match[3])
+    if match := _NAME.fullmatch(name):
+        return _of_family(name, match[1], match[2], int(match[3]))
+    if match := _NAME_2D.fullmatch(name):
+        return _of_family_2d(name, match[1], int(match[2]))
+    raise ConfigError("presets", f"unknown preset {name!r}", nearest(name, known_presets()))
+
+
+def known_presets() -> tuple[str, ...]:
+    """Names of all listed presets; the families exist in further widths."""
+    others = (name for name in _SINGLE if name not in PAPER_PRESETS)
+    return (*PAPER_PRESETS, *others, *_LISTED_2D)
+
+
+def _of_family(name: str, family: str, size: str, width: int) -> Preset:
     module, network, flat, source = _FAMILIES[family]
     levels, convolutions = _SIZES[size]
     widths = [width if flat else width * 2**level for level in range(levels)]
@@ -120,6 +135,8 @@ def find_preset(name: str) -> Preset:
     return Preset(name, module, network, arguments, recipe, source)
 
 
-def known_presets() -> tuple[str, ...]:
-    """Names of all listed presets; the families exist in further widths."""
-    return (*PAPER_PRESETS, *(name for name in _SINGLE if name not in PAPER_PRESETS))
+def _of_family_2d(name: str, family: str, width: int) -> Preset:
+    gates, flat, source = _FAMILIES_2D[family]
+    # a base width builds the published network, a list one whose decoder follows the list
+    arguments = {"widths": [width] * 5 if flat else width, "attention": gates}
+    return Preset(name, "attention_unet", "AttentionUNet", arguments, "lung2d", source, (2,))

@@ -53,8 +53,10 @@ def recover(action: str, prefix: str | None, profile: str, work: str) -> int:
     alive = list(_snakemakes())
     if alive:
         raise Busy(
-            Path.cwd(), f"Snakemake is still running here (process {', '.join(map(str, alive))})",
-            "one at a time", "End it first",
+            Path.cwd(),
+            f"Snakemake is still running here (process {', '.join(map(str, alive))})",
+            "one at a time",
+            "End it first",
         )
     jobs = left_over(prefix or _prefix(profile))
     for job in jobs:
@@ -114,7 +116,10 @@ def _await(numbers: set[str]) -> None:
     while True:
         answer = subprocess.run(
             ["squeue", "-h", "-j", ",".join(sorted(numbers)), "-o", "%A %T"],
-            capture_output=True, text=True, timeout=60, check=False,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
         )
         # a number that squeue forgot, or a state that ended, is no longer running
         states = dict(line.split() for line in answer.stdout.splitlines())

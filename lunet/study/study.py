@@ -85,7 +85,12 @@ class Study:
             raise
         arguments = preset.arguments | variant.arguments
         return Preset(
-            name, preset.module, preset.network, arguments, preset.recipe, preset.source,
+            name,
+            preset.module,
+            preset.network,
+            arguments,
+            preset.recipe,
+            preset.source,
             preset.dimensions,
         )
 

@@ -34,7 +34,7 @@ def run_training(job: Job) -> None:
         Of the kinds that :mod:`lunet.errors` lists; nothing is half-written then.
     """
     check_metrics(job.recipe, job.task)
-    with owned(job.work) as lock, leave_requests() as request:
+    with owned(job.work), leave_requests() as request:
         keep_freed_memory()
         manifest, fold = _read_data(job)
         keeper = Keeper(Checkpoint(job.work), _stamp(job, manifest, fold), job.save_interval)
@@ -43,7 +43,6 @@ def run_training(job: Job) -> None:
         training = build_training(job, manifest, fold, state)
         _train(job, training, manifest, keeper=keeper, request=request)
         request.cancel_deadline()
-        lock.confirm()
         if job.recipe.keep_state:
             keeper.save(training)
         write_results(job, training, manifest)
