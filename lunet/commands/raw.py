@@ -32,9 +32,10 @@ def open_raw(arguments: argparse.Namespace, step: str) -> Dataset:
     sections = raw_sections(arguments, step)
     settings = build(DatasetSettings, sections["dataset"], "dataset") if sections else None
     task = task_from_dict(sections["task"]) if sections else None
-    if not (Path(arguments.raw) / LISTING).exists():
-        return open_dataset(arguments.raw, settings)
-    return read_dataset(arguments.raw, settings, task)
+    layout = getattr(arguments, "layout", None)
+    if layout is None and settings is not None and (Path(arguments.raw) / LISTING).exists():
+        return read_dataset(arguments.raw, settings, task)  # a rule's call: the project's layout
+    return open_dataset(arguments.raw, settings, layout)
 
 
 def by_hand(arguments: argparse.Namespace) -> DatasetSettings:

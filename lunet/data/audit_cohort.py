@@ -18,8 +18,10 @@ RARE = 0.1
 SATURATED = 0.005
 # Robust deviations (in units of 1.4826 x median absolute deviation) that make an outlier.
 FAR = 6.0
-# Correlation of coarse pictures above which two images are called one subject's.
+# Correlation of coarse pictures above which two images are called one subject's, where too few
+# cases tell how alike different subjects are; and the least that ever counts.
 ALIKE = 0.985
+LEAST_ALIKE = 0.94
 _FEW = 5
 
 
@@ -106,9 +108,17 @@ def _look_alikes(
         return
     patterns = np.stack([case.pattern for case in cases])
     alike = patterns @ patterns.T
-    for i, j in np.argwhere(np.triu(alike > ALIKE, 1)):
+    for i, j in np.argwhere(np.triu(alike > _limit(alike), 1)):
         if cases[i].group != cases[j].group and cases[i].digest != cases[j].digest:
             yield cases[i], cases[j], float(alike[i, j])
+
+
+def _limit(alike: NDArray[np.float32]) -> float:
+    """Correlation that different subjects of this data set do not reach."""
+    if len(alike) < _FEW:
+        return ALIKE
+    nearest = (alike - 2 * np.eye(len(alike))).max(axis=1)
+    return max(LEAST_ALIKE, 1 - (1 - float(np.median(nearest))) / 3)
 
 
 def outliers(values: Sequence[float] | NDArray[Any], floor: float) -> NDArray[np.bool_]:

@@ -210,6 +210,8 @@ def task_of_listing(listing: Mapping[str, Any], where: str | Path) -> Task:
         if not isinstance(value, Mapping) or not value:
             raise DataError(where, f"no {key!r}", "a mapping such as {'0': ...} is expected")
     try:
+        if all(isinstance(value, int) for value in labels.values()):
+            labels = {index: name for name, index in labels.items()}  # as nnU-Net writes them
         numbered = {int(index): str(name) for index, name in labels.items()}
         channels = [str(modality[key]) for key in sorted(modality, key=int)]
         regions = {

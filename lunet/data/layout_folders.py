@@ -23,12 +23,14 @@ _IS_IMAGE = re.compile(r"[-_](?:image|img|ct|mr|mri|0000)$", re.IGNORECASE)
 
 def matches(root: Path) -> bool:
     """Whether ``root`` has this layout."""
-    return root.is_dir() and (_pair_of_folders(root) is not None or bool(_scans(root)))
+    if not root.is_dir():
+        return bool(suffix_of(root))
+    return _pair_of_folders(root) is not None or bool(_scans(root))
 
 
 def read(root: Path, settings: DatasetSettings) -> Dataset:
     """Pair images and masks by their names; unpaired images stay without a label."""
-    folders = _pair_of_folders(root)
+    folders = _pair_of_folders(root) if root.is_dir() else None
     if folders is not None:
         images, masks = _scans(folders[0]), _scans(folders[1])
     else:
@@ -46,7 +48,8 @@ def read(root: Path, settings: DatasetSettings) -> Dataset:
         settings.regions or {},
         dimensions_of(cases, settings),
     )
-    return Dataset(root, root.name, task, chosen_groups(cases, settings), rule)
+    place = root.parent if root.is_file() else root
+    return Dataset(place, stem_of(root), task, chosen_groups(cases, settings), rule)
 
 
 def _pair_of_folders(root: Path) -> tuple[Path, Path] | None:
@@ -59,6 +62,8 @@ def _pair_of_folders(root: Path) -> tuple[Path, Path] | None:
 
 
 def _scans(folder: Path) -> list[Path]:
+    if folder.is_file():
+        return [folder]
     if not folder.is_dir():
         return []
     files = (path for path in sorted(folder.iterdir()) if path.is_file())
