@@ -35,21 +35,33 @@ class Runner:
     prepare_s: float
 
 
-def make_runner(
-    engine: str, model: nn.Module, x: Tensor, *, precision: str, threads: int
-) -> Runner:
-    """Make the network ready and run it once.
+@dataclass(frozen=True)
+class Source:
+    """What an engine starts from.
 
-    Parameters
+    Attributes
     ----------
-    engine
-        ``eager``, ``compiled`` (torch.compile), ``onnx``, ``openvino``.
     model, x
         Network in evaluation mode and its input, float32, on one device.
     precision
         ``fp32`` or ``bf16`` (weights and activations; OpenVINO decides per layer).
     threads
         CPU threads.
+    onnx
+        Gives the network as ONNX; may raise :class:`Unavailable`.
+    """
+
+    model: nn.Module
+    x: Tensor
+    precision: str
+    threads: int
+    onnx: Callable[[], bytes]
+
+
+def make_runner(engine: str, source: Source) -> Runner:
+    """Make the network ready for ``eager``, ``compiled`` (torch.compile), ``onnx`` or ``openvino``.
+
+    It runs once here.
 
     Raises
     ------
@@ -57,46 +69,66 @@ def make_runner(
         If a package or compiler is missing, or the engine has no such precision or device.
     """
     start = time.perf_counter()
-    call = _ENGINES[engine](model, x, precision, threads)
+    call = _ENGINES[engine](source)
     with torch.inference_mode():
         call()
     return Runner(call, time.perf_counter() - start)
 
 
-def _eager(model: nn.Module, x: Tensor, precision: str, threads: int) -> Callable[[], object]:
-    network, image = model.to(_TYPES[precision]), x.to(_TYPES[precision])
+def onnx_bytes(model: nn.Module, *, channels: int, ndim: int) -> bytes:
+    """The network as an ONNX file in memory.
+
+    Raises
+    ------
+    Unavailable
+        If onnxscript is missing.
+    """
+    from lunet.inference.onnx import export_onnx
+
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "model.onnx"
+            export_onnx(model, path, channels=channels, ndim=ndim)
+            return path.read_bytes()
+    except ImportError as error:
+        raise Unavailable(f"{error.name} is not installed") from error
+
+
+def _eager(source: Source) -> Callable[[], object]:
+    kind = _TYPES[source.precision]
+    network, image = source.model.to(kind), source.x.to(kind)
     return lambda: network(image)
 
 
-def _compiled(model: nn.Module, x: Tensor, precision: str, threads: int) -> Callable[[], object]:
-    network, image = model.to(_TYPES[precision]), x.to(_TYPES[precision])
-    compiled = torch.compile(network)
+def _compiled(source: Source) -> Callable[[], object]:
+    kind = _TYPES[source.precision]
+    network, image = torch.compile(source.model.to(kind)), source.x.to(kind)
     try:
         with torch.inference_mode():
-            compiled(image)
+            network(image)
     except Exception as error:  # the compiler's errors have no common base
         raise Unavailable(f"torch.compile failed: {_first_line(error)}") from error
-    return lambda: compiled(image)
+    return lambda: network(image)
 
 
-def _onnx(model: nn.Module, x: Tensor, precision: str, threads: int) -> Callable[[], object]:
-    if precision != "fp32" or x.device.type != "cpu":
+def _onnx(source: Source) -> Callable[[], object]:
+    if source.precision != "fp32" or source.x.device.type != "cpu":
         raise Unavailable("measured in fp32 on a CPU only")
     try:
         import onnxruntime
     except ImportError as error:
         raise Unavailable(f"{error.name} is not installed") from error
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    options.intra_op_num_threads, options.inter_op_num_threads = source.threads, 1
     session = onnxruntime.InferenceSession(
-        _onnx_bytes(model, x), options, providers=["CPUExecutionProvider"]
+        source.onnx(), options, providers=["CPUExecutionProvider"]
     )
-    feed = {session.get_inputs()[0].name: x.numpy()}
+    feed = {session.get_inputs()[0].name: source.x.numpy()}
     return lambda: session.run(None, feed)
 
 
-def _openvino(model: nn.Module, x: Tensor, precision: str, threads: int) -> Callable[[], object]:
-    if x.device.type != "cpu":
+def _openvino(source: Source) -> Callable[[], object]:
+    if source.x.device.type != "cpu":
         raise Unavailable("measured on a CPU only")
     try:
         import openvino
@@ -104,25 +136,14 @@ def _openvino(model: nn.Module, x: Tensor, precision: str, threads: int) -> Call
         raise Unavailable(f"{error.name} is not installed") from error
     core = openvino.Core()
     hints: dict[str, Any] = {
-        "INFERENCE_NUM_THREADS": threads,
-        "INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16"}[precision],
+        "INFERENCE_NUM_THREADS": source.threads,
+        "INFERENCE_PRECISION_HINT": {"fp32": "f32", "bf16": "bf16"}[source.precision],
     }
-    compiled = core.compile_model(core.read_model(_onnx_bytes(model, x)), "CPU", hints)
-    request = compiled.create_infer_request()
-    feed = {0: x.numpy()}
+    request = core.compile_model(
+        core.read_model(source.onnx()), "CPU", hints
+    ).create_infer_request()
+    feed = {0: source.x.numpy()}
     return lambda: request.infer(feed)
-
-
-def _onnx_bytes(model: nn.Module, x: Tensor) -> bytes:
-    from lunet.inference.onnx import export_onnx
-
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "model.onnx"
-            export_onnx(model.float(), path, channels=x.shape[1], ndim=x.ndim - 2)
-            return path.read_bytes()
-    except ImportError as error:
-        raise Unavailable(f"{error.name} is not installed") from error
 
 
 def _first_line(error: BaseException) -> str:

@@ -7,9 +7,10 @@ series once; the parent (:mod:`lunet.efficiency.run`) starts several and compare
 from __future__ import annotations
 
 import copy
+import functools
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypedDict
 
@@ -19,7 +20,7 @@ from torch.nn import functional
 
 from lunet.efficiency.counts import count_macs, count_parameters
 from lunet.efficiency.energy import joules_per_volume
-from lunet.efficiency.engines import Unavailable, make_runner
+from lunet.efficiency.engines import Source, Unavailable, make_runner, onnx_bytes
 from lunet.efficiency.memory import count_memory, measured_peak
 from lunet.efficiency.settings import EfficiencySettings
 from lunet.efficiency.timing import LEAST, measure_series
@@ -172,21 +173,27 @@ def _latencies(bench: Bench) -> tuple[list[dict[str, Any]], list[dict[str, Any]]
     """Series of every batch, precision and engine, and those that cannot be measured here."""
     found, left_out = [], []
     settings = bench.settings
+
+    @functools.cache
+    def onnx() -> bytes:  # exported once, if any engine asks for it
+        model = copy.deepcopy(bench.model).cpu()
+        return onnx_bytes(model, channels=bench.shape(1)[1], ndim=bench.task.dimensions)
+
     for engine in settings.engines:
         for precision in settings.precisions:
             for batch in settings.batches:
                 head = {"engine": engine, "precision": precision, "batch": batch}
                 try:
-                    found.append(head | _latency(bench, engine, precision, batch))
+                    found.append(head | _latency(bench, head, onnx))
                 except Unavailable as reason:
                     left_out.append(head | {"reason": str(reason)})
     return found, left_out
 
 
-def _latency(bench: Bench, engine: str, precision: str, batch: int) -> dict[str, Any]:
-    model = copy.deepcopy(bench.model)
-    x, threads = bench.image(batch), bench.settings.threads
-    runner = make_runner(engine, model, x, precision=precision, threads=threads)
+def _latency(bench: Bench, head: Mapping[str, Any], onnx: Callable[[], bytes]) -> dict[str, Any]:
+    model, x = copy.deepcopy(bench.model), bench.image(head["batch"])
+    source = Source(model, x, head["precision"], bench.settings.threads, onnx)
+    runner = make_runner(head["engine"], source)
     with torch.inference_mode():
         return {"prepare_s": runner.prepare_s, "ms": bench.series(runner.call)}
 

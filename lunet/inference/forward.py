@@ -169,7 +169,7 @@ def _mean_probabilities(
         return (total / (len(models) * len(flips))).float().cpu().numpy()
 
 
-def _flipped(model: nn.Module, x: Tensor, axes: Sequence[int]) -> Tensor:
+def _flipped(model: nn.Module, x: Tensor, axes: list[int]) -> Tensor:
     return torch.flip(model(torch.flip(x, axes)), axes) if axes else model(x)
 
 

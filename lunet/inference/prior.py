@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,7 +71,7 @@ def fit_prior(
         label = _centred(np.asarray(case.label()), shape)
         for channel, index in enumerate(indices):
             total[channel] += label == index
-    prior = Prior(indices, total / np.float32(len(cases)))
+    prior = Prior(indices, (total / len(cases)).astype(np.float32))
     return Prior(indices, prior.frequency, _best_threshold(prior, list(selection) or cases))
 
 
@@ -103,7 +104,7 @@ def _cases(manifest: Manifest, names: Iterable[str]) -> list[PreparedCase]:
     return [manifest.case(name) for name in names]
 
 
-def _centred(array: NDArray[np.generic], shape: Sequence[int]) -> NDArray[np.generic]:
+def _centred(array: NDArray[Any], shape: Sequence[int]) -> NDArray[Any]:
     """Crop or pad about the centre, with zeros."""
     # floor division keeps crop and pad each other's inverse
     offset = [

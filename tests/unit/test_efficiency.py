@@ -16,7 +16,7 @@ from torch import nn
 
 from lunet.cli import main
 from lunet.efficiency.counts import count_macs, count_parameters
-from lunet.efficiency.engines import Unavailable, make_runner
+from lunet.efficiency.engines import Source, Unavailable, make_runner
 from lunet.efficiency.measure import training_step
 from lunet.efficiency.memory import count_memory, measured_peak
 from lunet.efficiency.run import measure_efficiency
@@ -153,12 +153,19 @@ def test_series_keep_to_their_budget() -> None:
     assert all(value > 0 for value in short)
 
 
+def source(precision: str) -> Source:
+    def onnx() -> bytes:
+        raise Unavailable("onnxscript is not installed")
+
+    return Source(network().eval(), torch.zeros(1, 2, 8, 8, 8), precision, 1, onnx)
+
+
 def test_engines_say_why_they_cannot_run() -> None:
-    x = torch.zeros(1, 2, 8, 8, 8)
-    eager = make_runner("eager", network().eval(), x, precision="bf16", threads=1)
-    assert eager.call().dtype == torch.bfloat16
+    assert make_runner("eager", source("bf16")).call().dtype == torch.bfloat16
     with pytest.raises(Unavailable, match="fp32"):
-        make_runner("onnx", network().eval(), x, precision="bf16", threads=1)
+        make_runner("onnx", source("bf16"))
+    with pytest.raises(Unavailable, match="not installed"):
+        make_runner("onnx", source("fp32"))
 
 
 def test_the_file(tmp_path: Path) -> None:
