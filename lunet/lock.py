@@ -54,6 +54,20 @@ class Held:
     path: Path
     owner: Owner
 
+    def confirm(self) -> None:
+        """Make sure, before results are written, that nobody took over meanwhile.
+
+        Raises
+        ------
+        Busy
+            If another owner judged this one dead (suspended for long, say) and replaced it.
+        """
+        newest = _newest(self.path.parent)
+        if newest != self.path:
+            owner = read_owner(newest) if newest is not None else None
+            who = owner.describe() if owner else "another owner"
+            raise Busy(self.path.parent, f"was taken over by {who}", "one writer at a time")
+
 
 @contextmanager
 def owned(output: str | Path, *, heartbeat: float = HEARTBEAT) -> Iterator[Held]:
