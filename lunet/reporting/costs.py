@@ -20,21 +20,45 @@ def latency(cost: Mapping[str, Any], batch: int = 1) -> Mapping[str, Any]:
 
 def flat(cost: Mapping[str, Any]) -> dict[str, float]:
     """Numbers of an ``efficiency.json``: counts, GMAC, ms, MiB; NaN where not measured."""
-    one, most = latency(cost, 1), _best_batch(cost)
+    one = latency(cost, 1)
+    medians = [float(value) for value in one.get("p50_of_processes_ms") or []] or [MISSING]
+    unstable = one.get("unstable")
     return {
         "parameters": _number(cost, "parameters"),
         "gmacs": _number(cost, "macs") / 1e9,
-        "gflops": (_number(cost, "flops") or 2 * _number(cost, "macs")) / 1e9,
+        "gflops": 2 * _number(cost, "macs") / 1e9,
         "latency_p50_ms": _number(one, "p50_ms"),
+        "latency_low_ms": min(medians),
+        "latency_high_ms": max(medians),
         "latency_p95_ms": _number(one, "p95_ms"),
         "latency_p99_ms": _number(one, "p99_ms"),
         "jitter_ms": _number(one, "jitter_ms"),
-        "unstable": float(bool(one.get("unstable"))) if one else MISSING,
-        "throughput_per_s": _throughput(most),
-        "throughput_batch": _number(most, "batch"),
+        "unstable": MISSING if unstable is None else float(unstable),
+        "fastest_p50_ms": fastest(cost)[1],
+        **_throughput(cost),
         "training_step_ms": _number(cost, "training_step_ms"),
         "memory_mib": _number(cost, "peak_memory_bytes") / 2**20,
+        "training_memory_mib": _number(cost, "training_peak_bytes") / 2**20,
     }
+
+
+def fastest(cost: Mapping[str, Any]) -> tuple[str, float]:
+    """Engine and number format with the lowest median latency at batch 1, and that latency."""
+    rows = [row for row in cost.get("latency") or [] if row.get("batch") == 1 and "p50_ms" in row]
+    if not rows:
+        return "", MISSING
+    best = min(rows, key=lambda row: float(row["p50_ms"]))
+    return f"{best.get('engine', '')} {best.get('precision', '')}".strip(), float(best["p50_ms"])
+
+
+def device(cost: Mapping[str, Any]) -> str:
+    """What was measured on: the GPU's or the processor's name, else the kind of device."""
+    about = cost.get("device") or ""
+    if not isinstance(about, Mapping):
+        return str(about)
+    if about.get("type") == "cpu":
+        return str(about.get("cpu") or "cpu")
+    return str(about.get("name") or about.get("type") or "")
 
 
 def _number(values: Mapping[str, Any], key: str) -> float:
@@ -42,10 +66,18 @@ def _number(values: Mapping[str, Any], key: str) -> float:
     return MISSING if value is None else float(value)
 
 
-def _best_batch(cost: Mapping[str, Any]) -> Mapping[str, Any]:
-    rows = [row for row in cost.get("latency") or [] if row.get("p50_ms")]
-    return max(rows, key=_throughput, default={})
-
-
-def _throughput(row: Mapping[str, Any]) -> float:
-    return 1000 * row["batch"] / row["p50_ms"] if row else MISSING
+def _throughput(cost: Mapping[str, Any]) -> dict[str, float]:
+    """Volumes per second at the best batch: as measured, else from the latencies."""
+    best: Mapping[str, Any] = cost.get("throughput") or max(
+        (
+            {"batch": row["batch"], "per_s": 1000 * row["batch"] / row["p50_ms"]}
+            for row in cost.get("latency") or []
+            if row.get("p50_ms")
+        ),
+        key=lambda row: row["per_s"],
+        default={},
+    )
+    return {
+        "throughput_per_s": _number(best, "per_s"),
+        "throughput_batch": _number(best, "batch"),
+    }

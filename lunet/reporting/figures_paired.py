@@ -12,7 +12,6 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from lunet.errors import DataError
 from lunet.metrics.ranking import rank_stability
 from lunet.metrics.settings import StatisticsSettings
 from lunet.metrics.values import direction
@@ -27,6 +26,7 @@ from lunet.reporting.style import (
     VERMILLION,
     Drawing,
     looks,
+    notice,
 )
 from lunet.reporting.tables_claims import compared
 
@@ -45,7 +45,7 @@ def differences(cases: pd.DataFrame, statistics: StatisticsSettings) -> Drawing:
     data = compared(cases, _against(statistics, reference))
     data = data[data["label"] == headline(cases)].drop(columns="sentence")
     if data.empty:
-        raise DataError("presets", f"found {reference} alone", "a pair is compared")
+        return notice(f"{reference} alone: there is nothing to compare")
     sign = direction(statistics.metric)
     data = data.sort_values("difference", ascending=sign < 0, ignore_index=True)
     figure = Figure(figsize=(TWO_COLUMNS * 0.72, 1.0 + 0.2 * len(data)), layout="constrained")
@@ -100,8 +100,11 @@ def _verdict_legend(figure: Figure, data: pd.DataFrame, statistics: StatisticsSe
 
 def ranks(cases: pd.DataFrame, statistics: StatisticsSettings) -> Drawing:
     """Rank of each preset by the mean score, with its interval when subjects are drawn again."""
+    rivals = cases[cases["preset"] != PRIOR]
+    if rivals["preset"].nunique() < 2:
+        return notice("one preset alone: there is nothing to rank")
     table = rank_stability(
-        cases[cases["preset"] != PRIOR],
+        rivals,
         statistics.metric,
         confidence=statistics.confidence,
         resamples=statistics.resamples,

@@ -14,7 +14,6 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
-from lunet.errors import DataError
 from lunet.metrics.settings import StatisticsSettings
 from lunet.metrics.values import MEAN_LABEL, direction
 from lunet.reporting.costs import flat
@@ -30,6 +29,7 @@ from lunet.reporting.style import (
     family_name,
     looks,
     marker_style,
+    notice,
 )
 
 
@@ -48,12 +48,15 @@ COSTS = {
     "macs": Cost("gmacs", "GMAC per volume (convolutions and linear layers)"),
     "latency": Cost(
         "latency_p50_ms",
-        "Latency at batch 1 (ms): median, bar to p95",
-        low="latency_p50_ms",
-        high="latency_p95_ms",
+        "Latency at batch 1 (ms): median, bar: range of the medians of fresh processes",
+        low="latency_low_ms",
+        high="latency_high_ms",
     ),
     "memory": Cost("memory_mib", "Peak memory of one forward pass (MiB)"),
 }
+
+
+_COLUMNS = ["preset", "metric", "mean", "ci_low", "ci_high", "n", "cost", "cost_low", "cost_high"]
 
 
 def pareto(
@@ -69,6 +72,8 @@ def pareto(
     and at most as costly, by the point estimates.
     """
     data = _points(cases, costs, statistics, COSTS[axis])
+    if data.empty:
+        return notice(f"no preset has both scores and {COSTS[axis].key}")
     figure = Figure(figsize=(TWO_COLUMNS, 3.7), layout="constrained")
     axes = figure.subplots()
     looks_of = looks(list(data["preset"]))
@@ -105,10 +110,8 @@ def _points(
         quality = {name: row[name] for name in ("mean", "ci_low", "ci_high", "n")}
         place = {"cost": value, "cost_low": bounds[0], "cost_high": bounds[1]}
         rows.append({"preset": preset, "metric": statistics.metric, **quality, **place})
-    data = pd.DataFrame(rows)
-    data = data[data["cost"] > 0] if len(data) else data
-    if data.empty:
-        raise DataError("inputs", f"no preset has both scores and {cost.key}", "one is needed")
+    data = pd.DataFrame(rows, columns=_COLUMNS)
+    data = data[data["cost"] > 0]
     return data.assign(front=on_front(data["cost"], data["mean"], direction(statistics.metric)))
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lunet.metrics.settings import StatisticsSettings
+from lunet.reporting.costs import device
 from lunet.reporting.numbers import title
 
 _LOSSES = {"dice": "soft Dice loss", "bce": "binary cross-entropy", "ce": "cross-entropy"}
@@ -119,9 +120,9 @@ def _cost(facts: Facts) -> str:
         return ""
     cost = next(iter(facts.costs.values()))
     size = f" for an input of {_by(cost['size'])} voxels" if cost.get("size") else ""
-    device = f" on {cost['device']}" if cost.get("device") else ""
+    where = f" on {device(cost)}" if device(cost) else ""
     return (
-        f"Multiply-adds were counted{size}; latency was measured{device} in fresh processes after "
+        f"Multiply-adds were counted{size}; latency was measured{where} in fresh processes after "
         "warm-up and is given as median and percentiles."
     )
 

@@ -112,6 +112,13 @@ def save(drawing: Drawing, base: str | Path) -> list[Path]:
     return [*paths, table]
 
 
+def notice(text: str) -> Drawing:
+    """A figure that says why there is nothing to draw, so that a small study ends as well."""
+    figure = Figure(figsize=(ONE_COLUMN, 0.8))
+    figure.text(0.5, 0.5, text, ha="center", va="center", color=GREY)
+    return Drawing(figure, pd.DataFrame([{"note": text}]))
+
+
 def looks(presets: Sequence[str]) -> dict[str, Look]:
     """A look for each preset: colour and marker by architecture, filled for the small family."""
     return {preset: _look(preset, presets) for preset in presets}

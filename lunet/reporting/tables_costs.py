@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from lunet.metrics.settings import StatisticsSettings
-from lunet.reporting.costs import flat
+from lunet.reporting.costs import device, fastest, flat
 from lunet.reporting.markup import Cell, Column, Table, cell
 from lunet.reporting.numbers import NONE, RULE, integer, significant, title
 from lunet.reporting.scores import MEAN_LABEL, headline, headline_summary
@@ -17,8 +17,8 @@ from lunet.reporting.tables_scores import level, mean_cell
 
 MAC_NOTE = (
     "MAC: multiply-adds of convolutions and linear layers; 1 MAC = 2 FLOPs. Latency: one volume, "
-    "batch 1; jitter: standard deviation of single latencies. * unstable: the medians of fresh "
-    "processes differ by more than 3 %."
+    "batch 1, eager fp32; jitter: standard deviation of single latencies. * unstable: the medians "
+    "of fresh processes differ by more than 3 %."
 )
 _COLUMNS = {
     "parameters": "Parameters",
@@ -28,10 +28,12 @@ _COLUMNS = {
     "latency_p95_ms": "p95 (ms)",
     "latency_p99_ms": "p99 (ms)",
     "jitter_ms": "Jitter (ms)",
+    "fastest_p50_ms": "Fastest engine p50 (ms)",
     "throughput_per_s": "Throughput (volumes/s)",
     "throughput_batch": "at batch",
     "training_step_ms": "Training step (ms)",
     "memory_mib": "Peak memory (MiB)",
+    "training_memory_mib": "in training (MiB)",
 }
 _COUNTS = ("parameters", "throughput_batch")
 
@@ -55,19 +57,33 @@ def efficiency(costs: Mapping[str, Mapping[str, Any]]) -> Table:
         caption=f"Cost of each network{_conditions(costs)}.",
         columns=(Column("Preset", text=True), *(Column(_COLUMNS[key]) for key in keys)),
         rows=tuple((cell(name), *cost_cells(row, keys)) for name, row in numbers.items()),
-        records=tuple({"preset": name, **row} for name, row in numbers.items()),
-        note=f"{MAC_NOTE} {NONE}: not measured.",
+        records=tuple(
+            {"preset": name, **row, "fastest_engine": fastest(costs[name])[0]}
+            for name, row in numbers.items()
+        ),
+        note=f"{MAC_NOTE}{_engines(costs)} {NONE}: not measured.",
     )
+
+
+def _engines(costs: Mapping[str, Mapping[str, Any]]) -> str:
+    """Which engine was the fastest, in words; nothing where only one was measured."""
+    by_engine: dict[str, list[str]] = {}
+    for preset, cost in costs.items():
+        by_engine.setdefault(fastest(cost)[0], []).append(preset)
+    if set(by_engine) <= {"", "eager fp32"}:
+        return ""
+    parts = (f"{engine} ({', '.join(names)})" for engine, names in by_engine.items() if engine)
+    return f" Fastest engine: {'; '.join(parts)}."
 
 
 def _conditions(costs: Mapping[str, Mapping[str, Any]]) -> str:
     """Input size and device, if all presets share them."""
     sizes = {tuple(cost.get("size") or ()) for cost in costs.values()}
-    devices = {str(cost.get("device") or "") for cost in costs.values()}
+    devices = {device(cost) for cost in costs.values()}
     size = next(iter(sizes)) if len(sizes) == 1 else ()
-    device = next(iter(devices)) if len(devices) == 1 else ""
+    where = next(iter(devices)) if len(devices) == 1 else ""
     parts = [f"input {' × '.join(map(str, size))} voxels"] if size else []
-    parts += [f"on {device}"] if device else []
+    parts += [f"on {where}"] if where else []
     return ", " + ", ".join(parts) if parts else ""
 
 

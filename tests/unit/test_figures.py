@@ -53,6 +53,13 @@ def test_figure_has_all_files_and_the_same_bytes_again(
         assert len(list(csv.reader(stream))) > 1
 
 
+@pytest.mark.parametrize("name", ["differences", "ranks"])
+def test_one_preset_alone_gets_a_notice(name: str, study: Path, tmp_path: Path) -> None:
+    found = from_grid(Grid(study, ("unet_small_4f", "atlas_prior"), (0,), (0,)), needs(name))
+    paths = write_figure(name, found, SETTINGS, tmp_path / name)
+    assert "alone" in paths[-1].read_text()
+
+
 def test_workflow_declares_figures_with_their_files() -> None:
     for name, kinds in DECLARED.items():
         assert set(needs(name)) <= set(kinds), name

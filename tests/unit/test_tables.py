@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import subprocess
 from pathlib import Path
 
 import pandas as pd
@@ -86,6 +88,16 @@ def test_planted_loss_is_found_and_bold_only_where_tests_say_so(study: Path) -> 
         assert not any(item.bold for item in row[:-1])
     accuracy = make_table("accuracy", sources(study, "accuracy"), SETTINGS)
     assert not any(item.bold for row in accuracy.rows for item in row)
+
+
+def test_costs_name_unit_device_and_instability(study: Path) -> None:
+    table = make_table("efficiency", sources(study, "efficiency"), SETTINGS)
+    assert table.caption == "Cost of each network, input 64 × 64 × 64 voxels, on CPU model."
+    starred = [row[0].lines[0] for row in table.rows if row[4].lines[0].endswith("*")]
+    assert table.columns[4].title == "Latency p50 (ms)"
+    assert starred == ["unet_small_2f"]
+    assert table.records[0]["throughput_batch"] == 4
+    assert table.records[0]["training_memory_mib"] == 1024
 
 
 def test_one_preset_alone_gives_empty_comparisons(study: Path) -> None:
@@ -176,3 +188,23 @@ def test_markup_escapes_and_reads_back(tmp_path: Path) -> None:
     assert r"\textbf{better}" in text
     assert "{[}0.841, 0.864]" in text
     assert "**better**" in markdown(table)
+
+
+def _latex_is_here() -> bool:
+    finder = shutil.which("kpsewhich")
+    if finder is None or shutil.which("pdflatex") is None:
+        return False
+    return subprocess.run([finder, "booktabs.sty"], capture_output=True).returncode == 0
+
+
+@pytest.mark.skipif(not _latex_is_here(), reason="no pdfLaTeX with booktabs on this machine")
+def test_latex_of_every_table_compiles(study: Path, tmp_path: Path) -> None:
+    for name in TABLES:
+        write_table(name, sources(study, name), SETTINGS, tmp_path / name)
+    inputs = "".join(f"\\input{{{name}.tex}}\\clearpage\n" for name in TABLES)
+    head = r"\documentclass{article}\usepackage{booktabs}\usepackage{graphicx}\begin{document}"
+    (tmp_path / "all.tex").write_text(f"{head}\n{inputs}\\end{{document}}\n")
+    words = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "all.tex"]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stdout[-800:]
+    assert "Missing character" not in done.stdout
