@@ -7,16 +7,19 @@ than the published MedNeXt-S, whose base width is 32.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lunet.errors import ConfigError
+from lunet.errors import ConfigError, nearest
 from lunet.models.blocks import check_dropout, layers_of
 from lunet.models.padding import check_image, legal_sizes, run_padded
+
+_BY_EXPANSION: Mapping[str, int] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,10 @@ class MedNeXt(nn.Module):
         Where an up block pads the one voxel that its transposed convolution lacks:
         ``"before_norm"`` as in the LUNet study, ``"after_compress"`` as in the MedNeXt release.
         Equal weights give different results.
+    expanded
+        Block name (``encoder.stage_0.1``, ``encoder.down_0``) -> its expanded channels, where they
+        are not ``expansion`` times its input (this rebuilds a pruned network; all of them are in
+        ``MedNeXt.expanded``).
     ndim
         2 or 3 spatial axes.
 
@@ -93,6 +100,7 @@ class MedNeXt(nn.Module):
         norm: str = "instance",
         grn: bool = False,
         up_padding: str = "before_norm",
+        expanded: Mapping[str, int] = _BY_EXPANSION,
         ndim: int = 3,
     ) -> None:
         super().__init__()
@@ -106,20 +114,34 @@ class MedNeXt(nn.Module):
         self.levels = len(blocks) // 2
         self.multiple = (2**self.levels,) * ndim
 
-        def stage(level: int, count: int) -> nn.Sequential:
-            return nn.Sequential(*(ResidualBlock(width * 2**level, style) for _ in range(count)))
+        self.expanded: dict[str, int] = {}
+
+        def inner(name: str, level: int) -> int:
+            self.expanded[name] = expanded.get(name, expansion * width * 2**level)
+            if self.expanded[name] < 1:
+                raise ConfigError(f"expanded.{name}", f"{self.expanded[name]}", "at least 1")
+            return self.expanded[name]
+
+        def stage(name: str, level: int, count: int) -> nn.Sequential:
+            names = (f"{name}.{index}" for index in range(count))
+            wide = width * 2**level
+            return nn.Sequential(*(ResidualBlock(wide, inner(n, level), style) for n in names))
 
         self.stem = layers.conv(in_channels, width, kernel_size=1)
         self.encoder = nn.ModuleDict()
         for level in range(self.levels):
-            self.encoder[f"stage_{level}"] = stage(level, blocks[level])
-            self.encoder[f"down_{level}"] = DownBlock(width * 2**level, style)
-        self.bottleneck = stage(self.levels, blocks[self.levels])
+            name, down = f"encoder.stage_{level}", inner(f"encoder.down_{level}", level)
+            self.encoder[f"stage_{level}"] = stage(name, level, blocks[level])
+            self.encoder[f"down_{level}"] = DownBlock(width * 2**level, down, style)
+        self.bottleneck = stage("bottleneck", self.levels, blocks[self.levels])
         self.decoder = nn.ModuleDict()
         for level in reversed(range(self.levels)):
-            self.decoder[f"up_{level}"] = UpBlock(width * 2 ** (level + 1), style)
-            self.decoder[f"stage_{level}"] = stage(level, blocks[-1 - level])
+            name, up = f"decoder.stage_{level}", inner(f"decoder.up_{level}", level + 1)
+            self.decoder[f"up_{level}"] = UpBlock(width * 2 ** (level + 1), up, style)
+            self.decoder[f"stage_{level}"] = stage(name, level, blocks[-1 - level])
         self.project = layers.conv(width, out_channels, kernel_size=1)
+        for name in expanded.keys() - self.expanded.keys():
+            raise ConfigError(f"expanded.{name}", "no such block", nearest(name, self.expanded))
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
         """Logits (batch, out_channels, \\*spatial) of an image (batch, in_channels, \\*spatial)."""
@@ -143,11 +165,11 @@ class MedNeXt(nn.Module):
 class ResidualBlock(nn.Module):
     """Depthwise convolution, norm, expand, GELU, [GRN], dropout, compress; plus the input."""
 
-    def __init__(self, width: int, style: Style) -> None:
+    def __init__(self, width: int, inner: int, style: Style) -> None:
         super().__init__()
         self.depthwise = _depthwise(layers_of(style.ndim).conv, width, style, stride=1)
         self.norm = _norm(style.norm, width)
-        self.mix = _mix(width, width, style, dropout=style.dropout)
+        self.mix = _mix(width, inner, width, style, dropout=style.dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, width, \\*spatial) -> the same shape."""
@@ -157,12 +179,12 @@ class ResidualBlock(nn.Module):
 class DownBlock(nn.Module):
     """The block with stride 2 and twice the channels; the shortcut is a strided 1x1 convolution."""
 
-    def __init__(self, width: int, style: Style) -> None:
+    def __init__(self, width: int, inner: int, style: Style) -> None:
         super().__init__()
         conv = layers_of(style.ndim).conv
         self.depthwise = _depthwise(conv, width, style, stride=2)
         self.norm = _norm(style.norm, width)
-        self.mix = _mix(width, 2 * width, style, dropout=None)
+        self.mix = _mix(width, inner, 2 * width, style, dropout=None)
         self.shortcut = conv(width, 2 * width, kernel_size=1, stride=2)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -176,13 +198,13 @@ class UpBlock(nn.Module):
     Its transposed convolutions give 2n - 1 voxels; one zero is padded at the low-index side.
     """
 
-    def __init__(self, width: int, style: Style) -> None:
+    def __init__(self, width: int, inner: int, style: Style) -> None:
         super().__init__()
         transposed = layers_of(style.ndim).transposed
         self.style = style
         self.depthwise = _depthwise(transposed, width, style, stride=2)
         self.norm = _norm(style.norm, width)
-        self.mix = _mix(width, width // 2, style, dropout=None)
+        self.mix = _mix(width, inner, width // 2, style, dropout=None)
         self.shortcut = transposed(width, width // 2, kernel_size=1, stride=2)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -215,10 +237,9 @@ def _depthwise(conv: type[nn.Module], width: int, style: Style, *, stride: int) 
     return conv(width, width, style.kernel, stride=stride, padding=padding, groups=width)
 
 
-def _mix(width: int, out: int, style: Style, *, dropout: float | None) -> nn.Sequential:
+def _mix(width: int, inner: int, out: int, style: Style, *, dropout: float | None) -> nn.Sequential:
     """Expand, GELU, [GRN], [dropout], compress: all 1x1 convolutions."""
     layers = layers_of(style.ndim)
-    inner = width * style.expansion
     parts: OrderedDict[str, nn.Module] = OrderedDict()
     parts["expand"] = layers.conv(width, inner, kernel_size=1)
     parts["gelu"] = nn.GELU()

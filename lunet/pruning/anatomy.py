@@ -1,0 +1,173 @@
+"""Where each channel of a network occurs: what makes it, what reads it.
+
+A *layer* is a group of channels that can be removed one by one. Its *places* are all the slices of
+parameters and buffers in which these channels stand. Everything else of pruning (surgery on
+weights, gradients, optimiser moments, moving averages) follows from this table.
+
+UNet, LUNet, UNet++ and LUNet++: the output channels of every convolution and up-convolution.
+MedNeXt: the expanded channels inside each block. Its other channels are one stream per level that
+residual additions, added skips and depthwise convolutions hold together, so that removing a channel
+means removing it from the whole level, which is a smaller ``width``, not pruning. With global
+response normalisation a block's expanded channels depend on their mean, so that not even a channel
+that nothing reads could be removed without changing the output: it is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from lunet.errors import ConfigError
+from lunet.models.blocks import Plan
+
+
+@dataclass(frozen=True)
+class Place:
+    """Channel ``c`` of a layer stands at index ``offset + c`` of ``axis`` of ``tensor``."""
+
+    tensor: str
+    axis: int = 0
+    offset: int = 0
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A group of channels that can be removed one by one.
+
+    Attributes
+    ----------
+    name
+        ``encoder.0.1`` (second convolution of that block), ``up.2``, ``head.0``.
+    block, width, depth
+        Block that it belongs to, number of channels, level (0 is full resolution).
+    signal
+        Name of the module whose output, (batch, width, \\*spatial), is its activation.
+    dropout
+        Name of the module that drops its channels, if there is one.
+    makers, readers
+        Places that make these channels and that read them.
+    """
+
+    name: str
+    block: str
+    width: int
+    depth: int
+    signal: str
+    dropout: str | None
+    makers: tuple[Place, ...]
+    readers: tuple[Place, ...]
+
+    @property
+    def places(self) -> tuple[Place, ...]:
+        """All places of its channels."""
+        return self.makers + self.readers
+
+
+def layers_of_network(model: nn.Module) -> dict[str, Layer]:
+    """The layers of a network by name, in the order of registration.
+
+    Raises
+    ------
+    ConfigError
+        If channels of this architecture cannot be removed.
+    """
+    plan = getattr(model, "plan", None)
+    if isinstance(plan, Plan):
+        return {layer.name: layer for layer in _planned(plan)}
+    expanded = getattr(model, "expanded", None)
+    if expanded is None:
+        raise ConfigError(
+            "prune.preset",
+            f"{type(model).__name__} cannot be pruned",
+            "a UNet, LUNet, UNet++, LUNet++ or MedNeXt is expected",
+        )
+    return {name: _expanded(model, name, width) for name, width in expanded.items()}
+
+
+def arguments_of(
+    arguments: Mapping[str, Any], layers: Mapping[str, Layer], widths: Mapping[str, int]
+) -> dict[str, Any]:
+    """Constructor arguments of a network whose layers have ``widths``, plain JSON values."""
+    if any(layer.signal.endswith(".gelu") for layer in layers.values()):
+        return {**arguments, "expanded": dict(widths)}
+    blocks: dict[str, list[int]] = {}
+    for name, layer in layers.items():
+        blocks.setdefault(layer.block, []).append(widths[name])
+    rest = {key: value for key, value in arguments.items() if key != "convs_per_block"}
+    return rest | {"widths": blocks}
+
+
+def _planned(plan: Plan) -> list[Layer]:
+    deepest = max(_level(name) for name in plan.widths)
+    found = []
+    for block, widths in plan.widths.items():
+        depth = deepest + 1 if block == "bottleneck" else _level(block)
+        for index, width in enumerate(widths):
+            readers = _readers(plan, block, index)
+            found.append(_convolution(block, index, width, depth, readers))
+    return found
+
+
+def _convolution(
+    block: str, index: int, width: int, depth: int, readers: tuple[Place, ...]
+) -> Layer:
+    if _is_up(block):  # a transposed convolution's weight is (in, out, *kernel)
+        makers = (Place(f"{block}.weight", 1), Place(f"{block}.bias"))
+        return Layer(block, block, width, depth, block, None, makers, readers)
+    name = f"{block}.{index}"
+    norm = ("weight", "bias", "running_mean", "running_var")
+    makers = tuple(
+        Place(f"{name}.{tensor}")
+        for tensor in ("conv.weight", "conv.bias", *(f"norm.{kind}" for kind in norm))
+    )
+    dropout = None if block == "head" else f"{name}.dropout"
+    return Layer(name, block, width, depth, f"{name}.relu", dropout, makers, readers)
+
+
+def _readers(plan: Plan, block: str, index: int) -> tuple[Place, ...]:
+    """Where the output of convolution ``index`` of a block enters others.
+
+    The offset within a concatenation is the summed width of what stands before it, which no longer
+    is half of the channels once one of the parts was pruned.
+    """
+    if index + 1 < len(plan.widths[block]):
+        return (Place(f"{block}.{index + 1}.conv.weight", 1),)
+    consumers = plan.consumers(block)
+    if not consumers:
+        return (Place("project.weight", 1),)
+    return tuple(
+        Place(f"{name}.weight", 0, offset)
+        if _is_up(name)
+        else Place(f"{name}.0.conv.weight", 1, offset)
+        for name, offset in consumers
+    )
+
+
+def _is_up(block: str) -> bool:
+    return block.startswith("up.")
+
+
+def _level(block: str) -> int:
+    """Level of ``encoder.2``, ``up.2_1``, ``node.2_1``; 0 for the head."""
+    return int(block.split(".")[1].split("_")[0]) if "." in block else 0
+
+
+def _expanded(model: nn.Module, name: str, width: int) -> Layer:
+    mix = f"{name}.mix"
+    parts = dict(model.get_submodule(mix).named_children())
+    if "grn" in parts:
+        raise ConfigError(
+            "prune.preset",
+            "a MedNeXt with grn: true",
+            "global response normalisation ties the expanded channels to each other",
+            "Prune a MedNeXt without it",
+        )
+    stage = name.split(".")[1] if "." in name else ""
+    depth = int(stage.split("_")[1]) if "_" in stage else int(getattr(model, "levels", 0))
+    makers = (Place(f"{mix}.expand.weight"), Place(f"{mix}.expand.bias"))
+    readers = (Place(f"{mix}.compress.weight", 1),)
+    dropout = f"{mix}.dropout" if "dropout" in parts else None
+    return Layer(name, name, width, depth, f"{mix}.gelu", dropout, makers, readers)

@@ -1,0 +1,176 @@
+"""Removal of channels: from weights, statistics, skips, up-convolutions, and optimiser state.
+
+The result is a plain network whose arguments hold its widths, so that it is built, saved, loaded,
+exported and counted like any preset. Every tensor that has a channel's slice loses it, and no
+other number changes: all five tensors of a batch norm, the right slice of each concatenation, the
+moments of the optimiser.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lunet.errors import ConfigError, nearest
+from lunet.models.build import build
+from lunet.pruning.anatomy import Layer, arguments_of, layers_of_network
+
+Cut = Mapping[str, Collection[int]]
+"""Layer name -> its channels that go."""
+Removal = Mapping[str, Mapping[int, frozenset[int]]]
+"""Tensor name -> axis -> indices that go."""
+Section = dict[str, Any]
+
+
+def cut_network(
+    model: nn.Module, section: Mapping[str, Any], cut: Cut
+) -> tuple[nn.Module, Section]:
+    """A smaller network without the channels of ``cut``, and the section that builds it.
+
+    Parameters
+    ----------
+    model
+        The network; it is left as it is.
+    section
+        Its ``model`` section: preset, module, name, arguments.
+    cut
+        Layer name -> channels that go, at least one of each layer staying.
+
+    Returns
+    -------
+    Network of the same dtype, device, mode and dropout probabilities, and its ``model`` section,
+    whose arguments hold the new widths.
+
+    Raises
+    ------
+    ConfigError
+        Unknown layer or channel, a layer that would be empty, an architecture without layers.
+    """
+    smaller = cut_section(model, section, cut)
+    network = build(
+        str(smaller["module"]).rpartition(".")[2],
+        smaller["name"],
+        in_channels=int(getattr(model, "in_channels", 1)),
+        out_channels=int(getattr(model, "out_channels", 1)),
+        ndim=int(getattr(model, "ndim", 3)),
+        arguments=smaller["arguments"],
+    )
+    first = next(model.parameters())
+    network.to(device=first.device, dtype=first.dtype)
+    gone = removal(layers_of_network(model), cut)
+    network.load_state_dict(cut_tensors(model.state_dict(), gone))
+    set_dropout(network, dropout_of(model))
+    return network.train(model.training), smaller
+
+
+def cut_section(model: nn.Module, section: Mapping[str, Any], cut: Cut) -> Section:
+    """The ``model`` section of ``model`` without the channels of ``cut``; see :func:`cut_network`.
+
+    Raises
+    ------
+    ConfigError
+        As :func:`cut_network`.
+    """
+    layers = layers_of_network(model)
+    check_cut(layers, cut)
+    widths = {name: layer.width - len(set(cut.get(name, ()))) for name, layer in layers.items()}
+    return {**section, "arguments": arguments_of(section["arguments"], layers, widths)}
+
+
+def check_cut(layers: Mapping[str, Layer], cut: Cut) -> None:
+    """Refuse unknown layers, unknown channels and an emptied layer.
+
+    Raises
+    ------
+    ConfigError
+        With the layer at fault.
+    """
+    for name, channels in cut.items():
+        if name not in layers:
+            raise ConfigError(f"cut {name!r}", "no such layer", nearest(name, layers))
+        width = layers[name].width
+        beyond = sorted(channel for channel in channels if not 0 <= channel < width)
+        if beyond:
+            raise ConfigError(f"cut {name!r}", f"channels {beyond}", f"0 to {width - 1} exist")
+        if len(set(channels)) >= width:
+            raise ConfigError(f"cut {name!r}", f"all {width} channels", "at least one has to stay")
+
+
+def removal(layers: Mapping[str, Layer], cut: Cut) -> Removal:
+    """Which indices go from which axis of which tensor."""
+    found: dict[str, dict[int, frozenset[int]]] = defaultdict(dict)
+    for name, channels in cut.items():
+        for place in layers[name].places:
+            gone = frozenset(place.offset + channel for channel in channels)
+            former = found[place.tensor].get(place.axis, frozenset())
+            found[place.tensor][place.axis] = former | gone
+    return dict(found)
+
+
+def cut_tensor(tensor: Tensor, axes: Mapping[int, frozenset[int]]) -> Tensor:
+    """A copy without some indices of some axes."""
+    for axis, gone in axes.items():
+        kept = [index for index in range(tensor.shape[axis]) if index not in gone]
+        tensor = tensor.index_select(axis, torch.tensor(kept, device=tensor.device))
+    return tensor
+
+
+def cut_tensors(tensors: Mapping[str, Tensor], gone: Removal) -> dict[str, Tensor]:
+    """Tensors by the names of the network's state (weights, gradients, averages), cut alike."""
+    return {
+        name: cut_tensor(tensor.detach(), gone.get(name, {})) for name, tensor in tensors.items()
+    }
+
+
+def cut_optimiser(
+    state: Mapping[str, Any], parameters: Sequence[tuple[str, tuple[int, ...]]], gone: Removal
+) -> dict[str, Any]:
+    """The state of an optimiser whose parameters were cut; surviving channels keep their moments.
+
+    Parameters
+    ----------
+    state
+        ``optimiser.state_dict()``.
+    parameters
+        Name and shape of each parameter before the cut, in the optimiser's order.
+    gone
+        What goes.
+
+    Moments (any tensor of a parameter's shape: both of Adam, momentum of SGD) are cut like their
+    parameter; step counts stay.
+    """
+    moments = {
+        index: {
+            key: cut_tensor(value, gone.get(parameters[index][0], {}))
+            if isinstance(value, Tensor) and tuple(value.shape) == parameters[index][1]
+            else value
+            for key, value in entries.items()
+        }
+        for index, entries in state["state"].items()
+    }
+    return {**state, "state": moments}
+
+
+def trained_parameters(model: nn.Module) -> list[tuple[str, tuple[int, ...]]]:
+    """Name and shape of each parameter that an optimiser holds, in its order."""
+    return [(n, tuple(p.shape)) for n, p in model.named_parameters() if p.requires_grad]
+
+
+def dropout_of(model: nn.Module) -> dict[str, float]:
+    """Module name -> probability, of each dropout layer."""
+    return {name: float(module.p) for name, module in _dropouts(model)}
+
+
+def set_dropout(model: nn.Module, probabilities: Mapping[str, float]) -> None:
+    """Give the dropout layers that are named their probability; no layer is added."""
+    for name, module in _dropouts(model):
+        module.p = probabilities.get(name, module.p)
+
+
+def _dropouts(model: nn.Module) -> Iterable[tuple[str, Any]]:
+    kinds = (nn.Dropout, nn.Dropout2d, nn.Dropout3d)
+    return ((n, module) for n, module in model.named_modules() if isinstance(module, kinds))

@@ -1,0 +1,79 @@
+"""Small networks of every prunable family, with weights and statistics that hide no mistake."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lunet.models.build import build
+from lunet.pruning.anatomy import Layer
+
+Section = dict[str, Any]
+
+
+def section(module: str, name: str, **arguments: Any) -> Section:
+    """A ``model`` section."""
+    return {"preset": "tiny", "module": f"lunet.models.{module}", "name": name} | {
+        "arguments": arguments
+    }
+
+
+FAMILIES: dict[str, tuple[Section, int]] = {
+    "unet": (section("unet", "UNet", widths=[3, 4, 5], dropout=0.1), 2),
+    "unet of 3 convolutions": (section("unet", "UNet", widths=[2, 3, 4], convs_per_block=3), 2),
+    "unet of 1 convolution": (section("unet", "UNet", widths=[3, 4], convs_per_block=1), 2),
+    "unet without a skip": (section("unet", "UNet", widths=[3, 4, 5], skip_levels=[1]), 2),
+    "unet in 3D": (section("unet", "UNet", widths=[3, 4]), 3),
+    "lunet": (section("unet", "UNet", widths=[3, 3, 3]), 2),
+    "unetpp": (section("unetpp", "UNetPlusPlus", widths=[2, 3, 4, 5]), 2),
+    "lunetpp": (section("unetpp", "UNetPlusPlus", widths=[3, 3, 3], convs_per_block=1), 2),
+    "mednext": (section("mednext", "MedNeXt", width=2, blocks=[1, 2, 1, 1, 1], dropout=0.1), 2),
+    "mednext with layer norm": (
+        section("mednext", "MedNeXt", width=2, blocks=[1, 1, 1], norm="layer"),
+        2,
+    ),
+}
+
+
+def network(family: str, *, out_channels: int = 2) -> nn.Module:
+    """A network of the family in float64 and evaluation mode, all of its numbers random."""
+    description, ndim = FAMILIES[family]
+    model = build(
+        description["module"].rpartition(".")[2],
+        description["name"],
+        in_channels=1,
+        out_channels=out_channels,
+        ndim=ndim,
+        arguments=description["arguments"],
+    )
+    return randomise(model.double()).eval()
+
+
+def randomise(model: nn.Module) -> nn.Module:
+    """Random values in parameters and statistics, so that a reset or a swap shows."""
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for name, tensor in model.state_dict().items():
+            if tensor.is_floating_point():
+                values = torch.randn(tensor.shape, generator=generator, dtype=torch.float64)
+                is_scale = name.endswith(("running_var", "norm.weight"))
+                tensor.copy_(values.abs() + 0.5 if is_scale else values * 0.5)
+    return model
+
+
+def image(family: str) -> Tensor:
+    """(1, 1, \\*spatial) float64 noise of an odd size, so that padding takes part."""
+    ndim = FAMILIES[family][1]
+    generator = torch.Generator().manual_seed(1)
+    return torch.randn((1, 1, *(9, 8, 7)[:ndim]), generator=generator, dtype=torch.float64)
+
+
+def silence(model: nn.Module, layer: Layer, channels: tuple[int, ...]) -> None:
+    """Make the outgoing weights of some channels zero: nothing reads them any more."""
+    state = model.state_dict()
+    with torch.no_grad():
+        for place in layer.readers:
+            index = torch.tensor([place.offset + channel for channel in channels])
+            state[place.tensor].index_fill_(place.axis, index, 0.0)
