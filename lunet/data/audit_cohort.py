@@ -2,32 +2,23 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lunet.data.audit_findings import CaseFacts, Finding, Place, Severity, times
+from lunet.data.audit_labels import check_labels
+from lunet.data.audit_outliers import FEW, is_rare, outliers
 from lunet.task import Task
 
-# A share of cases that is small enough to call them exceptions.
-RARE = 0.1
 # Share of voxels at the largest value above which an image counts as cut off.
 SATURATED = 0.005
-# Robust deviations (in units of 1.4826 x median absolute deviation) that make an outlier.
-FAR = 6.0
 # Correlation of coarse pictures above which two images are called one subject's, where too few
 # cases tell how alike different subjects are; and the least that ever counts.
 ALIKE = 0.985
 LEAST_ALIKE = 0.94
-_FEW = 5
-
-
-def is_rare(count: int, total: int) -> bool:
-    """Whether so few cases are exceptions among so many."""
-    return 2 * count < total and count <= max(1, RARE * total)
 
 
 def check_cohort(cases: Sequence[CaseFacts], task: Task) -> Iterator[Finding]:
@@ -37,7 +28,7 @@ def check_cohort(cases: Sequence[CaseFacts], task: Task) -> Iterator[Finding]:
     yield from _twins(labelled, "duplicate_label", _label_digest, lambda case: case.label_file)
     yield from check_subjects(cases)
     yield from check_saturation(cases)
-    if len(cases) >= _FEW:
+    if len(cases) >= FEW:
         yield from _spacings(cases)
         yield from _extents(cases)
         yield from _axes(cases)
@@ -55,7 +46,7 @@ def check_saturation(cases: Sequence[CaseFacts]) -> Iterator[Finding]:
         and all(channel.minimum < channel.maximum for channel in case.channels)
     ]
     expected, advice = f"at most {100 * SATURATED:g} %", "look for the unclipped images"
-    if len(found) >= _FEW and 2 * len(found) > len(cases):
+    if len(found) >= FEW and 2 * len(found) > len(cases):
         text = f"{len(found)} of {len(cases)} cases have many voxels of the largest value"
         yield Place().warning("saturated", "values", text, expected, advice)
         return
@@ -115,18 +106,10 @@ def _look_alikes(
 
 def _limit(alike: NDArray[np.float32]) -> float:
     """Correlation that different subjects of this data set do not reach."""
-    if len(alike) < _FEW:
+    if len(alike) < FEW:
         return ALIKE
     nearest = (alike - 2 * np.eye(len(alike))).max(axis=1)
     return max(LEAST_ALIKE, 1 - (1 - float(np.median(nearest))) / 3)
-
-
-def outliers(values: Sequence[float] | NDArray[Any], floor: float) -> NDArray[np.bool_]:
-    """Which values are far from the median: FAR robust deviations, each at least ``floor``."""
-    array = np.asarray(values, dtype=float)
-    distance = np.abs(array - np.median(array))
-    deviation = max(1.4826 * float(np.median(distance)), floor)
-    return np.asarray(distance > FAR * deviation)
 
 
 def _spacings(cases: Sequence[CaseFacts]) -> Iterator[Finding]:
@@ -225,111 +208,3 @@ def _foreign_scale(cases: Sequence[CaseFacts], channel: int, name: str) -> Itera
             "a range like that of the other cases",
             "check its modality and units",
         )
-
-
-def check_labels(cases: Sequence[CaseFacts], task: Task) -> Iterator[Finding]:
-    """Structures that are missing, of odd volume, at the border, or in the wrong place."""
-    by_class: dict[int, list[CaseFacts]] = defaultdict(list)
-    for case in cases:
-        for index in case.label.volumes if case.label else ():
-            by_class[index].append(case)
-    for name, index in task.labels.items():
-        holders = by_class[index]
-        if not holders:
-            if cases:
-                yield Place().warning(
-                    "unused_label",
-                    "labels",
-                    f"no case has {name} ({index})",
-                    "a declared label occurs",
-                    "dataset.labels",
-                )
-            continue
-        yield from _missing(cases, holders, name, index)
-        yield from _borders(holders, name, index)
-        if len(holders) >= _FEW:
-            yield from _volumes(holders, name, index)
-            yield from _centroids(holders, name, index)
-    if len(cases) >= _FEW:
-        yield from _places(cases)
-
-
-def _missing(
-    cases: Sequence[CaseFacts], holders: Sequence[CaseFacts], name: str, index: int
-) -> Iterator[Finding]:
-    absent = [case for case in cases if case.label and index not in case.label.volumes]
-    if not is_rare(len(absent), len(cases)):
-        return
-    for case in absent:
-        yield Place(case.id, case.label_file).warning(
-            "missing_structure",
-            "values",
-            f"no voxel of {name} ({index})",
-            f"as in {len(holders)} other case(s)",
-            "check the label",
-        )
-
-
-def _borders(holders: Sequence[CaseFacts], name: str, index: int) -> Iterator[Finding]:
-    touching = [case for case in holders if case.label and case.label.touches[index]]
-    rare = is_rare(len(touching), len(holders))
-    for case in touching:
-        yield Place(case.id, case.label_file).finding(
-            "warning" if rare else "info",
-            "label_at_border",
-            "values",
-            f"{name} touches {case.label.touches[index] if case.label else 0} face(s)",
-            "inside the volume" if rare else "often so in this data set",
-            "check that the structure is not cut off",
-        )
-
-
-def _volumes(holders: Sequence[CaseFacts], name: str, index: int) -> Iterator[Finding]:
-    volumes = [case.label.volumes[index] for case in holders if case.label]
-    far = outliers(np.log(volumes), 0.15)
-    for case, ml, is_far in zip(holders, volumes, far, strict=True):
-        if is_far:
-            yield Place(case.id, case.label_file).warning(
-                "foreign_volume",
-                f"volume of {name}",
-                f"{ml:.4g} ml",
-                f"about {np.median(volumes):.4g} ml as the other cases",
-                "check the label, and the spacing",
-            )
-
-
-def _centroids(holders: Sequence[CaseFacts], name: str, index: int) -> Iterator[Finding]:
-    places = np.array([case.label.centroids[index] for case in holders if case.label])
-    far = np.any([outliers(axis, 0.02) for axis in places.T], axis=0).tolist()
-    usual = times(np.median(places, axis=0).round(2).tolist())
-    for case, place, is_far in zip(holders, places, far, strict=True):
-        if is_far:
-            yield Place(case.id, case.label_file).warning(
-                "label_misplaced",
-                f"centre of {name}",
-                f"{times(place.round(2).tolist())} of the volume's extent (R, A, S)",
-                f"about {usual} as the other cases",
-                "check that the label belongs to this image",
-            )
-
-
-def _places(cases: Sequence[CaseFacts]) -> Iterator[Finding]:
-    """Labels whose foreground lies unlike that of the other cases (a prior of all but one)."""
-    maps = np.stack([case.label.place for case in cases if case.label]).astype(np.float64)
-    total = maps.sum(axis=0)
-    fits = np.array([_correlation(one, total - one) for one in maps])
-    far = outliers(fits, 0.05) & (fits < np.median(fits))
-    for case, fit, is_far in zip(cases, fits, far, strict=True):
-        if is_far:
-            yield Place(case.id, case.label_file).warning(
-                "label_unlike_others",
-                "place",
-                f"correlation {fit:.2f} with the mean of the other labels",
-                f"about {np.median(fits):.2f}",
-                "check orientation, and that it is its image's",
-            )
-
-
-def _correlation(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
-    one, other = one - one.mean(), other - other.mean()
-    return float(one @ other / max(float(np.linalg.norm(one) * np.linalg.norm(other)), 1e-12))

@@ -183,7 +183,7 @@ def digest_of(array: NDArray[Any]) -> str:
     """Checksum of an array's shape and values, whatever its dtype."""
     digest = hashlib.sha256(f"{array.shape}".encode())
     for part in array:  # slab by slab: no second copy of a large volume
-        digest.update(np.ascontiguousarray(part, dtype=np.float32))
+        digest.update(np.ascontiguousarray(part, dtype=np.float32).data)
     return digest.hexdigest()
 
 
