@@ -125,19 +125,19 @@ class MedNeXt(nn.Module):
         def stage(name: str, level: int, count: int) -> nn.Sequential:
             names = (f"{name}.{index}" for index in range(count))
             wide = width * 2**level
-            return nn.Sequential(*(ResidualBlock(wide, inner(n, level), style) for n in names))
+            return nn.Sequential(*(ResidualBlock(wide, style, inner(n, level)) for n in names))
 
         self.stem = layers.conv(in_channels, width, kernel_size=1)
         self.encoder = nn.ModuleDict()
         for level in range(self.levels):
             name, down = f"encoder.stage_{level}", inner(f"encoder.down_{level}", level)
             self.encoder[f"stage_{level}"] = stage(name, level, blocks[level])
-            self.encoder[f"down_{level}"] = DownBlock(width * 2**level, down, style)
+            self.encoder[f"down_{level}"] = DownBlock(width * 2**level, style, down)
         self.bottleneck = stage("bottleneck", self.levels, blocks[self.levels])
         self.decoder = nn.ModuleDict()
         for level in reversed(range(self.levels)):
             name, up = f"decoder.stage_{level}", inner(f"decoder.up_{level}", level + 1)
-            self.decoder[f"up_{level}"] = UpBlock(width * 2 ** (level + 1), up, style)
+            self.decoder[f"up_{level}"] = UpBlock(width * 2 ** (level + 1), style, up)
             self.decoder[f"stage_{level}"] = stage(name, level, blocks[-1 - level])
         self.project = layers.conv(width, out_channels, kernel_size=1)
         for name in expanded.keys() - self.expanded.keys():
@@ -165,7 +165,7 @@ class MedNeXt(nn.Module):
 class ResidualBlock(nn.Module):
     """Depthwise convolution, norm, expand, GELU, [GRN], dropout, compress; plus the input."""
 
-    def __init__(self, width: int, inner: int, style: Style) -> None:
+    def __init__(self, width: int, style: Style, inner: int) -> None:
         super().__init__()
         self.depthwise = _depthwise(layers_of(style.ndim).conv, width, style, stride=1)
         self.norm = _norm(style.norm, width)
@@ -179,7 +179,7 @@ class ResidualBlock(nn.Module):
 class DownBlock(nn.Module):
     """The block with stride 2 and twice the channels; the shortcut is a strided 1x1 convolution."""
 
-    def __init__(self, width: int, inner: int, style: Style) -> None:
+    def __init__(self, width: int, style: Style, inner: int) -> None:
         super().__init__()
         conv = layers_of(style.ndim).conv
         self.depthwise = _depthwise(conv, width, style, stride=2)
@@ -198,7 +198,7 @@ class UpBlock(nn.Module):
     Its transposed convolutions give 2n - 1 voxels; one zero is padded at the low-index side.
     """
 
-    def __init__(self, width: int, inner: int, style: Style) -> None:
+    def __init__(self, width: int, style: Style, inner: int) -> None:
         super().__init__()
         transposed = layers_of(style.ndim).transposed
         self.style = style

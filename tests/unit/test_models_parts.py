@@ -171,7 +171,7 @@ def test_official_padding_of_mednext_differs() -> None:
         assert (study(x) - official(x)).abs().max() > 1e-4
     style = official.get_submodule("decoder.up_0").style
     with torch.no_grad():
-        raised = UpBlock(4, style)(torch.randn(1, 4, 3, 3, 3))
+        raised = UpBlock(4, style, 8)(torch.randn(1, 4, 3, 3, 3))
     assert raised.shape == (1, 2, 6, 6, 6)
     assert float(raised[..., 0, :, :].abs().max()) == 0  # padded last, so the border is zero
 
