@@ -21,6 +21,8 @@ class Task:
     regions
         Region name -> class indices that it unites; regions may overlap (BraTS). Empty for plain
         labels. With regions the network has one sigmoid channel per region.
+        Both are put in the order of the channels, which depends on the content alone (so that it
+        survives any file format): labels by index, regions from the largest union to the smallest.
     dimensions
         2 or 3.
     """
@@ -45,6 +47,11 @@ class Task:
             )
         if self.dimensions not in (2, 3):
             raise ConfigError("task.dimensions", str(self.dimensions), "2 or 3 are possible")
+        # channels follow this order, which must survive JSON with sorted keys
+        by_index = dict(sorted(self.labels.items(), key=lambda item: item[1]))
+        by_size = dict(sorted(self.regions.items(), key=lambda item: (-len(item[1]), item[0])))
+        object.__setattr__(self, "labels", by_index)
+        object.__setattr__(self, "regions", by_size)
 
     @property
     def activation(self) -> str:

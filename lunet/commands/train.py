@@ -10,11 +10,16 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lunet.commands.arguments import add_settings, read_settings, read_study
 from lunet.errors import ConfigError
+
+if TYPE_CHECKING:
+    from lunet.task import Task
+    from lunet.training.history import Row
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,6 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     short.add_argument("--device", choices=("auto", "cpu", "cuda"), help="where to train")
     other = parser.add_argument_group("other")
     other.add_argument("--tensorboard", action="store_true", help="write TensorBoard files too")
+    other.add_argument("--curves", action="store_true", help="draw curves.png while it trains")
     other.add_argument(
         "--engine-cache", type=Path, metavar="FILE", help="measured choices of the engine"
     )
@@ -49,7 +55,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Collect the settings and train."""
-    from lunet.task import task_from_dict
     from lunet.training.job import Job
     from lunet.training.recipe import Recipe
     from lunet.training.run import run_training
@@ -62,19 +67,46 @@ def run(arguments: argparse.Namespace) -> None:
     places = _places(arguments, sections["model"]["preset"])
     run_training(
         Job(
-            task=task_from_dict(sections["task"]),
+            task=_task(arguments, sections, places["manifest"]),
             model=sections["model"],
             recipe=recipe,
-            code=arguments.code,
+            code=arguments.code or _code(arguments, sections["model"]["preset"]),
             fold=arguments.fold,
             seed=arguments.seed,
             resume=arguments.resume,
             init=arguments.init,
             save_interval=arguments.save_interval,
-            tensorboard=arguments.tensorboard,
+            observers=_observers(arguments, places["out"]),
             **places,
         )
     )
+
+
+def _task(arguments: argparse.Namespace, sections: dict[str, Any], manifest: Path) -> Task:
+    """The task of the settings; by hand without a configuration, that of the volumes."""
+    from lunet.data.prepared import read_manifest
+    from lunet.task import task_from_dict
+
+    by_volumes = arguments.settings is None and arguments.config is None
+    return read_manifest(manifest).task if by_volumes else task_from_dict(sections["task"])
+
+
+def _code(arguments: argparse.Namespace, preset: str) -> str:
+    """Digest of the code, so that by hand too a state of other code is not gone on from."""
+    if arguments.settings is not None:
+        return ""
+    return read_study(arguments).digest("train", preset)
+
+
+def _observers(arguments: argparse.Namespace, out: Path) -> tuple[Callable[[Row], None], ...]:
+    from lunet.training.pictures import curves, tensorboard
+
+    chosen = []
+    if arguments.tensorboard:
+        chosen.append(tensorboard(out / "tensorboard"))
+    if arguments.curves:
+        chosen.append(curves(out / "curves.png"))
+    return tuple(chosen)
 
 
 def _changes(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lunet.task import Task
+from lunet.training.history import Row
 from lunet.training.recipe import Recipe
 
 
@@ -29,8 +30,8 @@ class Job:
         Where measured choices of the arithmetic are kept.
     save_interval
         Seconds between saved states; None: as often as costs 1 % of the time.
-    tensorboard
-        Whether TensorBoard files are written to ``out/tensorboard``.
+    observers
+        Called with each row of the history.
     """
 
     task: Task
@@ -47,4 +48,4 @@ class Job:
     init: Path | None = None
     engine_cache: Path | None = None
     save_interval: float | None = None
-    tensorboard: bool = False
+    observers: tuple[Callable[[Row], None], ...] = ()

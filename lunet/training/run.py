@@ -10,7 +10,7 @@ from lunet.data.prepared import Manifest, read_manifest
 from lunet.errors import ConfigError, DataError, TrainingError
 from lunet.files import sha256
 from lunet.lock import owned
-from lunet.training.arithmetic import keep_freed_memory
+from lunet.training.arithmetic import keep_freed_memory, resolve_device
 from lunet.training.assemble import build_training
 from lunet.training.checkpoint import Checkpoint, State, Unusable, read_state, stamp_of
 from lunet.training.history import check_metrics
@@ -21,7 +21,7 @@ from lunet.training.optimisation import extendable
 from lunet.training.progress import Training
 from lunet.training.results import snapshots, write_results
 from lunet.training.signals import LeaveRequest, leave_requests
-from lunet.training.watch import Watch, say, tensorboard, warn
+from lunet.training.watch import Watch, say, warn
 from lunet.typed import plain
 
 
@@ -40,7 +40,7 @@ def run_training(job: Job) -> None:
         keeper = Keeper(Checkpoint(job.work), _stamp(job, manifest, fold), job.save_interval)
         _tidy(job.work)
         state = _saved_state(job, keeper)
-        training = build_training(job, manifest, fold, state)
+        training = _built(job, manifest, fold, state)
         _train(job, training, manifest, keeper=keeper, request=request)
         request.cancel_deadline()
         if job.recipe.keep_state:
@@ -116,11 +116,20 @@ def _saved_state(job: Job, keeper: Keeper) -> State | None:
     return state
 
 
+def _built(job: Job, manifest: Manifest, fold: Fold, state: State | None) -> Training:
+    try:
+        return build_training(job, manifest, fold, state)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        device = resolve_device(job.recipe.engine)
+        raise out_of_memory(error, device, f"{job.recipe.batch_size} samples") from error
+
+
 def _train(
     job: Job, training: Training, manifest: Manifest, *, keeper: Keeper, request: LeaveRequest
 ) -> None:
-    observers = (tensorboard(job.out / "tensorboard"),) if job.tensorboard else ()
-    watch = Watch(training, bar=sys.stderr.isatty(), on_epoch=observers)
+    watch = Watch(training, bar=sys.stderr.isatty(), on_epoch=job.observers)
     try:
         train(
             training,

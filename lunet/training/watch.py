@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 from tqdm import tqdm
 
-from lunet.errors import ConfigError
 from lunet.training.faults import no_progress
 from lunet.training.history import Row
 from lunet.training.memory import peak_memory
@@ -111,31 +107,3 @@ class Watch:
 
 def _is_measured(key: str, value: float | int | None) -> bool:
     return key != "epoch" and value is not None
-
-
-def tensorboard(folder: Path) -> Callable[[Row], None]:
-    """An observer that writes TensorBoard files.
-
-    Raises
-    ------
-    ConfigError
-        If the package ``tensorboard`` is not installed.
-    """
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise ConfigError(
-            "--tensorboard",
-            "the package tensorboard is not installed",
-            "it writes these files",
-            "Run `pip install tensorboard`, or leave the option out: history.csv is always written",
-        ) from error
-    writer: Any = SummaryWriter(str(folder))
-
-    def observe(row: Row) -> None:
-        for key, value in row.items():
-            if _is_measured(key, value) and math.isfinite(float(value or 0)):
-                writer.add_scalar(key, value, row["epoch"])
-        writer.flush()
-
-    return observe

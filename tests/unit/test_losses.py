@@ -257,10 +257,10 @@ def test_class_weights_of_three_classes() -> None:
 def test_targets_of_the_three_kinds_of_tasks() -> None:
     labels = torch.tensor([[0, 1, 2, 4]], dtype=torch.uint8).reshape(1, 1, 4)
     odd = Task(channels=("a",), labels={"x": 4, "y": 2}, dimensions=2)
-    assert encode_target(labels, odd).flatten().tolist() == [0, 0, 2, 1]
+    assert encode_target(labels, odd).flatten().tolist() == [0, 0, 1, 2]
     regions = encode_target(labels, REGIONS)
     assert regions.shape == (1, 3, 1, 4)
-    assert regions[0, :, 0].tolist() == [[0, 1, 0, 1], [0, 1, 1, 1], [0, 0, 0, 1]]
+    assert regions[0, :, 0].tolist() == [[0, 1, 1, 1], [0, 1, 0, 1], [0, 0, 0, 1]]
     assert encode_target(labels, BINARY).flatten().tolist() == [0, 1, 0, 0]
     two = Task(channels=("a",), labels={"only": 2})
     assert encode_target(labels, two).flatten().tolist() == [0, 0, 1, 0]

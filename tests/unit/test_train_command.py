@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny_training import TASK, TINY, prepare
+
+from lunet.cli import main
+from lunet.files import read_json
+from lunet.typed import plain
+
+MODEL = {"preset": "tiny", "module": "unet", "name": "UNet", "arguments": {"widths": [2, 2]}}
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return prepare(tmp_path / "prepared")
+
+
+def words(data: Path, place: Path, *more: str, recipe: dict[str, Any] | None = None) -> list[str]:
+    """The words of a rule."""
+    settings = {"task": TASK.as_dict(), "model": MODEL, "recipe": plain(TINY) | (recipe or {})}
+    return [
+        "train", "--settings", json.dumps(settings), "--code", "abc",
+        "--manifest", f"{data}/manifest.json", "--splits", f"{data}/splits.json",
+        "--work", f"{place}/work", "--out", f"{place}/out", *more,
+    ]  # fmt: skip
+
+
+def test_as_a_rule_calls_it(data: Path, tmp_path: Path) -> None:
+    assert main(words(data, tmp_path, "--fold", "0", "--seed", "3", "--curves")) == 0
+    record = read_json(tmp_path / "out" / "run.json")
+    assert (record["code"], record["seed"], record["epochs"]) == ("abc", 3, 6)
+    assert (tmp_path / "out" / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_as_a_person_calls_it(data: Path, tmp_path: Path) -> None:
+    code = main(
+        [
+            "train", "--preset", "lunet_small_2f", "--set", "train.batch_size=3",
+            "--set", "train.engine.precision=fp32", "--loss", "bce", "--epochs", "2",
+            "--device", "cpu", "--manifest", str(data / "manifest.json"),
+            "--splits", str(data / "splits.json"),
+            "--work", str(tmp_path / "work"), "--out", str(tmp_path / "out"),
+        ]
+    )  # fmt: skip
+    assert code == 0
+    record = read_json(tmp_path / "out" / "run.json")
+    assert record["settings"]["recipe"]["loss"] == {"bce": 1.0}
+    assert record["settings"]["recipe"]["epochs"] == record["epochs"] == 2
+    assert record["settings"]["task"] == TASK.as_dict()
+    assert record["code"]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "more", "code", "message"),
+    [
+        ({"select_by": "dyce"}, (), 2, "recipe.select_by: found 'dyce'"),
+        ({"optimizer": {}}, (), 2, "recipe.optimizer: unknown key, did you mean 'optimiser'"),
+        ({"loss": {"dise": 1.0}}, (), 2, "did you mean 'dice'"),
+        ({"batch_size": 16}, (), 3, "recipe.batch_size: 16"),
+        ({}, ("--fold", "5"), 2, "--fold: found 5"),
+        ({}, ("--init", "nothing.safetensors"), 2, "nothing.safetensors: the file is missing"),
+        ({}, ("--resume", "nothing.pt"), 3, "nothing.pt"),
+        ({}, ("--epochs", "0"), 2, "recipe.epochs: found 0"),
+    ],
+)
+def test_a_mistake_is_one_line_and_nothing_is_written(
+    data: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    recipe: dict[str, Any],
+    more: tuple[str, ...],
+    code: int,
+    message: str,
+) -> None:
+    assert main(words(data, tmp_path, *more, recipe=recipe)) == code
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_tensorboard_is_written_or_its_absence_told(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    try:
+        import tensorboard  # noqa: F401
+
+        expected = 0
+    except ImportError:
+        expected = 2
+    assert main(words(data, tmp_path, "--tensorboard")) == expected
+    if expected:
+        assert "pip install tensorboard" in capsys.readouterr().err
+    else:
+        assert any((tmp_path / "out" / "tensorboard").iterdir())
