@@ -17,7 +17,8 @@ from lunet.data.scan import LabelRule, is_hidden, read_label, require_grid, stem
 from lunet.errors import DataError
 from lunet.files import write_csv
 from lunet.inference.output import SUFFIX, subset_cases
-from lunet.metrics.case import case_columns, evaluate_case
+from lunet.metrics.case import evaluate_case
+from lunet.metrics.columns import case_columns
 from lunet.metrics.settings import EvaluateSettings
 
 Structures = Mapping[str, tuple[int, ...]]

@@ -13,6 +13,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from lunet.errors import DataError
+from lunet.metrics.columns import DISTANCES, OVERLAP, VOLUMES, case_columns, nsd_column
 from lunet.metrics.inputs import (
     UNIT_SPACING,
     Labels,
@@ -23,24 +24,11 @@ from lunet.metrics.inputs import (
     checked_tolerances,
     crop_to_foreground,
     joint_masks,
-    nsd_column,
 )
 from lunet.metrics.overlap import Counts, Mask, centre_distance, count, volume_ml
 from lunet.metrics.surface import surface_distances
 
 Row = dict[str, Any]
-
-OVERLAP = ("dice", "iou", "precision", "recall")
-DISTANCES = ("hd", "hd95", "assd", "masd")
-VOLUMES = ("volume_ml", "volume_reference_ml", "volume_error_ml", "volume_error_relative")
-STATUSES = ("ok", "missed", "spurious", "both_empty")
-
-
-def case_columns(tolerances: Sequence[float] = (1.0,)) -> list[str]:
-    """Columns of :func:`evaluate_case` in their order."""
-    surface = [*DISTANCES, *(nsd_column(tolerance) for tolerance in tolerances)]
-    return ["label", *OVERLAP, *surface, *VOLUMES, "centre_distance", "status"]
-
 
 def evaluate_case(
     reference: ArrayLike,

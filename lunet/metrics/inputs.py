@@ -10,17 +10,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lunet.errors import DataError
+from lunet.metrics.columns import nsd_column
 from lunet.metrics.overlap import Mask
 
 Labels = Mapping[str, int | Sequence[int]]
 Pair = tuple[NDArray[Any], NDArray[Any]]
 
 UNIT_SPACING = (1.0, 1.0, 1.0)
-
-
-def nsd_column(tolerance: float) -> str:
-    """Name of the NSD column at a tolerance in mm: ``nsd_1`` for 1.0, ``nsd_0.5`` for 0.5."""
-    return f"nsd_{tolerance:g}"
 
 
 def joint_masks(pair: Pair, indices: tuple[int, ...]) -> tuple[Mask, Mask]:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from lunet.errors import DataError, nearest
-from lunet.metrics.case import DISTANCES, OVERLAP, STATUSES
+from lunet.metrics.columns import DISTANCES, OVERLAP, STATUSES
 
 MEAN_LABEL = "mean over labels"
 """Label of the rows that hold each case's mean over its labels."""
