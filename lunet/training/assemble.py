@@ -50,6 +50,19 @@ def build_training(job: Job, manifest: Manifest, fold: Fold, state: State | None
     return training
 
 
+def with_network(job: Job, manifest: Manifest, training: Training, state: State) -> Training:
+    """``training`` with the network of ``job`` instead of its own, standing where ``state`` says.
+
+    Data, arithmetic and random numbers go on as they were; ``state`` fits the new network.
+    """
+    model = training.arithmetic.place(_network(job))
+    changed = _with_optimiser(
+        job, manifest, model, training.arithmetic, training.sampler, training.validator
+    )
+    changed.load(state)
+    return changed
+
+
 def _with_optimiser(
     job: Job,
     manifest: Manifest,

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from lunet.errors import Interrupted
-from lunet.training.checkpoint import Checkpoint
+from lunet.training.checkpoint import Checkpoint, State
 from lunet.training.faults import check_losses
 from lunet.training.history import Row, columns, score, value
 from lunet.training.optimisation import set_learning_rate
@@ -33,18 +33,21 @@ class Keeper:
         Where the state goes, and what it is valid for.
     interval
         Seconds between saves at the ends of epochs; None: 100 times what a save takes.
+    more
+        Further entries of the state, of whoever works around the training.
     """
 
     checkpoint: Checkpoint
     stamp: str
     interval: float | None = None
+    more: Callable[[], State] = dict
     saved_at: float = -math.inf
     cost: float = 0.0
 
     def save(self, training: Training) -> None:
         """Save now."""
         start = time.perf_counter()
-        self.checkpoint.save(training.state(), stamp=self.stamp)
+        self.checkpoint.save(training.state() | self.more(), stamp=self.stamp)
         self.saved_at = time.perf_counter()
         self.cost = self.saved_at - start
 
