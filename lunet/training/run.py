@@ -36,12 +36,12 @@ def run_training(job: Job) -> None:
     check_metrics(job.recipe, job.task)
     with owned(job.work), leave_requests() as request:
         keep_freed_memory()
-        manifest, fold = _read_data(job)
+        manifest, fold = read_data(job)
         keeper = Keeper(Checkpoint(job.work), _stamp(job, manifest, fold), job.save_interval)
-        _tidy(job.work)
+        tidy(job.work)
         state = _saved_state(job, keeper)
-        training = _built(job, manifest, fold, state)
-        _train(job, training, manifest, keeper=keeper, request=request)
+        training = built(job, manifest, fold, state)
+        train_stage(job, training, manifest, keeper=keeper, request=request)
         request.cancel_deadline()
         if job.recipe.keep_state:
             keeper.save(training)
@@ -50,7 +50,14 @@ def run_training(job: Job) -> None:
             keeper.checkpoint.remove()
 
 
-def _read_data(job: Job) -> tuple[Manifest, Fold]:
+def read_data(job: Job) -> tuple[Manifest, Fold]:
+    """Manifest and fold of a job, checked against its task.
+
+    Raises
+    ------
+    LunetError
+        Prepared for another task, no such fold, a part of the fold without cases.
+    """
     manifest, splits = read_manifest(job.manifest), read_splits(job.splits)
     if manifest.task.as_dict() != job.task.as_dict():
         raise DataError(
@@ -95,7 +102,7 @@ def _stamp(job: Job, manifest: Manifest, fold: Fold) -> str:
     )
 
 
-def _tidy(work: Path) -> None:
+def tidy(work: Path) -> None:
     """Remove what a killed process left half-written (the lock says that no other is writing)."""
     work.mkdir(parents=True, exist_ok=True)
     for part in work.glob(".part-*"):
@@ -116,7 +123,8 @@ def _saved_state(job: Job, keeper: Keeper) -> State | None:
     return state
 
 
-def _built(job: Job, manifest: Manifest, fold: Fold, state: State | None) -> Training:
+def built(job: Job, manifest: Manifest, fold: Fold, state: State | None) -> Training:
+    """:func:`build_training`, telling in plain words where the memory does not suffice."""
     try:
         return build_training(job, manifest, fold, state)
     except (RuntimeError, MemoryError) as error:
@@ -126,9 +134,16 @@ def _built(job: Job, manifest: Manifest, fold: Fold, state: State | None) -> Tra
         raise out_of_memory(error, device, f"{job.recipe.batch_size} samples") from error
 
 
-def _train(
+def train_stage(
     job: Job, training: Training, manifest: Manifest, *, keeper: Keeper, request: LeaveRequest
 ) -> None:
+    """Train until ``training.recipe.epochs`` are done, watched; see :func:`loop.train`.
+
+    Raises
+    ------
+    LunetError
+        Of the kinds that :mod:`lunet.errors` lists, in the words of a user.
+    """
     watch = Watch(training, bar=sys.stderr.isatty(), on_epoch=job.observers)
     try:
         train(
