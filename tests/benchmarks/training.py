@@ -6,7 +6,8 @@
     engine as measured by itself. (a) and (b) run in one process and (c) in another, since the
     allocator's settings hold for a process.
 
-Samples per second are medians over the rounds, by the wall clock; a ratio is of two medians.
+Samples per second are medians over the rounds, by the wall clock unless --cpu-time is given; a
+ratio is of two medians.
 
 Example: python tests/benchmarks/training.py --presets lunet_small_4f --rounds 5
 """
@@ -31,10 +32,10 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-import tiny_training  # noqa: E402
+import tiny_training
 
 SIZES = {"small": ((48, 64, 48), 16), "large": ((96, 96, 96), 1)}
-Step = Callable[[], float]
+Step = Callable[[], object]
 
 
 def main() -> None:
@@ -48,6 +49,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=multiprocessing.cpu_count())
     parser.add_argument("--workers", type=int, default=2, help="loader processes of (a)")
+    parser.add_argument(
+        "--cpu-time",
+        action="store_true",
+        help="measure computed seconds, on a machine that others use; needs --workers 0",
+    )
     arguments = parser.parse_args()
     print(f"torch {torch.__version__}, {arguments.threads} threads, {arguments.workers} workers")
     print("| preset | batch | variant | samples/s | x (a) | x (b) |")
@@ -64,7 +70,7 @@ def _compare(preset: str, folder: Path, arguments: argparse.Namespace) -> None:
     workers = []
     for serve in (plain_variants, own_variants):
         here, there = context.Pipe()
-        options = (there, serve, preset, folder, batch, arguments.threads, arguments.workers)
+        options = (there, serve, preset, folder, batch, arguments)
         process = context.Process(target=_serve, args=options)
         process.start()
         names = here.recv()
@@ -97,17 +103,19 @@ def _serve(
     preset: str,
     folder: Path,
     batch: int,
-    threads: int,
-    workers: int,
+    arguments: argparse.Namespace,
 ) -> None:
     """Build the variants, warm each up, then take a step of whichever is asked for."""
-    torch.set_num_threads(threads)
-    steps = variants(preset, folder, batch, threads, workers)
+    torch.set_num_threads(arguments.threads)
+    steps = variants(preset, folder, batch, arguments.threads, arguments.workers)
+    clock = time.process_time if arguments.cpu_time else time.perf_counter
     for step in steps.values():
         step()
     pipe.send(list(steps))
     while (name := pipe.recv()) is not None:
-        pipe.send(steps[name]())
+        start = clock()
+        steps[name]()
+        pipe.send(clock() - start)
 
 
 def prepare(folder: Path, shape: tuple[int, ...], batch: int) -> None:
@@ -165,7 +173,6 @@ def _plain_step(model: torch.nn.Module, fetch: Callable[[], tuple[Any, Any]]) ->
     optimiser = torch.optim.Adam(model.parameters(), lr=1e-2)
 
     def step() -> float:
-        start = time.perf_counter()
         image, label = fetch()
         optimiser.zero_grad()
         shares = model(image).softmax(1)[:, 1:]
@@ -174,8 +181,7 @@ def _plain_step(model: torch.nn.Module, fetch: Callable[[], tuple[Any, Any]]) ->
         loss = 1 - (overlap / ((shares + truth).sum((0, 2, 3, 4)) + 1e-7)).mean()
         loss.backward()
         optimiser.step()
-        loss.item()
-        return time.perf_counter() - start
+        return loss.item()
 
     return step
 
@@ -244,14 +250,12 @@ def _own_step(preset: str, folder: Path, batch: int, threads: int, augmentation:
     print(f"{preset}: {training.arithmetic}", file=sys.stderr, flush=True)
     training.model.train()
 
-    def step() -> float:
-        start = time.perf_counter()
+    def step() -> None:
         if training.progress.step == training.sampler.steps:
             training.progress.step = 0
         train_step(training)
         check_losses(training)
         training.arithmetic.wait()
-        return time.perf_counter() - start
 
     return step
 
