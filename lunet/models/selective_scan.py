@@ -38,7 +38,8 @@ def selective_scan(u: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Te
     """
     wide = torch.float64 if torch.float64 in {x.dtype for x in (u, dt, A, B, C)} else torch.float32
     u, dt, A, B, C = (x.to(wide) for x in (u, dt, A, B, C))
-    with torch.autocast(u.device.type, enabled=False):
+    # tensors without memory (counting operations) have no autocast of their own
+    with torch.autocast("cpu" if u.is_meta else u.device.type, enabled=False):
         return _form(u)(u, dt, A, B, C)
 
 

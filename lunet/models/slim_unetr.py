@@ -148,7 +148,7 @@ class SparseBlock(nn.Module):
         qkv = self.qkv(grid).flatten(2).unflatten(1, (self.heads, 3, -1)).transpose(3, 4)
         # unscaled products leave the range of float16
         q, k, v = (part if part.dtype == torch.float64 else part.float() for part in qkv.unbind(2))
-        with torch.autocast(grid.device.type, enabled=False):
+        with torch.autocast("cpu" if grid.is_meta else grid.device.type, enabled=False):
             out = functional.scaled_dot_product_attention(q, k, v, scale=1.0)
         return out.transpose(2, 3).reshape(grid.shape).to(grid.dtype)
 

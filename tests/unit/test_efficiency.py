@@ -25,6 +25,8 @@ from lunet.efficiency.summary import summarise
 from lunet.efficiency.timing import LEAST, measure_series
 from lunet.errors import ConfigError, LunetError
 from lunet.inference.memory import LiveBytes, forward_bytes
+from lunet.models.build import build
+from lunet.study.presets import find_preset
 
 VOXELS = 8 * 10 * 12
 
@@ -118,6 +120,20 @@ def test_forward_estimate_is_that_of_the_real_tensors() -> None:
     with torch.no_grad(), LiveBytes(x, *model.parameters(), *model.buffers()) as counter:
         model(x)
     assert forward_bytes(model, x.shape) == counter.peak
+
+
+@pytest.mark.parametrize(
+    "name", ["lunetpp_small_1f", "mednext_small", "slim_unetrv2_96", "attention_unet2d_64f"]
+)
+def test_every_family_can_be_estimated_without_memory(name: str) -> None:
+    preset = find_preset(name)
+    ndim = max(preset.dimensions)
+    model = build(
+        preset.module, preset.network,
+        in_channels=1, out_channels=2, ndim=ndim, arguments=preset.arguments,
+    )  # fmt: skip
+    small, large = (forward_bytes(model, (1, 1, *(side,) * ndim)) for side in (32, 64))
+    assert 2**ndim * 0.7 < large / small < 2**ndim * 1.3
 
 
 def test_statistics_of_series() -> None:
