@@ -76,8 +76,9 @@ def _check_strangers(dataset: Dataset) -> Iterator[Finding]:
             for path in sorted(folder.iterdir()):
                 if path.is_file() and path.resolve() not in listed:
                     yield _stranger(path, dataset)
-    for path in sorted(dataset.root.glob(".*")) if dataset.root.is_dir() else ():
-        if is_hidden(path) and path.is_file():
+    # other hidden files of the folder itself are marks of tools, such as a workflow's
+    for pattern in ("._*", ".DS_Store", "Thumbs.db"):
+        for path in sorted(dataset.root.glob(pattern)):
             yield _stranger(path, dataset)
 
 

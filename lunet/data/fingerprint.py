@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +26,8 @@ class Channel:
     """Intensities of one channel over all cases.
 
     ``low``, ``median``, ``high`` (percentiles 0.5, 50, 99.5), ``mean`` and ``deviation`` are of the
-    foreground; ``minimum`` is the median over the cases of their smallest intensity.
+    foreground; ``minimum`` and ``zeros`` are medians over the cases of the smallest intensity and
+    of the share of voxels that are exactly zero.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Channel:
     mean: float
     deviation: float
     minimum: float
+    zeros: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -94,14 +96,14 @@ def fingerprint_of(
         rows.append(_examine(case, dataset, seed=number))
         if number % 50 == 0 or number == len(cases):
             log(f"read {number} of {len(cases)} cases")
-    spacings, shapes, shares, samples, minima = zip(*rows, strict=True)
+    spacings, shapes, shares, samples, minima, zeros = zip(*rows, strict=True)
     inside = np.concatenate(samples, axis=1)
     return Fingerprint(
         cases=len(cases),
         spacings=np.array(spacings, dtype=np.float64),
         shapes=np.array(shapes, dtype=np.int64),
         channels=tuple(
-            _channel(name, inside[index], np.median([m[index] for m in minima]))
+            _channel(name, inside[index], _median(minima, index), _median(zeros, index))
             for index, name in enumerate(dataset.task.channels)
         ),
         foreground=float(np.median(shares)),
@@ -109,7 +111,9 @@ def fingerprint_of(
 
 
 def _examine(case: Case, dataset: Dataset, *, seed: int) -> tuple[Any, ...]:
-    """Spacing, shape, share of foreground, sampled foreground (channel, voxel), smallest values."""
+    """Spacing, shape, share of foreground, sampled foreground (channel, voxel), and per channel
+    the smallest value and the share of zeros.
+    """
     scan = read_image(case.images, channels=len(dataset.task.channels))
     require_finite(scan.array, str(case.images[0]))
     if case.label is None:
@@ -120,11 +124,16 @@ def _examine(case: Case, dataset: Dataset, *, seed: int) -> tuple[Any, ...]:
     marked = label > 0
     inside = scan.array[:, marked] if marked.any() else scan.array.reshape(len(scan.array), -1)
     chosen = np.random.default_rng(seed).permutation(inside.shape[1])[:SAMPLES]
-    minima = scan.array.reshape(len(scan.array), -1).min(axis=1)
-    return geometry.spacing, geometry.shape, float(marked.mean()), inside[:, chosen], minima
+    flat = scan.array.reshape(len(scan.array), -1)
+    extra = flat.min(axis=1), (flat == 0).mean(axis=1)
+    return geometry.spacing, geometry.shape, float(marked.mean()), inside[:, chosen], *extra
 
 
-def _channel(name: str, values: NDArray[np.float32], minimum: float) -> Channel:
+def _median(rows: Sequence[NDArray[Any]], index: int) -> float:
+    return float(np.median([row[index] for row in rows]))
+
+
+def _channel(name: str, values: NDArray[np.float32], minimum: float, zeros: float) -> Channel:
     low, median, high = (float(value) for value in np.percentile(values, _PERCENTILES))
     mean, deviation = float(values.mean(dtype=float)), float(values.std(dtype=float))
-    return Channel(name, low, median, high, mean, deviation, float(minimum))
+    return Channel(name, low, median, high, mean, deviation, minimum, zeros)

@@ -19,6 +19,8 @@ from lunet.errors import DataError
 
 # Coarsest over finest voxel size above which a data set counts as anisotropic.
 ANISOTROPIC = 3.0
+# Share of zero voxels above which the background counts as masked (skull stripping).
+MASKED = 0.25
 _AIR = -500.0  # no tissue is darker in Hounsfield units, air is
 
 
@@ -119,6 +121,13 @@ def _intensities(fingerprint: Fingerprint) -> tuple[Choice, ...]:
                 "percentiles 0.5 and 99.5 of the foreground",
             ),
             Choice("preprocess.normalise", "zscore", "networks train best on unit variance"),
+        )
+    if min(channel.zeros for channel in fingerprint.channels) > MASKED:
+        share = f"{100 * first.zeros:.0f} % of the voxels are exactly zero"
+        why = f"{share}: masked background is left out of mean and deviation"
+        return (
+            Choice("preprocess.clip", [0.5, 99.5], "no physical unit: outliers are cut per volume"),
+            Choice("preprocess.normalise", "zscore_nonzero", why),
         )
     return (
         Choice("preprocess.clip", [0.5, 99.5], "no physical unit: outliers are cut per volume"),

@@ -67,10 +67,19 @@ def prepare_image(
         title = where if len(scan.array) == 1 else f"{where}, channel {index}"
         require_finite(channel, title)
         moved = geometry.forward(channel, order=CUBIC)
-        result[index] = place(
-            normalise(moved, settings, where=title), geometry.offset, geometry.shape
-        )
+        inside = _inside(channel, geometry, settings)
+        values = normalise(moved, settings, inside=inside, where=title)
+        result[index] = place(values, geometry.offset, geometry.shape)
     return result, geometry
+
+
+def _inside(
+    channel: NDArray[np.float32], geometry: Geometry, settings: PreprocessSettings
+) -> NDArray[np.bool_] | None:
+    """Where the raw channel is not zero: splines leave no exact zero, so it is asked before."""
+    if settings.normalise != "zscore_nonzero":
+        return None
+    return geometry.forward((channel != 0).astype(np.float32), order=LINEAR) > 0.5
 
 
 def require_finite(array: NDArray[Any], where: str) -> None:
@@ -86,12 +95,16 @@ def require_finite(array: NDArray[Any], where: str) -> None:
 
 
 def normalise(
-    channel: NDArray[np.floating[Any]], settings: PreprocessSettings, *, where: str = "image"
+    channel: NDArray[Any],
+    settings: PreprocessSettings,
+    *,
+    inside: NDArray[np.bool_] | None = None,
+    where: str = "image",
 ) -> NDArray[np.float32]:
     """Clip (or window) and normalise the intensities of one channel.
 
-    ``zscore`` takes mean and standard deviation of all voxels, ``zscore_nonzero`` of those that
-    are not zero (which stay zero), ``minmax`` maps to 0..1.
+    ``zscore`` takes mean and standard deviation of all voxels; ``zscore_nonzero`` of those
+    ``inside`` (by default: that are not zero), the others become zero; ``minmax`` maps to 0..1.
 
     Raises
     ------
@@ -99,10 +112,14 @@ def normalise(
         If all voxels have one value, so that there is nothing to normalise by.
     """
     values = channel.astype(np.float32)
-    inside = values != 0 if settings.normalise == "zscore_nonzero" else None
+    if settings.normalise == "zscore_nonzero" and inside is None:
+        inside = values != 0
     _clip(values, inside, settings)
     if settings.normalise == "none":
         return values
+    if settings.normalise == "minmax" and settings.window is not None:
+        low, high = settings.window
+        return (values - np.float32(low)) / np.float32(high - low)
     chosen = values if inside is None else values[inside]
     if chosen.size == 0 or chosen.min() == chosen.max():
         raise DataError(

@@ -59,6 +59,12 @@ def test_thick_slices_keep_their_thinner_tenth() -> None:
     assert z == pytest.approx(np.percentile([2, 5, 5, 5, 6], 10))
 
 
+def test_masked_background_is_left_out() -> None:
+    masked = Channel("T1", 10, 50, 90, 50, 10, 0, zeros=0.6)
+    found = values(propose(fingerprint([[1, 1, 1]], [[64, 64, 64]], masked), COST, memory=1e10))
+    assert found["preprocess.normalise"] == "zscore_nonzero"
+
+
 def test_ct_gets_a_window_of_the_foreground() -> None:
     found = values(propose(fingerprint([[1, 1, 1]], [[64, 64, 64]], CT), COST, memory=1e10))
     assert found["preprocess.window"] == [-50, 150]

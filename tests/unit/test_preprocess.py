@@ -134,6 +134,17 @@ def test_linear_image_is_resampled_exactly() -> None:
     np.testing.assert_allclose(array[0, inner, 3, 3], places[inner], atol=1e-3)
 
 
+def test_masked_background_stays_zero_when_resampled() -> None:
+    array = np.zeros((1, 20, 20, 20), np.float32)
+    array[0, 5:15, 5:15, 5:15] = np.random.default_rng(0).uniform(50, 100, (10, 10, 10))
+    wanted = PreprocessSettings(spacing=(0.7, 0.7, 0.7), clip=None, normalise="zscore_nonzero")
+    found, _ = prepare_image(Scan(array, np.eye(4)), wanted)
+    inside = found[found != 0]
+    assert inside.size == pytest.approx(1000 / 0.7**3, rel=0.15)
+    assert abs(inside.mean()) < 0.05
+    assert (found[0, :5] == 0).all()
+
+
 def test_crop_then_back_fills() -> None:
     scan = scan_of(shape=(9, 9, 9))
     _, geometry = prepare_image(scan, PreprocessSettings(size=(5, 5, 5)))
