@@ -2,12 +2,14 @@
 
 NAME is pareto_parameters, pareto_macs, pareto_latency, pareto_memory, boxplot, differences, ranks,
 bland_altman, curves, examples or side_by_side; the last two show images and need --manifest.
+`architecture` draws the network of --preset.
 
   lunet figure pareto_parameters --results results/hippocampus --folds 0 1 2 3 4 \\
       --presets unet_small_4f lunet_small_4f --out results/hippocampus/figures/pareto_parameters
   lunet figure curves --inputs results/hippocampus/runs/lunet_small_4f --out curves
   lunet figure examples --inputs RUN/metrics.csv --manifest prepared/manifest.json \\
       --out examples
+  lunet figure architecture --preset unetpp_small_4f --out unetpp_small_4f
 """
 
 from __future__ import annotations
@@ -30,6 +32,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Draw the figure."""
+    if arguments.name == "architecture":
+        from lunet.reporting.figures_architecture import write_architecture
+
+        for path in write_architecture(read_settings(arguments, "train"), arguments.out):
+            print(path)
+        return
     from lunet.reporting.figures import needs, write_figure
 
     sources = read_sources(arguments, needs(arguments.name))
