@@ -78,9 +78,10 @@ def blend(
             buffer[:, :, *window] += function(cut) * weight
         done = following - first
         norm = _outer([norms[0][first:following], *norms[1:]])
-        out[:, first:following] = buffer[:, :done] / norm
-        buffer[:, : tile[0] - done] = buffer[:, done:].copy()
-        buffer[:, tile[0] - done :] = 0
+        for sums, result in zip(buffer, out, strict=True):  # one channel's copies at a time
+            result[first:following] = sums[:done] / norm
+            sums[: tile[0] - done] = sums[done:].copy()
+            sums[tile[0] - done :] = 0
 
 
 def _pairs(starts: Sequence[int], size: int) -> Iterator[tuple[int, int]]:
