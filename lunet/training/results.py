@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -16,6 +16,7 @@ from lunet.training.history import write_history
 from lunet.training.job import Job
 from lunet.training.memory import peak_memory
 from lunet.training.progress import Training, copy_weights
+from lunet.training.suspects import Suspect
 from lunet.training.weights import save_weights
 from lunet.typed import plain
 
@@ -44,7 +45,9 @@ def metadata(job: Job, training: Training, manifest: Manifest, epoch: int) -> di
     }
 
 
-def write_results(job: Job, training: Training, manifest: Manifest) -> None:
+def write_results(
+    job: Job, training: Training, manifest: Manifest, doubtful: Sequence[Suspect]
+) -> None:
     """Write ``weights``, ``last``, ``history.csv`` and, last, ``run.json``."""
     progress = training.progress
     with training.learned() as model:
@@ -57,7 +60,8 @@ def write_results(job: Job, training: Training, manifest: Manifest) -> None:
         path = job.out / f"{name}.safetensors"
         save_weights(path, weights, metadata(job, training, manifest, epoch))
     write_history(job.out / "history.csv", progress.history, job.task)
-    write_json(job.out / "run.json", record(job, training, manifest))
+    content = record(job, training, manifest) | {"suspects": [asdict(case) for case in doubtful]}
+    write_json(job.out / "run.json", content)
 
 
 def record(job: Job, training: Training, manifest: Manifest) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from lunet.training.optimisation import extendable
 from lunet.training.progress import Training
 from lunet.training.results import snapshots, write_results
 from lunet.training.signals import LeaveRequest, leave_requests
+from lunet.training.suspects import suspects
 from lunet.training.watch import Watch, say, warn
 from lunet.typed import plain
 
@@ -42,10 +43,13 @@ def run_training(job: Job) -> None:
         state = _saved_state(job, keeper)
         training = built(job, manifest, fold, state)
         train_stage(job, training, manifest, keeper=keeper, request=request)
-        request.cancel_deadline()
         if job.recipe.keep_state:
             keeper.save(training)
-        write_results(job, training, manifest)
+        doubtful = suspects(training)
+        for case in doubtful:
+            say(f"warning: {case}")
+        request.cancel_deadline()
+        write_results(job, training, manifest, doubtful)
         if not job.recipe.keep_state:
             keeper.checkpoint.remove()
 

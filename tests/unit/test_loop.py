@@ -329,6 +329,18 @@ def test_out_of_memory_says_what_was_needed_and_what_to_change(
         run_training(job(data, tmp_path))
 
 
+def test_a_swapped_label_is_pointed_at(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = prepare(tmp_path / "d", shapes=((12, 12, 12),) * 11)
+    wrong = np.roll(np.load(data / "labels/case_3.npy"), 6, axis=(0, 1, 2))
+    np.save(data / "labels/case_3.npy", wrong)
+    recipe = replace(TINY, epochs=40, optimiser=Optimiser(lr=3e-2), loss={"dice_ce": 1.0})
+    run_training(job(data, tmp_path, recipe))
+    assert [found["case"] for found in read_json(tmp_path / "out" / "run.json")["suspects"]] == [
+        "case_3"
+    ]
+    assert "case case_3 (train) has Dice" in capsys.readouterr().err
+
+
 def test_a_training_that_learns_nothing_is_warned_of(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
