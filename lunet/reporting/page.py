@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import html
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -112,11 +113,18 @@ def picture(path: Path, caption: str, *, narrow: bool = False) -> str:
     """A figure with its image inside the page; ``narrow`` for one column of a journal."""
     content = base64.b64encode(path.read_bytes()).decode("ascii")
     kind = ' class="narrow"' if narrow else ""
+    width = f' style="width: min(100%, {_rem(path):.1f}rem)"' if path.suffix == ".svg" else ""
     return (
         f'<figure{kind} id="figure-{html.escape(path.stem)}"><figcaption>{html.escape(caption)}'
-        f'</figcaption><img loading="lazy" alt="{html.escape(caption)}" '
+        f'</figcaption><img loading="lazy"{width} alt="{html.escape(caption)}" '
         f'src="data:{_TYPES[path.suffix]};base64,{content}"></figure>\n'
     )
+
+
+def _rem(path: Path) -> float:
+    """Width on screen of a vector figure: two columns of a journal fill the page."""
+    match = re.search(r'<svg[^>]*? width="([0-9.]+)pt"', path.read_text(encoding="utf-8"))
+    return 68 * min(1.0, float(match[1]) / 518.4) if match else 68.0
 
 
 def folded(summary: str, body: str) -> str:
