@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -32,6 +32,7 @@ def claims(
     metric: str,
     *,
     reference: str | None = None,
+    pairs: Sequence[tuple[str, str]] = (),
     margin: float | None,
     alpha: float = 0.05,
     resamples: int = 2000,
@@ -46,6 +47,7 @@ def claims(
         rows,
         metric,
         reference=reference,
+        pairs=pairs,
         margin=margin,
         alpha=alpha,
         resamples=resamples,

@@ -21,6 +21,9 @@ class StatisticsSettings:
     metric: str = setting("dice", doc="primary metric of claims")
     margin: float = setting(0.01, doc="non-inferiority margin of the primary metric", minimum=0)
     reference: str | None = setting(None, doc="preset that the others are compared with; else all")
+    pairs: tuple[tuple[str, str], ...] = setting(
+        (), doc="only these comparisons, each [preset, reference]; else by `reference`"
+    )
     confidence: float = setting(0.95, doc="level of confidence intervals", minimum=0.5, maximum=1)
     resamples: int = setting(2000, doc="bootstrap and permutation resamples", minimum=100)
     seed: int = setting(0, doc="seed of the resampling")

@@ -77,7 +77,7 @@ def best_preset(cases: pd.DataFrame, statistics: StatisticsSettings) -> str:
 
 
 def _against(statistics: StatisticsSettings, reference: str) -> StatisticsSettings:
-    return StatisticsSettings(**{**vars(statistics), "reference": reference})
+    return StatisticsSettings(**{**vars(statistics), "reference": reference, "pairs": ()})
 
 
 def _difference(axes: Axes, place: int, row: Mapping[str, Any]) -> None:

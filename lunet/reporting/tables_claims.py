@@ -33,6 +33,7 @@ def compared(cases: pd.DataFrame, statistics: StatisticsSettings) -> pd.DataFram
         rows,
         statistics.metric,
         reference=statistics.reference,
+        pairs=statistics.pairs,
         margin=statistics.margin or None,
         alpha=round(1 - statistics.confidence, 10),
         resamples=statistics.resamples,

@@ -12,7 +12,7 @@ import yaml
 
 from lunet.data.settings import DatasetSettings, PreprocessSettings, SplitSettings
 from lunet.efficiency.settings import EfficiencySettings
-from lunet.errors import ConfigError
+from lunet.errors import ConfigError, nearest
 from lunet.inference.settings import PredictSettings
 from lunet.metrics.settings import EvaluateSettings, StatisticsSettings
 from lunet.pruning.settings import PruneSettings
@@ -70,6 +70,7 @@ class Config:
     def __post_init__(self) -> None:
         _check_names(self)
         _check_grid(self)
+        _check_comparisons(self)
 
 
 def parse(mapping: Mapping[str, Any]) -> Config:
@@ -145,3 +146,12 @@ def _check_grid(config: Config) -> None:
         )
     if "atlas_prior" in config.presets:
         raise ConfigError("presets", "found 'atlas_prior'", "it is added by `prior: true`")
+
+
+def _check_comparisons(config: Config) -> None:
+    rows = {*config.presets, *(["atlas_prior"] if config.prior else [])}
+    named = [("statistics.reference", config.statistics.reference)]
+    named += [("statistics.pairs", name) for pair in config.statistics.pairs for name in pair]
+    for key, name in named:
+        if name is not None and name not in rows:
+            raise ConfigError(key, f"{name!r} is not in the study", nearest(name, rows))

@@ -140,3 +140,24 @@ def _of_family_2d(name: str, family: str, width: int) -> Preset:
     # a base width builds the published network, a list one whose decoder follows the list
     arguments = {"widths": [width] * 5 if flat else width, "attention": gates}
     return Preset(name, "attention_unet", "AttentionUNet", arguments, "lung2d", source, (2,))
+
+
+def output_count(preset: Preset) -> int:
+    """Outputs of the network in training: the main one and its heads for deep supervision.
+
+    Raises
+    ------
+    ConfigError
+        If heads are asked of a network that has none.
+    """
+    if not preset.arguments.get("deep_supervision", False):
+        return 1
+    if preset.network != "AttentionUNet":
+        raise ConfigError(
+            f"{preset.name}, arguments.deep_supervision",
+            f"found true, but {preset.network} has no heads for it",
+            f"the families {', '.join(_FAMILIES_2D)} do",
+        )
+    widths = preset.arguments["widths"]
+    # one head per decoder level, the one of full resolution being the main output
+    return 4 if isinstance(widths, int) else len(widths) - 1

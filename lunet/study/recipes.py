@@ -107,7 +107,6 @@ _LUNG2D = Recipe(
     schedule=Schedule("plateau", factor=0.5, patience=30, floor=1e-6),
     loss={"combined": 1.0},
     loss_options={"ce_weight": 0.5, "dice_weight": 0.5, "class_weights": [1.0, 5.0]},
-    deep_supervision=(1.0, 0.4, 0.2, 0.1),
     clip_norm=1.0,
     early_stopping=EarlyStopping(patience=50, metric="dice"),
     sampler="balanced",
@@ -134,6 +133,28 @@ _LUNG2D = Recipe(
         dropout=0.2,
         dropout_holes=(1, 4),
         dropout_size=(0.125, 0.125),
+    ),
+)
+
+_LUNG2D_LATER = replace(
+    _LUNG2D,
+    source=f"{_LUNG}, later configuration",
+    schedule=Schedule("cosine", warmup_epochs=10, floor=1e-6),
+    loss={"dice_bce_2d": 1.0},
+    loss_options={},
+    augmentation=Augmentation(
+        flip_axes=(0, 1),
+        flip_shares=(0.5, 0.3),
+        affine=0.5,
+        degrees=15.0,
+        scale=(0.85, 1.15),
+        translate=0.1,
+        noise=0.2,
+        noise_std_min=0.01,
+        noise_std=0.02,
+        dropout=0.1,
+        dropout_holes=(1, 4),
+        dropout_size=(0.03, 0.06),
     ),
 )
 
@@ -167,28 +188,10 @@ RECIPES: dict[str, Recipe] = {
     ),
     "slim_adamw": _SLIM_ADAMW,
     "lung2d": _LUNG2D,
-    "lung2d_later": replace(
-        _LUNG2D,
-        source=f"{_LUNG}, later configuration",
-        schedule=Schedule("cosine", warmup_epochs=10, floor=1e-6),
-        loss={"dice_bce_2d": 1.0},
-        loss_options={},
-        deep_supervision=(1.0, 0.3, 0.1, 0.0),
-        augmentation=Augmentation(
-            flip_axes=(0, 1),
-            flip_shares=(0.5, 0.3),
-            affine=0.5,
-            degrees=15.0,
-            scale=(0.85, 1.15),
-            translate=0.1,
-            noise=0.2,
-            noise_std_min=0.01,
-            noise_std=0.02,
-            dropout=0.1,
-            dropout_holes=(1, 4),
-            dropout_size=(0.03, 0.06),
-        ),
-    ),
+    # for networks built with deep_supervision: true; weights of the outputs at 1, 1/2, 1/4, 1/8
+    "lung2d_deep": replace(_LUNG2D, deep_supervision=(1.0, 0.4, 0.2, 0.1)),
+    "lung2d_later": _LUNG2D_LATER,
+    "lung2d_later_deep": replace(_LUNG2D_LATER, deep_supervision=(1.0, 0.3, 0.1, 0.0)),
 }
 
 

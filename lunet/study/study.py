@@ -13,7 +13,7 @@ from lunet.files import canonical_json
 from lunet.study.config import Config, Variant
 from lunet.study.fingerprint import PACKAGE, fingerprint
 from lunet.study.outputs import FIGURES, TABLES
-from lunet.study.presets import Preset, find_preset
+from lunet.study.presets import Preset, find_preset, output_count
 from lunet.study.recipes import find_recipe
 from lunet.study.steps import STEPS
 from lunet.task import Task
@@ -71,6 +71,7 @@ class Study:
         if self.task.dimensions not in preset.dimensions:
             found = f"{name} has {preset.dimensions[-1]} dimensions"
             raise ConfigError("presets", found, f"the data set has {self.task.dimensions}")
+        _check_supervision(preset, recipe)
         return preset, recipe
 
     def _base(self, name: str, variant: Variant) -> Preset:
@@ -197,6 +198,21 @@ class Study:
             for fold in self.config.folds:
                 for seed in self.config.seeds if preset != PRIOR else (0,):
                     yield self.run(preset, fold, seed)
+
+
+def _check_supervision(preset: Preset, recipe: Recipe) -> None:
+    """Refuse heads without weights (they would not learn) and weights without heads."""
+    outputs, weights = output_count(preset), len(recipe.deep_supervision)
+    if (weights or 1) == outputs:
+        return
+    heads = f"{preset.name} has {outputs} output{'s' if outputs > 1 else ''} in training"
+    raise ConfigError(
+        f"{preset.name}, train.deep_supervision",
+        f"{weights} weights",
+        f"{heads}, so {outputs if outputs > 1 else 'none'} are expected",
+        "Let arguments.deep_supervision of the network and the recipe's weights fit each other"
+        " (main output first)",
+    )
 
 
 _DIGESTS: dict[tuple[tuple[str, ...], Path], str] = {}

@@ -54,6 +54,8 @@ def test_the_manual_is_the_model():
         ({"recipe": "papre_small"}, "recipe", "paper_small"),
         ({"overrides": {"unet_small_4f": {}}}, "overrides.unet_small_4f", "not trained"),
         ({"variants": {"v": {"base": "unet_small_4f"}}, "presets": ["w"]}, "presets", "'w'"),
+        ({"statistics": {"reference": "lunet_small_2f"}}, "statistics.reference", "lunet_small_1f"),
+        ({"statistics": {"pairs": [["lunet_small_1f", "x"]]}}, "statistics.pairs", "'x'"),
         ({"variants": {"v": {}}}, "variants.v.base", "required"),
         ({"variants": {"unet_small_4f": {"base": "unet_small_1f"}}}, "variants.unet_small_4f", ""),
     ],

@@ -199,3 +199,11 @@ def test_a_metric_without_a_better_side_is_refused() -> None:
     rows = simulate({"a": 0.0, "b": 0.0}, seed=0, subjects=4, metric="volume_ml")
     with pytest.raises(DataError, match="better side"):
         compare(rows, "volume_ml", margin=None)
+
+
+def test_only_the_named_pairs_are_compared():
+    rows = simulate({"a": 0.0, "b": 0.01, "c": -0.1}, seed=0, subjects=8)
+    table = compare(rows, "dice", pairs=[("c", "a")], margin=None, resamples=100)
+    assert set(zip(table["preset"], table["reference"], strict=True)) == {("c", "a")}
+    with pytest.raises(DataError, match="'d'"):
+        compare(rows, "dice", pairs=[("d", "a")], margin=None)
