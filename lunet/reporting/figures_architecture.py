@@ -56,11 +56,12 @@ def write_architecture(settings: Mapping[str, Any], base: str | Path) -> list[Pa
         ndim=task.dimensions,
         arguments=section["arguments"],
     )
-    if not hasattr(model, "plan"):
+    plan: Any = getattr(model, "plan", None)
+    if plan is None:
         found = f"{section['name']} has no plan of its blocks"
         raise ConfigError(f"preset {section['preset']}", found, "U-Net and U-Net++ families do")
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    blocks = blocks_of(model.plan.wiring, model.plan.widths)
+    blocks = blocks_of(plan.wiring, plan.widths)
     with style():
         title = (
             f"{section['preset']}: {integer(parameters)} parameters; channels of each convolution"
@@ -162,10 +163,10 @@ def _arrow(axes: Axes, source: Block, target: Block, way: str, *, over: bool) ->
     down = target.level > source.level
     colour = VERMILLION if way == "up" else GREY if down else BLUE
     along = source.level == target.level
-    start = (source.x + (0 if over else _HALF_WIDTH * along), -source.level)
-    end = (target.x - (0 if over else _HALF_WIDTH * along), -target.level)
+    start: tuple[float, float] = (source.x + (0 if over else _HALF_WIDTH * along), -source.level)
+    end: tuple[float, float] = (target.x - (0 if over else _HALF_WIDTH * along), -target.level)
     if over:
-        start, end = ((x, y + _HALF_HEIGHT) for x, y in (start, end))
+        start, end = (start[0], start[1] + _HALF_HEIGHT), (end[0], end[1] + _HALF_HEIGHT)
     elif not along:
         side = -1 if down else 1
         start = (source.x, -source.level + side * _HALF_HEIGHT)

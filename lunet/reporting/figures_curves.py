@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -56,7 +58,7 @@ def _panel(pair: list[Axes], data: pd.DataFrame, name: str) -> None:
     for quantity, (label, colour, dash) in _LINES.items():
         axes = pair[1 if quantity == "dice" else 0]
         part = data[data["quantity"] == quantity].sort_values("epoch")
-        single = {"marker": "."} if len(part) == 1 else {}
+        single: dict[str, Any] = {"marker": "."} if len(part) == 1 else {}
         axes.plot(part["epoch"], part["mean"], color=colour, ls=dash, label=label, **single)
         axes.fill_between(part["epoch"], part["min"], part["max"], color=colour, alpha=0.2, lw=0)
     pair[0].set_title(name)
@@ -64,7 +66,7 @@ def _panel(pair: list[Axes], data: pd.DataFrame, name: str) -> None:
         axes.margins(x=0.02)
 
 
-def _labels(figure: Figure, grid: list[list[Axes]], down: int) -> None:
+def _labels(figure: Figure, grid: Any, down: int) -> None:
     for row in range(down):
         grid[2 * row][0].set_ylabel("Loss")
         grid[2 * row + 1][0].set_ylabel("Validation Dice")

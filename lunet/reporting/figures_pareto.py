@@ -124,7 +124,7 @@ def on_front(costs: pd.Series, values: pd.Series, sign: int) -> list[bool]:
 
 
 def _point(axes: Axes, row: Mapping[str, Any], look: Look) -> None:
-    bar = {"color": look.colour, "lw": 0.8, "alpha": 0.55, "zorder": 2}
+    bar: dict[str, Any] = {"color": look.colour, "lw": 0.8, "alpha": 0.55, "zorder": 2}
     if np.isfinite(row["ci_low"]):
         axes.plot([row["cost"]] * 2, [row["ci_low"], row["ci_high"]], **bar)
     if row["cost_high"] > row["cost_low"]:

@@ -103,5 +103,12 @@ def _write(
         axes.plot([label.x, end[0]], [label.y, end[1]], color=label.colour, lw=0.4, zorder=2)
     place = back.transform((box[:2] + box[2:]) / 2)
     axes.text(
-        *place, label.text, fontsize=_SIZE, color=label.colour, ha="center", va="center", zorder=5
+        place[0],
+        place[1],
+        label.text,
+        fontsize=_SIZE,
+        color=label.colour,
+        ha="center",
+        va="center",
+        zorder=5,
     )

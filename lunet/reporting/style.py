@@ -37,7 +37,7 @@ PALETTE = (BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY, BLACK)
 _MARKERS = "oDs^vPXp"
 _KNOWN = {"unet": 0, "lunet": 1, "unetpp": 2, "lunetpp": 3, "mednext": 4, "atlas_prior": 6}
 _NAME = re.compile(r"(?P<family>.+?)_(?P<width>\d+f)(?:_(?P<rest>.+))?")
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",  # comes with matplotlib, so it is the same everywhere
     "font.size": 7,
     "axes.titlesize": 7.5,
