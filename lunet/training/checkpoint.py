@@ -14,7 +14,7 @@ import random
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -114,7 +114,7 @@ def _pieces(value: Any) -> Iterator[bytes | memoryview]:
         plain = value.detach().cpu().contiguous()
         yield f"tensor {plain.dtype} {tuple(plain.shape)};".encode()
         if plain.numel():
-            yield memoryview(plain.reshape(-1).view(torch.uint8).numpy())
+            yield plain.reshape(-1).view(torch.uint8).numpy().data
     elif isinstance(value, Mapping):
         yield f"dict {len(value)};".encode()
         for key in sorted(value, key=repr):
@@ -136,7 +136,7 @@ def stamp_of(parts: Mapping[str, Any]) -> str:
 
 def random_state() -> State:
     """The state of every global random generator: Python, NumPy, torch, CUDA."""
-    kind, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)  # type: ignore[misc]
+    kind, keys, position, has_gauss, gauss = cast(tuple[Any, ...], np.random.get_state())
     version, numbers, pending = random.getstate()
     return {
         "python": [version, torch.tensor(numbers), pending],

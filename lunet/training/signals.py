@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 from lunet.errors import Interrupted
 
 DEADLINE_SECONDS = 4.0
+Handler = Callable[[int, FrameType | None], None]
 
 
 class LeaveRequest:
@@ -81,10 +82,12 @@ def leave_requests() -> Iterator[LeaveRequest]:
             signal.signal(number, handler)
 
 
-def _handlers(request: LeaveRequest) -> list[tuple[signal.Signals, object]]:
+def _handlers(request: LeaveRequest) -> list[tuple[signal.Signals, Handler]]:
     names = ("SIGTERM", "SIGUSR1", "SIGINT")
     asked = [getattr(signal, name) for name in names if hasattr(signal, name)]
-    handlers: list[tuple[signal.Signals, object]] = [(number, request.received) for number in asked]
+    handlers: list[tuple[signal.Signals, Handler]] = [
+        (number, request.received) for number in asked
+    ]
     if hasattr(signal, "SIGALRM"):
         handlers.append((signal.SIGALRM, request.overdue))
     return handlers
