@@ -62,12 +62,13 @@ def _prepare_case(
 ) -> dict[str, Any]:
     scan = read_image(case.images, channels=len(dataset.task.channels))
     image, geometry = prepare_image(scan, settings, name=str(case.images[0]))
+    flat = dataset.task.dimensions == 2
     record: dict[str, Any] = {
         "id": case.id,
         "group": case.group,
         "labelled": case.labelled,
         "image": f"images/{case.id}.npy",
-        "image_sha256": _save(out / "images" / f"{case.id}.npy", image),
+        "image_sha256": _save(out / "images" / f"{case.id}.npy", image, by_slice=flat),
         "label": None,
         "label_sha256": None,
         "shape": list(geometry.shape),
@@ -91,9 +92,10 @@ def _prepare_label(
     require_grid(path, array.shape, affine, case.images[0], scan.array.shape[1:], scan.affine)
     whole = resample_label(array, geometry)
     prepared = prepare_label(array, geometry)
+    flat = dataset.task.dimensions == 2
     return {
         "label": f"labels/{case.id}.npy",
-        "label_sha256": _save(out / "labels" / f"{case.id}.npy", prepared),
+        "label_sha256": _save(out / "labels" / f"{case.id}.npy", prepared, by_slice=flat),
         "foreground": int(np.count_nonzero(prepared)),
         "foreground_lost": int(np.count_nonzero(whole)) - int(np.count_nonzero(prepared)),
     }
@@ -154,9 +156,14 @@ def _text(content: dict[str, Any]) -> str:
     return rest.replace('"cases": []', f'"cases": [\n{lines}\n]', 1) + "\n"
 
 
-def _save(path: Path, array: NDArray[Any]) -> str:
+def _save(path: Path, array: NDArray[Any], *, by_slice: bool) -> str:
+    """Write an array; ``by_slice`` makes each slice (last axis) one stretch of the file.
+
+    A slice of a volume in C order touches every page of the file, so a 2D training that reads it
+    through a memory map would read whole volumes.
+    """
     with atomic(path) as part:
-        np.save(part, array, allow_pickle=False)
+        np.save(part, np.asfortranarray(array) if by_slice else array, allow_pickle=False)
         return sha256(part)
 
 

@@ -104,7 +104,8 @@ def normalise(
     """Clip (or window) and normalise the intensities of one channel.
 
     ``zscore`` takes mean and standard deviation of all voxels; ``zscore_nonzero`` of those
-    ``inside`` (by default: that are not zero), the others become zero; ``minmax`` maps to 0..1.
+    ``inside`` (by default: that are not zero), the others become zero; ``minmax`` maps to 0..1
+    the range of the image, or the fixed window if one is set: equal Hounsfield units stay equal.
 
     Raises
     ------

@@ -69,7 +69,9 @@ class PreprocessSettings:
         None, doc="fixed intensity window (low, high), as for CT; replaces `clip`"
     )
     normalise: Literal["zscore", "zscore_nonzero", "minmax", "none"] = setting(
-        "zscore", doc="intensity normalisation, per volume and channel"
+        "zscore",
+        doc="intensity normalisation, per volume and channel; `minmax` maps the window, if one is "
+        "set, else the volume's range, to 0..1",
     )
     size: tuple[int, ...] | None = setting(
         None, doc="voxels per axis that volumes are centre cropped or padded to"

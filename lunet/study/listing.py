@@ -29,7 +29,6 @@ def _columns(rows: list[tuple[str, ...]]) -> Iterator[str]:
 
 
 def _presets(config: str | None) -> Iterable[tuple[str, ...]]:
-    from lunet.study.networks import build_model
     from lunet.study.presets import find_preset, known_presets
 
     yield "preset", "parameters", "recipe", "source"

@@ -124,7 +124,8 @@ def load_volumes(
         Wrong number of channels, image and label of different shape, and for volumes that are
         taken into memory: a value that is not finite, a class index that the task does not know.
     """
-    images, labels = [case.image() for case in cases], [case.label() for case in cases]
+    images = [_as_volume(case.image(), 4) for case in cases]
+    labels = [_as_volume(case.label(), 3) for case in cases]
     for case, image, label in zip(cases, images, labels, strict=True):
         _check_shapes(case.id, image, label, task)
     size = sum(4 * image.size + label.size for image, label in zip(images, labels, strict=True))
@@ -143,6 +144,11 @@ def load_volumes(
         device,
         resident=True,
     )
+
+
+def _as_volume(array: np.ndarray, axes: int) -> np.ndarray:
+    """A picture as a volume of one slice, anything else as it is."""
+    return array[..., None] if array.ndim == axes - 1 else array
 
 
 def check_values(name: str, image: np.ndarray, label: np.ndarray, task: Task) -> None:

@@ -180,6 +180,9 @@ class Recipe:
         None, doc="training patch in voxels; else whole volumes"
     )
     patches_per_case: int = setting(1, doc="patches of each case per epoch", minimum=1)
+    samples_per_epoch: int | None = setting(
+        None, doc="samples drawn per epoch; else as many as there are (slices: all)", minimum=1
+    )
     few_samples: Literal["error", "shrink"] = setting(
         "error", doc="fewer samples than `batch_size`: an error, or one batch of all of them"
     )

@@ -106,7 +106,7 @@ def build_sampler(volumes: Volumes, recipe: Recipe, *, dimensions: int, seed: in
         foreground=foreground,
         size=size,
         batch_size=batch_size,
-        steps=len(items) // batch_size,
+        steps=_steps(recipe, len(items), batch_size),
         balanced=balanced,
         slices=slices,
         seed=seed,
@@ -121,15 +121,17 @@ def _order(seed: int, epoch: int, count: int) -> np.ndarray:
 def epoch_order(sampler: Sampler, epoch: int) -> np.ndarray:
     """Items in the order of an epoch; balanced: foreground and background take turns.
 
-    The rarer of the two kinds is repeated, in a new order each time.
+    The order is new in each epoch. The rarer of the two kinds is repeated; of the other one an
+    epoch shows a part.
     """
+    count = sampler.steps * sampler.batch_size
     mixed = _order(sampler.seed, epoch, len(sampler.items))
     shown = sampler.foreground
     if not shown.size or shown.all() or not shown.any():
-        return mixed
-    half = (len(mixed) + 1) // 2
+        return np.resize(mixed, count)
+    half = (count + 1) // 2
     kinds = [np.resize(mixed[shown[mixed] == kind], half) for kind in (True, False)]
-    return np.stack(kinds, axis=1).ravel()[: len(mixed)]
+    return np.stack(kinds, axis=1).ravel()[:count]
 
 
 def _sample_size(volumes: Volumes, recipe: Recipe, *, slices: bool) -> tuple[int, ...] | None:
@@ -176,6 +178,19 @@ def _batch_size(samples: int, recipe: Recipe, *, what: str) -> int:
     )
 
 
+def _steps(recipe: Recipe, samples: int, batch_size: int) -> int:
+    """Batches per epoch; an incomplete last one is left out."""
+    if recipe.samples_per_epoch is None:
+        return samples // batch_size
+    if recipe.samples_per_epoch < batch_size:
+        raise ConfigError(
+            "recipe.samples_per_epoch",
+            f"found {recipe.samples_per_epoch}",
+            f"at least one batch of {batch_size} is needed",
+        )
+    return recipe.samples_per_epoch // batch_size
+
+
 def _shows_foreground(volumes: Volumes, items: np.ndarray) -> np.ndarray:
     """Per item whether its label holds foreground; reads each label once."""
     shown = [_on_host(label).any(axis=(0, 1)) for label in volumes.labels]
@@ -210,7 +225,7 @@ def _on_host(label: Tensor | np.ndarray) -> np.ndarray:
 
 
 def _start(
-    rng: np.random.Generator, length: int, want: int, centre: Sequence[int] | None, axis: int
+    rng: np.random.Generator, length: int, want: int, centre: np.ndarray | None, axis: int
 ) -> int:
     """First voxel of a window of ``want`` voxels that holds ``centre`` if there is one."""
     low, high = 0, max(0, length - want)

@@ -148,6 +148,33 @@ def test_half_of_the_balanced_slices_show_foreground(data: Path) -> None:
     assert abs(shown.mean() - 0.5) < 0.01
 
 
+def test_an_epoch_may_be_a_given_number_of_samples(data: Path) -> None:
+    source = volumes(data)
+    recipe = replace(TINY, batch_size=4, sampler="balanced", samples_per_epoch=30)
+    feed = sampler(source, recipe, dimensions=2)
+    assert feed.steps == 7
+    first, second = epoch_order(feed, 1), epoch_order(feed, 2)
+    assert len(first) == 28
+    assert feed.foreground[first].mean() == 0.5
+    assert set(first) != set(second)  # each epoch shows another part
+    plain = sampler(source, replace(recipe, sampler="shuffle", samples_per_epoch=12))
+    assert len(plain.items) == 9
+    assert set(epoch_order(plain, 1)) == set(range(9))
+    with pytest.raises(ConfigError, match=r"samples_per_epoch: found 3"):
+        sampler(source, replace(recipe, samples_per_epoch=3), dimensions=2)
+
+
+def test_pictures_are_volumes_of_one_slice(tmp_path: Path) -> None:
+    folder = prepare(tmp_path / "d")
+    for kind in ("images", "labels"):
+        for path in (folder / kind).iterdir():
+            np.save(path, np.load(path)[..., 6])
+    source = volumes(folder, task=replace(TASK, dimensions=2))
+    assert source.shapes[0] == (12, 12, 1)
+    batch = sampler(source, replace(TINY, batch_size=5), dimensions=2).batch(1, 0)
+    assert (batch.image.shape, batch.label.shape) == ((5, 1, 12, 12), (5, 12, 12))
+
+
 def test_too_few_cases_for_a_batch_is_an_error_before_training(data: Path) -> None:
     with pytest.raises(TrainingError, match=r"recipe.batch_size: 16.*has 9 samples"):
         sampler(volumes(data), replace(TINY, batch_size=16))

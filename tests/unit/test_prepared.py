@@ -155,3 +155,18 @@ def test_command(raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert main(["preprocess", str(raw), "--out", os.fspath(tmp_path / "plain")]) == 0
     assert read_manifest(tmp_path / "plain").case("case_01").shape == tiny.SHAPE
     capsys.readouterr()
+
+
+def test_slices_of_a_2d_task_are_stretches_of_the_file(raw: Path, tmp_path: Path) -> None:
+    listing = json.loads((raw / "dataset.json").read_text()) | {"dimensions": 2}
+    (raw / "dataset.json").write_text(json.dumps(listing))
+    prepare(raw, tmp_path / "flat")
+    case = read_manifest(tmp_path / "flat").case("case_01")
+    image, label = case.image(), case.label()
+    assert image[0, :, :, 3].T.flags.c_contiguous
+    assert label[..., 3].T.flags.c_contiguous
+    tiny.make(tmp_path / "raw3", 3)
+    prepare(tmp_path / "raw3", tmp_path / "deep")
+    deep = read_manifest(tmp_path / "deep").case("case_01")
+    np.testing.assert_array_equal(deep.image(), image)
+    np.testing.assert_array_equal(deep.label(), label)

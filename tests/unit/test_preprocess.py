@@ -192,6 +192,15 @@ def test_normalisations() -> None:
     assert clipped.max() == pytest.approx(np.percentile(values, 50))
 
 
+def test_a_window_maps_equal_hounsfield_units_to_equal_values() -> None:
+    settings = PreprocessSettings(window=(-1350, 150), normalise="minmax")
+    scan = np.array([-2000.0, -1350, -600, 150, 3000], np.float32)
+    np.testing.assert_allclose(normalise(scan, settings), [0, 0, 0.5, 1, 1])
+    # a scan without bone, and a slice of air alone, are seen with the same eyes
+    np.testing.assert_allclose(normalise(scan[:3], settings), [0, 0, 0.5])
+    np.testing.assert_allclose(normalise(np.full(4, -1000.0), settings), 350 / 1500)
+
+
 @pytest.mark.parametrize(
     ("array", "changes", "error"),
     [

@@ -37,7 +37,9 @@ def test_published_values() -> None:
     )
     lung = find_recipe("lung2d")
     assert (lung.optimiser.lr, lung.accumulate, lung.clip_norm) == (5e-5, 8, 1.0)
-    assert lung.deep_supervision == (1.0, 0.4, 0.2, 0.1)
+    assert lung.deep_supervision == ()
+    assert find_recipe("lung2d_deep").deep_supervision == (1.0, 0.4, 0.2, 0.1)
+    assert find_recipe("lung2d_later_deep").deep_supervision == (1.0, 0.3, 0.1, 0.0)
 
 
 def test_recipes_not_published_are_marked_ours() -> None:

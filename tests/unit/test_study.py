@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from lunet.errors import ConfigError
 from lunet.study.config import parse
 from lunet.study.presets import PAPER_PRESETS, find_preset
 from lunet.study.study import PRIOR, Study
@@ -90,6 +91,37 @@ def test_a_section_touches_only_its_steps(change, touched):
         if one.settings(step)(wildcards()) != other.settings(step)(wildcards())
     }
     assert changed == touched
+
+
+HEADS = {"base": "attention_unet2d_8f", "arguments": {"deep_supervision": True}}
+WEIGHTS = [1.0, 0.4, 0.2, 0.1]
+
+
+def slices(variant, name="deep"):
+    dataset = {"name": "phantom", "dimensions": 2, "phantom": {"kind": "lung"}}
+    return study(dataset=dataset, presets=[name], variants={name: variant}).presets[name]
+
+
+def test_heads_and_weights_of_deep_supervision_fit_each_other():
+    _, recipe = slices(HEADS | {"train": {"deep_supervision": WEIGHTS}})
+    assert recipe.deep_supervision == tuple(WEIGHTS)
+    assert slices(HEADS | {"recipe": "lung2d_deep"})[1].deep_supervision == tuple(WEIGHTS)
+    lean = HEADS | {"base": "lattention_unet2d_8f", "train": {"deep_supervision": WEIGHTS}}
+    assert slices(lean)[1].deep_supervision == tuple(WEIGHTS)
+
+
+@pytest.mark.parametrize(
+    ("variant", "message"),
+    [
+        (HEADS, "0 weights, deep has 4 outputs in training, so 4 are expected"),
+        (HEADS | {"train": {"deep_supervision": [1, 0.4]}}, "2 weights, deep has 4 outputs"),
+        ({"base": "unet2d_8f", "recipe": "lung2d_deep"}, "deep has 1 output in training, so none"),
+        (HEADS | {"base": "unet_small_4f"}, "UNet has no heads for it"),
+    ],
+)
+def test_a_mismatch_of_deep_supervision_is_refused_before_anything_runs(variant, message):
+    with pytest.raises(ConfigError, match=message):
+        slices(variant)
 
 
 def test_rewording_a_source_trains_nothing():
