@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -153,6 +153,18 @@ def test_weights_moments_and_losses_stay_float32(precision: str, tmp_path: Path)
         training.progress.losses,
     ]
     assert {t.dtype for t in tensors if t.is_floating_point()} == {torch.float32}
+
+
+def test_a_resumed_training_is_computed_as_it_began(tmp_path: Path) -> None:
+    data = prepare(tmp_path / "d")
+    free = replace(TINY, engine=Engine(device="cpu", threads=1), keep_state=True)
+    task = job(data, tmp_path, free)
+    fold, manifest = read_splits(task.splits).folds[0], read_manifest(task.manifest)
+    began = replace(PLAIN, precision="bf16", memory_format="channels_last")
+    state = {**build_training(task, manifest, fold, None).state(), "arithmetic": asdict(began)}
+    assert build_training(task, manifest, fold, state).arithmetic == began
+    state["arithmetic"]["device"] = "cuda"  # the device is gone: chosen anew
+    assert build_training(task, manifest, fold, state).arithmetic == PLAIN
 
 
 def test_a_missing_device_is_told() -> None:
