@@ -6,7 +6,6 @@ resumed training draws exactly what the undisturbed one draws.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 
