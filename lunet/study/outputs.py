@@ -18,6 +18,11 @@ TABLES = {
 FIGURES = {
     "pareto_parameters": ("metrics", "runs", "efficiency"),
     "pareto_macs": ("metrics", "runs", "efficiency"),
+    "pareto_latency": ("metrics", "runs", "efficiency"),
+    "pareto_memory": ("metrics", "runs", "efficiency"),
     "boxplot": ("metrics", "runs"),
+    "differences": ("metrics", "runs"),
+    "ranks": ("metrics", "runs"),
+    "bland_altman": ("metrics", "runs"),
     "curves": ("histories", "runs"),
 }

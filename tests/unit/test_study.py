@@ -142,3 +142,12 @@ def test_code_depends_on_the_presets_network():
     assert train(wildcards("unet_small_2f")) != train(wildcards("unetpp_small_2f"))
     evaluate = s.code("evaluate")
     assert evaluate(wildcards("unet_small_2f")) == evaluate(wildcards("unetpp_small_2f"))
+
+
+def test_the_reported_tables_and_figures_are_those_of_the_reporting_room():
+    from lunet.reporting import figures, tables
+    from lunet.study.outputs import FIGURES, TABLES
+
+    assert {name: tables.needs(name) for name in TABLES} == TABLES
+    for name, kinds in FIGURES.items():
+        assert set(figures.needs(name)) <= set(kinds), name

@@ -27,9 +27,7 @@ CONFIG = {
     "folds": [0],
     "seeds": [0, 1],
 }
-# everything that follows from all runs, and from the runs of one preset
-ALL_TABLES = {"table": 7, "summary": 3}
-SCORES = {"table": 5, "summary": 3, "figure": 3, "examples": 3, "report": 1}
+SCORE_FIGURES, FIGURES = 8, 9  # made of the metrics; all
 
 
 @pytest.fixture(scope="module")
@@ -112,28 +110,60 @@ EDITS = {
     "one model": (
         "lunet/models/mednext.py",
         CODE,
-        {**ONE_PRESET, "measure": 1, "table": 7, "summary": 1, "figure": 4, "examples": 1, "report": 1},
+        {
+            **ONE_PRESET,
+            "measure": 1,
+            "table": 7,
+            "summary": 1,
+            "figure": FIGURES,
+            "examples": 1,
+            "side_by_side": 1,
+            "report": 1,
+        },
     ),
     "shared blocks": (
         "lunet/models/blocks.py",
         CODE,
         {
-            "train": 4, "predict": 4, "evaluate": 4, "measure": 2, "table": 7, "summary": 2,
-            "figure": 4, "examples": 2, "report": 1,
+            "train": 4,
+            "predict": 4,
+            "evaluate": 4,
+            "measure": 2,
+            "table": 7,
+            "summary": 2,
+            "figure": FIGURES,
+            "examples": 2,
+            "side_by_side": 1,
+            "report": 1,
         },
     ),
     "a loss": (
         "lunet/training/losses.py",
         CODE,
         {
-            "train": 4, "predict": 4, "evaluate": 4, "table": 6, "summary": 2, "figure": 4,
-            "examples": 2, "report": 1,
+            "train": 4,
+            "predict": 4,
+            "evaluate": 4,
+            "table": 6,
+            "summary": 2,
+            "figure": FIGURES,
+            "examples": 2,
+            "side_by_side": 1,
+            "report": 1,
         },
     ),
     "metrics": (
         "lunet/metrics/surface.py",
         CODE,
-        {"evaluate": 5, "table": 5, "summary": 3, "figure": 3, "examples": 3, "report": 1},
+        {
+            "evaluate": 5,
+            "table": 5,
+            "summary": 3,
+            "figure": SCORE_FIGURES,
+            "examples": 3,
+            "side_by_side": 1,
+            "report": 1,
+        },
     ),
     "the table of presets": ("lunet/study/presets.py", CODE, {}),
     "a command's help": ("lunet/commands/train.py", CODE, {}),
@@ -158,14 +188,17 @@ def test_touching_sources_reruns_nothing(checkout):
 
 def test_an_edit_of_drawing_code_redraws_and_trains_nothing(checkout):
     with append(checkout / "lunet/reporting/figures.py", CODE):
-        assert set(dry_run(checkout)) == {"figure", "examples", "report"}
+        assert set(dry_run(checkout)) == {"figure", "examples", "side_by_side", "report"}
 
 
 def test_one_presets_recipe(checkout):
     write_config(checkout, CONFIG | {"overrides": {"mednext_small": {"optimiser": {"lr": 0.5}}}})
     jobs = dry_run(checkout)
     assert {rule: jobs.get(rule, 0) for rule in ("train", "predict", "evaluate", "summary")} == {
-        "train": 2, "predict": 2, "evaluate": 2, "summary": 1,
+        "train": 2,
+        "predict": 2,
+        "evaluate": 2,
+        "summary": 1,
     }
     assert jobs["examples"] == 1
 
@@ -174,7 +207,10 @@ def test_one_more_seed(checkout):
     write_config(checkout, CONFIG | {"seeds": [0, 1, 2]})
     jobs = dry_run(checkout)
     assert {rule: jobs.get(rule, 0) for rule in ("train", "predict", "prior", "measure")} == {
-        "train": 2, "predict": 2, "prior": 0, "measure": 0,
+        "train": 2,
+        "predict": 2,
+        "prior": 0,
+        "measure": 0,
     }
 
 
@@ -182,7 +218,10 @@ def test_one_more_preset(checkout):
     write_config(checkout, CONFIG | {"presets": [*CONFIG["presets"], "unet_small_1f"]})
     jobs = dry_run(checkout)
     assert {rule: jobs.get(rule, 0) for rule in ("train", "measure", "summary", "preprocess")} == {
-        "train": 2, "measure": 1, "summary": 1, "preprocess": 0,
+        "train": 2,
+        "measure": 1,
+        "summary": 1,
+        "preprocess": 0,
     }
 
 
@@ -193,7 +232,10 @@ def test_the_margin_reruns_tables_only(checkout):
 
 def test_one_presets_target_runs_that_preset_only(checkout):
     text = snakemake(
-        checkout, "-n", "--forceall", "results/s/presets/mednext_small/summary.csv",
+        checkout,
+        "-n",
+        "--forceall",
+        "results/s/presets/mednext_small/summary.csv",
     )
     assert "lunet_small_1f" not in text
     assert "runs/mednext_small/fold-0/seed-1" in text

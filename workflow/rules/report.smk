@@ -13,6 +13,7 @@ localrules:
     table,
     figure,
     examples,
+    side_by_side,
     report,
 
 
@@ -114,6 +115,34 @@ rule examples:
         " > {log:q} 2>&1"
 
 
+rule side_by_side:
+    input:
+        study.files(("metrics",)),
+        [f"{run}/predictions" for run in study.runs()],
+        manifest=rules.preprocess.output.manifest,
+    output:
+        report(
+            f"{RESULTS}/figures/side_by_side.png",
+            caption="../report/side_by_side.rst",
+            category="Examples",
+            labels={"figure": "side_by_side"},
+        ),
+        multiext(f"{RESULTS}/figures/side_by_side", ".pdf", ".svg", ".csv"),
+    log:
+        f"{RESULTS}/logs/figures/side_by_side.log",
+    params:
+        grid=GRID,
+        settings=study.settings("figure"),
+        code=study.code("figure"),
+        base=base,
+        rows=" ".join(study.rows),
+    shell:
+        "lunet figure side_by_side {params.grid} --presets {params.rows}"
+        " --manifest {input.manifest:q}"
+        " --settings {params.settings:q} --code {params.code} --out {params.base:q}"
+        " > {log:q} 2>&1"
+
+
 rule tables:
     input:
         expand(f"{RESULTS}/tables/{{name}}.csv", name=study.tables),
@@ -124,6 +153,7 @@ rule figures:
     input:
         expand(f"{RESULTS}/figures/{{name}}.svg", name=study.figures),
         expand(f"{RESULTS}/presets/{{preset}}/examples.png", preset=study.rows),
+        rules.side_by_side.output,
 
 
 rule report:
@@ -142,6 +172,6 @@ rule report:
         code=study.code("report"),
         rows=" ".join(study.rows),
     shell:
-        "lunet report {params.grid} --presets {params.rows}"
+        "lunet report {params.grid} --presets {params.rows} --manifest {input.manifest:q}"
         " --settings {params.settings:q} --code {params.code} --out {output.page:q}"
         " > {log:q} 2>&1"
