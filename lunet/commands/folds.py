@@ -20,7 +20,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Write the folds and say how large they are."""
-    from lunet.data.folds import make_splits, own_splits, read_cases, write_splits
+    from lunet.data.folds import make_splits, read_cases, write_splits
+    from lunet.data.own_splits import own_splits, unused_cases
     from lunet.data.settings import SplitSettings
     from lunet.typed import build
 
@@ -28,6 +29,8 @@ def run(arguments: argparse.Namespace) -> None:
     cases = read_cases(arguments.manifest)
     if settings.file:
         splits = own_splits(settings.file, cases, settings)
+        if unused := unused_cases(splits, cases):
+            print(f"{len(unused)} labelled case(s) are in no part of {settings.file}")
     else:
         splits = make_splits(cases, settings)
     write_splits(arguments.out, splits)

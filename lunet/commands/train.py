@@ -28,7 +28,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     data = parser.add_argument_group("data and places (by hand: those of --config's study)")
     data.add_argument("--manifest", type=Path, metavar="FILE", help="manifest.json of the volumes")
     data.add_argument("--splits", type=Path, metavar="FILE", help="splits.json")
-    data.add_argument("--fold", type=int, default=0, help="which fold, from 0 (default 0)")
+    data.add_argument(
+        "--fold", type=_fold, default=0, help="which fold, from 0 (default 0), or `all` cases"
+    )
     data.add_argument("--seed", type=int, default=0, help="seed of everything random (default 0)")
     data.add_argument("--work", type=Path, metavar="DIR", help="folder of the resume state")
     data.add_argument("--out", type=Path, metavar="DIR", help="folder of the results")
@@ -53,6 +55,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _fold(word: str) -> int | str:
+    return word if word == "all" else int(word)
+
+
 def run(arguments: argparse.Namespace) -> None:
     """Collect the settings and train."""
     from lunet.training.job import Job
@@ -65,13 +71,15 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.loss is not None:
         recipe = dataclasses.replace(recipe, loss={arguments.loss: 1.0}, loss_options={})
     places = _places(arguments, sections["model"]["preset"])
+    if arguments.fold == "all":
+        places["splits"] = _everything(places)
     run_training(
         Job(
             task=_task(arguments, sections, places["manifest"]),
             model=sections["model"],
             recipe=recipe,
             code=arguments.code or _code(arguments, sections["model"]["preset"]),
-            fold=arguments.fold,
+            fold=0 if arguments.fold == "all" else arguments.fold,
             seed=arguments.seed,
             resume=arguments.resume,
             init=arguments.init,
@@ -80,6 +88,16 @@ def run(arguments: argparse.Namespace) -> None:
             **places,
         )
     )
+
+
+def _everything(places: dict[str, Path]) -> Path:
+    """A split file whose only fold trains on all cases that are not held out."""
+    from lunet.data.folds import read_splits, write_splits
+    from lunet.data.own_splits import all_of
+
+    path = places["work"] / "all.json"
+    write_splits(path, all_of(read_splits(places["splits"])))
+    return path
 
 
 def _task(arguments: argparse.Namespace, sections: dict[str, Any], manifest: Path) -> Task:

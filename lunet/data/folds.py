@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from lunet.data.settings import SplitSettings
-from lunet.errors import ConfigError, DataError
+from lunet.errors import DataError
 from lunet.files import read_json, write_json
 
 PARTS = ("train", "validation", "test")
@@ -61,30 +61,64 @@ def make_splits(cases: Iterable[SplitCase], settings: SplitSettings) -> Splits:
     foreground volume, up to one. A share of the other parts' groups becomes the fold's validation
     set: at least one group, if any share is asked for.
 
+    A single fold trains on everything that is not held out and tests on what is.
+
     Raises
     ------
     DataError
         If there are too few groups for the folds and for the validation and held-out shares.
     """
-    groups = _by_group(cases)
+    groups = by_group(cases)
     key = str(settings.seed)
     ranked = _ranked(groups, key)
     held_out = _pick(ranked, settings.held_out, f"{key}:held out")
     left = [name for name in ranked if name not in held_out]
+    if settings.folds == 1:
+        return Splits(settings.seed, (), (_everything(groups, left, held_out, settings),))
     _check_enough(len(left), len(groups), settings)
     parts = _deal(left, settings.folds, f"{key}:parts")
     folds = []
     for index, tested in enumerate(parts):
         others = [name for name in left if name not in tested]
-        validation = _pick(others, settings.validation, f"{key}:fold {index}")
-        train = [name for name in others if name not in validation]
+        train, validation = shared(groups, others, settings, index)
         folds.append(
             Fold(_cases(groups, train), _cases(groups, validation), _cases(groups, tested))
         )
     return Splits(settings.seed, _cases(groups, held_out), tuple(folds))
 
 
-def _by_group(cases: Iterable[SplitCase]) -> dict[str, list[SplitCase]]:
+def _everything(
+    groups: Mapping[str, Sequence[SplitCase]],
+    left: Sequence[str],
+    tested: Iterable[str],
+    settings: SplitSettings,
+) -> Fold:
+    """The fold that trains on all groups ``left``.
+
+    Without a share for validation, the training cases select the model, as nnU-Net's fold `all`.
+    """
+    train, validation = (_cases(groups, part) for part in shared(groups, left, settings, 0))
+    if not train:
+        raise DataError("split", f"{len(groups)} subject groups", "at least one to train on")
+    return Fold(train, validation or train, _cases(groups, tested))
+
+
+def shared(
+    groups: Mapping[str, Sequence[SplitCase]],
+    names: Iterable[str],
+    settings: SplitSettings,
+    fold: int,
+) -> tuple[list[str], list[str]]:
+    """Divide groups into those to train and those to validate on (a share of ``settings``)."""
+    key = str(settings.seed)
+    wanted = set(names)
+    ranked = [name for name in _ranked(groups, key) if name in wanted]
+    validation = _pick(ranked, settings.validation, f"{key}:fold {fold}")
+    return [name for name in ranked if name not in validation], sorted(validation)
+
+
+def by_group(cases: Iterable[SplitCase]) -> dict[str, list[SplitCase]]:
+    """Subject group -> its cases."""
     groups: dict[str, list[SplitCase]] = defaultdict(list)
     for case in cases:
         groups[case.group].append(case)
@@ -182,7 +216,11 @@ def read_splits(path: str | Path) -> Splits:
     DataError
         If the file is missing or has another form.
     """
-    content = read_json(path)
+    return splits_of(read_json(path), path)
+
+
+def splits_of(content: Any, path: str | Path) -> Splits:
+    """The splits that the content of a split file describes; ``path`` is named in messages."""
     try:
         folds = tuple(
             Fold(_ids(fold["train"]), _ids(fold.get("validation", [])), _ids(fold["test"]))
@@ -206,68 +244,3 @@ def _ids(value: object) -> tuple[str, ...]:
 def write_splits(path: str | Path, splits: Splits) -> None:
     """Write ``splits.json`` atomically."""
     write_json(path, splits.as_dict())
-
-
-def own_splits(path: str | Path, cases: Iterable[SplitCase], settings: SplitSettings) -> Splits:
-    """Read a split file of the user's own and check it against the cases.
-
-    Raises
-    ------
-    ConfigError
-        If it has another number of folds than ``settings``.
-    DataError
-        If it names unknown cases, names one twice in a fold, leaves a part of a fold empty, or
-        lets one subject group meet itself across training, validation, test or held-out cases.
-    """
-    splits = read_splits(path)
-    if len(splits.folds) != settings.folds:
-        raise ConfigError(
-            "split.folds", f"found {settings.folds}", f"{path} has {len(splits.folds)} folds"
-        )
-    group_of = {case.id: case.group for case in cases}
-    for index, fold in enumerate(splits.folds):
-        where = f"{path}, fold {index}"
-        parts = {part: getattr(fold, part) for part in PARTS} | {"held_out": splits.held_out}
-        for part in ("train", "test"):
-            if not parts[part]:
-                raise DataError(where, f"{part!r} is empty", "at least one case is expected")
-        _check_known(where, parts, group_of)
-        _check_leak(where, parts, group_of)
-    return splits
-
-
-def _check_known(
-    where: str, parts: Mapping[str, Sequence[str]], group_of: Mapping[str, str]
-) -> None:
-    listed = [case for cases in parts.values() for case in cases]
-    unknown = sorted(set(listed) - set(group_of))
-    if unknown:
-        raise DataError(
-            where,
-            f"unknown or unlabelled cases {_some(unknown)}",
-            f"the labelled cases are {_some(sorted(group_of))}",
-        )
-    twice = sorted({case for case in listed if listed.count(case) > 1})
-    if twice:
-        raise DataError(where, f"named more than once: {_some(twice)}", "once is expected")
-
-
-def _check_leak(
-    where: str, parts: Mapping[str, Sequence[str]], group_of: Mapping[str, str]
-) -> None:
-    seen: dict[str, tuple[str, str]] = {}
-    for part, cases in parts.items():
-        for case in cases:
-            group = group_of[case]
-            other_part, other = seen.setdefault(group, (part, case))
-            if other_part != part:
-                raise DataError(
-                    where,
-                    f"group {group!r} leaks: {other!r} is in {other_part}, {case!r} in {part}",
-                    "all cases of a subject group must be in the same part",
-                )
-
-
-def _some(names: Sequence[str]) -> str:
-    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-    return ", ".join(names[:5]) + more

@@ -82,15 +82,27 @@ class PreprocessSettings:
 class SplitSettings:
     """Folds by subject group, fixed by a seed."""
 
-    folds: int = setting(5, doc="number of cross-validation folds", minimum=2)
+    folds: int = setting(
+        5,
+        doc="number of cross-validation folds; 1: one fold that trains on all cases that are not "
+        "held out, and tests on those",
+        minimum=1,
+    )
     seed: int = setting(42, doc="seed of the split")
     validation: float = setting(
         0.1,
-        doc="share of a fold's training groups kept for model selection",
+        doc="share of a fold's training groups kept for model selection, unless `file` names them",
         minimum=0,
         maximum=0.9,
     )
     held_out: float = setting(
         0.0, doc="share of all groups never trained or selected on", minimum=0, maximum=0.9
     )
-    file: str | None = setting(None, doc="a split file of your own (JSON) instead")
+    file: str | None = setting(
+        None,
+        doc="a split file of your own (JSON) instead, in the form of `splits.json` or of nnU-Net's "
+        "`splits_final.json`",
+    )
+    counts: dict[str, int] = setting(
+        {}, doc="cases that each part of a fold of the file must have, e.g. {train: 876, test: 375}"
+    )

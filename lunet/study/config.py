@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 
@@ -49,7 +49,12 @@ class Config:
     dataset: DatasetSettings = setting(doc="the data set")
     presets: tuple[str, ...] = setting(PAPER_PRESETS, doc="presets and variants to train")
     variants: dict[str, Variant] = setting({}, doc="named variants of presets")
-    folds: tuple[int, ...] = setting((0, 1, 2, 3, 4), doc="folds to train", minimum=0)
+    folds: Literal["all"] | tuple[int, ...] = setting(
+        (0, 1, 2, 3, 4),
+        doc="folds to train; `all`: one that trains on everything but the held-out cases, on which "
+        "it is reported (`split.held_out`), and selects its weights on what it trains on",
+        minimum=0,
+    )
     seeds: tuple[int, ...] = setting((0,), doc="seeds to train", minimum=0)
     recipe: str | None = setting(None, doc="one named recipe for all; else each preset's own")
     train: dict[str, Any] = setting({}, doc="changes of every recipe, e.g. `{epochs: 50}`")
@@ -68,6 +73,9 @@ class Config:
     prior: bool = setting(True, doc="report the atlas prior as the study's floor")
 
     def __post_init__(self) -> None:
+        if self.folds == "all":
+            object.__setattr__(self, "folds", (0,))
+            object.__setattr__(self, "split", replace(self.split, folds=1, validation=0.0))
         _check_names(self)
         _check_grid(self)
         _check_comparisons(self)
@@ -137,7 +145,14 @@ def _check_grid(config: Config) -> None:
         twice = sorted({str(value) for value in values if values.count(value) > 1})
         if twice:
             raise ConfigError(key, f"{', '.join(twice)} given twice", "each once")
-    largest = max(config.folds)
+    if config.split.folds == 1 and config.split.file is None and config.split.held_out == 0:
+        raise ConfigError(
+            "folds",
+            "all cases are trained on",
+            "no case is left to report on",
+            "Set split.held_out, or train one network by hand with `lunet train --fold all`",
+        )
+    largest = max(int(fold) for fold in config.folds)
     if largest >= config.split.folds:
         raise ConfigError(
             "folds",

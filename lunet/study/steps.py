@@ -30,7 +30,7 @@ STEPS = {
     "download": Step(("dataset", "task"), ()),
     "audit": Step(("dataset", "task"), ("lunet.data.audit",)),
     "preprocess": Step(("dataset", "task", "preprocess"), ("lunet.data.prepare",)),
-    "folds": Step(("split",), ("lunet.data.folds",)),
+    "folds": Step(("split",), ("lunet.data.own_splits",)),
     "train": Step(("task", "model", "recipe"), ("lunet.training.run",), builds_model=True),
     "predict": Step(("task", "model", "predict"), ("lunet.inference.run",), builds_model=True),
     "prior": Step(("task",), ("lunet.inference.prior",)),

@@ -44,6 +44,7 @@ class Study:
         self.config = config
         self.package = package
         self.name = config.study
+        self.folds = tuple(int(fold) for fold in config.folds)
         self.results = f"{config.roots.results}/{config.study}"
         self.work = f"{config.roots.work}/{config.study}"
         self.presets = {name: self.resolve(name) for name in config.presets}
@@ -195,7 +196,7 @@ class Study:
     def runs(self, presets: Sequence[str] | None = None) -> Iterator[str]:
         """Folders of all runs of the given presets; of all rows if None is given."""
         for preset in self.rows if presets is None else presets:
-            for fold in self.config.folds:
+            for fold in self.folds:
                 for seed in self.config.seeds if preset != PRIOR else (0,):
                     yield self.run(preset, fold, seed)
 

@@ -82,3 +82,10 @@ def test_a_file_that_is_no_configuration(tmp_path, content):
         load(path)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_fold_all_trains_on_everything_but_the_held_out_cases():
+    config = parse(SMALL | {"folds": "all", "split": {"held_out": 0.2}})
+    assert (config.folds, config.split.folds, config.split.validation) == ((0,), 1, 0.0)
+    with pytest.raises(ConfigError, match=r"no case is left to report on.*lunet train --fold all"):
+        parse(SMALL | {"folds": "all"})

@@ -14,11 +14,11 @@ from lunet.cli import main
 from lunet.data.folds import (
     SplitCase,
     make_splits,
-    own_splits,
     read_cases,
     read_splits,
     write_splits,
 )
+from lunet.data.own_splits import all_of, own_splits
 from lunet.data.settings import SplitSettings
 from lunet.errors import ConfigError, DataError, LunetError
 
@@ -202,3 +202,47 @@ def test_good_own_split_is_taken_as_it_is(tmp_path: Path) -> None:
     made = make_splits(cases, SplitSettings(folds=2, held_out=0.2))
     write_splits(path, made)
     assert own_splits(path, cases, SplitSettings(folds=2)) == made
+
+
+def test_one_fold_trains_on_all_that_is_not_held_out() -> None:
+    cases = cohort(10, [2])
+    fold = make_splits(cases, SplitSettings(folds=1, validation=0, held_out=0.2)).folds[0]
+    assert fold.validation == fold.train
+    assert len(fold.test) == 4
+    assert {*fold.train, *fold.test} == {case.id for case in cases}
+    chosen = make_splits(cases, SplitSettings(folds=1, validation=0.25, held_out=0.2)).folds[0]
+    assert len(chosen.validation) == 4
+    assert not set(chosen.validation) & set(chosen.train)
+    assert chosen.test == fold.test
+
+
+def test_nnunet_splits_get_validation_cases_by_subject(tmp_path: Path) -> None:
+    path, cases = tmp_path / "splits_final.json", cohort(8, [2])
+    folds = [
+        {"train": [c.id for c in cases[:12]], "val": [c.id for c in cases[12:]]},
+        {"train": [c.id for c in cases[4:]], "val": [c.id for c in cases[:4]]},
+    ]
+    path.write_text(json.dumps(folds))
+    settings = SplitSettings(folds=2, validation=0.3)
+    splits = own_splits(path, cases, settings)
+    group = {case.id: case.group for case in cases}
+    for fold, published in zip(splits.folds, folds, strict=True):
+        assert fold.test == tuple(published["val"])
+        assert sorted([*fold.train, *fold.validation]) == sorted(published["train"])
+        assert fold.validation
+        assert not {group[c] for c in fold.validation} & {group[c] for c in fold.train}
+    assert own_splits(path, cases, settings) == splits
+    assert all_of(splits).folds[0].train == tuple(sorted(group))
+
+
+def test_counts_of_an_own_split_are_checked(tmp_path: Path) -> None:
+    path, cases = tmp_path / "own.json", cohort(4, [1])
+    ids = [case.id for case in cases]
+    path.write_text(json.dumps({"folds": [{"train": ids[:3], "test": ids[3:]}]}))
+    right = SplitSettings(folds=1, validation=0.4, counts={"train": 3, "test": 1})
+    splits = own_splits(path, cases, right)
+    assert [len(part) for part in (splits.folds[0].train, splits.folds[0].validation)] == [2, 1]
+    with pytest.raises(DataError, match=r"3 cases in 'train', split\.counts expects 876"):
+        own_splits(path, cases, SplitSettings(folds=1, counts={"train": 876}))
+    with pytest.raises(ConfigError, match="found 'trian'"):
+        own_splits(path, cases, SplitSettings(folds=1, counts={"trian": 3}))

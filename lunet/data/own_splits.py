@@ -1,0 +1,143 @@
+"""A split file of the user's own: read in two forms, checked against the cases and the subjects."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lunet.data.folds import PARTS, Fold, SplitCase, Splits, by_group, shared, splits_of
+from lunet.data.settings import SplitSettings
+from lunet.errors import ConfigError, DataError
+from lunet.files import read_json
+
+
+def own_splits(path: str | Path, cases: Iterable[SplitCase], settings: SplitSettings) -> Splits:
+    """Read a split file of the user's own and check it against the cases.
+
+    The form is that of ``splits.json``, or nnU-Net's ``splits_final.json``: a list of ``train``
+    and ``val``, where ``val`` is what is reported on. A fold without validation cases gets some:
+    the share ``settings.validation`` of its training groups, drawn by ``settings.seed``.
+
+    Raises
+    ------
+    ConfigError
+        If it has another number of folds than ``settings``.
+    DataError
+        If a part has not ``settings.counts`` cases, names unknown cases, names one twice in a
+        fold, a part of a fold is empty, or one subject group meets itself across training,
+        validation, test or held-out cases.
+    """
+    splits = splits_of(_project_form(read_json(path)), path)
+    if len(splits.folds) != settings.folds:
+        raise ConfigError(
+            "split.folds", f"found {settings.folds}", f"{path} has {len(splits.folds)} folds"
+        )
+    known = list(cases)
+    group_of = {case.id: case.group for case in known}
+    for index, fold in enumerate(splits.folds):
+        where = f"{path}, fold {index}"
+        parts = {part: getattr(fold, part) for part in PARTS} | {"held_out": splits.held_out}
+        for part in ("train", "test"):
+            if not parts[part]:
+                raise DataError(where, f"{part!r} is empty", "at least one case is expected")
+        _check_counts(where, parts, settings.counts)
+        _check_known(where, parts, group_of)
+        _check_leak(where, parts, group_of)
+    folds = (_validated(fold, known, settings, k) for k, fold in enumerate(splits.folds))
+    return Splits(splits.seed, splits.held_out, tuple(folds))
+
+
+def unused_cases(splits: Splits, cases: Iterable[SplitCase]) -> list[str]:
+    """Labelled cases that no part of any fold names."""
+    named = {*splits.held_out}
+    named |= {case for fold in splits.folds for part in PARTS for case in getattr(fold, part)}
+    return sorted(case.id for case in cases if case.id not in named)
+
+
+def all_of(splits: Splits) -> Splits:
+    """One fold that trains on every case that is not held out, and selects on the same."""
+    named = {case for fold in splits.folds for part in PARTS for case in getattr(fold, part)}
+    cases = tuple(sorted(named - set(splits.held_out)))
+    return Splits(splits.seed, splits.held_out, (Fold(cases, cases, ()),))
+
+
+def _project_form(content: Any) -> Any:
+    """nnU-Net's list of ``train`` and ``val`` in the project's form; anything else as it is."""
+    is_nnunet = isinstance(content, list) and all(
+        isinstance(fold, Mapping) and {"train", "val"} <= set(fold) for fold in content
+    )
+    if not is_nnunet or not content:
+        return content
+    return {"folds": [{"train": fold["train"], "test": fold["val"]} for fold in content]}
+
+
+def _validated(fold: Fold, cases: list[SplitCase], settings: SplitSettings, index: int) -> Fold:
+    """The fold itself, or with validation cases taken out of its training cases."""
+    if fold.validation or settings.validation == 0:
+        return fold
+    groups = by_group(case for case in cases if case.id in set(fold.train))
+    train, validation = shared(groups, groups, settings, index)
+    if not train:
+        raise DataError(
+            f"split, fold {index}",
+            f"{len(groups)} subject group(s) to train on, none of them for validation",
+            "two are needed, one of them for validation",
+            "Name validation cases in the file",
+        )
+    ids = [
+        tuple(sorted(c.id for name in names for c in groups[name])) for names in (train, validation)
+    ]
+    return Fold(ids[0], ids[1], fold.test)
+
+
+def _check_counts(
+    where: str, parts: Mapping[str, Sequence[str]], counts: Mapping[str, int]
+) -> None:
+    for part, wanted in counts.items():
+        if part not in parts:
+            raise ConfigError("split.counts", f"found {part!r}", f"parts are {', '.join(parts)}")
+        if len(parts[part]) != wanted:
+            raise DataError(
+                where,
+                f"{len(parts[part])} cases in {part!r}",
+                f"split.counts expects {wanted}",
+                "Take the file that the counts belong to, or correct them",
+            )
+
+
+def _check_known(
+    where: str, parts: Mapping[str, Sequence[str]], group_of: Mapping[str, str]
+) -> None:
+    listed = [case for cases in parts.values() for case in cases]
+    unknown = sorted(set(listed) - set(group_of))
+    if unknown:
+        raise DataError(
+            where,
+            f"unknown or unlabelled cases {_some(unknown)}",
+            f"the labelled cases are {_some(sorted(group_of))}",
+        )
+    twice = sorted({case for case in listed if listed.count(case) > 1})
+    if twice:
+        raise DataError(where, f"named more than once: {_some(twice)}", "once is expected")
+
+
+def _check_leak(
+    where: str, parts: Mapping[str, Sequence[str]], group_of: Mapping[str, str]
+) -> None:
+    seen: dict[str, tuple[str, str]] = {}
+    for part, cases in parts.items():
+        for case in cases:
+            group = group_of[case]
+            other_part, other = seen.setdefault(group, (part, case))
+            if other_part != part:
+                raise DataError(
+                    where,
+                    f"group {group!r} leaks: {other!r} is in {other_part}, {case!r} in {part}",
+                    "all cases of a subject group must be in the same part",
+                )
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return ", ".join(names[:5]) + more
