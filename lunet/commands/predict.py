@@ -134,6 +134,8 @@ def _settings(arguments: argparse.Namespace) -> Any:
     if arguments.settings is not None:
         section = read_settings(arguments, "predict").get("predict", {})
         base = build(PredictSettings, section, "predict")
+    elif arguments.config is not None and arguments.preset is not None:
+        base = build(PredictSettings, read_settings(arguments, "predict")["predict"], "predict")
     elif arguments.config is not None or arguments.changes:
         base = read_study(arguments).config.predict
     names = ("threshold", "flip_axes", "patch", "overlap", "memory_gb", "largest_component")

@@ -14,6 +14,9 @@ class PredictSettings:
 
     weights: Literal["best", "last"] = setting("best", doc="which weights of the run")
     patch: tuple[int, ...] | None = setting(None, doc="tile in voxels; else the whole volume")
+    training_patch: bool = setting(
+        False, doc="take the preset's training patch as the tile where `patch` is not set"
+    )
     overlap: float = setting(0.5, doc="share that tiles overlap", minimum=0, maximum=0.9)
     flip_axes: tuple[int, ...] = setting((), doc="axes of test-time flips (0 is x)")
     largest_component: bool = setting(False, doc="keep the largest component of each label")

@@ -103,6 +103,8 @@ class Study:
     def _section(self, name: str, preset: str | None) -> Any:
         if name == "task":
             return self.task.as_dict()
+        if name == "predict":
+            return self._predict(preset)
         if name not in ("model", "recipe"):
             return plain(getattr(self.config, name))
         row, recipe = self._resolved(preset)
@@ -115,6 +117,13 @@ class Study:
             "name": row.network,
             "arguments": row.arguments,
         }
+
+    def _predict(self, preset: str | None) -> Any:
+        """Settings of prediction, with the tile that the preset was trained on if so asked."""
+        settings = self.config.predict
+        if settings.training_patch and settings.patch is None:
+            settings = replace(settings, {"patch": self._resolved(preset)[1].patch}, "predict")
+        return plain(settings)
 
     def _resolved(self, preset: str | None) -> tuple[Preset, Recipe]:
         if preset is None:

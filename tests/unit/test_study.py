@@ -151,3 +151,15 @@ def test_the_reported_tables_and_figures_are_those_of_the_reporting_room():
     assert {name: tables.needs(name) for name in TABLES} == TABLES
     for name, kinds in FIGURES.items():
         assert set(figures.needs(name)) <= set(kinds), name
+
+
+def test_the_training_patch_is_the_tile_of_each_preset_that_has_one():
+    s = study(
+        presets=["lunet_small_4f", "unet_small_2f"],
+        overrides={"lunet_small_4f": {"patch": [16, 16, 16]}},
+        predict={"training_patch": True},
+    )
+    tiles = [s.sections("predict", name)["predict"]["patch"] for name in s.presets]
+    assert tiles == [[16, 16, 16], None]
+    fixed = study(predict={"training_patch": True, "patch": [8, 8, 8]})
+    assert fixed.sections("predict", "lunet_small_4f")["predict"]["patch"] == [8, 8, 8]
