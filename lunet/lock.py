@@ -29,6 +29,7 @@ HEARTBEAT = 10.0
 """Seconds between two signs of life of an owner."""
 SILENCE = 90.0
 """Seconds without one after which an owner elsewhere is taken for dead."""
+_LOOK = 2.0
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ def owned(output: str | Path, *, heartbeat: float = HEARTBEAT) -> Iterator[Held]
     Raises
     ------
     Busy
-        At once, if a living owner holds the output.
+        If a living owner holds the output.
     """
     target = Path(output)
     folder = target.parent / f".{target.name}.lock"
@@ -97,6 +98,8 @@ def owned(output: str | Path, *, heartbeat: float = HEARTBEAT) -> Iterator[Held]
 def acquire(folder: Path) -> Held:
     """Become the owner, taking over from a dead one.
 
+    Where only silence can tell, this waits for the next sign of life, ``SILENCE`` at most.
+
     Raises
     ------
     Busy
@@ -106,7 +109,7 @@ def acquire(folder: Path) -> Held:
     mine = _myself()
     while True:
         newest = _newest(folder)
-        if newest is not None and not _is_free(newest):
+        if newest is not None and not _found_dead(newest):
             owner = read_owner(newest)
             who = owner.describe() if owner else "an owner that is just starting"
             raise Busy(
@@ -145,8 +148,22 @@ def is_alive(path: Path) -> bool:
     return _silent_for(path) < SILENCE
 
 
-def _is_free(path: Path) -> bool:
-    return not is_alive(path)
+def _found_dead(path: Path) -> bool:
+    """Whether an owner is dead; one on another host is given the time for a sign of life."""
+    owner = read_owner(path)
+    first = _last_sign(path)
+    while is_alive(path):
+        if (owner and owner.host == _host()) or _last_sign(path) != first:
+            return False
+        time.sleep(_LOOK)
+    return True
+
+
+def _last_sign(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
 
 
 def _newest(folder: Path) -> Path | None:
@@ -199,6 +216,8 @@ def _beat(path: Path, stop: threading.Event, seconds: float) -> None:
             print(f"error: {path.parent}: was taken over while this process was silent; it ends.")
             sys.stdout.flush()
             os._exit(Busy.exit_code)  # nothing may be written any more, not even a clean-up
+        except OSError as error:  # a file system that is away or read-only: silence tells of it
+            print(f"warning: {path}: no sign of life could be given ({error})", flush=True)
 
 
 def _silent_for(path: Path) -> float:

@@ -1,3 +1,9 @@
+# the first needs the internet, which compute nodes often lack; the last takes seconds
+localrules:
+    download,
+    folds,
+
+
 rule download:
     output:
         raw=directory(f"{WORK}/raw"),

@@ -3,7 +3,7 @@
 For continuous integration. Needs Debian's packages (installed if missing, as root); needs no
 systemd, no cgroups and no GPU: nodes of the partition ``gpu`` have character devices that stand
 for GPUs. Partitions: ``cpu`` (default), ``gpu``, and on the same GPU node ``urgent``, whose jobs
-preempt (requeue) those of ``gpu``.
+preempt (requeue) those of ``gpu``, and ``cheap``, whose jobs they cancel.
 
     python tests/workflow/slurm/cluster.py up
     python tests/workflow/slurm/cluster.py down
@@ -37,6 +37,8 @@ SlurmctldPort={port}
 SlurmUser=slurm
 SlurmdUser=root
 AuthType=auth/munge
+# a requeued job waits until its old credential is void: 2 minutes unless shortened
+AuthInfo=cred_expire=15
 CredType=cred/munge
 StateSaveLocation={state}/ctld
 SlurmdSpoolDir={state}/spool/%n
@@ -70,6 +72,7 @@ AccountingStorageType=accounting_storage/none
 {nodes}
 PartitionName=cpu Nodes={cpu} Default=YES MaxTime=INFINITE State=UP
 PartitionName=gpu Nodes={gpu} MaxTime=INFINITE State=UP PriorityTier=1 GraceTime=8
+PartitionName=cheap Nodes={gpu} MaxTime=INFINITE State=UP PriorityTier=1 PreemptMode=CANCEL
 PartitionName=urgent Nodes={gpu} MaxTime=INFINITE State=UP PriorityTier=10
 """
 

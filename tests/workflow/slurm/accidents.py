@@ -1,0 +1,412 @@
+"""Accidents, caused for real on the test cluster, while a study of one run trains through it.
+
+Each accident hits a training in the middle. Afterwards the training must have gone on from its
+last state and ended in the same weights and history, bit for bit, as one that was left alone.
+
+    python tests/workflow/slurm/cluster.py up
+    python tests/workflow/slurm/accidents.py [NAME ...]     # all: about 15 minutes
+    python tests/workflow/slurm/cluster.py down
+
+Prints a table: what happened, what the user saw, epochs trained twice, seconds until the training
+went on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import cluster
+from studies import PROJECT, STATE, WEIGHTS, Checkout, configuration, prepared, slurm, wait_for
+
+EPOCHS = 160
+LUNET = str(Path(sys.executable).with_name("lunet"))
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table."""
+
+    accident: str
+    seen: str
+    lost_epochs: int
+    seconds: float
+
+
+@dataclass
+class Scene:
+    """A checkout whose data are prepared, and Snakemake at work in it."""
+
+    checkout: Checkout
+    reference: str
+    process: subprocess.Popen[bytes] | None = None
+    epoch: int = 0
+    moment: float = 0.0
+
+    def begin(self, *words: str, epoch: int = 12, **environment: str) -> None:
+        """Start Snakemake and wait until the training has come to an epoch."""
+        self.process = self.checkout.start(WEIGHTS, *words, **environment)
+        wait_for("training", lambda: self.checkout.epoch() >= epoch)
+        self.mark()
+
+    def mark(self) -> None:
+        """The accident happens now."""
+        self.epoch, self.moment = self.checkout.epoch(), time.monotonic()
+
+    def job(self) -> str:
+        """Number of the training's job."""
+        (number,) = self.checkout.jobs("RUNNING")
+        return number
+
+    def goes_on(self, seconds: float = 180) -> tuple[int, float]:
+        """Wait until the training goes on; epochs trained twice, seconds since the accident."""
+        wait_for("going on", lambda: "goes on at epoch" in self.checkout.log, seconds)
+        (line,) = (row for row in self.checkout.log.splitlines() if row.startswith("goes on"))
+        epoch = int(line.split()[4].rstrip(","))
+        wait_for("an epoch", self.checkout.epoch)
+        return max(self.epoch - epoch + 1, 0), time.monotonic() - self.moment
+
+    def end(self, accident: str, seen: str, *, seconds: float = 240) -> Row:
+        """Wait for the training's end and check that nothing shows of the accident."""
+        lost, after = self.goes_on(seconds)
+        self.finish()
+        return Row(accident, seen, lost, after)
+
+    def finish(self) -> None:
+        """Snakemake succeeds, the results are those of an undisturbed run, nothing is left over."""
+        assert self.process is not None
+        assert self.process.wait(240) == 0, self.checkout.output[-3000:]
+        assert self.checkout.digest() == self.reference, "other weights than undisturbed"
+        assert not (self.checkout.root / STATE / "state.pt").exists()
+        assert not list((self.checkout.root / "results").rglob(".part-*"))
+        assert not list((self.checkout.root / "results").rglob("*.lock"))
+        assert not self.checkout.jobs()
+
+    def stop(self, number: int, seconds: float = 90) -> int:
+        """Send Snakemake a signal and wait for its end; the exit code."""
+        assert self.process is not None
+        self.process.send_signal(number)
+        return self.process.wait(seconds)
+
+    def recover(self, *words: str) -> str:
+        """Run ``lunet recover``; what it prints."""
+        done = subprocess.run(
+            [LUNET, "recover", *words],
+            cwd=self.checkout.root,
+            env=self.checkout.environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def last(self, word: str) -> str:
+        """The last line of Snakemake's output with a word in it."""
+        rows = [row.strip() for row in self.checkout.output.splitlines() if word in row]
+        assert rows, f"{word!r} is nowhere in\n{self.checkout.output[-3000:]}"
+        return rows[-1]
+
+
+def cancelled(scene: Scene) -> Row:
+    """A person or an administrator cancels the job."""
+    scene.begin()
+    slurm("scancel", scene.job())
+    return scene.end("job cancelled (scancel)", "status CANCELLED; submitted again by itself")
+
+
+def requeued(scene: Scene) -> Row:
+    """An administrator requeues the job."""
+    scene.begin()
+    slurm("scontrol", "requeue", scene.job())
+    return scene.end("job requeued (scontrol requeue)", "nothing; SLURM starts the job again")
+
+
+def preempted(scene: Scene) -> Row:
+    """A job of a higher partition takes the node; ours is requeued."""
+    scene.begin()
+    _urgent_job(scene)
+    return scene.end("preempted, PreemptMode=REQUEUE", "nothing; SLURM starts the job again")
+
+
+def preempted_for_good(scene: Scene) -> Row:
+    """A job of a higher partition takes the node; ours is cancelled, which the plugin ignores."""
+    scene.begin(LUNET_GPU_PARTITION="cheap")
+    job = scene.job()
+    _urgent_job(scene)
+    wait_for("the job's end", lambda: job not in scene.checkout.jobs(), 60)
+    wait_for("a warning", lambda: "preemption" in scene.checkout.output, 60)
+    scene.stop(signal.SIGINT)
+    scene.recover("--cancel")
+    scene.process = scene.checkout.start(WEIGHTS)
+    seen = "a warning, then Snakemake waits for ever: Ctrl-C, `lunet recover --cancel`, start again"
+    return scene.end("preempted, PreemptMode=CANCEL", seen)
+
+
+def _urgent_job(scene: Scene) -> None:
+    """Take the whole GPU node for some seconds."""
+    root = str(scene.checkout.root)
+    options = ["-p", "urgent", "--exclusive", "-J", "urgent", "-o", "/dev/null", "-D", "/"]
+    slurm("sbatch", *options, "--wrap", f"sleep 8 # {root}")
+
+
+def time_limit(scene: Scene) -> Row:
+    """The job's minutes are over; SLURM asks the training to leave before that."""
+    words = ("--set-resources", "train:runtime=attempt", "train:slurm_extra='--signal=TERM@45'")
+    scene.begin(*words)
+    job = scene.job()
+    wait_for("the end of the first job", lambda: job not in scene.checkout.jobs(), 120)
+    scene.mark()
+    return scene.end("time limit", scene.last("lunet ended"))
+
+
+def memory_limit(scene: Scene) -> Row:
+    """The job needs more memory than it asked for."""
+    scene.process = scene.checkout.start(
+        WEIGHTS, "--set-resources", "train:mem_mb=250 * 8 ** (attempt - 1)"
+    )
+    wait_for("the limit", lambda: "Trying to restart" in scene.checkout.output, 120)
+    scene.mark()
+    wait_for("an epoch", scene.checkout.epoch)
+    after = time.monotonic() - scene.moment
+    scene.finish()
+    seen = "status FAILED or OUT_OF_MEMORY; submitted again with twice the memory"
+    return Row("memory limit", seen, 0, after)
+
+
+def node_lost(scene: Scene) -> Row:
+    """A node stops answering, with its processes still alive, and comes back."""
+    scene.begin()
+    cluster.stop_node("g1")
+    wait_for("SLURM to notice", lambda: "down" in slurm("sinfo", "-h", "-n", "g1", "-o", "%t"), 120)
+    cluster.start_node("g1")
+    return scene.end("node down and back", "nothing; SLURM starts the job again")
+
+
+def controller_restarted(scene: Scene) -> Row:
+    """slurmctld is restarted."""
+    scene.begin()
+    cluster.restart_controller()
+    scene.finish()
+    assert "goes on" not in scene.checkout.log
+    return Row("controller restarted", "nothing", 0, 0.0)
+
+
+def interrupted(scene: Scene) -> Row:
+    """Ctrl-C: Snakemake cancels its jobs; the user starts it again at once."""
+    scene.begin()
+    assert scene.stop(signal.SIGINT) != 0
+    scene.process = scene.checkout.start(WEIGHTS)
+    return scene.end("Ctrl-C on Snakemake", "jobs are cancelled; start again")
+
+
+def terminated(scene: Scene) -> Row:
+    """SIGTERM: Snakemake waits for its running jobs; nothing is lost."""
+    scene.begin()
+    assert scene.process is not None
+    scene.process.send_signal(signal.SIGTERM)
+    scene.process.wait(240)
+    assert scene.checkout.digest() == scene.reference
+    assert "goes on" not in scene.checkout.log
+    seen = scene.last("Will exit after")
+    assert scene.checkout.run(WEIGHTS) == 0
+    scene.process = scene.checkout.start(WEIGHTS)
+    scene.finish()
+    return Row("SIGTERM to Snakemake", seen, 0, 0.0)
+
+
+def killed(scene: Scene) -> Row:
+    """SIGKILL: the job goes on alone; recover awaits it, and nothing is done twice."""
+    scene.begin()
+    scene.stop(signal.SIGKILL)
+    scene.recover("--wait")
+    assert "goes on" not in scene.checkout.log
+    before = (scene.checkout.root / WEIGHTS).stat().st_mtime_ns
+    scene.process = scene.checkout.start(WEIGHTS)
+    scene.finish()
+    assert (scene.checkout.root / WEIGHTS).stat().st_mtime_ns == before, "trained twice"
+    return Row("SIGKILL to Snakemake", "`lunet recover --wait`, start again", 0, 0.0)
+
+
+def killed_and_ended(scene: Scene) -> Row:
+    """SIGKILL; the left-over job is cancelled, and Snakemake started again."""
+    scene.begin()
+    scene.stop(signal.SIGKILL)
+    scene.recover("--cancel")
+    scene.process = scene.checkout.start(WEIGHTS)
+    return scene.end("SIGKILL to Snakemake, jobs ended", "`lunet recover --cancel`, start again")
+
+
+def killed_and_careless(scene: Scene) -> Row:
+    """SIGKILL; the user unlocks and starts again beside the job that is still training."""
+    scene.begin()
+    first = scene.job()
+    scene.stop(signal.SIGKILL)
+    assert scene.checkout.run("--unlock") == 0
+    assert scene.checkout.run(WEIGHTS, "--retries", "0") == 1, "two trainings side by side"
+    seen = scene.last("is being written by")
+    assert f"SLURM job {first}" in seen, seen
+    scene.recover("--wait")
+    scene.process = scene.checkout.start(WEIGHTS)
+    scene.finish()
+    return Row("the same job started twice", seen, 0, 0.0)
+
+
+def two_snakemakes(scene: Scene) -> Row:
+    """A second Snakemake is started in the same folder."""
+    scene.begin()
+    assert scene.checkout.run(WEIGHTS) == 1
+    seen = scene.last("LockException")
+    scene.finish()
+    assert "goes on" not in scene.checkout.log
+    return Row("two Snakemakes at once", f"the second stops: {seen}", 0, 0.0)
+
+
+def corrupted(scene: Scene) -> Row:
+    """The newest state is damaged while nothing runs; the one before is used."""
+    scene.begin()
+    scene.stop(signal.SIGINT)
+    state = scene.checkout.root / STATE / "state.pt"
+    content = bytearray(state.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    state.write_bytes(content)
+    scene.process = scene.checkout.start(WEIGHTS)
+    lost, after = scene.goes_on()
+    (seen,) = (row for row in scene.checkout.log.splitlines() if "not used" in row)
+    scene.finish()
+    return Row("corrupted resume state", seen.split(": ", 1)[1], lost, after)
+
+
+def full_work(scene: Scene) -> Row:
+    """The disk of the resume states is full for a while."""
+    with _small_disk(scene.checkout.root / "work/s/runs", "12m") as disk:
+        scene.begin("--retries", "8")
+        return _filled(scene, disk, "disk full in work/")
+
+
+def full_results(scene: Scene) -> Row:
+    """The disk of the results is full when the training ends."""
+    with _small_disk(scene.checkout.root / "results/s/runs", "12m") as disk:
+        scene.begin("--retries", "8")
+        return _filled(scene, disk, "disk full in results/")
+
+
+def _filled(scene: Scene, disk: Path, accident: str) -> Row:
+    ballast = disk / "ballast"
+    with ballast.open("wb") as stream:
+        try:
+            while True:
+                stream.write(bytes(4096))
+                stream.flush()
+        except OSError as error:
+            scene.mark()
+            full = error
+    wait_for("the failure", lambda: "lunet ended" in scene.checkout.output, 180)
+    seen = scene.last("lunet ended")
+    assert "full disk" in seen, (seen, full)
+    ballast.unlink()
+    return scene.end(accident, seen)
+
+
+def read_only(scene: Scene) -> Row:
+    """The file system of the results becomes read-only for a while."""
+    disk = scene.checkout.root / "results/s/runs"
+    with _small_disk(disk, "12m"):
+        scene.begin("--retries", "8")
+        slurm("mount", "-o", "remount,ro", str(disk))
+        wait_for("the failure", lambda: "lunet ended" in scene.checkout.output, 180)
+        seen = scene.last("lunet ended")
+        slurm("mount", "-o", "remount,rw", str(disk))
+        return scene.end("read-only file system", seen)
+
+
+@contextmanager
+def _small_disk(folder: Path, size: str) -> Iterator[Path]:
+    """A file system of its own at ``folder``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    slurm("mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder))
+    try:
+        yield folder
+    finally:
+        slurm("umount", "-l", str(folder))
+
+
+ACCIDENTS: dict[str, Callable[[Scene], Row]] = {
+    function.__name__: function
+    for function in (
+        cancelled,
+        requeued,
+        preempted,
+        preempted_for_good,
+        time_limit,
+        memory_limit,
+        node_lost,
+        controller_restarted,
+        interrupted,
+        terminated,
+        killed,
+        killed_and_ended,
+        killed_and_careless,
+        two_snakemakes,
+        corrupted,
+        full_work,
+        full_results,
+        read_only,
+    )
+}
+
+
+def cause(name: str, template: Checkout, reference: str, folder: Path) -> Row:
+    """Cause one accident in a copy of the prepared checkout."""
+    scene = Scene(template.copy(folder / name), reference)
+    try:
+        return ACCIDENTS[name](scene)
+    finally:
+        if scene.process is not None and scene.process.poll() is None:
+            scene.process.kill()
+            scene.process.wait()
+        if left := scene.checkout.jobs():
+            slurm("scancel", *left)
+
+
+def stage(folder: Path, *, epochs: int = EPOCHS) -> tuple[Checkout, str]:
+    """A prepared checkout, and the digest of its training when nothing happens."""
+    template = prepared(folder / "template", configuration(epochs=epochs))
+    undisturbed = template.copy(folder / "undisturbed")
+    assert undisturbed.run(WEIGHTS, profile="profiles/local") == 0, undisturbed.output
+    return template, undisturbed.digest()
+
+
+def main() -> int:
+    """Cause the accidents that are named, or all; exit code 1 if one was not survived."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(ACCIDENTS))
+    names = parser.parse_args().names or list(ACCIDENTS)
+    os.environ["PYTHONPATH"] = str(PROJECT)
+    failed = 0
+    with tempfile.TemporaryDirectory(prefix="lunet-accidents-") as folder:
+        template, reference = stage(Path(folder))
+        print("| what happened | what the user saw | epochs trained twice | work went on after |")
+        print("|---|---|---|---|", flush=True)
+        for name in names:
+            try:
+                row = cause(name, template, reference, Path(folder))
+                cells = (row.accident, row.seen, str(row.lost_epochs), f"{row.seconds:.0f} s")
+                print(f"| {' | '.join(cells)} |", flush=True)
+            except AssertionError as error:
+                failed += 1
+                print(f"| {name} | NOT SURVIVED: {error} | | |", flush=True)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
