@@ -2,6 +2,7 @@
 
 NAME is pareto_parameters, pareto_macs, pareto_latency, pareto_memory, boxplot, differences, ranks,
 bland_altman, curves, examples or side_by_side; the last two show images and need --manifest.
+pruning_channels and pruning_dice are made of --inputs with the prunings' trajectory.csv.
 `architecture` draws the network of --preset.
 
   lunet figure pareto_parameters --results results/hippocampus --folds 0 1 2 3 4 \\
@@ -38,7 +39,10 @@ def run(arguments: argparse.Namespace) -> None:
         for path in write_architecture(read_settings(arguments, "train"), arguments.out):
             print(path)
         return
-    from lunet.reporting.figures import needs, write_figure
+    if arguments.name.startswith("pruning"):
+        from lunet.reporting.figures_pruning import needs, write_figure
+    else:
+        from lunet.reporting.figures import needs, write_figure
 
     sources = read_sources(arguments, needs(arguments.name))
     settings = read_settings(arguments, "figure")

@@ -1,6 +1,7 @@
 """Build one table of a study from its per-case files: BASE.csv, BASE.md and BASE.tex.
 
-NAME is summary, accuracy, efficiency, joint, comparisons, claims, failures or protocol. The same
+NAME is summary, accuracy, efficiency, joint, comparisons, claims, failures or protocol; or pruning
+or pruning_comparisons, which --inputs with the prunings' trajectory.csv makes. The same
 files give the same bytes on any machine; runs of one preset that were made with other settings or
 code are refused.
 
@@ -27,7 +28,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Build the table."""
-    from lunet.reporting.tables import needs, write_table
+    if arguments.name.startswith("pruning"):
+        from lunet.reporting.tables_pruning import needs, write_table
+    else:
+        from lunet.reporting.tables import needs, write_table
 
     sources = read_sources(arguments, needs(arguments.name))
     settings = read_settings(arguments, "table")

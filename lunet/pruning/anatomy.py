@@ -115,8 +115,8 @@ def _convolution(
     block: str, index: int, width: int, depth: int, readers: tuple[Place, ...]
 ) -> Layer:
     if _is_up(block):  # a transposed convolution's weight is (in, out, *kernel)
-        makers = (Place(f"{block}.weight", 1), Place(f"{block}.bias"))
-        return Layer(block, block, width, depth, block, None, makers, readers)
+        raised = (Place(f"{block}.weight", 1), Place(f"{block}.bias"))
+        return Layer(block, block, width, depth, block, None, raised, readers)
     name = f"{block}.{index}"
     norm = ("weight", "bias", "running_mean", "running_var")
     makers = tuple(

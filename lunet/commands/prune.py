@@ -1,0 +1,110 @@
+"""Remove channels of one preset step by step and retrain, on one fold with one seed.
+
+STRATEGY is stamp, random_at_stamp_layer or largest_layer; or a control: scratch trains the widths
+that stamp ended with from scratch, flat the LUNet of the nearest number of parameters, both for as
+many epochs as the stamp run took (--like its run.json). The network is chosen on validation cases.
+
+Writes weights.safetensors (the chosen network), last.safetensors, trajectory.csv, history.csv,
+test_curve.csv and run.json. A signal saves the state and leaves; the same command goes on.
+
+Examples:
+  lunet prune --config config/pruning.yaml --strategy stamp
+  lunet prune --config config/pruning.yaml --strategy scratch \\
+      --like results/by-hand/pruning/unet_small_2f/stamp/fold-0/seed-0/run.json
+  lunet prune --config config/pruning.yaml --strategy stamp --init trained/weights.safetensors
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from lunet.commands.arguments import add_settings, read_settings, read_study
+from lunet.errors import ConfigError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of ``lunet prune``."""
+    add_settings(parser)
+    parser.add_argument("--strategy", required=True, help="selection rule or control")
+    parser.add_argument("--like", type=Path, metavar="FILE", help="a control's stamp run.json")
+    parser.add_argument("--init", type=Path, metavar="FILE", help="prune these trained weights")
+    data = parser.add_argument_group("data and places (by hand: those of --config's study)")
+    data.add_argument("--manifest", type=Path, metavar="FILE", help="manifest.json of the volumes")
+    data.add_argument("--splits", type=Path, metavar="FILE", help="splits.json")
+    data.add_argument("--fold", type=int, default=0, help="which fold, from 0 (default 0)")
+    data.add_argument("--seed", type=int, default=0, help="seed of everything random (default 0)")
+    data.add_argument("--work", type=Path, metavar="DIR", help="folder of the resume state")
+    data.add_argument("--out", type=Path, metavar="DIR", help="folder of the results")
+    data.add_argument("--engine-cache", type=Path, metavar="FILE", help="measured choices")
+    data.add_argument("--save-interval", type=float, metavar="S", help="seconds between states")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Collect the settings and prune."""
+    from lunet.pruning.job import PruneJob
+    from lunet.pruning.run import run_pruning
+    from lunet.pruning.settings import PruneSettings
+    from lunet.task import task_from_dict
+    from lunet.training.job import Job
+    from lunet.training.recipe import Recipe
+    from lunet.typed import build
+
+    sections = _sections(arguments)
+    places = _places(arguments, sections["model"]["preset"])
+    training = Job(
+        task=task_from_dict(sections["task"]),
+        model=sections["model"],
+        recipe=build(Recipe, sections["recipe"], "recipe"),
+        code=arguments.code or _code(arguments, sections["model"]["preset"]),
+        fold=arguments.fold,
+        seed=arguments.seed,
+        init=arguments.init,
+        save_interval=arguments.save_interval,
+        manifest=places["manifest"],
+        splits=places["splits"],
+        work=places["work"],
+        out=places["out"],
+        engine_cache=places["engine_cache"],
+    )
+    settings = build(PruneSettings, sections["prune"], "prune")
+    run_pruning(PruneJob(training, settings, arguments.strategy, arguments.like))
+
+
+def _sections(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Those of a rule; by hand those of the configuration, whose ``prune.preset`` is pruned."""
+    if arguments.settings is None and arguments.preset is None:
+        study = read_study(arguments)
+        return dict(study.sections("prune", study.config.prune.preset))
+    return read_settings(arguments, "prune")
+
+
+def _code(arguments: argparse.Namespace, preset: str) -> str:
+    """Digest of the code, so that by hand too a state of other code is not gone on from."""
+    if arguments.settings is not None:
+        return ""
+    return str(read_study(arguments).digest("prune", preset))
+
+
+def _places(arguments: argparse.Namespace, preset: str) -> dict[str, Path]:
+    """Files and folders; by hand the volumes are the study's and the results are beside it."""
+    end = f"fold-{arguments.fold}/seed-{arguments.seed}"
+    run = Path("pruning", preset, arguments.strategy, end)
+    manifest, splits = arguments.manifest, arguments.splits
+    if arguments.config and not (manifest and splits):
+        study = read_study(arguments)
+        manifest = manifest or Path(study.work, "prepared", "manifest.json")
+        splits = splits or Path(study.results, "splits.json")
+    for name, value in (("--manifest", manifest), ("--splits", splits)):
+        if value is None:
+            action = f"Give {name}, or --config of a study whose data are prepared"
+            raise ConfigError(name, "missing", "pruning needs its data", action)
+    work = arguments.work or Path("work", "by-hand", run)
+    return {
+        "manifest": manifest,
+        "splits": splits,
+        "work": work,
+        "out": arguments.out or Path("results", "by-hand", run),
+        "engine_cache": arguments.engine_cache or work.parent.parent / "engine.json",
+    }

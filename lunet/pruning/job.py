@@ -1,0 +1,141 @@
+"""What one pruning, or one of its controls, is told; with which network and epochs it starts."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from lunet.errors import ConfigError, nearest
+from lunet.files import read_json
+from lunet.models.build import build
+from lunet.pruning.settings import CONTROLS, PRUNING, PruneSettings
+from lunet.task import Task
+from lunet.training.job import Job
+from lunet.training.recipe import EarlyStopping
+
+Section = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class PruneJob:
+    """One strategy on one fold with one seed.
+
+    Attributes
+    ----------
+    training
+        Data, recipe, seed and places. ``recipe.epochs`` is not used: the epochs are those of
+        ``settings``, or for a control those that ``like`` took.
+    settings, strategy
+        How to prune.
+    like
+        ``run.json`` of the ``stamp`` run that a control is compared with.
+    """
+
+    training: Job
+    settings: PruneSettings
+    strategy: str
+    like: Path | None = None
+
+    @property
+    def removes_channels(self) -> bool:
+        """False for controls."""
+        return self.strategy in PRUNING
+
+    def last_epoch(self, iteration: int) -> int:
+        """Epoch (from 1) that ends an iteration; 0 is the one before the first cut."""
+        return self.settings.first_epochs + iteration * self.settings.recovery_epochs
+
+
+def starting_job(task: PruneJob) -> Job:
+    """The training that a strategy starts with: network, and epochs in all.
+
+    Early stopping and snapshots are off: each iteration recovers for exactly as many epochs as the
+    settings say, and a control trains for as many as the whole ``stamp`` run took.
+
+    Raises
+    ------
+    ConfigError
+        Unknown strategy, a control without the run to compare with, or a network that has no
+        flat counterpart.
+    """
+    if task.strategy not in (*PRUNING, *CONTROLS):
+        advice = nearest(task.strategy, (*PRUNING, *CONTROLS))
+        raise ConfigError("--strategy", f"found {task.strategy!r}", advice)
+    job, epochs = task.training, task.last_epoch(task.settings.iterations)
+    model = dict(job.model)
+    if not task.removes_channels:
+        model["arguments"], epochs = _control(task)
+    recipe = dataclasses.replace(
+        job.recipe, epochs=epochs, save_every=0, keep_state=False, early_stopping=EarlyStopping()
+    )
+    model["preset"] = f"{job.model['preset']}_{task.strategy}"
+    return dataclasses.replace(job, model=model, recipe=recipe)
+
+
+def _control(task: PruneJob) -> tuple[dict[str, Any], int]:
+    """Arguments of a control's network, and its epochs."""
+    if task.like is None:
+        action = "Prune with --strategy stamp first and name its run.json"
+        raise ConfigError("--like", f"missing for {task.strategy}", "a stamp run's record", action)
+    record = read_json(task.like)
+    if not isinstance(record, dict) or "chosen" not in record:
+        raise ConfigError(task.like, "does not tell a chosen network", "a stamp run's run.json")
+    chosen, epochs = record["chosen"], int(record["epochs"])
+    if task.strategy == "scratch":
+        return dict(chosen["model"]["arguments"]), epochs
+    job = task.training
+    return flat_arguments(job.model, job.task, int(chosen["parameters"])), epochs
+
+
+def flat_arguments(model: Section, task: Task, parameters: int) -> dict[str, Any]:
+    """Arguments of the network of equal width at all levels that is nearest in parameters.
+
+    Of two that are equally near, the smaller.
+
+    Raises
+    ------
+    ConfigError
+        If the network is not described by a width per level.
+    """
+    widths = model["arguments"].get("widths")
+    if not isinstance(widths, list | tuple):
+        raise ConfigError(
+            "prune.strategies",
+            f"flat with {model['preset']}",
+            "a UNet, LUNet, UNet++ or LUNet++ with a width per level has a flat counterpart",
+            "Leave `flat` out",
+        )
+    before: tuple[int, dict[str, Any]] | None = None
+    width = 1
+    while True:
+        arguments = {**model["arguments"], "widths": [width] * len(widths)}
+        found = count_parameters({**model, "arguments": arguments}, task)
+        if found >= parameters:
+            nearer = before and parameters - before[0] <= found - parameters
+            return before[1] if before and nearer else arguments
+        before, width = (found, arguments), width + 1
+
+
+def count_parameters(model: Section, task: Task) -> int:
+    """Number of parameters of a ``model`` section's network, without making it."""
+    with torch.device("meta"):
+        network = build_section(model, task)
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def build_section(model: Section, task: Task) -> nn.Module:
+    """The network of a ``model`` section for a task, with fresh weights."""
+    return build(
+        str(model["module"]).rpartition(".")[2],
+        model["name"],
+        in_channels=len(task.channels),
+        out_channels=task.out_channels,
+        ndim=task.dimensions,
+        arguments=model["arguments"],
+    )

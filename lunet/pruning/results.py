@@ -1,0 +1,148 @@
+"""What a pruning leaves behind, and the one time that it looks at test cases: at the end."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lunet.data.folds import Fold
+from lunet.data.prepared import Manifest
+from lunet.files import write_bytes, write_csv, write_json
+from lunet.lock import Held
+from lunet.pruning.course import Course, Row, chosen_row
+from lunet.pruning.job import PruneJob, build_section
+from lunet.training.feeding import load_volumes
+from lunet.training.history import write_history
+from lunet.training.job import Job
+from lunet.training.progress import Training, copy_weights
+from lunet.training.results import metadata, record
+from lunet.training.validation import build_validator
+from lunet.training.weights import load_weights, save_weights
+from lunet.typed import plain
+
+_NUMBERS = (
+    "iteration", "epochs", "best_epoch", "parameters", "macs", "channels", "dice", "val_loss",
+)  # fmt: skip
+OPTIMISTIC = "chosen on the test cases themselves: an upper bound, not a result"
+
+
+def iteration_file(job: Job, iteration: int) -> Path:
+    """Where the best weights of an iteration lie until the end."""
+    return job.work / "iterations" / f"{iteration:04d}.safetensors"
+
+
+def write_pruning(
+    task: PruneJob,
+    start: Job,
+    course: Course,
+    training: Training,
+    manifest: Manifest,
+    fold: Fold,
+    *,
+    reason: str,
+    lock: Held,
+) -> None:
+    """Write weights, histories and, last, ``run.json`` of a finished pruning.
+
+    The network was chosen on validation cases before the test cases are looked at. Their Dice (on
+    prepared volumes) is then computed for every iteration: that of the chosen one is the result,
+    the best of all is what a stopping point chosen on test data would have claimed.
+    """
+    chosen = chosen_row(course.rows, task.settings)
+    curve = test_curve(start, course.rows, training, manifest, fold)
+    lock.confirm()
+    job, out = course.job(start), start.out
+    write_bytes(
+        out / "weights.safetensors", iteration_file(start, chosen["iteration"]).read_bytes()
+    )
+    with training.learned() as model:
+        about = metadata(job, training, manifest, training.progress.epochs_done)
+        save_weights(out / "last.safetensors", copy_weights(model), about)
+    write_history(out / "history.csv", training.progress.history, start.task)
+    write_trajectory(out / "trajectory.csv", course.rows)
+    write_csv(out / "test_curve.csv", ("iteration", "parameters", "dice"), curve)
+    content = record(start, training, manifest)
+    content |= _summary(task, course, chosen, curve, reason)
+    content["settings"] = content["settings"] | {"prune": plain(task.settings)}
+    content["device_seconds"] = round(content["device_seconds"] + course.seconds, 3)
+    write_json(out / "run.json", content)
+    shutil.rmtree(iteration_file(start, 0).parent)
+
+
+def write_trajectory(path: Path, rows: Sequence[Row]) -> None:
+    """One line per iteration: size, cost, validation Dice, what the cut before it removed, and
+    the channels of each layer (``channels_<layer>``)."""
+    layers = list(rows[0]["widths"])
+    columns = [*_NUMBERS, "removed", *(f"channels_{name}" for name in layers)]
+    write_csv(path, columns, map(_flat, rows))
+
+
+def _flat(row: Row) -> dict[str, Any]:
+    removed = (
+        f"{name}:{' '.join(map(str, channels))}" for name, channels in row["removed"].items()
+    )
+    widths = {f"channels_{name}": width for name, width in row["widths"].items()}
+    return {key: row[key] for key in _NUMBERS} | {"removed": ";".join(removed)} | widths
+
+
+def test_curve(
+    job: Job, rows: Sequence[Row], training: Training, manifest: Manifest, fold: Fold
+) -> list[dict[str, Any]]:
+    """Mean Dice of the test cases at each iteration; it chooses nothing."""
+    if not fold.test:
+        return []
+    validator = build_validator(
+        load_volumes(
+            [manifest.case(name) for name in fold.test],
+            job.task,
+            device=training.sampler.volumes.device,
+        ),
+        job.task,
+        training.objective,
+        patch=job.recipe.patch,
+        batch_size=job.recipe.batch_size,
+    )
+    curve = []
+    for row in rows:
+        state, about = load_weights(iteration_file(job, row["iteration"]))
+        model = build_section(about["model"], job.task)
+        model.load_state_dict(state)
+        network = training.arithmetic.place(model)
+        found = validator.run(network, training.arithmetic.forward, stop=lambda: False)
+        dice = None if found is None or math.isnan(found.mean_dice) else found.mean_dice
+        numbers = {key: row[key] for key in ("iteration", "parameters")}
+        curve.append(numbers | {"dice": dice})
+    return curve
+
+
+def _summary(
+    task: PruneJob, course: Course, chosen: Row, curve: Sequence[Mapping[str, Any]], reason: str
+) -> dict[str, Any]:
+    keys = (*_NUMBERS, "widths", "model")
+    return {
+        "preset": course.model["preset"],
+        "pruned_preset": task.training.model["preset"],
+        "strategy": task.strategy,
+        "iterations": course.iteration,
+        "stopped_because": reason,
+        "start": {key: course.rows[0][key] for key in ("parameters", "macs", "channels")},
+        "chosen": {key: chosen[key] for key in keys},
+        "test": _test(chosen, curve),
+        "pruning_seconds": round(course.seconds, 3),
+    }
+
+
+def _test(chosen: Row, curve: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    known = [point for point in curve if point["dice"] is not None]
+    if not known:
+        return None
+    best = max(known, key=lambda point: point["dice"])
+    dice = next(p["dice"] for p in curve if p["iteration"] == chosen["iteration"])
+    return {
+        "dice": dice,
+        "of": "prepared volumes of the test cases, the network chosen on validation cases",
+        "optimistic": {**best, "warning": OPTIMISTIC},
+    }

@@ -1,0 +1,253 @@
+"""One strategy from prepared volumes to a smaller network; what `lunet prune` does.
+
+A pruning is one training that is interrupted by cuts: the engine, the optimiser's moments, the
+order of batches and the course of the learning rate go on, and so the state of a training, with
+the course beside it, is all that is needed to go on after a kill. Cuts are functions of that state.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Iterator
+
+import numpy as np
+from torch import Tensor
+
+from lunet.data.folds import Fold
+from lunet.data.prepared import Manifest
+from lunet.files import sha256
+from lunet.lock import owned
+from lunet.pruning.anatomy import layers_of_network
+from lunet.pruning.course import Course, iteration_row, reason_to_stop
+from lunet.pruning.importance import Scores, channel_scores
+from lunet.pruning.job import PruneJob, starting_job
+from lunet.pruning.results import iteration_file, write_pruning
+from lunet.pruning.selection import Chosen, choose_channels, prunable, targeted_dropout
+from lunet.pruning.surgery import (
+    Removal,
+    cut_optimiser,
+    cut_section,
+    cut_tensors,
+    removal,
+    set_dropout,
+    trained_parameters,
+)
+from lunet.training.arithmetic import keep_freed_memory
+from lunet.training.assemble import with_network
+from lunet.training.checkpoint import Checkpoint, State, stamp_of
+from lunet.training.history import check_metrics
+from lunet.training.job import Job
+from lunet.training.loop import Keeper
+from lunet.training.progress import Training, copy_weights
+from lunet.training.recipe import Recipe, Schedule
+from lunet.training.results import metadata
+from lunet.training.run import built, read_data, tidy, train_stage
+from lunet.training.signals import LeaveRequest, leave_requests
+from lunet.training.watch import say
+from lunet.training.weights import save_weights
+from lunet.typed import plain
+
+_STREAM = 4  # of random numbers, apart from those of the sampler
+
+
+def run_pruning(task: PruneJob) -> None:
+    """Prune or train a control, going on from a saved state if there is one that fits.
+
+    Raises
+    ------
+    LunetError
+        Of the kinds that :mod:`lunet.errors` lists; nothing is half-written then.
+    """
+    job = starting_job(task)
+    check_metrics(job.recipe, job.task)
+    with owned(job.work) as lock, leave_requests() as request:
+        keep_freed_memory()
+        manifest, fold = read_data(job)
+        course = Course(dict(job.model))
+        stamp = _stamp(task, job, manifest, fold)
+        keeper = Keeper(Checkpoint(job.work), stamp, job.save_interval, course.state)
+        training = _begin(job, course, manifest, fold, keeper)
+        training, reason = _walk(task, job, course, training, manifest, keeper, request)
+        say(f"the last iteration is {course.iteration}: {reason}")
+        write_pruning(task, job, course, training, manifest, fold, reason=reason, lock=lock)
+        keeper.checkpoint.remove()
+
+
+def _begin(job: Job, course: Course, manifest: Manifest, fold: Fold, keeper: Keeper) -> Training:
+    tidy(job.work)
+    tidy(iteration_file(job, 0).parent)
+    state = keeper.checkpoint.load(stamp=keeper.stamp, say=say)
+    if state:
+        course.load(state)
+        say(f"goes on in iteration {course.iteration}")
+    training = built(course.job(job), manifest, fold, state)
+    layers_of_network(training.model)  # an architecture that cannot be cut is refused here
+    set_dropout(training.model, course.dropouts)
+    return training
+
+
+def _stamp(task: PruneJob, job: Job, manifest: Manifest, fold: Fold) -> str:
+    """What a saved state is valid for."""
+    recipe = plain(job.recipe)
+    del recipe["source"]
+    settings = plain(task.settings)
+    for key in ("preset", "strategies", "folds", "seeds", "tolerance"):
+        del settings[key]
+    return stamp_of(
+        {
+            "task": job.task.as_dict(),
+            "model": dict(job.model),
+            "recipe": recipe,
+            "prune": settings,
+            "strategy": task.strategy,
+            "code": job.code,
+            "data": manifest.digest,
+            "cases": [list(fold.train), list(fold.validation)],
+            "seed": job.seed,
+            "init": sha256(job.init) if job.init and job.init.is_file() else None,
+        }
+    )
+
+
+def _walk(
+    task: PruneJob,
+    job: Job,
+    course: Course,
+    training: Training,
+    manifest: Manifest,
+    keeper: Keeper,
+    request: LeaveRequest,
+) -> tuple[Training, str]:
+    """Train and cut in turn; returns the last iteration's training and why it is the last."""
+    while True:
+        end = task.last_epoch(course.iteration) if task.removes_channels else job.recipe.epochs
+        training.recipe = _stage(job.recipe, end)
+        present = course.job(job)
+        train_stage(present, training, manifest, keeper=keeper, request=request)
+        _close(present, course, training, manifest)
+        reason = reason_to_stop(task, course.rows, can_shrink=_can_shrink(task, training))
+        if reason:
+            return training, reason
+        training = _cut(task, job, course, training, manifest)
+        keeper.save_if_due(training)
+
+
+def _stage(recipe: Recipe, end: int) -> Recipe:
+    """The recipe until the end of an iteration; the rates are those of the whole course already."""
+    return dataclasses.replace(recipe, epochs=end, schedule=Schedule())
+
+
+def _close(job: Job, course: Course, training: Training, manifest: Manifest) -> None:
+    """Note how the iteration went and keep its best weights on disk."""
+    progress = training.progress
+    epoch, weights = progress.best_epoch, progress.best_weights
+    if not weights:  # Dice was undefined in each validation
+        epoch = progress.epochs_done
+        with training.learned() as model:
+            weights = copy_weights(model)
+    course.rows.append(iteration_row(course, training, epoch))
+    row, about = course.rows[-1], metadata(job, training, manifest, epoch)
+    save_weights(iteration_file(job, course.iteration), weights, about)
+    dice = math.nan if row["dice"] is None else row["dice"]
+    say(
+        f"iteration {course.iteration}: {row['parameters']:,} parameters, "
+        f"{row['channels']} channels, validation Dice {dice:.4f}"
+    )
+
+
+def _can_shrink(task: PruneJob, training: Training) -> bool:
+    layers = prunable(layers_of_network(training.model), task.settings.fixed).values()
+    return any(layer.width > task.settings.least_width for layer in layers)
+
+
+def _choose(task: PruneJob, job: Job, course: Course, training: Training) -> tuple[Chosen, Scores]:
+    """The channels to remove next, and the scores if anything needs them."""
+    settings = task.settings
+    layers = prunable(layers_of_network(training.model), settings.fixed)
+    rng = np.random.default_rng([job.seed, _STREAM, course.iteration])
+    scores: Scores = {}
+    if task.strategy != "largest_layer" or _targeted(task):
+        with training.learned() as model:
+            scores = channel_scores(
+                model,
+                layers,
+                _samples(training),
+                mode=settings.importance,
+                objective=training.objective,
+                rng=rng,
+            )
+    cut = choose_channels(
+        task.strategy,
+        layers,
+        scores,
+        count=settings.channels_per_step,
+        least=settings.least_width,
+        rng=rng,
+    )
+    return cut, scores
+
+
+def _targeted(task: PruneJob) -> bool:
+    return task.settings.targeted_dropout > 0 and task.strategy in task.settings.targeted_in
+
+
+def _samples(training: Training) -> Iterator[tuple[Tensor, Tensor]]:
+    """One pass over the training samples, as the last epoch drew them, without augmentation."""
+    epoch = max(1, training.progress.epochs_done)
+    for step in range(training.sampler.steps):
+        batch = training.sampler.batch(epoch, step)
+        yield training.arithmetic.arrange(batch.image), batch.label
+
+
+def _cut(
+    task: PruneJob,
+    job: Job,
+    course: Course,
+    training: Training,
+    manifest: Manifest,
+) -> Training:
+    """Remove channels; returns the training of the smaller network, which goes on from there."""
+    start = time.perf_counter()
+    layers = layers_of_network(training.model)
+    cut, scores = _choose(task, job, course, training)
+    course.model = cut_section(training.model, course.model, cut)
+    course.iteration += 1
+    course.removed = {name: list(channels) for name, channels in cut.items()}
+    if _targeted(task):  # by the ranks before the cut
+        possible = prunable(layers, task.settings.fixed)
+        course.dropouts = targeted_dropout(possible, scores, task.settings.targeted_dropout)
+    moments = task.settings.optimiser_state == "keep"
+    state = cut_state(training, removal(layers, cut), keep_moments=moments)
+    changed = with_network(course.job(job), manifest, training, state)
+    set_dropout(changed.model, course.dropouts)
+    course.seconds += time.perf_counter() - start
+    return changed
+
+
+def cut_state(training: Training, gone: Removal, *, keep_moments: bool) -> State:
+    """The state of a training without some channels; the best so far starts anew.
+
+    Weights, batch norm, moving average and, if they are kept, the optimiser's moments lose the same
+    slices. Best scores and counters (of early stopping, of a plateau) belonged to another network.
+    """
+    state = training.state()
+    optimiser = {**state["optimiser"], "state": {}}
+    if keep_moments:
+        names = trained_parameters(training.model)
+        optimiser = cut_optimiser(state["optimiser"], names, gone)
+    average = state["ema"] and {
+        **state["ema"],
+        "average": cut_tensors(state["ema"]["average"], gone),
+    }
+    anew = {"best_score": -math.inf, "best_epoch": 0, "best_weights": {}}
+    anew |= {"stop_score": -math.inf, "waited": 0, "stopped": False}
+    return state | {
+        "model": cut_tensors(state["model"], gone),
+        "gradients": cut_tensors(state["gradients"], gone),
+        "optimiser": optimiser,
+        "ema": average,
+        "schedule": state["schedule"] | {"best": None, "waited": 0},
+        "progress": state["progress"] | anew,
+    }

@@ -1,0 +1,101 @@
+"""Prunings as tables and figures read them: trajectory and record of each run, scores beside."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from lunet.errors import ConfigError, DataError
+from lunet.files import read_json
+from lunet.reporting.sources import Sources
+
+TITLES = {
+    "stamp": "STAMP",
+    "random_at_stamp_layer": "STAMP's layer, random channel",
+    "largest_layer": "largest layer, random channel",
+    "scratch": "STAMP's widths from scratch",
+    "flat": "LUNet of equal parameters",
+}
+
+
+@dataclass(frozen=True)
+class Pruning:
+    """One run of one strategy.
+
+    Attributes
+    ----------
+    strategy, label, fold, seed
+        Which run; ``label`` is its name in ``metrics.csv``.
+    trajectory
+        A row per iteration.
+    record
+        Its ``run.json``.
+    """
+
+    strategy: str
+    label: str
+    fold: int
+    seed: int
+    trajectory: pd.DataFrame
+    record: Mapping[str, Any]
+
+    @property
+    def chosen(self) -> Mapping[str, Any]:
+        """Iteration, size and validation Dice of the network that was chosen."""
+        return self.record["chosen"]
+
+
+def read_prunings(sources: Sources) -> list[Pruning]:
+    """The prunings whose ``trajectory.csv`` are among the sources; ``run.json`` lies beside.
+
+    Raises
+    ------
+    ConfigError
+        If there is none.
+    DataError
+        If a record is missing, of something else, or of another preset than the others.
+    """
+    if not sources.trajectories:
+        raise ConfigError("inputs", "no trajectory.csv", "pruning's tables and figures need them")
+    found = [_read(path) for path in sources.trajectories]
+    presets = sorted({str(pruning.record["pruned_preset"]) for pruning in found})
+    if len(presets) > 1:
+        raise DataError("inputs", f"prunings of {', '.join(presets)}", "one preset at a time")
+    return found
+
+
+def _read(path: Path) -> Pruning:
+    record = read_json(path.parent / "run.json")
+    if not isinstance(record, dict) or "chosen" not in record:
+        raise DataError(path.parent / "run.json", "is of no pruning", "`lunet prune` writes it")
+    return Pruning(
+        str(record["strategy"]),
+        str(record["preset"]),
+        int(record["fold"]),
+        int(record["seed"]),
+        pd.read_csv(path),
+        record,
+    )
+
+
+def by_strategy(prunings: Sequence[Pruning]) -> dict[str, list[Pruning]]:
+    """Runs of each strategy, strategies in the order of the files."""
+    found: dict[str, list[Pruning]] = {}
+    for pruning in prunings:
+        found.setdefault(pruning.strategy, []).append(pruning)
+    return found
+
+
+def layer_columns(trajectory: pd.DataFrame) -> list[str]:
+    """Names of the layers whose channels a trajectory tells, from input to output.
+
+    Up-convolutions are left out: their outputs are not pruned unless asked for.
+    """
+    names = [str(c).removeprefix("channels_") for c in trajectory if str(c).startswith("channels_")]
+    order = {"encoder": 0, "bottleneck": 1, "head": 3}
+    kept = [name for name in names if not name.startswith("up.")]
+    return sorted(kept, key=lambda name: order.get(name.split(".")[0], 2))

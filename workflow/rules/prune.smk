@@ -1,0 +1,168 @@
+from lunet.study.prunings import beside, pruned
+
+PRUNED = f"{RESULTS}/pruning/{{preset}}/{{strategy}}/fold-{{fold}}/seed-{{seed}}"
+PRUNE_LOGS = (
+    f"{RESULTS}/logs/pruning/{{preset}}/{{strategy}}/fold-{{fold}}/seed-{{seed}}"
+)
+
+
+localrules:
+    pruning,
+    pruning_table,
+    pruning_figure,
+
+
+rule prune:
+    input:
+        manifest=rules.preprocess.output.manifest,
+        splits=rules.folds.output.splits,
+    output:
+        multiext(f"{PRUNED}/", "weights.safetensors", "last.safetensors"),
+        multiext(f"{PRUNED}/", "trajectory.csv", "test_curve.csv", "history.csv"),
+        record=f"{PRUNED}/run.json",
+    log:
+        f"{PRUNE_LOGS}/prune.log",
+    benchmark:
+        f"{PRUNE_LOGS}/prune.benchmark.tsv"
+    wildcard_constraints:
+        strategy="stamp|random_at_stamp_layer|largest_layer",
+    resources:
+        gpu=1,
+    params:
+        settings=study.settings("prune"),
+        code=study.code("prune"),
+        state=f"{WORK}/pruning/{{preset}}/{{strategy}}/fold-{{fold}}/seed-{{seed}}",
+        folder=folder,
+    shell:
+        "lunet prune --settings {params.settings:q} --code {params.code}"
+        " --strategy {wildcards.strategy}"
+        " --manifest {input.manifest:q} --splits {input.splits:q}"
+        " --fold {wildcards.fold} --seed {wildcards.seed}"
+        " --work {params.state:q} --out {params.folder:q} > {log:q} 2>&1"
+
+
+rule prune_control:
+    input:
+        manifest=rules.preprocess.output.manifest,
+        splits=rules.folds.output.splits,
+        like=f"{RESULTS}/pruning/{{preset}}/stamp/fold-{{fold}}/seed-{{seed}}/run.json",
+    output:
+        multiext(f"{PRUNED}/", "weights.safetensors", "last.safetensors"),
+        multiext(f"{PRUNED}/", "trajectory.csv", "test_curve.csv", "history.csv"),
+        record=f"{PRUNED}/run.json",
+    log:
+        f"{PRUNE_LOGS}/prune.log",
+    benchmark:
+        f"{PRUNE_LOGS}/prune.benchmark.tsv"
+    wildcard_constraints:
+        strategy="scratch|flat",
+    resources:
+        gpu=1,
+    params:
+        settings=study.settings("prune"),
+        code=study.code("prune"),
+        state=f"{WORK}/pruning/{{preset}}/{{strategy}}/fold-{{fold}}/seed-{{seed}}",
+        folder=folder,
+    shell:
+        "lunet prune --settings {params.settings:q} --code {params.code}"
+        " --strategy {wildcards.strategy} --like {input.like:q}"
+        " --manifest {input.manifest:q} --splits {input.splits:q}"
+        " --fold {wildcards.fold} --seed {wildcards.seed}"
+        " --work {params.state:q} --out {params.folder:q} > {log:q} 2>&1"
+
+
+rule prune_predict:
+    input:
+        weights=f"{PRUNED}/weights.safetensors",
+        last=f"{PRUNED}/last.safetensors",
+        manifest=rules.preprocess.output.manifest,
+        splits=rules.folds.output.splits,
+    output:
+        predictions=directory(f"{PRUNED}/predictions"),
+    log:
+        f"{PRUNE_LOGS}/predict.log",
+    resources:
+        gpu=1,
+    params:
+        settings=study.settings("predict"),
+        code=study.code("predict"),
+        folder=run_folder,
+    shell:
+        "lunet predict --settings {params.settings:q} --code {params.code}"
+        " --weights {params.folder:q} --manifest {input.manifest:q} --splits {input.splits:q}"
+        " --fold {wildcards.fold} --out {output.predictions:q} > {log:q} 2>&1"
+
+
+rule prune_evaluate:
+    input:
+        predictions=rules.prune_predict.output.predictions,
+        manifest=rules.preprocess.output.manifest,
+        splits=rules.folds.output.splits,
+    output:
+        metrics=f"{PRUNED}/metrics.csv",
+    log:
+        f"{PRUNE_LOGS}/evaluate.log",
+    params:
+        settings=study.settings("evaluate"),
+        code=study.code("evaluate"),
+    shell:
+        "lunet evaluate --settings {params.settings:q} --code {params.code}"
+        " --manifest {input.manifest:q} --splits {input.splits:q}"
+        " --predictions {input.predictions:q}"
+        " --preset {wildcards.preset:q}_{wildcards.strategy}"
+        " --fold {wildcards.fold} --seed {wildcards.seed}"
+        " --out {output.metrics:q} > {log:q} 2>&1"
+
+
+rule pruning_table:
+    input:
+        beside(study),
+        pruned(study, "run.json"),
+        trajectories=pruned(study, "trajectory.csv"),
+        metrics=pruned(study, "metrics.csv"),
+    output:
+        multiext(f"{RESULTS}/tables/{{name}}", ".csv", ".md", ".tex"),
+    log:
+        f"{RESULTS}/logs/tables/{{name}}.log",
+    wildcard_constraints:
+        name="pruning|pruning_comparisons",
+    params:
+        settings=study.settings("prune_table"),
+        code=study.code("prune_table"),
+        base=base,
+        beside=beside(study),
+    shell:
+        "lunet table {wildcards.name}"
+        " --inputs {input.trajectories:q} {input.metrics:q} {params.beside:q}"
+        " --settings {params.settings:q} --code {params.code} --out {params.base:q}"
+        " > {log:q} 2>&1"
+
+
+rule pruning_figure:
+    input:
+        beside(study),
+        pruned(study, "run.json"),
+        trajectories=pruned(study, "trajectory.csv"),
+        metrics=pruned(study, "metrics.csv"),
+    output:
+        multiext(f"{RESULTS}/figures/{{name}}", ".svg", ".pdf", ".png", ".csv"),
+    log:
+        f"{RESULTS}/logs/figures/{{name}}.log",
+    wildcard_constraints:
+        name="pruning_channels|pruning_dice",
+    params:
+        settings=study.settings("prune_figure"),
+        code=study.code("prune_figure"),
+        base=base,
+        beside=beside(study),
+    shell:
+        "lunet figure {wildcards.name}"
+        " --inputs {input.trajectories:q} {input.metrics:q} {params.beside:q}"
+        " --settings {params.settings:q} --code {params.code} --out {params.base:q}"
+        " > {log:q} 2>&1"
+
+
+rule pruning:
+    input:
+        multiext(f"{RESULTS}/tables/pruning", ".csv", "_comparisons.csv"),
+        multiext(f"{RESULTS}/figures/pruning_", "channels.svg", "dice.svg"),
