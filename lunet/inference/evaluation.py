@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,27 +13,25 @@ from numpy.typing import NDArray
 from lunet.data.geometry import spacing_of
 from lunet.data.prepared import read_manifest
 from lunet.data.reference import read_reference
-from lunet.data.scan import LabelRule, is_hidden, read_label, require_grid, stem_of, suffix_of
+from lunet.data.scan import LabelRule, is_hidden, read_label, stem_of, suffix_of
 from lunet.errors import DataError
 from lunet.files import write_csv
-from lunet.inference.output import SUFFIX, subset_cases
+from lunet.inference.pairs import (
+    RUN_COLUMNS,
+    Label,
+    Run,
+    expected_cases,
+    predictions_in,
+    read_predicted,
+    refuse_extra,
+    some,
+)
 from lunet.metrics.case import evaluate_case
 from lunet.metrics.columns import case_columns
 from lunet.metrics.settings import EvaluateSettings
 
 Structures = Mapping[str, tuple[int, ...]]
 Row = dict[str, Any]
-Label = tuple[NDArray[np.uint8], NDArray[np.float64]]
-RUN_COLUMNS = ("preset", "fold", "seed", "case", "group")
-
-
-@dataclass(frozen=True)
-class Run:
-    """Which run the predictions come from; written in front of each row."""
-
-    preset: str
-    fold: int
-    seed: int
 
 
 @dataclass(frozen=True)
@@ -83,23 +81,17 @@ def evaluate_run(
         If a prediction belongs to no case of the subset, or lies on another grid.
     """
     manifest = read_manifest(manifest_path)
-    names = _expected(manifest.cases, splits_path, run.fold, subset)
-    folder = Path(predictions)
-    found = {path.name[: -len(SUFFIX)]: path for path in folder.glob(f"*{SUFFIX}")}
-    if not found:
-        raise DataError(
-            folder, "no predictions at all", "<case>.nii.gz are expected", "Predict anew"
-        )
-    _refuse_extra(folder, sorted(set(found) - set(names)))
+    names = expected_cases(manifest.cases, splits_path, run.fold, subset)
+    found = predictions_in(predictions, names)
     rows: list[Row] = []
     for name in names:
         case = manifest.case(name)
         origin = str(case.raw_label)
         reference = read_reference(manifest, name)
-        prediction = _prediction(found.get(name), reference, origin, LabelRule(), log)
-        head = {"preset": run.preset, "fold": run.fold, "seed": run.seed, "case": name}
-        head["group"] = case.group
-        rows += _rows(head, reference, prediction, manifest.task.structures, settings)
+        prediction = read_predicted(found.get(name), reference, origin, LabelRule(), log)
+        rows += _rows(
+            run.head(name, case.group), reference, prediction, manifest.task.structures, settings
+        )
         log(f"evaluated {name}")
     write_csv(out, [*RUN_COLUMNS, *case_columns(settings.tolerances)], rows)
 
@@ -124,25 +116,17 @@ def evaluate_folders(
     references, found = _pairs(folders)
     extra = sorted(set(found) - set(references))
     if extra and folders.ignore_extra:
-        log(f"{len(extra)} prediction(s) without a reference are left out: {_some(extra)}")
+        log(f"{len(extra)} prediction(s) without a reference are left out: {some(extra)}")
     elif extra:
-        _refuse_extra(folders.prediction, extra)
+        refuse_extra(folders.prediction, extra)
     rows: list[Row] = []
     for name, path in references.items():
         reference = read_label(path, LabelRule(folders.reference_map))
         rule = LabelRule(folders.prediction_map)
-        prediction = _prediction(found.get(name), reference, str(path), rule, log)
+        prediction = read_predicted(found.get(name), reference, str(path), rule, log)
         rows += _rows({"case": name}, reference, prediction, folders.structures, settings)
     write_csv(out, ["case", *case_columns(settings.tolerances)], rows)
     log(f"evaluated {len(references)} case(s) into {out}")
-
-
-def _expected(
-    cases: Mapping[str, Any], splits: str | Path | None, fold: int, subset: str
-) -> list[str]:
-    if splits is None:
-        return [name for name, case in cases.items() if case.labelled]
-    return list(subset_cases(splits, fold, subset))
 
 
 def _pairs(folders: Folders) -> tuple[dict[str, Path], dict[str, Path]]:
@@ -166,33 +150,6 @@ def _label_files(folder: Path) -> dict[str, Path]:
             raise DataError(path, f"has the same case name as {twin}", "one file per case")
         named[stem_of(path)] = path
     return named
-
-
-def _refuse_extra(folder: Path, extra: Sequence[str]) -> None:
-    if extra:
-        raise DataError(
-            folder,
-            f"{len(extra)} prediction(s) without a reference: {_some(extra)}",
-            "each prediction must belong to an expected case",
-            "Remove them, or check the folders",
-        )
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
-
-
-def _prediction(
-    path: Path | None, reference: Label, origin: str, rule: LabelRule, log: Callable[[str], None]
-) -> NDArray[np.uint8]:
-    """The predicted indices on the reference's grid; nothing found where the file is missing."""
-    truth, affine = reference
-    if path is None:
-        log(f"{origin}: no prediction, counted as missed")
-        return np.zeros_like(truth)
-    array, other = read_label(path, rule)
-    require_grid(path, array.shape, other, origin, truth.shape, affine)
-    return array
 
 
 def _rows(

@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 
 from lunet.data.prepared import PreparedCase, read_manifest
 from lunet.errors import DataError
-from lunet.inference.load import description_of, load_model
+from lunet.inference.description import description_of
+from lunet.inference.load import load_model
+from lunet.inference.maps import FOLDER, keep_only, write_map
 from lunet.inference.output import geometry_of, subset_cases, write_predictions
 from lunet.inference.segment import choose_device, segment
 from lunet.inference.settings import PredictSettings
@@ -40,7 +42,8 @@ def predict_run(
     manifest_path, splits_path
         Prepared data set and its folds.
     out
-        Folder of the masks, see :func:`lunet.inference.output.write_predictions`.
+        Folder of the masks, see :func:`lunet.inference.output.write_predictions`; with
+        ``settings.probabilities`` also of ``probabilities/`` (:mod:`lunet.inference.maps`).
 
     Raises
     ------
@@ -63,7 +66,7 @@ def predict_run(
     model.to(target)
 
     def segmenter(case: PreparedCase) -> NDArray[np.uint8]:
-        mask, _ = segment(
+        mask, channels = segment(
             [model],
             case.image(),
             geometry_of(case),
@@ -71,9 +74,13 @@ def predict_run(
             settings=settings,
             device=target,
         )
+        if settings.probabilities:
+            affine = geometry_of(case).native_affine
+            write_map(maps, case.id, channels, task=described.task, affine=affine)
         return mask
 
-    names = subset_cases(splits_path, fold, subset)
+    names, maps = subset_cases(splits_path, fold, subset), Path(out) / FOLDER
+    keep_only(maps, names if settings.probabilities else ())
     write_predictions(manifest, names, segmenter, out, log=log)
 
 

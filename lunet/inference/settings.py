@@ -22,3 +22,6 @@ class PredictSettings:
     largest_component: bool = setting(False, doc="keep the largest component of each label")
     threshold: float = setting(0.5, doc="probability threshold of sigmoid outputs", minimum=0)
     memory_gb: float = setting(4.0, doc="memory that a whole-volume forward may take", minimum=0)
+    probabilities: bool = setting(
+        False, doc="keep a study's probabilities (steps of 1/200), which `lesions` needs"
+    )

@@ -146,12 +146,18 @@ def froc_curve(
         raise DataError("FROC", found, "one map per reference, and at least one, is needed")
     levels = np.sort(np.asarray(thresholds, dtype=np.float64))[::-1]
     images = [
-        _image_curve(mask, probability, levels, overlap, connectivity)
+        image_froc(
+            mask,
+            _checked_map(probability),
+            levels=levels,
+            overlap=overlap,
+            connectivity=connectivity,
+        )
         for mask, probability in zip(references, probabilities, strict=True)
     ]
-    lesions = sum(image[0] for image in images)
-    found_lesions = np.sum([image[1] for image in images], axis=0)
-    false_positives = np.mean([image[2] for image in images], axis=0)
+    lesions = sum(image.lesions for image in images)
+    found_lesions = np.sum([image.found for image in images], axis=0)
+    false_positives = np.mean([image.false_positives for image in images], axis=0)
     return pd.DataFrame(
         {
             "threshold": levels,
@@ -172,32 +178,78 @@ def froc_score(curve: pd.DataFrame, rates: Sequence[float] = FROC_RATES) -> floa
     return float(np.mean([0.0 if math.isnan(value) else value for value in best]))
 
 
-def _image_curve(
+@dataclass(frozen=True)
+class ImageFroc:
+    """What the thresholds find in one image: all arrays are int64, one number per threshold."""
+
+    lesions: int
+    found: NDArray[np.int64]
+    false_positives: NDArray[np.int64]
+
+
+def image_froc(
     reference: ArrayLike,
-    probability: ArrayLike,
-    levels: NDArray[np.float64],
-    overlap: float,
-    connectivity: Connectivity,
-) -> tuple[int, NDArray[np.int64], NDArray[np.int64]]:
-    """Lesions of an image and, per threshold, lesions found and false positives."""
+    values: NDArray[Any],
+    *,
+    levels: ArrayLike,
+    overlap: float = 0.0,
+    connectivity: Connectivity = "full",
+) -> ImageFroc:
+    """Lesions found and false positives of one image at each threshold.
+
+    Parameters
+    ----------
+    reference
+        Boolean mask, 2D or 3D.
+    values
+        Probabilities of the same shape in any unit (a float map, or whole steps).
+    levels
+        Thresholds in that unit, in any order; predicted is what is at least the threshold.
+    overlap, connectivity
+        See :func:`count_lesions`.
+
+    Raises
+    ------
+    DataError
+        If shapes or types do not fit.
+    """
+    _check_overlap(overlap)
     lesions = components(reference, connectivity=connectivity)
-    values = np.asarray(probability, dtype=np.float64)
     _check_shapes(lesions.shape, values.shape)
-    if not (values.min() >= 0 and values.max() <= 1):
-        found = f"values from {values.min():g} to {values.max():g}"
-        raise DataError("probability map", found, "values in [0, 1] are needed", "Apply sigmoid")
+    steps = np.asarray(levels)
     reached = _detection_levels(lesions, values, overlap)
-    found_at = (reached[None, :] >= levels[:, None]).sum(axis=1)
-    outside = [_false_positives(values >= level, lesions > 0, connectivity) for level in levels]
-    return reached.size, found_at, np.array(outside, dtype=np.int64)
+    found_at = (reached[None, :] >= steps[:, None]).sum(axis=1)
+    outside = _false_positives_at(lesions, values, steps, connectivity)
+    return ImageFroc(reached.size, found_at, outside)
+
+
+def _false_positives_at(
+    lesions: NDArray[np.int32],
+    values: NDArray[Any],
+    levels: NDArray[Any],
+    connectivity: Connectivity,
+) -> NDArray[np.int64]:
+    """False positives per level.
+
+    Components of a high level lie inside those of the lowest one, so each of these is cut out
+    once and only its box is looked at again.
+    """
+    counts = np.zeros(levels.size, dtype=np.int64)
+    widest = components(values >= levels.min(), connectivity=connectivity)
+    for number, box in enumerate(ndimage.find_objects(widest), start=1):
+        inside = np.where(widest[box] == number, values[box], levels.min() - 1)
+        lesion = lesions[box] > 0
+        for place in np.flatnonzero(levels <= inside.max()):
+            counts[place] += _false_positives(inside >= levels[place], lesion, connectivity)
+    return counts
 
 
 def _detection_levels(
-    lesions: NDArray[np.int32], values: NDArray[np.float64], overlap: float
+    lesions: NDArray[np.int32], values: NDArray[Any], overlap: float
 ) -> NDArray[np.float64]:
     """Highest threshold at which each lesion is found: its k-th highest probability."""
     needed = _needed(lesions, overlap)
-    levels = np.empty(needed.size)
+    levels = np.empty(needed.size, dtype=np.float64)
     for number, (box, k) in enumerate(zip(ndimage.find_objects(lesions), needed, strict=True)):
         inside = values[box][lesions[box] == number + 1]
         levels[number] = np.partition(inside, inside.size - k)[inside.size - k]
@@ -227,6 +279,14 @@ def _boolean(mask: ArrayLike) -> Mask:
 def _check_overlap(overlap: float) -> None:
     if not 0 <= overlap <= 1:
         raise DataError("overlap", str(overlap), "a share from 0 to 1 is needed")
+
+
+def _checked_map(probability: ArrayLike) -> NDArray[np.float64]:
+    values = np.asarray(probability, dtype=np.float64)
+    if not (values.min() >= 0 and values.max() <= 1):
+        found = f"values from {values.min():g} to {values.max():g}"
+        raise DataError("probability map", found, "values in [0, 1] are needed", "Apply sigmoid")
+    return values
 
 
 def _check_shapes(reference: tuple[int, ...], other: tuple[Any, ...]) -> None:

@@ -15,6 +15,21 @@ class EvaluateSettings:
 
 
 @dataclass(frozen=True)
+class LesionSettings:
+    """Lesion-wise results, for targets of which a case may have none or several (tumours)."""
+
+    enabled: bool = setting(
+        False, doc="count lesions, false positives and the FROC; needs predict.probabilities"
+    )
+    overlap: float = setting(
+        0.0,
+        doc="share of a lesion's voxels that must be predicted; 0 is one voxel",
+        minimum=0,
+        maximum=1,
+    )
+
+
+@dataclass(frozen=True)
 class StatisticsSettings:
     """How results are compared; stated before the study runs."""
 

@@ -14,8 +14,10 @@ from lunet.data.prepared import read_manifest
 from lunet.errors import ConfigError, nearest
 from lunet.metrics.settings import StatisticsSettings
 from lunet.reporting.figures_cases import bland_altman, boxplot
+from lunet.reporting.figures_claims import pairs, skips
 from lunet.reporting.figures_curves import curves
 from lunet.reporting.figures_examples import examples, side_by_side
+from lunet.reporting.figures_froc import froc
 from lunet.reporting.figures_paired import differences, ranks
 from lunet.reporting.figures_pareto import pareto
 from lunet.reporting.settings import ReportSettings
@@ -25,6 +27,7 @@ from lunet.reporting.sources import (
     read_cases,
     read_efficiency,
     read_histories,
+    read_lesions,
 )
 from lunet.reporting.style import Drawing, save, style
 from lunet.typed import build
@@ -46,6 +49,10 @@ class Material:
     def costs(self) -> dict[str, dict[str, Any]]:
         """Costs by preset."""
         return read_efficiency(self.sources)
+
+    def runs(self) -> list[dict[str, Any]]:
+        """Provenance of the runs."""
+        return read_runs(self.sources)
 
 
 @dataclass(frozen=True)
@@ -81,8 +88,11 @@ FIGURES = {
     "boxplot": Recipe(lambda m: boxplot(m.cases(), m.statistics), _SCORES),
     "differences": Recipe(lambda m: differences(m.cases(), m.statistics), _SCORES),
     "ranks": Recipe(lambda m: ranks(m.cases(), m.statistics), _SCORES),
+    "pairs": Recipe(lambda m: pairs(m.cases(), m.costs(), m.statistics), _BOTH),
+    "skips": Recipe(lambda m: skips(m.cases(), m.runs(), m.statistics), ("metrics", "runs")),
     "bland_altman": Recipe(lambda m: bland_altman(m.cases()), _SCORES),
     "curves": Recipe(lambda m: curves(read_histories(m.sources)), ("histories",)),
+    "froc": Recipe(lambda m: froc(read_lesions(m.sources.froc)), ("froc",)),
     "examples": Recipe(partial(_pictures, together=False), _SCORES),
     "side_by_side": Recipe(partial(_pictures, together=True), _SCORES),
 }

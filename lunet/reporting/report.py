@@ -21,7 +21,7 @@ from lunet.reporting.settings import ReportSettings
 from lunet.reporting.sources import PRIOR, Sources, read_cases, read_efficiency, read_runs
 from lunet.typed import build
 
-_TABLES = ("joint", "accuracy", "efficiency", "comparisons", "failures")
+_TABLES = ("joint", "accuracy", "lesions", "efficiency", "comparisons", "failures")
 _CAPTIONS = {
     "pareto_parameters": "Quality against the number of parameters, with the Pareto front.",
     "pareto_macs": "Quality against multiply-adds, with the Pareto front.",
@@ -30,10 +30,14 @@ _CAPTIONS = {
     "boxplot": "Distribution over cases: median, quartiles, whiskers to 1.5 box lengths; a point "
     "is a case.",
     "differences": "Paired differences with confidence intervals and the non-inferiority margin.",
+    "pairs": "Pairs that the study names: score against score, paired differences, verdicts.",
+    "skips": "Quality against the width of the bottleneck, with skips and without.",
     "ranks": "Stability of the ranking when subjects are drawn again.",
     "bland_altman": "Agreement of volumes: difference against mean, with mean and 1.96 standard "
     "deviations.",
     "curves": "Training curves: losses and validation Dice, mean and range over the runs.",
+    "froc": "Free-response ROC: lesions found against false positives per patient, pooled over "
+    "folds and seeds; faint lines are single seeds.",
     "side_by_side": "The same case and slice for every preset.",
 }
 _MOST_CLAIMS = 12

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,13 @@ from lunet.files import canonical_json, read_json
 
 PRIOR = "atlas_prior"
 KEYS = ["preset", "fold", "seed", "case", "label"]
-_NAMES = {"metrics": "metrics.csv", "histories": "history.csv", "runs": "run.json"}
+_NAMES = {
+    "metrics": "metrics.csv",
+    "histories": "history.csv",
+    "runs": "run.json",
+    "lesions": "lesions.csv",
+    "froc": "froc.csv",
+}
 _RUN = re.compile(r"(?:^|/)(?P<preset>[^/]+)/fold-(?P<fold>\d+)/seed-(?P<seed>\d+)/[^/]+$")
 
 
@@ -29,7 +35,7 @@ class Grid:
     seeds: tuple[int, ...]
 
     def files(self, kind: str) -> list[Path]:
-        """Files of one kind (``metrics``, ``histories``, ``runs``, ``efficiency``)."""
+        """Files of one kind: of the fields of :class:`Sources`."""
         trained = [preset for preset in self.presets if preset != PRIOR]
         if kind == "efficiency":
             return [self.results / "presets" / name / "efficiency.json" for name in trained]
@@ -44,12 +50,15 @@ class Grid:
 
 @dataclass(frozen=True)
 class Sources:
-    """Input files by kind: per-case metrics, training histories, provenance, costs."""
+    """Input files by kind: per-case metrics, histories, provenance, costs, courses of pruning."""
 
     metrics: tuple[Path, ...] = ()
     histories: tuple[Path, ...] = ()
     runs: tuple[Path, ...] = ()
-    efficiency: tuple[Path, ...] = field(default=())
+    efficiency: tuple[Path, ...] = ()
+    lesions: tuple[Path, ...] = ()
+    froc: tuple[Path, ...] = ()
+    trajectories: tuple[Path, ...] = ()
 
 
 def from_grid(grid: Grid, kinds: Iterable[str]) -> Sources:
@@ -75,7 +84,7 @@ def from_inputs(inputs: Sequence[str]) -> Sources:
     DataError
         If a file is missing or of no known kind.
     """
-    found: dict[str, list[Path]] = {"metrics": [], "histories": [], "runs": [], "efficiency": []}
+    found: dict[str, list[Path]] = {field.name: [] for field in fields(Sources)}
     for path in _expand(inputs):
         found[_kind(path)].append(path)
     return Sources(**{kind: tuple(paths) for kind, paths in found.items()})
@@ -89,7 +98,7 @@ def _expand(inputs: Sequence[str]) -> Iterable[Path]:
                 raise DataError(listing, "the list is missing", "one file name per line")
             yield from _expand(listing.read_text(encoding="utf-8").split("\n"))
         elif Path(word).is_dir():
-            known = ("metrics.csv", "history.csv", "run.json", "efficiency.json")
+            known = (*_NAMES.values(), "efficiency.json", "trajectory.csv")
             yield from sorted(path for path in Path(word).rglob("*") if path.name in known)
         else:
             yield Path(word)
@@ -102,10 +111,13 @@ def _kind(path: Path) -> str:
         return "efficiency" if "macs" in read_json(path) else "runs"
     with open(path, encoding="utf-8", errors="replace") as stream:
         header = stream.readline().strip().split(",")
+    if {"iteration", "epochs", "parameters"} <= set(header):
+        return "trajectories"
     if "epoch" in header:
         return "histories"
     if set(KEYS) <= set(header):
-        return "metrics"
+        columns = {"froc": "threshold", "lesions": "false_positives"}
+        return next((kind for kind, name in columns.items() if name in header), "metrics")
     raise DataError(path, f"header {','.join(header[:6])}", f"expected {', '.join(KEYS)} or epoch")
 
 
@@ -140,6 +152,27 @@ def _read_csv(path: Path, texts: dict[str, str]) -> pd.DataFrame:
             path, f"columns {', '.join(missing)} are missing", "`lunet evaluate` writes"
         )
     return frame
+
+
+def read_lesions(paths: Sequence[Path]) -> pd.DataFrame:
+    """Rows of ``lesions.csv`` or ``froc.csv`` files, in the order of the files.
+
+    Raises
+    ------
+    DataError
+        If there is no file, or one is no such table.
+    """
+    if not paths:
+        raise DataError("inputs", "no lesion-wise tables", "`lunet lesions` writes them")
+    texts = dict.fromkeys(("preset", "case", "group", "label"), "str")
+    frames = [
+        pd.read_csv(path, dtype=texts, keep_default_na=False, na_values=[""]) for path in paths
+    ]
+    for path, frame in zip(paths, frames, strict=True):
+        missing = [name for name in (*KEYS, "group", "lesions", "found") if name not in frame]
+        if missing:
+            raise DataError(path, f"columns {', '.join(missing)} are missing", "`lunet lesions`")
+    return pd.concat(frames, ignore_index=True)
 
 
 def read_efficiency(sources: Sources) -> dict[str, dict[str, Any]]:

@@ -11,10 +11,22 @@ import pandas as pd
 
 from lunet.errors import ConfigError, nearest
 from lunet.metrics.settings import StatisticsSettings
-from lunet.reporting import tables_claims, tables_costs, tables_protocol, tables_scores
+from lunet.reporting import (
+    tables_claims,
+    tables_costs,
+    tables_lesions,
+    tables_protocol,
+    tables_scores,
+)
 from lunet.reporting.markup import Table, write
 from lunet.reporting.settings import ReportSettings
-from lunet.reporting.sources import Sources, read_cases, read_efficiency, read_runs
+from lunet.reporting.sources import (
+    Sources,
+    read_cases,
+    read_efficiency,
+    read_lesions,
+    read_runs,
+)
 from lunet.typed import build
 
 
@@ -28,6 +40,7 @@ class Material:
     statistics: StatisticsSettings
     report: ReportSettings
     settings: Mapping[str, Any]
+    sources: Sources
 
 
 @dataclass(frozen=True)
@@ -58,6 +71,12 @@ TABLES = {
     "failures": Recipe(
         lambda m: tables_scores.failures(m.cases, m.statistics, m.report), ("metrics", "runs")
     ),
+    "lesions": Recipe(
+        lambda m: tables_lesions.lesions(
+            read_lesions(m.sources.lesions), read_lesions(m.sources.froc), m.statistics
+        ),
+        ("lesions", "froc", "runs"),
+    ),
     "protocol": Recipe(lambda m: tables_protocol.protocol(m.runs, m.settings), ("runs",)),
 }
 
@@ -84,6 +103,7 @@ def material(sources: Sources, settings: Mapping[str, Any]) -> Material:
         statistics=build(StatisticsSettings, settings.get("statistics", {}), "statistics"),
         report=build(ReportSettings, settings.get("report", {}), "report"),
         settings=settings,
+        sources=sources,
     )
 
 

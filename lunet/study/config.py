@@ -14,7 +14,7 @@ from lunet.data.settings import DatasetSettings, PreprocessSettings, SplitSettin
 from lunet.efficiency.settings import EfficiencySettings
 from lunet.errors import ConfigError, nearest
 from lunet.inference.settings import PredictSettings
-from lunet.metrics.settings import EvaluateSettings, StatisticsSettings
+from lunet.metrics.settings import EvaluateSettings, LesionSettings, StatisticsSettings
 from lunet.pruning.settings import PruneSettings
 from lunet.reporting.settings import ReportSettings
 from lunet.study.presets import PAPER_PRESETS, known_presets
@@ -66,6 +66,7 @@ class Config:
     split: SplitSettings = setting(SplitSettings(), doc="cross-validation")
     predict: PredictSettings = setting(PredictSettings(), doc="prediction")
     evaluate: EvaluateSettings = setting(EvaluateSettings(), doc="metrics per case")
+    lesions: LesionSettings = setting(LesionSettings(), doc="lesion-wise results")
     statistics: StatisticsSettings = setting(StatisticsSettings(), doc="comparisons")
     efficiency: EfficiencySettings = setting(EfficiencySettings(), doc="cost of the networks")
     report: ReportSettings = setting(ReportSettings(), doc="tables, figures, report")
@@ -78,6 +79,10 @@ class Config:
             object.__setattr__(self, "split", replace(self.split, folds=1, validation=0.0))
         _check_names(self)
         _check_grid(self)
+        if self.lesions.enabled and not self.predict.probabilities:
+            raise ConfigError(
+                "predict.probabilities", "false", "lesions.enabled: true needs the probabilities"
+            )
         _check_comparisons(self)
 
 
@@ -158,6 +163,10 @@ def _check_grid(config: Config) -> None:
             "folds",
             f"fold {largest}",
             f"split.folds is {config.split.folds}, so 0 to {config.split.folds - 1} exist",
+        )
+    if max(config.prune.folds) >= config.split.folds:
+        raise ConfigError(
+            "prune.folds", f"fold {max(config.prune.folds)}", f"split.folds is {config.split.folds}"
         )
     if "atlas_prior" in config.presets:
         raise ConfigError("presets", "found 'atlas_prior'", "it is added by `prior: true`")

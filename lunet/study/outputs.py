@@ -6,6 +6,11 @@ because it needs pandas.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lunet.study.study import Study
+
 TABLES = {
     "accuracy": ("metrics", "runs"),
     "efficiency": ("efficiency",),
@@ -13,7 +18,9 @@ TABLES = {
     "comparisons": ("metrics", "runs"),
     "claims": ("metrics", "runs"),
     "failures": ("metrics", "runs"),
+    "batches": ("efficiency",),
     "protocol": ("runs",),
+    "lesions": ("lesions", "froc", "runs"),
 }
 FIGURES = {
     "pareto_parameters": ("metrics", "runs", "efficiency"),
@@ -23,6 +30,23 @@ FIGURES = {
     "boxplot": ("metrics", "runs"),
     "differences": ("metrics", "runs"),
     "ranks": ("metrics", "runs"),
+    "pairs": ("metrics", "runs", "efficiency"),
+    "skips": ("metrics", "runs"),
     "bland_altman": ("metrics", "runs"),
     "curves": ("histories", "runs"),
+    "froc": ("froc", "runs"),
 }
+
+
+def unasked(study: Study) -> frozenset[str]:
+    """Tables and figures that answer a question which the study does not ask."""
+    config = study.config
+    arguments = [preset.arguments for preset, _ in study.presets.values()]
+    asked = {
+        "lesions": config.lesions.enabled,
+        "froc": config.lesions.enabled,
+        "pairs": bool(config.statistics.pairs),
+        "skips": any(row.get("skip_levels", "all") != "all" for row in arguments),
+        "batches": bool(config.efficiency.memory_batches),
+    }
+    return frozenset(name for name, wanted in asked.items() if not wanted)

@@ -35,11 +35,14 @@ STEPS = {
     "predict": Step(("task", "model", "predict"), ("lunet.inference.run",), builds_model=True),
     "prior": Step(("task",), ("lunet.inference.prior",)),
     "evaluate": Step(("task", "evaluate"), ("lunet.inference.evaluation",)),
+    "lesions": Step(("lesions",), ("lunet.inference.lesions",)),
     "efficiency": Step(
         ("task", "model", "recipe", "efficiency"), ("lunet.efficiency.run",), builds_model=True
     ),
     "table": Step(("statistics", "report"), ("lunet.reporting.tables",)),
     "figure": Step(("statistics", "report"), ("lunet.reporting.figures",)),
     "report": Step(("statistics", "report"), ("lunet.reporting.report",)),
+    "prune_table": Step(("statistics", "report"), ("lunet.reporting.tables_pruning",)),
+    "prune_figure": Step(("statistics", "report"), ("lunet.reporting.figures_pruning",)),
     "prune": Step(("task", "model", "recipe", "prune"), ("lunet.pruning.run",), builds_model=True),
 }

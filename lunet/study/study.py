@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from lunet.errors import ConfigError, nearest
 from lunet.files import canonical_json
 from lunet.study.config import Config, Variant
 from lunet.study.fingerprint import PACKAGE, fingerprint
-from lunet.study.outputs import FIGURES, TABLES
+from lunet.study.outputs import FIGURES, TABLES, unasked
 from lunet.study.presets import Preset, find_preset, output_count
 from lunet.study.recipes import find_recipe
 from lunet.study.steps import STEPS
@@ -21,7 +21,14 @@ from lunet.training.recipe import Recipe
 from lunet.typed import plain, replace
 
 PRIOR = "atlas_prior"
-_FILES = {"metrics": "metrics.csv", "runs": "run.json", "histories": "history.csv"}
+_PRUNING_GRID = ("preset", "strategies", "folds", "seeds")
+_FILES = {
+    "metrics": "metrics.csv",
+    "runs": "run.json",
+    "histories": "history.csv",
+    "lesions": "lesions.csv",
+    "froc": "froc.csv",
+}
 
 
 class Study:
@@ -103,6 +110,9 @@ class Study:
     def _section(self, name: str, preset: str | None) -> Any:
         if name == "task":
             return self.task.as_dict()
+        if name == "prune":  # one more strategy, fold or seed leaves the others what they are
+            chosen = plain(self.config.prune)
+            return {key: chosen[key] for key in chosen if key not in _PRUNING_GRID}
         if name == "predict":
             return self._predict(preset)
         if name not in ("model", "recipe"):
@@ -163,7 +173,7 @@ class Study:
         return f"{self.results}/runs/{preset}/fold-{fold}/seed-{seed}"
 
     def files(self, kinds: Sequence[str], presets: Sequence[str] | None = None) -> list[str]:
-        """Files of the given kinds (``metrics``, ``runs``, ``histories``, ``efficiency``).
+        """Files of the given kinds: those of ``_FILES`` and ``efficiency``.
 
         The atlas prior is a row of the metrics only.
         """
@@ -190,12 +200,16 @@ class Study:
     @property
     def tables(self) -> tuple[str, ...]:
         """Names of the study's tables."""
-        return tuple(TABLES)
+        return self._made(TABLES)
 
     @property
     def figures(self) -> tuple[str, ...]:
         """Names of the study's figures."""
-        return tuple(FIGURES)
+        return self._made(FIGURES)
+
+    def _made(self, outputs: Iterable[str]) -> tuple[str, ...]:
+        left_out = unasked(self)
+        return tuple(name for name in outputs if name not in left_out)
 
     def sources_of(self, outputs: str) -> Callable[[Any], list[str]]:
         """An input function: what the table or figure (``outputs``) of that name is made of."""

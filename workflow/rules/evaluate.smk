@@ -59,3 +59,26 @@ rule evaluate:
         " --predictions {input.predictions:q}"
         " --preset {wildcards.preset:q} --fold {wildcards.fold} --seed {wildcards.seed}"
         " --out {output.metrics:q} > {log:q} 2>&1"
+
+
+rule lesions:
+    input:
+        predictions=f"{RUN}/predictions",
+        manifest=rules.preprocess.output.manifest,
+        splits=rules.folds.output.splits,
+    output:
+        lesions=f"{RUN}/lesions.csv",
+        froc=f"{RUN}/froc.csv",
+    log:
+        f"{LOGS}/lesions.log",
+    wildcard_constraints:
+        preset=TRAINED,
+    params:
+        settings=study.settings("lesions"),
+        code=study.code("lesions"),
+    shell:
+        "lunet lesions --settings {params.settings:q} --code {params.code}"
+        " --manifest {input.manifest:q} --splits {input.splits:q}"
+        " --predictions {input.predictions:q}"
+        " --preset {wildcards.preset:q} --fold {wildcards.fold} --seed {wildcards.seed}"
+        " --out {output.lesions:q} --froc {output.froc:q} > {log:q} 2>&1"

@@ -1,0 +1,52 @@
+"""Count lesions found, missed and wrongly predicted, per patient and threshold.
+
+For a study's run: a lesion is a connected component of the reference; it is found if the
+prediction covers enough of it (lesions.overlap); a predicted component that touches none is a
+false positive. Writes a row per case to --out and the points of the FROC curve to --froc, from
+the probabilities that `predict.probabilities: true` keeps.
+
+    lunet lesions --manifest work/lung/prepared/manifest.json --splits results/lung/splits.json \\
+        --predictions RUN/predictions --preset unet2d_16f --out lesions.csv --froc froc.csv
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from lunet.commands.arguments import add_settings, read_settings
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of this step."""
+    add_settings(parser)
+    parser.add_argument("--manifest", required=True, help="manifest.json of the prepared data set")
+    parser.add_argument("--splits", help="splits.json; without it all labelled cases are expected")
+    parser.add_argument("--predictions", required=True, help="folder of <case>.nii.gz")
+    parser.add_argument("--fold", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--subset", choices=("test", "validation", "train", "held_out"), default="test"
+    )
+    parser.add_argument("--out", required=True, metavar="CSV", help="counts per case")
+    parser.add_argument("--froc", required=True, metavar="CSV", help="counts per threshold")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Run the step."""
+    from lunet.inference.lesions import lesions_of_run
+    from lunet.inference.pairs import Run
+    from lunet.metrics.settings import LesionSettings
+    from lunet.typed import build
+
+    by_rule = arguments.settings is not None or arguments.config is not None or arguments.changes
+    sections = read_settings(arguments, "lesions") if by_rule else {}
+    lesions_of_run(
+        arguments.manifest,
+        arguments.splits,
+        arguments.predictions,
+        run=Run(arguments.preset or "unnamed", arguments.fold, arguments.seed),
+        settings=build(LesionSettings, sections.get("lesions", {}), "lesions"),
+        out=arguments.out,
+        froc=arguments.froc,
+        subset=arguments.subset,
+    )
