@@ -65,7 +65,8 @@ def _segmentation(arguments: argparse.Namespace, scan: Any) -> tuple[Any, dict[s
             arguments.image[0], scan.array.shape[1:], scan.affine,
         )  # fmt: skip
         return mask, {}
-    from lunet.inference.load import description_of, load_model
+    from lunet.inference.description import description_of
+    from lunet.inference.load import load_model
     from lunet.inference.predict import predict_native
     from lunet.inference.settings import PredictSettings
 

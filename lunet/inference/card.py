@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lunet.inference.load import Description
+from lunet.inference.description import Description
 
 _USE = """\
 ## Use

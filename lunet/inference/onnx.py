@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from lunet.errors import DataError, LunetError
 from lunet.files import atomic, canonical_json
+from lunet.inference.description import build_described, description_from_dict
 
 INPUT, OUTPUT, KEY = "image", "logits", "lunet"
 TOLERANCE = 1e-4  # largest difference of logits, relative to the largest logit
@@ -100,8 +101,6 @@ def load_onnx(path: str | Path) -> OnnxNetwork:
     DataError
         If the file is damaged or carries no description.
     """
-    from lunet.inference.load import build_described, description_from_dict
-
     session = _session(path)
     text = session.get_modelmeta().custom_metadata_map.get(KEY)
     if text is None:

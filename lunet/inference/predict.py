@@ -16,8 +16,8 @@ from lunet.data.preprocess import prepare_image
 from lunet.data.scan import Scan
 from lunet.data.settings import PreprocessSettings
 from lunet.errors import DataError
+from lunet.inference.description import Description, description_of
 from lunet.inference.labels import Indices
-from lunet.inference.load import Description, description_of
 from lunet.inference.segment import NativeChannels, segment
 from lunet.inference.settings import PredictSettings
 from lunet.typed import build

@@ -16,7 +16,8 @@ from torch import nn
 from lunet.errors import DataError
 from lunet.files import read_json, write_bytes, write_json, write_text
 from lunet.inference.card import model_card
-from lunet.inference.load import Description, description_of, find_weights, load_model
+from lunet.inference.description import Description, description_of
+from lunet.inference.load import find_weights, load_model
 
 RESULTS = ("dice", "hd95", "assd")
 

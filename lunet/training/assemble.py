@@ -12,7 +12,7 @@ from lunet.data.prepared import Manifest
 from lunet.models.build import build
 from lunet.task import Task
 from lunet.training.arithmetic import Arithmetic, resolve_device
-from lunet.training.augment import build_augment
+from lunet.training.augmentation import build_augment
 from lunet.training.checkpoint import State, seed_everything
 from lunet.training.ema import MovingAverage
 from lunet.training.engine import Question, choose_arithmetic

@@ -33,32 +33,6 @@ def active(settings: Augmentation) -> bool:
     return bool(settings.flip_axes) or any(getattr(settings, name) > 0 for name in _SHARES)
 
 
-def build_augment(
-    settings: Augmentation, ndim: int, *, spacing: Sequence[float] | None = None
-) -> Augment | None:
-    """The augmentation of a recipe, by the engine it names; None where nothing is switched on.
-
-    Parameters
-    ----------
-    ndim
-        2 or 3.
-    spacing
-        mm per axis of the prepared volumes, so that rotations keep angles; None is isotropic.
-
-    Raises
-    ------
-    ConfigError
-        An axis to flip that the images do not have.
-    """
-    if not active(settings):
-        return None
-    if settings.engine == "torchio":
-        from lunet.training.torchio_augment import TorchioAugmenter
-
-        return TorchioAugmenter(settings, ndim, spacing=spacing)
-    return Augmenter(settings, ndim, spacing=spacing)
-
-
 def check_axes(settings: Augmentation, ndim: int) -> None:
     """Refuse flips along axes that images do not have (ConfigError)."""
     wrong = [axis for axis in settings.flip_axes if axis >= ndim]

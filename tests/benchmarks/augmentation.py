@@ -21,7 +21,7 @@ import torch
 import lunet
 from lunet.study.recipes import find_recipe
 from lunet.training.arithmetic import keep_freed_memory
-from lunet.training.augment import build_augment
+from lunet.training.augmentation import build_augment
 from lunet.training.losses import build_loss
 from lunet.training.recipe import Augmentation
 

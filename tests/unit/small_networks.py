@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from lunet.data.settings import PreprocessSettings
-from lunet.inference.load import Description, build_described
+from lunet.inference.description import Description, build_described
 from lunet.task import Task
 from lunet.training.weights import save_weights
 from lunet.typed import plain

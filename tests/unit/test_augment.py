@@ -14,8 +14,9 @@ from scipy import ndimage
 
 from lunet.errors import ConfigError
 from lunet.training import augment_intensity as intensity
-from lunet.training.augment import Augmenter, active, build_augment
+from lunet.training.augment import Augmenter, active
 from lunet.training.augment_spatial import Warp, draw_warp, resample, sampling_grid, spline_basis
+from lunet.training.augmentation import build_augment
 from lunet.training.recipe import Augmentation
 
 SPATIAL = {"affine": 1.0, "elastic": 1.0, "grid_distortion": 1.0, "translate": 0.05}

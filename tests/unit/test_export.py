@@ -15,7 +15,7 @@ import lunet
 from lunet.cli import main
 from lunet.errors import DataError, LunetError
 from lunet.files import read_json
-from lunet.inference.load import description_of
+from lunet.inference.description import description_of
 from lunet.inference.release import Sources, export_release, mean_results
 
 METRICS = """\

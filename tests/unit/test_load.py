@@ -15,7 +15,7 @@ import lunet
 from lunet.cli import main
 from lunet.data.prepared import read_manifest
 from lunet.errors import DataError
-from lunet.inference.load import Description, build_described, description_of
+from lunet.inference.description import Description, build_described, description_of
 from lunet.task import Task
 from lunet.training.weights import save_weights
 
