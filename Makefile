@@ -12,7 +12,7 @@ demo: $(INSTALLED)  ## the whole study small, offline, on a CPU
 	@echo "report   results/demo/report.html"
 
 test: $(INSTALLED)  ## unit tests and end-to-end tests
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile
 
 lint: $(INSTALLED)  ## style, types, workflow
 	$(BIN)/ruff check lunet tests
