@@ -1,11 +1,17 @@
 """Turn a data set of another layout into the project's, by links; nothing is copied.
 
 Layouts: decathlon, nnunet (a folder, or a number in $nnUNet_raw), bids, brats, mmwhs, csv,
-folders (images/ and masks/, or files side by side); auto finds out. Formats: NIfTI, NRRD,
+folders (images/ and masks/, or files side by side), kaggle; auto finds out. Formats: NIfTI, NRRD,
 MetaImage, PNG, JPEG, TIFF.
 
 Examples: lunet import Dataset004_Hippocampus --layout nnunet --out raw
           lunet import slices --labels tumour=1 --threshold 127 --groups '^(\\d+)_' --out raw
+
+--layout kaggle converts a task folder of the Kaggle collection "Medical Image Segmentation:
+Evaluation", fetched beforehand with your own Kaggle credentials; this command asks for none. Its
+pickled labels are read in a process of their own by a reader that knows labels and nothing else.
+
+Example: lunet import Task006_Lung --layout kaggle --dimensions 2 --out raw
 """
 
 from __future__ import annotations
@@ -33,7 +39,12 @@ def run(arguments: argparse.Namespace) -> None:
     from lunet.data.importing import write_project
     from lunet.data.layouts import open_dataset
 
-    dataset = open_dataset(arguments.source, by_hand(arguments), arguments.layout)
-    out = write_project(dataset, arguments.out)
+    if arguments.layout == "kaggle":
+        from lunet.data.kaggle import import_kaggle
+
+        dataset = import_kaggle(arguments.source, arguments.out, by_hand(arguments))
+    else:
+        dataset = open_dataset(arguments.source, by_hand(arguments), arguments.layout)
+        write_project(dataset, arguments.out)
     labels = ", ".join(f"{name} {index}" for name, index in dataset.task.labels.items())
-    print(f"{dataset.name}: {len(dataset.cases)} cases, labels {labels}, in {out}")
+    print(f"{dataset.name}: {len(dataset.cases)} cases, labels {labels}, in {arguments.out}")

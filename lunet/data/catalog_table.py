@@ -201,6 +201,18 @@ _ENTRIES = (
         "subject in one label file, with a dataset.json",
     ),
     CatalogEntry(
+        name="Kaggle_Lung",
+        channels=("CT",),
+        labels={"tumour": 1},
+        access="registered",
+        licence="not stated clearly by the collection; Task06_Lung (CC-BY-SA 4.0) has lung tumours "
+        "with a clear one",
+        citation='"Medical Image Segmentation: Evaluation", doi:10.34740/KAGGLE/DSV/4728423',
+        home="https://www.kaggle.com/datasets/modaresimr/medical-image-segmentation with a Kaggle "
+        "account and fetch Task006_Lung with your own credentials",
+        expected="`lunet import Task006_Lung --layout kaggle --out RAW` makes them",
+    ),
+    CatalogEntry(
         name="BraTS2021",
         channels=("flair", "t1", "t1ce", "t2"),
         labels=_BRATS_LABELS,
