@@ -34,6 +34,7 @@ def run(arguments: argparse.Namespace) -> None:
     import tempfile
     from pathlib import Path
 
+    from lunet.efficiency.batches import describe
     from lunet.efficiency.run import measure_efficiency
     from lunet.efficiency.settings import EfficiencySettings
     from lunet.typed import build
@@ -49,6 +50,8 @@ def run(arguments: argparse.Namespace) -> None:
             training_batch=int(sections.get("recipe", {}).get("batch_size", 1)),
         )
     print(_summary(found))
+    if found["training_memory"]:
+        print(f"  training step by batch size: {describe(found['training_memory'])}")
 
 
 def _changed(settings: Any, arguments: argparse.Namespace) -> Any:

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from lunet.efficiency.batches import training_memory
 from lunet.efficiency.counts import count_macs, count_parameters
 from lunet.efficiency.energy import joules_per_volume
 from lunet.efficiency.engines import Source, Unavailable, make_runner, onnx_bytes
@@ -83,6 +84,13 @@ def measure(job: Job) -> dict[str, Any]:
             cpu_model, bench.shape(1), bench.shape(bench.training_batch), training_step
         )
         result |= _measured_memory(bench)
+        result["training_memory"] = training_memory(
+            cpu_model,
+            bench.shape(1)[1:],
+            bench.settings.memory_batches if bench.settings.training_step else (),
+            two_training_steps,
+            device=bench.device,
+        )
     result["latency"], result["left_out"] = _latencies(bench)
     if bench.settings.training_step:
         result["training_ms"] = _training_series(bench)
@@ -97,6 +105,14 @@ def training_step(model: nn.Module, x: Tensor) -> None:
     model.train()
     optimiser = torch.optim.Adam(model.parameters(), foreach=False)
     _step(model, x, optimiser)
+
+
+def two_training_steps(model: nn.Module, x: Tensor) -> None:
+    """Two steps with one optimiser: only the second has Adam's moments beside the activations."""
+    model.train()
+    optimiser = torch.optim.Adam(model.parameters(), foreach=False)
+    for _ in range(2):
+        _step(model, x, optimiser)
 
 
 def _step(model: nn.Module, x: Tensor, optimiser: torch.optim.Optimizer) -> None:

@@ -34,6 +34,9 @@ DEFINITIONS = {
     "activation_bytes": "what autograd keeps of one forward pass at batch 1",
     "training_step": "forward, cross entropy, backward, Adam, at the recipe's batch size, eager "
     "fp32; training_peak_bytes are its live tensors, weights and input apart",
+    "training_memory": "two such steps by batch size, weights, input and Adam's moments included: "
+    "counted_bytes are live tensors, measured_bytes the growth of the process or of CUDA's "
+    "allocator",
     "throughput": "eager fp32, at the batch where doubling it gains less than 3 %",
 }
 
@@ -62,7 +65,8 @@ def measure_efficiency(
     What was written: ``parameters``, ``macs``, ``flops``, ``macs_fvcore``, ``counters``,
     ``latency`` (a list; see :func:`lunet.efficiency.summary.summarise`), ``left_out`` (engines
     that could not run, with the reason), memory in bytes, ``training_step_ms``, ``throughput``,
-    ``energy``, ``device`` and ``definitions``.
+    ``training_memory`` (see :func:`lunet.efficiency.batches.training_memory`), ``energy``,
+    ``device`` and ``definitions``.
 
     Raises
     ------

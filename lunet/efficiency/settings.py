@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from lunet.errors import ConfigError
 from lunet.typed import setting
 
 
@@ -30,3 +31,16 @@ class EfficiencySettings:
         16, doc="largest batch tried for the throughput; 0 leaves it out", minimum=0
     )
     training_step: bool = setting(True, doc="measure a training step too")
+    memory_batches: tuple[int, ...] = setting(
+        (1, 2, 4),
+        doc="batch sizes of the memory of a training step: a line through the first two gives the "
+        "largest batch of a budget, the others its error; empty leaves it out",
+        minimum=1,
+    )
+
+    def __post_init__(self) -> None:
+        batches = self.memory_batches
+        if len(batches) == 1 or list(batches) != sorted(set(batches)):
+            found = f"found {list(batches)}"
+            expected = "two or more rising sizes, or none, are expected"
+            raise ConfigError("efficiency.memory_batches", found, expected)

@@ -28,6 +28,7 @@ from lunet.reporting.sources import (
     read_efficiency,
     read_histories,
     read_lesions,
+    read_runs,
 )
 from lunet.reporting.style import Drawing, save, style
 from lunet.typed import build

@@ -21,7 +21,7 @@ from lunet.reporting.settings import ReportSettings
 from lunet.reporting.sources import PRIOR, Sources, read_cases, read_efficiency, read_runs
 from lunet.typed import build
 
-_TABLES = ("joint", "accuracy", "lesions", "efficiency", "comparisons", "failures")
+_TABLES = ("joint", "accuracy", "lesions", "efficiency", "batches", "comparisons", "failures")
 _CAPTIONS = {
     "pareto_parameters": "Quality against the number of parameters, with the Pareto front.",
     "pareto_macs": "Quality against multiply-adds, with the Pareto front.",

@@ -17,3 +17,6 @@ class ReportSettings:
     )
     examples: int = setting(3, doc="pictures per preset: best, median, worst", minimum=1)
     failures: int = setting(5, doc="worst cases per preset in the table of failures", minimum=1)
+    budgets_gib: tuple[float, ...] = setting(
+        (4, 8, 16, 24, 80), doc="memory budgets of the table of largest batches, GiB", minimum=0
+    )

@@ -15,6 +15,7 @@ from lunet.reporting import (
     tables_claims,
     tables_costs,
     tables_lesions,
+    tables_memory,
     tables_protocol,
     tables_scores,
 )
@@ -77,6 +78,7 @@ TABLES = {
         ),
         ("lesions", "froc", "runs"),
     ),
+    "batches": Recipe(lambda m: tables_memory.batches(m.costs, m.report), ("efficiency",)),
     "protocol": Recipe(lambda m: tables_protocol.protocol(m.runs, m.settings), ("runs",)),
 }
 
@@ -122,8 +124,8 @@ def make_table(name: str, sources: Sources, settings: Mapping[str, Any]) -> Tabl
     required = needs(name)
     if "metrics" in required and not sources.metrics:
         raise ConfigError(f"table {name}", "no metrics.csv among the inputs", "it is made of them")
-    if name == "efficiency" and not sources.efficiency:
-        raise ConfigError("table efficiency", "no efficiency.json among the inputs", "it needs one")
+    if required == ("efficiency",) and not sources.efficiency:
+        raise ConfigError(f"table {name}", "no efficiency.json among the inputs", "it needs one")
     return TABLES[name].make(material(sources, settings))
 
 

@@ -22,11 +22,12 @@ _ORDER = ("better", "non-inferior", "worse", "not resolved")
 def compared(cases: pd.DataFrame, statistics: StatisticsSettings) -> pd.DataFrame:
     """All pairs of presets with tests, verdict and sentence, in the order of the files.
 
-    The atlas prior is a floor, not a competitor: it is compared only where it is the reference.
+    The atlas prior is a floor, not a competitor: it is compared only where the settings name it.
     Columns as :func:`lunet.metrics.claims.claims`; no row where there is no pair.
     """
     check_metrics(cases, [statistics.metric])
-    rows = cases if statistics.reference == PRIOR else cases[cases["preset"] != PRIOR]
+    named = {statistics.reference, *(name for pair in statistics.pairs for name in pair)}
+    rows = cases if PRIOR in named else cases[cases["preset"] != PRIOR]
     if rows["preset"].nunique() < 2:
         return pd.DataFrame(columns=[*COMPARISON_COLUMNS, "sentence"])
     return sentences.claims(

@@ -54,7 +54,7 @@ def efficiency(costs: Mapping[str, Mapping[str, Any]]) -> Table:
     keys = tuple(_COLUMNS)
     return Table(
         name="efficiency",
-        caption=f"Cost of each network{_conditions(costs)}.",
+        caption=f"Cost of each network{conditions(costs)}.",
         columns=(Column("Preset", text=True), *(Column(_COLUMNS[key]) for key in keys)),
         rows=tuple((cell(name), *cost_cells(row, keys)) for name, row in numbers.items()),
         records=tuple(
@@ -76,7 +76,7 @@ def _engines(costs: Mapping[str, Mapping[str, Any]]) -> str:
     return f" Fastest engine: {'; '.join(parts)}."
 
 
-def _conditions(costs: Mapping[str, Mapping[str, Any]]) -> str:
+def conditions(costs: Mapping[str, Mapping[str, Any]]) -> str:
     """Input size and device, if all presets share them."""
     sizes = {tuple(cost.get("size") or ()) for cost in costs.values()}
     devices = {device(cost) for cost in costs.values()}
@@ -108,7 +108,7 @@ def joint(
     return Table(
         name="joint",
         caption=f"{title(metric)} ({where}mean ± sd over cases, {level(settings)} interval)"
-        f" beside cost{_conditions(costs)}.",
+        f" beside cost{conditions(costs)}.",
         columns=(
             Column("Preset", text=True),
             Column(title(metric)),

@@ -47,6 +47,6 @@ def unasked(study: Study) -> frozenset[str]:
         "froc": config.lesions.enabled,
         "pairs": bool(config.statistics.pairs),
         "skips": any(row.get("skip_levels", "all") != "all" for row in arguments),
-        "batches": bool(config.efficiency.memory_batches),
+        "batches": config.efficiency.training_step and bool(config.efficiency.memory_batches),
     }
     return frozenset(name for name, wanted in asked.items() if not wanted)

@@ -169,5 +169,9 @@ def cost(preset: str, place: int) -> dict[str, Any]:
         "throughput": {"batch": 4, "per_s": 1000 / base},
         "training_step_ms": 90.0,
         "training_peak_bytes": 2**30,
+        "training_memory": [
+            {"batch": b, "counted_bytes": 2**20 * (5 + 90 * b), "measured_bytes": None}
+            for b in (1, 2, 4)
+        ],
         "peak_memory_bytes": 2**20 * (40 + 30 * place),
     }

@@ -1,0 +1,83 @@
+"""Memory of a training step at several batch sizes, from which the largest batch follows."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lunet.efficiency.memory import measured_peak
+from lunet.inference.memory import meta_copy, peak_bytes
+from lunet.training.memory import available_memory
+
+_SHARE = 0.5  # of the free memory that a measurement may be expected to take
+
+Step = Callable[[nn.Module, Tensor], object]
+
+
+def training_memory(
+    model: nn.Module,
+    shape: Sequence[int],
+    batches: Sequence[int],
+    step: Step,
+    *,
+    device: str,
+) -> list[dict[str, int | None]]:
+    """Bytes that one training step needs in all, at each batch size.
+
+    Parameters
+    ----------
+    model
+        Network on the CPU.
+    shape
+        Input (channel, \\*spatial) of one sample.
+    batches
+        Batch sizes.
+    step
+        What is done with network and input; two steps, if an optimiser's state is to count.
+    device
+        ``cpu`` or ``cuda``: where it is measured.
+
+    Returns
+    -------
+    Per batch size ``batch``, ``counted_bytes`` (weights, input and the live tensors of the step at
+    their worst moment, counted on meta tensors) and ``measured_bytes`` (weights, input and the
+    growth while the step runs: of CUDA's allocator, or of the resident set, where kernels' scratch
+    memory is in it). The latter is None where it cannot be measured, or is not tried because the
+    count exceeds half of the free memory.
+    """
+    weights = _bytes([*model.parameters(), *model.buffers()])
+    points: list[dict[str, int | None]] = []
+    for batch in batches:
+        whole = (batch, *shape)
+        given = weights + 4 * int(torch.Size(whole).numel())
+        counted = given + peak_bytes(meta_copy(model).train(), whole, step)
+        growth = None
+        if counted < _SHARE * available_memory(torch.device(device)):
+            growth = _growth(model, whole, step, device)
+        measured = None if growth is None else given + growth
+        points.append({"batch": batch, "counted_bytes": counted, "measured_bytes": measured})
+    return points
+
+
+def _growth(model: nn.Module, shape: Sequence[int], step: Step, device: str) -> int | None:
+    network, x = copy.deepcopy(model).to(device), torch.randn(*shape).to(device)
+    return measured_peak(lambda: step(network, x), device)
+
+
+def _bytes(tensors: Sequence[Tensor]) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
+def describe(points: Sequence[dict[str, Any]]) -> str:
+    """One line for people: MiB by batch size, measured where it was, else counted."""
+    words = []
+    for point in points:
+        measured = point["measured_bytes"]
+        value = point["counted_bytes"] if measured is None else measured
+        mark = " (counted)" if measured is None else ""
+        words.append(f"{point['batch']}: {value / 2**20:.4g} MiB{mark}")
+    return ", ".join(words)

@@ -1,0 +1,126 @@
+"""The largest training batch that fits a memory budget, from measured steps at few batch sizes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lunet.errors import DataError
+from lunet.reporting.markup import Cell, Column, Table, cell
+from lunet.reporting.numbers import integer, significant
+from lunet.reporting.settings import ReportSettings
+from lunet.reporting.tables_costs import conditions
+
+_GIB, _MIB = 2**30, 2**20
+_NOTE = (
+    "Model: memory = fixed + per sample × batch, the line through the training steps at the two "
+    "smallest batch sizes (forward, cross entropy, backward, Adam; eager fp32; weights, "
+    "gradients, optimiser and input included). Error: largest deviation of the line from the "
+    "steps at the other batch sizes. Measured: growth of CUDA's allocator, or of the process on a "
+    "CPU; counted: live tensors, where a step was not measured. Not included: the driver's context "
+    "and what fragmentation takes."
+)
+
+
+@dataclass(frozen=True)
+class Line:
+    """Memory of a training step against the batch size.
+
+    Attributes
+    ----------
+    by
+        ``measured`` or ``counted``.
+    fixed, per_sample
+        Bytes.
+    error
+        Largest relative deviation at the batch sizes that the line was not drawn through; NaN
+        where there is none.
+    """
+
+    by: str
+    fixed: float
+    per_sample: float
+    error: float
+
+    def largest_batch(self, budget: float) -> int:
+        """Samples that fit ``budget`` bytes, 0 if not even one does."""
+        return max(0, math.floor((budget - self.fixed) / self.per_sample))
+
+
+def memory_line(points: Sequence[Mapping[str, Any]]) -> Line:
+    """The line through the first two points of an ``efficiency.json``'s ``training_memory``.
+
+    Measured bytes are taken if each point has them and they rise with the batch, counted ones
+    otherwise.
+
+    Raises
+    ------
+    DataError
+        If there are fewer than two points.
+    """
+    if len(points) < 2:
+        raise DataError("training_memory", f"{len(points)} point(s)", "a line needs two")
+    sizes = [int(point["batch"]) for point in points]
+    measured = [point.get("measured_bytes") for point in points]
+    values = [float(value) for value in measured if value is not None]
+    if len(values) == len(points) and values[1] > values[0]:
+        return _line("measured", sizes, values)
+    return _line("counted", sizes, [float(point["counted_bytes"]) for point in points])
+
+
+def _line(by: str, sizes: Sequence[int], values: Sequence[float]) -> Line:
+    slope = (values[1] - values[0]) / (sizes[1] - sizes[0])
+    fixed = values[0] - slope * sizes[0]
+    others = zip(sizes[2:], values[2:], strict=True)
+    deviations = [abs((fixed + slope * size) / value - 1) for size, value in others]
+    return Line(by, fixed, slope, max(deviations, default=math.nan))
+
+
+def batches(costs: Mapping[str, Mapping[str, Any]], report: ReportSettings) -> Table:
+    """A row per preset whose training step was measured: the line, its error, batch per budget."""
+    lines = {
+        preset: memory_line(cost["training_memory"])
+        for preset, cost in costs.items()
+        if cost.get("training_memory")
+    }
+    budgets = report.budgets_gib
+    titles = ("Fixed (MiB)", "Per sample (MiB)", "Error (%)")
+    return Table(
+        name="batches",
+        caption=f"Largest training batch per memory budget{conditions(costs)}.",
+        columns=(
+            Column("Preset", text=True),
+            *(Column(title) for title in titles),
+            Column("By", text=True),
+            *(Column(f"{budget:g} GiB") for budget in budgets),
+        ),
+        rows=tuple(_row(preset, line, budgets) for preset, line in lines.items()),
+        records=tuple(_record(preset, line, budgets) for preset, line in lines.items()),
+        note=_NOTE,
+    )
+
+
+def _row(preset: str, line: Line, budgets: Sequence[float]) -> tuple[Cell, ...]:
+    return (
+        cell(preset),
+        cell(significant(line.fixed / _MIB)),
+        cell(significant(line.per_sample / _MIB)),
+        cell(significant(100 * line.error, 2)),
+        cell(line.by),
+        *(cell(integer(line.largest_batch(budget * _GIB))) for budget in budgets),
+    )
+
+
+def _record(preset: str, line: Line, budgets: Sequence[float]) -> dict[str, Any]:
+    head = {
+        "preset": preset,
+        "by": line.by,
+        "fixed_bytes": line.fixed,
+        "per_sample_bytes": line.per_sample,
+        "error": line.error,
+    }
+    return head | {
+        f"batch_at_{budget:g}_gib": line.largest_batch(budget * _GIB) for budget in budgets
+    }
