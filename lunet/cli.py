@@ -7,7 +7,7 @@ import importlib
 import os
 import sys
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from lunet.errors import LunetError, nearest
@@ -72,18 +72,33 @@ def _run(step: str, words: Sequence[str]) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     command.add_arguments(parser)
-    arguments = parser.parse_args(words)
+    return carry_out(command.run, parser.parse_args(words))
+
+
+def carry_out(
+    work: Callable[[argparse.Namespace], int | None], arguments: argparse.Namespace
+) -> int:
+    """Run a step's function and tell how it ended; returns the exit code."""
     try:
         with _sole_writer(arguments):
-            return command.run(arguments) or 0
+            return work(arguments) or 0
     except LunetError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+        return _tell(error, in_rule=getattr(arguments, "settings", None) is not None)
     except Exception as error:  # sorted and told below, a bug with its traceback
         return _explain(error)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+
+
+def _tell(error: LunetError, *, in_rule: bool) -> int:
+    """One line that says what is wrong; the log of a rule ends with one that sorts it."""
+    print(f"error: {error}", file=sys.stderr)
+    if in_rule:
+        from lunet.failures import classify
+
+        print(classify(error).line(), file=sys.stderr)
+    return error.exit_code
 
 
 @contextmanager

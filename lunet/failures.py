@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import os
+import subprocess
 from dataclasses import dataclass
 
-from lunet.errors import LunetError
+from lunet.errors import Interrupted, LunetError, TrainingError
 
 
 @dataclass(frozen=True)
@@ -16,8 +18,9 @@ class Failure:
     ----------
     reason
         ``out of GPU memory``, ``out of host memory``, ``full disk``, ``read-only file system``,
-        ``bad data``, ``bad config``, ``training failed``, ``interrupted, resumable``,
-        ``owned by another process`` or ``bug``.
+        ``bad data``, ``bad config``, ``non-finite loss``, ``training failed``,
+        ``owned by another process``, ``time limit``, ``preempted``, ``cancelled``,
+        ``interrupted`` (these four resumable) or ``bug``.
     advice
         What to change; may be empty.
     exit_code
@@ -38,6 +41,8 @@ class Failure:
         return f"lunet ended: {self.reason}." + (f" {self.advice}." if self.advice else "")
 
 
+_NEAR_LIMIT = 180.0
+"""Seconds before a job's limit within which a request to leave is put down to the limit."""
 _SMALLER = "Lower train.batch_size or set train.patch"
 _DISKS = {
     errno.ENOSPC: ("full disk", "Free space, or set roots.results and roots.work elsewhere"),
@@ -55,7 +60,7 @@ def classify(error: BaseException) -> Failure:
     """
     for link in _chain(error):
         if isinstance(link, LunetError):
-            return Failure(link.reason, "", link.exit_code)
+            return _foreseen(link)
         if type(link).__name__ == "OutOfMemoryError":
             advice = f"{_SMALLER}, or ask for a GPU with more memory (slurm: gpu_model)"
             return Failure("out of GPU memory", advice, 1)
@@ -67,6 +72,60 @@ def classify(error: BaseException) -> Failure:
             return Failure(reason + place, advice, 1)
     advice = "Please report it with the lines above"
     return Failure(f"bug ({type(error).__name__}: {error})", advice, 1)
+
+
+def _foreseen(error: LunetError) -> Failure:
+    """An end that has told what to do; here it is sorted."""
+    if isinstance(error, Interrupted):
+        return Failure(*_asked_by_slurm(), error.exit_code)
+    reason = error.reason
+    if isinstance(error, TrainingError):
+        kinds = {
+            "out of memory on cuda": "out of GPU memory",
+            "out of memory on cpu": "out of host memory",
+            "the loss is NaN": "non-finite loss",
+            "the loss is infinite": "non-finite loss",
+        }
+        reason = next((kind for text, kind in kinds.items() if text in error.found), reason)
+    return Failure(reason, error.action, error.exit_code)
+
+
+def _asked_by_slurm() -> tuple[str, str]:
+    """Why SLURM, or somebody else, asked to leave, and what follows."""
+    again = "The state is saved; the same command, or a retry of Snakemake, goes on from there"
+    state, left = _slurm_state(os.environ.get("SLURM_JOB_ID", ""))
+    if state == "PREEMPTED":
+        return "preempted, resumable", again
+    if state.startswith("CANCELLED"):
+        return "cancelled, resumable", again
+    if state == "TIMEOUT" or (left is not None and left < _NEAR_LIMIT):
+        return "time limit, resumable", f"{again}; raise runtime in profiles/slurm to need fewer"
+    return "interrupted, resumable", again
+
+
+def _slurm_state(job: str) -> tuple[str, float | None]:
+    """State of a job and the seconds of its limit that are left; empty, None without SLURM."""
+    if not job:
+        return "", None
+    command = ["squeue", "-h", "-j", job, "-o", "%T %L"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=3, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return "", None
+    state, _, left = done.stdout.strip().partition(" ")
+    return state, _seconds(left)
+
+
+def _seconds(text: str) -> float | None:
+    """Seconds of SLURM's ``days-hours:minutes:seconds``; None for ``UNLIMITED`` and the like."""
+    days, _, clock = text.rpartition("-")
+    parts = clock.split(":")
+    if not all(part.isdigit() for part in parts) or not (days.isdigit() or not days):
+        return None
+    seconds = 0
+    for part in parts:
+        seconds = 60 * seconds + int(part)
+    return seconds + 86400 * int(days or 0)
 
 
 def _chain(error: BaseException) -> list[BaseException]:

@@ -22,11 +22,11 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cluster
-from studies import PROJECT, STATE, WEIGHTS, Checkout, configuration, prepared, slurm, wait_for
+from studies import PROJECT, STATE, WEIGHTS, Checkout, call, configuration, prepared, wait_for
 
 EPOCHS = 160
 LUNET = str(Path(sys.executable).with_name("lunet"))
@@ -61,6 +61,13 @@ class Scene:
     def mark(self) -> None:
         """The accident happens now."""
         self.epoch, self.moment = self.checkout.epoch(), time.monotonic()
+
+    def edit_profile(self, old: str, new: str) -> None:
+        """As a user edits the profile."""
+        path = self.checkout.root / "profiles/slurm/config.yaml"
+        text = path.read_text()
+        assert old in text
+        path.write_text(text.replace(old, new))
 
     def job(self) -> str:
         """Number of the training's job."""
@@ -120,14 +127,14 @@ class Scene:
 def cancelled(scene: Scene) -> Row:
     """A person or an administrator cancels the job."""
     scene.begin()
-    slurm("scancel", scene.job())
+    call("scancel", scene.job())
     return scene.end("job cancelled (scancel)", "status CANCELLED; submitted again by itself")
 
 
 def requeued(scene: Scene) -> Row:
     """An administrator requeues the job."""
     scene.begin()
-    slurm("scontrol", "requeue", scene.job())
+    call("scontrol", "requeue", scene.job())
     return scene.end("job requeued (scontrol requeue)", "nothing; SLURM starts the job again")
 
 
@@ -156,24 +163,25 @@ def _urgent_job(scene: Scene) -> None:
     """Take the whole GPU node for some seconds."""
     root = str(scene.checkout.root)
     options = ["-p", "urgent", "--exclusive", "-J", "urgent", "-o", "/dev/null", "-D", "/"]
-    slurm("sbatch", *options, "--wrap", f"sleep 8 # {root}")
+    call("sbatch", *options, "--wrap", f"sleep 8 # {root}")
 
 
 def time_limit(scene: Scene) -> Row:
     """The job's minutes are over; SLURM asks the training to leave before that."""
-    words = ("--set-resources", "train:runtime=attempt", "train:slurm_extra='--signal=TERM@45'")
-    scene.begin(*words)
+    scene.edit_profile("runtime: 240 * attempt", "runtime: attempt")
+    scene.edit_profile("TERM@90", "TERM@20")
+    scene.begin()
     job = scene.job()
     wait_for("the end of the first job", lambda: job not in scene.checkout.jobs(), 120)
     scene.mark()
-    return scene.end("time limit", scene.last("lunet ended"))
+    row = scene.end("time limit", "")
+    return replace(row, seen=scene.last("lunet ended"))
 
 
 def memory_limit(scene: Scene) -> Row:
     """The job needs more memory than it asked for."""
-    scene.process = scene.checkout.start(
-        WEIGHTS, "--set-resources", "train:mem_mb=250 * 8 ** (attempt - 1)"
-    )
+    scene.edit_profile("mem_mb: 8000 * attempt", "mem_mb: 250 * 8 ** (attempt - 1)")
+    scene.process = scene.checkout.start(WEIGHTS)
     wait_for("the limit", lambda: "Trying to restart" in scene.checkout.output, 120)
     scene.mark()
     wait_for("an epoch", scene.checkout.epoch)
@@ -187,7 +195,7 @@ def node_lost(scene: Scene) -> Row:
     """A node stops answering, with its processes still alive, and comes back."""
     scene.begin()
     cluster.stop_node("g1")
-    wait_for("SLURM to notice", lambda: "down" in slurm("sinfo", "-h", "-n", "g1", "-o", "%t"), 120)
+    wait_for("SLURM to notice", lambda: "down" in call("sinfo", "-h", "-n", "g1", "-o", "%t"), 120)
     cluster.start_node("g1")
     return scene.end("node down and back", "nothing; SLURM starts the job again")
 
@@ -322,10 +330,10 @@ def read_only(scene: Scene) -> Row:
     disk = scene.checkout.root / "results/s/runs"
     with _small_disk(disk, "12m"):
         scene.begin("--retries", "8")
-        slurm("mount", "-o", "remount,ro", str(disk))
+        call("mount", "-o", "remount,ro", str(disk))
         wait_for("the failure", lambda: "lunet ended" in scene.checkout.output, 180)
         seen = scene.last("lunet ended")
-        slurm("mount", "-o", "remount,rw", str(disk))
+        call("mount", "-o", "remount,rw", str(disk))
         return scene.end("read-only file system", seen)
 
 
@@ -333,11 +341,11 @@ def read_only(scene: Scene) -> Row:
 def _small_disk(folder: Path, size: str) -> Iterator[Path]:
     """A file system of its own at ``folder``."""
     folder.mkdir(parents=True, exist_ok=True)
-    slurm("mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder))
+    call("mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder))
     try:
         yield folder
     finally:
-        slurm("umount", "-l", str(folder))
+        call("umount", "-l", str(folder))
 
 
 ACCIDENTS: dict[str, Callable[[Scene], Row]] = {
@@ -375,7 +383,7 @@ def cause(name: str, template: Checkout, reference: str, folder: Path) -> Row:
             scene.process.kill()
             scene.process.wait()
         if left := scene.checkout.jobs():
-            slurm("scancel", *left)
+            call("scancel", *left)
 
 
 def stage(folder: Path, *, epochs: int = EPOCHS) -> tuple[Checkout, str]:

@@ -27,7 +27,7 @@ CONF = Path("/etc/slurm")
 MARK = "# Written by lunet's test cluster; overwritten by every start."
 PORT = 6817
 PACKAGES = ("munge", "slurmctld", "slurmd", "slurm-client")
-CPU_NODES, GPU_NODES, CPUS, MEMORY_MB, GPUS = ("c1",), ("g1",), 4, 16000, 2
+CPU_NODES, GPU_NODES, CPUS, MEMORY_MB, GPUS = ("c1",), ("g1",), 4, 200_000, 2
 
 SLURM_CONF = """\
 {mark}
@@ -218,8 +218,13 @@ def _write_configuration() -> None:
     CONF.mkdir(exist_ok=True)
     (CONF / "slurm.conf").write_text(
         SLURM_CONF.format(
-            mark=MARK, host=socket.gethostname().split(".")[0], port=PORT, state=STATE,
-            nodes="\n".join(lines), cpu=",".join(CPU_NODES), gpu=",".join(GPU_NODES),
+            mark=MARK,
+            host=socket.gethostname().split(".")[0],
+            port=PORT,
+            state=STATE,
+            nodes="\n".join(lines),
+            cpu=",".join(CPU_NODES),
+            gpu=",".join(GPU_NODES),
         )
     )
     files = ",".join(map(str, devices))
@@ -270,9 +275,7 @@ def _answers(*command: str) -> bool:
 
 
 def _call(*command: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        ["timeout", "10", *command], capture_output=True, text=True, check=False
-    )
+    return subprocess.run(["timeout", "10", *command], capture_output=True, text=True, check=False)
 
 
 def _wait(seconds: float, ready: Callable[[], bool], complaint: str) -> None:
@@ -291,7 +294,7 @@ def _logs() -> str:
 
 
 def main() -> int:
-    """``up`` or ``down``; exit code 77 where the cluster can't be had (the convention for skips)."""
+    """``up`` or ``down``; exit code 77 (the convention for skips) where there can be no cluster."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", choices=("up", "down"))
     if parser.parse_args().what == "down":

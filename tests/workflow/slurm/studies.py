@@ -100,7 +100,7 @@ class Checkout:
             )
 
     def run(self, *words: str, seconds: float = 200, **options: str) -> int:
-        """Run Snakemake to its end; its exit code. After ``seconds`` it is ended, and that fails."""
+        """Run Snakemake to its end; its exit code. It fails, and is ended, after ``seconds``."""
         process = self.start(*words, **options)
         try:
             return process.wait(seconds)
@@ -146,9 +146,7 @@ def new_checkout(folder: Path, config: dict[str, Any]) -> Checkout:
     for name in ("Snakefile", "README.md"):
         shutil.copy2(PROJECT / name, folder / name)
     for name in ("workflow", "lunet", "profiles"):
-        shutil.copytree(
-            PROJECT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__")
-        )
+        shutil.copytree(PROJECT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     (folder / "config").mkdir()
     (folder / "config/config.yaml").write_text(yaml.safe_dump(config))
     return Checkout(folder)
@@ -171,8 +169,8 @@ def wait_for(what: str, ready: Callable[[], Any], seconds: float = 120) -> float
     return time.monotonic() - begin
 
 
-def slurm(*command: str) -> str:
-    """Run one of SLURM's commands."""
+def call(*command: str) -> str:
+    """Run a command that must succeed; what it prints."""
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{command}: {done.stderr}"
     return done.stdout

@@ -11,6 +11,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 RECORDS = Path(os.environ["STAND_IN_SLURM"])
@@ -27,7 +28,9 @@ def sbatch(words: list[str]) -> None:
     if "--gpus=1" in words:
         environment |= {"CUDA_VISIBLE_DEVICES": "0"}
     state = RECORDS / f"{number}.state"
-    after = f"(exit $?) && s=COMPLETED || s=FAILED; printf %s $s > {state}.new; mv {state}.new {state}"
+    after = (
+        f"(exit $?) && s=COMPLETED || s=FAILED; printf %s $s > {state}.new; mv {state}.new {state}"
+    )
     with Path(log).open("wb") as stream:
         subprocess.Popen(
             ["sh", "-c", f"{wrapped}\n{after}"],
@@ -58,9 +61,19 @@ def srun(words: list[str]) -> None:
 
 
 def squeue(_words: list[str]) -> None:
-    """Number and state of every job."""
-    for path in sorted(RECORDS.glob("*.state")):
-        print(f"{path.stem}|{path.read_text()}")
+    """Number and state of every job, as soon as one more has ended (the plugin asks seldom)."""
+    told = RECORDS / "told"
+    known = int(told.read_text()) if told.exists() else 0
+    end = time.monotonic() + 30
+    while True:
+        states = {path.stem: path.read_text() for path in sorted(RECORDS.glob("*.state"))}
+        ended = sum(state != "RUNNING" for state in states.values())
+        if ended != known or time.monotonic() > end:
+            break
+        time.sleep(0.1)
+    told.write_text(str(ended))
+    for number, state in states.items():
+        print(f"{number}|{state}")
 
 
 def scancel(words: list[str]) -> None:

@@ -1,0 +1,67 @@
+"""Ends are sorted: by exception, and by what SLURM says of the job."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from lunet.errors import Busy, Interrupted, TrainingError
+from lunet.failures import classify
+
+
+@pytest.fixture
+def squeue(tmp_path, monkeypatch):
+    """SLURM says a line about our job."""
+
+    def say(line):
+        path = tmp_path / "squeue"
+        path.write_text(f"#!/bin/sh\necho '{line}'\n")
+        path.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+        monkeypatch.setenv("SLURM_JOB_ID", "7")
+
+    return say
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("RUNNING 0:44", "time limit"),
+        ("TIMEOUT 0:00", "time limit"),
+        ("PREEMPTED 1-02:00:00", "preempted"),
+        ("CANCELLED 3:00:00", "cancelled"),
+        ("RUNNING 1-00:00:10", "interrupted"),
+        ("RUNNING UNLIMITED", "interrupted"),
+        ("", "interrupted"),
+    ],
+)
+def test_why_a_training_was_asked_to_leave(squeue, line, reason):
+    squeue(line)
+    failure = classify(Interrupted("train", "left on SIGTERM"))
+    assert failure.reason == f"{reason}, resumable"
+    assert failure.exit_code == 75
+
+
+def test_without_slurm_it_was_somebody(monkeypatch):
+    monkeypatch.delenv("SLURM_JOB_ID", raising=False)
+    assert classify(Interrupted("train", "left on SIGINT")).reason == "interrupted, resumable"
+
+
+@pytest.mark.parametrize(
+    ("found", "reason"),
+    [
+        ("out of memory on cuda with batches of 16", "out of GPU memory"),
+        ("out of memory on cpu with batches of 16", "out of host memory"),
+        ("the loss is NaN", "non-finite loss"),
+        ("no case for train", "training failed"),
+    ],
+)
+def test_ends_of_a_training(found, reason):
+    failure = classify(TrainingError("training", found, "", "Lower train.batch_size"))
+    assert failure.reason == reason
+    assert failure.line() == f"lunet ended: {reason}. Lower train.batch_size."
+
+
+def test_another_writer():
+    assert classify(Busy("x", "is being written")).reason == "owned by another process"
