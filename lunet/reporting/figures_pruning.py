@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from lunet.errors import ConfigError, nearest
 from lunet.metrics.settings import StatisticsSettings
@@ -135,12 +135,21 @@ def dice(sources: Sources, statistics: StatisticsSettings) -> Drawing:
     left.set_ylabel("Validation Dice (star: chosen)")
     right.set_ylabel(f"Test {title(statistics.metric)}, {headline(cases)}")
     for axes in (left, right):
-        axes.set_xscale("log")
-        axes.set_xlabel("Parameters")
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
-        axes.xaxis.set_minor_formatter(NullFormatter())
+        _parameter_axis(axes)
     _legend(figure, by_strategy(prunings), has_presets=bool((data["strategy"] == "").any()))
     return Drawing(figure, pd.concat([_lines(prunings), data], ignore_index=True))
+
+
+def _parameter_axis(axes: Axes) -> None:
+    """A log axis that has a few labelled ticks, however short it is."""
+    axes.set_xscale("log")
+    axes.margins(x=0.08, y=0.1)
+    axes.set_xlabel("Parameters")
+    low, high = axes.get_xlim()
+    subs = (1.0, 2.0, 5.0) if high / low > 8 else (1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0)
+    axes.xaxis.set_major_locator(LogLocator(subs=subs))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
 
 
 def _look(strategy: str) -> tuple[str, str]:
