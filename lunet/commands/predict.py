@@ -6,6 +6,7 @@ code is 1 at the end:
 
     lunet predict --weights results/x/runs/lunet_small_4f/fold-0/seed-0 scans/ --out masks/
     lunet predict --weights fold-0/ fold-1/ fold-2/ scan.nrrd --out masks/ --flip-axes 0 1
+    lunet predict --weights fold-0/ slices/ --out masks/ --threshold 0.3 --overlay
 
 Weights are a run's folder, a released folder, a .safetensors or an .onnx file. Choose threshold,
 flips and components on validation cases (--subset validation), never on test cases.
@@ -38,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     new = parser.add_argument_group("new scans; the predict section may come from a config too")
     new.add_argument("--probabilities", action="store_true", help="write probabilities too")
+    new.add_argument("--overlay", action="store_true", help="write overlays/*.png too")
     new.add_argument("--threshold", type=float, help="of sigmoid outputs")
     new.add_argument("--flip-axes", type=int, nargs="*", metavar="AXIS", help="test-time flips")
     new.add_argument("--patch", type=int, nargs="+", metavar="VOXELS", help="tile")
@@ -104,6 +106,7 @@ def _run_scans(arguments: argparse.Namespace) -> int:
         arguments.out,
         settings=settings,
         with_probabilities=arguments.probabilities,
+        with_overlay=arguments.overlay,
         log=lambda line: print(line, file=sys.stderr),
     )
     if failures:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from torch import nn
 from lunet.data.scan import PICTURES, SUFFIXES, is_hidden, stem_of, suffix_of
 from lunet.errors import DataError
 from lunet.inference.nifti import write_nifti, write_png
+from lunet.inference.overlay import write_overlay
 from lunet.inference.predict import common_description, predict_native
 from lunet.inference.settings import PredictSettings
 
@@ -24,6 +25,15 @@ class Input:
 
     name: str
     files: tuple[Path, ...]
+
+
+@dataclass(frozen=True)
+class Extras:
+    """What is written beside the masks; ``labels`` (name -> class index) are for legends."""
+
+    probabilities: bool
+    overlay: bool
+    labels: Mapping[str, int]
 
 
 def find_inputs(words: Sequence[str], *, channels: int) -> list[Input]:
@@ -64,31 +74,42 @@ def predict_scans(
     *,
     settings: PredictSettings,
     with_probabilities: bool = False,
+    with_overlay: bool = False,
     log: Callable[[str], None] = print,
 ) -> list[str]:
     """Segment each image into ``out``; a bad file is reported and the rest goes on.
 
     Masks are ``<name>.nii.gz``, uint8, with the shape and affine of the raw image; those of
     pictures are ``<name>.png``. Probabilities, if asked for, are
-    ``<name>_probabilities.nii.gz``, float32, channels last.
+    ``<name>_probabilities.nii.gz``, float32, channels last; overlays are
+    ``overlays/<name>_overlay.png``. The share of voxels with a label is told for each image, and
+    at the end in how many images there was any.
 
     Returns
     -------
     One line per image that failed.
     """
-    common_description(models)
+    extras = Extras(with_probabilities, with_overlay, common_description(models).task.labels)
     Path(out).mkdir(parents=True, exist_ok=True)
-    failures = []
+    failures, shares = [], []
     for number, item in enumerate(inputs, start=1):
         place = f"({number}/{len(inputs)})"
         try:
-            written = _predict_one(models, item, Path(out), settings, with_probabilities)
+            written, share = _predict_one(models, item, Path(out), settings, extras)
         except DataError as error:
             failures.append(str(error))
             log(f"FAILED {item.name} {place}: {error}")
         else:
-            log(f"segmented {item.name} {place}: {written}")
+            shares.append(share)
+            log(f"segmented {item.name} {place}: {written}, {100 * share:.3g} % labelled")
+    log(_summary(shares))
     return failures
+
+
+def _summary(shares: Sequence[float]) -> str:
+    some = [share for share in shares if share > 0]
+    mean = f", {100 * sum(some) / len(some):.3g} % of their voxels on average" if some else ""
+    return f"something labelled in {len(some)} of {len(shares)} image(s){mean}"
 
 
 def _inputs(word: str, channels: int) -> Iterator[Input]:
@@ -118,8 +139,9 @@ def _predict_one(
     item: Input,
     out: Path,
     settings: PredictSettings,
-    with_probabilities: bool,
-) -> str:
+    extras: Extras,
+) -> tuple[str, float]:
+    """The file written, and the share of its voxels that have a label."""
     mask, channels, geometry = predict_native(models, item.files, settings=settings)
     if suffix_of(item.files[0]) in PICTURES:
         path = out / f"{item.name}.png"
@@ -127,8 +149,11 @@ def _predict_one(
     else:
         path = out / f"{item.name}.nii.gz"
         write_nifti(path, mask, geometry.native_affine)
-    if with_probabilities:
+    if extras.probabilities:
         write_nifti(
             out / f"{item.name}_probabilities.nii.gz", channels.all(), geometry.native_affine
         )
-    return str(path)
+    if extras.overlay:
+        place = out / "overlays" / f"{item.name}_overlay.png"
+        write_overlay(place, item.files, mask, names=extras.labels)
+    return str(path), float((mask > 0).mean())
