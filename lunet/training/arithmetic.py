@@ -114,7 +114,7 @@ def resolve_device(engine: Engine) -> torch.device:
         return torch.device("cuda")
     if engine.device == "cuda":
         raise ConfigError(
-            "recipe.engine.device",
+            "train.engine.device",
             "found 'cuda'",
             f"torch {torch.__version__} sees no CUDA device",
             "Set it to auto or cpu, or install a CUDA build of torch",

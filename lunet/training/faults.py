@@ -41,8 +41,8 @@ def _explanation(training: Training, step: int, loss: float) -> TrainingError:
         if _weights_finite(training.model):
             cause = "the images and weights are finite"
         action = (
-            f"Lower recipe.optimiser.lr (now {recipe.optimiser.lr:g}) or set recipe.clip_norm"
-            + (" or recipe.engine.precision: bf16" if recipe.engine.precision == "fp16" else "")
+            f"Lower train.optimiser.lr (now {recipe.optimiser.lr:g}) or set train.clip_norm"
+            + (" or train.engine.precision: bf16" if recipe.engine.precision == "fp16" else "")
         )
     kind = "NaN" if math.isnan(loss) else "infinite"
     where = f"epoch {epoch}, step {step + 1} of {training.sampler.steps}"
@@ -69,6 +69,6 @@ def no_progress(training: Training) -> str | None:
         return None
     return (
         f"nothing was learnt: the training loss began with {first:.4f} and is {later:.4f}; "
-        f"recipe.optimiser.lr ({training.recipe.optimiser.lr:g}) is probably too large (or far too "
+        f"train.optimiser.lr ({training.recipe.optimiser.lr:g}) is probably too large (or far too "
         "small), or labels and images do not belong together"
     )

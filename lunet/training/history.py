@@ -23,7 +23,7 @@ def columns(task: Task) -> list[str]:
 
 
 def metric_names(task: Task) -> list[str]:
-    """What ``recipe.select_by`` and ``recipe.early_stopping.metric`` may name."""
+    """What ``train.select_by`` and ``train.early_stopping.metric`` may name."""
     return ["loss", "dice", *(f"dice_{name}" for name in task.names)]
 
 
@@ -37,8 +37,8 @@ def check_metrics(recipe: Recipe, task: Task) -> None:
     """
     known = metric_names(task)
     for key, name in (
-        ("recipe.select_by", recipe.select_by),
-        ("recipe.early_stopping.metric", recipe.early_stopping.metric),
+        ("train.select_by", recipe.select_by),
+        ("train.early_stopping.metric", recipe.early_stopping.metric),
     ):
         if name not in known:
             expected = f"one of {', '.join(known)} is expected"

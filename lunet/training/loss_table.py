@@ -149,12 +149,12 @@ def objective_options(
         No loss, all weights zero, an option that no loss of the recipe knows, a wrong value.
     """
     if not loss or not any(weight > 0 for weight in loss.values()):
-        raise ConfigError("recipe.loss", f"found {dict(loss)}", "a loss with a weight is expected")
+        raise ConfigError("train.loss", f"found {dict(loss)}", "a loss with a weight is expected")
     chosen: dict[str, dict[str, Any]] = {name: {} for name in loss}
     for name, weight in loss.items():
         loss_options(name, {})
         if not math.isfinite(weight) or weight < 0:
-            raise ConfigError(f"recipe.loss.{name}", f"found {weight}", "a weight >= 0 is expected")
+            raise ConfigError(f"train.loss.{name}", f"found {weight}", "a weight >= 0 is expected")
     for key, value in options.items():
         if key in chosen and isinstance(value, Mapping):
             chosen[key].update(value)
@@ -163,13 +163,13 @@ def objective_options(
         if not takers:
             known = {*loss, *(option for name in loss for option in LOSSES[name].options)}
             raise ConfigError(
-                f"recipe.loss_options.{key}",
+                f"train.loss_options.{key}",
                 f"no loss of {sorted(loss)} has this option",
                 nearest(key, known),
             )
         for name in takers:
             chosen[name].setdefault(key, value)
-    where = "recipe.loss_options"
+    where = "train.loss_options"
     return {name: loss_options(name, chosen[name], f"{where}.{name}") for name in loss}
 
 

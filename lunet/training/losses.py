@@ -55,7 +55,7 @@ def build_objective(
     Parameters
     ----------
     loss, options
-        ``recipe.loss`` and ``recipe.loss_options``.
+        ``train.loss`` and ``train.loss_options``.
     task
         Tells how labels become targets (:func:`encode_target`).
     deep_supervision
@@ -116,7 +116,7 @@ def _weighted_outputs(
         return [(1.0, outputs[0])]
     if len(outputs) != len(weights):
         raise ConfigError(
-            "recipe.deep_supervision",
+            "train.deep_supervision",
             f"{len(weights)} weights",
             f"the network has {len(outputs)} outputs",
             "Give one weight per output, main first",

@@ -75,7 +75,7 @@ class LearningRate:
     ) -> None:
         if schedule.warmup_epochs >= epochs:
             raise ConfigError(
-                "recipe.schedule.warmup_epochs",
+                "train.schedule.warmup_epochs",
                 f"found {schedule.warmup_epochs}",
                 f"fewer than the {epochs} epochs are expected",
             )

@@ -23,11 +23,13 @@ class Optimiser:
 
     def __post_init__(self) -> None:
         if self.lr <= 0:
-            raise ConfigError("optimiser.lr", f"found {self.lr:g}", "above 0 is expected")
+            raise ConfigError("train.optimiser.lr", f"found {self.lr:g}", "above 0 is expected")
         if self.name == "sgd" and self.nesterov and self.momentum == 0:
-            raise ConfigError("optimiser.nesterov", "true without momentum", "momentum > 0")
+            raise ConfigError("train.optimiser.nesterov", "true without momentum", "momentum > 0")
         if not all(0 <= beta < 1 for beta in self.betas):
-            raise ConfigError("optimiser.betas", f"found {self.betas}", "0 <= beta < 1 is expected")
+            raise ConfigError(
+                "train.optimiser.betas", f"found {self.betas}", "0 <= beta < 1 is expected"
+            )
 
 
 @dataclass(frozen=True)
@@ -120,23 +122,29 @@ class Augmentation:
             low, high = getattr(self, name)
             if not 0 < low <= high:
                 found = f"found [{low:g}, {high:g}]"
-                raise ConfigError(f"augmentation.{name}", found, "0 < low <= high is expected")
+                raise ConfigError(
+                    f"train.augmentation.{name}", found, "0 < low <= high is expected"
+                )
         if self.zoom[1] > 1 or self.dropout_size[1] > 1:
-            raise ConfigError("augmentation", "zoom or dropout_size above 1", "at most 1")
+            raise ConfigError("train.augmentation", "zoom or dropout_size above 1", "at most 1")
         if self.noise_std_min > self.noise_std:
-            raise ConfigError("augmentation.noise_std_min", "above noise_std", "at most that")
+            raise ConfigError("train.augmentation.noise_std_min", "above noise_std", "at most that")
         self._check_flips()
 
     def _check_flips(self) -> None:
         axes, shares = self.flip_axes, self.flip_shares
         if len(set(axes)) != len(axes) or not all(0 <= axis < 3 for axis in axes):
             raise ConfigError(
-                "augmentation.flip_axes", f"found {list(axes)}", "of 0, 1, 2 each once"
+                "train.augmentation.flip_axes", f"found {list(axes)}", "of 0, 1, 2 each once"
             )
         if shares and len(shares) != len(axes):
-            raise ConfigError("augmentation.flip_shares", f"{len(shares)} shares", "one per axis")
+            raise ConfigError(
+                "train.augmentation.flip_shares", f"{len(shares)} shares", "one per axis"
+            )
         if not all(0 <= share <= 1 for share in shares):
-            raise ConfigError("augmentation.flip_shares", f"found {list(shares)}", "0 to 1 each")
+            raise ConfigError(
+                "train.augmentation.flip_shares", f"found {list(shares)}", "0 to 1 each"
+            )
 
 
 @dataclass(frozen=True)
@@ -199,11 +207,11 @@ class Recipe:
         weights = self.deep_supervision
         if weights and (weights[0] <= 0 or min(weights) < 0):
             raise ConfigError(
-                "recipe.deep_supervision", f"found {list(weights)}", "weights >= 0, main one > 0"
+                "train.deep_supervision", f"found {list(weights)}", "weights >= 0, main one > 0"
             )
         if self.schedule.warmup_epochs >= self.epochs:
             raise ConfigError(
-                "recipe.schedule.warmup_epochs",
+                "train.schedule.warmup_epochs",
                 f"found {self.schedule.warmup_epochs}",
                 f"fewer than the {self.epochs} epochs are expected",
             )

@@ -174,5 +174,5 @@ def _told(error: Exception, training: Training) -> Exception:
         return out_of_memory(error, sampler.volumes.device, batch)
     if "without overflow" in str(error):  # the optimiser's step size is no float32
         found = f"{rate:g} leads to steps beyond float32"
-        return TrainingError("recipe.optimiser.lr", found, "a smaller one is needed")
+        return TrainingError("train.optimiser.lr", found, "a smaller one is needed")
     return error

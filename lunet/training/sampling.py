@@ -90,7 +90,7 @@ def build_sampler(volumes: Volumes, recipe: Recipe, *, dimensions: int, seed: in
     ConfigError
         A patch of the wrong number of axes, volumes of several shapes without a patch.
     TrainingError
-        Fewer samples than ``recipe.batch_size``: the epoch would have no batch.
+        Fewer samples than ``train.batch_size``: the epoch would have no batch.
     """
     slices = dimensions == 2
     size = _sample_size(volumes, recipe, slices=slices)
@@ -140,7 +140,7 @@ def _sample_size(volumes: Volumes, recipe: Recipe, *, slices: bool) -> tuple[int
     if recipe.patch is not None:
         if len(recipe.patch) != axes:
             raise ConfigError(
-                "recipe.patch", f"found {list(recipe.patch)}", f"{axes} numbers are expected"
+                "train.patch", f"found {list(recipe.patch)}", f"{axes} numbers are expected"
             )
         return (*recipe.patch, 1) if slices else recipe.patch
     if len(shapes) == 1:
@@ -148,10 +148,10 @@ def _sample_size(volumes: Volumes, recipe: Recipe, *, slices: bool) -> tuple[int
     if recipe.batch_size == 1 and not slices:
         return None
     raise ConfigError(
-        "recipe.patch",
+        "train.patch",
         f"none, while the volumes have {len(shapes)} shapes, from {shapes[0]} to {shapes[-1]}",
         "a batch needs samples of one shape",
-        "Set recipe.patch, or preprocess.size, or recipe.batch_size: 1",
+        "Set train.patch, or preprocess.size, or train.batch_size: 1",
     )
 
 
@@ -169,10 +169,10 @@ def _batch_size(samples: int, recipe: Recipe, *, what: str) -> int:
     if samples and recipe.few_samples == "shrink":
         return samples
     raise TrainingError(
-        "recipe.batch_size",
+        "train.batch_size",
         f"{recipe.batch_size}, but the training part of this fold has {samples} {what}",
         "at least one full batch is needed",
-        "Lower recipe.batch_size, or set recipe.few_samples: shrink, or use fewer folds "
+        "Lower train.batch_size, or set train.few_samples: shrink, or use fewer folds "
         "(split.folds) or more cases",
     )
 
@@ -183,7 +183,7 @@ def _steps(recipe: Recipe, samples: int, batch_size: int) -> int:
         return samples // batch_size
     if recipe.samples_per_epoch < batch_size:
         raise ConfigError(
-            "recipe.samples_per_epoch",
+            "train.samples_per_epoch",
             f"found {recipe.samples_per_epoch}",
             f"at least one batch of {batch_size} is needed",
         )

@@ -104,7 +104,7 @@ class Validator:
                 "validation",
                 f"the loss of case {self.volumes.names[bad[0]]} is {per_case[bad[0]]:g}",
                 "a finite loss is needed",
-                "Lower recipe.optimiser.lr; if only this case is concerned, look at its image",
+                "Lower train.optimiser.lr; if only this case is concerned, look at its image",
             )
         both, predicted, true = counts.double().unbind(-1)
         case_dice = 2 * both / (predicted + true)  # 0 / 0 is NaN: undefined, not counted

@@ -176,14 +176,14 @@ def test_pictures_are_volumes_of_one_slice(tmp_path: Path) -> None:
 
 
 def test_too_few_cases_for_a_batch_is_an_error_before_training(data: Path) -> None:
-    with pytest.raises(TrainingError, match=r"recipe.batch_size: 16.*has 9 samples"):
+    with pytest.raises(TrainingError, match=r"train.batch_size: 16.*has 9 samples"):
         sampler(volumes(data), replace(TINY, batch_size=16))
     small = sampler(volumes(data), replace(TINY, batch_size=16, few_samples="shrink"))
     assert (small.batch_size, small.steps) == (9, 1)
 
 
 def test_volumes_of_several_shapes_need_a_patch(uneven: Path) -> None:
-    with pytest.raises(ConfigError, match=r"recipe.patch: none, while the volumes have 4 shapes"):
+    with pytest.raises(ConfigError, match=r"train.patch: none, while the volumes have 4 shapes"):
         sampler(volumes(uneven))
     one = sampler(volumes(uneven), replace(TINY, batch_size=1))
     sizes = {one.batch(1, s).image.shape[2:] for s in range(one.steps)}

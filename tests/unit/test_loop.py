@@ -247,23 +247,23 @@ def test_fine_tuning_starts_from_weights(data: Path, tmp_path: Path) -> None:
         (
             replace(TINY, select_by="dice_cor"),
             ConfigError,
-            "recipe.select_by: found 'dice_cor'.*did you mean 'dice_core'",
+            "train.select_by: found 'dice_cor'.*did you mean 'dice_core'",
         ),
         (
             replace(TINY, early_stopping=EarlyStopping(metric="dcie")),
             ConfigError,
-            "recipe.early_stopping.metric: found 'dcie'.*did you mean 'dice'",
+            "train.early_stopping.metric: found 'dcie'.*did you mean 'dice'",
         ),
-        (replace(TINY, batch_size=16), TrainingError, "recipe.batch_size: 16.*has 6 samples"),
+        (replace(TINY, batch_size=16), TrainingError, "train.batch_size: 16.*has 6 samples"),
         (
             replace(TINY, optimiser=Optimiser(lr=1e20)),
             TrainingError,
-            r"epoch 1, step 2 of 2: the loss is NaN, .*case_.*recipe.optimiser.lr \(now 1e\+20\)",
+            r"epoch 1, step 2 of 2: the loss is NaN, .*case_.*train.optimiser.lr \(now 1e\+20\)",
         ),
         (
             replace(TINY, optimiser=Optimiser(lr=1e38)),
             TrainingError,
-            "recipe.optimiser.lr: 1e.38 leads to steps beyond float32",
+            "train.optimiser.lr: 1e.38 leads to steps beyond float32",
         ),
     ],
 )
@@ -325,7 +325,7 @@ def test_out_of_memory_says_what_was_needed_and_what_to_change(
         raise error
 
     monkeypatch.setattr(loop, "train_step", full)
-    with pytest.raises(TrainingError, match=r"2.50 GiB more.*GiB are free.*recipe.batch_size"):
+    with pytest.raises(TrainingError, match=r"2.50 GiB more.*GiB are free.*train.batch_size"):
         run_training(job(data, tmp_path))
 
 
@@ -346,7 +346,7 @@ def test_a_training_that_learns_nothing_is_warned_of(
 ) -> None:
     run_training(job(data, tmp_path, replace(TINY, epochs=12, optimiser=Optimiser(lr=1e10))))
     assert capsys.readouterr().err.count("warning: nothing was learnt") == 2
-    assert "recipe.optimiser.lr" in read_json(tmp_path / "out" / "run.json")["warning"]
+    assert "train.optimiser.lr" in read_json(tmp_path / "out" / "run.json")["warning"]
 
 
 def test_other_runtime_errors_stay_bugs(

@@ -57,14 +57,14 @@ def test_as_a_person_calls_it(data: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("recipe", "more", "code", "message"),
     [
-        ({"select_by": "dyce"}, (), 2, "recipe.select_by: found 'dyce'"),
-        ({"optimizer": {}}, (), 2, "recipe.optimizer: unknown key, did you mean 'optimiser'"),
+        ({"select_by": "dyce"}, (), 2, "train.select_by: found 'dyce'"),
+        ({"optimizer": {}}, (), 2, "train.optimizer: unknown key, did you mean 'optimiser'"),
         ({"loss": {"dise": 1.0}}, (), 2, "did you mean 'dice'"),
-        ({"batch_size": 16}, (), 3, "recipe.batch_size: 16"),
+        ({"batch_size": 16}, (), 3, "train.batch_size: 16"),
         ({}, ("--fold", "5"), 2, "--fold: found 5"),
         ({}, ("--init", "nothing.safetensors"), 2, "nothing.safetensors: the file is missing"),
         ({}, ("--resume", "nothing.pt"), 3, "nothing.pt"),
-        ({}, ("--epochs", "0"), 2, "recipe.epochs: found 0"),
+        ({}, ("--epochs", "0"), 2, "train.epochs: found 0"),
     ],
 )
 def test_a_mistake_is_one_line_and_nothing_is_written(
