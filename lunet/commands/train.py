@@ -1,9 +1,13 @@
-"""Train one preset on one fold with one seed; goes on by itself where an earlier start ended.
+"""Train one preset on folds with seeds; goes on by itself where an earlier start ended.
 
 Writes weights.safetensors (best on validation), last.safetensors, history.csv and run.json.
 SIGTERM, SIGUSR1 and Ctrl-C save the state and leave with exit code 75; the same command goes on.
+Several folds or seeds are one run each, --at-once of them at the same time on one device; each has
+the files and the numbers of that run alone, below fold-F/seed-S of --out and --work.
 
-Example: lunet train --config config/config.yaml --preset lunet_small_4f --fold 0 --seed 0
+Examples:
+  lunet train --config config/config.yaml --preset lunet_small_4f --fold 0 --seed 0
+  lunet train --config config/config.yaml --preset lunet_small_4f --fold 0 1 2 --at-once 3
 """
 
 from __future__ import annotations
@@ -29,9 +33,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     data.add_argument("--manifest", type=Path, metavar="FILE", help="manifest.json of the volumes")
     data.add_argument("--splits", type=Path, metavar="FILE", help="splits.json")
     data.add_argument(
-        "--fold", type=_fold, default=0, help="which fold, from 0 (default 0), or `all` cases"
+        "--fold",
+        type=_fold,
+        default=[0],
+        nargs="+",
+        help="which folds, from 0 (default 0), or `all` cases",
     )
-    data.add_argument("--seed", type=int, default=0, help="seed of everything random (default 0)")
+    data.add_argument(
+        "--seed", type=int, default=[0], nargs="+", help="seeds of everything random (default 0)"
+    )
+    data.add_argument(
+        "--at-once", type=int, default=1, metavar="N", help="runs at the same time (default 1)"
+    )
     data.add_argument("--work", type=Path, metavar="DIR", help="folder of the resume state")
     data.add_argument("--out", type=Path, metavar="DIR", help="folder of the results")
     start = parser.add_argument_group("start")
@@ -60,14 +73,58 @@ def _fold(word: str) -> int | str:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Collect the settings and train."""
+    """Train the runs that are asked for."""
+    runs = [_single(arguments, fold, seed) for fold in arguments.fold for seed in arguments.seed]
+    if len(runs) == 1:
+        return _train(runs[0])
+    from lunet.training.together import Run, train_together
+
+    _check_several(arguments)
+    preset = read_settings(arguments, "train")["model"]["preset"]
+    logs = [_places(one, preset)["out"] / "train.log" for one in runs]
+    named = [
+        Run(f"fold {one.fold}, seed {one.seed}", log, one)
+        for one, log in zip(runs, logs, strict=True)
+    ]
+    return train_together(named, _carry_out, at_once=arguments.at_once)
+
+
+def _single(arguments: argparse.Namespace, fold: int | str, seed: int) -> argparse.Namespace:
+    """The arguments of one of the runs."""
+    one = argparse.Namespace(**vars(arguments) | {"fold": fold, "seed": seed})
+    if len(arguments.fold) * len(arguments.seed) > 1:
+        for name in ("work", "out"):
+            if folder := getattr(arguments, name):
+                setattr(one, name, folder / f"fold-{fold}" / f"seed-{seed}")
+    return one
+
+
+def _check_several(arguments: argparse.Namespace) -> None:
+    if arguments.resume:
+        raise ConfigError("--resume", "given with several runs", "it is the state of one run")
+    if arguments.at_once < 1:
+        raise ConfigError("--at-once", f"found {arguments.at_once}", "at least 1 is expected")
+    for name in ("fold", "seed"):
+        values = getattr(arguments, name)
+        if len(set(values)) < len(values):
+            raise ConfigError(f"--{name}", f"found {values}", "each once")
+
+
+def _carry_out(arguments: argparse.Namespace) -> int:
+    from lunet.cli import carry_out
+
+    return carry_out(_train, arguments)
+
+
+def _train(arguments: argparse.Namespace) -> None:
+    """Collect the settings of one run and train."""
     from lunet.training.job import Job
     from lunet.training.recipe import Recipe
     from lunet.training.run import run_training
     from lunet.typed import build, replace
 
     sections = read_settings(arguments, "train")
-    recipe = replace(build(Recipe, sections["recipe"], "recipe"), _changes(arguments), "recipe")
+    recipe = replace(build(Recipe, sections["recipe"], "train"), _changes(arguments), "train")
     if arguments.loss is not None:
         recipe = dataclasses.replace(recipe, loss={arguments.loss: 1.0}, loss_options={})
     places = _places(arguments, sections["model"]["preset"])

@@ -1,0 +1,101 @@
+"""Several runs in one job: each as if alone."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_train_command import words
+from tiny_training import prepare
+
+from lunet.cli import main
+from lunet.errors import Interrupted
+from lunet.files import read_json
+
+FILES = ("weights.safetensors", "last.safetensors", "history.csv")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return prepare(tmp_path_factory.mktemp("data") / "prepared")
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {name: (folder / name).read_bytes() for name in FILES}
+
+
+def start(arguments: Sequence[str]) -> subprocess.Popen[bytes]:
+    program = "import sys; from lunet.cli import main; sys.exit(main())"
+    return subprocess.Popen([sys.executable, "-c", program, *arguments])
+
+
+def test_each_run_equals_the_run_alone(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    several = tmp_path / "several"
+    assert main(words(data, several, "--seed", "0", "1", "--at-once", "2")) == 0
+    assert capsys.readouterr().err.count("done") == 2
+    for seed in (0, 1):
+        alone, run = tmp_path / f"{seed}", several / "out" / "fold-0" / f"seed-{seed}"
+        assert main(words(data, alone, "--seed", str(seed))) == 0
+        assert contents(run) == contents(alone / "out")
+        assert read_json(run / "run.json")["seed"] == seed
+        assert "epoch 6/6" in (run / "train.log").read_text()
+    assert contents(several / "out/fold-0/seed-0") != contents(several / "out/fold-0/seed-1")
+
+
+def test_a_signal_saves_all_and_the_same_command_goes_on(data: Path, tmp_path: Path) -> None:
+    long: dict[str, Any] = {"epochs": 60}
+    command = words(data, tmp_path, "--seed", "0", "1", "2", "--at-once", "2", recipe=long)
+    states = [tmp_path / f"work/fold-0/seed-{seed}/state.pt" for seed in (0, 1)]
+    process = start(command)
+    while not all(state.exists() for state in states) and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(20) == Interrupted.exit_code
+    assert all(state.exists() for state in states)
+    assert not (tmp_path / "out/fold-0/seed-2").exists()  # it was not begun any more
+    assert main(command) == 0
+    assert main(words(data, tmp_path / "alone", "--seed", "1", recipe=long)) == 0
+    run = tmp_path / "out/fold-0/seed-1"
+    assert "goes on at epoch" in (run / "train.log").read_text()
+    assert contents(run) == contents(tmp_path / "alone" / "out")
+
+
+def test_a_run_that_fails_leaves_the_others(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = words(data, tmp_path, "--fold", "7", "0", "--at-once", "2")
+    assert main(command) == 3
+    told = capsys.readouterr().err
+    assert "fold 7, seed 0: error: --fold: found 7" in told
+    assert "1 of 2 runs failed" in told
+    assert (tmp_path / "out/fold-0/seed-0/run.json").exists()
+    assert not (tmp_path / "out/fold-7/seed-0/run.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (("--seed", "1", "1"), "--seed: found [1, 1]"),
+        (("--seed", "0", "1", "--at-once", "0"), "--at-once: found 0"),
+        (("--seed", "0", "1", "--resume", "x.pt"), "--resume: given with several runs"),
+    ],
+)
+def test_impossible_wishes(
+    data: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    more: tuple[str, ...],
+    message: str,
+) -> None:
+    assert main(words(data, tmp_path, *more)) == 2
+    assert message in capsys.readouterr().err
+    assert os.listdir(tmp_path) == []
