@@ -77,9 +77,19 @@ def check_promise(device: str, available: bool) -> None:
         return
     found = f"SLURM gave GPU {asked}, but PyTorch sees none" if asked else "PyTorch sees no GPU"
     raise ConfigError(
-        "train.engine.device", f"is {device!r}; {found}", "a GPU is needed",
+        "train.engine.device",
+        f"is {device!r}; {found}",
+        "a GPU is needed",
         "Install a CUDA build of torch, or allow the CPU with train.engine.device=cpu",
     )
+
+
+def share_gpus(runs: int) -> None:
+    """Let so many jobs of this process, and of those that it starts, share one GPU.
+
+    Through the environment and not through a rule's settings, since it changes no result.
+    """
+    os.environ[SHARE] = str(runs)
 
 
 def runs_per_gpu() -> int:
@@ -96,7 +106,8 @@ def _gpus() -> list[str]:
     if visible is not None:
         return [number.strip() for number in visible.split(",") if number.strip()]
     if shutil.which("nvidia-smi") is None:
-        return [path.name.removeprefix("nvidia") for path in sorted(Path("/dev").glob("nvidia[0-9]"))]
+        files = sorted(Path("/dev").glob("nvidia[0-9]"))
+        return [path.name.removeprefix("nvidia") for path in files]
     command = ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"]
     answer = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     return answer.stdout.split() if answer.returncode == 0 else []

@@ -44,9 +44,10 @@ class Failure:
 _NEAR_LIMIT = 180.0
 """Seconds before a job's limit within which a request to leave is put down to the limit."""
 _SMALLER = "Lower train.batch_size or set train.patch"
+_SPACE = "Free space, or set roots.results and roots.work elsewhere"
 _DISKS = {
-    errno.ENOSPC: ("full disk", "Free space, or set roots.results and roots.work elsewhere"),
-    errno.EDQUOT: ("full disk (quota)", "Free space, or set roots.results and roots.work elsewhere"),
+    errno.ENOSPC: ("full disk", _SPACE),
+    errno.EDQUOT: ("full disk (quota)", _SPACE),
     errno.EROFS: ("read-only file system", "Set roots.results and roots.work to writable folders"),
     errno.EACCES: ("no permission", "Set roots.results and roots.work to writable folders"),
 }

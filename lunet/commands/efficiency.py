@@ -34,6 +34,7 @@ def run(arguments: argparse.Namespace) -> None:
     import tempfile
     from pathlib import Path
 
+    from lunet.devices import claimed_gpu
     from lunet.efficiency.batches import describe
     from lunet.efficiency.run import measure_efficiency
     from lunet.efficiency.settings import EfficiencySettings
@@ -41,7 +42,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     sections = read_settings(arguments, "efficiency")
     settings = _changed(build(EfficiencySettings, sections["efficiency"], "efficiency"), arguments)
-    with tempfile.TemporaryDirectory() as folder:
+    with claimed_gpu(settings.device), tempfile.TemporaryDirectory() as folder:
         found = measure_efficiency(
             model=sections["model"],
             task=sections["task"],

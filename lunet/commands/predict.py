@@ -52,6 +52,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run the step."""
+    from lunet.devices import claimed_gpu
+
+    with claimed_gpu("cpu" if arguments.prior else arguments.device):
+        return _predict(arguments)
+
+
+def _predict(arguments: argparse.Namespace) -> int:
     if not arguments.prior and not arguments.weights:
         raise ConfigError("--weights", "missing", "a trained network is needed (or --prior)")
     if not arguments.prior and arguments.manifest is None:

@@ -43,6 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Collect the settings and prune."""
+    from lunet.devices import claimed_gpu
     from lunet.pruning.job import PruneJob
     from lunet.pruning.run import run_pruning
     from lunet.pruning.settings import PruneSettings
@@ -69,7 +70,8 @@ def run(arguments: argparse.Namespace) -> None:
         engine_cache=places["engine_cache"],
     )
     settings = build(PruneSettings, sections["prune"], "prune")
-    run_pruning(PruneJob(training, settings, arguments.strategy, arguments.like))
+    with claimed_gpu(training.recipe.engine.device):
+        run_pruning(PruneJob(training, settings, arguments.strategy, arguments.like))
 
 
 def _sections(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -77,9 +78,11 @@ def run(arguments: argparse.Namespace) -> None:
     runs = [_single(arguments, fold, seed) for fold in arguments.fold for seed in arguments.seed]
     if len(runs) == 1:
         return _train(runs[0])
+    from lunet.devices import SHARE
     from lunet.training.together import Run, train_together
 
     _check_several(arguments)
+    os.environ.setdefault(SHARE, str(arguments.at_once))
     preset = read_settings(arguments, "train")["model"]["preset"]
     logs = [_places(one, preset)["out"] / "train.log" for one in runs]
     named = [
@@ -118,6 +121,9 @@ def _carry_out(arguments: argparse.Namespace) -> int:
 
 def _train(arguments: argparse.Namespace) -> None:
     """Collect the settings of one run and train."""
+    import torch
+
+    from lunet.devices import check_promise, claimed_gpu
     from lunet.training.job import Job
     from lunet.training.recipe import Recipe
     from lunet.training.run import run_training
@@ -130,21 +136,22 @@ def _train(arguments: argparse.Namespace) -> None:
     places = _places(arguments, sections["model"]["preset"])
     if arguments.fold == "all":
         places["splits"] = _everything(places)
-    run_training(
-        Job(
-            task=_task(arguments, sections, places["manifest"]),
-            model=sections["model"],
-            recipe=recipe,
-            code=arguments.code or _code(arguments, sections["model"]["preset"]),
-            fold=0 if arguments.fold == "all" else arguments.fold,
-            seed=arguments.seed,
-            resume=arguments.resume,
-            init=arguments.init,
-            save_interval=arguments.save_interval,
-            observers=_observers(arguments, places["out"]),
-            **places,
-        )
+    job = Job(
+        task=_task(arguments, sections, places["manifest"]),
+        model=sections["model"],
+        recipe=recipe,
+        code=arguments.code or _code(arguments, sections["model"]["preset"]),
+        fold=0 if arguments.fold == "all" else arguments.fold,
+        seed=arguments.seed,
+        resume=arguments.resume,
+        init=arguments.init,
+        save_interval=arguments.save_interval,
+        observers=_observers(arguments, places["out"]),
+        **places,
     )
+    with claimed_gpu(recipe.engine.device):
+        check_promise(recipe.engine.device, available=torch.cuda.is_available())
+        run_training(job)
 
 
 def _everything(places: dict[str, Path]) -> Path:

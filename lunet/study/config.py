@@ -13,7 +13,7 @@ import yaml
 from lunet.data.settings import DatasetSettings, PreprocessSettings, SplitSettings
 from lunet.efficiency.settings import EfficiencySettings
 from lunet.errors import ConfigError, nearest
-from lunet.inference.settings import PredictSettings
+from lunet.inference.settings import PredictSettings, TransferSettings
 from lunet.metrics.settings import EvaluateSettings, LesionSettings, StatisticsSettings
 from lunet.pruning.settings import PruneSettings
 from lunet.reporting.settings import ReportSettings
@@ -61,11 +61,17 @@ class Config:
     overrides: dict[str, dict[str, Any]] = setting(
         {}, doc="preset -> changes of its recipe; these win over `train`"
     )
+    runs_per_gpu: int = setting(
+        1, doc="jobs that may share one GPU of a machine without SLURM", minimum=1
+    )
     roots: Roots = setting(Roots(), doc="folders that are written to")
     preprocess: PreprocessSettings = setting(PreprocessSettings(), doc="preparation of volumes")
     split: SplitSettings = setting(SplitSettings(), doc="cross-validation")
     predict: PredictSettings = setting(PredictSettings(), doc="prediction")
     evaluate: EvaluateSettings = setting(EvaluateSettings(), doc="metrics per case")
+    transfer: dict[str, TransferSettings] = setting(
+        {}, doc="name -> another data set that every trained network is tested on"
+    )
     lesions: LesionSettings = setting(LesionSettings(), doc="lesion-wise results")
     statistics: StatisticsSettings = setting(StatisticsSettings(), doc="comparisons")
     efficiency: EfficiencySettings = setting(EfficiencySettings(), doc="cost of the networks")

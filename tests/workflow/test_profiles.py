@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from importlib import resources
@@ -108,12 +109,16 @@ def submitted(tmp_path_factory) -> dict[str, list[str]]:
     for name in COMMANDS:
         (bin_ / name).write_text(f'#!/bin/sh\nexec {sys.executable} -S {STAND_INS} {name} "$@"\n')
         (bin_ / name).chmod(0o755)
-    for name in ("Snakefile", "workflow", "lunet", "profiles", "README.md"):
-        (root / name).symlink_to(ROOT / name)
+    for name in ("workflow", "lunet", "profiles"):
+        shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("Snakefile", "README.md"):
+        shutil.copy2(ROOT / name, root / name)
     (root / "config/config.yaml").write_text(yaml.safe_dump(CONFIG))
     words = ["--profile", "profiles/slurm", "--slurm-init-seconds-before-status-checks", "1"]
     path = [str(bin_), str(Path(__file__).with_name("stand_in")), os.environ["PATH"]]
-    environment = {key: value for key, value in os.environ.items() if key[:5] not in ("LUNET", "SLURM")}
+    environment = {
+        key: value for key, value in os.environ.items() if key[:5] not in ("LUNET", "SLURM")
+    }
     done = subprocess.run(
         [sys.executable, "-m", "snakemake", *words, "tables"],
         cwd=root,
@@ -121,8 +126,8 @@ def submitted(tmp_path_factory) -> dict[str, list[str]]:
         | {
             "PATH": os.pathsep.join(path),
             "STAND_IN_SLURM": str(records),
-            "LUNET_SOURCE": str(ROOT),
-            "PYTHONPATH": str(ROOT),
+            "LUNET_SOURCE": str(root),
+            "PYTHONPATH": str(root),
             "LUNET_ACCOUNT": "test",
         },
         capture_output=True,
