@@ -24,6 +24,7 @@ STEPS = {
     "train": "train one preset on one fold with one seed; resumes by itself",
     "predict": "segment the cases of a run, or any new scan",
     "evaluate": "Dice and surface distances per case and label",
+    "transfer": "test a trained network on another labelled data set, with a label map",
     "lesions": "lesions found, missed and wrongly predicted per patient; FROC",
     "efficiency": "parameters, MACs, latency, memory of one preset",
     "prune": "remove channels step by step and retrain",

@@ -89,7 +89,7 @@ def evaluate_run(
         origin = str(case.raw_label)
         reference = read_reference(manifest, name)
         prediction = read_predicted(found.get(name), reference, origin, LabelRule(), log)
-        rows += _rows(
+        rows += case_rows(
             run.head(name, case.group), reference, prediction, manifest.task.structures, settings
         )
         log(f"evaluated {name}")
@@ -124,7 +124,7 @@ def evaluate_folders(
         reference = read_label(path, LabelRule(folders.reference_map))
         rule = LabelRule(folders.prediction_map)
         prediction = read_predicted(found.get(name), reference, str(path), rule, log)
-        rows += _rows({"case": name}, reference, prediction, folders.structures, settings)
+        rows += case_rows({"case": name}, reference, prediction, folders.structures, settings)
     write_csv(out, ["case", *case_columns(settings.tolerances)], rows)
     log(f"evaluated {len(references)} case(s) into {out}")
 
@@ -152,13 +152,14 @@ def _label_files(folder: Path) -> dict[str, Path]:
     return named
 
 
-def _rows(
+def case_rows(
     head: Row,
     reference: Label,
     prediction: NDArray[np.uint8],
     structures: Structures,
     settings: EvaluateSettings,
 ) -> Iterator[Row]:
+    """The rows of one case, each beginning with ``head``."""
     truth, affine = reference
     frame = evaluate_case(
         truth,

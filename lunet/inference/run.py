@@ -15,10 +15,8 @@ from lunet.inference.load import load_model
 from lunet.inference.maps import FOLDER, keep_only, write_map
 from lunet.inference.output import geometry_of, subset_cases, write_predictions
 from lunet.inference.segment import choose_device, segment
-from lunet.inference.settings import PredictSettings
+from lunet.inference.settings import WEIGHTS, PredictSettings
 from lunet.task import Task
-
-_FILES = {"best": "weights.safetensors", "last": "last.safetensors"}
 
 
 def predict_run(
@@ -52,7 +50,7 @@ def predict_run(
     """
     manifest = read_manifest(manifest_path)
     path = Path(weights)
-    model = load_model(path / _FILES[settings.weights] if path.is_dir() else path)
+    model = load_model(path / WEIGHTS[settings.weights] if path.is_dir() else path)
     described = description_of(model)
     _require_same_task(path, described.task, manifest.task)
     if described.preprocess != dict(manifest.preprocess):

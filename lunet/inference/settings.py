@@ -5,7 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from lunet.data.settings import DatasetSettings
 from lunet.typed import setting
+
+WEIGHTS = {"best": "weights.safetensors", "last": "last.safetensors"}
+"""Which file of a run ``PredictSettings.weights`` names."""
 
 
 @dataclass(frozen=True)
@@ -24,4 +28,14 @@ class PredictSettings:
     memory_gb: float = setting(4.0, doc="memory that a whole-volume forward may take", minimum=0)
     probabilities: bool = setting(
         False, doc="keep a study's probabilities (steps of 1/200), which `lesions` needs"
+    )
+
+
+@dataclass(frozen=True)
+class TransferSettings:
+    """Another labelled data set that the trained networks are tested on."""
+
+    dataset: DatasetSettings = setting(doc="the other data set, all labelled cases of it")
+    map: dict[str, str] = setting(
+        doc="each label of the trained networks -> the other data set's label, or `background`"
     )

@@ -35,6 +35,9 @@ STEPS = {
     "predict": Step(("task", "model", "predict"), ("lunet.inference.run",), builds_model=True),
     "prior": Step(("task",), ("lunet.inference.prior",)),
     "evaluate": Step(("task", "evaluate"), ("lunet.inference.evaluation",)),
+    "transfer": Step(
+        ("model", "predict", "evaluate"), ("lunet.inference.transfer",), builds_model=True
+    ),
     "lesions": Step(("lesions",), ("lunet.inference.lesions",)),
     "efficiency": Step(
         ("task", "model", "recipe", "efficiency"), ("lunet.efficiency.run",), builds_model=True

@@ -16,6 +16,7 @@ from lunet.study.outputs import FIGURES, TABLES, unasked
 from lunet.study.presets import Preset, find_preset, output_count
 from lunet.study.recipes import find_recipe
 from lunet.study.steps import STEPS
+from lunet.study.transfer import check_targets
 from lunet.task import Task
 from lunet.training.recipe import Recipe
 from lunet.typed import plain, replace
@@ -55,6 +56,7 @@ class Study:
         self.results = f"{config.roots.results}/{config.study}"
         self.work = f"{config.roots.work}/{config.study}"
         self.presets = {name: self.resolve(name) for name in config.presets}
+        check_targets(self)
         self._settings: dict[tuple[str, str | None], str] = {}
 
     @cached_property

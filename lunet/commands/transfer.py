@@ -1,0 +1,76 @@
+"""Test a trained network on another labelled data set, whose labels have other names.
+
+A rule names everything in --settings. By hand, --config and --target choose an entry of its
+`transfer:`; every labelled case of that data set is segmented and evaluated in native space:
+
+    lunet transfer --config config/claims.yaml --target harp --raw work/claims/transfer/harp/raw \\
+        --weights results/claims/runs/lunet_small_4f/fold-0/seed-0 --out results/by-hand/harp
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from lunet.commands.arguments import add_settings, read_settings, read_study
+from lunet.errors import ConfigError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of ``lunet transfer``."""
+    add_settings(parser)
+    parser.add_argument("--target", metavar="NAME", help="entry of `transfer:`, with --config")
+    parser.add_argument("--raw", required=True, type=Path, metavar="DIR", help="the raw data set")
+    parser.add_argument("--weights", required=True, metavar="W", help="a run's folder, or a file")
+    parser.add_argument("--fold", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
+    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder to write")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Collect the settings and test."""
+    from lunet.inference.pairs import Run
+    from lunet.inference.settings import PredictSettings, TransferSettings
+    from lunet.inference.transfer import Test, transfer
+    from lunet.metrics.settings import EvaluateSettings
+    from lunet.task import task_from_dict
+    from lunet.typed import build
+
+    found = _sections(arguments)
+    given = {"dataset": found["dataset"], "map": found["map"]}
+    test = Test(
+        arguments.raw,
+        build(TransferSettings, given, "transfer"),
+        task_from_dict(found["task"]),
+        build(PredictSettings, found["predict"], "predict"),
+        build(EvaluateSettings, found["evaluate"], "evaluate"),
+    )
+    transfer(
+        arguments.weights,
+        test,
+        run=Run(found["model"]["preset"], arguments.fold, arguments.seed),
+        out=arguments.out,
+        code=arguments.code,
+        device=arguments.device,
+    )
+
+
+def _sections(arguments: argparse.Namespace) -> dict[str, Any]:
+    from lunet.study.transfer import target_sections
+
+    if arguments.settings is not None:
+        return read_settings(arguments, "transfer")
+    if arguments.target is None:
+        raise ConfigError("--target", "missing", "an entry of the configuration's `transfer:`")
+    study = read_study(arguments)
+    return target_sections(study, "transfer", arguments.target, _preset(arguments.weights))
+
+
+def _preset(weights: str) -> str:
+    """The preset that the weights say they are of."""
+    from lunet.inference.description import description_of
+    from lunet.inference.load import load_model
+
+    return str(description_of(load_model(weights)).model["preset"])

@@ -1,0 +1,34 @@
+"""Whether a map of labels fits both of its sides; standard library only, for the configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from lunet.errors import ConfigError, nearest
+from lunet.task import Task
+
+BACKGROUND = "background"
+
+
+def check_map(trained: Task, tested: Task, names: Mapping[str, str], where: str = "map") -> None:
+    """Refuse a map that does not fit the labels of both sides.
+
+    Raises
+    ------
+    ConfigError
+        If a label of the network is not mapped, a name is unknown on either side, or all is
+        background; ``where`` is the key that is named.
+    """
+    for name in names:
+        if name not in trained.labels:
+            found = "is no label of the trained networks"
+            raise ConfigError(f"{where}.{name}", found, nearest(name, trained.labels))
+    for name in trained.labels:
+        if name not in names:
+            expected = f"a label of the other data set ({', '.join(tested.labels)})"
+            raise ConfigError(f"{where}.{name}", "missing", f"{expected} or {BACKGROUND}")
+        if names[name] not in (*tested.labels, BACKGROUND):
+            known = [*tested.labels, BACKGROUND]
+            raise ConfigError(f"{where}.{name}", f"{names[name]!r}", nearest(names[name], known))
+    if not any(names[name] != BACKGROUND for name in trained.labels):
+        raise ConfigError(where, "everything is background", "nothing would be tested")

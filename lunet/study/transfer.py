@@ -1,0 +1,76 @@
+"""Tests of a study's networks on other data sets: what they read, and where they write."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from lunet.data.catalog import task_of
+from lunet.errors import ConfigError, nearest
+from lunet.files import canonical_json
+from lunet.inference.label_map import check_map
+from lunet.typed import plain
+
+if TYPE_CHECKING:
+    from lunet.study.study import Study
+
+TABLES = ("accuracy", "comparisons", "claims", "failures")
+"""Tables of each target."""
+
+
+def check_targets(study: Study) -> None:
+    """Refuse targets that the study's networks cannot be tested on.
+
+    Raises
+    ------
+    ConfigError
+        Other dimensions or channels, or a map that does not fit the labels.
+    """
+    for name, target in study.config.transfer.items():
+        where, task = f"transfer.{name}", task_of(target.dataset)
+        for key, found, wanted in (
+            ("dimensions", task.dimensions, study.task.dimensions),
+            ("channels", len(task.channels), len(study.task.channels)),
+        ):
+            if found != wanted:
+                raise ConfigError(f"{where}.dataset.{key}", f"{found}", f"the study has {wanted}")
+        check_map(study.task, task, target.map, f"{where}.map")
+
+
+def target_sections(study: Study, step: str, target: str, preset: str | None) -> dict[str, Any]:
+    """Sections that a step reads for a target: data set and task are the target's own."""
+    if target not in study.config.transfer:
+        expected = nearest(target, study.config.transfer) if study.config.transfer else "none is"
+        raise ConfigError(f"transfer.{target}", "not in the configuration", expected)
+    chosen = study.config.transfer[target]
+    own = {"dataset": plain(chosen.dataset), "task": task_of(chosen.dataset).as_dict()}
+    if step != "transfer":
+        return own
+    return study.sections(step, preset) | own | {"map": dict(chosen.map)}
+
+
+def target_settings(study: Study, step: str) -> Callable[[Any], str]:
+    """A rule's ``settings`` parameter, for the target in the wildcards."""
+
+    def of(wildcards: Any) -> str:
+        preset = getattr(wildcards, "preset", None)
+        return canonical_json(target_sections(study, step, wildcards.target, preset))
+
+    return of
+
+
+def table_settings(study: Study) -> str:
+    """The ``settings`` parameter of a target's tables; the atlas prior is no row of them."""
+    sections = study.sections("table")
+    statistics = sections["statistics"]
+    pairs = [pair for pair in statistics["pairs"] if "atlas_prior" not in pair]
+    reference = statistics["reference"]
+    named = {"pairs": pairs, "reference": None if reference == "atlas_prior" else reference}
+    return canonical_json(sections | {"statistics": statistics | named})
+
+
+def target_files(study: Study, target: str, *names: str) -> list[str]:
+    """Files of these names of all runs of the study's networks on a target."""
+    runs = list(study.runs(list(study.presets)))
+    folders = [run.replace(study.results, f"{study.results}/transfer/{target}", 1) for run in runs]
+    return [f"{folder}/{name}" for folder in folders for name in names]

@@ -1,0 +1,109 @@
+from lunet.study.transfer import TABLES as TRANSFER_TABLES
+from lunet.study.transfer import table_settings, target_files, target_settings
+
+TARGET = f"{RESULTS}/transfer/{{target}}"
+TARGET_RUN = f"{TARGET}/runs/{{preset}}/fold-{{fold}}/seed-{{seed}}"
+TARGET_LOGS = f"{RESULTS}/logs/transfer/{{target}}"
+
+
+localrules:
+    transfer_download,
+    transfer_table,
+    transfers,
+
+
+wildcard_constraints:
+    target=r"[^/]+",
+
+
+use rule download as transfer_download with:
+    output:
+        raw=directory(f"{WORK}/transfer/{{target}}/raw"),
+    log:
+        f"{TARGET_LOGS}/download.log",
+    params:
+        settings=target_settings(study, "download"),
+
+
+use rule audit as transfer_audit with:
+    input:
+        raw=rules.transfer_download.output.raw,
+    output:
+        findings=f"{TARGET}/audit/findings.csv",
+        summary=f"{TARGET}/audit/summary.json",
+        page=f"{TARGET}/audit/audit.html",
+    log:
+        f"{TARGET_LOGS}/audit.log",
+    params:
+        settings=target_settings(study, "audit"),
+        code=study.code("audit"),
+        folder=folder,
+
+
+rule transfer:
+    input:
+        weights=rules.train.output.weights,
+        last=rules.train.output.last,
+        raw=rules.transfer_download.output.raw,
+        audit=rules.transfer_audit.output.summary,
+    output:
+        metrics=f"{TARGET_RUN}/metrics.csv",
+        record=f"{TARGET_RUN}/run.json",
+        predictions=directory(f"{TARGET_RUN}/predictions"),
+    log:
+        f"{TARGET_LOGS}/{{preset}}/fold-{{fold}}/seed-{{seed}}/transfer.log",
+    wildcard_constraints:
+        preset=TRAINED,
+    resources:
+        gpu=1,
+    params:
+        settings=target_settings(study, "transfer"),
+        code=study.code("transfer"),
+        folder=run_folder,
+        out=folder,
+    shell:
+        "lunet transfer --settings {params.settings:q} --code {params.code}"
+        " --weights {params.folder:q} --raw {input.raw:q}"
+        " --fold {wildcards.fold} --seed {wildcards.seed}"
+        " --out {params.out:q} > {log:q} 2>&1"
+
+
+rule transfer_table:
+    input:
+        lambda wildcards: target_files(
+            study, wildcards.target, "metrics.csv", "run.json"
+        ),
+    output:
+        report(
+            f"{TARGET}/tables/{{name}}.csv",
+            caption="../report/table.rst",
+            category="Other data sets",
+            labels={"data set": "{target}", "table": "{name}"},
+        ),
+        multiext(f"{TARGET}/tables/{{name}}", ".md", ".tex"),
+    log:
+        f"{TARGET_LOGS}/tables/{{name}}.log",
+    wildcard_constraints:
+        name="|".join(TRANSFER_TABLES),
+    params:
+        results=subpath(output[0], ancestor=2),
+        folds=study.folds,
+        seeds=study.config.seeds,
+        settings=table_settings(study),
+        code=study.code("table"),
+        base=base,
+        rows=" ".join(study.presets),
+    shell:
+        "lunet table {wildcards.name} --results {params.results:q} --presets {params.rows}"
+        " --folds {params.folds} --seeds {params.seeds}"
+        " --settings {params.settings:q} --code {params.code} --out {params.base:q}"
+        " > {log:q} 2>&1"
+
+
+rule transfers:
+    input:
+        expand(
+            f"{TARGET}/tables/{{name}}.csv",
+            target=study.config.transfer,
+            name=TRANSFER_TABLES,
+        ),
