@@ -29,6 +29,7 @@ import cluster
 from studies import PROJECT, STATE, WEIGHTS, Checkout, call, configuration, prepared, wait_for
 
 EPOCHS = 160
+_QUIET = ("--parsable", "-o", "/dev/null", "-D", "/")
 LUNET = str(Path(sys.executable).with_name("lunet"))
 
 
@@ -141,7 +142,7 @@ def requeued(scene: Scene) -> Row:
 def preempted(scene: Scene) -> Row:
     """A job of a higher partition takes the node; ours is requeued."""
     scene.begin()
-    _urgent_job(scene)
+    _urgent_job()
     return scene.end("preempted, PreemptMode=REQUEUE", "nothing; SLURM starts the job again")
 
 
@@ -149,7 +150,7 @@ def preempted_for_good(scene: Scene) -> Row:
     """A job of a higher partition takes the node; ours is cancelled, which the plugin ignores."""
     scene.begin(LUNET_GPU_PARTITION="cheap")
     job = scene.job()
-    _urgent_job(scene)
+    _urgent_job()
     wait_for("the job's end", lambda: job not in scene.checkout.jobs(), 60)
     wait_for("a warning", lambda: "preemption" in scene.checkout.output, 60)
     scene.stop(signal.SIGINT)
@@ -159,11 +160,9 @@ def preempted_for_good(scene: Scene) -> Row:
     return scene.end("preempted, PreemptMode=CANCEL", seen)
 
 
-def _urgent_job(scene: Scene) -> None:
+def _urgent_job() -> None:
     """Take the whole GPU node for some seconds."""
-    root = str(scene.checkout.root)
-    options = ["-p", "urgent", "--exclusive", "-J", "urgent", "-o", "/dev/null", "-D", "/"]
-    call("sbatch", *options, "--wrap", f"sleep 8 # {root}")
+    call("sbatch", *_QUIET, "-p", "urgent", "--exclusive", "--wrap", "sleep 8")
 
 
 def time_limit(scene: Scene) -> Row:
@@ -279,6 +278,27 @@ def two_snakemakes(scene: Scene) -> Row:
     return Row("two Snakemakes at once", f"the second stops: {seen}", 0, 0.0)
 
 
+def edited(scene: Scene) -> Row:
+    """The package is broken by an edit while the job waits in the queue."""
+    loop = scene.checkout.root / "lunet/training/loop.py"
+    before, times = loop.read_text(), loop.stat()
+    blocker = call("sbatch", *_QUIET, "-p", "gpu", "--exclusive", "--wrap", "sleep 600")
+    scene.process = scene.checkout.start(WEIGHTS)
+    wait_for("the queue", lambda: scene.checkout.jobs("PENDING"))
+    loop.write_text(before + '\nraise SystemExit("half-finished edit")\n')
+    scene.mark()
+    call("scancel", blocker.strip())
+    wait_for("an epoch", scene.checkout.epoch)
+    after = time.monotonic() - scene.moment
+    scene.finish()
+    loop.write_text(before)
+    os.utime(loop, ns=(times.st_atime_ns, times.st_mtime_ns))
+    scene.process = scene.checkout.start("-n", WEIGHTS)
+    scene.finish()
+    assert scene.last("Nothing to be done")
+    return Row("the package edited while a job queues", "nothing", 0, after)
+
+
 def corrupted(scene: Scene) -> Row:
     """The newest state is damaged while nothing runs; the one before is used."""
     scene.begin()
@@ -365,6 +385,7 @@ ACCIDENTS: dict[str, Callable[[Scene], Row]] = {
         killed_and_ended,
         killed_and_careless,
         two_snakemakes,
+        edited,
         corrupted,
         full_work,
         full_results,

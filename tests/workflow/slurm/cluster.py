@@ -108,9 +108,14 @@ def up() -> None:
     _wait(60, _nodes_idle, "the nodes did not become idle")
 
 
+def is_up() -> bool:
+    """Whether the controller of this cluster runs."""
+    return _alive(STATE / "run/slurmctld.pid", "slurmctld")
+
+
 def down(*, purge: bool = True) -> None:
     """Cancel what is left, stop exactly the daemons that were started here, remove traces."""
-    if _alive(STATE / "run/slurmctld.pid", "slurmctld"):
+    if is_up():
         _call("scancel", "--state=PENDING")
         _call("scancel", "--user=root")
         end = time.monotonic() + 20

@@ -1,0 +1,102 @@
+"""On a real SLURM: a cancelled training goes on, two never write at once, no secret is written.
+
+The other accidents are in ``slurm/accidents.py``, which takes minutes.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).with_name("slurm")))
+
+import accidents
+import cluster
+from studies import SECRET, TRAIN_LOG, WEIGHTS, Checkout, call, wait_for
+
+pytestmark = pytest.mark.slow
+EPOCHS = 100
+
+
+@pytest.fixture(scope="module")
+def slurm() -> Iterator[None]:
+    """A running cluster; one that ran before stays."""
+    before = cluster.is_up()
+    try:
+        cluster.up()
+    except cluster.Unavailable as error:
+        pytest.skip(f"no SLURM here: {error}")
+    yield
+    if not before:
+        cluster.down()
+
+
+@pytest.fixture(scope="module")
+def scenes(slurm, tmp_path_factory) -> Iterator[dict[str, Checkout]]:
+    """Two accidents at the same time, each in a checkout of its own."""
+    folder = tmp_path_factory.mktemp("slurm")
+    template, reference = accidents.stage(folder, epochs=EPOCHS)
+    with ThreadPoolExecutor() as pool:
+        cancelled = pool.submit(accidents.cause, "cancelled", template, reference, folder)
+        twice = pool.submit(two_writers, template.copy(folder / "twice"), reference)
+        yield {"row": cancelled, "twice": twice, "folder": folder}
+
+
+def two_writers(checkout: Checkout, reference: str) -> str:
+    """Submit the training's command twice; what the second says of the first."""
+    assert checkout.run("-n", "-p", WEIGHTS, profile="profiles/local") == 0, checkout.output
+    (command,) = re.findall(r"^ +(lunet train .*)$", checkout.output, flags=re.MULTILINE)
+    (checkout.root / TRAIN_LOG).parent.mkdir(parents=True, exist_ok=True)
+    second_log = checkout.root / "second.log"
+    first = submit(checkout, command)
+    wait_for("the first", lambda: checkout.epoch() >= 3)
+    second = submit(checkout, command.replace(TRAIN_LOG, str(second_log)))
+    wait_for("the second's end", lambda: second not in checkout.jobs())
+    assert first in checkout.jobs()
+    wait_for("the first's end", lambda: first not in checkout.jobs())
+    assert checkout.digest() == reference
+    return second_log.read_text().replace(f"SLURM job {first},", "the first,")
+
+
+def submit(checkout: Checkout, command: str) -> str:
+    path = f"PATH={Path(sys.executable).parent}:$PATH"
+    words = ["sbatch", "--parsable", "-p", "gpu", "-o", "/dev/null", "-D", str(checkout.root)]
+    done = subprocess.run(
+        [*words, "--wrap", f"{path} {command}"],
+        env=checkout.environment(),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout.strip()
+
+
+def test_a_cancelled_training_ends_in_the_same_weights(scenes):
+    row = scenes["row"].result()
+    assert row.lost_epochs <= 1
+
+
+def test_a_second_writer_stops_with_a_clear_line(scenes):
+    said = scenes["twice"].result()
+    assert "is being written by the first" in said
+    assert "lunet ended: owned by another process" in said
+
+
+def test_no_secret_of_the_submitter_is_written(scenes):
+    scenes["row"].result()
+    root = scenes["folder"] / "cancelled"
+    assert (root / "logs/slurm").is_dir()
+    for path in (path for path in root.rglob("*") if path.is_file()):
+        assert SECRET.encode() not in path.read_bytes(), path
+
+
+def test_nothing_is_left_in_the_queue(scenes):
+    scenes["row"].result()
+    scenes["twice"].result()
+    assert str(scenes["folder"]) not in call("squeue", "-h", "-t", "PD,R", "-o", "%Z")
