@@ -38,6 +38,10 @@ class Variant:
     base: str = setting(doc="preset that is changed")
     recipe: str | None = setting(None, doc="named recipe; else the base preset's")
     train: dict[str, Any] = setting({}, doc="changes of the recipe, e.g. `{loss: {bce: 1}}`")
+    structure: str | None = setting(
+        None,
+        doc="file that holds the network's structure, e.g. run.json of another study's pruning",
+    )
     arguments: dict[str, Any] = setting({}, doc="changes of the network's arguments")
 
 

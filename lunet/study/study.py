@@ -16,8 +16,10 @@ from lunet.study.outputs import FIGURES, TABLES, unasked
 from lunet.study.presets import Preset, find_preset, output_count
 from lunet.study.recipes import find_recipe
 from lunet.study.steps import STEPS
+from lunet.study.structure import read_structure
 from lunet.study.transfer import check_targets
 from lunet.task import Task
+from lunet.training.history import check_metrics
 from lunet.training.recipe import Recipe
 from lunet.typed import plain, replace
 
@@ -82,6 +84,7 @@ class Study:
             found = f"{name} has {preset.dimensions[-1]} dimensions"
             raise ConfigError("presets", found, f"the data set has {self.task.dimensions}")
         _check_supervision(preset, recipe)
+        check_metrics(recipe, self.task)
         return preset, recipe
 
     def _base(self, name: str, variant: Variant) -> Preset:
@@ -94,7 +97,10 @@ class Study:
                     "presets", f"unknown preset {name!r}", nearest(name, set(known) - {name})
                 ) from None
             raise
-        arguments = preset.arguments | variant.arguments
+        arguments = preset.arguments
+        if variant.structure is not None:
+            arguments = read_structure(variant.structure, preset, f"variants.{name}.structure")
+        arguments = arguments | variant.arguments
         return Preset(
             name,
             preset.module,
