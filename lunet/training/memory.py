@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from pathlib import Path
 
 import torch
@@ -14,10 +15,10 @@ _CGROUP = Path("/sys/fs/cgroup")
 
 
 def available_memory(device: torch.device) -> int:
-    """Bytes that a tensor on ``device`` may still take, limits of a container included."""
+    """Bytes that a tensor on ``device`` may still take; limits of container and shell included."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
-    free = _free_host_memory()
+    free = min(_free_host_memory(), _free_address_space())
     limit, used = (_cgroup_number(name) for name in ("memory.max", "memory.current"))
     return free if limit is None or used is None else max(0, min(free, limit - used))
 
@@ -55,9 +56,9 @@ def out_of_memory(error: BaseException, device: torch.device, batch: str) -> Tra
 
 def _wanted(error: BaseException) -> str:
     text = str(error)
-    match = re.search(r"tried to allocate ([\d.]+) ?(\w+)", text, re.IGNORECASE)
+    match = re.search(r"to allocate ([\d.]+) ?(\w+)", text, re.IGNORECASE)
     if not match:
-        return text.splitlines()[0] if text else type(error).__name__
+        return text.splitlines()[0] if text else "an allocation failed"
     if match[2] == "bytes":
         return f"{int(match[1]) / 2**30:.2f} GiB more were needed"
     return f"{match[1]} {match[2]} more were needed"
@@ -70,6 +71,19 @@ def _free_host_memory() -> int:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
     numbers = {line.split(":")[0]: int(line.split()[1]) for line in lines}
     return numbers["MemAvailable"] * 1024
+
+
+def _free_address_space() -> int:
+    """What ``ulimit -v`` leaves to this process."""
+    if not sys.platform.startswith("linux"):
+        return sys.maxsize
+    import resource
+
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if limit == resource.RLIM_INFINITY:
+        return sys.maxsize
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    return max(0, limit - pages * resource.getpagesize())
 
 
 def _cgroup_number(name: str) -> int | None:
