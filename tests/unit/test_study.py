@@ -124,6 +124,18 @@ def test_a_mismatch_of_deep_supervision_is_refused_before_anything_runs(variant,
         slices(variant)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"select_by": "dice_anteriour"}, "train.select_by: .*did you mean 'dice_anterior'"),
+        ({"early_stopping": {"metric": "dcie"}}, "train.early_stopping.metric: .*mean 'dice'"),
+    ],
+)
+def test_a_misspelt_metric_is_refused_before_anything_runs(change, message):
+    with pytest.raises(ConfigError, match=message):
+        study(train=change)
+
+
 def test_rewording_a_source_trains_nothing():
     assert "source" not in json.loads(settings("train"))["recipe"]
 
