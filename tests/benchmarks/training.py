@@ -10,6 +10,7 @@ Samples per second are medians over the rounds, by the wall clock unless --cpu-t
 ratio is of two medians.
 
 Example: python tests/benchmarks/training.py --presets lunet_small_4f --rounds 5
+         python tests/benchmarks/training.py --quick    # two rounds on one thread, some minutes
 """
 
 from __future__ import annotations
@@ -54,7 +55,15 @@ def main() -> None:
         action="store_true",
         help="measure computed seconds, on a machine that others use; needs --workers 0",
     )
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="two rounds on one thread, no loader processes, computed seconds",
+    )
     arguments = parser.parse_args()
+    if arguments.quick:
+        arguments.rounds, arguments.threads, arguments.workers = 2, 1, 0
+        arguments.cpu_time = True
     print(f"torch {torch.__version__}, {arguments.threads} threads, {arguments.workers} workers")
     print("| preset | batch | variant | samples/s | x (a) | x (b) |")
     print("| --- | --- | --- | --- | --- | --- |")
