@@ -155,8 +155,8 @@ def _segment(
     """The network's mask on the raw grid, and the reference."""
     mask, _, geometry = predict_native([model], case.images, settings=test.predict)
     truth, affine = read_case_label(label, test.task, dataset.rule)
-    image = geometry.native_shape, geometry.native_affine
-    require_grid(label, truth.shape, affine, case.images[0], *image)
+    grid = np.asarray(geometry.native_affine, np.float64)
+    require_grid(label, truth.shape, affine, case.images[0], geometry.native_shape, grid)
     lost = _unseen(truth, geometry)
     if lost:
         log(f"WARNING: {case.id}: {lost} voxels of the reference lie outside what the network sees")
