@@ -19,6 +19,7 @@ from lunet.training.loop import Keeper, train
 from lunet.training.memory import is_out_of_memory, out_of_memory
 from lunet.training.optimisation import extendable
 from lunet.training.progress import Training
+from lunet.training.recipe import Recipe
 from lunet.training.results import snapshots, write_results
 from lunet.training.signals import LeaveRequest, leave_requests
 from lunet.training.suspects import suspects
@@ -45,6 +46,7 @@ def run_training(job: Job) -> None:
         train_stage(job, training, manifest, keeper=keeper, request=request)
         if job.recipe.keep_state:
             keeper.save(training)
+            _tell_about_more_epochs(job.recipe)
         doubtful = suspects(training)
         for case in doubtful:
             say(f"warning: {case}")
@@ -52,6 +54,16 @@ def run_training(job: Job) -> None:
         write_results(job, training, manifest, doubtful)
         if not job.recipe.keep_state:
             keeper.checkpoint.remove()
+
+
+def _tell_about_more_epochs(recipe: Recipe) -> None:
+    if not _may_grow(recipe):
+        reason = (
+            f"{recipe.epochs} epochs are no multiple of validate_every"
+            if extendable(recipe.schedule)
+            else f"the rates of the {recipe.schedule.name} schedule depend on their number"
+        )
+        say(f"the state is kept, but more epochs will start anew: {reason}")
 
 
 def read_data(job: Job) -> tuple[Manifest, Fold]:
@@ -90,7 +102,7 @@ def _stamp(job: Job, manifest: Manifest, fold: Fold) -> str:
     recipe = plain(job.recipe)
     for key in ("source", "keep_state", "save_every"):
         del recipe[key]
-    if extendable(job.recipe.schedule):
+    if _may_grow(job.recipe):
         del recipe["epochs"]
     return stamp_of(
         {
@@ -104,6 +116,15 @@ def _stamp(job: Job, manifest: Manifest, fold: Fold) -> str:
             "init": sha256(job.init) if job.init and job.init.is_file() else None,
         }
     )
+
+
+def _may_grow(recipe: Recipe) -> bool:
+    """Whether a finished training, given more epochs, equals one that had them from the start.
+
+    The last epoch is always validated: where it is off the beat of ``validate_every``, a longer
+    training would not have validated it.
+    """
+    return extendable(recipe.schedule) and recipe.epochs % recipe.validate_every == 0
 
 
 def tidy(work: Path) -> None:
