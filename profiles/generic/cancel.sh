@@ -1,0 +1,3 @@
+#!/bin/sh
+# cancel.sh NUMBER...: cancels jobs.
+exec scancel "$@"

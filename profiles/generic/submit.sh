@@ -1,0 +1,13 @@
+#!/bin/sh
+# submit.sh MB MINUTES CPUS GPUS SCRIPT: hands a script to the scheduler, prints the job's number.
+# Written for SLURM's sbatch; PBS, for example: qsub -V -l select=1:ncpus=$3:mem=$1mb:ngpus=$4 ...
+set -eu
+mkdir -p logs/cluster
+partition=${LUNET_CPU_PARTITION:-cpu}
+gpu=""
+if [ "$4" -gt 0 ]; then
+  partition=${LUNET_GPU_PARTITION:-gpu}
+  gpu="--gpus=$4"
+fi
+exec sbatch --parsable --account="${LUNET_ACCOUNT:-default}" --partition="$partition" $gpu \
+  --mem="$1" --time="$2" --cpus-per-task="$3" --output=logs/cluster/%j.log "$5"

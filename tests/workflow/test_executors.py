@@ -1,0 +1,78 @@
+"""The same study through another executor: a site's own commands for submission and status."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+pytest.importorskip("snakemake_executor_plugin_cluster_generic")
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).resolve().parents[2]
+STAND_IN = Path(__file__).with_name("stand_in")
+CONFIG = {
+    "study": "s",
+    "dataset": {"name": "phantom"},
+    "presets": ["lunet_small_1f"],
+    "folds": [0],
+}
+SITE = {
+    # a scheduler of one line: the job's number is that of its process
+    "submit.sh": """\
+echo "$1 $2 $3 $4" >> "$SITE_RECORDS/asked"
+script=$5
+( setsid sh -c "sh '$script' && echo success > $SITE_RECORDS/\\$\\$ \
+  || echo failed > $SITE_RECORDS/\\$\\$" > /dev/null 2>&1 & echo $! )
+""",
+    "status.sh": 'cat "$SITE_RECORDS/$1" 2>/dev/null || echo running\n',
+    "cancel.sh": '#!/bin/sh\nkill "$@"\n',
+}
+SUMMARY = "results/s/presets/lunet_small_1f/summary.csv"
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A copy of the project, and a site's commands."""
+    for name in ("workflow", "lunet", "profiles"):
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=ignored)
+    for name in ("Snakefile", "README.md"):
+        shutil.copy2(ROOT / name, tmp_path / name)
+    for name in ("config", "site", "records"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "config/config.yaml").write_text(yaml.safe_dump(CONFIG))
+    for name, text in SITE.items():
+        (tmp_path / "site" / name).write_text(text)
+        (tmp_path / "site" / name).chmod(0o755)
+    return tmp_path
+
+
+def snakemake(root: Path, profile: str, *words: str) -> str:
+    environment = os.environ | {
+        "LUNET_SOURCE": str(root),
+        "LUNET_SITE": str(root / "site"),
+        "SITE_RECORDS": str(root / "records"),
+        "PYTHONPATH": str(root),
+        "PATH": os.pathsep.join([str(STAND_IN), os.environ["PATH"]]),
+    }
+    command = [sys.executable, "-m", "snakemake", "--profile", f"profiles/{profile}", *words]
+    done = subprocess.run(
+        command, cwd=root, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def test_a_site_with_commands_of_its_own(checkout):
+    snakemake(checkout, "generic", "--seconds-between-status-checks", "1", SUMMARY)
+    asked = (checkout / "records/asked").read_text().splitlines()
+    # audit and preparation without a GPU; measurement, scores and training with one
+    assert sorted(line.split()[-1] for line in asked) == ["0", "0", "1", "1", "1"]
+    assert any(line.startswith("8000 240 ") for line in asked)
+    assert "Nothing to be done" in snakemake(checkout, "local", "-n", SUMMARY)
