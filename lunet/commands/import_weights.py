@@ -1,0 +1,43 @@
+"""Carry published weights over into a preset, tensor by tensor in their order; nothing is executed.
+
+FILE is a .safetensors file or one of torch.save that holds tensors (a state, or a checkpoint with
+one inside; --key names it). The network is the preset's, for the channels and labels of --config or
+--set; one channel and one label without. The result is read like a run's folder.
+
+Examples:
+  lunet import-weights lunet_small.pth --preset lunet_small_4f --out published/lunet_small_4f
+  lunet import-weights model.pth --key state_dict --config config/brats2021.yaml \\
+      --preset slim_unetrv2_128 --out published/slim_128
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from lunet.commands.arguments import add_settings, read_study
+from lunet.errors import ConfigError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of ``lunet import-weights``."""
+    parser.add_argument("file", metavar="FILE", help="weights of the same network in other code")
+    parser.add_argument("--out", required=True, metavar="DIR", help="new folder")
+    parser.add_argument("--key", metavar="NAME", help="where the state lies in a checkpoint")
+    parser.add_argument("--names", action="store_true", help="print which tensor became which")
+    add_settings(parser)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Import and say how many tensors."""
+    if arguments.preset is None:
+        raise ConfigError("--preset", "missing", "the file does not tell which network it is")
+    from lunet.inference.foreign import import_weights
+
+    study = read_study(arguments)
+    sections = study.sections("train", arguments.preset) | study.sections("preprocess")
+    chosen = {key: sections[key] for key in ("task", "preprocess", "model")}
+    pairs = import_weights(arguments.file, chosen, arguments.out, key=arguments.key)
+    if arguments.names:
+        for theirs, ours in pairs:
+            print(f"{theirs} -> {ours}")
+    print(f"{len(pairs)} tensors of {arguments.file} are {arguments.preset} in {arguments.out}")
