@@ -124,6 +124,7 @@ def _await(numbers: set[str]) -> None:
         # a number that squeue forgot, or a state that ended, is no longer running
         states = dict(line.split() for line in answer.stdout.splitlines())
         ended = {"COMPLETED", "CANCELLED", "FAILED", "TIMEOUT", "OUT_OF_MEMORY", "NODE_FAIL"}
+        ended |= {"PREEMPTED", "BOOT_FAIL", "DEADLINE"}
         if not {number for number, state in states.items() if state not in ended}:
             return
         time.sleep(2)

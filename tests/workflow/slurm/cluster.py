@@ -27,7 +27,7 @@ CONF = Path("/etc/slurm")
 MARK = "# Written by lunet's test cluster; overwritten by every start."
 PORT = 6817
 PACKAGES = ("munge", "slurmctld", "slurmd", "slurm-client")
-CPU_NODES, GPU_NODES, CPUS, MEMORY_MB, GPUS = ("c1",), ("g1",), 4, 200_000, 2
+CPU_NODES, GPU_NODES, CPUS, MEMORY_MB, GPUS = ("c1",), ("g1",), 16, 200_000, 4
 
 SLURM_CONF = """\
 {mark}
