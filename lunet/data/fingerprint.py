@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from lunet.data.dataset import Case, Dataset
 from lunet.data.geometry import plan_geometry
 from lunet.data.prepare import read_case_label
-from lunet.data.preprocess import require_finite
-from lunet.data.scan import read_image, require_grid
+from lunet.data.scan import read_image, require_finite, require_grid
 from lunet.errors import DataError
 
 # Foreground voxels that are looked at per case: enough for percentiles, little memory.

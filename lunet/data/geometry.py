@@ -1,43 +1,43 @@
-"""Where a prepared volume lies in its raw one: orientation, spacing, crop and pad, and back."""
+"""Where a prepared volume lies in its raw one: orientation, spacing, crop and pad; numbers only.
+
+What moves the voxels is :mod:`lunet.data.spatial`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 import numpy as np
 from nibabel.orientations import (
-    apply_orientation,
     axcodes2ornt,
     inv_ornt_aff,
     io_orientation,
     ornt_transform,
 )
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from lunet.errors import ConfigError, DataError
 
 # Spacings that differ by less than this share are one: headers keep float32.
 SAME_SPACING = 1e-3
-_HALF_WIDTH = 2 * np.sqrt(2 * np.log(2))  # full width at half maximum of a unit Gaussian
+_MISSING = "Prepare the data set anew: it was prepared by another version"
 
 
 @dataclass(frozen=True)
 class Geometry:
     """The way from a raw volume to its prepared one, exact in shape and affine.
 
-    Raw -> axes permuted and flipped by ``orientation`` -> resampled by ``factor`` to
-    ``resampled`` voxels about the same centre -> moved by ``offset`` voxels into ``shape``.
+    Raw -> axes permuted and flipped to ``codes`` -> resampled by ``factor`` to ``resampled``
+    voxels about the same centre -> moved by ``offset`` voxels into ``shape``.
 
     Attributes
     ----------
     native_shape, native_affine
         Spatial shape of the raw volume and its affine (4, 4), mm.
-    orientation
-        nibabel's orientation transform, (axes, 2) as nested tuples: for each raw axis its place
-        and direction in the prepared volume.
+    codes
+        Axis codes of the prepared volume such as ``RAS``; ``keep`` leaves the axes alone.
     factor
         Raw voxels per prepared voxel along each prepared axis.
     resampled
@@ -50,11 +50,16 @@ class Geometry:
 
     native_shape: tuple[int, ...]
     native_affine: tuple[tuple[float, ...], ...]
-    orientation: tuple[tuple[int, int], ...]
+    codes: str
     factor: tuple[float, ...]
     resampled: tuple[int, ...]
     offset: tuple[int, ...]
     shape: tuple[int, ...]
+
+    @property
+    def orientation(self) -> tuple[tuple[int, int], ...]:
+        """For each raw axis its place and direction in the prepared volume, as nibabel says it."""
+        return _turn(np.array(self.native_affine), self.codes, len(self.native_shape))
 
     @property
     def oriented_shape(self) -> tuple[int, ...]:
@@ -63,19 +68,31 @@ class Geometry:
         return tuple(self.native_shape[places.index(axis)] for axis in range(len(places)))
 
     @property
-    def affine(self) -> NDArray[np.float64]:
-        """Affine (4, 4) of the prepared volume, mm."""
-        native = np.array(self.native_affine)
-        ndim = len(self.shape)
+    def oriented_affine(self) -> NDArray[np.float64]:
+        """Affine (4, 4) after the axes were permuted, mm."""
+        ndim = len(self.native_shape)
         turn = np.eye(4)
         axes = inv_ornt_aff(np.array(self.orientation, float), self.native_shape)
         turn[:ndim, :ndim], turn[:ndim, 3] = axes[:ndim, :ndim], axes[:ndim, ndim]
+        return np.array(self.native_affine) @ turn
+
+    @property
+    def resampled_affine(self) -> NDArray[np.float64]:
+        """Affine (4, 4) after resampling, before crop and pad, mm."""
+        ndim = len(self.native_shape)
+        sizes, factor = np.array(self.oriented_shape), np.array(self.factor)
         scale = np.eye(4)
-        scale[range(ndim), range(ndim)] = self.factor
-        scale[:ndim, 3] = self._start(self.factor, self.oriented_shape, self.resampled)
+        scale[range(ndim), range(ndim)] = factor
+        # source index of target voxel 0 when both volumes share their centre
+        scale[:ndim, 3] = (sizes - 1) / 2 - factor * (np.array(self.resampled) - 1) / 2
+        return self.oriented_affine @ scale
+
+    @property
+    def affine(self) -> NDArray[np.float64]:
+        """Affine (4, 4) of the prepared volume, mm."""
         move = np.eye(4)
-        move[:ndim, 3] = -np.array(self.offset)
-        return native @ turn @ scale @ move
+        move[: len(self.offset), 3] = -np.array(self.offset)
+        return self.resampled_affine @ move
 
     @property
     def spacing(self) -> tuple[float, ...]:
@@ -87,42 +104,12 @@ class Geometry:
         """Whether the spacing changes at all."""
         return any(value != 1 for value in self.factor)
 
-    @staticmethod
-    def _start(
-        factor: Sequence[float], source: Sequence[int], target: Sequence[int]
-    ) -> NDArray[np.float64]:
-        """Source index of target voxel 0 when both volumes share their centre."""
-        return (np.array(source) - 1) / 2 - np.array(factor) * (np.array(target) - 1) / 2
-
-    def forward(self, array: NDArray[Any], *, order: int) -> NDArray[Any]:
-        """Raw (x, y, z) to the resampled grid, before crop and pad; float32 unless kept as is."""
-        turned = apply_orientation(array, np.array(self.orientation, float))
-        if not self.resamples:
-            return turned
-        start = self._start(self.factor, self.oriented_shape, self.resampled)
-        return _zoom(turned, self.factor, start, self.resampled, order)
-
-    def backward(self, array: NDArray[Any], *, fill: float = 0) -> NDArray[Any]:
-        """Prepared (x, y, z) to the raw grid by linear interpolation; ``fill`` where cropped."""
-        whole = place(array, [-n for n in self.offset], self.resampled, fill=fill)
-        if self.resamples:
-            inverse = [1 / value for value in self.factor]
-            start = self._start(inverse, self.resampled, self.oriented_shape)
-            whole = _zoom(whole, inverse, start, self.oriented_shape, 1)
-        return np.ascontiguousarray(apply_orientation(whole, self._back()))
-
-    def _back(self) -> NDArray[np.float64]:
-        """nibabel's orientation transform from the prepared axes to the raw ones."""
-        pairs = [(axis, sign) for axis, (_, sign) in enumerate(self.orientation)]
-        places = [place for place, _ in self.orientation]
-        return np.array([pairs[places.index(axis)] for axis in range(len(places))], float)
-
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON values; :func:`geometry_from_dict` is the way back."""
         return {
             "native_shape": list(self.native_shape),
             "native_affine": [list(row) for row in self.native_affine],
-            "orientation": [list(pair) for pair in self.orientation],
+            "codes": self.codes,
             "factor": list(self.factor),
             "resampled": list(self.resampled),
             "offset": list(self.offset),
@@ -131,11 +118,20 @@ class Geometry:
 
 
 def geometry_from_dict(value: Mapping[str, Any]) -> Geometry:
-    """Rebuild a :class:`Geometry` from :meth:`Geometry.as_dict`."""
+    """Rebuild a :class:`Geometry` from :meth:`Geometry.as_dict`.
+
+    Raises
+    ------
+    DataError
+        If a value is missing.
+    """
+    missing = sorted({field.name for field in fields(Geometry)} - set(value))
+    if missing:
+        raise DataError("geometry", f"no {missing[0]!r}", "as `lunet preprocess` writes", _MISSING)
     return Geometry(
         native_shape=tuple(value["native_shape"]),
         native_affine=tuple(tuple(map(float, row)) for row in value["native_affine"]),
-        orientation=tuple((int(place), int(sign)) for place, sign in value["orientation"]),
+        codes=str(value["codes"]),
         factor=tuple(map(float, value["factor"])),
         resampled=tuple(value["resampled"]),
         offset=tuple(value["offset"]),
@@ -175,28 +171,12 @@ def plan_geometry(
     return Geometry(
         native_shape=tuple(int(n) for n in shape),
         native_affine=tuple(tuple(float(v) for v in row) for row in affine),
-        orientation=turn,
+        codes="keep" if ndim == 2 else orientation.upper().replace("KEEP", "keep"),
         factor=factor,
         resampled=resampled,
         offset=tuple(_centre(new, old) for new, old in zip(wanted, resampled, strict=True)),
         shape=wanted,
     )
-
-
-def place(
-    array: NDArray[Any], offset: Sequence[int], shape: Sequence[int], *, fill: float = 0
-) -> NDArray[Any]:
-    """Put ``array`` into a new one of ``shape`` at ``offset``; what sticks out is cut off."""
-    if tuple(array.shape) == tuple(shape) and not any(offset):
-        return array
-    result = np.full(shape, fill, dtype=array.dtype)
-    into, out_of = [], []
-    for start, old, new in zip(offset, array.shape, shape, strict=True):
-        low, high = max(start, 0), min(start + old, new)
-        into.append(slice(low, max(low, high)))
-        out_of.append(slice(low - start, max(low, high) - start))
-    result[tuple(into)] = array[tuple(out_of)]
-    return result
 
 
 def spacing_of(affine: NDArray[np.float64]) -> tuple[float, float, float]:
@@ -253,21 +233,5 @@ def _extend(name: str, values: Sequence[Any], rest: Sequence[Any]) -> tuple[Any,
 
 
 def _centre(new: int, old: int) -> int:
-    return (new - old) // 2 if new >= old else -((old - new) // 2)
-
-
-def _zoom(
-    array: NDArray[Any],
-    factor: Sequence[float],
-    start: NDArray[np.float64],
-    shape: tuple[int, ...],
-    order: int,
-) -> NDArray[np.float32]:
-    """Sample at ``start + factor * index``; beyond the border the nearest voxel goes on."""
-    source = array.astype(np.float32, copy=False)
-    widths = [np.sqrt(max(f * f - 1, 0)) / _HALF_WIDTH for f in factor]
-    if any(widths):  # against aliasing where the grid gets coarser (Cardoso et al., MICCAI 2015)
-        source = ndimage.gaussian_filter(source, widths, mode="nearest")
-    return ndimage.affine_transform(
-        source, np.array(factor), start, output_shape=shape, order=order, mode="nearest"
-    )
+    """Where voxel 0 goes; an odd one is padded or cropped at the front, as TorchIO does."""
+    return -((old - new) // 2) if new >= old else -((old - new + 1) // 2)

@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 from lunet.data.dataset import Case, Dataset
 from lunet.data.geometry import Geometry
 from lunet.data.prepared import MANIFEST, Manifest
-from lunet.data.preprocess import prepare_image, prepare_label, resample_label
+from lunet.data.preprocess import prepare_image, resample_label
 from lunet.data.scan import LabelRule, Scan, read_image, read_label, require_grid
 from lunet.data.settings import PreprocessSettings
+from lunet.data.spatial import centred
 from lunet.errors import DataError
 from lunet.files import atomic, read_json, sha256, write_text
 from lunet.task import Task
@@ -91,7 +92,7 @@ def _prepare_label(
     array, affine = read_case_label(path, dataset.task, dataset.rule)
     require_grid(path, array.shape, affine, case.images[0], scan.array.shape[1:], scan.affine)
     whole = resample_label(array, geometry)
-    prepared = prepare_label(array, geometry)
+    prepared = centred(whole, geometry.shape)
     flat = dataset.task.dimensions == 2
     return {
         "label": f"labels/{case.id}.npy",

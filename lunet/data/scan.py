@@ -202,6 +202,18 @@ def _read_channels(path: str | Path) -> tuple[NDArray[np.float32], NDArray[np.fl
     return np.ascontiguousarray(array, dtype=np.float32), affine
 
 
+def require_finite(array: NDArray[Any], where: str) -> None:
+    """Raise :class:`DataError` if a voxel is NaN or infinite."""
+    broken = array.size - int(np.isfinite(array).sum())
+    if broken:
+        raise DataError(
+            where,
+            f"{broken} of {array.size} voxels are NaN or infinite",
+            "finite intensities are needed",
+            "Run `lunet repair --fill-non-finite`, or take the case out",
+        )
+
+
 def require_grid(
     path: str | Path,
     shape: tuple[int, ...],

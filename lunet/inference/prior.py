@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lunet.data.geometry import place
 from lunet.data.prepared import Manifest, PreparedCase, read_manifest
 from lunet.data.preprocess import to_native
+from lunet.data.spatial import centred
 from lunet.errors import DataError
 from lunet.inference.output import geometry_of, read_fold, write_predictions
 from lunet.task import Task
@@ -41,7 +40,7 @@ class Prior:
 
     def segment(self, shape: Sequence[int]) -> Indices:
         """Class indices of any volume of ``shape`` voxels: the same for each."""
-        here = np.stack([_centred(channel, shape) for channel in self.frequency])
+        here = np.stack([centred(channel, shape) for channel in self.frequency])
         winner = np.asarray(self.indices, np.uint8)[here.argmax(axis=0)]
         winner[here.sum(axis=0) <= self.threshold] = 0
         return winner
@@ -68,7 +67,7 @@ def fit_prior(
     indices = tuple(task.labels.values())
     total = np.zeros((len(indices), *shape), np.float32)
     for case in cases:
-        label = _centred(np.asarray(case.label()), shape)
+        label = centred(np.asarray(case.label()), shape)
         for channel, index in enumerate(indices):
             total[channel] += label == index
     prior = Prior(indices, (total / len(cases)).astype(np.float32))
@@ -104,20 +103,10 @@ def _cases(manifest: Manifest, names: Iterable[str]) -> list[PreparedCase]:
     return [manifest.case(name) for name in names]
 
 
-def _centred(array: NDArray[Any], shape: Sequence[int]) -> NDArray[Any]:
-    """Crop or pad about the centre, with zeros."""
-    # floor division keeps crop and pad each other's inverse
-    offset = [
-        (new - old) // 2 if new >= old else -((old - new) // 2)
-        for new, old in zip(map(int, shape), array.shape, strict=True)
-    ]
-    return place(array, offset, tuple(map(int, shape)))
-
-
 def _best_threshold(prior: Prior, cases: Sequence[PreparedCase]) -> float:
     scores = np.zeros(len(THRESHOLDS))
     for case in cases:
-        here = _centred(prior.frequency.sum(axis=0), case.shape)
+        here = centred(prior.frequency.sum(axis=0), case.shape)
         truth = np.isin(case.label(), prior.indices)
         inside, outside = here[truth], here[~truth]
         for number, threshold in enumerate(THRESHOLDS):

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from lunet.data.geometry import Geometry
+from lunet.data.spatial import to_raw
 from lunet.inference.forward import predict_probabilities
 from lunet.inference.labels import Indices, decode, largest_components
 from lunet.inference.settings import PredictSettings
@@ -34,7 +35,7 @@ class NativeChannels:
     def __getitem__(self, channel: int) -> NDArray[np.float32]:
         array = np.asarray(self.prepared[channel], np.float32)
         flat = array.reshape(self.geometry.shape)
-        return self.geometry.backward(flat)
+        return to_raw(flat, self.geometry)
 
     def all(self) -> NDArray[np.float32]:
         """(\\*native, K) float32, as probabilities are stored on disk."""
