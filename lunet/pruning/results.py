@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lunet.data.folds import Fold
 from lunet.data.prepared import Manifest
 from lunet.files import write_bytes, write_csv, write_json
-from lunet.lock import Held
-from lunet.pruning.course import Course, Row, chosen_row
+from lunet.pruning.course import Course, Row
 from lunet.pruning.job import PruneJob, build_section
 from lunet.training.feeding import load_volumes
 from lunet.training.history import write_history
@@ -34,26 +34,36 @@ def iteration_file(job: Job, iteration: int) -> Path:
     return job.work / "iterations" / f"{iteration:04d}.safetensors"
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """What a pruning came to.
+
+    Attributes
+    ----------
+    chosen
+        Row of the trajectory whose network is taken, chosen on validation cases.
+    curve
+        :func:`test_curve`: the chosen iteration's Dice is the result; the best of all is what a
+        stopping point chosen on test data would have claimed.
+    reason
+        Why there was no further iteration.
+    """
+
+    chosen: Row
+    curve: Sequence[Mapping[str, Any]]
+    reason: str
+
+
 def write_pruning(
     task: PruneJob,
     start: Job,
     course: Course,
     training: Training,
     manifest: Manifest,
-    fold: Fold,
-    *,
-    reason: str,
-    lock: Held,
+    outcome: Outcome,
 ) -> None:
-    """Write weights, histories and, last, ``run.json`` of a finished pruning.
-
-    The network was chosen on validation cases before the test cases are looked at. Their Dice (on
-    prepared volumes) is then computed for every iteration: that of the chosen one is the result,
-    the best of all is what a stopping point chosen on test data would have claimed.
-    """
-    chosen = chosen_row(course.rows, task.settings)
-    curve = test_curve(start, course.rows, training, manifest, fold)
-    lock.confirm()
+    """Write weights, histories and, last, ``run.json`` of a finished pruning."""
+    chosen = outcome.chosen
     job, out = course.job(start), start.out
     write_bytes(
         out / "weights.safetensors", iteration_file(start, chosen["iteration"]).read_bytes()
@@ -63,9 +73,9 @@ def write_pruning(
         save_weights(out / "last.safetensors", copy_weights(model), about)
     write_history(out / "history.csv", training.progress.history, start.task)
     write_trajectory(out / "trajectory.csv", course.rows)
-    write_csv(out / "test_curve.csv", ("iteration", "parameters", "dice"), curve)
+    write_csv(out / "test_curve.csv", ("iteration", "parameters", "dice"), outcome.curve)
     content = record(start, training, manifest)
-    content |= _summary(task, course, chosen, curve, reason)
+    content |= _summary(task, course, outcome)
     content["settings"] = content["settings"] | {"prune": plain(task.settings)}
     content["device_seconds"] = round(content["device_seconds"] + course.seconds, 3)
     write_json(out / "run.json", content)
@@ -118,19 +128,18 @@ def test_curve(
     return curve
 
 
-def _summary(
-    task: PruneJob, course: Course, chosen: Row, curve: Sequence[Mapping[str, Any]], reason: str
-) -> dict[str, Any]:
+def _summary(task: PruneJob, course: Course, outcome: Outcome) -> dict[str, Any]:
+    chosen = outcome.chosen
     keys = (*_NUMBERS, "widths", "model")
     return {
         "preset": course.model["preset"],
         "pruned_preset": task.training.model["preset"],
         "strategy": task.strategy,
         "iterations": course.iteration,
-        "stopped_because": reason,
+        "stopped_because": outcome.reason,
         "start": {key: course.rows[0][key] for key in ("parameters", "macs", "channels")},
         "chosen": {key: chosen[key] for key in keys},
-        "test": _test(chosen, curve),
+        "test": _test(chosen, outcome.curve),
         "pruning_seconds": round(course.seconds, 3),
     }
 

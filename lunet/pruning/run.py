@@ -20,10 +20,10 @@ from lunet.data.prepared import Manifest
 from lunet.files import sha256
 from lunet.lock import owned
 from lunet.pruning.anatomy import layers_of_network
-from lunet.pruning.course import Course, iteration_row, reason_to_stop
+from lunet.pruning.course import Course, chosen_row, iteration_row, reason_to_stop
 from lunet.pruning.importance import Scores, channel_scores
 from lunet.pruning.job import PruneJob, starting_job
-from lunet.pruning.results import iteration_file, write_pruning
+from lunet.pruning.results import Outcome, iteration_file, test_curve, write_pruning
 from lunet.pruning.selection import Chosen, choose_channels, prunable, targeted_dropout
 from lunet.pruning.surgery import (
     Removal,
@@ -71,7 +71,11 @@ def run_pruning(task: PruneJob) -> None:
         training = _begin(job, course, manifest, fold, keeper)
         training, reason = _walk(task, job, course, training, manifest, keeper, request)
         say(f"the last iteration is {course.iteration}: {reason}")
-        write_pruning(task, job, course, training, manifest, fold, reason=reason, lock=lock)
+        chosen = chosen_row(course.rows, task.settings)  # before any test case is looked at
+        outcome = Outcome(chosen, test_curve(job, course.rows, training, manifest, fold), reason)
+        request.cancel_deadline()
+        lock.confirm()
+        write_pruning(task, job, course, training, manifest, outcome)
         keeper.checkpoint.remove()
 
 

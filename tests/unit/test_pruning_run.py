@@ -6,6 +6,8 @@ import copy
 import csv
 import itertools
 import json
+import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ import pytest
 import torch
 from tiny_training import EVERYTHING, TINY, job, prepare
 
-from lunet.errors import ConfigError, TrainingError
+from lunet.errors import ConfigError, Interrupted, TrainingError
 from lunet.files import write_json
 from lunet.inference.load import load_model
 from lunet.pruning import run as module
@@ -200,6 +202,27 @@ def test_a_killed_pruning_goes_on_bit_for_bit(
     run_pruning(again)
     assert contents(tmp_path) == contents(stamp)
     assert begun[0][1], "it started anew instead of going on"
+
+
+@pytest.mark.parametrize("call", [2, 11])
+def test_a_signal_saves_and_leaves_and_the_next_start_goes_on(
+    call: int, data: Path, stamp: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    again = task(data, tmp_path, recipe=EVERYTHING, save_interval=1e9)
+    original, calls = loop.train_step, [0]
+
+    def signalled(training: Training) -> None:
+        original(training)
+        calls[0] += 1
+        if calls[0] == call:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "train_step", signalled)
+        with pytest.raises(Interrupted, match="SIGTERM"):
+            run_pruning(again)
+    run_pruning(again)
+    assert contents(tmp_path) == contents(stamp)
 
 
 def test_other_settings_do_not_go_on_from_a_state(
