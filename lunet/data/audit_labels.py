@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,8 +36,24 @@ def check_labels(cases: Sequence[CaseFacts], task: Task) -> Iterator[Finding]:
         if len(holders) >= FEW:
             yield from _volumes(holders, name, index)
             yield from _centroids(holders, name, index)
+    yield from _empty_regions(cases, task, by_class)
     if len(cases) >= FEW:
         yield from _places(cases)
+
+
+def _empty_regions(
+    cases: Sequence[CaseFacts], task: Task, by_class: Mapping[int, Sequence[CaseFacts]]
+) -> Iterator[Finding]:
+    """Regions that no case has: a wrong code, or nothing that could be learnt."""
+    for name, members in task.regions.items() if cases else ():
+        if not any(by_class.get(index) for index in members):
+            yield Place().error(
+                "empty_region",
+                "labels",
+                f"no case has a voxel of {name} (labels {', '.join(map(str, members))})",
+                "every region occurs",
+                "correct the codes: dataset.remap, dataset.labels, dataset.regions",
+            )
 
 
 def _missing(

@@ -274,6 +274,11 @@ PLANTED = {
     "unused label": (
         listing(lambda c: c["labels"].update({"3": "ghost"})), "unused_label", "warning", "ghost"
     ),
+    "empty region": (
+        listing(lambda c: c.update(
+            labels={**c["labels"], "4": "ghost"}, regions={"all": [1, 2, 4], "ghost": [4]})),
+        "empty_region", "error", "ghost (labels 4)",
+    ),
     "gap in labels": (
         listing(lambda c: c["labels"].update({"9": "ghost"})),
         "non_consecutive_labels", "info", "[1, 2, 9]",
