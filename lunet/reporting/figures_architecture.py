@@ -14,10 +14,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
-from lunet.errors import ConfigError
 from lunet.models.build import build
 from lunet.reporting.numbers import integer
 from lunet.reporting.style import BLUE, GREY, TWO_COLUMNS, VERMILLION, Drawing, save, style
+from lunet.reporting.traced import Traced, trace
 from lunet.task import task_from_dict
 
 _BLOCK = re.compile(r"(?P<kind>encoder|decoder|node)\.(?P<level>\d+)(?:_(?P<column>\d+))?")
@@ -42,10 +42,9 @@ class Block:
 def write_architecture(settings: Mapping[str, Any], base: str | Path) -> list[Path]:
     """Build the network of the sections ``model`` and ``task``, draw it, write all files.
 
-    Raises
-    ------
-    ConfigError
-        If the network has no plan of blocks (only the U-Net and U-Net++ families have one).
+    The U-Net and U-Net++ families are drawn from their plan, with the channels of each
+    convolution; any other network is followed through a forward pass, with the channels that each
+    block gives.
     """
     section, task = settings["model"], task_from_dict(settings["task"])
     model = build(
@@ -57,16 +56,33 @@ def write_architecture(settings: Mapping[str, Any], base: str | Path) -> list[Pa
         arguments=section["arguments"],
     )
     plan: Any = getattr(model, "plan", None)
+    parameters = integer(sum(parameter.numel() for parameter in model.parameters()))
     if plan is None:
-        found = f"{section['name']} has no plan of its blocks"
-        raise ConfigError(f"preset {section['preset']}", found, "U-Net and U-Net++ families do")
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    blocks = blocks_of(plan.wiring, plan.widths)
+        found = trace(model, channels=len(task.channels), ndim=task.dimensions)
+        blocks, what = blocks_of_trace(found), "each block's output"
+    else:
+        blocks, what = blocks_of(plan.wiring, plan.widths), "each convolution"
     with style():
-        title = (
-            f"{section['preset']}: {integer(parameters)} parameters; channels of each convolution"
-        )
+        title = f"{section['preset']}: {parameters} parameters; channels of {what}"
         return save(architecture(blocks, title), base)
+
+
+def blocks_of_trace(found: Mapping[str, Traced]) -> list[Block]:
+    """Blocks from left to right in the order in which they run."""
+    return [
+        Block(
+            name,
+            block.level,
+            1.45 * place,
+            (block.channels,),
+            tuple((source, _traced_way(found[source], block)) for source in block.sources),
+        )
+        for place, (name, block) in enumerate(found.items())
+    ]
+
+
+def _traced_way(source: Traced, target: Traced) -> str:
+    return "up" if target.level < source.level else "in"
 
 
 def blocks_of(
@@ -189,6 +205,6 @@ def _arrow(axes: Axes, source: Block, target: Block, way: str, *, over: bool) ->
 
 
 def _legend(figure: Figure) -> None:
-    words = {"pooling": GREY, "up-convolution": VERMILLION, "skip, next block": BLUE}
+    words = {"lower resolution": GREY, "higher resolution": VERMILLION, "skip, next block": BLUE}
     handles = [Line2D([], [], color=colour, label=word) for word, colour in words.items()]
     figure.legend(handles=handles, loc="outside lower center", ncols=3)

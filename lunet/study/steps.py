@@ -44,6 +44,9 @@ STEPS = {
     ),
     "table": Step(("statistics", "report"), ("lunet.reporting.tables",)),
     "figure": Step(("statistics", "report"), ("lunet.reporting.figures",)),
+    "architecture": Step(
+        ("task", "model"), ("lunet.reporting.figures_architecture",), builds_model=True
+    ),
     "report": Step(("statistics", "report"), ("lunet.reporting.report",)),
     "prune_table": Step(("statistics", "report"), ("lunet.reporting.tables_pruning",)),
     "prune_figure": Step(("statistics", "report"), ("lunet.reporting.figures_pruning",)),

@@ -153,6 +153,7 @@ rule figures:
     input:
         expand(f"{RESULTS}/figures/{{name}}.svg", name=study.figures),
         expand(f"{RESULTS}/presets/{{preset}}/examples.png", preset=study.rows),
+        expand(f"{RESULTS}/presets/{{preset}}/architecture.svg", preset=study.presets),
         rules.side_by_side.output,
 
 
