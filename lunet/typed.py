@@ -131,6 +131,8 @@ def _convert(hint: Any, value: Any, where: str, metadata: Mapping[str, Any]) -> 
     if origin in (Union, types.UnionType):
         return _convert_union(arguments, value, where, metadata)
     if origin is Literal:
+        if isinstance(value, bool) and "on" in arguments:
+            value = "on" if value else "off"  # YAML 1.1 reads the words as true and false
         if value not in arguments or isinstance(value, bool) != isinstance(arguments[0], bool):
             known = [str(argument) for argument in arguments]
             raise ConfigError(where, f"found {value!r}", nearest(str(value), known))

@@ -33,6 +33,14 @@ def test_numbers_take_the_declared_type():
     assert isinstance(one.rate, float)
 
 
+def test_words_that_yaml_takes_for_truth_values():
+    @dataclass(frozen=True)
+    class Switch:
+        state: Literal["auto", "on", "off"] = setting("auto", doc="a state")
+
+    assert [build(Switch, {"state": value}).state for value in (True, False)] == ["on", "off"]
+
+
 def test_a_text_that_yaml_meant_as_a_number():
     assert build(Inner, {"rate": "1e-3"}).rate == 0.001
 
