@@ -94,7 +94,12 @@ def summary(result: Audit) -> dict[str, Any]:
 
 
 def lines(result: Audit, *, limit: int = 20) -> list[str]:
-    """What a terminal shows: the first findings, most severe first, and the counts."""
+    """What a terminal or a log shows: the counts, and findings, most severe first.
+
+    All errors are shown, each with the command that mends it: a workflow deletes the tables of a
+    step that failed, but keeps its log. Of the others as many follow as make up ``limit``.
+    """
+    limit = max(limit, result.errors)
     shown = [finding.line() for finding in result.findings[:limit]]
     if len(result.findings) > limit:
         shown.append(f"... and {len(result.findings) - limit} more")
@@ -112,5 +117,6 @@ def require_sound(result: Audit, out: str | Path) -> None:
         first.file or first.case or result.dataset.root,
         f"{first.check}: {first.field} {first.found}",
         f"{first.expected}; {result.errors} error(s) in all",
-        f"See {Path(out) / 'findings.csv'}",
+        f"Each is listed above and in {Path(out) / 'findings.csv'}; where a workflow deleted "
+        f"that, `lunet audit {result.dataset.root} --out audit` writes it and a page again",
     )

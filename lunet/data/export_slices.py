@@ -19,7 +19,7 @@ from lunet.data.dataset import Case, Dataset
 from lunet.data.geometry import spacing_of
 from lunet.data.importing import require_new
 from lunet.data.lock import staging
-from lunet.data.prepare import read_case_label
+from lunet.data.reference import read_case_label
 from lunet.data.scan import read_image, require_grid
 from lunet.errors import ConfigError
 from lunet.files import write_csv

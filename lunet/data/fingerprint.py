@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from lunet.data.dataset import Case, Dataset
 from lunet.data.geometry import plan_geometry
-from lunet.data.prepare import read_case_label
+from lunet.data.reference import read_case_label
 from lunet.data.scan import read_image, require_finite, require_grid
 from lunet.errors import DataError
 

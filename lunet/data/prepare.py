@@ -20,12 +20,12 @@ from lunet.data.dataset import Case, Dataset
 from lunet.data.geometry import Geometry
 from lunet.data.prepared import MANIFEST, Manifest
 from lunet.data.preprocess import prepare_image, resample_label
-from lunet.data.scan import LabelRule, Scan, read_image, read_label, require_grid
+from lunet.data.reference import read_case_label
+from lunet.data.scan import Scan, read_image, require_grid
 from lunet.data.settings import PreprocessSettings
 from lunet.data.spatial import centred
 from lunet.errors import DataError
 from lunet.files import atomic, read_json, sha256, write_text
-from lunet.task import Task
 from lunet.typed import plain
 
 
@@ -100,27 +100,6 @@ def _prepare_label(
         "foreground": int(np.count_nonzero(prepared)),
         "foreground_lost": int(np.count_nonzero(whole)) - int(np.count_nonzero(prepared)),
     }
-
-
-def read_case_label(
-    path: Path, task: Task, rule: LabelRule
-) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
-    """A raw label as class indices, refused if it has one that the task does not declare.
-
-    Returns
-    -------
-    uint8 (x, y, z) on the raw grid, and the affine (4, 4).
-    """
-    array, affine = read_label(path, rule)
-    unknown = sorted({int(value) for value in np.unique(array)} - {0, *task.labels.values()})
-    if unknown:
-        raise DataError(
-            path,
-            f"label value(s) {', '.join(map(str, unknown))}",
-            f"declared are 0 and {task.labels}",
-            "Correct dataset.labels, or map the values with dataset.remap",
-        )
-    return array, affine
 
 
 def _manifest(

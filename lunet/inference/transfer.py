@@ -14,7 +14,7 @@ from torch import nn
 
 from lunet.data.dataset import Case, Dataset, read_dataset
 from lunet.data.geometry import Geometry
-from lunet.data.prepare import read_case_label
+from lunet.data.reference import read_case_label
 from lunet.data.scan import require_grid
 from lunet.data.spatial import to_raw
 from lunet.errors import DataError
