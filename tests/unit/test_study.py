@@ -67,15 +67,18 @@ def test_overrides_win_over_train_and_touch_one_preset():
     assert presets["lunet_small_4f"][1].epochs == 7
 
 
+TOLD = {"table", "figure", "report", "prune_table", "prune_figure"}
+
+
 @pytest.mark.parametrize(
     ("change", "touched"),
     [
-        ({"statistics": {"margin": 0.02}}, {"table", "figure", "report"}),
-        ({"evaluate": {"tolerances": [2.0]}}, {"evaluate"}),
+        ({"statistics": {"margin": 0.02}}, TOLD),
+        ({"evaluate": {"tolerances": [2.0]}}, {"evaluate", "transfer"}),
         ({"preprocess": {"clip": [1.0, 99.0]}}, {"preprocess"}),
         ({"split": {"seed": 1}}, {"folds"}),
         ({"train": {"epochs": 3}}, {"train", "efficiency", "prune"}),
-        ({"predict": {"flip_axes": [0]}}, {"predict"}),
+        ({"predict": {"flip_axes": [0]}}, {"predict", "transfer"}),
         ({"efficiency": {"repeats": 7}}, {"efficiency"}),
         ({"seeds": [0, 1]}, set()),
         ({"presets": ["lunet_small_4f"]}, set()),
