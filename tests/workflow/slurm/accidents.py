@@ -14,6 +14,7 @@ went on.
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import signal
 import subprocess
@@ -21,7 +22,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -316,42 +317,57 @@ def corrupted(scene: Scene) -> Row:
 
 
 def full_work(scene: Scene) -> Row:
-    """The disk of the resume states is full for a while."""
+    """The disk of the resume states is full when the job is cancelled; the state before stands."""
     with _small_disk(scene.checkout.root / "work/s/runs", "12m") as disk:
         scene.begin("--retries", "8")
-        return _filled(scene, disk, "disk full in work/")
+        ballast = _fill(disk)
+        scene.mark()
+        call("scancel", scene.job())
+        seen = _full(scene)
+        ballast.unlink()
+        return scene.end("disk full in work/", seen)
 
 
 def full_results(scene: Scene) -> Row:
     """The disk of the results is full when the training ends."""
     with _small_disk(scene.checkout.root / "results/s/runs", "12m") as disk:
-        scene.begin("--retries", "8")
-        return _filled(scene, disk, "disk full in results/")
+        scene.begin("--retries", "8", epoch=40)
+        ballast = _fill(disk)
+        wait_for("the training's end", lambda: "lunet ended" in scene.checkout.log, 300)
+        scene.mark()
+        seen = _full(scene)
+        ballast.unlink()
+        return scene.end("disk full in results/", seen)
 
 
-def _filled(scene: Scene, disk: Path, accident: str) -> Row:
+def _fill(disk: Path) -> Path:
+    """Fill a file system to its last byte; the file that does so."""
     ballast = disk / "ballast"
-    with ballast.open("wb") as stream:
+    with ballast.open("wb", buffering=0) as stream:
         try:
-            while True:
-                stream.write(bytes(4096))
-                stream.flush()
+            while stream.write(bytes(4096)):
+                continue
         except OSError as error:
-            scene.mark()
-            full = error
+            if error.errno != errno.ENOSPC:
+                raise
+    return ballast
+
+
+def _full(scene: Scene) -> str:
     wait_for("the failure", lambda: "lunet ended" in scene.checkout.output, 180)
     seen = scene.last("lunet ended")
-    assert "full disk" in seen, (seen, full)
-    ballast.unlink()
-    return scene.end(accident, seen)
+    assert "full disk" in seen, seen
+    return seen
 
 
 def read_only(scene: Scene) -> Row:
     """The file system of the results becomes read-only for a while."""
     disk = scene.checkout.root / "results/s/runs"
     with _small_disk(disk, "12m"):
-        scene.begin("--retries", "8")
+        scene.begin("--retries", "8", epoch=40)
         call("mount", "-o", "remount,ro", str(disk))
+        wait_for("the training's end", lambda: "lunet ended" in scene.checkout.log, 300)
+        scene.mark()
         wait_for("the failure", lambda: "lunet ended" in scene.checkout.output, 180)
         seen = scene.last("lunet ended")
         call("mount", "-o", "remount,rw", str(disk))
@@ -424,8 +440,8 @@ def line(name: str, template: Checkout, reference: str, folder: Path) -> str:
     """Cause an accident; its line of the table."""
     try:
         row = cause(name, template, reference, folder)
-    except AssertionError as error:
-        return f"| {name} | NOT SURVIVED: {error} | | |"
+    except (AssertionError, OSError, subprocess.SubprocessError) as error:
+        return f"| {name} | NOT SURVIVED: {type(error).__name__}: {error} | | |"
     return f"| {row.accident} | {row.seen} | {row.lost_epochs} | {row.seconds:.0f} s |"
 
 
@@ -434,21 +450,23 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(ACCIDENTS))
     parser.add_argument("--at-once", type=int, default=3, help="accidents at the same time")
+    parser.add_argument("--epochs", type=int, default=EPOCHS, help="length of the training")
     arguments = parser.parse_args()
     names = arguments.names or list(ACCIDENTS)
     os.environ["PYTHONPATH"] = str(PROJECT)
     lines = []
     with tempfile.TemporaryDirectory(prefix="lunet-accidents-") as text:
         folder = Path(text)
-        template, reference = stage(folder)
+        template, reference = stage(folder, epochs=arguments.epochs)
         print("| what happened | what the user saw | epochs trained twice | work went on after |")
         print("|---|---|---|---|", flush=True)
         for workers, wanted in ((arguments.at_once, False), (1, True)):
             chosen = [name for name in names if (name in ALONE) == wanted]
             with ThreadPoolExecutor(workers) as pool:
-                for row in pool.map(lambda n: line(n, template, reference, folder), chosen):
-                    lines.append(row)
-                    print(row, flush=True)
+                started = [pool.submit(line, n, template, reference, folder) for n in chosen]
+                for done in as_completed(started):
+                    lines.append(done.result())
+                    print(lines[-1], flush=True)
     return 1 if any("NOT SURVIVED" in row for row in lines) else 0
 
 
