@@ -5,14 +5,15 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from lunet.errors import ConfigError
+from lunet.training.channels_last import NarrowLayers
 from lunet.training.recipe import Engine
 
 _TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -72,11 +73,15 @@ class Arithmetic:
         """The batch in the memory format."""
         return image.contiguous(memory_format=self._layout(image))
 
-    def autocast(self) -> AbstractContextManager[object]:
-        """The context for forward passes; losses leave it themselves."""
-        if self.precision == "fp32":
-            return nullcontext()
-        return torch.autocast(self.device, dtype=_TYPES[self.precision])
+    @contextmanager
+    def autocast(self) -> Iterator[None]:
+        """The context for forward passes: autocast, which losses leave themselves, and layers."""
+        with ExitStack() as contexts:
+            if self.precision != "fp32":
+                contexts.enter_context(torch.autocast(self.device, dtype=_TYPES[self.precision]))
+            if self.device == "cpu" and self.memory_format == "channels_last" and not self.compile:
+                contexts.enter_context(NarrowLayers())
+            yield
 
     def compiled(self, model: nn.Module) -> Forward:
         """The network as the training step calls it; parameters stay those of ``model``."""
