@@ -32,7 +32,7 @@ class EfficiencySettings:
     )
     training_step: bool = setting(True, doc="measure a training step too")
     memory_batches: tuple[int, ...] = setting(
-        (1, 2, 4),
+        (2, 4, 8),  # a CPU convolves single samples in another way, which takes more memory
         doc="batch sizes of the memory of a training step: a line through the first two gives the "
         "largest batch of a budget, the others its error; empty leaves it out",
         minimum=1,

@@ -171,7 +171,7 @@ def cost(preset: str, place: int) -> dict[str, Any]:
         "training_peak_bytes": 2**30,
         "training_memory": [
             {"batch": b, "counted_bytes": 2**20 * (5 + 90 * b), "measured_bytes": None}
-            for b in (1, 2, 4)
+            for b in (2, 4, 8)
         ],
         "peak_memory_bytes": 2**20 * (40 + 30 * place),
     }
