@@ -31,6 +31,11 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_plan(parser: argparse.ArgumentParser) -> None:
+    """Add the argument that names a plan."""
+    parser.add_argument("--plan", metavar="FILE", help="plan whose values replace the settings'")
+
+
 def read_settings(arguments: argparse.Namespace, step: str) -> dict[str, Any]:
     """The sections that ``step`` reads, as plain values.
 
@@ -43,8 +48,24 @@ def read_settings(arguments: argparse.Namespace, step: str) -> dict[str, Any]:
         If the JSON, the configuration or a change is wrong.
     """
     if arguments.settings is not None:
-        return _from_json(arguments.settings)
-    return read_study(arguments).sections(step, arguments.preset)
+        sections = _from_json(arguments.settings)
+    else:
+        sections = read_study(arguments).sections(step, arguments.preset)
+    return _planned(sections, getattr(arguments, "plan", None))
+
+
+def _planned(sections: dict[str, Any], path: str | None) -> dict[str, Any]:
+    """The sections with the values of a plan of ``lunet plan`` in place of their own."""
+    if path is None:
+        return sections
+    from lunet.study.config import PLANNED, read_mapping
+
+    plan = read_mapping(path)
+    for name in PLANNED:
+        section = "recipe" if name == "train" else name
+        if section in sections:
+            sections[section] = {**sections[section], **plan.get(name, {})}
+    return sections
 
 
 def read_study(arguments: argparse.Namespace) -> Any:

@@ -3,12 +3,16 @@
 A .yaml plan is a part of a configuration, made to be edited; a .json plan holds the same values,
 the reasons and the fingerprint.
 
+A configuration that says `plan: plan.yaml` takes the file's values where it states none itself;
+with `plan: auto` a study makes the plan as a step, for the costliest of its networks.
+
 Example: lunet plan data/Task09_Spleen --preset lunet_small_4f --memory-gb 10 --out plan.yaml
 """
 
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 from lunet.commands.arguments import add_settings
 
@@ -18,34 +22,49 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("raw", metavar="RAW", help="folder of the data set")
     parser.add_argument("--out", required=True, metavar="FILE", help="plan, .yaml or .json")
     parser.add_argument("--memory-gb", type=float, help="memory of a training, GiB (free: 80 %%)")
-    parser.add_argument("--largest-batch", type=int, default=16, help="largest batch proposed")
+    parser.add_argument("--largest-batch", type=int, help="largest batch proposed (16)")
     add_settings(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Read the data set, count the network's cost, write the plan."""
-    from lunet.commands.raw import open_raw
+    """Read the data set, count the networks' cost, write the plan."""
+    from lunet.commands.raw import open_raw, raw_sections
     from lunet.data.fingerprint import fingerprint_of
     from lunet.data.plan import plan_dict, plan_yaml, propose
+    from lunet.data.settings import PlanSettings
     from lunet.files import write_json, write_text
-    from lunet.inference.cost import network_cost, usable_memory
-    from lunet.study.networks import build_model
+    from lunet.inference.cost import costliest, network_cost, usable_memory
+    from lunet.typed import build, replace
 
     preset, arguments.preset = arguments.preset or "lunet_small_4f", None
-    dataset = open_raw(arguments, "audit")
+    sections = raw_sections(arguments, "plan") if arguments.settings is not None else {}
+    names = {"memory_gb": arguments.memory_gb, "largest_batch": arguments.largest_batch}
+    given = {key: value for key, value in names.items() if value is not None}
+    limits = build(PlanSettings, sections.get("planning") or {}, "planning")
+    limits = replace(limits, given, "planning")
+    dataset = open_raw(arguments, "plan" if sections else "audit")
     task, fingerprint = dataset.task, fingerprint_of(dataset, log=print)
-    model = build_model(
-        preset,
-        in_channels=len(task.channels),
-        out_channels=task.out_channels,
-        ndim=fingerprint.shapes.shape[1],
-    )
-    cost = network_cost(model, channels=len(task.channels), ndim=fingerprint.shapes.shape[1])
-    memory = usable_memory(arguments.memory_gb)
-    choices = propose(fingerprint, cost, memory=memory, largest_batch=arguments.largest_batch)
+    ndim = fingerprint.shapes.shape[1]
+    models = _models(sections.get("models"), preset, task, ndim)
+    cost = costliest([network_cost(m, channels=len(task.channels), ndim=ndim) for m in models])
+    memory = usable_memory(limits.memory_gb)
+    # a fold trains on a part of the cases, and a batch is of cases
+    largest = min(limits.largest_batch, max(2, fingerprint.cases // 3))
+    choices = propose(fingerprint, cost, memory=memory, largest_batch=largest)
     if str(arguments.out).endswith(".json"):
         write_json(arguments.out, plan_dict(choices, fingerprint))
     else:
         write_text(arguments.out, plan_yaml(choices, fingerprint))
     for choice in choices:
         print(f"{choice.key}: {choice.value} ({choice.reason})")
+
+
+def _models(sections: Any, preset: str, task: Any, ndim: int) -> list[Any]:
+    """The networks of a study (a rule's sections), or that of one preset."""
+    from lunet.models.build import build
+    from lunet.study.networks import build_model
+
+    shape = {"in_channels": len(task.channels), "out_channels": task.out_channels, "ndim": ndim}
+    if not sections:
+        return [build_model(preset, **shape)]
+    return [build(m["module"], m["name"], arguments=m["arguments"], **shape) for m in sections]

@@ -18,13 +18,14 @@ import argparse
 import sys
 from typing import Any
 
-from lunet.commands.arguments import add_settings
+from lunet.commands.arguments import add_plan, add_settings
 from lunet.errors import ConfigError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this step."""
     add_settings(parser)
+    add_plan(parser)
     parser.add_argument("inputs", nargs="*", metavar="INPUT", help="images or folders of images")
     parser.add_argument("--weights", nargs="+", default=[], metavar="W", help="run, release, file")
     parser.add_argument("--out", required=True, metavar="DIR", help="folder of the masks")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 
-from lunet.commands.arguments import add_settings
+from lunet.commands.arguments import add_plan, add_settings
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,6 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("raw", metavar="RAW", help="data set in the project's layout")
     parser.add_argument("--out", required=True, metavar="DIR", help="folder of prepared volumes")
     add_settings(parser)
+    add_plan(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:

@@ -20,13 +20,14 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from lunet.commands.arguments import add_settings, read_settings, read_study
+from lunet.commands.arguments import add_plan, add_settings, read_settings, read_study
 from lunet.errors import ConfigError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``lunet prune``."""
     add_settings(parser)
+    add_plan(parser)
     parser.add_argument("--strategy", required=True, help="selection rule or control")
     parser.add_argument("--like", type=Path, metavar="FILE", help="a control's stamp run.json")
     parser.add_argument("--init", type=Path, metavar="FILE", help="prune these trained weights")

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 def raw_sections(arguments: argparse.Namespace, step: str) -> dict[str, Any]:
     """The settings' sections; none by hand, where ``dataset.json`` says what is needed."""
-    if arguments.settings is None and arguments.config is None and not arguments.changes:
+    by_itself = arguments.settings is None and arguments.config is None and not arguments.changes
+    if by_itself and getattr(arguments, "plan", None) is None:
         return {}
     return read_settings(arguments, step)
 

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lunet.commands.arguments import add_settings, read_settings, read_study
+from lunet.commands.arguments import add_plan, add_settings, read_settings, read_study
 from lunet.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``lunet train``."""
     add_settings(parser)
+    add_plan(parser)
     data = parser.add_argument_group("data and places (by hand: those of --config's study)")
     data.add_argument("--manifest", type=Path, metavar="FILE", help="manifest.json of the volumes")
     data.add_argument("--splits", type=Path, metavar="FILE", help="splits.json")

@@ -79,6 +79,16 @@ class PreprocessSettings:
 
 
 @dataclass(frozen=True)
+class PlanSettings:
+    """How `plan: auto` fits patch and batch to a device."""
+
+    memory_gb: float | None = setting(
+        None, doc="memory of a training, GiB; else 80 % of what is free where the plan is made"
+    )
+    largest_batch: int = setting(16, doc="largest batch proposed", minimum=1)
+
+
+@dataclass(frozen=True)
 class SplitSettings:
     """Folds by subject group, fixed by a seed."""
 

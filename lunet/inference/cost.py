@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -27,6 +30,16 @@ def network_cost(model: nn.Module, *, channels: int, ndim: int) -> NetworkCost:
     slope = (peaks[1] - peaks[0]) / (voxels[1] - voxels[0])
     weights = sum(parameter.numel() for parameter in model.parameters())
     return NetworkCost(slope, float(_STATES * _BYTES * weights), multiple)
+
+
+def costliest(costs: Sequence[NetworkCost]) -> NetworkCost:
+    """A cost that holds for all networks: one patch and batch keep a comparison fair."""
+    axes = zip(*(cost.multiple for cost in costs), strict=True)
+    return NetworkCost(
+        max(cost.bytes_per_voxel for cost in costs),
+        max(cost.fixed_bytes for cost in costs),
+        tuple(math.lcm(*sizes) for sizes in axes),
+    )
 
 
 def _step(model: nn.Module, x: Tensor) -> None:

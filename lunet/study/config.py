@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import yaml
 
-from lunet.data.settings import DatasetSettings, PreprocessSettings, SplitSettings
+from lunet.data.settings import DatasetSettings, PlanSettings, PreprocessSettings, SplitSettings
 from lunet.efficiency.settings import EfficiencySettings
 from lunet.errors import ConfigError, nearest
 from lunet.inference.settings import PredictSettings, TransferSettings
@@ -20,6 +20,7 @@ from lunet.reporting.settings import ReportSettings
 from lunet.study.presets import PAPER_PRESETS, known_presets
 from lunet.typed import build, schema, setting
 
+PLANNED = ("preprocess", "train", "predict")
 _SEGMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
@@ -68,6 +69,12 @@ class Config:
     runs_per_gpu: int = setting(
         1, doc="jobs that may share one GPU of a machine without SLURM", minimum=1
     )
+    plan: str | None = setting(
+        None,
+        doc="`auto`: a step plans spacing, intensities, patch and batch from the data, and its "
+        "values win over those given here; or a plan's file, whose values give way to them",
+    )
+    planning: PlanSettings = setting(PlanSettings(), doc="limits of `plan: auto`")
     roots: Roots = setting(Roots(), doc="folders that are written to")
     preprocess: PreprocessSettings = setting(PreprocessSettings(), doc="preparation of volumes")
     split: SplitSettings = setting(SplitSettings(), doc="cross-validation")
@@ -104,7 +111,20 @@ def parse(mapping: Mapping[str, Any]) -> Config:
     ConfigError
         Unknown key, wrong type, impossible value or combination; one line each.
     """
-    return build(Config, mapping)
+    return build(Config, _with_plan(mapping))
+
+
+def _with_plan(mapping: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The mapping with the values of the plan that it names, where it states none itself."""
+    path = mapping.get("plan")
+    if not isinstance(path, str) or path == "auto":
+        return mapping
+    plan = read_mapping(path)
+    sections = {}
+    for name in PLANNED:
+        own = mapping.get(name) or {}
+        sections[name] = {**plan.get(name, {}), **own} if isinstance(own, dict) else own
+    return {**mapping, **sections}
 
 
 def load(path: str | Path) -> Config:

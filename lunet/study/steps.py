@@ -29,6 +29,10 @@ STEPS = {
     # an edit of the downloader must not download terabytes again: no code
     "download": Step(("dataset", "task"), ()),
     "audit": Step(("dataset", "task"), ("lunet.data.audit",)),
+    # networks are named, their code is left out: editing one must not prepare all volumes anew
+    "plan": Step(
+        ("dataset", "task", "models", "planning"), ("lunet.data.plan", "lunet.inference.cost")
+    ),
     "preprocess": Step(("dataset", "task", "preprocess"), ("lunet.data.prepare",)),
     "folds": Step(("split",), ("lunet.data.own_splits",)),
     "train": Step(("task", "model", "recipe"), ("lunet.training.run",), builds_model=True),

@@ -123,6 +123,8 @@ class Study:
             return {key: chosen[key] for key in chosen if key not in _PRUNING_GRID}
         if name == "predict":
             return self._predict(preset)
+        if name == "models":
+            return [self._section("model", row) for row in self.presets]
         if name not in ("model", "recipe"):
             return plain(getattr(self.config, name))
         row, recipe = self._resolved(preset)
@@ -222,7 +224,14 @@ class Study:
     def sources_of(self, outputs: str) -> Callable[[Any], list[str]]:
         """An input function: what the table or figure (``outputs``) of that name is made of."""
         known = {"tables": TABLES, "figures": FIGURES}[outputs]
-        return lambda wildcards: self.files(known[wildcards.name])
+        own = self.config.report.published
+        extra = [own] if own is not None else []
+
+        def of(wildcards: Any) -> list[str]:
+            is_published = wildcards.name.startswith("published")
+            return self.files(known[wildcards.name]) + (extra if is_published else [])
+
+        return of
 
     def runs(self, presets: Sequence[str] | None = None) -> Iterator[str]:
         """Folders of all runs of the given presets; of all rows if None is given."""

@@ -81,7 +81,7 @@ TOLD = {"table", "figure", "report", "prune_table", "prune_figure"}
         ({"predict": {"flip_axes": [0]}}, {"predict", "transfer"}),
         ({"efficiency": {"repeats": 7}}, {"efficiency"}),
         ({"seeds": [0, 1]}, set()),
-        ({"presets": ["lunet_small_4f"]}, set()),
+        ({"presets": ["lunet_small_4f"]}, {"plan"}),
     ],
 )
 def test_a_section_touches_only_its_steps(change, touched):

@@ -1,4 +1,5 @@
 import os
+from shlex import quote
 
 # Paths and the few functions that rules share; everything else is in lunet.study.
 

@@ -35,8 +35,32 @@ rule audit:
         " --out {params.folder:q} > {log:q} 2>&1"
 
 
+rule plan:
+    input:
+        raw=rules.download.output.raw,
+        audit=rules.audit.output.summary,
+    output:
+        plan=f"{RESULTS}/plan.yaml",
+    log:
+        f"{RESULTS}/logs/plan.log",
+    resources:
+        gpu=1,
+    params:
+        settings=study.settings("plan"),
+        code=study.code("plan"),
+    shell:
+        "lunet plan {input.raw:q} --settings {params.settings:q} --code {params.code}"
+        " --out {output.plan:q} > {log:q} 2>&1"
+
+
+# with `plan: auto` the plan is an input of what its values change
+PLAN = rules.plan.output if study.config.plan == "auto" else []
+PLANNED = f" --plan {quote(PLAN[0])}" if PLAN else ""
+
+
 rule preprocess:
     input:
+        PLAN,
         raw=rules.download.output.raw,
         audit=rules.audit.output.summary,
     output:
@@ -51,7 +75,7 @@ rule preprocess:
         folder=folder,
     shell:
         "lunet preprocess {input.raw:q} --settings {params.settings:q} --code {params.code}"
-        " --out {params.folder:q} > {log:q} 2>&1"
+        " --out {params.folder:q}{PLANNED} > {log:q} 2>&1"
 
 
 rule folds:

@@ -1,5 +1,6 @@
 rule predict:
     input:
+        PLAN,
         weights=rules.train.output.weights,
         last=rules.train.output.last,
         manifest=rules.preprocess.output.manifest,
@@ -19,7 +20,7 @@ rule predict:
     shell:
         "lunet predict --settings {params.settings:q} --code {params.code}"
         " --weights {params.folder:q} --manifest {input.manifest:q} --splits {input.splits:q}"
-        " --fold {wildcards.fold} --out {output.predictions:q} > {log:q} 2>&1"
+        " --fold {wildcards.fold} --out {output.predictions:q}{PLANNED} > {log:q} 2>&1"
 
 
 rule prior:

@@ -14,6 +14,7 @@ localrules:
 
 rule prune:
     input:
+        PLAN,
         manifest=rules.preprocess.output.manifest,
         splits=rules.folds.output.splits,
     output:
@@ -38,11 +39,12 @@ rule prune:
         " --strategy {wildcards.strategy}"
         " --manifest {input.manifest:q} --splits {input.splits:q}"
         " --fold {wildcards.fold} --seed {wildcards.seed}"
-        " --work {params.state:q} --out {params.folder:q} > {log:q} 2>&1"
+        " --work {params.state:q} --out {params.folder:q}{PLANNED} > {log:q} 2>&1"
 
 
 rule prune_control:
     input:
+        PLAN,
         manifest=rules.preprocess.output.manifest,
         splits=rules.folds.output.splits,
         like=f"{RESULTS}/pruning/{{preset}}/stamp/fold-{{fold}}/seed-{{seed}}/run.json",
@@ -68,7 +70,7 @@ rule prune_control:
         " --strategy {wildcards.strategy} --like {input.like:q}"
         " --manifest {input.manifest:q} --splits {input.splits:q}"
         " --fold {wildcards.fold} --seed {wildcards.seed}"
-        " --work {params.state:q} --out {params.folder:q} > {log:q} 2>&1"
+        " --work {params.state:q} --out {params.folder:q}{PLANNED} > {log:q} 2>&1"
 
 
 rule prune_predict:

@@ -1,5 +1,6 @@
 rule train:
     input:
+        PLAN,
         manifest=rules.preprocess.output.manifest,
         splits=rules.folds.output.splits,
     output:
@@ -24,4 +25,4 @@ rule train:
         "lunet train --settings {params.settings:q} --code {params.code}"
         " --manifest {input.manifest:q} --splits {input.splits:q}"
         " --fold {wildcards.fold} --seed {wildcards.seed}"
-        " --work {params.state:q} --out {params.folder:q} > {log:q} 2>&1"
+        " --work {params.state:q} --out {params.folder:q}{PLANNED} > {log:q} 2>&1"
