@@ -20,6 +20,8 @@ from lunet.reporting.figures_examples import examples, side_by_side
 from lunet.reporting.figures_froc import froc
 from lunet.reporting.figures_paired import differences, ranks
 from lunet.reporting.figures_pareto import pareto
+from lunet.reporting.figures_published import scatter
+from lunet.reporting.published import read_published
 from lunet.reporting.settings import ReportSettings
 from lunet.reporting.sources import (
     Sources,
@@ -79,6 +81,12 @@ def _pictures(material: Material, *, together: bool) -> Drawing:
     )
 
 
+def _published(material: Material, score: str, cost: str) -> Drawing:
+    publication = read_published(material.report.published)
+    cases, costs = material.cases(), material.costs()
+    return scatter(publication, cases, costs, material.statistics, score=score, cost=cost)
+
+
 _SCORES = ("metrics",)
 _BOTH = ("metrics", "efficiency")
 FIGURES = {
@@ -92,6 +100,8 @@ FIGURES = {
     "pairs": Recipe(lambda m: pairs(m.cases(), m.costs(), m.statistics), _BOTH),
     "skips": Recipe(lambda m: skips(m.cases(), m.runs(), m.statistics), ("metrics", "runs")),
     "bland_altman": Recipe(lambda m: bland_altman(m.cases()), _SCORES),
+    "published_dice": Recipe(partial(_published, score="dice", cost="throughput_per_s"), _BOTH),
+    "published_hd95": Recipe(partial(_published, score="hd95", cost="jitter_ms"), _BOTH),
     "curves": Recipe(lambda m: curves(read_histories(m.sources)), ("histories",)),
     "froc": Recipe(lambda m: froc(read_lesions(m.sources.froc)), ("froc",)),
     "examples": Recipe(partial(_pictures, together=False), _SCORES),

@@ -21,7 +21,16 @@ from lunet.reporting.settings import ReportSettings
 from lunet.reporting.sources import PRIOR, Sources, read_cases, read_efficiency, read_runs
 from lunet.typed import build
 
-_TABLES = ("joint", "accuracy", "lesions", "efficiency", "batches", "comparisons", "failures")
+_TABLES = (
+    "joint",
+    "accuracy",
+    "lesions",
+    "efficiency",
+    "batches",
+    "published",
+    "comparisons",
+    "failures",
+)
 _CAPTIONS = {
     "pareto_parameters": "Quality against the number of parameters, with the Pareto front.",
     "pareto_macs": "Quality against multiply-adds, with the Pareto front.",
@@ -38,6 +47,8 @@ _CAPTIONS = {
     "curves": "Training curves: losses and validation Dice, mean and range over the runs.",
     "froc": "Free-response ROC: lesions found against false positives per patient, pooled over "
     "folds and seeds; faint lines are single seeds.",
+    "published_dice": "Dice against throughput: published numbers (hollow) and this study's.",
+    "published_hd95": "HD95 against jitter: published numbers (hollow) and this study's.",
     "side_by_side": "The same case and slice for every preset.",
 }
 _MOST_CLAIMS = 12

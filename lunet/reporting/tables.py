@@ -20,6 +20,7 @@ from lunet.reporting import (
     tables_scores,
 )
 from lunet.reporting.markup import Table, write
+from lunet.reporting.published import published, read_published
 from lunet.reporting.settings import ReportSettings
 from lunet.reporting.sources import (
     Sources,
@@ -77,6 +78,10 @@ TABLES = {
             read_lesions(m.sources.lesions), read_lesions(m.sources.froc), m.statistics
         ),
         ("lesions", "froc", "runs"),
+    ),
+    "published": Recipe(
+        lambda m: published(read_published(m.report.published), m.cases, m.costs, m.statistics),
+        ("metrics", "runs", "efficiency"),
     ),
     "batches": Recipe(lambda m: tables_memory.batches(m.costs, m.report), ("efficiency",)),
     "protocol": Recipe(lambda m: tables_protocol.protocol(m.runs, m.settings), ("runs",)),

@@ -18,6 +18,7 @@ TABLES = {
     "comparisons": ("metrics", "runs"),
     "claims": ("metrics", "runs"),
     "failures": ("metrics", "runs"),
+    "published": ("metrics", "runs", "efficiency"),
     "batches": ("efficiency",),
     "protocol": ("runs",),
     "lesions": ("lesions", "froc", "runs"),
@@ -33,6 +34,8 @@ FIGURES = {
     "pairs": ("metrics", "runs", "efficiency"),
     "skips": ("metrics", "runs"),
     "bland_altman": ("metrics", "runs"),
+    "published_dice": ("metrics", "runs", "efficiency"),
+    "published_hd95": ("metrics", "runs", "efficiency"),
     "curves": ("histories", "runs"),
     "froc": ("froc", "runs"),
 }
@@ -42,7 +45,11 @@ def unasked(study: Study) -> frozenset[str]:
     """Tables and figures that answer a question which the study does not ask."""
     config = study.config
     arguments = [preset.arguments for preset, _ in study.presets.values()]
+    has_published = config.report.published is not None
     asked = {
+        "published": has_published,
+        "published_dice": has_published,
+        "published_hd95": has_published,
         "lesions": config.lesions.enabled,
         "froc": config.lesions.enabled,
         "pairs": bool(config.statistics.pairs),

@@ -32,7 +32,8 @@ from lunet.reporting.style import looks, split_name, style
 from lunet.study.outputs import FIGURES as DECLARED
 from lunet.study.presets import PAPER_PRESETS
 
-SETTINGS = {"statistics": {"resamples": 100}}
+PUBLISHED = Path(__file__).resolve().parents[2] / "config" / "published" / "brats2021.csv"
+SETTINGS = {"statistics": {"resamples": 100}, "report": {"published": str(PUBLISHED)}}
 PICTURES = ("examples", "side_by_side")
 
 

@@ -22,7 +22,8 @@ from lunet.reporting.tables import TABLES, make_table, needs, write_table
 from lunet.study.outputs import TABLES as DECLARED
 
 PRESETS = (*DICE, "atlas_prior")
-SETTINGS = {"statistics": {"resamples": 200}, "report": {}}
+PUBLISHED = Path(__file__).resolve().parents[2] / "config" / "published" / "brats2021.csv"
+SETTINGS = {"statistics": {"resamples": 200}, "report": {"published": str(PUBLISHED)}}
 
 
 @pytest.fixture(scope="module")

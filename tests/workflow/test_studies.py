@@ -59,6 +59,7 @@ def shrunk(name: str, data: Path, root: Path, **changes: Any) -> dict[str, Any]:
                 "engine": ENGINE,
             },
             "statistics": {"resamples": 100},
+            "report": {},
             "efficiency": {"size": [32, 32, 32], "repeats": 5, "warmups": 1, "processes": 1},
         }
         | changes

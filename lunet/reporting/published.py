@@ -1,0 +1,141 @@
+"""Published results beside the study's own in one table, each row marked; never mixed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from lunet.errors import ConfigError, DataError
+from lunet.metrics.settings import StatisticsSettings
+from lunet.metrics.values import MEAN_LABEL
+from lunet.reporting.costs import flat
+from lunet.reporting.markup import Column, Table, cell
+from lunet.reporting.numbers import NONE, fixed, significant, title
+from lunet.reporting.scores import headline, summarise
+
+PUBLISHED, OWN = "published", "this study"
+COLUMNS = ("model", "structure", "metric", "value")
+_SCORES = ("dice", "hd95")
+COSTS = {"throughput_per_s": "Volumes/s", "jitter_ms": "Jitter (ms)"}
+MEAN = "mean"
+_NOTE = (
+    "Rows of origin 'this study' were measured here; the others are numbers as printed by others, "
+    "on their cases and devices, and no test compares the two. This study's volumes/s: eager fp32, "
+    "at the batch where doubling it gains less than 3 %; jitter: population standard deviation of "
+    "single latencies at batch 1."
+)
+
+
+@dataclass(frozen=True)
+class Publication:
+    """Rows of :data:`COLUMNS` and what the file says of them, its first line being the source."""
+
+    source: str
+    remarks: tuple[str, ...]
+    rows: pd.DataFrame
+
+
+def read_published(path: str | Path | None) -> Publication:
+    """Read a CSV of published results.
+
+    Comment lines (``# ...``) come first, the source before the remarks. ``metric`` is ``dice``
+    (0 to 1), ``hd95`` (mm), ``throughput_per_s`` or ``jitter_ms``; the latter two have no
+    ``structure``, and the mean over structures is called ``mean``.
+
+    Raises
+    ------
+    ConfigError
+        If no file is named.
+    DataError
+        If the file is missing, names no source, or has other columns or metrics.
+    """
+    if path is None:
+        raise ConfigError("report.published", "not set", "a CSV of published results is needed")
+    if not Path(path).is_file():
+        raise DataError(path, "missing", "report.published names a CSV of published results")
+    lines = Path(path).read_text(encoding="utf-8").splitlines()
+    remarks = [line.lstrip("# ") for line in lines if line.startswith("#")]
+    rows = pd.read_csv(path, comment="#", keep_default_na=False, dtype={"structure": "str"})
+    if tuple(rows.columns) != COLUMNS or not remarks:
+        found = f"columns {', '.join(rows.columns)}, {len(remarks)} lines of comment"
+        raise DataError(path, found, f"{', '.join(COLUMNS)} and a first line '# source'")
+    unknown = sorted(set(rows["metric"]) - {*_SCORES, *COSTS})
+    if unknown:
+        raise DataError(path, f"metric {unknown[0]!r}", f"known: {', '.join((*_SCORES, *COSTS))}")
+    return Publication(remarks[0], tuple(remarks[1:]), rows)
+
+
+def together(
+    publication: Publication,
+    cases: pd.DataFrame,
+    costs: Mapping[str, Mapping[str, Any]],
+    statistics: StatisticsSettings,
+) -> pd.DataFrame:
+    """All numbers in the columns origin, model, structure, metric, value; published ones first."""
+    stats = summarise(cases, _SCORES, statistics)
+    name = {headline(cases): MEAN} if headline(cases) == MEAN_LABEL else {}
+    own = pd.DataFrame(
+        {
+            "model": stats["preset"],
+            "structure": stats["label"].replace(name),
+            "metric": stats["metric"],
+            "value": stats["mean"],
+        }
+    )
+    measured = [
+        {"model": preset, "structure": "", "metric": key, "value": flat(cost)[key]}
+        for preset, cost in costs.items()
+        for key in COSTS
+    ]
+    frames = [publication.rows.assign(origin=PUBLISHED), own.assign(origin=OWN)]
+    frames += [pd.DataFrame(measured, columns=COLUMNS).assign(origin=OWN)] if measured else []
+    return pd.concat(frames, ignore_index=True)[["origin", *COLUMNS]]
+
+
+def published(
+    publication: Publication,
+    cases: pd.DataFrame,
+    costs: Mapping[str, Mapping[str, Any]],
+    statistics: StatisticsSettings,
+) -> Table:
+    """Dice and HD95 per structure, throughput and jitter; a row per network, with its origin."""
+    numbers = together(publication, cases, costs, statistics)
+    keys = _keys(numbers)
+    wide = {
+        key: part.set_index(["metric", "structure"])["value"].to_dict()
+        for key, part in numbers.groupby(["origin", "model"], sort=False)
+    }
+    rows = []
+    for (origin, model), values in wide.items():
+        printed = (_printed(values.get(key), key[0]) for key in keys)
+        rows.append((cell(origin), cell(model), *map(cell, printed)))
+    heads = [f"{title(metric)} {structure}".strip() for metric, structure in keys]
+    return Table(
+        name="published",
+        caption=f"Published results beside this study's. Source: {publication.source}.",
+        columns=(
+            Column("Origin", text=True),
+            Column("Network", text=True),
+            *(Column(COSTS.get(head, head)) for head in heads),
+        ),
+        rows=tuple(rows),
+        records=tuple(numbers.to_dict("records")),
+        note=" ".join([*publication.remarks, _NOTE, f"{NONE}: not given."]),
+    )
+
+
+def _keys(numbers: pd.DataFrame) -> list[tuple[str, str]]:
+    """(metric, structure) of each column: scores before costs, the mean after its structures."""
+    found = dict.fromkeys(zip(numbers["metric"], numbers["structure"], strict=True))
+    order = (*_SCORES, *COSTS)
+    return sorted(found, key=lambda key: (order.index(key[0]), key[1] == MEAN))
+
+
+def _printed(value: float | None, metric: str) -> str:
+    if value is None:
+        return NONE
+    return fixed(value, 4 if metric == "dice" else 2) if metric in _SCORES else significant(value)
