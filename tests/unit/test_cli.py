@@ -99,5 +99,3 @@ def test_a_full_disk_is_told_in_plain_words(monkeypatch, capsys):
     monkeypatch.setattr(schema, "run", write)
     assert cli.main(["schema", "--out", "x.json"]) == 1
     assert "full disk" in capsys.readouterr().err.splitlines()[-1]
-
-

@@ -44,7 +44,9 @@ def test_unreadable_json_names_the_file(tmp_path, content):
 
 
 def test_csv_writes_missing_values_as_empty_cells(tmp_path):
-    write_csv(tmp_path / "a.csv", ["x", "y"], [{"x": float("nan"), "y": None}, {"x": 1.5, "y": "é"}])
+    write_csv(
+        tmp_path / "a.csv", ["x", "y"], [{"x": float("nan"), "y": None}, {"x": 1.5, "y": "é"}]
+    )
     assert (tmp_path / "a.csv").read_text(encoding="utf-8") == "x,y\n,\n1.5,é\n"
 
 

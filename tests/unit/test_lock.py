@@ -131,7 +131,9 @@ def test_a_file_system_that_is_away_ends_nobody(tmp_path, monkeypatch, capsys):
 def test_an_owner_whose_slurm_job_ended_is_dead(tmp_path, monkeypatch):
     squeue = tmp_path / "bin" / "squeue"
     squeue.parent.mkdir()
-    squeue.write_text("#!/bin/sh\necho 'slurm_load_jobs error: Invalid job id specified' >&2\nexit 1\n")
+    squeue.write_text(
+        "#!/bin/sh\necho 'slurm_load_jobs error: Invalid job id specified' >&2\nexit 1\n"
+    )
     squeue.chmod(0o755)
     foreign(tmp_path / ".a.lock", silent=0, job="12")
     monkeypatch.setenv("PATH", f"{squeue.parent}:{os.environ['PATH']}")
