@@ -7,9 +7,9 @@ import os
 # small networks on contended cores: one thread is faster, and results don't depend on their number
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from pathlib import Path  # noqa: E402
+from pathlib import Path
 
-import pytest  # noqa: E402
+import pytest
 
 
 @pytest.fixture(scope="session")
