@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal, Union
 
+from lunet.data.settings import DatasetSettings
 from lunet.study.config import Config
 from lunet.typed import plain
 
@@ -53,10 +54,14 @@ def _section(title: str, cls: type, path: str) -> Iterator[str]:
     nested = []
     for field in dataclasses.fields(cls):
         key = f"{path}.{field.name}" if path else field.name
-        inner = _dataclass_of(hints[field.name])
-        if inner is not None:
+        hint = hints[field.name]
+        inner, named = _dataclass_of(hint), _dataclass_of_names(hint)
+        again = inner is DatasetSettings and path != ""
+        if named is not None:
+            nested.append((f"{key}.<name>", named))
+        elif inner is not None and not again:
             nested.append((key, inner))
-        kind = "section" if inner is not None else _kind(hints[field.name])
+        kind = "as `dataset`" if again else "section" if inner is not None else _kind(hint)
         doc = field.metadata.get("doc", "").replace("|", "\\|")
         yield f"| `{key}` | {kind} | {_default(field, inner)} | {doc} |"
     for key, inner in nested:
@@ -65,6 +70,12 @@ def _section(title: str, cls: type, path: str) -> Iterator[str]:
 
 def _dataclass_of(hint: Any) -> type | None:
     return hint if dataclasses.is_dataclass(hint) and isinstance(hint, type) else None
+
+
+def _dataclass_of_names(hint: Any) -> type | None:
+    """The dataclass of a table whose names are the user's: ``variants``, ``transfer``."""
+    arguments = typing.get_args(hint)
+    return _dataclass_of(arguments[1]) if typing.get_origin(hint) is dict else None
 
 
 def _kind(hint: Any) -> str:

@@ -1,0 +1,62 @@
+"""The study of the claims in the workflow: what is made of it, and of studies that ask less."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def jobs(folder: Path, config: Path, *targets: str) -> dict[str, int]:
+    """Jobs by rule of a dry run in an empty folder."""
+    command = [sys.executable, "-m", "snakemake", *targets, "-n", "--quiet", "rules"]
+    command += ["--snakefile", str(ROOT / "Snakefile"), "--directory", str(folder)]
+    done = subprocess.run(
+        [*command, "--cores", "1", "--configfile", str(config)],
+        env=os.environ | {"LUNET_SOURCE": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    text = done.stdout + done.stderr
+    assert done.returncode == 0, text
+    return {name: int(n) for name, n in re.findall(r"^(\w+) +(\d+)$", text, flags=re.MULTILINE)}
+
+
+@pytest.fixture(scope="module")
+def claims(tmp_path_factory: pytest.TempPathFactory) -> dict[str, int]:
+    return jobs(tmp_path_factory.mktemp("claims"), ROOT / "config/claims_demo.yaml")
+
+
+def test_each_network_is_tested_on_the_other_data_set(claims: dict[str, int]) -> None:
+    assert claims["train"] == claims["transfer"] == 6
+    assert claims["transfer_download"] == claims["transfer_audit"] == 1
+    assert claims["transfer_table"] == 4
+
+
+def test_questions_that_are_not_asked_make_no_jobs(claims: dict[str, int], tmp_path: Path) -> None:
+    config = yaml.safe_load((ROOT / "config/claims_demo.yaml").read_text())
+    del config["transfer"], config["statistics"]["pairs"]
+    config["presets"] = ["unet_small_1f", "lunet_small_6f", "wide", "narrow"]
+    config["efficiency"]["memory_batches"] = []
+    (tmp_path / "plain.yaml").write_text(yaml.safe_dump(config))
+    plain = jobs(tmp_path, tmp_path / "plain.yaml")
+    assert "transfer" not in plain
+    assert "transfer_download" not in plain
+    assert claims["figure"] - plain["figure"] == 2  # pairs, skips
+    assert claims["table"] - plain["table"] == 1  # batches
+    assert plain["architecture"] == 4
+
+
+def test_pictures_of_runs_are_a_target_of_their_own(claims: dict[str, int], tmp_path: Path) -> None:
+    assert "run_pictures" not in claims
+    found = jobs(tmp_path, ROOT / "config/claims_demo.yaml", "pictures")
+    assert found["run_pictures"] == found["train"] == 6
+    assert "table" not in found
