@@ -19,7 +19,7 @@ class Failure:
     reason
         ``out of GPU memory``, ``out of host memory``, ``full disk``, ``read-only file system``,
         ``bad data``, ``bad config``, ``non-finite loss``, ``training failed``,
-        ``owned by another process``, ``time limit``, ``preempted``, ``cancelled``,
+        ``owned by another process``, ``time limit``, ``preempted``, ``cancelled or requeued``,
         ``interrupted`` (these four resumable) or ``bug``.
     advice
         What to change; may be empty.
@@ -94,27 +94,30 @@ def _foreseen(error: LunetError) -> Failure:
 def _asked_by_slurm() -> tuple[str, str]:
     """Why SLURM, or somebody else, asked to leave, and what follows."""
     again = "The state is saved; the same command, or a retry of Snakemake, goes on from there"
-    state, left = _slurm_state(os.environ.get("SLURM_JOB_ID", ""))
-    if state == "PREEMPTED":
+    state, left, preempted = _slurm_state(os.environ.get("SLURM_JOB_ID", ""))
+    if preempted or state == "PREEMPTED":
         return "preempted, resumable", again
-    if state.startswith("CANCELLED"):
-        return "cancelled, resumable", again
     if state == "TIMEOUT" or (left is not None and left < _NEAR_LIMIT):
         return "time limit, resumable", f"{again}; raise runtime in profiles/slurm to need fewer"
+    if state not in ("", "RUNNING"):
+        return "cancelled or requeued, resumable", again
     return "interrupted, resumable", again
 
 
-def _slurm_state(job: str) -> tuple[str, float | None]:
-    """State of a job and the seconds of its limit that are left; empty, None without SLURM."""
+def _slurm_state(job: str) -> tuple[str, float | None, bool]:
+    """State of a job, seconds of its limit that are left, whether it is being preempted.
+
+    Empty, None, False without SLURM.
+    """
     if not job:
-        return "", None
-    command = ["squeue", "-h", "-j", job, "-o", "%T %L"]
+        return "", None, False
+    command = ["squeue", "-h", "-j", job, "-O", "State:30,TimeLeft:30,PreemptTime:30"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=3, check=False)
     except (OSError, subprocess.TimeoutExpired):
-        return "", None
-    state, _, left = done.stdout.strip().partition(" ")
-    return state, _seconds(left)
+        return "", None, False
+    state, left, preempted = [*done.stdout.split(), "", "", ""][:3]
+    return state, _seconds(left), preempted not in ("", "N/A")
 
 
 def _seconds(text: str) -> float | None:

@@ -27,12 +27,12 @@ def squeue(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
-        ("RUNNING 0:44", "time limit"),
-        ("TIMEOUT 0:00", "time limit"),
-        ("PREEMPTED 1-02:00:00", "preempted"),
-        ("CANCELLED 3:00:00", "cancelled"),
-        ("RUNNING 1-00:00:10", "interrupted"),
-        ("RUNNING UNLIMITED", "interrupted"),
+        ("RUNNING 0:44 N/A", "time limit"),
+        ("COMPLETING 0:00 N/A", "time limit"),
+        ("COMPLETING 1-02:00:00 2026-01-01T00:00:00", "preempted"),
+        ("COMPLETING 3:00:00 N/A", "cancelled or requeued"),
+        ("RUNNING 1-00:00:10 N/A", "interrupted"),
+        ("RUNNING UNLIMITED N/A", "interrupted"),
         ("", "interrupted"),
     ],
 )

@@ -341,15 +341,20 @@ def full_results(scene: Scene) -> Row:
 
 
 def _fill(disk: Path) -> Path:
-    """Fill a file system to its last byte; the file that does so."""
+    """Fill a file system to its last byte; the file that does so.
+
+    Twice, since a state that was just being written frees the place of an older one.
+    """
     ballast = disk / "ballast"
-    with ballast.open("wb", buffering=0) as stream:
-        try:
-            while stream.write(bytes(4096)):
-                continue
-        except OSError as error:
-            if error.errno != errno.ENOSPC:
-                raise
+    for _ in range(2):
+        with ballast.open("ab", buffering=0) as stream:
+            try:
+                while stream.write(bytes(4096)):
+                    continue
+            except OSError as error:
+                if error.errno != errno.ENOSPC:
+                    raise
+        time.sleep(1.0)
     return ballast
 
 
