@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,6 +13,7 @@ from lunet.task import Task
 
 Indices = NDArray[np.uint8]
 _EPSILON = 1e-6
+_SLAB = 16
 
 
 class Channels(Protocol):
@@ -43,31 +44,41 @@ def decode(channels: Channels, task: Task, *, threshold: float = 0.5) -> Indices
     thresholded regions are those of some label, that is that label. Labels that lie in the same
     regions cannot be told apart: the first of them is given.
     """
-    best: NDArray[Any] | None = None
-    indices: Indices | None = None
-    for index, score in _scores(channels, task, threshold):
-        if best is None or indices is None:
-            best, indices = np.array(score, np.float32), np.full(score.shape, index, np.uint8)
-            continue
-        wins = score > best
-        indices[wins] = index
-        np.copyto(best, score, where=wins)
-    assert indices is not None  # a task has at least one label
+    if task.activation == "softmax":
+        return _largest(channels, (0, *task.labels.values()))
+    maps = [channels[channel] for channel in range(len(task.structures))]
+    indices = np.zeros(maps[0].shape, np.uint8)
+    for first in range(0, len(indices), _SLAB):  # odds of all labels, of a few planes at a time
+        slab = slice(first, first + _SLAB)
+        indices[slab] = _most_probable([part[slab] for part in maps], task, threshold)
     return indices
 
 
-def _scores(channels: Channels, task: Task, threshold: float) -> Iterator[tuple[int, NDArray[Any]]]:
-    """Class index and its score, background first: ties go to the background."""
-    if task.activation == "softmax":
-        for channel, index in enumerate((0, *task.labels.values())):
-            yield index, channels[channel]
-        return
-    odds = [_log_odds(channels[c], threshold) for c in range(len(task.structures))]
-    yield 0, np.zeros_like(odds[0])
+def _largest(channels: Channels, classes: Sequence[int]) -> Indices:
+    """The class of the largest channel; ties go to the first."""
+    best = np.array(channels[0], np.float32)
+    indices = np.full(best.shape, classes[0], np.uint8)
+    for channel, index in enumerate(classes[1:], start=1):
+        score = channels[channel]
+        wins = score > best
+        indices[wins] = index
+        np.copyto(best, score, where=wins)
+    return indices
+
+
+def _most_probable(maps: Sequence[NDArray[Any]], task: Task, threshold: float) -> Indices:
+    """The label whose set of regions is the most probable one; ties go to the background."""
+    odds = [_log_odds(part, threshold) for part in maps]
+    best = np.zeros_like(odds[0])
+    indices = np.zeros(best.shape, np.uint8)
     for index in task.labels.values():
         member = [o for o, s in zip(odds, task.structures.values(), strict=True) if index in s]
         if member:
-            yield index, np.sum(member, axis=0)
+            score = np.sum(member, axis=0)
+            wins = score > best
+            indices[wins] = index
+            np.copyto(best, score, where=wins)
+    return indices
 
 
 def _log_odds(probability: NDArray[Any], threshold: float) -> NDArray[Any]:

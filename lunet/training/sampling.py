@@ -17,6 +17,7 @@ from lunet.training.feeding import Batch, Volumes, Window
 from lunet.training.recipe import Recipe
 
 _FOREGROUND_VOXELS = 4096
+_SLAB = 16  # planes of a label that are looked at together
 _ORDER, _PLACE, _VOXELS = 1, 2, 3  # separate streams of random numbers
 
 
@@ -211,9 +212,14 @@ def foreground_voxels(volumes: Volumes, case: int, seed: int) -> list[np.ndarray
     """Per label that is present up to 4096 of its voxels, (n, 3); the image is not read."""
     label = _on_host(volumes.labels[case])
     rng = np.random.default_rng([seed, _VOXELS, case])
+    # slab by slab: counts and indices take eight bytes a voxel
+    slabs = [label[first : first + _SLAB] for first in range(0, len(label), _SLAB)]
+    counts = sum(np.bincount(slab.ravel(), minlength=256) for slab in slabs)
     found = []
-    for index in np.flatnonzero(np.bincount(label.ravel(), minlength=256)[1:]) + 1:
-        flat = np.flatnonzero(label == index)
+    for index in np.flatnonzero(np.asarray(counts)[1:]) + 1:
+        starts = np.cumsum([0, *(slab.size for slab in slabs)])
+        pairs = zip(slabs, starts[:-1], strict=True)
+        flat = np.concatenate([np.flatnonzero(slab == index) + start for slab, start in pairs])
         kept = rng.choice(flat, min(len(flat), _FOREGROUND_VOXELS), replace=False)
         found.append(np.stack(np.unravel_index(np.sort(kept), label.shape), axis=1))
     return found
