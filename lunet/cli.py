@@ -33,6 +33,7 @@ STEPS = {
     "report": "write the self-contained HTML report",
     "export": "release a trained model: ONNX, safetensors, model card",
     "import-weights": "carry over published weights by position",
+    "nnunet": "let nnU-Net v2 train a preset: network and patch in a plans file of its own",
     "export-slices": "write 2D slices of volumes as PNG images and labels",
     "show": "draw an overlay of image and segmentation",
     "recover": "find, end or await left-over jobs; unlock",
