@@ -47,6 +47,7 @@ def write_study(
                 values = dice + noise[fold] + rng.normal(0, 0.008, noise[fold].shape)
                 _write_metrics(run / "metrics.csv", (preset, fold, seed), values, rng)
                 if preset != "atlas_prior":
+                    _write_lesions(run, (preset, fold, seed), values, rng)
                     _write_run(run, (preset, fold, seed), dice, epochs)
         if preset != "atlas_prior":
             write_json(root / "presets" / preset / "efficiency.json", cost(preset, place))
@@ -66,6 +67,26 @@ def _write_metrics(
             | _measured(LABELS[index], 0.0 if missed else float(dice), rng, missed=missed)
         )
     write_csv(path, list(rows[0]), rows)
+
+
+def _write_lesions(
+    run: Path, key: tuple[str, int, int], values: np.ndarray, rng: np.random.Generator
+) -> None:
+    """Counts per case and label, and at three thresholds; the better the Dice, the more found."""
+    head = dict(zip(("preset", "fold", "seed"), key, strict=True))
+    counts, curve = [], []
+    for (case, index), dice in np.ndenumerate(np.clip(values, 0, 1)):
+        named = head | {"case": f"case_{key[1]:02d}{case:02d}", "label": LABELS[index]}
+        named |= {"group": f"s{key[1]:02d}{case // 2:02d}"}
+        found, wrong = int(rng.binomial(3, dice)), int(rng.poisson(1))
+        counted = {"lesions": 3, "found": found, "false_positives": wrong, "sensitivity": found / 3}
+        accuracies = {"pixel_accuracy": 0.997, "pixel_accuracy_of_nothing": 0.996}
+        counts.append(named | counted | accuracies)
+        for level, share in ((0.9, 0), (0.5, 1), (0.1, 3)):
+            point = {"found": max(0, min(3, found + share - 1)), "false_positives": wrong * share}
+            curve.append(named | {"threshold": level, "lesions": 3} | point)
+    write_csv(run / "lesions.csv", list(counts[0]), counts)
+    write_csv(run / "froc.csv", list(curve[0]), curve)
 
 
 def _measured(label: str, dice: float, rng: np.random.Generator, *, missed: bool) -> dict[str, Any]:
