@@ -18,6 +18,7 @@ from lunet.reporting.figures_claims import pairs, skips
 from lunet.reporting.figures_curves import curves
 from lunet.reporting.figures_examples import examples, side_by_side
 from lunet.reporting.figures_froc import froc
+from lunet.reporting.figures_memory import largest_batches
 from lunet.reporting.figures_paired import differences, ranks
 from lunet.reporting.figures_pareto import pareto
 from lunet.reporting.figures_published import scatter
@@ -99,6 +100,7 @@ FIGURES = {
     "ranks": Recipe(lambda m: ranks(m.cases(), m.statistics), _SCORES),
     "pairs": Recipe(lambda m: pairs(m.cases(), m.costs(), m.statistics), _BOTH),
     "skips": Recipe(lambda m: skips(m.cases(), m.runs(), m.statistics), ("metrics", "runs")),
+    "batches": Recipe(lambda m: largest_batches(m.costs(), m.report), ("efficiency",)),
     "bland_altman": Recipe(lambda m: bland_altman(m.cases()), _SCORES),
     "published_dice": Recipe(partial(_published, score="dice", cost="throughput_per_s"), _BOTH),
     "published_hd95": Recipe(partial(_published, score="hd95", cost="jitter_ms"), _BOTH),

@@ -41,6 +41,7 @@ _CAPTIONS = {
     "differences": "Paired differences with confidence intervals and the non-inferiority margin.",
     "pairs": "Pairs that the study names: score against score, paired differences, verdicts.",
     "skips": "Quality against the width of the bottleneck, with skips and without.",
+    "batches": "Largest training batch under each memory budget.",
     "ranks": "Stability of the ranking when subjects are drawn again.",
     "bland_altman": "Agreement of volumes: difference against mean, with mean and 1.96 standard "
     "deviations.",

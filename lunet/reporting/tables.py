@@ -83,7 +83,9 @@ TABLES = {
         lambda m: published(read_published(m.report.published), m.cases, m.costs, m.statistics),
         ("metrics", "runs", "efficiency"),
     ),
-    "batches": Recipe(lambda m: tables_memory.batches(m.costs, m.report), ("efficiency",)),
+    "batches": Recipe(
+        lambda m: tables_memory.batches(m.costs, m.report, m.statistics.pairs), ("efficiency",)
+    ),
     "protocol": Recipe(lambda m: tables_protocol.protocol(m.runs, m.settings), ("runs",)),
 }
 

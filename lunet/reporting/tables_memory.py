@@ -78,14 +78,30 @@ def _line(by: str, sizes: Sequence[int], values: Sequence[float]) -> Line:
     return Line(by, fixed, slope, max(deviations, default=math.nan))
 
 
-def batches(costs: Mapping[str, Mapping[str, Any]], report: ReportSettings) -> Table:
-    """A row per preset whose training step was measured: the line, its error, batch per budget."""
-    lines = {
+def memory_lines(costs: Mapping[str, Mapping[str, Any]]) -> dict[str, Line]:
+    """The lines of the presets whose training step was measured."""
+    return {
         preset: memory_line(cost["training_memory"])
         for preset, cost in costs.items()
         if cost.get("training_memory")
     }
-    budgets = report.budgets_gib
+
+
+def batches(
+    costs: Mapping[str, Mapping[str, Any]],
+    report: ReportSettings,
+    pairs: Sequence[tuple[str, str]] = (),
+) -> Table:
+    """A row per preset whose training step was measured: the line, its error, batch per budget.
+
+    For each of ``pairs``, one sentence in the note compares both at the smallest budget.
+    """
+    lines, budgets = memory_lines(costs), report.budgets_gib
+    claims = [
+        batch_sentence((one, lines[one]), (other, lines[other]), min(budgets))
+        for one, other in pairs
+        if one in lines and other in lines and budgets
+    ]
     titles = ("Fixed (MiB)", "Per sample (MiB)", "Error (%)")
     return Table(
         name="batches",
@@ -98,7 +114,17 @@ def batches(costs: Mapping[str, Mapping[str, Any]], report: ReportSettings) -> T
         ),
         rows=tuple(_row(preset, line, budgets) for preset, line in lines.items()),
         records=tuple(_record(preset, line, budgets) for preset, line in lines.items()),
-        note=_NOTE,
+        note=" ".join([_NOTE, *claims]),
+    )
+
+
+def batch_sentence(one: tuple[str, Line], other: tuple[str, Line], budget: float) -> str:
+    """What a budget (GiB) holds of two presets, in words."""
+    first, second = (line.largest_batch(budget * _GIB) for _, line in (one, other))
+    share = f", {significant(first / second)} times as many" if second else ""
+    return (
+        f"In {budget:g} GiB, {one[0]} trains with batches of at most {integer(first)} and "
+        f"{other[0]} of {integer(second)}{share}."
     )
 
 

@@ -33,6 +33,7 @@ FIGURES = {
     "ranks": ("metrics", "runs"),
     "pairs": ("metrics", "runs", "efficiency"),
     "skips": ("metrics", "runs"),
+    "batches": ("efficiency",),
     "bland_altman": ("metrics", "runs"),
     "published_dice": ("metrics", "runs", "efficiency"),
     "published_hd95": ("metrics", "runs", "efficiency"),

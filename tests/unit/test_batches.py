@@ -13,6 +13,7 @@ from lunet.efficiency.batches import describe, training_memory
 from lunet.efficiency.measure import two_training_steps
 from lunet.efficiency.settings import EfficiencySettings
 from lunet.errors import ConfigError, DataError
+from lunet.reporting.figures_memory import largest_batches
 from lunet.reporting.settings import ReportSettings
 from lunet.reporting.tables_memory import batches as batch_table
 from lunet.reporting.tables_memory import memory_line
@@ -60,6 +61,18 @@ def test_table_has_a_batch_per_budget() -> None:
     assert [row[0].lines[0] for row in table.rows] == ["a"]
     assert [item.lines[0] for item in table.rows[0][4:]] == ["measured", "0", "40", "818"]
     assert table.records[0]["batch_at_80_gib"] == int((80 * GIB - 50 * MIB) // (100 * MIB)) == 818
+
+
+def test_pairs_are_told_at_the_smallest_budget_and_all_budgets_are_drawn() -> None:
+    measured = {"lean": [150, 250, 450], "wide": [600, 1000, 1800]}
+    costs = {name: {"training_memory": points(mib, [1, 2, 4])} for name, mib in measured.items()}
+    note = batch_table(costs, ReportSettings(budgets_gib=(4, 1)), [("lean", "wide")]).note
+    assert note.endswith("lean trains with batches of at most 9 and wide of 2, 4.50 times as many.")
+    drawing = largest_batches(costs, ReportSettings(budgets_gib=(0.3, 1)))
+    assert drawing.data["batch"].tolist() == [2, 9, 0, 2]
+    shown = {line.get_label(): list(line.get_xdata()) for line in drawing.figure.axes[0].lines}
+    assert shown == {"0.3 GiB": [2], "1 GiB": [9, 2]}
+    assert "several batch sizes" in largest_batches({}, ReportSettings()).data["note"][0]
 
 
 def network() -> nn.Module:

@@ -50,7 +50,7 @@ def test_questions_that_are_not_asked_make_no_jobs(claims: dict[str, int], tmp_p
     plain = jobs(tmp_path, tmp_path / "plain.yaml")
     assert "transfer" not in plain
     assert "transfer_download" not in plain
-    assert claims["figure"] - plain["figure"] == 2  # pairs, skips
+    assert claims["figure"] - plain["figure"] == 3  # pairs, skips, batches
     assert claims["table"] - plain["table"] == 1  # batches
     assert plain["architecture"] == 4
 

@@ -27,7 +27,7 @@ CONFIG = {
     "folds": [0],
     "seeds": [0, 1],
 }
-SCORE_FIGURES, FIGURES = 8, 9  # made of the metrics; all
+SCORE_FIGURES, RUN_FIGURES, FIGURES = 8, 9, 10  # made of metrics; of runs' files; all
 
 
 @pytest.fixture(scope="module")
@@ -148,7 +148,7 @@ EDITS = {
             "evaluate": 4,
             "table": 6,
             "summary": 2,
-            "figure": FIGURES,
+            "figure": RUN_FIGURES,
             "examples": 2,
             "side_by_side": 1,
             "report": 1,
