@@ -45,6 +45,9 @@ class SlimUNETRV2(nn.Module):
         Channels and attention heads per stage.
     hidden
         Channels of the bottleneck.
+    initialisation
+        ``default``: PyTorch's, and Mamba's for the scans, as published; ``he``: convolutions of
+        the grid by Kaiming's normal law for a slope of 0.01, biases 0, as nnU-Net's own networks.
     ndim
         3; the network has no 2D form.
 
@@ -68,10 +71,13 @@ class SlimUNETRV2(nn.Module):
         widths: Sequence[int] = (48, 96, 192, 384),
         heads: Sequence[int] = (1, 2, 4, 4),
         hidden: int = 768,
+        initialisation: str = "default",
         ndim: int = 3,
     ) -> None:
         super().__init__()
         _check(strides, slices, widths, heads, ndim)
+        if initialisation not in ("default", "he"):
+            raise ConfigError("initialisation", repr(initialisation), "'default' or 'he'")
         self.in_channels, self.out_channels, self.ndim = in_channels, out_channels, ndim
         self.slices = None if isinstance(slices, str) else tuple(slices)
         self.scales = tuple(accumulate(strides, mul))
@@ -87,6 +93,8 @@ class SlimUNETRV2(nn.Module):
         up = zip((hidden, *widths[:0:-1]), widths[::-1], (2, *strides[:0:-1]), strict=True)
         self.up = nn.ModuleList(UpLayer(*layer) for layer in up)
         self.project = nn.ConvTranspose3d(widths[0], out_channels, strides[0], strides[0])
+        if initialisation == "he":
+            self.apply(_he)
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
         """Logits (batch, out_channels, X, Y, Z) of an image (batch, in_channels, X, Y, Z)."""
@@ -165,6 +173,13 @@ class UpLayer(nn.Module):
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
         """(batch, into, \\*coarse), (batch, out, \\*fine) -> (batch, out, \\*fine)."""
         return self.norm(self.join(torch.cat([self.up(x), skip], dim=1)))
+
+
+def _he(module: nn.Module) -> None:
+    if isinstance(module, nn.Conv3d | nn.ConvTranspose3d):
+        nn.init.kaiming_normal_(module.weight, a=0.01)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
 
 
 def _activation(stage: int) -> type[nn.Module]:

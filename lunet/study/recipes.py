@@ -67,8 +67,9 @@ _STRONG = Recipe(
 )
 
 _SLIM_SGD = Recipe(
-    source=f"{_SLIM}, as published on nnU-Net v2 (there an epoch is 250 steps of 2 patches, a third"
-    " of them forced to foreground; here a pass over the cases with half of them)",
+    source=f"{_SLIM}, as published on nnU-Net v2: Dice + CE (BCE for regions), one of two patches"
+    " on foreground, no deep supervision, default initialisation (there an epoch is 250 steps, here a"
+    " pass over the cases)",
     epochs=1000,
     batch_size=2,
     optimiser=Optimiser("sgd", 1e-2, weight_decay=3e-5, momentum=0.99, nesterov=True),
@@ -81,7 +82,8 @@ _SLIM_SGD = Recipe(
 )
 
 _SLIM_ADAMW = Recipe(
-    source=f"{_SLIM}, as developed (batch of one of four processes)",
+    source=f"{_SLIM}, as developed: focal + Dice on sigmoids, default initialisation (batch of"
+    " one of four processes)",
     epochs=300,
     batch_size=12,
     optimiser=Optimiser("adamw", 1e-3, weight_decay=0.05, betas=(0.9, 0.95)),

@@ -197,3 +197,16 @@ def test_initial_steps_of_the_forward_scan() -> None:
 def test_wrong_arguments(arguments: dict[str, Any], where: str) -> None:
     with pytest.raises(ConfigError, match=where):
         SlimUNETRV2(1, 1, **arguments)
+
+
+def test_he_initialisation_is_a_choice() -> None:
+    arguments = {"widths": (16, 16, 16, 16), "heads": (1, 1, 1, 1), "hidden": 16}
+    network = SlimUNETRV2(1, 1, initialisation="he", **arguments)
+    weight = network.local[0].first[0].weight
+    assert weight.std().item() == pytest.approx((2 / (1 + 1e-4) / (16 * 27)) ** 0.5, rel=0.05)
+    assert not network.local[0].first[0].bias.any()
+    assert torch.equal(
+        network.sparse[0].mamba.state_dict()["A_log"][0], torch.arange(1.0, 17).log()
+    )
+    with pytest.raises(ConfigError, match="initialisation"):
+        SlimUNETRV2(1, 1, initialisation="kaiming", **arguments)

@@ -29,7 +29,15 @@ def test_published_values() -> None:
     assert small.optimiser.weight_decay == 0
     sgd = find_recipe("slim_sgd")
     assert (sgd.optimiser.momentum, sgd.optimiser.weight_decay, sgd.clip_norm) == (0.99, 3e-5, 12)
+    assert (sgd.optimiser.name, sgd.optimiser.lr, sgd.optimiser.nesterov) == ("sgd", 1e-2, True)
+    assert (sgd.schedule.name, sgd.schedule.exponent, sgd.epochs) == ("polynomial", 0.9, 1000)
+    assert (sgd.batch_size, sgd.patch, sgd.sampler) == (2, (128,) * 3, "balanced")
+    assert (sgd.loss, sgd.deep_supervision) == ({"dice_ce": 1.0}, ())
+    assert sgd.augmentation.flip_axes == (0, 1, 2)
     adamw = find_recipe("slim_adamw")
+    assert (adamw.optimiser.lr, adamw.optimiser.weight_decay, adamw.epochs) == (1e-3, 0.05, 300)
+    assert (adamw.schedule.name, adamw.loss) == ("cosine", {"focal_dice": 1.0})
+    assert adamw.deep_supervision == ()
     assert (adamw.optimiser.betas, adamw.batch_size, adamw.schedule.warmup_epochs) == (
         (0.9, 0.95),
         12,
@@ -94,3 +102,33 @@ def test_recipes_import_no_numerical_library() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert output.stdout.strip() == "[]"
+
+
+def test_the_slim_recipes_lower_nested_regions_by_sigmoid() -> None:
+    """Dice + BCE as nnU-Net's for regions, and sigmoid focal + Dice, against plain formulas."""
+    import torch
+
+    from lunet.task import Task
+    from lunet.training.losses import build_objective
+
+    labels = {"NCR": 1, "ED": 2, "ET": 3}
+    regions = {"WT": (1, 2, 3), "TC": (1, 3), "ET": (3,)}
+    task = Task(("a",), labels, regions)
+    random = torch.Generator().manual_seed(0)
+    logits = torch.randn(2, 3, 6, 6, 6, generator=random)
+    label = torch.randint(0, 4, (2, 6, 6, 6), generator=random).to(torch.uint8)
+    masks = [torch.isin(label, torch.tensor(members)) for members in task.regions.values()]
+    target = torch.stack(masks, dim=1).float()
+    probability = logits.sigmoid()
+    both = (probability * target).sum((2, 3, 4))
+    total = (probability + target).sum((2, 3, 4))
+    bce = torch.nn.functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    focal = ((1 - torch.exp(-bce)) ** 2 * bce).mean()
+    expected = {
+        "slim_sgd": bce.mean() + 1 - ((2 * both + 1e-5) / (total + 1e-5)).mean(),
+        "slim_adamw": focal + 1 - (2 * both / (total + 1e-5)).mean(),
+    }
+    for name, value in expected.items():
+        recipe = find_recipe(name)
+        objective = build_objective(recipe.loss, recipe.loss_options, task=task)
+        assert objective(logits, label).item() == pytest.approx(value.item(), rel=1e-5)
