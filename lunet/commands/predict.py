@@ -8,8 +8,8 @@ code is 1 at the end:
     lunet predict --weights fold-0/ fold-1/ fold-2/ scan.nrrd --out masks/ --flip-axes 0 1
     lunet predict --weights fold-0/ slices/ --out masks/ --threshold 0.3 --overlay
 
-Weights are a run's folder, a released folder, a .safetensors or an .onnx file. Choose threshold,
-flips and components on validation cases (--subset validation), never on test cases.
+Weights are a run's folder, a released folder, a .safetensors or an .onnx file. Threshold,
+flips and components are chosen on validation cases by `predict.choose`; --chosen repeats a choice.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     new = parser.add_argument_group("new scans; the predict section may come from a config too")
     new.add_argument("--probabilities", action="store_true", help="write probabilities too")
     new.add_argument("--overlay", action="store_true", help="write overlays/*.png too")
+    new.add_argument("--chosen", metavar="FILE", help="chosen.json beside a study's predictions")
     new.add_argument("--threshold", type=float, help="of sigmoid outputs")
     new.add_argument("--flip-axes", type=int, nargs="*", metavar="AXIS", help="test-time flips")
     new.add_argument("--patch", type=int, nargs="+", metavar="VOXELS", help="tile")
@@ -151,4 +152,9 @@ def _settings(arguments: argparse.Namespace) -> Any:
         base = read_study(arguments).config.predict
     names = ("threshold", "flip_axes", "patch", "overlap", "memory_gb", "largest_component")
     given = {name: getattr(arguments, name) for name in names}
+    if arguments.chosen is not None:
+        from lunet.files import read_json
+
+        chosen = read_json(arguments.chosen)
+        base = replace(base, {k: v for k, v in chosen.items() if k in names}, "predict")
     return replace(base, {k: v for k, v in given.items() if v is not None}, "predict")

@@ -89,7 +89,7 @@ def _resample(
     return tio.Resample(target, image_interpolation=interpolation, copy=False)(image)
 
 
-def _image(array: NDArray[Any], affine: NDArray[np.float64]) -> tio.ScalarImage:
+def _image(array: NDArray[Any], affine: NDArray[np.float64]) -> tio.Image:
     """One channel, of intensities or of class indices."""
     volume = array if array.ndim == 3 else array[..., None]
     data = np.require(volume[None], requirements=("C", "W"))

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from lunet.inference.settings import PredictSettings
 from lunet.task import Task
 
 Indices = NDArray[np.uint8]
@@ -101,3 +102,9 @@ def largest_components(indices: Indices) -> Indices:
         sizes[0] = 0
         kept[box][parts == sizes.argmax()] = number
     return kept
+
+
+def postprocess(channels: Channels, task: Task, settings: PredictSettings) -> Indices:
+    """Class indices of a probability map, as ``settings`` ask."""
+    mask = decode(channels, task, threshold=settings.threshold)
+    return largest_components(mask) if settings.largest_component else mask

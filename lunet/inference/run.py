@@ -10,11 +10,14 @@ from numpy.typing import NDArray
 
 from lunet.data.prepared import PreparedCase, read_manifest
 from lunet.errors import DataError
+from lunet.files import write_json
+from lunet.inference.choose import CHOSEN, choose
 from lunet.inference.description import description_of
+from lunet.inference.labels import postprocess
 from lunet.inference.load import load_model
 from lunet.inference.maps import FOLDER, keep_only, write_map
 from lunet.inference.output import geometry_of, subset_cases, write_predictions
-from lunet.inference.segment import choose_device, segment
+from lunet.inference.segment import NativeChannels, choose_device, probabilities_of
 from lunet.inference.settings import WEIGHTS, PredictSettings
 from lunet.task import Task
 
@@ -63,15 +66,23 @@ def predict_run(
     target = choose_device(device)
     model.to(target)
 
-    def segmenter(case: PreparedCase) -> NDArray[np.uint8]:
-        mask, channels = segment(
-            [model],
-            case.image(),
-            geometry_of(case),
-            task=described.task,
-            settings=settings,
-            device=target,
+    def predictor(case: PreparedCase, chosen: PredictSettings) -> NativeChannels:
+        geometry, task = geometry_of(case), described.task
+        return probabilities_of(
+            [model], case.image(), geometry, task=task, settings=chosen, device=target
         )
+
+    if settings.choose:
+        validation = subset_cases(splits_path, fold, "validation")
+        settings, dice = choose(manifest, validation, predictor, settings, log=log)
+        record = {"cases": list(validation), "dice": dice}
+        record |= {name: getattr(settings, name) for name in CHOSEN}
+        write_json(Path(out) / "chosen.json", record)
+        log(f"chosen on {len(validation)} validation case(s): {record}")
+
+    def segmenter(case: PreparedCase) -> NDArray[np.uint8]:
+        channels = predictor(case, settings)
+        mask = postprocess(channels, described.task, settings)
         if settings.probabilities:
             affine = geometry_of(case).native_affine
             write_map(maps, case.id, channels, task=described.task, affine=affine)

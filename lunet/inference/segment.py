@@ -15,7 +15,7 @@ from torch import nn
 from lunet.data.geometry import Geometry
 from lunet.data.spatial import to_raw
 from lunet.inference.forward import predict_probabilities
-from lunet.inference.labels import Indices, decode, largest_components
+from lunet.inference.labels import Indices, postprocess
 from lunet.inference.settings import PredictSettings
 from lunet.task import Task
 
@@ -68,14 +68,28 @@ def segment(
     preparation resampled, probabilities are interpolated, not labels. Maps beyond 1 GiB lie in a
     scratch file, in half precision.
     """
+    channels = probabilities_of(
+        models, image, geometry, task=task, settings=settings, device=device
+    )
+    return postprocess(channels, task, settings), channels
+
+
+def probabilities_of(
+    models: Sequence[nn.Module],
+    image: NDArray[np.floating],
+    geometry: Geometry,
+    *,
+    task: Task,
+    settings: PredictSettings,
+    device: torch.device | str = "cpu",
+) -> NativeChannels:
+    """The probabilities alone, see :func:`segment`."""
     volume = image if image.ndim == 4 else image[..., None]
     probabilities = _scratch((task.out_channels, *volume.shape[1:]))
     predict_probabilities(
         models, volume, probabilities, task=task, settings=settings, device=device
     )
-    channels = NativeChannels(probabilities, geometry)
-    mask = decode(channels, task, threshold=settings.threshold)
-    return (largest_components(mask) if settings.largest_component else mask), channels
+    return NativeChannels(probabilities, geometry)
 
 
 def _scratch(shape: tuple[int, ...]) -> NDArray[np.floating]:

@@ -25,6 +25,11 @@ class PredictSettings:
     flip_axes: tuple[int, ...] = setting((), doc="axes of test-time flips (0 is x)")
     largest_component: bool = setting(False, doc="keep the largest component of each label")
     threshold: float = setting(0.5, doc="probability threshold of sigmoid outputs", minimum=0)
+    choose: bool = setting(
+        False,
+        doc="choose threshold, largest component, and whether to flip along `flip_axes`, on the "
+        "fold's validation cases",
+    )
     memory_gb: float = setting(4.0, doc="memory that a whole-volume forward may take", minimum=0)
     probabilities: bool = setting(
         False, doc="keep a study's probabilities (steps of 1/200), which `lesions` needs"

@@ -1,0 +1,81 @@
+"""Post-processing is chosen on validation cases: the best wins, test cases are never looked at."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from prepared_cases import make_prepared
+from small_networks import save_run
+
+from lunet.data.folds import read_splits
+from lunet.data.reference import read_reference
+from lunet.errors import DataError
+from lunet.inference.choose import candidates, choose, mean_dice
+from lunet.inference.labels import postprocess
+from lunet.inference.run import predict_run
+from lunet.inference.settings import PredictSettings
+from lunet.task import Task
+
+BINARY = Task(channels=("MRI",), labels={"ball": 1})
+
+
+def test_what_is_tried() -> None:
+    asked = PredictSettings(flip_axes=(0,), threshold=0.45)
+    tried = candidates(asked, BINARY)
+    assert tried[0] == asked
+    assert len(tried) == len(set(tried)) == 6 * 2 * 2
+    softmax = Task(channels=("MRI",), labels={"a": 1, "b": 2})
+    assert {option.threshold for option in candidates(asked, softmax)} == {0.45}
+
+
+def test_the_best_on_validation_wins(tmp_path: Path) -> None:
+    manifest = make_prepared(tmp_path)
+    fold = read_splits(tmp_path / "splits.json").folds[0]
+    asked = []
+
+    def predictor(case, settings):
+        """Right where x is not flipped, but with a far speck of label 1."""
+        asked.append(case.id)
+        truth, _ = read_reference(manifest, case.id)
+        truth = np.roll(truth, len(settings.flip_axes), axis=0)
+        truth[0, 0, 0] = 1
+        return np.stack([truth == index for index in (0, 1, 2)]).astype(np.float32)
+
+    settings = PredictSettings(flip_axes=(0,))
+    chosen, dice = choose(manifest, fold.validation, predictor, settings, log=lambda _: None)
+    assert chosen == dataclasses.replace(settings, flip_axes=(), largest_component=True)
+    assert dice == pytest.approx(1, abs=1e-6)
+    assert set(asked) == set(fold.validation)
+    with pytest.raises(DataError, match="no validation cases"):
+        choose(manifest, (), predictor, settings)
+
+
+def test_a_study_s_run_records_its_choice(tmp_path: Path) -> None:
+    manifest = make_prepared(tmp_path)
+    save_run(tmp_path / "run", manifest.task)
+    predict_run(
+        tmp_path / "run",
+        manifest.path,
+        tmp_path / "splits.json",
+        fold=0,
+        out=tmp_path / "out",
+        settings=PredictSettings(choose=True, flip_axes=(0, 1)),
+        log=lambda _: None,
+    )
+    record = json.loads((tmp_path / "out" / "chosen.json").read_text())
+    assert record["cases"] == ["case_03"]
+    assert set(record) == {"cases", "dice", "threshold", "flip_axes", "largest_component"}
+    assert len(list((tmp_path / "out").glob("*.nii.gz"))) == 2
+
+
+def test_mean_dice_leaves_out_what_neither_has() -> None:
+    truth = np.array([[0, 1, 1, 0]], np.uint8)
+    found = np.array([[0, 1, 0, 0]], np.uint8)
+    task = Task(channels=("MRI",), labels={"a": 1, "b": 2})
+    assert mean_dice(truth, found, task) == pytest.approx(2 / 3)
+    assert np.isnan(mean_dice(truth * 0, found * 0, task))
+    assert postprocess([np.array([[0.1, 0.6]])], BINARY, PredictSettings()).tolist() == [[0, 1]]
