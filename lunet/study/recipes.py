@@ -68,8 +68,8 @@ _STRONG = Recipe(
 
 _SLIM_SGD = Recipe(
     source=f"{_SLIM}, as published on nnU-Net v2: Dice + CE (BCE for regions), one of two patches"
-    " on foreground, no deep supervision, default initialisation (there an epoch is 250 steps, here a"
-    " pass over the cases)",
+    " on foreground, no deep supervision, default initialisation (there an epoch is 250 steps, here"
+    " a pass over the cases)",
     epochs=1000,
     batch_size=2,
     optimiser=Optimiser("sgd", 1e-2, weight_decay=3e-5, momentum=0.99, nesterov=True),
