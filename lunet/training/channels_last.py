@@ -84,8 +84,8 @@ def _batch_norm(
     if k == 1 or weight is None or bias is None or running_mean is None or running_var is None:
         return None
     if not training:
-        parts = (value.repeat(k) for value in (running_mean, running_var, weight, bias))
-        return _narrowed(functional.batch_norm(_widened(x, k), *parts, eps=eps), x)
+        wide = _widened(x, k)
+        return _narrowed(_scaled(wide, weight, bias, running_mean, running_var, eps), x)
     y, mean, variance = _BatchNorm.apply(x, weight, bias, eps)
     count = x.numel() // x.shape[1]
     with torch.no_grad():

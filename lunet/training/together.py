@@ -85,10 +85,11 @@ def train_together(runs: Sequence[Run], work: Callable[[Any], int], *, at_once: 
 
 def _start(run: Run, work: Callable[[Any], int], threads: int) -> BaseProcess:
     methods = multiprocessing.get_all_start_methods()
-    context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
+    method = "forkserver" if "forkserver" in methods else "spawn"
+    context: Any = multiprocessing.get_context(method)
     context.set_forkserver_preload(_PRELOADED)
     run.log.parent.mkdir(parents=True, exist_ok=True)
-    process = context.Process(target=_child, args=(run, work, threads), name=run.name)
+    process: BaseProcess = context.Process(target=_child, args=(run, work, threads), name=run.name)
     process.start()
     say(f"{run.name}: begins, {run.log}")
     return process

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
+from tiny_training import TINY, job, prepare, results
 from torch import Tensor, nn
 from torch.nn import functional
 
 from lunet.models.unet import UNet
 from lunet.training.arithmetic import Arithmetic
 from lunet.training.channels_last import NarrowLayers, _repeats
+from lunet.training.recipe import Engine
+from lunet.training.run import run_training
 
 SHAPES = [(3, 4, 8, 8, 6), (2, 12, 4, 4, 4), (4, 1, 16, 8), (2, 5, 6, 10, 4), (2, 4, 3, 5, 7)]
 
@@ -137,6 +142,16 @@ def test_a_network_learns_the_same_in_both_layouts() -> None:
         gradients.append([p.grad for p in model.parameters()] + list(model.buffers()))
     for one, other in zip(*gradients, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)
+
+
+def test_a_training_in_this_layout_goes_on_bit_for_bit(tmp_path: Path) -> None:
+    data = prepare(tmp_path / "d")
+    engine = Engine("cpu", "bf16", "channels_last", "off", threads=1)
+    undisturbed = replace(TINY, epochs=4, engine=engine, keep_state=True)
+    run_training(job(data, tmp_path / "whole", undisturbed))
+    for epochs in (2, 4):
+        run_training(job(data, tmp_path / "parts", replace(undisturbed, epochs=epochs)))
+    assert results(tmp_path / "parts") == results(tmp_path / "whole")
 
 
 def test_layout_of_the_result_stays() -> None:
