@@ -71,8 +71,27 @@ def pruning(sources: Sources, statistics: StatisticsSettings) -> Table:
         columns=(Column("Network", text=True), *(Column(head) for head in heads)),
         rows=tuple(map(_printed, rows)),
         records=tuple(rows),
-        note=_NOTE.format(runs=runs),
+        note=" ".join([_NOTE.format(runs=runs), *hours_sentences(rows)]),
     )
+
+
+def hours_sentences(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What the search took beside each network that needs none: a sentence for each.
+
+    The search is the first row; networks without a search are LUNets (the control of equal
+    parameters, and the study's own) whose device time is known.
+    """
+    search, *others = rows
+    sentences = []
+    for row in others:
+        hours = row["device_hours"]
+        if hours and (row["network"] == TITLES["flat"] or row["preset"].startswith("lunet")):
+            ratio = significant(search["device_hours"] / hours)
+            sentences.append(
+                f"{search['network']} took {significant(search['device_hours'])} device hours per "
+                f"run, {ratio} times those of {row['network']} ({significant(hours)})."
+            )
+    return sentences
 
 
 def _strategy(runs: Sequence[Pruning], scores: pd.DataFrame) -> dict[str, Any]:

@@ -98,6 +98,12 @@ def test_the_table_has_means_over_runs_and_marks_the_optimistic_value(sources: S
     printed = {row[0].lines[0]: [cell.lines[0] for cell in row] for row in table.rows}
     assert "≤ 0.840" in printed["STAMP"]
     assert "an upper bound, not a result" in table.note
+    for words in (
+        "STAMP took 1.00 device hours per run, 1.00 times those of LUNet of equal parameters (1.00)",
+        "STAMP took 1.00 device hours per run, 36.0 times those of lunet_small_4f (0.0278)",
+    ):
+        assert words in table.note
+    assert "times those of unet_small_2f" not in table.note
 
 
 def test_comparisons_are_the_study_s_against_stamp(sources: Sources) -> None:
