@@ -1,7 +1,8 @@
 """Draw one figure of a study: BASE.svg, BASE.pdf, BASE.png, and its data as BASE.csv.
 
 NAME is pareto_parameters, pareto_macs, pareto_latency, pareto_memory, boxplot, differences, ranks,
-bland_altman, curves, examples or side_by_side; the last two show images and need --manifest.
+pairs, skips, batches, bland_altman, curves, froc, examples or side_by_side; the last two show
+images and need --manifest.
 pruning_channels and pruning_dice are made of --inputs with the prunings' trajectory.csv.
 `architecture` draws the network of --preset.
 

@@ -1,9 +1,9 @@
 """Build one table of a study from its per-case files: BASE.csv, BASE.md and BASE.tex.
 
-NAME is summary, accuracy, efficiency, joint, comparisons, claims, failures or protocol; or pruning
-or pruning_comparisons, which --inputs with the prunings' trajectory.csv makes. The same
-files give the same bytes on any machine; runs of one preset that were made with other settings or
-code are refused.
+NAME is summary, accuracy, efficiency, batches, joint, comparisons, claims, failures, lesions or
+protocol; or pruning or pruning_comparisons, which --inputs with the prunings' trajectory.csv makes.
+The same files give the same bytes on any machine; runs of one preset that were made with other
+settings or code are refused.
 
   lunet table accuracy --results results/hippocampus --presets unet_small_4f lunet_small_4f \\
       --folds 0 1 2 3 4 --out results/hippocampus/tables/accuracy
