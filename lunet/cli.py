@@ -37,7 +37,7 @@ STEPS = {
     "export-slices": "write 2D slices of volumes as PNG images and labels",
     "show": "draw an overlay of image and segmentation",
     "recover": "find, end or await left-over jobs; unlock",
-    "list": "list presets, datasets, losses or recipes",
+    "list": "list presets, datasets, losses, recipes or augmentations",
     "schema": "write the JSON schema of the configuration",
 }
 

@@ -1,6 +1,7 @@
 """List what can be named in a configuration, with sources.
 
-Examples: lunet list presets; lunet list recipes; lunet list datasets; lunet list losses
+Examples: lunet list presets; lunet list recipes; lunet list datasets; lunet list losses;
+lunet list augmentations
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from lunet.errors import ConfigError
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``lunet list``."""
-    parser.add_argument("what", choices=("presets", "recipes", "datasets", "losses"))
+    known = ("presets", "recipes", "datasets", "losses", "augmentations")
+    parser.add_argument("what", choices=known)
     parser.add_argument("--config", metavar="FILE", help="show this study's presets and variants")
 
 

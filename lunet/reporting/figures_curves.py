@@ -35,7 +35,7 @@ def curves(histories: pd.DataFrame) -> Drawing:
                 axes.remove()
     for place in range(max(0, len(names) - across), len(names)):
         grid[2 * (place // across) + 1][place % across].tick_params(labelbottom=True)
-    _labels(figure, grid, down)
+    _labels(figure, grid, down, _structure(histories))
     runs = histories.groupby("preset")[["fold", "seed"]].apply(
         lambda part: len(part.drop_duplicates())
     )
@@ -44,6 +44,12 @@ def curves(histories: pd.DataFrame) -> Drawing:
         f"Epoch (line: mean of {most} runs, band: their range)" if most > 1 else "Epoch", size=7
     )
     return Drawing(figure, data)
+
+
+def _structure(histories: pd.DataFrame) -> str:
+    """`` of <structure>`` where there is one alone: then the mean Dice is that structure's."""
+    named = [name.removeprefix("dice_") for name in histories if str(name).startswith("dice_")]
+    return f" of {named[0]}" if len(named) == 1 else ""
 
 
 def _bands(histories: pd.DataFrame) -> pd.DataFrame:
@@ -66,10 +72,10 @@ def _panel(pair: list[Axes], data: pd.DataFrame, name: str) -> None:
         axes.margins(x=0.02)
 
 
-def _labels(figure: Figure, grid: Any, down: int) -> None:
+def _labels(figure: Figure, grid: Any, down: int, structure: str) -> None:
     for row in range(down):
         grid[2 * row][0].set_ylabel("Loss")
-        grid[2 * row + 1][0].set_ylabel("Validation Dice")
+        grid[2 * row + 1][0].set_ylabel(f"Validation Dice{structure}")
     handles, labels = [], []
     for axes in (grid[0][0], grid[1][0]):
         found = axes.get_legend_handles_labels()

@@ -98,7 +98,7 @@ def _record(part: pd.DataFrame, scores: pd.Series, settings: StatisticsSettings)
     # a case's share of lesions found, once per lesion: the mean is over lesions, patients are drawn
     shares = np.repeat(by_case["found"] / number.clip(lower=1), number)
     false = by_case["false_positives"]
-    options = {
+    options: dict[str, Any] = {
         "confidence": settings.confidence,
         "resamples": settings.resamples,
         "seed": settings.seed,

@@ -4,19 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+# transform, the key that switches it on, its other keys (all of `train.augmentation`)
+_TRANSFORMS = (
+    ("flip (horizontal, vertical, ...)", "flip_axes", "flip_shares"),
+    ("shift, scale, rotate", "affine", "translate, scale, degrees"),
+    ("elastic deformation", "elastic", "elastic_voxels, elastic_points"),
+    ("grid distortion", "grid_distortion", "grid_steps, grid_limit"),
+    ("blur", "blur", "blur_sigma"),
+    ("low resolution", "low_resolution", "zoom"),
+    ("gamma", "gamma", "gamma_log"),
+    ("gamma of the inverted image", "gamma_inverted", "gamma_log"),
+    ("bias field", "bias", "bias_strength"),
+    ("brightness and contrast", "brightness", "brightness_range, contrast_range, shift_range"),
+    ("Gaussian noise", "noise", "noise_std_min, noise_std"),
+    ("coarse dropout", "dropout", "dropout_holes, dropout_size"),
+)
+
 
 def lines(what: str, config: str | None = None) -> Iterator[str]:
-    """One line per preset, recipe, data set or loss.
+    """One line per preset, recipe, data set, loss or augmentation.
 
     Parameters
     ----------
     what
-        ``presets``, ``recipes``, ``datasets`` or ``losses``.
+        ``presets``, ``recipes``, ``datasets``, ``losses`` or ``augmentations``.
     config
         Configuration whose presets and variants are listed instead of the table's.
     """
     rows = {"presets": lambda: _presets(config), "recipes": _recipes}
-    rows |= {"datasets": _datasets, "losses": _losses}
+    rows |= {"datasets": _datasets, "losses": _losses, "augmentations": _augmentations}
     return _columns(list(rows[what]()))
 
 
@@ -78,3 +94,12 @@ def _losses() -> Iterable[tuple[str, ...]]:
     yield "loss", "options", "formula", "source"
     for row in losses_table():
         yield row["name"], row["options"], row["formula"], row["source"]
+
+
+def _augmentations() -> Iterable[tuple[str, ...]]:
+    from lunet.study.recipes import RECIPES
+
+    yield "augmentation", "switched on by", "further keys", "recipes"
+    for title, key, others in _TRANSFORMS:
+        users = [name for name, recipe in RECIPES.items() if getattr(recipe.augmentation, key)]
+        yield title, key, others, ", ".join(users)

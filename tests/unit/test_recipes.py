@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -7,6 +8,7 @@ import sys
 import pytest
 
 from lunet.errors import ConfigError
+from lunet.study import listing
 from lunet.study.recipes import RECIPES, find_recipe
 from lunet.training.recipe import Augmentation, Recipe
 from lunet.typed import build, plain, replace
@@ -132,3 +134,13 @@ def test_the_slim_recipes_lower_nested_regions_by_sigmoid() -> None:
         recipe = find_recipe(name)
         objective = build_objective(recipe.loss, recipe.loss_options, task=task)
         assert objective(logits, label).item() == pytest.approx(value.item(), rel=1e-5)
+
+
+def test_augmentations_are_listed_with_the_recipes_that_use_them() -> None:
+    listed = list(listing.lines("augmentations"))
+    users = [line for line in listed if "lung2d" in line]
+    # horizontal and vertical flip are one line: the eight of the lung recipe
+    assert len(users) == 7
+    keys = {field.name for field in dataclasses.fields(Augmentation)}
+    named = {word.strip(",") for line in listed[1:] for word in line.split()}
+    assert keys - named == {"engine"}

@@ -75,6 +75,7 @@ TOLD = {"table", "figure", "report", "prune_table", "prune_figure"}
     [
         ({"statistics": {"margin": 0.02}}, TOLD),
         ({"evaluate": {"tolerances": [2.0]}}, {"evaluate", "transfer"}),
+        ({"lesions": {"overlap": 0.5}}, {"lesions"}),
         ({"preprocess": {"clip": [1.0, 99.0]}}, {"preprocess"}),
         ({"split": {"seed": 1}}, {"folds"}),
         ({"train": {"epochs": 3}}, {"train", "efficiency", "prune"}),
