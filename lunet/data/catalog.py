@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from lunet.data.catalog_table import CATALOG, CatalogEntry
+from lunet.data.declared import declared_task
 from lunet.data.settings import DatasetSettings
 from lunet.errors import ConfigError, nearest
 from lunet.task import Task
@@ -87,12 +88,16 @@ def _phantom_entry(kind: str) -> CatalogEntry:
 def task_of(settings: DatasetSettings) -> Task:
     """The segmentation task: the catalog's, with what the settings override.
 
+    For a data set of the user's own, what they do not name is taken from its ``dataset.json``.
+
     Raises
     ------
     ConfigError
-        If a data set of the user's own does not give its labels and channels.
+        If labels or channels are told by neither.
     """
-    entry = entry_of(settings)
+    entry: CatalogEntry | Task | None = entry_of(settings)
+    if entry is None and settings.path is not None and not (settings.labels and settings.channels):
+        entry = declared_task(settings.path, settings.dimensions)
     labels = settings.labels or (entry.labels if entry else None)
     channels = settings.channels or (entry.channels if entry else None)
     for key, value in (("labels", labels), ("channels", channels)):

@@ -16,13 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from lunet.data.catalog import entry_of, remap_of
+from lunet.data.declared import LISTING, task_of_listing
 from lunet.data.scan import LabelRule, is_hidden, stem_of
 from lunet.data.settings import DatasetSettings
 from lunet.errors import ConfigError, DataError
 from lunet.files import read_json
 from lunet.task import Task
-
-LISTING = "dataset.json"
 
 
 @dataclass(frozen=True)
@@ -200,28 +199,6 @@ def _limited(cases: Sequence[Case], limit: int | None) -> tuple[Case, ...]:
         return tuple(cases)
     kept = list(dict.fromkeys(case.group for case in cases if case.labelled))[:limit]
     return tuple(case for case in cases if case.group in kept)
-
-
-def task_of_listing(listing: Mapping[str, Any], where: str | Path) -> Task:
-    """Channels, labels and regions as ``dataset.json`` tells them."""
-    modality: Any = listing.get("modality")
-    labels: Any = listing.get("labels")
-    for key, value in (("modality", modality), ("labels", labels)):
-        if not isinstance(value, Mapping) or not value:
-            raise DataError(where, f"no {key!r}", "a mapping such as {'0': ...} is expected")
-    try:
-        if all(isinstance(value, int) for value in labels.values()):
-            labels = {index: name for name, index in labels.items()}  # as nnU-Net writes them
-        numbered = {int(index): str(name) for index, name in labels.items()}
-        channels = [str(modality[key]) for key in sorted(modality, key=int)]
-        regions = {
-            str(name): tuple(int(i) for i in members)
-            for name, members in (listing.get("regions") or {}).items()
-        }
-    except (ValueError, TypeError) as error:
-        raise DataError(where, f"labels or modality: {error}", "keys are whole numbers") from error
-    foreground = {name: index for index, name in sorted(numbered.items()) if index != 0}
-    return Task(tuple(channels), foreground, regions, int(listing.get("dimensions", 3)))
 
 
 def _rule(listing: Mapping[str, Any], settings: DatasetSettings | None, where: Path) -> LabelRule:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lunet.data.dataset import LISTING, Case, Dataset
+from lunet.data.declared import nnunet_labels
 from lunet.data.layout_task import chosen_groups, chosen_rule, chosen_task
 from lunet.data.scan import PICTURES, is_hidden
 from lunet.data.settings import DatasetSettings
@@ -15,7 +16,6 @@ from lunet.files import read_json
 from lunet.task import Task
 
 LOOKS_FOR = "dataset.json with `channel_names` and `file_ending`, imagesTr/<case>_0000.<ending>"
-_IGNORE = "ignore"
 
 
 def matches(root: Path) -> bool:
@@ -34,7 +34,7 @@ def read(root: Path, settings: DatasetSettings) -> Dataset:
     ending = str(listing["file_ending"])
     names = {int(index): str(name) for index, name in listing["channel_names"].items()}
     channels = tuple(names[index] for index in sorted(names))
-    labels, regions = _labels(listing["labels"], path)
+    labels, regions = nnunet_labels(listing["labels"], path)
     dimensions = 2 if ending.lower() in PICTURES else settings.dimensions
     cases = [*_training(root, listing, ending, len(channels))]
     cases += _folder(root, "imagesTs", ending, len(channels))
@@ -46,29 +46,6 @@ def read(root: Path, settings: DatasetSettings) -> Dataset:
         rule=chosen_rule(settings),
     )
     return chosen_task(dataset, settings)
-
-
-def _labels(
-    entries: Mapping[str, Any], path: Path
-) -> tuple[dict[str, int], dict[str, tuple[int, ...]]]:
-    """Class indices and, if an entry is a list, overlapping regions (then all entries are)."""
-    members = {
-        str(name): tuple(value) if isinstance(value, list) else (int(value),)
-        for name, value in entries.items()
-    }
-    if _IGNORE in members:
-        raise DataError(
-            path,
-            f"a label {_IGNORE!r} ({members[_IGNORE][0]})",
-            "every voxel has a class here",
-            f"Remove it from the labels and set dataset.remap={{{members[_IGNORE][0]}: 0}}",
-        )
-    members = {name: indices for name, indices in members.items() if indices != (0,)}
-    single = {indices[0]: name for name, indices in members.items() if len(indices) == 1}
-    every = sorted({index for indices in members.values() for index in indices})
-    labels = {single.get(index, f"label_{index}"): index for index in every}
-    has_regions = any(len(indices) > 1 for indices in members.values())
-    return labels, members if has_regions else {}
 
 
 def _training(root: Path, listing: Mapping[str, Any], ending: str, channels: int) -> Iterator[Case]:

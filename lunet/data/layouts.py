@@ -7,18 +7,16 @@ for messages), ``matches(root) -> bool`` and ``read(root, settings) -> Dataset``
 from __future__ import annotations
 
 import importlib
-import os
-import re
 from pathlib import Path
 from types import ModuleType
 
 from lunet.data.dataset import LISTING, Dataset
+from lunet.data.declared import locate
 from lunet.data.settings import DatasetSettings
 from lunet.errors import ConfigError, DataError, nearest
 
 # In the order in which they are tried; the first ones are the most specific.
 LAYOUTS = ("decathlon", "nnunet", "bids", "brats", "mmwhs", "csv", "folders")
-NNUNET_RAW = "nnUNet_raw"
 
 
 def open_dataset(
@@ -47,30 +45,6 @@ def open_dataset(
     module = _module(name) if name != "auto" else _detect(root)
     dataset: Dataset = module.read(root, settings)
     return dataset
-
-
-def locate(source: str | Path) -> Path:
-    """The folder or file that is meant: a path, or an nnU-Net data set by its number or name.
-
-    Raises
-    ------
-    DataError
-        If there is no such thing.
-    """
-    path = Path(source).expanduser()
-    if path.exists():
-        return path.absolute()
-    number = re.fullmatch(r"(?:Dataset)?(\d{1,3})(_\w+)?", str(source))
-    folder = os.environ.get(NNUNET_RAW)
-    if number and folder:
-        found = sorted(Path(folder).glob(f"Dataset{int(number[1]):03d}{number[2] or '_*'}"))
-        if len(found) == 1:
-            return found[0].absolute()
-        raise DataError(
-            f"data set {source}", f"{len(found)} folders of that number", f"one in {folder}"
-        )
-    advice = f"Set {NNUNET_RAW} to name nnU-Net data sets by number" if number else ""
-    raise DataError(path, "does not exist", "a folder, a CSV file or an archive", advice)
 
 
 def _module(name: str) -> ModuleType:

@@ -16,7 +16,9 @@ from PIL import Image
 
 from lunet.cli import main
 from lunet.data.audit import audit
+from lunet.data.catalog import task_of
 from lunet.data.dataset import Dataset, read_dataset
+from lunet.data.download import download
 from lunet.data.importing import write_project
 from lunet.data.layouts import open_dataset
 from lunet.data.prepare import prepare_dataset
@@ -84,6 +86,26 @@ def test_nnunet_by_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         assert len(open_dataset(name).cases) == 3
     with pytest.raises(DataError, match="0 folders"):
         open_dataset("8")
+
+
+def test_a_study_takes_its_task_from_a_raw_data_set_by_number(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nnunet(tmp_path / "Dataset007_Tiny")
+    monkeypatch.setenv("nnUNet_raw", str(tmp_path))
+    settings = DatasetSettings(name="mine", path="Dataset007")
+    task = task_of(settings)
+    assert (task.channels, task.labels) == (("T1", "T2"), {"front": 1, "back": 2})
+    assert task_of(DatasetSettings(name="mine", path="7", labels={"x": 1})).labels == {"x": 1}
+    out = download(settings, tmp_path / "raw", say=lambda line: None)
+    dataset = read_dataset(out, settings)
+    assert dataset.task == task
+    assert [case.labelled for case in dataset.cases] == [True, True, False]
+    with pytest.raises(ConfigError, match=r"dataset\.labels"):
+        task_of(DatasetSettings(name="mine", path="8"))
+    (tmp_path / "Dataset007_Tiny" / "dataset.json").write_text('{"channel_names": {"0": "T1"}}')
+    with pytest.raises(DataError, match="no 'labels'"):
+        task_of(settings)
 
 
 def test_nnunet_listing_of_files(tmp_path: Path) -> None:
