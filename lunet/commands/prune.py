@@ -58,7 +58,7 @@ def run(arguments: argparse.Namespace) -> None:
     training = Job(
         task=task_from_dict(sections["task"]),
         model=sections["model"],
-        recipe=build(Recipe, sections["recipe"], "recipe"),
+        recipe=build(Recipe, sections["recipe"], "train"),
         code=arguments.code or _code(arguments, sections["model"]["preset"]),
         fold=arguments.fold,
         seed=arguments.seed,
