@@ -146,11 +146,13 @@ def plan_geometry(
     orientation: str = "RAS",
     spacing: tuple[float, ...] | Literal["keep"] = "keep",
     size: tuple[int, ...] | None = None,
+    crop: bool = True,
 ) -> Geometry:
     """Decide how a raw volume of ``shape`` and ``affine`` is brought to the wanted grid.
 
     ``spacing`` and ``size`` may name fewer axes than the volume has: the last ones are kept.
-    Pictures (two axes) keep their orientation.
+    Pictures (two axes) keep their orientation. Without ``crop`` smaller volumes are padded to
+    ``size`` and larger ones stay whole.
 
     Raises
     ------
@@ -168,6 +170,8 @@ def plan_geometry(
     turned_spacing = [spacing_of(affine)[places.index(axis)] for axis in range(ndim)]
     factor, resampled = _factors(turned_shape, turned_spacing, spacing)
     wanted = _extend("size", size or (), resampled)
+    if not crop:
+        wanted = tuple(max(pair) for pair in zip(wanted, resampled, strict=True))
     return Geometry(
         native_shape=tuple(int(n) for n in shape),
         native_affine=tuple(tuple(float(v) for v in row) for row in affine),

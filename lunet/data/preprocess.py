@@ -23,6 +23,7 @@ def prepare_image(
     *,
     channels: int | None = None,
     name: str | None = None,
+    crop: bool = True,
 ) -> tuple[NDArray[np.float32], Geometry]:
     """Bring an image into the orientation, spacing, intensities and size that a network sees.
 
@@ -36,6 +37,8 @@ def prepare_image(
         Number of channels that is expected.
     name
         What messages call the image; else its first file.
+    crop
+        Whether a volume larger than ``settings.size`` is cropped, or stays whole.
 
     Returns
     -------
@@ -61,6 +64,7 @@ def prepare_image(
         orientation=settings.orientation,
         spacing=settings.spacing,
         size=settings.size,
+        crop=crop,
     )
     result = np.zeros((len(scan.array), *geometry.shape), dtype=np.float32)
     for index, channel in enumerate(scan.array):

@@ -13,7 +13,7 @@ from torch import nn
 
 from lunet.data.geometry import Geometry
 from lunet.data.preprocess import prepare_image
-from lunet.data.scan import Scan
+from lunet.data.scan import Scan, read_image
 from lunet.data.settings import PreprocessSettings
 from lunet.errors import DataError
 from lunet.inference.description import Description, description_of
@@ -71,12 +71,19 @@ def predict_native(
 ) -> tuple[Indices, NativeChannels, Geometry]:
     """Mask, probabilities and geometry of one raw image, all by the way its training data went.
 
+    But for one thing: an image larger than the training's ``preprocess.size`` is not cropped.
+
     The networks run on the device that their weights are on.
     """
     described = common_description(models)
     preprocess = build(PreprocessSettings, described.preprocess, "preprocess")
     channels = len(described.task.channels)
-    prepared, geometry = prepare_image(source, preprocess, channels=channels)
+    scan = source if isinstance(source, Scan) else read_image(source, channels=channels)
+    where = "image" if isinstance(source, Scan) else str(source[0])
+    if scan.array.ndim - 1 < described.task.dimensions:
+        raise DataError(where, "a picture", "the network segments volumes (NIfTI, NRRD, MHA)")
+    # the structure may lie anywhere in a new scan, so nothing of it is cut off
+    prepared, geometry = prepare_image(scan, preprocess, channels=channels, name=where, crop=False)
     mask, probabilities = segment(
         models,
         prepared,
