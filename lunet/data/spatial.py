@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from lunet.data.geometry import Geometry, spacing_of
 
 Interpolation = Literal["bspline", "linear", "nearest"]
+_SPLINE = 4  # voxels that a cubic spline needs
 _HALF_WIDTH = 2 * np.sqrt(2 * np.log(2))  # full width at half maximum of a unit Gaussian
 
 
@@ -85,6 +86,8 @@ def _resample(
     widths = source * np.sqrt(np.maximum(factor**2 - 1, 0)) / _HALF_WIDTH
     if widths.any() and interpolation != "nearest":
         image = tio.Blur(tuple(widths), copy=False)(image)
+    if interpolation == "bspline" and min(image.spatial_shape) < _SPLINE:
+        interpolation = "linear"  # ITK's spline reads beyond the ends of a shorter axis
     target = (_three(shape), affine)
     return tio.Resample(target, image_interpolation=interpolation, copy=False)(image)
 

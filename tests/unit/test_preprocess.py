@@ -169,8 +169,8 @@ def test_thin_volumes_keep_their_value_to_the_border(shape, spacing) -> None:
     scan = Scan(np.full((1, *shape), 5, np.float32), np.eye(4))
     wanted = PreprocessSettings(spacing=spacing, clip=None, normalise="none")
     array, geometry = prepare_image(scan, wanted)
-    np.testing.assert_allclose(array, 5, rtol=0.01)
-    np.testing.assert_allclose(to_native(array, geometry), scan.array, rtol=0.01)
+    np.testing.assert_allclose(array, 5, rtol=1e-5)
+    np.testing.assert_allclose(to_native(array, geometry), scan.array, rtol=1e-5)
 
 
 def test_image_and_label_lie_on_one_grid_whatever_their_headers_say() -> None:
