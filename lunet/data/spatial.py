@@ -29,9 +29,10 @@ def to_resampled(
     """A raw array on the oriented and resampled grid, before crop and pad.
 
     ``nearest`` is for class indices: it keeps the dtype, as not resampling does, and the volume.
-    Measured on hippocampi, spinal cords and 104 organs, Dice of the way there and back was 0.995
-    at 0.8 mm and 0.952 at 1.5 mm; linear interpolation per class with the strongest class winning
-    had 0.979 and 0.943 and lost small organs, TorchIO's ``label_gaussian`` 0.906 and 0.883.
+    Measured on 20 hippocampi, a spinal cord and an abdominal CT: prepared with it and brought back
+    linearly per class, labels had a mean Dice of 0.995 at 0.8 mm, 0.952 at 1.5 mm and 0.918 at
+    2 x 2 x 3 mm; smoothed and linear per class 0.979 (small organs vanished), 0.943 and 0.921;
+    TorchIO's ``label_gaussian`` 0.906, 0.883 and 0.856.
     """
     image = _image(array, np.array(geometry.native_affine))
     if geometry.codes != "keep":
