@@ -21,7 +21,7 @@ import cluster
 from studies import SECRET, TRAIN_LOG, WEIGHTS, Checkout, call, wait_for
 
 pytestmark = pytest.mark.slow
-EPOCHS = 100
+EPOCHS = 60
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +51,8 @@ def scenes(slurm, tmp_path_factory) -> Iterator[dict[str, Checkout]]:
 def two_writers(checkout: Checkout, reference: str) -> str:
     """Submit the training's command twice; what the second says of the first."""
     assert checkout.run("-n", "-p", WEIGHTS, profile="profiles/local") == 0, checkout.output
-    (command,) = re.findall(r"^ +(lunet train .*)$", checkout.output, flags=re.MULTILINE)
+    pattern = r"^Shell command: (lunet train .*)$"
+    (command,) = re.findall(pattern, checkout.output, flags=re.MULTILINE)
     (checkout.root / TRAIN_LOG).parent.mkdir(parents=True, exist_ok=True)
     second_log = checkout.root / "second.log"
     first = submit(checkout, command)
@@ -66,7 +67,7 @@ def two_writers(checkout: Checkout, reference: str) -> str:
 
 def submit(checkout: Checkout, command: str) -> str:
     path = f"PATH={Path(sys.executable).parent}:$PATH"
-    words = ["sbatch", "--parsable", "-p", "gpu", "-o", "/dev/null", "-D", str(checkout.root)]
+    words = ["sbatch", "--parsable", "-p", "cpu", "-o", "/dev/null", "-D", str(checkout.root)]
     done = subprocess.run(
         [*words, "--wrap", f"{path} {command}"],
         env=checkout.environment(),

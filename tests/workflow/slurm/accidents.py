@@ -145,7 +145,8 @@ def preempted(scene: Scene) -> Row:
     """A job of a higher partition takes the node; ours is requeued."""
     scene.begin()
     _urgent_job()
-    return scene.end("preempted, PreemptMode=REQUEUE", "nothing; SLURM starts the job again")
+    seen = "with GraceTime: `lunet ended: preempted, ...`, submitted again; else nothing"
+    return scene.end("preempted, PreemptMode=REQUEUE", seen)
 
 
 def preempted_for_good(scene: Scene) -> Row:
