@@ -110,7 +110,11 @@ class _BatchNorm(torch.autograd.Function):
         ctx.save_for_backward(x, weight, mean, variance)
         ctx.eps = eps
         ctx.mark_non_differentiable(mean, variance)
-        return _narrowed(_scaled(wide, weight, bias, mean, variance, eps), x), mean, variance
+        y = torch.empty_like(x)  # no view, so that a ReLU may work in place
+        parts = (value.repeat(k) for value in (weight, bias, mean, variance))
+        saved = {"save_mean": mean.new_empty(0), "save_invstd": mean.new_empty(0)}
+        _aten.native_batch_norm.out(wide, *parts, False, 0.0, eps, out=_widened(y, k), **saved)
+        return y, mean, variance
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:

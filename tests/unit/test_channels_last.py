@@ -167,3 +167,16 @@ def test_other_layouts_and_wide_layers_are_left_alone() -> None:
     assert _repeats(laid_out(torch.randn(2, 128, 8, 8, 8))) == 1
     assert _repeats(laid_out(torch.randn(2, 4, 3, 5, 7))) == 1
     assert _repeats(laid_out(torch.randn(2, 4, 8, 8, 8))) == 64
+
+
+def test_a_relu_may_work_in_place_on_a_narrow_batch_norm() -> None:
+    """As in the 2D networks: a view of a function of our own must not be changed in place."""
+    image = torch.randn(2, 4, 16, 16).to(memory_format=torch.channels_last)
+    found = []
+    for inplace in (True, False):
+        torch.manual_seed(0)
+        layers = nn.Sequential(nn.BatchNorm2d(4), nn.ReLU(inplace=inplace), nn.Conv2d(4, 1, 1))
+        with NarrowLayers():
+            layers(image).square().mean().backward()
+        found.append([parameter.grad for parameter in layers.parameters()])
+    assert all(torch.equal(one, two) for one, two in zip(*found, strict=True))
