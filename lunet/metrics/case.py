@@ -30,6 +30,7 @@ from lunet.metrics.surface import surface_distances
 
 Row = dict[str, Any]
 
+
 def evaluate_case(
     reference: ArrayLike,
     prediction: ArrayLike,

@@ -152,11 +152,11 @@ def test_a_replaced_owner_ends_itself(tmp_path):
 
 
 def test_an_owner_confirms_that_it_still_is(tmp_path):
-    with pytest.raises(Busy, match="taken over by process 1 on elsewhere"):  # noqa: SIM117
-        with owned(tmp_path / "out") as held:
-            held.confirm()
-            other = held.path.with_name("000002.json")
-            other.write_text(json.dumps(Owner("t", "elsewhere", 1, "1", "").__dict__))
+    with owned(tmp_path / "out") as held:
+        held.confirm()
+        other = held.path.with_name("000002.json")
+        other.write_text(json.dumps(Owner("t", "elsewhere", 1, "1", "").__dict__))
+        with pytest.raises(Busy, match="taken over by process 1 on elsewhere"):
             held.confirm()
 
 

@@ -70,12 +70,13 @@ rule preprocess:
     log:
         f"{RESULTS}/logs/preprocess.log",
     params:
+        plan=PLANNED,
         settings=study.settings("preprocess"),
         code=study.code("preprocess"),
         folder=folder,
     shell:
         "lunet preprocess {input.raw:q} --settings {params.settings:q} --code {params.code}"
-        " --out {params.folder:q}{PLANNED} > {log:q} 2>&1"
+        " --out {params.folder:q}{params.plan} > {log:q} 2>&1"
 
 
 rule folds:

@@ -14,13 +14,14 @@ rule predict:
     resources:
         gpu=1,
     params:
+        plan=PLANNED,
         settings=study.settings("predict"),
         code=study.code("predict"),
         folder=run_folder,
     shell:
         "lunet predict --settings {params.settings:q} --code {params.code}"
         " --weights {params.folder:q} --manifest {input.manifest:q} --splits {input.splits:q}"
-        " --fold {wildcards.fold} --out {output.predictions:q}{PLANNED} > {log:q} 2>&1"
+        " --fold {wildcards.fold} --out {output.predictions:q}{params.plan} > {log:q} 2>&1"
 
 
 rule prior:

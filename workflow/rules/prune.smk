@@ -30,6 +30,7 @@ rule prune:
     resources:
         gpu=1,
     params:
+        plan=PLANNED,
         settings=study.settings("prune"),
         code=study.code("prune"),
         state=f"{WORK}/pruning/{{preset}}/{{strategy}}/fold-{{fold}}/seed-{{seed}}",
@@ -39,7 +40,7 @@ rule prune:
         " --strategy {wildcards.strategy}"
         " --manifest {input.manifest:q} --splits {input.splits:q}"
         " --fold {wildcards.fold} --seed {wildcards.seed}"
-        " --work {params.state:q} --out {params.folder:q}{PLANNED} > {log:q} 2>&1"
+        " --work {params.state:q} --out {params.folder:q}{params.plan} > {log:q} 2>&1"
 
 
 rule prune_control:
@@ -61,6 +62,7 @@ rule prune_control:
     resources:
         gpu=1,
     params:
+        plan=PLANNED,
         settings=study.settings("prune"),
         code=study.code("prune"),
         state=f"{WORK}/pruning/{{preset}}/{{strategy}}/fold-{{fold}}/seed-{{seed}}",
@@ -70,7 +72,7 @@ rule prune_control:
         " --strategy {wildcards.strategy} --like {input.like:q}"
         " --manifest {input.manifest:q} --splits {input.splits:q}"
         " --fold {wildcards.fold} --seed {wildcards.seed}"
-        " --work {params.state:q} --out {params.folder:q}{PLANNED} > {log:q} 2>&1"
+        " --work {params.state:q} --out {params.folder:q}{params.plan} > {log:q} 2>&1"
 
 
 rule prune_predict:

@@ -17,6 +17,7 @@ rule train:
     resources:
         gpu=1,
     params:
+        plan=PLANNED,
         settings=study.settings("train"),
         code=study.code("train"),
         state=f"{WORK}/runs/{{preset}}/fold-{{fold}}/seed-{{seed}}",
@@ -25,4 +26,4 @@ rule train:
         "lunet train --settings {params.settings:q} --code {params.code}"
         " --manifest {input.manifest:q} --splits {input.splits:q}"
         " --fold {wildcards.fold} --seed {wildcards.seed}"
-        " --work {params.state:q} --out {params.folder:q}{PLANNED} > {log:q} 2>&1"
+        " --work {params.state:q} --out {params.folder:q}{params.plan} > {log:q} 2>&1"
