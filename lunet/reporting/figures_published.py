@@ -39,14 +39,13 @@ def scatter(
     _draw(axes, data)
     axes.set_xscale("log")
     axes.margins(x=0.1, y=0.1)
-    axes.set_xlabel(f"{COSTS[cost]} (devices differ)")
+    axes.set_xlabel(f"{COSTS[cost]} (devices differ)\npublished: {publication.source}")
     axes.set_ylabel(f"{title(score)}, mean over structures")
     if direction(score) < 0:
         axes.invert_yaxis()
     shown = data.to_dict("records")
     place_labels(axes, [Label(r["x"], r["y"], r["model"], _colour(r["origin"])) for r in shown])
     figure.legend(handles=_handles(), loc="outside upper center", ncols=2)
-    figure.text(0.995, 0.005, publication.source, ha="right", color=GREY, size=5)
     return Drawing(figure, data)
 
 

@@ -17,8 +17,11 @@ from lunet.reporting.tables_scores import level, mean_cell
 
 MAC_NOTE = (
     "MAC: multiply-adds of convolutions and linear layers; 1 MAC = 2 FLOPs. Latency: one volume, "
-    "batch 1, eager fp32; jitter: standard deviation of single latencies. * unstable: the medians "
-    "of fresh processes differ by more than 3 %."
+    "batch 1, eager fp32; jitter: population standard deviation of single latencies. * unstable: "
+    "the medians of fresh processes differ by more than 3 %."
+)
+THROUGHPUT_NOTE = (
+    "Throughput: eager fp32, at the batch where doubling it gains less than 3 %, batch over median."
 )
 _COLUMNS = {
     "parameters": "Parameters",
@@ -61,7 +64,7 @@ def efficiency(costs: Mapping[str, Mapping[str, Any]]) -> Table:
             {"preset": name, **row, "fastest_engine": fastest(costs[name])[0]}
             for name, row in numbers.items()
         ),
-        note=f"{MAC_NOTE}{_engines(costs)} {NONE}: not measured.",
+        note=f"{MAC_NOTE} {THROUGHPUT_NOTE}{_engines(costs)} {NONE}: not measured.",
     )
 
 
