@@ -123,6 +123,8 @@ class Study:
             return {key: chosen[key] for key in chosen if key not in _PRUNING_GRID}
         if name == "predict":
             return self._predict(preset)
+        if name == "models":
+            return [self._section("model", row) for row in self.presets]
         if name not in ("model", "recipe"):
             return plain(getattr(self.config, name))
         row, recipe = self._resolved(preset)
