@@ -114,7 +114,7 @@ def _read(
 
 def _counts(patient: Patient, members: tuple[int, ...], settings: LesionSettings) -> Row:
     truth, guess = (np.isin(array, members) for array in (patient.reference, patient.prediction))
-    counted = count_lesions(truth, guess, overlap=settings.overlap)
+    counted = count_lesions(truth, guess, overlap=settings.overlap, purity=settings.purity)
     values = (
         counted.lesions,
         counted.found,
@@ -134,7 +134,7 @@ def _curve(
     steps = np.zeros(truth.shape, np.uint8)
     if patient.steps is not None:
         steps = patient.steps[..., index].reshape(truth.shape)
-    froc = image_froc(truth, steps, levels=LEVELS, overlap=settings.overlap)
+    froc = image_froc(truth, steps, levels=LEVELS, overlap=settings.overlap, purity=settings.purity)
     points = zip(LEVELS, froc.found, froc.false_positives, strict=True)
     for level, found, false_positives in points:
         yield {

@@ -8,6 +8,8 @@ Definitions (free-response ROC, as in LUNA16: Setio et al., Med. Image Anal. 42:
   (one voxel, where ``overlap`` is 0);
 * a predicted component that touches no reference lesion is a **false positive**; one that touches
   several lesions, and several on one lesion, are neither rewarded nor punished again;
+* with ``purity`` above 0 a component of which less than that share lies in lesions finds nothing
+  and is a false positive: else a mask of everything would find all lesions at no price;
 * the **FROC curve** is the share of all lesions found against the mean number of false positives
   per image, when the threshold on a probability map goes down: a lesion is found from the
   threshold at which the rule above holds; a false positive is a component of the thresholded map
@@ -72,6 +74,7 @@ def count_lesions(
     prediction: ArrayLike,
     *,
     overlap: float = 0.0,
+    purity: float = 0.0,
     connectivity: Connectivity = "full",
 ) -> LesionCounts:
     """Lesions, lesions found and false positives of one image.
@@ -82,6 +85,8 @@ def count_lesions(
         Boolean masks of one shape, 2D or 3D.
     overlap
         Share of a lesion's voxels that must be predicted, 0 (any voxel) to 1.
+    purity
+        Share of a predicted component's voxels that must lie in lesions, 0 (any voxel) to 1.
     connectivity
         See :func:`components`.
 
@@ -94,11 +99,11 @@ def count_lesions(
     lesions = components(reference, connectivity=connectivity)
     mask = _boolean(prediction)
     _check_shapes(lesions.shape, mask.shape)
-    hits = np.bincount(lesions[mask], minlength=int(lesions.max()) + 1)[1:]
+    hits, false_positives = _judged(mask, lesions, int(lesions.max()), purity, connectivity)
     return LesionCounts(
         lesions=hits.size,
         found=int((hits >= _needed(lesions, overlap)).sum()),
-        false_positives=_false_positives(mask, lesions > 0, connectivity),
+        false_positives=false_positives,
     )
 
 
@@ -193,6 +198,7 @@ def image_froc(
     *,
     levels: ArrayLike,
     overlap: float = 0.0,
+    purity: float = 0.0,
     connectivity: Connectivity = "full",
 ) -> ImageFroc:
     """Lesions found and false positives of one image at each threshold.
@@ -205,7 +211,7 @@ def image_froc(
         Probabilities of the same shape in any unit (a float map, or whole steps).
     levels
         Thresholds in that unit, in any order; predicted is what is at least the threshold.
-    overlap, connectivity
+    overlap, purity, connectivity
         See :func:`count_lesions`.
 
     Raises
@@ -214,58 +220,58 @@ def image_froc(
         If shapes or types do not fit.
     """
     _check_overlap(overlap)
+    _check_overlap(purity)
     lesions = components(reference, connectivity=connectivity)
     _check_shapes(lesions.shape, values.shape)
     steps = np.asarray(levels)
-    reached = _detection_levels(lesions, values, overlap)
-    found_at = (reached[None, :] >= steps[:, None]).sum(axis=1)
-    outside = _false_positives_at(lesions, values, steps, connectivity)
-    return ImageFroc(reached.size, found_at, outside)
+    hits, outside = _judged_at(lesions, values, steps, purity, connectivity)
+    found = (hits >= _needed(lesions, overlap)).sum(axis=1)
+    return ImageFroc(hits.shape[1], found, outside)
 
 
-def _false_positives_at(
+def _judged_at(
     lesions: NDArray[np.int32],
     values: NDArray[Any],
     levels: NDArray[Any],
+    purity: float,
     connectivity: Connectivity,
-) -> NDArray[np.int64]:
-    """False positives per level.
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Voxels hit (level, lesion) and false positives (level).
 
     Components of a high level lie inside those of the lowest one, so each of these is cut out
     once and only its box is looked at again.
     """
-    counts = np.zeros(levels.size, dtype=np.int64)
+    count = int(lesions.max())
+    hits = np.zeros((levels.size, count), dtype=np.int64)
+    outside = np.zeros(levels.size, dtype=np.int64)
     widest = components(values >= levels.min(), connectivity=connectivity)
     for number, box in enumerate(ndimage.find_objects(widest), start=1):
         inside = np.where(widest[box] == number, values[box], levels.min() - 1)
-        lesion = lesions[box] > 0
         for place in np.flatnonzero(levels <= inside.max()):
-            counts[place] += _false_positives(inside >= levels[place], lesion, connectivity)
-    return counts
+            mask = inside >= levels[place]
+            found, wrong = _judged(mask, lesions[box], count, purity, connectivity)
+            hits[place] += found
+            outside[place] += wrong
+    return hits, outside
 
 
-def _detection_levels(
-    lesions: NDArray[np.int32], values: NDArray[Any], overlap: float
-) -> NDArray[np.float64]:
-    """Highest threshold at which each lesion is found: its k-th highest probability."""
-    needed = _needed(lesions, overlap)
-    levels = np.empty(needed.size, dtype=np.float64)
-    for number, (box, k) in enumerate(zip(ndimage.find_objects(lesions), needed, strict=True)):
-        inside = values[box][lesions[box] == number + 1]
-        levels[number] = np.partition(inside, inside.size - k)[inside.size - k]
-    return levels
+def _judged(
+    mask: Mask, lesions: NDArray[np.int32], count: int, purity: float, connectivity: Connectivity
+) -> tuple[NDArray[np.int64], int]:
+    """Voxels of each of ``count`` lesions that good components hit; number of the others."""
+    numbered = components(mask, connectivity=connectivity)
+    sizes = np.bincount(numbered.reshape(-1))
+    in_lesions = np.bincount(numbered[lesions > 0], minlength=sizes.size)
+    good = in_lesions >= np.maximum(np.ceil(purity * sizes - 1e-9), 1)
+    good[0] = False
+    hits = np.bincount(lesions[good[numbered]], minlength=count + 1)[1:]
+    return hits, int(sizes.size - 1 - good.sum())
 
 
 def _needed(lesions: NDArray[np.int32], overlap: float) -> NDArray[np.int64]:
     """Voxels of each lesion that must be predicted; the tiny slack undoes float rounding."""
     sizes = np.bincount(lesions.reshape(-1))[1:]
     return np.maximum(np.ceil(overlap * sizes - 1e-9), 1).astype(np.int64)
-
-
-def _false_positives(mask: Mask, lesion: Mask, connectivity: Connectivity) -> int:
-    numbered = components(mask, connectivity=connectivity)
-    touching = np.unique(numbered[lesion])
-    return int(numbered.max(initial=0)) - int((touching > 0).sum())
 
 
 def _boolean(mask: ArrayLike) -> Mask:

@@ -27,6 +27,12 @@ class LesionSettings:
         minimum=0,
         maximum=1,
     )
+    purity: float = setting(
+        0.1,
+        doc="share of a predicted component that must lie in lesions; else it is a false positive",
+        minimum=0,
+        maximum=1,
+    )
 
 
 @dataclass(frozen=True)

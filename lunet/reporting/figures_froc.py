@@ -33,6 +33,7 @@ def froc(rows: pd.DataFrame) -> Drawing:
             colour, dash = PALETTE[place % len(PALETTE)], _DASHES[place // len(PALETTE) % 4]
             for seed, line in part[part["preset"] == preset].groupby("seed", sort=False):
                 whole = seed == "all"
+                line = _envelope(line)
                 axes.plot(
                     line["false_positives_per_image"].clip(lower=_LEAST),
                     line["sensitivity"],
@@ -47,6 +48,12 @@ def froc(rows: pd.DataFrame) -> Drawing:
     figure.legend(*grid[0][0].get_legend_handles_labels(), loc="outside right upper")
     order = ["preset", "label", "seed", "threshold", "sensitivity", "false_positives_per_image"]
     return Drawing(figure, data[order])
+
+
+def _envelope(line: pd.DataFrame) -> pd.DataFrame:
+    """Best sensitivity with no more false positives, as the FROC score takes it."""
+    line = line.sort_values(["false_positives_per_image", "sensitivity"])
+    return line.assign(sensitivity=line["sensitivity"].cummax())
 
 
 def _axis(axes: Axes, label: str) -> None:

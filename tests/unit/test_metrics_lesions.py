@@ -16,6 +16,7 @@ from lunet.metrics.lesions import (
     count_lesions,
     froc_curve,
     froc_score,
+    image_froc,
     lesion_table,
 )
 
@@ -52,6 +53,30 @@ def test_one_component_over_two_lesions_finds_both_and_is_no_false_positive() ->
     prediction = np.zeros_like(reference)
     prediction[5, 2:10] = True
     assert count_lesions(reference, prediction) == LesionCounts(2, 2, 0)
+
+
+def test_a_mask_of_everything_finds_nothing_where_purity_is_asked_for() -> None:
+    reference = squares((1, 1), (8, 8))
+    everything = np.ones_like(reference)
+    assert count_lesions(reference, everything) == LesionCounts(2, 2, 0)
+    assert count_lesions(reference, everything, purity=0.1) == LesionCounts(2, 0, 1)
+    good = squares((1, 1), side=3)  # 4 of 9 voxels are lesion
+    assert count_lesions(reference, good, purity=0.4) == LesionCounts(2, 1, 0)
+    assert count_lesions(reference, good, purity=0.5) == LesionCounts(2, 0, 1)
+
+
+def test_the_image_froc_agrees_with_the_counts_with_purity_too() -> None:
+    rng = np.random.default_rng(1)
+    reference = rng.random((40, 40)) > 0.97
+    steps = np.rint(200 * np.clip(0.6 * reference + 0.5 * rng.random((40, 40)), 0, 1))
+    levels = np.array([20, 60, 90, 120, 150])
+    for overlap, purity in ((0.0, 0.0), (0.0, 0.1), (0.5, 0.3)):
+        options = {"overlap": overlap, "purity": purity}
+        froc = image_froc(reference, steps.astype(np.uint8), levels=levels, **options)
+        for place, level in enumerate(levels):
+            counts = count_lesions(reference, steps >= level, **options)
+            found = (froc.lesions, froc.found[place], froc.false_positives[place])
+            assert found == (counts.lesions, counts.found, counts.false_positives)
 
 
 def test_overlap_is_a_share_of_the_lesion() -> None:
