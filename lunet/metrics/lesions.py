@@ -8,8 +8,8 @@ Definitions (free-response ROC, as in LUNA16: Setio et al., Med. Image Anal. 42:
   (one voxel, where ``overlap`` is 0);
 * a predicted component that touches no reference lesion is a **false positive**; one that touches
   several lesions, and several on one lesion, are neither rewarded nor punished again;
-* with ``purity`` above 0 a component of which less than that share lies in lesions finds nothing
-  and is a false positive: else a mask of everything would find all lesions at no price;
+* with ``purity`` a component of which a smaller share lies in lesions is a false positive and finds
+  nothing: else a mask of everything would find all lesions at no price;
 * the **FROC curve** is the share of all lesions found against the mean number of false positives
   per image, when the threshold on a probability map goes down: a lesion is found from the
   threshold at which the rule above holds; a false positive is a component of the thresholded map
@@ -95,7 +95,7 @@ def count_lesions(
     DataError
         If shapes or types do not fit, or ``overlap`` is not in [0, 1].
     """
-    _check_overlap(overlap)
+    _check_shares(overlap, purity)
     lesions = components(reference, connectivity=connectivity)
     mask = _boolean(prediction)
     _check_shapes(lesions.shape, mask.shape)
@@ -109,8 +109,8 @@ def count_lesions(
 
 def lesion_table(cases: Iterable[tuple[str, LesionCounts]]) -> pd.DataFrame:
     """A row per image: ``case, lesions, found, false_positives, sensitivity``."""
-    records = [(case, c.lesions, c.found, c.false_positives, c.sensitivity) for case, c in cases]
     columns = ["case", "lesions", "found", "false_positives", "sensitivity"]
+    records = [(case, *(getattr(counts, name) for name in columns[1:])) for case, counts in cases]
     return pd.DataFrame(records, columns=columns)
 
 
@@ -145,11 +145,11 @@ def froc_curve(
     DataError
         If the lists differ in length or are empty, a map leaves [0, 1], or shapes do not fit.
     """
-    _check_overlap(overlap)
+    _check_shares(overlap)
     if not references or len(references) != len(probabilities):
         found = f"{len(references)} references and {len(probabilities)} probability maps"
         raise DataError("FROC", found, "one map per reference, and at least one, is needed")
-    levels = np.sort(np.asarray(thresholds, dtype=np.float64))[::-1]
+    levels = np.sort(np.asarray(thresholds, np.float64))[::-1]
     images = [
         image_froc(
             mask,
@@ -219,12 +219,10 @@ def image_froc(
     DataError
         If shapes or types do not fit.
     """
-    _check_overlap(overlap)
-    _check_overlap(purity)
+    _check_shares(overlap, purity)
     lesions = components(reference, connectivity=connectivity)
     _check_shapes(lesions.shape, values.shape)
-    steps = np.asarray(levels)
-    hits, outside = _judged_at(lesions, values, steps, purity, connectivity)
+    hits, outside = _judged_at(lesions, values, np.asarray(levels), purity, connectivity)
     found = (hits >= _needed(lesions, overlap)).sum(axis=1)
     return ImageFroc(hits.shape[1], found, outside)
 
@@ -264,8 +262,8 @@ def _judged(
     in_lesions = np.bincount(numbered[lesions > 0], minlength=sizes.size)
     good = in_lesions >= np.maximum(np.ceil(purity * sizes - 1e-9), 1)
     good[0] = False
-    hits = np.bincount(lesions[good[numbered]], minlength=count + 1)[1:]
-    return hits, int(sizes.size - 1 - good.sum())
+    hits = np.bincount(lesions[good[numbered]], minlength=count + 1)
+    return hits[1:], int(sizes.size - 1 - good.sum())
 
 
 def _needed(lesions: NDArray[np.int32], overlap: float) -> NDArray[np.int64]:
@@ -282,9 +280,9 @@ def _boolean(mask: ArrayLike) -> Mask:
     return array
 
 
-def _check_overlap(overlap: float) -> None:
-    if not 0 <= overlap <= 1:
-        raise DataError("overlap", str(overlap), "a share from 0 to 1 is needed")
+def _check_shares(*shares: float) -> None:
+    if not all(0 <= share <= 1 for share in shares):
+        raise DataError("overlap, purity", str(shares), "a share from 0 to 1 is needed")
 
 
 def _checked_map(probability: ArrayLike) -> NDArray[np.float64]:
@@ -297,5 +295,6 @@ def _checked_map(probability: ArrayLike) -> NDArray[np.float64]:
 
 def _check_shapes(reference: tuple[int, ...], other: tuple[Any, ...]) -> None:
     if reference != other:
-        found = f"shape {other} against {reference} of the reference"
-        raise DataError("prediction", found, "both must have the same shape")
+        raise DataError(
+            "prediction", f"shape {other}", f"the same shape {reference} as the reference"
+        )
