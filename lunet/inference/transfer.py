@@ -13,10 +13,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from lunet.data.dataset import Case, Dataset, read_dataset
-from lunet.data.geometry import Geometry
 from lunet.data.reference import read_case_label
 from lunet.data.scan import require_grid
-from lunet.data.spatial import to_raw
 from lunet.errors import DataError
 from lunet.files import sha256, write_csv, write_json
 from lunet.inference.description import description_of
@@ -89,7 +87,7 @@ def transfer(
     rows: list[dict[str, Any]] = []
     digest = hashlib.sha256()
     for case, label in _labelled(dataset):
-        mask, reference = _segment(model, case, label, test, dataset, log)
+        mask, reference = _segment(model, case, label, test, dataset)
         mask = table[mask]
         affine = reference[1]
         write_nifti(Path(out) / "predictions" / f"{case.id}{SUFFIX}", mask, affine)
@@ -150,23 +148,13 @@ def _segment(
     label: Path,
     test: Test,
     dataset: Dataset,
-    log: Callable[[str], None],
 ) -> tuple[NDArray[np.uint8], Label]:
     """The network's mask on the raw grid, and the reference."""
     mask, _, geometry = predict_native([model], case.images, settings=test.predict)
     truth, affine = read_case_label(label, test.task, dataset.rule)
     grid = np.asarray(geometry.native_affine, np.float64)
     require_grid(label, truth.shape, affine, case.images[0], geometry.native_shape, grid)
-    lost = _unseen(truth, geometry)
-    if lost:
-        log(f"WARNING: {case.id}: {lost} voxels of the reference lie outside what the network sees")
     return mask, (truth, affine)
-
-
-def _unseen(truth: NDArray[np.uint8], geometry: Geometry) -> int:
-    """Foreground voxels that the training's crop (``preprocess.size``) leaves out."""
-    seen = to_raw(np.ones(geometry.shape, np.float32), geometry)
-    return int(np.count_nonzero((truth > 0) & (seen < 0.5)))
 
 
 def _record(path: Path, test: Test, run: Run, code: str, digest: str) -> dict[str, Any]:
