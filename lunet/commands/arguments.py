@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -83,6 +84,26 @@ def read_study(arguments: argparse.Namespace) -> Any:
         mapping["presets"] = [arguments.preset]
         mapping.pop("overrides", None)
     return study_of(mapping)
+
+
+def prepared_of(arguments: argparse.Namespace, what: str) -> tuple[Path, Path]:
+    """Manifest and splits: ``--manifest`` and ``--splits``, else those of ``--config``.
+
+    Raises
+    ------
+    ConfigError
+        If neither names them; ``what`` needs them ("the training").
+    """
+    manifest, splits = arguments.manifest, arguments.splits
+    if arguments.config and not (manifest and splits):
+        study = read_study(arguments)
+        manifest = manifest or Path(study.work, "prepared", "manifest.json")
+        splits = splits or Path(study.results, "splits.json")
+    for name, value in (("--manifest", manifest), ("--splits", splits)):
+        if value is None:
+            action = f"Give {name}, or --config of a study whose data are prepared"
+            raise ConfigError(name, "missing", f"{what} needs its data", action)
+    return manifest, splits
 
 
 def _from_json(text: str) -> dict[str, Any]:

@@ -20,8 +20,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from lunet.commands.arguments import add_plan, add_settings, read_settings, read_study
-from lunet.errors import ConfigError
+from lunet.commands.arguments import add_plan, add_settings, prepared_of, read_settings, read_study
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -94,15 +93,7 @@ def _places(arguments: argparse.Namespace, preset: str) -> dict[str, Path]:
     """Files and folders; by hand the volumes are the study's and the results are beside it."""
     end = f"fold-{arguments.fold}/seed-{arguments.seed}"
     run = Path("pruning", preset, arguments.strategy, end)
-    manifest, splits = arguments.manifest, arguments.splits
-    if arguments.config and not (manifest and splits):
-        study = read_study(arguments)
-        manifest = manifest or Path(study.work, "prepared", "manifest.json")
-        splits = splits or Path(study.results, "splits.json")
-    for name, value in (("--manifest", manifest), ("--splits", splits)):
-        if value is None:
-            action = f"Give {name}, or --config of a study whose data are prepared"
-            raise ConfigError(name, "missing", "pruning needs its data", action)
+    manifest, splits = prepared_of(arguments, "pruning")
     work = arguments.work or Path("work", "by-hand", run)
     return {
         "manifest": manifest,

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lunet.commands.arguments import add_plan, add_settings, read_settings, read_study
+from lunet.commands.arguments import add_plan, add_settings, prepared_of, read_settings, read_study
 from lunet.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -204,15 +204,7 @@ def _changes(arguments: argparse.Namespace) -> dict[str, Any]:
 def _places(arguments: argparse.Namespace, preset: str) -> dict[str, Path]:
     """Files and folders; by hand the volumes are the study's and the results are beside it."""
     run = Path(preset, f"fold-{arguments.fold}", f"seed-{arguments.seed}")
-    manifest, splits = arguments.manifest, arguments.splits
-    if arguments.config and not (manifest and splits):
-        study = read_study(arguments)
-        manifest = manifest or Path(study.work, "prepared", "manifest.json")
-        splits = splits or Path(study.results, "splits.json")
-    for name, value in (("--manifest", manifest), ("--splits", splits)):
-        if value is None:
-            action = f"Give {name}, or --config of a study whose data are prepared"
-            raise ConfigError(name, "missing", "the training needs its data", action)
+    manifest, splits = prepared_of(arguments, "the training")
     work = arguments.work or Path("work", "by-hand", "runs", run)
     return {
         "manifest": manifest,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,21 +29,25 @@ def write_project(dataset: Dataset, out: str | Path) -> Path:
         If ``out`` holds something already, or a file of the data set is missing.
     """
     out = Path(out).absolute()
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise DataError(
-            out, "exists already", "a new folder is needed", "Remove it or name another"
-        )
+    require_new(out)
     require_files(dataset)
+    with appearing(out) as stage:
+        write_links(dataset, stage)
+    return out
+
+
+@contextmanager
+def appearing(out: Path) -> Iterator[Path]:
+    """Path of a folder to be made, which becomes ``out`` at the end and is gone after an error."""
     stage = out.with_name(f".part-{os.getpid()}-{out.name}")
     try:
-        write_links(dataset, stage)
+        yield stage
         if out.exists():
             out.rmdir()
         os.rename(stage, out)
     finally:
         if stage.exists():
             shutil.rmtree(stage)
-    return out
 
 
 def require_new(out: Path) -> None:

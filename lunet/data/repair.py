@@ -8,7 +8,6 @@ settings ask for. What changes values or takes sides needs an option.
 from __future__ import annotations
 
 import gzip
-import os
 import shutil
 import zlib
 from collections import defaultdict
@@ -25,7 +24,7 @@ from lunet.data.audit import audit
 from lunet.data.audit_findings import Finding
 from lunet.data.audit_read import relative
 from lunet.data.dataset import Case, Dataset
-from lunet.data.importing import require_new, write_links
+from lunet.data.importing import appearing, require_new, write_links
 from lunet.data.scan import NIFTI, LabelRule, class_indices, read_raw
 from lunet.errors import DataError
 from lunet.files import write_csv
@@ -92,16 +91,8 @@ def repair(
     options, out = options or RepairOptions(), Path(out).absolute()
     require_new(out)
     findings = audit(dataset).findings
-    stage = out.with_name(f".part-{os.getpid()}-{out.name}")
-    try:
-        rows = _write(dataset, findings, options, stage)
-        if out.exists():
-            out.rmdir()
-        os.rename(stage, out)
-    finally:
-        if stage.exists():
-            shutil.rmtree(stage)
-    return rows
+    with appearing(out) as stage:
+        return _write(dataset, findings, options, stage)
 
 
 def _write(
