@@ -19,11 +19,10 @@ from numpy.typing import NDArray
 from lunet.data.dataset import Case, Dataset
 from lunet.data.geometry import Geometry
 from lunet.data.prepared import MANIFEST, Manifest
-from lunet.data.preprocess import prepare_image, resample_label
+from lunet.data.preprocess import prepare_image, prepare_label
 from lunet.data.reference import read_case_label
 from lunet.data.scan import Scan, read_image, require_grid
 from lunet.data.settings import PreprocessSettings
-from lunet.data.spatial import centred
 from lunet.errors import DataError
 from lunet.files import atomic, read_json, sha256, write_text
 from lunet.typed import plain
@@ -91,14 +90,13 @@ def _prepare_label(
 ) -> dict[str, Any]:
     array, affine = read_case_label(path, dataset.task, dataset.rule)
     require_grid(path, array.shape, affine, case.images[0], scan.array.shape[1:], scan.affine)
-    whole = resample_label(array, geometry)
-    prepared = centred(whole, geometry.shape)
+    prepared, lost = prepare_label(array, geometry)
     flat = dataset.task.dimensions == 2
     return {
         "label": f"labels/{case.id}.npy",
         "label_sha256": _save(out / "labels" / f"{case.id}.npy", prepared, by_slice=flat),
         "foreground": int(np.count_nonzero(prepared)),
-        "foreground_lost": int(np.count_nonzero(whole)) - int(np.count_nonzero(prepared)),
+        "foreground_lost": lost,
     }
 
 

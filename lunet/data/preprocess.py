@@ -86,24 +86,25 @@ def _inside(
     return to_resampled((channel != 0).astype(np.float32), geometry) > 0.5
 
 
-def prepare_label(label: NDArray[np.uint8], geometry: Geometry) -> NDArray[np.uint8]:
-    """Bring a label (x, y, z) of class indices onto the prepared grid; uint8.
+def prepare_label(label: NDArray[np.uint8], geometry: Geometry) -> tuple[NDArray[np.uint8], int]:
+    """Bring a label (x, y, z) of class indices onto the prepared grid.
+
+    Returns
+    -------
+    The label, uint8, and how many voxels of foreground the crop to ``geometry.shape`` lost.
 
     Raises
     ------
     DataError
         If its shape is not that of the image.
     """
-    return np.ascontiguousarray(centred(resample_label(label, geometry), geometry.shape))
-
-
-def resample_label(label: NDArray[np.uint8], geometry: Geometry) -> NDArray[np.uint8]:
-    """The label on the resampled grid, before crop and pad."""
     if tuple(label.shape) != geometry.native_shape:
         raise DataError(
             "label", f"shape {tuple(label.shape)}", f"the image has {geometry.native_shape}"
         )
-    return to_resampled(label, geometry, interpolation="nearest")
+    whole = to_resampled(label, geometry, interpolation="nearest")
+    prepared = centred(whole, geometry.shape)
+    return prepared, int(np.count_nonzero(whole)) - int(np.count_nonzero(prepared))
 
 
 def to_native(
