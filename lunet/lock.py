@@ -4,7 +4,8 @@ A lock is a folder of numbered files; the highest number is the owner. A file is
 exclusively, so of two starters only one gets a number, and a starter that judged an owner dead
 cannot displace a newer one. A living owner renews its file's time; a dead one is known by its
 process (same host), its SLURM job, or its silence. An owner that was silent (suspended, say) and
-was replaced meanwhile ends itself at its next sign of life.
+was replaced meanwhile ends itself at its next sign of life. A second starter is refused at once;
+where it should wait for the first, as for a download that both need, see :mod:`lunet.data.lock`.
 """
 
 from __future__ import annotations
@@ -282,15 +283,3 @@ def _slurm_says_gone(job: str) -> bool:
         return "Invalid job id" in answer.stderr
     states = set(answer.stdout.split())
     return not states & {"RUNNING", "COMPLETING", "SUSPENDED", "STOPPED", "CONFIGURING"}
-
-
-def wait_until_free(output: str | Path, *, seconds: float) -> bool:
-    """Wait until no living owner holds ``output``; False if one still does after ``seconds``."""
-    target = Path(output)
-    folder = target.parent / f".{target.name}.lock"
-    end = time.monotonic() + seconds
-    while (newest := _newest(folder) if folder.is_dir() else None) and is_alive(newest):
-        if time.monotonic() > end:
-            return False
-        time.sleep(min(1.0, seconds / 10))
-    return True

@@ -10,7 +10,7 @@ import importlib
 from pathlib import Path
 from types import ModuleType
 
-from lunet.data.dataset import LISTING, Dataset
+from lunet.data.dataset import Dataset
 from lunet.data.declared import locate
 from lunet.data.settings import DatasetSettings
 from lunet.errors import ConfigError, DataError, nearest
@@ -68,9 +68,3 @@ def _detect(root: Path) -> ModuleType:
         f"looked for {looked}",
         "Name the files in a CSV listing, with columns id, image, label",
     )
-
-
-def listing_in(root: Path) -> Path | None:
-    """The ``dataset.json`` of a folder, if it has one."""
-    path = root / LISTING
-    return path if root.is_dir() and path.is_file() else None
