@@ -57,9 +57,11 @@ def two_writers(checkout: Checkout, reference: str) -> str:
     second_log = checkout.root / "second.log"
     first = submit(checkout, command)
     wait_for("the first", lambda: checkout.epoch() >= 3)
+    call("scontrol", "suspend", first)  # else it may be done before the second has started
     second = submit(checkout, command.replace(TRAIN_LOG, str(second_log)))
     wait_for("the second's end", lambda: second not in checkout.jobs())
-    assert first in checkout.jobs()
+    assert first in checkout.jobs("SUSPENDED")
+    call("scontrol", "resume", first)
     wait_for("the first's end", lambda: first not in checkout.jobs())
     assert checkout.digest() == reference
     return second_log.read_text().replace(f"SLURM job {first},", "the first,")

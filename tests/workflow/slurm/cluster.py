@@ -66,7 +66,7 @@ ReturnToService=2
 SlurmdTimeout=10
 JobRequeue=1
 EnforcePartLimits=ALL
-KillWait=8
+KillWait=30
 MinJobAge=300
 AccountingStorageType=accounting_storage/none
 {nodes}
@@ -102,10 +102,10 @@ def up() -> None:
     _start_munge()
     _write_configuration()
     _start("slurmctld", STATE / "run/slurmctld.pid", ["slurmctld"])
-    _wait(20, lambda: _answers("scontrol", "ping"), "slurmctld does not answer")
+    _wait(60, lambda: _answers("scontrol", "ping"), "slurmctld does not answer")
     for node in CPU_NODES + GPU_NODES:
         start_node(node)
-    _wait(60, _nodes_idle, "the nodes did not become idle")
+    _wait(120, _nodes_idle, "the nodes did not become idle")
 
 
 def is_up() -> bool:
@@ -147,7 +147,7 @@ def restart_controller() -> None:
     """Stop slurmctld and start it again on its saved state."""
     _stop(STATE / "run/slurmctld.pid", "slurmctld")
     _start("slurmctld", STATE / "run/slurmctld.pid", ["slurmctld"])
-    _wait(20, lambda: _answers("scontrol", "ping"), "slurmctld does not answer")
+    _wait(60, lambda: _answers("scontrol", "ping"), "slurmctld does not answer")
 
 
 def _install() -> None:
@@ -196,7 +196,7 @@ def _start_munge() -> None:
         [*user, "/usr/sbin/munged", "--pid-file=/run/munge/munged.pid", "--origin=127.0.0.1"],
         check=True,
     )
-    _wait(10, _munge_answers, "munged does not answer")
+    _wait(30, _munge_answers, "munged does not answer")
     shutil.copy("/run/munge/munged.pid", STATE / "run/munged.pid")
 
 

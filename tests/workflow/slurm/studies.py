@@ -75,7 +75,7 @@ class Checkout:
                 stderr=subprocess.STDOUT,
             )
 
-    def run(self, *words: str, seconds: float = 200, **options: str) -> int:
+    def run(self, *words: str, seconds: float = 400, **options: str) -> int:
         """Run Snakemake to its end; its exit code. It fails, and is ended, after ``seconds``."""
         process = self.start(*words, **options)
         try:
@@ -135,7 +135,7 @@ def prepared(folder: Path, config: dict[str, Any]) -> Checkout:
     return made
 
 
-def wait_for(what: str, ready: Callable[[], Any], seconds: float = 120) -> float:
+def wait_for(what: str, ready: Callable[[], Any], seconds: float = 300) -> float:
     """Wait until ``ready()`` is true; returns the seconds that it took."""
     begin = time.monotonic()
     while not ready():
