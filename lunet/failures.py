@@ -52,6 +52,14 @@ _DISKS = {
     errno.EACCES: ("no permission", "Set roots.results and roots.work to writable folders"),
 }
 
+_PATHS = {
+    errno.EISDIR: "a folder in the place of a file",
+    errno.ENOTDIR: "a file in the place of a folder",
+    errno.EEXIST: "something of that name is in the way",
+    errno.ENAMETOOLONG: "too long a name",
+}
+"""Paths as a user may give them, and no bug."""
+
 
 def classify(error: BaseException) -> Failure:
     """Sort the exception that ended a step.
@@ -71,6 +79,8 @@ def classify(error: BaseException) -> Failure:
             reason, advice = _DISKS[link.errno]
             place = f" at {link.filename}" if link.filename else ""
             return Failure(reason + place, advice, 1)
+        if isinstance(link, OSError) and link.errno in _PATHS and link.filename:
+            return Failure(f"{_PATHS[link.errno]} at {link.filename}", "Name another path", 2)
     advice = "Please report it with the lines above"
     return Failure(f"bug ({type(error).__name__}: {error})", advice, 1)
 

@@ -65,3 +65,14 @@ def test_ends_of_a_training(found, reason):
 
 def test_another_writer():
     assert classify(Busy("x", "is being written")).reason == "owned by another process"
+
+
+def test_a_path_of_the_wrong_kind_is_no_bug(tmp_path):
+    (tmp_path / "file").touch()
+    for wrong in (tmp_path.read_text, (tmp_path / "file").mkdir, (tmp_path / "file/x").touch):
+        with pytest.raises(OSError, match=r"file|directory") as told:
+            wrong()
+        failure = classify(told.value)
+        assert failure.exit_code == 2
+        assert not failure.is_bug
+        assert str(tmp_path) in failure.line()
