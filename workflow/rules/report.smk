@@ -1,5 +1,5 @@
 GRID = (
-    f"--results {RESULTS} --folds {' '.join(map(str, study.config.folds))}"
+    f"--results {quote(RESULTS)} --folds {' '.join(map(str, study.config.folds))}"
     f" --seeds {' '.join(map(str, study.config.seeds))}"
 )
 
