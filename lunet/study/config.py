@@ -141,15 +141,40 @@ def load(path: str | Path) -> Config:
 def read_mapping(path: str | Path) -> dict[str, Any]:
     """Read a YAML file that holds one mapping."""
     try:
-        value = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        text = Path(path).read_text(encoding="utf-8")
+        value, twice = yaml.safe_load(text), _repeated_keys(text)
     except FileNotFoundError as error:
         raise ConfigError(path, "the file is missing", "a configuration is needed") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        text = " ".join(str(error).split())
-        raise ConfigError(path, f"is not YAML ({text})", "a configuration is needed") from error
+        reason = " ".join(str(error).split())
+        raise ConfigError(path, f"is not YAML ({reason})", "a configuration is needed") from error
+    if twice:
+        found = f"{twice[0]} given twice"
+        raise ConfigError(path, found, "each key once", "Only the last would count; join them")
     if not isinstance(value, dict):
         raise ConfigError(path, f"holds {type(value).__name__}", "a mapping is expected")
     return value
+
+
+def _repeated_keys(text: str) -> list[str]:
+    """Keys that one mapping of a YAML text names again, with their lines; YAML itself is silent."""
+    found, todo, seen = [], [yaml.compose(text, Loader=yaml.SafeLoader)], set()
+    while todo:
+        node = todo.pop()
+        if id(node) in seen:  # an alias
+            continue
+        seen.add(id(node))
+        if isinstance(node, yaml.SequenceNode):
+            todo += node.value
+        elif isinstance(node, yaml.MappingNode):
+            lines: dict[str, int] = {}
+            for key, value in node.value:
+                name, line = str(key.value), key.start_mark.line + 1
+                if name in lines:
+                    found.append(f"`{name}` (lines {lines[name]} and {line})")
+                lines[name] = line
+                todo.append(value)
+    return found
 
 
 def json_schema() -> dict[str, Any]:

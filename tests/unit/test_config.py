@@ -89,3 +89,11 @@ def test_fold_all_trains_on_everything_but_the_held_out_cases():
     assert (config.folds, config.split.folds, config.split.validation) == ((0,), 1, 0.0)
     with pytest.raises(ConfigError, match=r"no case is left to report on.*lunet train --fold all"):
         parse(SMALL | {"folds": "all"})
+
+
+def test_a_key_that_is_given_twice_is_refused(tmp_path):
+    """YAML lets the last one win, so that half of a section would be lost without a word."""
+    path = tmp_path / "study.yaml"
+    path.write_text("study: x\ntrain: {epochs: 2}\npresets: [a, a]\ntrain: {batch_size: 2}\n")
+    with pytest.raises(ConfigError, match=r"study.yaml: `train` \(lines 2 and 4\) given twice"):
+        load(path)
