@@ -24,7 +24,9 @@ class PredictSettings:
     overlap: float = setting(0.5, doc="share that tiles overlap", minimum=0, maximum=0.9)
     flip_axes: tuple[int, ...] = setting((), doc="axes of test-time flips (0 is x)")
     largest_component: bool = setting(False, doc="keep the largest component of each label")
-    threshold: float = setting(0.5, doc="probability threshold of sigmoid outputs", minimum=0)
+    threshold: float = setting(
+        0.5, doc="probability threshold of sigmoid outputs", minimum=0, maximum=1
+    )
     choose: bool = setting(
         False,
         doc="choose threshold, largest component, and whether to flip along `flip_axes`, on the "

@@ -85,6 +85,8 @@ def read_data(job: Job) -> tuple[Manifest, Fold]:
     if not 0 <= job.fold < len(splits.folds):
         expected = f"{job.splits} has the folds 0 to {len(splits.folds) - 1}"
         raise ConfigError("--fold", f"found {job.fold}", expected)
+    if job.seed < 0:
+        raise ConfigError("--seed", f"found {job.seed}", "at least 0 is expected")
     fold = splits.folds[job.fold]
     for part in ("train", "validation"):
         if not getattr(fold, part):
