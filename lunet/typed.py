@@ -146,8 +146,8 @@ def _convert(hint: Any, value: Any, where: str, metadata: Mapping[str, Any]) -> 
             str(key): _convert(arguments[1], item, _join(where, key), metadata)
             for key, item in value.items()
         }
-    if dataclasses.is_dataclass(hint):
-        return value if isinstance(value, hint) else build(hint, value, where)  # type: ignore[arg-type]
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
+        return value if isinstance(value, hint) else build(hint, value, where)
     return _convert_scalar(hint, value, where, metadata)
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lunet.data.prepared import PreparedCase, read_manifest
+from lunet.data.prepared import Manifest, PreparedCase, read_manifest
 from lunet.errors import DataError
 from lunet.files import write_json
 from lunet.inference.choose import CHOSEN, choose
@@ -43,49 +44,40 @@ def predict_run(
     manifest_path, splits_path
         Prepared data set and its folds.
     out
-        Folder of the masks, see :func:`lunet.inference.output.write_predictions`; with
-        ``settings.probabilities`` also of ``probabilities/`` (:mod:`lunet.inference.maps`).
+        Folder of the masks (:func:`lunet.inference.output.write_predictions`) and, if the settings
+        ask for them, of ``probabilities/`` (:mod:`lunet.inference.maps`).
 
     Raises
     ------
     DataError
         If the network was trained for another task or other preprocessing than the data have.
     """
-    manifest = read_manifest(manifest_path)
-    path = Path(weights)
+    manifest, path = read_manifest(manifest_path), Path(weights)
     model = load_model(path / WEIGHTS[settings.weights] if path.is_dir() else path)
     described = description_of(model)
-    _require_same_task(path, described.task, manifest.task)
-    if described.preprocess != dict(manifest.preprocess):
-        raise DataError(
-            path,
-            f"trained on images prepared with {described.preprocess}",
-            f"{manifest.path} has {dict(manifest.preprocess)}",
-            "Train anew, or segment the raw images with `lunet predict --weights W IMAGES`",
-        )
+    task = described.task
+    _require_same_task(path, task, manifest.task)
+    _require_same_preprocessing(path, described.preprocess, manifest)
     target = choose_device(device)
     model.to(target)
 
     def predictor(case: PreparedCase, chosen: PredictSettings) -> NativeChannels:
-        geometry, task = geometry_of(case), described.task
         return probabilities_of(
-            [model], case.image(), geometry, task=task, settings=chosen, device=target
+            [model], case.image(), geometry_of(case), task=task, settings=chosen, device=target
         )
 
     if settings.choose:
         validation = subset_cases(splits_path, fold, "validation")
         settings, dice = choose(manifest, validation, predictor, settings, log=log)
-        record = {"cases": list(validation), "dice": dice}
-        record |= {name: getattr(settings, name) for name in CHOSEN}
+        record = {"cases": list(validation), "dice": dice} | _chosen(settings)
         write_json(Path(out) / "chosen.json", record)
         log(f"chosen on {len(validation)} validation case(s): {record}")
 
     def segmenter(case: PreparedCase) -> NDArray[np.uint8]:
         channels = predictor(case, settings)
-        mask = postprocess(channels, described.task, settings)
+        mask = postprocess(channels, task, settings)
         if settings.probabilities:
-            affine = geometry_of(case).native_affine
-            write_map(maps, case.id, channels, task=described.task, affine=affine)
+            write_map(maps, case.id, channels, task=task, affine=geometry_of(case).native_affine)
         return mask
 
     names, maps = subset_cases(splits_path, fold, subset), Path(out) / FOLDER
@@ -101,3 +93,17 @@ def _require_same_task(path: Path, trained: Task, wanted: Task) -> None:
             f"the data set has {wanted.as_dict()}",
             "Choose weights of this study",
         )
+
+
+def _require_same_preprocessing(path: Path, trained: Mapping[str, Any], manifest: Manifest) -> None:
+    if trained != dict(manifest.preprocess):
+        raise DataError(
+            path,
+            f"trained on images prepared with {trained}",
+            f"{manifest.path} has {dict(manifest.preprocess)}",
+            "Train anew, or segment the raw images with `lunet predict --weights W IMAGES`",
+        )
+
+
+def _chosen(settings: PredictSettings) -> dict[str, Any]:
+    return {name: getattr(settings, name) for name in CHOSEN}

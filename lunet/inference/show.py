@@ -127,8 +127,9 @@ def _tile(grey: NDArray[Any], mask: NDArray[Any], spacing: Sequence[float]) -> P
     """Grey slice (rows, columns) in colour, enlarged; ``spacing`` of its rows and columns."""
     extent = np.array(grey.shape) * np.array(spacing)
     height, width = (max(1, round(value)) for value in extent * _SIDE / extent.max())
-    base = Image.fromarray((255 * grey).astype(np.uint8)).resize((width, height), Image.BICUBIC)  # type: ignore[attr-defined]
-    labels = Image.fromarray(mask.astype(np.uint8)).resize((width, height), Image.NEAREST)  # type: ignore[attr-defined]
+    smooth, nearest = Image.Resampling.BICUBIC, Image.Resampling.NEAREST
+    base = Image.fromarray((255 * grey).astype(np.uint8)).resize((width, height), smooth)
+    labels = Image.fromarray(mask.astype(np.uint8)).resize((width, height), nearest)
     rgb = np.repeat(np.asarray(base, np.float32)[..., None], 3, axis=2)
     indices = np.asarray(labels)
     for index in np.unique(indices[indices > 0]):

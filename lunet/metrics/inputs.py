@@ -60,6 +60,7 @@ def _span(line: Mask) -> slice:
 
 
 def checked_arrays(reference: ArrayLike, prediction: ArrayLike) -> Pair:
+    """Both as arrays; :class:`DataError` unless integer or boolean, 2D or 3D, of one shape."""
     pair = np.asarray(reference), np.asarray(prediction)
     for name, array in zip(("reference", "prediction"), pair, strict=True):
         if array.dtype.kind not in "bui":
@@ -77,6 +78,7 @@ def checked_arrays(reference: ArrayLike, prediction: ArrayLike) -> Pair:
 
 
 def checked_spacing(spacing: Sequence[float], ndim: int) -> tuple[float, ...]:
+    """Spacing in mm, one per axis; :class:`DataError` unless all are positive and finite."""
     steps = tuple(float(step) for step in spacing)
     if spacing is UNIT_SPACING:
         steps = steps[:ndim]
@@ -87,6 +89,7 @@ def checked_spacing(spacing: Sequence[float], ndim: int) -> tuple[float, ...]:
 
 
 def checked_tolerances(tolerances: Sequence[float]) -> tuple[float, ...]:
+    """Tolerances in mm; :class:`DataError` if one is negative or two share a column name."""
     limits = tuple(float(limit) for limit in tolerances)
     names = {nsd_column(limit) for limit in limits}
     if len(names) < len(limits) or not all(math.isfinite(x) and x >= 0 for x in limits):
@@ -95,6 +98,13 @@ def checked_tolerances(tolerances: Sequence[float]) -> tuple[float, ...]:
 
 
 def checked_labels(labels: Labels | None, pair: Pair) -> dict[str, tuple[int, ...]]:
+    """Label name -> its class indices; without labels ``foreground`` of binary arrays.
+
+    Raises
+    ------
+    DataError
+        If no label is left, an index is no whole number from 0, or unnamed arrays are not binary.
+    """
     if labels is None:
         _check_binary(pair)
         return {"foreground": (1,)}
@@ -122,6 +132,7 @@ def _check_binary(pair: Pair) -> None:
 
 
 def checked_mask(name: str, mask: ArrayLike) -> Mask:
+    """The mask as an array; :class:`DataError` unless it is boolean."""
     array = np.asarray(mask)
     if array.dtype != np.bool_:
         raise DataError(f"regions[{name!r}]", f"type {array.dtype}", "a boolean mask is needed")

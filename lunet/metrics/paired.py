@@ -32,8 +32,6 @@ from lunet.metrics.values import SIGNED, case_values, direction
 
 Floats = NDArray[np.float64]
 
-VERDICTS = ("better", "non-inferior", "worse", "not resolved")
-
 COMPARISON_COLUMNS = (
     "metric",
     "label",
@@ -94,37 +92,30 @@ def compare(
     metric
         Column to compare; of signed volume errors the magnitude of each row is taken.
     reference
-        Preset that all others are compared with; ``None`` compares every pair, in the order of
-        their names.
+        Preset that all others are compared with; ``None`` compares every pair, ordered by name.
     pairs
-        The pairs (preset, reference) to compare, and no others: a study with few questions pays
-        less for many tests. Empty compares as ``reference`` says.
+        The only pairs (preset, reference) to compare: fewer tests cost less in the correction.
     margin
-        Non-inferiority margin in the unit of the metric, 0 or more, stated before the run; ``None``
-        tests no non-inferiority.
+        Non-inferiority margin in the metric's unit, 0 or more, stated before the run, or none.
     alpha
-        Level of the family of tests, which is all rows returned; each interval has the level
-        ``1 - alpha``.
+        Level of the family of tests, all rows returned; each interval has level ``1 - alpha``.
     resamples, permutations, seed
         Bootstrap resamples, sign flips and seed. All sign patterns are taken if there are fewer;
-        more than asked for are drawn where the family is so large that no adjusted p-value could
-        come below alpha otherwise.
+        more are drawn where no adjusted p-value of so large a family could come below alpha.
 
     Returns
     -------
     A row per pair and label with ``COMPARISON_COLUMNS``. ``difference`` is the mean over cases of
-    preset - reference, with the interval ``ci_low``, ``ci_high``; ``effect_size`` is Cohen's d of
-    the paired differences with its interval; both keep the sign of the metric, and ``direction``
-    is 1 where higher is better, else -1. ``n_undefined`` counts cases left out because one side
-    has no value (both masks empty). ``p_permutation`` is two-sided by sign flips, ``p_wilcoxon``
-    stands beside it, ``p_noninferior`` tests "worse by the margin or more", one-sided by sign
-    flips; ``_holm`` is adjusted over all rows. ``verdict`` as in the module's text.
+    preset - reference with its interval, ``effect_size`` Cohen's d of the paired differences; both
+    keep the sign of the metric, and ``direction`` is 1 where higher is better, else -1.
+    ``n_undefined`` counts cases left out, one side having no value (both masks empty).
+    ``p_permutation`` is two-sided by sign flips, ``p_noninferior`` one-sided for "worse by the
+    margin or more"; ``_holm`` is adjusted over all rows. ``verdict`` as in the module's text.
 
     Raises
     ------
     DataError
-        If a case stands on one side only (it is named), the reference or the metric is unknown,
-        or the margin is negative.
+        A case on one side only (named), an unknown reference or metric, a negative margin.
     """
     sign = direction(metric)
     _check_margin(margin)
