@@ -8,6 +8,7 @@ settings, code and data it holds; its checksum covers every tensor and number.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import random
@@ -46,8 +47,11 @@ class Checkpoint:
         """Write a state; at any moment at least one complete state is on disk."""
         complete = {"format": _FORMAT, "stamp": stamp, "state": dict(state)}
         complete["sha256"] = digest(complete)
+        buffer = io.BytesIO()
+        torch.save(complete, buffer)
         with atomic(self.newest) as part:
-            torch.save(complete, part)
+            # PyTorch's own writer hides a full disk behind a RuntimeError without errno
+            part.write_bytes(buffer.getbuffer())
             if self.newest.exists():
                 os.replace(self.newest, self.previous)
 

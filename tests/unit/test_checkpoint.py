@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import os
 import random
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from lunet.failures import classify
 from lunet.training.checkpoint import (
     Checkpoint,
     Unusable,
@@ -34,6 +36,17 @@ def test_state_is_read_back_without_pickled_code(place: Checkpoint) -> None:
     found = place.load(stamp="s", say=pytest.fail)
     assert found is not None
     assert digest(found) == digest(STATE)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_a_full_disk_is_called_so_and_the_state_before_stands(place: Checkpoint) -> None:
+    place.save(STATE, stamp="s")
+    (place.folder / f".part-{os.getpid()}-state.pt").symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left") as caught:
+        place.save({"epoch": 4}, stamp="s")
+    assert classify(caught.value).reason == "full disk"
+    assert [path.name for path in place.folder.iterdir()] == ["state.pt"]
+    assert read_state(place.newest, stamp="s")["epoch"] == 3
 
 
 def test_two_generations(place: Checkpoint) -> None:
