@@ -145,10 +145,10 @@ def _summary(claims: Path, tables: Mapping[str, Table]) -> str:
     if not claims.is_file():
         return ""
     rows = pd.read_csv(claims, dtype="str", keep_default_na=False)
+    if rows.empty:  # then the file has a header of another kind, too
+        return "<p>One network alone: there is nothing to compare.</p>\n"
     main = rows[rows["label"] == MEAN_LABEL]
     main = rows if main.empty else main
-    if main.empty:
-        return "<p>One network alone: there is nothing to compare.</p>\n"
     counted = main["verdict"].value_counts()
     tally = ", ".join(f"{count} {verdict}" for verdict, count in counted.items())
     items = [

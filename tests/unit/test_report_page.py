@@ -116,3 +116,13 @@ def test_browser_shows_it_without_error(report: Path, tmp_path: Path, width: int
     assert seen["order"].split() == ["2,569", "9,929", "88,807", "102,725", "353,949", "–"]
     assert int(seen["wide"]) <= 0
     assert seen["broken"] == "0"
+
+
+def test_one_network_alone_has_a_report(report: Path, tmp_path: Path) -> None:
+    """Nothing to compare: the table of claims has no row, and the page says so."""
+    words = ["--results", str(report.parent), "--presets", "unet_small_4f", "atlas_prior"]
+    words += ["--folds", "0", "1", "--settings", SETTINGS]
+    assert main(["table", "claims", *words, "--out", str(tmp_path / "claims")]) == 0
+    out = tmp_path / "r.html"
+    assert main(["report", *words, "--tables", str(tmp_path), "--out", str(out)]) == 0
+    assert "One network alone: there is nothing to compare." in out.read_text()
