@@ -19,7 +19,7 @@ Definitions (free-response ROC, as in LUNA16: Setio et al., Med. Image Anal. 42:
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -105,13 +105,6 @@ def count_lesions(
         found=int((hits >= _needed(lesions, overlap)).sum()),
         false_positives=false_positives,
     )
-
-
-def lesion_table(cases: Iterable[tuple[str, LesionCounts]]) -> pd.DataFrame:
-    """A row per image: ``case, lesions, found, false_positives, sensitivity``."""
-    columns = ["case", "lesions", "found", "false_positives", "sensitivity"]
-    records = [(case, *(getattr(counts, name) for name in columns[1:])) for case, counts in cases]
-    return pd.DataFrame(records, columns=columns)
 
 
 def froc_curve(

@@ -20,20 +20,19 @@ from lunet.reporting.scores import headline, headline_summary
 from lunet.reporting.style import (
     BLUE,
     GREEN,
-    GREY,
     ONE_COLUMN,
     ORANGE,
     PURPLE,
     TWO_COLUMNS,
+    VERDICT_COLOURS,
+    VERDICT_MARKERS,
     VERMILLION,
+    WITHIN_MARGIN,
     Drawing,
     notice,
 )
 from lunet.reporting.tables_claims import compared
 
-_COLOURS = {"better": GREEN, "non-inferior": BLUE, "worse": VERMILLION, "not resolved": GREY}
-_MARKERS = {"better": "^", "non-inferior": "o", "worse": "v", "not resolved": "s"}
-_MARGIN = "#DDEBF4"
 _SERIES = ((BLUE, "o"), (VERMILLION, "s"), (GREEN, "^"), (ORANGE, "D"), (PURPLE, "v"))
 
 
@@ -57,12 +56,22 @@ def pairs(
     _scores(left, data, statistics)
     _differences(right, data, statistics)
     handles: list[Any] = [
-        Line2D([], [], color=_COLOURS[name], marker=_MARKERS[name], lw=1.2, ms=5, label=name)
-        for name in _COLOURS
+        Line2D(
+            [],
+            [],
+            color=VERDICT_COLOURS[name],
+            marker=VERDICT_MARKERS[name],
+            lw=1.2,
+            ms=5,
+            label=name,
+        )
+        for name in VERDICT_COLOURS
         if name in set(data["verdict"])
     ]
     if statistics.margin:
-        handles.append(Patch(color=_MARGIN, label=f"within the margin of {statistics.margin:g}"))
+        handles.append(
+            Patch(color=WITHIN_MARGIN, label=f"within the margin of {statistics.margin:g}")
+        )
     figure.legend(handles=handles, loc="outside upper center", ncols=len(handles))
     return Drawing(figure, data)
 
@@ -98,14 +107,14 @@ def _scores(axes: Axes, data: pd.DataFrame, statistics: StatisticsSettings) -> N
     ends = [low - space, high + space]
     if statistics.margin:
         floor = [end - sign * statistics.margin for end in ends]
-        axes.fill_between(ends, floor, ends, color=_MARGIN, lw=0, zorder=0)
+        axes.fill_between(ends, floor, ends, color=WITHIN_MARGIN, lw=0, zorder=0)
     axes.plot(ends, ends, color="black", lw=0.8, zorder=1)
     for row in data.to_dict("records"):
-        colour, place = _COLOURS[row["verdict"]], (row["mean_reference"], row["mean"])
+        colour, place = VERDICT_COLOURS[row["verdict"]], (row["mean_reference"], row["mean"])
         bar: dict[str, Any] = {"color": colour, "lw": 0.8, "alpha": 0.6, "zorder": 2}
         axes.plot([row["low_reference"], row["high_reference"]], [place[1]] * 2, **bar)
         axes.plot([place[0]] * 2, [row["low"], row["high"]], **bar)
-        axes.plot(*place, _MARKERS[row["verdict"]], color=colour, ms=5, zorder=3)
+        axes.plot(*place, VERDICT_MARKERS[row["verdict"]], color=colour, ms=5, zorder=3)
         axes.annotate(
             str(row["number"]), place, xytext=(4, 4), textcoords="offset points", size=6.5
         )
@@ -124,12 +133,12 @@ def headline_of(data: pd.DataFrame) -> str:
 def _differences(axes: Axes, data: pd.DataFrame, statistics: StatisticsSettings) -> None:
     sign = direction(statistics.metric)
     if statistics.margin:
-        axes.axvspan(0, -sign * statistics.margin, color=_MARGIN, lw=0, zorder=0)
+        axes.axvspan(0, -sign * statistics.margin, color=WITHIN_MARGIN, lw=0, zorder=0)
     axes.axvline(0, color="black", lw=0.8, zorder=1)
     for place, row in enumerate(data.to_dict("records")):
-        colour = _COLOURS[row["verdict"]]
+        colour = VERDICT_COLOURS[row["verdict"]]
         axes.plot([row["ci_low"], row["ci_high"]], [place, place], color=colour, lw=1.3)
-        axes.plot(row["difference"], place, _MARKERS[row["verdict"]], color=colour, ms=5)
+        axes.plot(row["difference"], place, VERDICT_MARKERS[row["verdict"]], color=colour, ms=5)
     axes.set_yticks(range(len(data)), [_pair_name(row) for row in data.to_dict("records")])
     axes.set_ylim(len(data) - 0.4, -0.6)
     axes.grid(axis="y", visible=False)

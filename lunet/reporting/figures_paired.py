@@ -20,19 +20,16 @@ from lunet.reporting.scores import headline, headline_summary
 from lunet.reporting.sources import PRIOR
 from lunet.reporting.style import (
     BLUE,
-    GREEN,
     GREY,
     TWO_COLUMNS,
-    VERMILLION,
+    VERDICT_COLOURS,
+    VERDICT_MARKERS,
+    WITHIN_MARGIN,
     Drawing,
     looks,
     notice,
 )
 from lunet.reporting.tables_claims import compared
-
-_COLOURS = {"better": GREEN, "non-inferior": BLUE, "worse": VERMILLION, "not resolved": GREY}
-_MARKERS = {"better": "^", "non-inferior": "o", "worse": "v", "not resolved": "s"}
-_MARGIN = "#DDEBF4"
 
 
 def differences(cases: pd.DataFrame, statistics: StatisticsSettings) -> Drawing:
@@ -51,7 +48,7 @@ def differences(cases: pd.DataFrame, statistics: StatisticsSettings) -> Drawing:
     figure = Figure(figsize=(TWO_COLUMNS * 0.72, 1.0 + 0.2 * len(data)), layout="constrained")
     axes = figure.subplots()
     if statistics.margin:
-        axes.axvspan(0, -sign * statistics.margin, color=_MARGIN, lw=0, zorder=0)
+        axes.axvspan(0, -sign * statistics.margin, color=WITHIN_MARGIN, lw=0, zorder=0)
         axes.axvline(-sign * statistics.margin, color=BLUE, lw=0.8, ls="--", zorder=1)
     axes.axvline(0, color="black", lw=0.8, zorder=1)
     for place, row in enumerate(data.to_dict("records")):
@@ -81,7 +78,7 @@ def _against(statistics: StatisticsSettings, reference: str) -> StatisticsSettin
 
 
 def _difference(axes: Axes, place: int, row: Mapping[str, Any]) -> None:
-    colour, marker = _COLOURS[row["verdict"]], _MARKERS[row["verdict"]]
+    colour, marker = VERDICT_COLOURS[row["verdict"]], VERDICT_MARKERS[row["verdict"]]
     axes.plot([row["ci_low"], row["ci_high"]], [place, place], color=colour, lw=1.3)
     axes.plot(row["difference"], place, marker, color=colour, ms=5)
 
@@ -89,12 +86,22 @@ def _difference(axes: Axes, place: int, row: Mapping[str, Any]) -> None:
 def _verdict_legend(figure: Figure, data: pd.DataFrame, statistics: StatisticsSettings) -> None:
     found = set(data["verdict"])
     handles: list[Any] = [
-        Line2D([], [], color=_COLOURS[name], marker=_MARKERS[name], lw=1.3, ms=5, label=name)
-        for name in _COLOURS
+        Line2D(
+            [],
+            [],
+            color=VERDICT_COLOURS[name],
+            marker=VERDICT_MARKERS[name],
+            lw=1.3,
+            ms=5,
+            label=name,
+        )
+        for name in VERDICT_COLOURS
         if name in found
     ]
     if statistics.margin:
-        handles.append(Patch(color=_MARGIN, label=f"within the margin of {statistics.margin:g}"))
+        handles.append(
+            Patch(color=WITHIN_MARGIN, label=f"within the margin of {statistics.margin:g}")
+        )
     figure.legend(handles=handles, loc="outside upper center", ncols=len(handles))
 
 

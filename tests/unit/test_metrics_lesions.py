@@ -17,7 +17,6 @@ from lunet.metrics.lesions import (
     froc_curve,
     froc_score,
     image_froc,
-    lesion_table,
 )
 
 
@@ -92,9 +91,6 @@ def test_images_without_a_lesion_have_no_sensitivity_but_false_positives() -> No
     assert (counts.lesions, counts.found, counts.false_positives) == (0, 0, 2)
     assert math.isnan(counts.sensitivity)
     assert count_lesions(empty, empty) == LesionCounts(0, 0, 0)
-    table = lesion_table([("case 1", counts)])
-    assert list(table.columns) == ["case", "lesions", "found", "false_positives", "sensitivity"]
-    assert table.loc[0, "false_positives"] == 2
 
 
 def test_froc_by_hand() -> None:
