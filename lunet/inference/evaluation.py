@@ -120,13 +120,28 @@ def evaluate_folders(
     elif extra:
         refuse_extra(folders.prediction, extra)
     rows: list[Row] = []
+    values: set[int] = set()
     for name, path in references.items():
         reference = read_label(path, LabelRule(folders.reference_map))
         rule = LabelRule(folders.prediction_map)
         prediction = read_predicted(found.get(name), reference, str(path), rule, log)
+        values |= {*np.unique(reference[0]).tolist(), *np.unique(prediction).tolist()} - {0}
         rows += case_rows({"case": name}, reference, prediction, folders.structures, settings)
+    _tell_of_names(folders.structures, values, log)
     write_csv(out, ["case", *case_columns(settings.tolerances)], rows)
     log(f"evaluated {len(references)} case(s) into {out}")
+
+
+def _tell_of_names(structures: Structures, values: set[int], log: Callable[[str], None]) -> None:
+    """Say which names and values have no counterpart: often a slip, yet some leave a label out."""
+    found = ", ".join(map(str, sorted(values))) or "nothing but background"
+    for name, indices in structures.items():
+        if values.isdisjoint(indices):
+            wanted = ",".join(map(str, indices))
+            log(f"warning: {name}={wanted} is in no file, references and predictions hold {found}")
+    left = sorted(values - {index for indices in structures.values() for index in indices})
+    if left:
+        log(f"warning: not scored, as no label names them: values {some(list(map(str, left)))}")
 
 
 def _pairs(folders: Folders) -> tuple[dict[str, Path], dict[str, Path]]:

@@ -144,6 +144,19 @@ def test_extra_predictions_are_an_error_or_counted(tmp_path: Path) -> None:
     assert len(read(tmp_path / "m.csv")) == 2
 
 
+def test_names_without_voxels_and_values_without_name_are_told(tmp_path: Path) -> None:
+    for folder in "rp":
+        save(tmp_path / folder / "a.nii.gz", label_of(1))
+    lines: list[str] = []
+    mistaken = Folders(tmp_path / "r", tmp_path / "p", {"inner": (1,), "slip": (7,)})
+    evaluate_folders(mistaken, SETTINGS, tmp_path / "m.csv", log=lines.append)
+    assert lines[:2] == [
+        "warning: slip=7 is in no file, references and predictions hold 1, 2",
+        "warning: not scored, as no label names them: values 2",
+    ]
+    assert len(lines) == 3
+
+
 def test_maps_of_a_cross_data_set_test(tmp_path: Path) -> None:
     """A network with one label (5) against references with two parts of it."""
     save(tmp_path / "r" / "a.nii.gz", label_of(0))
