@@ -115,9 +115,10 @@ def _members(archive: Path) -> Iterator[Iterable[_Member]]:
 
 
 def _unreadable(archive: Path, error: BaseException) -> DataError:
+    reason = " ".join(str(error).split()) or type(error).__name__  # tarfile's has several lines
     return DataError(
         archive,
-        f"is not a readable archive ({error or type(error).__name__})",
+        f"is not a readable archive ({reason})",
         f"one of {', '.join(SUFFIXES)} is expected",
         "Fetch it again",
     )
