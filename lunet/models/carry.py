@@ -22,6 +22,11 @@ Entries = list[tuple[str, Tensor]]
 """Names and tensors of a state, in its order."""
 
 
+_TOLD = (pickle.UnpicklingError, RuntimeError)
+_NO_STATE = (*_TOLD, EOFError, LookupError, ValueError, TypeError, AttributeError, AssertionError)
+"""What reading any bytes as a pickle may raise: a file of another kind is not a bug."""
+
+
 def read_entries(path: str | Path, *, key: str | None = None) -> Entries:
     """Names and tensors of a weights file in their order; nothing in the file is executed.
 
@@ -49,8 +54,9 @@ def read_entries(path: str | Path, *, key: str | None = None) -> Entries:
         return _read_safetensors(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        reason = str(error).splitlines()[0]
+    except _NO_STATE as error:
+        reason = (str(error).splitlines() or [""])[0]
+        reason = reason if isinstance(error, _TOLD) else f"{type(error).__name__} {reason}".strip()
         action = "Save network.state_dict() instead of the whole network"
         raise DataError(path, f"not a plain state ({reason})", "tensors only", action) from error
     return list(_find_state(path, content, key).items())

@@ -102,3 +102,11 @@ def test_refused_files(tmp_path: Path) -> None:
     for name in ("text.pt", "text.safetensors", "absent.pt"):
         with pytest.raises(DataError, match=name):
             read_entries(tmp_path / name)
+
+
+@pytest.mark.parametrize("content", [b"", b"hello\n", b"\x1f\x8b\x08", b"]q\x00.", b"{}"])
+def test_a_file_of_another_kind_is_bad_data(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "weights.pth"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"weights\.pth: "):
+        read_entries(path)
