@@ -89,7 +89,7 @@ def _arm(moment: str, count: int) -> None:
     """Make one function of the program kill the process at its ``count``-th call."""
     places: dict[str, tuple[Any, str, Callable[..., None] | None]] = {
         "before the first save": (checkpoint.Checkpoint, "save", None),
-        "half of a state written": (checkpoint.torch, "save", _write_half),
+        "half of a state written": (Path, "write_bytes", _write_half),
         "state written, old one moved away": (checkpoint.os, "replace", _really_replace),
         "during validation": (validation.Validator, "_add", None),
         "between epochs": (loop.Keeper, "save_if_due", None),
@@ -116,10 +116,8 @@ def _arm(moment: str, count: int) -> None:
     setattr(owner, name, replaced)
 
 
-def _write_half(original: Callable[..., None], state: Any, path: Path) -> None:
-    original(state, path)
-    content = path.read_bytes()
-    path.write_bytes(content[: len(content) // 2])
+def _write_half(original: Callable[..., None], path: Path, content: memoryview) -> None:
+    original(path, content[: len(content) // 2])
 
 
 def _really_replace(original: Callable[..., None], source: Path, target: Path) -> None:
