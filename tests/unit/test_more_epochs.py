@@ -104,7 +104,7 @@ def test_the_named_metric_chooses_the_best_weights_and_the_last_stay(
 
 
 def test_results_and_work_have_roots_of_their_own() -> None:
-    roots = {"results": "/scratch/results", "work": "/fast/work"}
+    roots = {"results": "/scratch/results", "work": "/fast/states"}
     study = Study(parse({"study": "s", "dataset": {"name": "phantom"}, "roots": roots}))
     assert study.run("unet_small_1f", 0, 1).startswith("/scratch/results/s/runs/unet_small_1f/")
-    assert study.work == "/fast/work/s"
+    assert study.work == "/fast/states/s"
