@@ -16,7 +16,7 @@ import sys, time
 from lunet.devices import claimed_gpu
 with claimed_gpu("auto") as gpu:
     print("got", gpu, time.monotonic(), flush=True)
-    time.sleep(0.4)
+    time.sleep(0.8)
     print("end", gpu, time.monotonic(), flush=True)
 """
 

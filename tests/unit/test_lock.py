@@ -27,19 +27,19 @@ RACE = """
 import sys, time
 from lunet.errors import Busy
 from lunet.lock import owned
-while time.time() < float(sys.argv[2]):
-    pass
+time.sleep(max(float(sys.argv[2]) - time.time(), 0))
 try:
     with owned(sys.argv[1]):
         print("won", flush=True)
-        time.sleep(2)
+        sys.stdin.read()
 except Busy:
     print("lost", flush=True)
 """
 
 
 def start(code, *words):
-    return subprocess.Popen([sys.executable, "-c", code, *words], stdout=subprocess.PIPE, text=True)
+    command = [sys.executable, "-c", code, *words]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
 @pytest.fixture
@@ -75,7 +75,9 @@ def test_of_many_starters_one_wins(tmp_path, holder):
     holder.wait()
     begin = str(time.time() + 1.0)
     starters = [start(RACE, str(tmp_path / "out"), begin) for _ in range(6)]
-    words = [process.communicate()[0].strip() for process in starters]
+    words = [process.stdout.readline().strip() for process in starters]
+    for process in starters:
+        process.communicate()  # closes the input that the winner waits for
     assert words.count("won") == 1, words
     assert words.count("lost") == 5, words
 
@@ -116,12 +118,16 @@ def test_a_sign_of_life_from_elsewhere_is_respected(tmp_path, monkeypatch):
 
 
 def test_a_file_system_that_is_away_ends_nobody(tmp_path, monkeypatch, capsys):
+    failed = threading.Event()
+
     def fail(_path):
+        failed.set()
         raise OSError(30, "Read-only file system")
 
     monkeypatch.setattr(lock.os, "utime", fail)
     with owned(tmp_path / "out", heartbeat=0.05) as held:
-        time.sleep(0.3)
+        assert failed.wait(30)
+        time.sleep(0.2)
         held.confirm()
     assert "no sign of life" in capsys.readouterr().out
 
