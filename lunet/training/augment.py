@@ -38,7 +38,7 @@ def check_axes(settings: Augmentation, ndim: int) -> None:
     wrong = [axis for axis in settings.flip_axes if axis >= ndim]
     if wrong:
         raise ConfigError(
-            "augmentation.flip_axes", f"found {wrong}", f"images have {ndim} axes, from 0"
+            "train.augmentation.flip_axes", f"found {wrong}", f"images have {ndim} axes, from 0"
         )
 
 

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from tiny_training import TASK, TINY, prepare
 
@@ -81,17 +83,22 @@ def test_a_mistake_is_one_line_and_nothing_is_written(
     assert not (tmp_path / "out").exists()
 
 
-def test_tensorboard_is_written_or_its_absence_told(
-    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    try:
-        import tensorboard  # noqa: F401
+def test_tensorboard_shows_the_history(data: Path, tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-        expected = 0
-    except ImportError:
-        expected = 2
-    assert main(words(data, tmp_path, "--tensorboard")) == expected
-    if expected:
-        assert "pip install tensorboard" in capsys.readouterr().err
-    else:
-        assert any((tmp_path / "out" / "tensorboard").iterdir())
+    assert main(words(data, tmp_path, "--tensorboard")) == 0
+    events = EventAccumulator(str(tmp_path / "out" / "tensorboard")).Reload()
+    history = pd.read_csv(tmp_path / "out" / "history.csv")
+    for column in ("train_loss", "dice", "lr"):
+        shown = events.Scalars(column)
+        assert [point.step for point in shown] == history["epoch"].tolist()
+        assert [point.value for point in shown] == pytest.approx(history[column].tolist(), rel=1e-6)
+
+
+def test_a_missing_tensorboard_is_told_before_training(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    assert main(words(data, tmp_path, "--tensorboard")) == 2
+    assert "pip install tensorboard" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
