@@ -75,7 +75,10 @@ def propose(
     """
     spacing = _spacing(fingerprint)
     shapes = _resampled(fingerprint, spacing.value)
-    return (spacing, *_intensities(fingerprint), *_sizes(shapes, cost, memory, largest_batch))
+    median = np.median(fingerprint.spacings, axis=0)
+    millimetres = median if spacing.value == "keep" else np.array(spacing.value)
+    sizes = _sizes(shapes, millimetres, cost, memory, largest_batch)
+    return (spacing, *_intensities(fingerprint), *sizes)
 
 
 def _spacing(fingerprint: Fingerprint) -> Choice:
@@ -141,6 +144,7 @@ def _intensities(fingerprint: Fingerprint) -> tuple[Choice, ...]:
 
 def _sizes(
     shapes: np.ndarray[Any, np.dtype[np.int64]],
+    spacing: np.ndarray[Any, np.dtype[np.float64]],
     cost: NetworkCost,
     memory: float,
     largest_batch: int,
@@ -156,11 +160,11 @@ def _sizes(
             Choice("train.batch_size", batch, _memory_text(whole, batch, cost, memory)),
         )
     median = np.median(shapes, axis=0)
-    patch = _patch(median, multiple, cost, memory)
+    patch = _patch(median, spacing, multiple, cost, memory)
     batch = _batch(patch, cost, memory, largest_batch)
     reason = (
-        f"whole volumes (median {_by(median)}) do not fit the memory twice; the longest axes were "
-        f"shortened first, in multiples of {legal}"
+        f"whole volumes (median {_by(median)}) do not fit the memory twice; the axes that are "
+        f"longest in mm were shortened first, in multiples of {legal}"
     )
     return (
         Choice("preprocess.size", None, "patches are taken from volumes of any size"),
@@ -172,16 +176,21 @@ def _sizes(
 
 def _patch(
     median: np.ndarray[Any, np.dtype[np.float64]],
+    spacing: np.ndarray[Any, np.dtype[np.float64]],
     multiple: Sequence[int],
     cost: NetworkCost,
     memory: float,
 ) -> tuple[int, ...]:
-    """The median shape, shortened along the longest axis until two patches fit."""
+    """The median shape, shortened along its longest axis in mm until two patches fit.
+
+    So a patch sees about as far along each axis, and has fewer voxels along a coarse one.
+    """
     patch = list(_rounded(median, multiple))
     while _batch(patch, cost, memory, 2) < 2:
-        ratios = [n / m if n > m else 0 for n, m in zip(patch, multiple, strict=True)]
-        axis = int(np.argmax(ratios))
-        if ratios[axis] == 0:
+        trios = zip(patch, spacing, multiple, strict=True)
+        extents = [n * mm if n > least else 0 for n, mm, least in trios]
+        axis = int(np.argmax(extents))
+        if extents[axis] == 0:
             break
         patch[axis] -= multiple[axis]
     if _batch(patch, cost, memory, 2) < 1:

@@ -121,6 +121,41 @@ def test_half_of_the_balanced_patches_hold_foreground(tmp_path: Path) -> None:
     assert shares["shuffle"] < 0.2
 
 
+@pytest.mark.parametrize(
+    ("shape", "patch"),
+    [
+        ((48, 44, 10), (32, 24, 4)),  # 0.7 x 0.7 x 5 mm
+        ((30, 34, 12), (16, 16, 8)),  # 1 x 1 x 3 mm
+        ((6, 30, 30), (8, 16, 16)),  # 4 x 1 x 1 mm, a patch thicker than the volume
+    ],
+)
+def test_patches_of_anisotropic_volumes(
+    tmp_path: Path, shape: tuple[int, ...], patch: tuple[int, ...]
+) -> None:
+    """Drawn as configured, half of them around foreground, also where it touches the border."""
+    folder = prepare(tmp_path / "d", shapes=(shape,) * 4, validation=1)
+    corners = [(0, 0, 0), tuple(n - 1 for n in shape), (shape[0] - 1, 0, shape[2] // 2)]
+    for corner, path in zip(corners, sorted((folder / "labels").iterdir()), strict=False):
+        label = np.zeros(shape, np.uint8)
+        label[corner] = 1
+        np.save(path, label)
+    recipe = replace(TINY, patch=patch, batch_size=4, patches_per_case=24, sampler="balanced")
+    source = volumes(folder, budget=0)
+    feed = sampler(source, recipe)
+    crops = [crop for step in range(feed.steps) for crop in feed.crops(1, step)]
+    for _, window in crops:
+        for part, want, length in zip(window, patch, shape, strict=True):
+            assert 0 <= part.start < part.stop <= length
+            assert part.stop - part.start == min(want, length)
+    batches = [feed.batch(1, step) for step in range(feed.steps)]
+    assert {batch.image.shape[2:] for batch in batches} == {patch}
+    shown = [source.labels[case][window].any() for case, window in crops]
+    assert all(shown[::2])
+    drawn = torch.cat([batch.label.flatten(1).any(1) for batch in batches])
+    assert drawn.tolist() == [bool(value) for value in shown]
+    assert len({tuple(part.start for part in window) for _, window in crops}) > 8
+
+
 def test_foreground_voxels_are_found_per_label(data: Path) -> None:
     source = volumes(data)
     found = foreground_voxels(source, 0, seed=0)

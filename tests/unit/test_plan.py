@@ -84,6 +84,23 @@ def test_patches_fit_memory_and_network(memory: float) -> None:
     assert found["predict.patch"] == patch
 
 
+@pytest.mark.parametrize(
+    ("spacing", "shape"),
+    [((0.7, 0.7, 5), (512, 512, 200)), ((1, 1, 3), (256, 256, 256)), ((4, 1, 1), (160, 300, 300))],
+)
+def test_patches_have_fewer_voxels_along_the_coarse_axis(spacing, shape) -> None:
+    cost = NetworkCost(1000, 1e6, (8, 8, 8))
+    found = values(propose(fingerprint([spacing] * 3, [shape] * 3), cost, memory=2e9))
+    patch = np.array(found["train.patch"])
+    coarse = int(np.argmax(spacing))
+    assert (np.delete(patch, coarse) > 2 * patch[coarse]).all()
+    # each axis is within a step or two of the others in mm
+    extents, steps = patch * spacing, 8 * np.array(spacing)
+    assert np.ptp(extents) <= 1.01 * steps.max()
+    thin = values(propose(fingerprint([spacing] * 3, [(512, 512, 20)] * 3), cost, memory=2e9))
+    assert thin["train.patch"][2] <= 24  # never longer than the volumes
+
+
 def test_too_little_memory_is_said() -> None:
     with pytest.raises(DataError, match="do not hold one patch of 16 x 16 x 16"):
         propose(fingerprint([[1, 1, 1]], [[512, 512, 300]]), COST, memory=2e6)
