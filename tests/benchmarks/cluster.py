@@ -29,6 +29,7 @@ WAYS = {
     f"{PACK} runs packed": [
         *("--groups", "train=run", "predict=run", "evaluate=run"),
         *("--group-components", f"run={PACK}"),
+        *("--resources", "gpu=1", "--set-resource-scopes", "gpu=local"),
     ],
 }
 
