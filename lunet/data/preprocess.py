@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lunet.data.geometry import Geometry, plan_geometry
-from lunet.data.intensity import normalise
+from lunet.data.intensity import normalise_in_place
 from lunet.data.scan import Scan, read_image, require_finite
 from lunet.data.settings import PreprocessSettings
 from lunet.data.spatial import centred, to_raw, to_resampled
@@ -66,15 +66,25 @@ def prepare_image(
         size=settings.size,
         crop=crop,
     )
-    result = np.zeros((len(scan.array), *geometry.shape), dtype=np.float32)
+    if len(scan.array) == 1:  # a large volume is not copied
+        return _prepare_channel(scan.array[0], geometry, settings, where)[None], geometry
+    result = np.empty((len(scan.array), *geometry.shape), dtype=np.float32)
     for index, channel in enumerate(scan.array):
-        title = where if len(scan.array) == 1 else f"{where}, channel {index}"
-        require_finite(channel, title)
-        moved = to_resampled(channel, geometry, interpolation="bspline")
-        inside = _inside(channel, geometry, settings)
-        values = normalise(moved, settings, inside=inside, where=title)
-        result[index] = centred(values, geometry.shape)
+        title = f"{where}, channel {index}"
+        result[index] = _prepare_channel(channel, geometry, settings, title)
     return result, geometry
+
+
+def _prepare_channel(
+    channel: NDArray[np.float32], geometry: Geometry, settings: PreprocessSettings, where: str
+) -> NDArray[np.float32]:
+    require_finite(channel, where)
+    inside = _inside(channel, geometry, settings)
+    moved = to_resampled(channel, geometry, interpolation="bspline")
+    if np.may_share_memory(moved, channel):
+        moved = moved.copy()  # the raw scan stays as it is
+    normalise_in_place(moved, settings, inside=inside, where=where)
+    return np.ascontiguousarray(centred(moved, geometry.shape))
 
 
 def _inside(

@@ -8,18 +8,18 @@ RAS+ world space, as nibabel does; pictures have the identity.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
 from lunet.data.geometry import corner_shift, spacing_of
+from lunet.data.slabs import count_broken, read_nifti, read_nifti_values
 from lunet.errors import DataError
 
 NIFTI = (".nii.gz", ".nii")
@@ -29,6 +29,7 @@ LOSSY = (".jpg", ".jpeg")
 SUFFIXES = NIFTI + ITK + PICTURES
 # Two grids are one if no corner of the volume moves by more than this share of a voxel.
 GRID_TOLERANCE = 0.1
+Raw = tuple[NDArray[Any], NDArray[np.float64]]  # array and affine
 _UNREADABLE = (OSError, EOFError, ValueError, zlib.error, ImageFileError, HeaderDataError)
 
 
@@ -102,7 +103,7 @@ def is_hidden(path: str | Path) -> bool:
     return Path(path).name.startswith(".") or Path(path).name in ("Thumbs.db", "__MACOSX")
 
 
-def read_raw(path: str | Path) -> tuple[NDArray[Any], NDArray[np.float64]]:
+def read_raw(path: str | Path) -> Raw:
     """Array with the file's own axes and dtype (channels last, if any), and the affine.
 
     Raises
@@ -110,6 +111,10 @@ def read_raw(path: str | Path) -> tuple[NDArray[Any], NDArray[np.float64]]:
     DataError
         If the file is missing, of an unknown format, truncated or otherwise unreadable.
     """
+    return _read(path, read_nifti)
+
+
+def _read(path: str | Path, nifti: Callable[[str | Path], Raw]) -> Raw:
     suffix = suffix_of(path)
     if not suffix:
         raise DataError(path, "unknown format", f"readable are {', '.join(SUFFIXES)}")
@@ -117,8 +122,7 @@ def read_raw(path: str | Path) -> tuple[NDArray[Any], NDArray[np.float64]]:
         raise DataError(path, "the file is missing", "", "Put it there or correct the listing")
     try:
         if suffix in NIFTI:
-            image: Any = nib.load(path)
-            return np.asanyarray(image.dataobj), np.asarray(image.affine, dtype=np.float64)
+            return nifti(path)
         return _read_itk(path) if suffix in ITK else _read_picture(path)
     except MemoryError:
         raise
@@ -127,7 +131,7 @@ def read_raw(path: str | Path) -> tuple[NDArray[Any], NDArray[np.float64]]:
         raise DataError(path, f"cannot be read ({reason})", "", "Fetch the file anew") from error
 
 
-def _read_itk(path: str | Path) -> tuple[NDArray[Any], NDArray[np.float64]]:
+def _read_itk(path: str | Path) -> Raw:
     import SimpleITK as sitk  # only a part of the data sets needs it
 
     try:
@@ -145,7 +149,7 @@ def _read_itk(path: str | Path) -> tuple[NDArray[Any], NDArray[np.float64]]:
     return array.transpose(spatial + tuple(range(dimensions, array.ndim))), affine
 
 
-def _read_picture(path: str | Path) -> tuple[NDArray[Any], NDArray[np.float64]]:
+def _read_picture(path: str | Path) -> Raw:
     from PIL import Image  # only pictures need it
 
     with Image.open(path) as picture:
@@ -187,7 +191,7 @@ def read_image(paths: Sequence[str | Path], *, channels: int | None = None) -> S
 
 
 def _read_channels(path: str | Path) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-    raw, affine = read_raw(path)
+    raw, affine = _read(path, read_nifti_values)
     spatial = 2 if suffix_of(path) in PICTURES else 3
     if raw.ndim == spatial:
         array = raw[None]
@@ -204,7 +208,7 @@ def _read_channels(path: str | Path) -> tuple[NDArray[np.float32], NDArray[np.fl
 
 def require_finite(array: NDArray[Any], where: str) -> None:
     """Raise :class:`DataError` if a voxel is NaN or infinite."""
-    broken = array.size - int(np.isfinite(array).sum())
+    broken = count_broken(array)
     if broken:
         raise DataError(
             where,

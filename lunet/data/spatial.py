@@ -26,7 +26,7 @@ _HALF_WIDTH = 2 * np.sqrt(2 * np.log(2))  # full width at half maximum of a unit
 def to_resampled(
     array: NDArray[Any], geometry: Geometry, *, interpolation: Interpolation = "linear"
 ) -> NDArray[Any]:
-    """A raw array on the oriented and resampled grid, before crop and pad.
+    """A raw array on the oriented and resampled grid, before crop and pad; may share its memory.
 
     ``nearest`` is for class indices: it keeps the dtype, as not resampling does, and the volume.
     Measured on 20 hippocampi, a spinal cord and an abdominal CT: prepared with it and brought back
@@ -34,17 +34,22 @@ def to_resampled(
     2 x 2 x 3 mm; smoothed and linear per class 0.979 (small organs vanished), 0.943 and 0.921;
     TorchIO's ``label_gaussian`` 0.906, 0.883 and 0.856.
     """
-    image = _image(array, np.array(geometry.native_affine))
-    if geometry.codes != "keep":
-        image = tio.ToOrientation(geometry.codes, copy=False)(image)
+    # the recorded turn, which copies nothing: ToOrientation would copy a large volume
+    turned = apply_orientation(array, np.array(geometry.orientation))
     if geometry.resamples:
         grid = geometry.resampled, geometry.resampled_affine
-        image = _resample(image, *grid, interpolation=interpolation)
-    return _array(image, array.ndim)
+        image = _image(turned, geometry.oriented_affine)
+        turned = _array(_resample(image, *grid, interpolation=interpolation), array.ndim)
+    return np.ascontiguousarray(turned)
 
 
 def centred(array: NDArray[Any], shape: Sequence[int], *, fill: float = 0) -> NDArray[Any]:
-    """Crop and pad about the centre to ``shape``; doing it back restores what was not cropped."""
+    """Crop and pad about the centre to ``shape``; doing it back restores what was not cropped.
+
+    An array of that shape is given back itself.
+    """
+    if array.shape == tuple(shape):
+        return array
     image = _image(array, np.eye(4))
     fit = tio.CropOrPad(_three(shape), padding_mode=fill, copy=False)
     return _array(fit(image), array.ndim)
@@ -57,7 +62,7 @@ def to_raw(
     interpolation: Interpolation = "linear",
     fill: float = 0,
 ) -> NDArray[Any]:
-    """A prepared array on the raw grid; ``fill`` where it was cropped."""
+    """A prepared array on the raw grid, ``fill`` where it was cropped; may share its memory."""
     whole = centred(array, geometry.resampled, fill=fill)
     if geometry.resamples:
         image = _image(whole, geometry.resampled_affine)
@@ -67,7 +72,8 @@ def to_raw(
         whole = _array(_resample(image, *grid, interpolation=interpolation), array.ndim)
     # ToOrientation would find the way back from the affine, where an oblique of 45 degrees is a
     # tie; the recorded turn is exact
-    return np.ascontiguousarray(apply_orientation(whole, _inverse(geometry.orientation)))
+    turned: NDArray[Any] = apply_orientation(whole, _inverse(geometry.orientation))
+    return turned
 
 
 def _resample(

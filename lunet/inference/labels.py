@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from lunet.data.slabs import slabs
 from lunet.inference.settings import PredictSettings
 from lunet.task import Task
 
 Indices = NDArray[np.uint8]
 _EPSILON = 1e-6
-_SLAB = 16
 
 
 class Channels(Protocol):
@@ -49,8 +49,7 @@ def decode(channels: Channels, task: Task, *, threshold: float = 0.5) -> Indices
         return _largest(channels, (0, *task.labels.values()))
     maps = [channels[channel] for channel in range(len(task.structures))]
     indices = np.zeros(maps[0].shape, np.uint8)
-    for first in range(0, len(indices), _SLAB):  # odds of all labels, of a few planes at a time
-        slab = slice(first, first + _SLAB)
+    for slab in slabs(len(indices)):  # odds of all labels, of a few planes at a time
         indices[slab] = _most_probable([part[slab] for part in maps], task, threshold)
     return indices
 
@@ -61,9 +60,11 @@ def _largest(channels: Channels, classes: Sequence[int]) -> Indices:
     indices = np.full(best.shape, classes[0], np.uint8)
     for channel, index in enumerate(classes[1:], start=1):
         score = channels[channel]
-        wins = score > best
-        indices[wins] = index
-        np.copyto(best, score, where=wins)
+        for slab in slabs(len(best)):
+            wins = score[slab] > best[slab]
+            indices[slab][wins] = index
+            np.copyto(best[slab], score[slab], where=wins)
+        del score  # before the next one is computed
     return indices
 
 

@@ -76,14 +76,7 @@ def predict_native(
     The networks run on the device that their weights are on.
     """
     described = common_description(models)
-    preprocess = build(PreprocessSettings, described.preprocess, "preprocess")
-    channels = len(described.task.channels)
-    scan = source if isinstance(source, Scan) else read_image(source, channels=channels)
-    where = "image" if isinstance(source, Scan) else str(source[0])
-    if scan.array.ndim - 1 < described.task.dimensions:
-        raise DataError(where, "a picture", "the network segments volumes (NIfTI, NRRD, MHA)")
-    # the structure may lie anywhere in a new scan, so nothing of it is cut off
-    prepared, geometry = prepare_image(scan, preprocess, channels=channels, name=where, crop=False)
+    prepared, geometry = _prepared(source, described)
     mask, probabilities = segment(
         models,
         prepared,
@@ -93,6 +86,20 @@ def predict_native(
         device=_device(models[0]),
     )
     return mask, probabilities, geometry
+
+
+def _prepared(
+    source: Scan | Sequence[str | Path], described: Description
+) -> tuple[NDArray[np.float32], Geometry]:
+    """The image as the networks see it; a scan that was read from a file is not kept."""
+    preprocess = build(PreprocessSettings, described.preprocess, "preprocess")
+    channels = len(described.task.channels)
+    scan = source if isinstance(source, Scan) else read_image(source, channels=channels)
+    where = "image" if isinstance(source, Scan) else str(source[0])
+    if scan.array.ndim - 1 < described.task.dimensions:
+        raise DataError(where, "a picture", "the network segments volumes (NIfTI, NRRD, MHA)")
+    # the structure may lie anywhere in a new scan, so nothing of it is cut off
+    return prepare_image(scan, preprocess, channels=channels, name=where, crop=False)
 
 
 def common_description(models: Sequence[nn.Module]) -> Description:

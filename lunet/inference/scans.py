@@ -11,7 +11,7 @@ from torch import nn
 
 from lunet.data.scan import PICTURES, SUFFIXES, is_hidden, stem_of, suffix_of
 from lunet.errors import DataError
-from lunet.inference.nifti import write_nifti, write_png
+from lunet.inference.nifti import write_channels, write_nifti, write_png
 from lunet.inference.overlay import write_overlay
 from lunet.inference.predict import common_description, predict_native
 from lunet.inference.settings import PredictSettings
@@ -150,9 +150,8 @@ def _predict_one(
         path = out / f"{item.name}.nii.gz"
         write_nifti(path, mask, geometry.native_affine)
     if extras.probabilities:
-        write_nifti(
-            out / f"{item.name}_probabilities.nii.gz", channels.all(), geometry.native_affine
-        )
+        place = out / f"{item.name}_probabilities.nii.gz"
+        write_channels(place, channels, geometry.native_affine)
     if extras.overlay:
         place = out / "overlays" / f"{item.name}_overlay.png"
         write_overlay(place, item.files, mask, names=extras.labels)

@@ -32,14 +32,15 @@ class NativeChannels:
     prepared: NDArray[Any]
     geometry: Geometry
 
-    def __getitem__(self, channel: int) -> NDArray[np.float32]:
-        array = np.asarray(self.prepared[channel], np.float32)
-        flat = array.reshape(self.geometry.shape)
+    def __getitem__(self, channel: int) -> NDArray[np.floating]:
+        """(\\*native); a view of the map, of its own precision, where no voxel is resampled."""
+        flat = self.prepared[channel].reshape(self.geometry.shape)
+        if self.geometry.resamples or self.geometry.shape != self.geometry.resampled:
+            flat = np.asarray(flat, np.float32)
         return to_raw(flat, self.geometry)
 
-    def all(self) -> NDArray[np.float32]:
-        """(\\*native, K) float32, as probabilities are stored on disk."""
-        return np.stack([self[k] for k in range(len(self.prepared))], axis=-1)
+    def __len__(self) -> int:
+        return len(self.prepared)
 
 
 def segment(

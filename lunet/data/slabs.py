@@ -1,0 +1,65 @@
+"""Volumes in slabs of a few planes, so that no second copy of a large one is needed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+
+from lunet.errors import DataError
+
+_PLANES = 16  # float32: a cache line along the last axis
+
+
+def slabs(length: int) -> Iterator[slice]:
+    """Slices of up to 16 planes that cover an axis of ``length`` voxels."""
+    for first in range(0, length, _PLANES):
+        yield slice(first, min(first + _PLANES, length))
+
+
+def read_nifti(path: str | Path) -> tuple[NDArray[Any], NDArray[np.float64]]:
+    """Array of a NIfTI file with its own dtype, or float64 where values are scaled; and affine.
+
+    Raises
+    ------
+    OSError, EOFError, ValueError, zlib.error
+        As nibabel does for a damaged file.
+    """
+    image: Any = nib.load(path)
+    return np.asanyarray(image.dataobj), np.asarray(image.affine, dtype=np.float64)
+
+
+def read_nifti_values(path: str | Path) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    """Scaled values of a NIfTI file as float32 in C order, and its affine.
+
+    The file is decompressed once, from its first plane to its last; beside the result only a slab
+    is held, whatever the dtype on disk (scaled integers would be float64 as a whole).
+
+    Raises
+    ------
+    DataError
+        If a voxel is no single number (RGB).
+    OSError, EOFError, ValueError, zlib.error
+        As nibabel does for a damaged file.
+    """
+    image: Any = nib.load(path, keep_file_open=True)  # type: ignore[call-arg]
+    kind = image.get_data_dtype()
+    if kind.names is not None:
+        raise DataError(path, f"voxels of {len(kind.names)} values each", "one number is read")
+    affine = np.asarray(image.affine, dtype=np.float64)
+    values = np.empty(image.shape, np.float32)
+    if not values.ndim:
+        raise DataError(path, "holds no axis", "an image is expected")
+    for part in slabs(values.shape[-1]):
+        values[..., part] = image.dataobj[..., part]
+    return values, affine
+
+
+def count_broken(array: NDArray[Any]) -> int:
+    """Voxels that are NaN or infinite."""
+    parts = (array[part] for part in slabs(len(array)))
+    return sum(part.size - int(np.isfinite(part).sum()) for part in parts)
