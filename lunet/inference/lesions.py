@@ -19,7 +19,7 @@ from lunet.data.prepared import Manifest, read_manifest
 from lunet.data.reference import read_reference
 from lunet.data.scan import LabelRule
 from lunet.files import write_csv
-from lunet.inference.maps import FOLDER, STEPS, read_map
+from lunet.inference.maps import FOLDER, read_map
 from lunet.inference.pairs import (
     RUN_COLUMNS,
     Run,
@@ -27,13 +27,13 @@ from lunet.inference.pairs import (
     predictions_in,
     read_predicted,
 )
-from lunet.metrics.lesions import count_lesions, image_froc
+from lunet.metrics.lesions import FROC_THRESHOLDS, count_lesions, image_froc
 from lunet.metrics.settings import LesionSettings
 
 Mask = NDArray[np.bool_]
 Row = dict[str, Any]
-LEVELS = np.arange(2, STEPS, 2)
-"""Thresholds of the FROC curve in steps of a map: probabilities 0.01, 0.02, ..., 0.99."""
+LEVELS = np.arange(1, FROC_THRESHOLDS.size + 1, 2)
+"""Steps of a map that the FROC curve is measured at: every second threshold."""
 COUNTS = (
     "lesions",
     "found",
@@ -138,7 +138,7 @@ def _curve(
     points = zip(LEVELS, froc.found, froc.false_positives, strict=True)
     for level, found, false_positives in points:
         yield {
-            "threshold": int(level) / STEPS,
+            "threshold": float(FROC_THRESHOLDS[level - 1]),
             "lesions": froc.lesions,
             "found": int(found),
             "false_positives": int(false_positives),

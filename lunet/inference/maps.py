@@ -1,7 +1,8 @@
 """Probabilities of a study's test cases on disk, small enough to be kept for every run.
 
-A map holds, per structure, ``floor(200 p)`` as uint8. A threshold at a multiple of 1/200 selects
-the same voxels in it as in the full map, so nothing of an FROC curve is lost to the rounding.
+A map holds, per structure and voxel, how many of ``FROC_THRESHOLDS`` the probability reaches, as
+uint8. Step ``k`` is reached exactly where the full map reaches the ``k``-th threshold, so nothing
+of an FROC curve is lost to the rounding.
 """
 
 from __future__ import annotations
@@ -14,22 +15,24 @@ import nibabel
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from lunet.data.slabs import slabs
 from lunet.errors import DataError
 from lunet.inference.labels import Channels
 from lunet.inference.nifti import write_nifti
+from lunet.metrics.lesions import FROC_THRESHOLDS
 from lunet.task import Task
 
-STEPS = 200
-"""Steps of a map between probability 0 and 1."""
 FOLDER = "probabilities"
 """Folder of the maps inside that of the masks; a map is ``<case>.nii.gz``."""
 _SUFFIX = ".nii.gz"
 
 
 def to_steps(probability: NDArray[Any]) -> NDArray[np.uint8]:
-    """``floor(200 p)``: at least ``t`` exactly where ``200 p`` is, for whole ``t``."""
-    # a float32 times 200 is exact in float64, so that the floor is that of the true product
-    return np.floor(np.asarray(probability, np.float64) * STEPS).astype(np.uint8)
+    """How many of the 255 ``FROC_THRESHOLDS`` each probability is at least."""
+    steps = np.empty(probability.shape, np.uint8)
+    for part in slabs(len(probability)):
+        steps[part] = np.searchsorted(FROC_THRESHOLDS, probability[part], side="right")
+    return steps
 
 
 def write_map(
@@ -46,7 +49,7 @@ def write_map(
 
 
 def read_map(folder: str | Path, case: str, *, task: Task) -> NDArray[np.uint8]:
-    """The map of a case, (x, y, z, structure) in steps of 1/200; pictures have one slice.
+    """The map of a case, (x, y, z, structure) in steps; pictures have one slice.
 
     Raises
     ------

@@ -34,7 +34,7 @@ class PredictSettings:
     )
     memory_gb: float = setting(4.0, doc="memory that a whole-volume forward may take", minimum=0)
     probabilities: bool = setting(
-        False, doc="keep a study's probabilities (steps of 1/200), which `lesions` needs"
+        False, doc="keep a study's probabilities (uint8 steps of log odds), which `lesions` needs"
     )
 
 

@@ -37,6 +37,7 @@ def froc(rows: pd.DataFrame) -> Drawing:
                 axes.plot(
                     line["false_positives_per_image"].clip(lower=_LEAST),
                     line["sensitivity"],
+                    drawstyle="steps-post",  # between two thresholds nothing was measured
                     color=colour,
                     ls=dash,
                     lw=1.3 if whole else 0.5,

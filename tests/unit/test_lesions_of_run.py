@@ -15,9 +15,9 @@ from lunet.cli import main
 from lunet.data.reference import read_reference
 from lunet.errors import DataError
 from lunet.inference.lesions import LEVELS, lesions_of_run
-from lunet.inference.maps import FOLDER, STEPS, keep_only, read_map, to_steps, write_map
+from lunet.inference.maps import FOLDER, keep_only, read_map, to_steps, write_map
 from lunet.inference.pairs import Run
-from lunet.metrics.lesions import froc_curve
+from lunet.metrics.lesions import FROC_THRESHOLDS, froc_curve
 from lunet.metrics.settings import LesionSettings, StatisticsSettings
 from lunet.reporting.figures_froc import froc
 from lunet.reporting.sources import from_inputs, read_lesions
@@ -31,13 +31,14 @@ CLASSES = Task(("MRI",), {"inner": 1, "outer": 2})
 
 def test_steps_select_what_the_threshold_selects() -> None:
     rng = np.random.default_rng(0)
-    exact = np.arange(0, STEPS + 1, dtype=np.float64) / STEPS
-    near = np.nextafter(exact.astype(np.float32), np.float32(0))
-    values = np.concatenate([rng.random(20_000).astype(np.float32), near, [0, 1]])
+    exact = FROC_THRESHOLDS.astype(np.float32)
+    near = np.nextafter(exact, np.float32(0))
+    sure = 1 - 10 ** rng.uniform(-8, -2, 5_000)
+    values = np.concatenate([rng.random(20_000), sure, exact, near, [0, 0.5, 1]])
+    values = values.astype(np.float32)
     steps = to_steps(values)
-    for level in range(1, STEPS + 1):
-        wanted = values.astype(np.float64) >= level / STEPS
-        np.testing.assert_array_equal(steps >= level, wanted)
+    for step, threshold in enumerate(FROC_THRESHOLDS, start=1):
+        np.testing.assert_array_equal(steps >= step, values.astype(np.float64) >= threshold)
 
 
 @pytest.mark.parametrize("task", [BINARY, CLASSES])
@@ -97,11 +98,18 @@ def test_counts_and_curve_of_a_run(run: Path) -> None:
     assert (rows["lesions"] == 1).all()
     assert (rows["pixel_accuracy_of_nothing"] > 0.5).all()
     points = froc_points(curve, ["preset", "label"]).set_index(["label", "threshold"])
-    assert tuple(points.loc[("outer", 0.3), ["sensitivity", "false_positives_per_image"]]) == (1, 1)
-    assert points.loc[("outer", 0.32), "sensitivity"] == 0.5
-    assert points.loc[("outer", 0.6), "false_positives_per_image"] == 1
-    assert points.loc[("outer", 0.62), "false_positives_per_image"] == 0
-    assert points.loc[("inner", 0.92), "sensitivity"] == 0
+
+    def at(label: str, probability: float) -> tuple[float, float]:
+        """Sensitivity and false positives per image at the first threshold above a probability."""
+        part = points.loc[label]
+        row = part[part.index > probability].iloc[-1]
+        return row["sensitivity"], row["false_positives_per_image"]
+
+    assert at("outer", 0.25) == (1, 1)
+    assert at("outer", 0.30) == (0.5, 1)
+    assert at("outer", 0.50) == (0.5, 1)
+    assert at("outer", 0.60) == (0.5, 0)
+    assert at("inner", 0.90) == (0, 0)
     assert len(curve) == 2 * 2 * len(LEVELS)
 
 
@@ -109,8 +117,11 @@ def test_the_curve_is_that_of_the_full_maps(run: Path) -> None:
     _, curve = counted(run)
     manifest = make_prepared(run / "again")
     truths = [read_reference(manifest, name)[0] == 2 for name in ("case_04", "case_05")]
-    maps = [read_map(run / "p" / FOLDER, n, task=CLASSES)[..., 1] for n in ("case_04", "case_05")]
-    expected = froc_curve(truths, [m / STEPS for m in maps], thresholds=LEVELS / STEPS)
+    full = [np.where(truth, p, 0.0) for truth, p in zip(truths, (0.9, 0.3), strict=True)]
+    for values in full:
+        values[0:2, 0:2, 0:2] = 0.6
+    thresholds = FROC_THRESHOLDS[LEVELS - 1]
+    expected = froc_curve(truths, full, thresholds=thresholds)
     found = froc_points(curve, ["preset", "label"])
     found = found[found["label"] == "outer"].reset_index(drop=True)
     for column in ("threshold", "sensitivity", "false_positives_per_image"):

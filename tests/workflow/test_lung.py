@@ -15,7 +15,8 @@ import pytest
 import yaml
 
 from lunet.errors import ConfigError
-from lunet.inference.maps import FOLDER, STEPS
+from lunet.inference.maps import FOLDER
+from lunet.metrics.lesions import FROC_THRESHOLDS
 from lunet.study.config import read_mapping
 from lunet.study.study import study_of
 
@@ -67,15 +68,16 @@ def test_slices_are_stacked_into_masks_and_maps_of_the_scans(results: Path) -> N
     run = results / "runs/deep_ema/fold-0/seed-0"
     masks = sorted((run / "predictions").glob("*.nii.gz"))
     assert len(masks) == 2
+    half = 1 + int(np.flatnonzero(FROC_THRESHOLDS == 0.5)[0])
     for path in masks:
         scan, mask = nib.load(raw / "imagesTr" / path.name), nib.load(path)
         steps = nib.load(path.parent / FOLDER / path.name)
         assert mask.shape == scan.shape == steps.shape[:3]
         np.testing.assert_allclose(mask.affine, scan.affine)
-        likely = np.asarray(steps.dataobj).reshape(mask.shape) >= STEPS // 2 + 1
+        likely = np.asarray(steps.dataobj).reshape(mask.shape) >= half + 1
         labelled = np.asarray(mask.dataobj) > 0
         assert labelled[likely].all()
-        assert (np.asarray(steps.dataobj).reshape(mask.shape)[labelled] >= STEPS // 2).all()
+        assert (np.asarray(steps.dataobj).reshape(mask.shape)[labelled] >= half).all()
 
 
 def test_results_are_per_patient_and_per_lesion(results: Path) -> None:
@@ -89,7 +91,7 @@ def test_results_are_per_patient_and_per_lesion(results: Path) -> None:
             truth = np.asarray(nib.load(raw / f"labelsTr/{row['case']}.nii.gz").dataobj) > 0
             assert float(row["pixel_accuracy_of_nothing"]) == pytest.approx(1 - truth.mean())
             points = [point for point in curve if point["case"] == row["case"]]
-            assert len(points) == 99
+            assert len(points) == 128
             assert {point["lesions"] for point in points} == {row["lesions"]}
     table = rows_of(results / "tables/lesions.csv")
     assert [row["preset"] for row in table] == PRESETS
