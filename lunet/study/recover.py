@@ -82,7 +82,13 @@ def left_over(prefix: str) -> list[Job]:
     command = ["squeue", "-h", "-u", getpass.getuser(), "-o", "%A|%j|%T|%Z|%k"]
     answer = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     if answer.returncode != 0:
-        raise LunetError("squeue", answer.stderr.strip(), "SLURM's queue is needed", "Try again")
+        told = answer.stderr.strip().splitlines() or [f"exit code {answer.returncode}"]
+        raise LunetError(
+            "squeue",
+            told[-1].removeprefix("squeue: "),
+            "SLURM's queue is needed to know what is left over",
+            "Try again where sbatch works, once the controller answers",
+        )
     here = str(Path.cwd())
     rows = [line.split("|", 4) for line in answer.stdout.splitlines()]
     return [
