@@ -52,10 +52,10 @@ def read_settings(arguments: argparse.Namespace, step: str) -> dict[str, Any]:
         sections = _from_json(arguments.settings)
     else:
         sections = read_study(arguments).sections(step, arguments.preset)
-    return _planned(sections, getattr(arguments, "plan", None))
+    return planned(sections, getattr(arguments, "plan", None))
 
 
-def _planned(sections: dict[str, Any], path: str | None) -> dict[str, Any]:
+def planned(sections: dict[str, Any], path: str | None) -> dict[str, Any]:
     """The sections with the values of a plan of ``lunet plan`` in place of their own."""
     if path is None:
         return sections
@@ -66,7 +66,15 @@ def _planned(sections: dict[str, Any], path: str | None) -> dict[str, Any]:
         section = "recipe" if name == "train" else name
         if section in sections:
             sections[section] = {**sections[section], **plan.get(name, {})}
-    return sections
+    return _measured_as_trained(sections, plan)
+
+
+def _measured_as_trained(sections: dict[str, Any], plan: dict[str, Any]) -> dict[str, Any]:
+    """The cost is measured at the size that the plan lets the networks train on."""
+    size = plan.get("train", {}).get("patch") or plan.get("preprocess", {}).get("size")
+    if "efficiency" not in sections or not size:
+        return sections
+    return {**sections, "efficiency": {**sections["efficiency"], "size": size}}
 
 
 def read_study(arguments: argparse.Namespace) -> Any:

@@ -10,12 +10,13 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from lunet.commands.arguments import add_settings, read_settings
+from lunet.commands.arguments import add_plan, add_settings, read_settings
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this step."""
     add_settings(parser)
+    add_plan(parser)
     parser.add_argument("--out", metavar="JSON", help="file that is written; else a summary only")
     parser.add_argument("--size", type=int, nargs="+", metavar="VOXELS", help="input size")
     parser.add_argument("--batches", type=int, nargs="+", metavar="N")

@@ -13,13 +13,14 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from lunet.commands.arguments import add_settings, read_settings, read_study
+from lunet.commands.arguments import add_plan, add_settings, planned, read_settings, read_study
 from lunet.errors import ConfigError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``lunet transfer``."""
     add_settings(parser)
+    add_plan(parser)
     parser.add_argument("--target", metavar="NAME", help="entry of `transfer:`, with --config")
     parser.add_argument("--raw", required=True, type=Path, metavar="DIR", help="the raw data set")
     parser.add_argument("--weights", required=True, metavar="W", help="a run's folder, or a file")
@@ -65,7 +66,8 @@ def _sections(arguments: argparse.Namespace) -> dict[str, Any]:
     if arguments.target is None:
         raise ConfigError("--target", "missing", "an entry of the configuration's `transfer:`")
     study = read_study(arguments)
-    return target_sections(study, "transfer", arguments.target, _preset(arguments.weights))
+    sections = target_sections(study, "transfer", arguments.target, _preset(arguments.weights))
+    return planned(sections, arguments.plan)
 
 
 def _preset(weights: str) -> str:

@@ -72,7 +72,8 @@ class Config:
     plan: str | None = setting(
         None,
         doc="`auto`: a step plans spacing, intensities, patch and batch from the data, and its "
-        "values win over those given here; or a plan's file, whose values give way to them",
+        "values win over those given here, in every step that prepares, trains, prunes, predicts "
+        "or measures cost (at the planned size); or a plan's file, whose values give way to them",
     )
     planning: PlanSettings = setting(PlanSettings(), doc="limits of `plan: auto`")
     roots: Roots = setting(Roots(), doc="folders that are written to")

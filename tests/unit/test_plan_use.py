@@ -30,6 +30,22 @@ STUDY = {
     "folds": [0],
 }
 
+EVERY_STEP = {
+    "transfer": {
+        "other": {
+            "dataset": {"name": "phantom"},
+            "map": {"Anterior": "Anterior", "Posterior": "Posterior"},
+        }
+    },
+    "prune": {"preset": "unet_small_2f"},
+}
+TARGETS = (
+    "runs/lunet_small_2f/fold-0/seed-0/metrics.csv",
+    "transfer/other/runs/lunet_small_2f/fold-0/seed-0/metrics.csv",
+    "pruning/unet_small_2f/stamp/fold-0/seed-0/metrics.csv",
+    "presets/lunet_small_2f/efficiency.json",
+)
+
 
 @pytest.fixture
 def plan(tmp_path: Path) -> Path:
@@ -57,10 +73,22 @@ def test_a_step_s_plan_replaces_settings(plan: Path) -> None:
         ("preprocess", "preprocess", "window", [-100.0, 200.0]),
         ("train", "recipe", "batch_size", 2),
         ("predict", "predict", "patch", [64, 64, 32]),
+        ("transfer", "predict", "patch", [64, 64, 32]),
+        ("prune", "recipe", "patch", [64, 64, 32]),
+        ("efficiency", "recipe", "batch_size", 2),
+        ("efficiency", "efficiency", "size", [64, 64, 32]),
     ):
         text = json.dumps(study.sections(step, "lunet_small_2f"))
         arguments = argparse.Namespace(settings=text, plan=str(plan))
         assert read_settings(arguments, step)[section][key] == value
+
+
+def test_whole_volumes_are_measured_at_the_planned_size(plan: Path) -> None:
+    plan.write_text("preprocess: {size: [48, 48, 32]}\ntrain: {batch_size: 2}\n")
+    study = study_of(STUDY | {"plan": "auto", "efficiency": {"repeats": 7}})
+    text = json.dumps(study.sections("efficiency", "lunet_small_2f"))
+    found = read_settings(argparse.Namespace(settings=text, plan=str(plan)), "efficiency")
+    assert (found["efficiency"]["size"], found["efficiency"]["repeats"]) == ([48, 48, 32], 7)
 
 
 def test_the_plan_holds_for_the_costliest_network() -> None:
@@ -72,12 +100,14 @@ def test_the_plan_is_a_step_only_where_it_is_asked_for(tmp_path: Path) -> None:
     for plan, planned in (("auto", True), (None, False)):
         roots = {"results": str(tmp_path / "r"), "work": str(tmp_path / "w")}
         config = tmp_path / "config.yaml"
-        config.write_text(json.dumps(STUDY | {"plan": plan, "roots": roots}))
-        target = f"{tmp_path}/r/s/runs/lunet_small_2f/fold-0/seed-0/metrics.csv"
+        config.write_text(json.dumps(STUDY | EVERY_STEP | {"plan": plan, "roots": roots}))
+        targets = [f"{tmp_path}/r/s/{name}" for name in TARGETS]
         command = [sys.executable, "-m", "snakemake", "-n", "-p", "--configfile", str(config)]
-        command += ["--directory", str(tmp_path), "-s", str(ROOT / "Snakefile"), "--", target]
+        command += ["--directory", str(tmp_path), "-s", str(ROOT / "Snakefile"), "--", *targets]
         shown = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
         assert ("rule plan:" in shown.stdout) is planned
-        for step in ("preprocess", "train", "predict"):
-            line = next(text for text in shown.stdout.splitlines() if f"lunet {step} " in text)
-            assert (f"--plan {tmp_path}/r/s/plan.yaml" in line) is planned
+        for step in ("preprocess", "train", "predict", "transfer", "prune", "efficiency"):
+            lines = [text for text in shown.stdout.splitlines() if f"lunet {step} " in text]
+            assert len(lines) == (2 if step == "predict" else 1)
+            for line in lines:
+                assert (f"--plan {tmp_path}/r/s/plan.yaml" in line) is planned

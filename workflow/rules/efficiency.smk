@@ -1,4 +1,6 @@
 rule measure:
+    input:
+        PLAN,
     output:
         efficiency=f"{RESULTS}/presets/{{preset}}/efficiency.json",
     log:
@@ -10,11 +12,12 @@ rule measure:
     resources:
         gpu=1,
     params:
+        plan=PLANNED,
         settings=study.settings("efficiency"),
         code=study.code("efficiency"),
     shell:
         "lunet efficiency --settings {params.settings:q} --code {params.code}"
-        " --out {output.efficiency:q} > {log:q} 2>&1"
+        " --out {output.efficiency:q}{params.plan} > {log:q} 2>&1"
 
 
 rule efficiency:

@@ -77,6 +77,7 @@ rule prune_control:
 
 rule prune_predict:
     input:
+        PLAN,
         weights=f"{PRUNED}/weights.safetensors",
         last=f"{PRUNED}/last.safetensors",
         manifest=rules.preprocess.output.manifest,
@@ -88,13 +89,14 @@ rule prune_predict:
     resources:
         gpu=1,
     params:
+        plan=PLANNED,
         settings=study.settings("predict"),
         code=study.code("predict"),
         folder=run_folder,
     shell:
         "lunet predict --settings {params.settings:q} --code {params.code}"
         " --weights {params.folder:q} --manifest {input.manifest:q} --splits {input.splits:q}"
-        " --fold {wildcards.fold} --out {output.predictions:q} > {log:q} 2>&1"
+        " --fold {wildcards.fold} --out {output.predictions:q}{params.plan} > {log:q} 2>&1"
 
 
 rule prune_evaluate:

@@ -42,6 +42,7 @@ use rule audit as transfer_audit with:
 
 rule transfer:
     input:
+        PLAN,
         weights=rules.train.output.weights,
         last=rules.train.output.last,
         raw=rules.transfer_download.output.raw,
@@ -57,6 +58,7 @@ rule transfer:
     resources:
         gpu=1,
     params:
+        plan=PLANNED,
         settings=target_settings(study, "transfer"),
         code=study.code("transfer"),
         folder=run_folder,
@@ -65,7 +67,7 @@ rule transfer:
         "lunet transfer --settings {params.settings:q} --code {params.code}"
         " --weights {params.folder:q} --raw {input.raw:q}"
         " --fold {wildcards.fold} --seed {wildcards.seed}"
-        " --out {params.out:q} > {log:q} 2>&1"
+        " --out {params.out:q}{params.plan} > {log:q} 2>&1"
 
 
 rule transfer_table:
