@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import nn
 
-from lunet.data.geometry import Geometry
+from lunet.data.geometry import Geometry, plan_geometry
+from lunet.data.intensity import NoContrast
 from lunet.data.preprocess import prepare_image
 from lunet.data.scan import Scan, read_image
 from lunet.data.settings import PreprocessSettings
@@ -20,7 +22,12 @@ from lunet.inference.description import Description, description_of
 from lunet.inference.labels import Indices
 from lunet.inference.segment import NativeChannels, segment
 from lunet.inference.settings import PredictSettings
+from lunet.task import Task
 from lunet.typed import build
+
+class BlankImage(UserWarning):
+    """An image whose voxels all have one value; its mask is empty."""
+
 
 Image = str | Path | Sequence[str | Path] | NDArray[Any]
 
@@ -57,6 +64,11 @@ def predict(
     ------
     DataError
         If the image cannot be read or does not fit the task.
+
+    Warns
+    -----
+    BlankImage
+        If all voxels have one value, so that there is no contrast to normalise; the mask is empty.
     """
     models = [model] if isinstance(model, nn.Module) else list(model)
     source = _source(image, spacing, affine)
@@ -77,6 +89,9 @@ def predict_native(
     """
     described = common_description(models)
     prepared, geometry = _prepared(source, described)
+    if prepared is None:
+        channels = _background(described.task, geometry)
+        return np.zeros(geometry.native_shape, np.uint8), channels, geometry
     mask, probabilities = segment(
         models,
         prepared,
@@ -90,16 +105,34 @@ def predict_native(
 
 def _prepared(
     source: Scan | Sequence[str | Path], described: Description
-) -> tuple[NDArray[np.float32], Geometry]:
-    """The image as the networks see it; a scan that was read from a file is not kept."""
+) -> tuple[NDArray[np.float32] | None, Geometry]:
+    """The image as the networks see it, or None where all voxels have one value.
+
+    A scan that was read from a file is not kept.
+    """
     preprocess = build(PreprocessSettings, described.preprocess, "preprocess")
     channels = len(described.task.channels)
     scan = source if isinstance(source, Scan) else read_image(source, channels=channels)
     where = "image" if isinstance(source, Scan) else str(source[0])
     if scan.array.ndim - 1 < described.task.dimensions:
         raise DataError(where, "a picture", "the network segments volumes (NIfTI, NRRD, MHA)")
-    # the structure may lie anywhere in a new scan, so nothing of it is cut off
-    return prepare_image(scan, preprocess, channels=channels, name=where, crop=False)
+    try:
+        # the structure may lie anywhere in a new scan, so nothing of it is cut off
+        return prepare_image(scan, preprocess, channels=channels, name=where, crop=False)
+    except NoContrast as error:
+        # one blank channel of several is a missing modality
+        if len(scan.array) > 1 and any(part.min() < part.max() for part in scan.array):
+            raise
+        warnings.warn(f"{error.where}: {error.found}; its mask is empty", BlankImage, stacklevel=3)
+        return None, plan_geometry(scan.array.shape[1:], scan.affine)
+
+
+def _background(task: Task, geometry: Geometry) -> NativeChannels:
+    """Probabilities of an image that shows nothing; they take no memory."""
+    values = np.zeros((task.out_channels, 1, 1, 1), np.float32)
+    values[0] = float(task.activation == "softmax")
+    shape = (*geometry.shape, 1)[:3]
+    return NativeChannels(np.broadcast_to(values, (len(values), *shape)), geometry)
 
 
 def common_description(models: Sequence[nn.Module]) -> Description:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -95,12 +96,16 @@ def predict_scans(
     for number, item in enumerate(inputs, start=1):
         place = f"({number}/{len(inputs)})"
         try:
-            written, share = _predict_one(models, item, Path(out), settings, extras)
+            with warnings.catch_warnings(record=True) as told:
+                warnings.simplefilter("default")
+                written, share = _predict_one(models, item, Path(out), settings, extras)
         except DataError as error:
             failures.append(str(error))
             log(f"FAILED {item.name} {place}: {error}")
         else:
             shares.append(share)
+            for warning in told:
+                log(f"WARNING {item.name} {place}: {warning.message}")
             log(f"segmented {item.name} {place}: {written}, {100 * share:.3g} % labelled")
     log(_summary(shares))
     return failures

@@ -211,6 +211,49 @@ def test_largest_component_and_threshold_reach_the_mask() -> None:
     assert not none.any()
 
 
+@pytest.mark.parametrize("task", [BINARY, THREE])
+@pytest.mark.parametrize("normalise", ["zscore", "zscore_nonzero", "minmax"])
+def test_a_blank_image_has_an_empty_mask(task: Task, normalise: str) -> None:
+    """Nothing can be seen in it: a warning, whatever the network would say of zeros."""
+    thresholds = [-1.0 - channel for channel in range(task.out_channels)]
+    model = described(Brightness(*thresholds), task, normalise=normalise)
+    assert lunet.predict(model, RANDOM.random((5, 6, 7))).any()
+    for value in (0, -1000):
+        if value and normalise == "zscore_nonzero":
+            continue
+        image = np.full((1, 5, 6, 7), value, np.float32)
+        with pytest.warns(UserWarning, match="all voxels have one value"):
+            assert not lunet.predict(model, image, affine=OBLIQUE).any()
+    with pytest.warns(UserWarning, match="mask is empty"):
+        mask, channels, _ = predict_native([model], lunet_scan(image), settings=PredictSettings())
+    assert mask.shape == (5, 6, 7)
+    np.testing.assert_array_equal(decode(channels, task), mask)
+
+
+def test_a_blank_channel_among_others_is_an_error() -> None:
+    task = Task(channels=("T1", "T2"), labels={"bright": 1})
+    model = described(Brightness(0.5), task, normalise="zscore")
+    image = np.stack([RANDOM.random((5, 6, 7)), np.zeros((5, 6, 7))])
+    with pytest.raises(DataError, match="channel 1: all voxels have one value"):
+        lunet.predict(model, image)
+
+
+def test_a_black_slice_among_pictures_does_not_fail(tmp_path: Path) -> None:
+    task = Task(channels=("grey",), labels={"bright": 1}, dimensions=2)
+    model = described(Brightness(0.5), task, normalise="zscore")
+    Image.fromarray(np.zeros((20, 30), np.uint8)).save(tmp_path / "black.png")
+    lines: list[str] = []
+    inputs = find_inputs([str(tmp_path)], channels=1)
+    out = tmp_path / "out"
+    chosen = {"with_probabilities": True, "with_overlay": True, "log": lines.append}
+    assert not predict_scans([model], inputs, out, settings=PredictSettings(), **chosen)
+    assert lines[0].startswith("WARNING black (1/1)")
+    assert "mask is empty" in lines[0]
+    with Image.open(out / "black.png") as mask:
+        assert mask.size == (30, 20)
+        assert not np.asarray(mask).any()
+
+
 def lunet_scan(array: np.ndarray):
     from lunet.data.scan import Scan
 
