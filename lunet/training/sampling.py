@@ -38,7 +38,8 @@ class Sampler:
     batch_size, steps
         Samples per batch, batches per epoch.
     balanced, slices, seed
-        Whether half of the samples show foreground; whether samples are 2D; seed of every draw.
+        Whether half of the samples, those at even places, show foreground; whether samples are 2D;
+        seed of every draw.
     voxels
         Cache of :func:`foreground_voxels`, per case.
     """
@@ -74,13 +75,20 @@ class Sampler:
             return case, tuple(slice(0, length) for length in shape)
         rng = np.random.default_rng([self.seed, _PLACE, epoch, rank])
         centre = None
-        if self.balanced and index < 0 and rank % 2 == 0:
-            centre = _foreground_voxel(self, case, rng)
+        cut_out = index < 0 or size[:2] != shape[:2]
+        if self.balanced and cut_out and rank % 2 == 0:
+            labels = self._labels(case) if index < 0 else _in_plane(self.volumes, case, index)
+            centre = _random_voxel(labels, rng)
         start = [_start(rng, shape[axis], size[axis], centre, axis) for axis in range(3)]
         if index >= 0:
             start[-1] = index
         ends = [min(s + want, length) for s, want, length in zip(start, size, shape, strict=True)]
         return case, tuple(slice(s, e) for s, e in zip(start, ends, strict=True))
+
+    def _labels(self, case: int) -> list[np.ndarray]:
+        if case not in self.voxels:
+            self.voxels[case] = foreground_voxels(self.volumes, case, self.seed)
+        return self.voxels[case]
 
 
 def build_sampler(volumes: Volumes, recipe: Recipe, *, dimensions: int, seed: int) -> Sampler:
@@ -197,15 +205,18 @@ def _shows_foreground(volumes: Volumes, items: np.ndarray) -> np.ndarray:
     return np.array([bool(shown[c].any() if z < 0 else shown[c][z]) for c, z in items])
 
 
-def _foreground_voxel(sampler: Sampler, case: int, rng: np.random.Generator) -> np.ndarray | None:
-    """A random voxel of a random label of the case; None where it has no foreground."""
-    if case not in sampler.voxels:
-        sampler.voxels[case] = foreground_voxels(sampler.volumes, case, sampler.seed)
-    labels = sampler.voxels[case]
+def _random_voxel(labels: list[np.ndarray], rng: np.random.Generator) -> np.ndarray | None:
+    """A random voxel of a random label; None where there is no foreground."""
     if not labels:
         return None
     voxels = labels[rng.integers(len(labels))]
     return voxels[rng.integers(len(voxels))]
+
+
+def _in_plane(volumes: Volumes, case: int, index: int) -> list[np.ndarray]:
+    """Per label that a slice shows, its voxels (n, 2)."""
+    plane = _on_host(volumes.labels[case][..., index])
+    return [np.argwhere(plane == label) for label in np.unique(plane[plane > 0])]
 
 
 def foreground_voxels(volumes: Volumes, case: int, seed: int) -> list[np.ndarray]:
@@ -234,7 +245,7 @@ def _start(
 ) -> int:
     """First voxel of a window of ``want`` voxels that holds ``centre`` if there is one."""
     low, high = 0, max(0, length - want)
-    if centre is not None:
+    if centre is not None and axis < len(centre):
         low = min(high, max(0, int(centre[axis]) - want + 1))
         high = min(high, int(centre[axis]))
     return int(rng.integers(low, high + 1))

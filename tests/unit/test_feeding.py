@@ -183,6 +183,17 @@ def test_half_of_the_balanced_slices_show_foreground(data: Path) -> None:
     assert abs(shown.mean() - 0.5) < 0.01
 
 
+@pytest.mark.parametrize("budget", [None, 0])
+def test_balanced_patches_of_slices_hold_foreground(data: Path, budget: int | None) -> None:
+    source = volumes(data) if budget is None else volumes(data, budget=budget)
+    recipe = replace(TINY, patch=(3, 3), batch_size=2, sampler="balanced")
+    feed = sampler(source, recipe, dimensions=2)
+    batches = [feed.batch(epoch, step) for epoch in (1, 2) for step in range(feed.steps)]
+    shown = torch.cat([batch.label.flatten(1).any(dim=1) for batch in batches])
+    assert shown[0::2].all()
+    assert not shown[1::2].any()
+
+
 def test_an_epoch_may_be_a_given_number_of_samples(data: Path) -> None:
     source = volumes(data)
     recipe = replace(TINY, batch_size=4, sampler="balanced", samples_per_epoch=30)
