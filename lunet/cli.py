@@ -27,6 +27,7 @@ STEPS = {
     "transfer": "test a trained network on another labelled data set, with a label map",
     "lesions": "lesions found, missed and wrongly predicted per patient; FROC",
     "efficiency": "parameters, MACs, latency, memory of one preset",
+    "forecast": "memory and time of trainings, foreseen and taken",
     "prune": "remove channels step by step and retrain",
     "table": "build a table of the study from per-case files",
     "figure": "draw a figure of the study",

@@ -50,6 +50,7 @@ def run(arguments: argparse.Namespace) -> None:
             settings=settings,
             out=arguments.out or Path(folder) / "efficiency.json",
             training_batch=int(sections.get("recipe", {}).get("batch_size", 1)),
+            engine=sections.get("recipe", {}).get("engine"),
         )
     print(_summary(found))
     if found["training_memory"]:

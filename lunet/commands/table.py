@@ -1,7 +1,8 @@
 """Build one table of a study from its per-case files: BASE.csv, BASE.md and BASE.tex.
 
-NAME is summary, accuracy, efficiency, batches, joint, comparisons, claims, failures, lesions or
-protocol; or pruning or pruning_comparisons, which --inputs with the prunings' trajectory.csv makes.
+NAME is summary, accuracy, efficiency, batches, forecast, joint, comparisons, claims, failures,
+lesions or protocol; or pruning or pruning_comparisons, which --inputs with the prunings'
+trajectory.csv makes.
 The same files give the same bytes on any machine; runs of one preset that were made with other
 settings or code are refused.
 
@@ -13,6 +14,7 @@ settings or code are refused.
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from lunet.commands.arguments import add_settings, read_settings
 from lunet.reporting.command import add_sources, read_sources
@@ -22,6 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `lunet table`."""
     parser.add_argument("name", metavar="NAME", help="which table")
     add_sources(parser)
+    parser.add_argument("--manifest", type=Path, metavar="FILE", help="of the volumes: forecast")
     parser.add_argument("--out", required=True, metavar="BASE", help="path without suffix")
     add_settings(parser)
 

@@ -10,7 +10,7 @@ import copy
 import functools
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypedDict
 
@@ -31,12 +31,16 @@ from lunet.typed import build as build_settings
 
 
 class Job(TypedDict):
-    """What a process measures: plain sections, the training batch, and whether it counts too."""
+    """What a process measures: plain sections, the training batch, and whether it counts too.
+
+    ``engine`` is the recipe's section of that name; empty where no training is told.
+    """
 
     model: dict[str, Any]
     task: dict[str, Any]
     efficiency: dict[str, Any]
     training_batch: int
+    engine: dict[str, Any]
     first: bool
 
 
@@ -75,7 +79,7 @@ class Bench:
 
 def measure(job: Job) -> dict[str, Any]:
     """Everything that one process measures."""
-    bench = _bench(job)
+    bench = make_bench(job)
     result: dict[str, Any] = {"device": _device(bench.device)}
     if job["first"]:
         cpu_model = copy.deepcopy(bench.model).cpu()
@@ -117,19 +121,22 @@ def two_training_steps(model: nn.Module, x: Tensor) -> None:
 
 def _step(model: nn.Module, x: Tensor, optimiser: torch.optim.Optimizer) -> None:
     optimiser.zero_grad(set_to_none=True)
-    output = model(x)
-    logits = output if isinstance(output, Tensor) else output[0]
-    if logits.shape[1] == 1:
-        target = torch.zeros_like(logits)
-        loss = functional.binary_cross_entropy_with_logits(logits, target)
-    else:
-        classes = torch.zeros(logits[:, 0].shape, dtype=torch.int64, device=logits.device)
-        loss = functional.cross_entropy(logits, classes)
-    loss.backward()  # type: ignore[no-untyped-call]
+    output = model(x)  # held during the backward pass, as in a training
+    cross_entropy(output).backward()  # type: ignore[no-untyped-call]
     optimiser.step()
 
 
-def _bench(job: Job) -> Bench:
+def cross_entropy(output: Tensor | Sequence[Tensor]) -> Tensor:
+    """Torch's own cross entropy of logits (of the main output), for a label of background."""
+    logits = (output if isinstance(output, Tensor) else output[0]).float()
+    if logits.shape[1] == 1:
+        return functional.binary_cross_entropy_with_logits(logits, torch.zeros_like(logits))
+    classes = torch.zeros(logits[:, 0].shape, dtype=torch.int64, device=logits.device)
+    return functional.cross_entropy(logits, classes)
+
+
+def make_bench(job: Job) -> Bench:
+    """The network of a job on its device, in a process with its number of threads."""
     settings = build_settings(EfficiencySettings, job["efficiency"], "efficiency")
     task = task_from_dict(job["task"])
     device = settings.device

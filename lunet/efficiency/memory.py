@@ -70,23 +70,42 @@ def _kept_bytes(model: nn.Module, shape: Sequence[int]) -> int:
 
 
 def measured_peak(call: Callable[[], Any], device: str) -> int | None:
-    """Bytes by which the process grows at most while ``call`` runs.
-
-    On CUDA the allocator's peak; on Linux the resident set's high-water mark, reset before (kernel
-    scratch memory and the allocator's slack are in it); None elsewhere.
-    """
-    if device == "cuda":
-        torch.cuda.synchronize()
-        before = torch.cuda.memory_allocated()
-        torch.cuda.reset_peak_memory_stats()
-        call()
-        torch.cuda.synchronize()
-        return int(torch.cuda.max_memory_allocated() - before)
-    if not _reset_high_water():
-        return None
-    before = _status("VmRSS")
+    """Bytes by which the process grows at most while ``call`` runs; see :class:`HighWater`."""
+    mark = HighWater(device)
     call()
-    return max(0, _status("VmHWM") - before)
+    return mark.growth()
+
+
+class HighWater:
+    """Largest growth since it was made, bytes; a new one resets the mark.
+
+    On CUDA the allocator's peak; on Linux the resident set's high-water mark (kernel scratch memory
+    and the allocator's slack are in it).
+    """
+
+    def __init__(self, device: str) -> None:
+        self._on_cuda = device == "cuda"
+        self._start: int | None
+        if self._on_cuda:
+            torch.cuda.synchronize()
+            self._start = torch.cuda.memory_allocated()
+            torch.cuda.reset_peak_memory_stats()
+        else:
+            self._start = _status("VmRSS") if _reset_high_water() else None
+
+    def growth(self) -> int | None:
+        """Bytes; None where the system does not tell."""
+        if self._start is None:
+            return None
+        if self._on_cuda:
+            torch.cuda.synchronize()
+            return int(torch.cuda.max_memory_allocated() - self._start)
+        return max(0, _status("VmHWM") - self._start)
+
+
+def process_bytes() -> int | None:
+    """Resident memory of this process; None where the system does not tell."""
+    return _status("VmRSS") if sys.platform == "linux" else None
 
 
 def _reset_high_water() -> bool:

@@ -18,9 +18,11 @@ from lunet.provenance import cpu_model
 from lunet.typed import plain
 
 if TYPE_CHECKING:
-    from lunet.efficiency.measure import Job  # the code that the processes run
+    # the code that the processes run
+    from lunet.efficiency import training_engine  # noqa: F401
+    from lunet.efficiency.measure import Job
 
-_CHILD = "lunet.efficiency.measure"
+_CHILD, _ENGINE_CHILD = "lunet.efficiency.measure", "lunet.efficiency.training_engine"
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 DEFINITIONS = {
     "macs": "multiply-adds of convolutions, linear layers and matrix products of one forward pass "
@@ -37,6 +39,9 @@ DEFINITIONS = {
     "training_memory": "two such steps by batch size, weights, input and Adam's moments included: "
     "counted_bytes are live tensors, measured_bytes the growth of the process or of CUDA's "
     "allocator",
+    "training_engine": "such steps as a training computes them: each arithmetic that the recipe "
+    "allows, in the order in which a training tries them; growth_bytes: of the process, or of "
+    "CUDA's allocator, up to then; process_bytes: the process before, on CUDA after",
     "throughput": "eager fp32, at the batch where doubling it gains less than 3 %",
 }
 
@@ -48,6 +53,7 @@ def measure_efficiency(
     settings: EfficiencySettings,
     out: str | Path,
     training_batch: int = 1,
+    engine: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Measure one preset and write ``out`` (strict JSON).
 
@@ -59,14 +65,17 @@ def measure_efficiency(
         Sizes, batches, engines, repeats, processes.
     training_batch
         Batch of the training step.
+    engine
+        Section ``engine`` of the recipe; None leaves ``training_engine`` out.
 
     Returns
     -------
     What was written: ``parameters``, ``macs``, ``flops``, ``macs_fvcore``, ``counters``,
     ``latency`` (a list; see :func:`lunet.efficiency.summary.summarise`), ``left_out`` (engines
     that could not run, with the reason), memory in bytes, ``training_step_ms``, ``throughput``,
-    ``training_memory`` (see :func:`lunet.efficiency.batches.training_memory`), ``energy``,
-    ``device`` and ``definitions``.
+    ``training_memory`` (see :func:`lunet.efficiency.batches.training_memory`),
+    ``training_engine`` (see :mod:`lunet.efficiency.training_engine`), ``energy``, ``device`` and
+    ``definitions``.
 
     Raises
     ------
@@ -84,12 +93,15 @@ def measure_efficiency(
         "task": dict(task),
         "efficiency": plain(settings),
         "training_batch": training_batch,
+        "engine": dict(engine or {}),
         "first": True,
     }
     results = [_fresh_process(job, settings)]
     for _ in range(1, settings.processes):
         results.append(_fresh_process(job | {"first": False}, settings))
     content = _merged(job, settings, results)
+    if settings.training_step and engine is not None:
+        content["training_engine"] = _fresh_process(job, settings, module=_ENGINE_CHILD)
     write_json(out, content)
     return content
 
@@ -121,10 +133,12 @@ def _merged(
     return content
 
 
-def _fresh_process(job: Mapping[str, Any], settings: EfficiencySettings) -> dict[str, Any]:
+def _fresh_process(
+    job: Mapping[str, Any], settings: EfficiencySettings, *, module: str = _CHILD
+) -> dict[str, Any]:
     environment = os.environ | {name: str(settings.threads) for name in _THREADS}
     done = subprocess.run(
-        [sys.executable, "-m", _CHILD],
+        [sys.executable, "-m", module],
         input=json.dumps(job),
         capture_output=True,
         text=True,

@@ -41,4 +41,6 @@ def read_sources(arguments: argparse.Namespace, kinds: tuple[str, ...]) -> Sourc
     if not arguments.presets:
         raise ConfigError("--presets", "none given", "--results needs the presets to report")
     presets, folds, seeds = arguments.presets, arguments.folds, arguments.seeds
-    return from_grid(Grid(arguments.results, tuple(presets), tuple(folds), tuple(seeds)), kinds)
+    manifest = getattr(arguments, "manifest", None)
+    grid = Grid(arguments.results, tuple(presets), tuple(folds), tuple(seeds), manifest)
+    return from_grid(grid, kinds)

@@ -27,6 +27,7 @@ _TABLES = (
     "lesions",
     "efficiency",
     "batches",
+    "forecast",
     "published",
     "comparisons",
     "failures",

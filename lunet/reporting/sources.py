@@ -27,18 +27,24 @@ _RUN = re.compile(r"(?:^|/)(?P<preset>[^/]+)/fold-(?P<fold>\d+)/seed-(?P<seed>\d
 
 @dataclass(frozen=True)
 class Grid:
-    """Which runs of a results folder are reported; the atlas prior has seed 0 only."""
+    """Which runs of a results folder are reported; the atlas prior has seed 0 only.
+
+    ``manifest`` is that of the prepared volumes, for what is made of it.
+    """
 
     results: Path
     presets: tuple[str, ...]
     folds: tuple[int, ...]
     seeds: tuple[int, ...]
+    manifest: Path | None = None
 
     def files(self, kind: str) -> list[Path]:
         """Files of one kind: of the fields of :class:`Sources`."""
         trained = [preset for preset in self.presets if preset != PRIOR]
         if kind == "efficiency":
             return [self.results / "presets" / name / "efficiency.json" for name in trained]
+        if kind == "manifest":
+            return [] if self.manifest is None else [self.manifest]
         names = self.presets if kind == "metrics" else trained
         return [
             self.results / "runs" / preset / f"fold-{fold}" / f"seed-{seed}" / _NAMES[kind]
@@ -50,7 +56,8 @@ class Grid:
 
 @dataclass(frozen=True)
 class Sources:
-    """Input files by kind: per-case metrics, histories, provenance, costs, courses of pruning."""
+    """Input files by kind: per-case metrics, histories, provenance, costs, courses of pruning,
+    the manifest of the prepared volumes."""
 
     metrics: tuple[Path, ...] = ()
     histories: tuple[Path, ...] = ()
@@ -59,6 +66,7 @@ class Sources:
     lesions: tuple[Path, ...] = ()
     froc: tuple[Path, ...] = ()
     trajectories: tuple[Path, ...] = ()
+    manifest: tuple[Path, ...] = ()
 
 
 def from_grid(grid: Grid, kinds: Iterable[str]) -> Sources:
@@ -108,7 +116,10 @@ def _kind(path: Path) -> str:
     if not path.is_file():
         raise DataError(path, "missing", "a metrics, history, run or efficiency file is needed")
     if path.suffix == ".json":
-        return "efficiency" if "macs" in read_json(path) else "runs"
+        content = read_json(path)
+        if "cases" in content and isinstance(content["cases"], list):
+            return "manifest"
+        return "efficiency" if "macs" in content else "runs"
     with open(path, encoding="utf-8", errors="replace") as stream:
         header = stream.readline().strip().split(",")
     if {"iteration", "epochs", "parameters"} <= set(header):

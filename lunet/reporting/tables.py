@@ -14,6 +14,7 @@ from lunet.metrics.settings import StatisticsSettings
 from lunet.reporting import (
     tables_claims,
     tables_costs,
+    tables_forecast,
     tables_lesions,
     tables_memory,
     tables_protocol,
@@ -85,6 +86,10 @@ TABLES = {
     ),
     "batches": Recipe(
         lambda m: tables_memory.batches(m.costs, m.report, m.statistics.pairs), ("efficiency",)
+    ),
+    "forecast": Recipe(
+        lambda m: tables_forecast.forecast(m.costs, m.runs, m.sources.manifest),
+        ("efficiency", "runs", "manifest"),
     ),
     "protocol": Recipe(lambda m: tables_protocol.protocol(m.runs, m.settings), ("runs",)),
 }

@@ -20,6 +20,7 @@ TABLES = {
     "failures": ("metrics", "runs"),
     "published": ("metrics", "runs", "efficiency"),
     "batches": ("efficiency",),
+    "forecast": ("efficiency", "runs", "manifest"),
     "protocol": ("runs",),
     "lesions": ("lesions", "froc", "runs"),
 }
@@ -55,6 +56,7 @@ def unasked(study: Study) -> frozenset[str]:
         "froc": config.lesions.enabled,
         "pairs": bool(config.statistics.pairs),
         "skips": any(row.get("skip_levels", "all") != "all" for row in arguments),
+        "forecast": config.efficiency.training_step,
         "batches": config.efficiency.training_step and bool(config.efficiency.memory_batches),
     }
     return frozenset(name for name, wanted in asked.items() if not wanted)

@@ -57,6 +57,7 @@ class Study:
         self.folds = tuple(int(fold) for fold in config.folds)
         self.results = f"{config.roots.results}/{config.study}"
         self.work = f"{config.roots.work}/{config.study}"
+        self.manifest = f"{self.work}/prepared/manifest.json"
         self.presets = {name: self.resolve(name) for name in config.presets}
         check_targets(self)
         self._settings: dict[tuple[str, str | None], str] = {}
@@ -127,7 +128,7 @@ class Study:
             return [self._section("model", row) for row in self.presets]
         if name not in ("model", "recipe"):
             return plain(getattr(self.config, name))
-        row, recipe = self._resolved(preset)
+        row, recipe = self.resolved(preset)
         if name == "recipe":
             # the source is prose: rewording it must not train anything again
             return {key: value for key, value in plain(recipe).items() if key != "source"}
@@ -142,10 +143,11 @@ class Study:
         """Settings of prediction, with the tile that the preset was trained on if so asked."""
         settings = self.config.predict
         if settings.training_patch and settings.patch is None:
-            settings = replace(settings, {"patch": self._resolved(preset)[1].patch}, "predict")
+            settings = replace(settings, {"patch": self.resolved(preset)[1].patch}, "predict")
         return plain(settings)
 
-    def _resolved(self, preset: str | None) -> tuple[Preset, Recipe]:
+    def resolved(self, preset: str | None) -> tuple[Preset, Recipe]:
+        """Network and recipe of a preset, of the study or any other."""
         if preset is None:
             raise ConfigError("preset", "none given", "this step needs one")
         return self.presets.get(preset) or self.resolve(preset)
@@ -175,7 +177,7 @@ class Study:
         needs = STEPS[step]
         modules = list(needs.modules)
         if needs.builds_model and preset is not None and preset != PRIOR:
-            modules.append(f"lunet.models.{self._resolved(preset)[0].module}")
+            modules.append(f"lunet.models.{self.resolved(preset)[0].module}")
         return _digest(tuple(modules), self.package)
 
     def run(self, preset: str, fold: int, seed: int) -> str:
@@ -183,7 +185,7 @@ class Study:
         return f"{self.results}/runs/{preset}/fold-{fold}/seed-{seed}"
 
     def files(self, kinds: Sequence[str], presets: Sequence[str] | None = None) -> list[str]:
-        """Files of the given kinds: those of ``_FILES`` and ``efficiency``.
+        """Files of the given kinds: those of ``_FILES``, ``efficiency`` and ``manifest``.
 
         The atlas prior is a row of the metrics only.
         """
@@ -193,6 +195,8 @@ class Study:
         for kind in kinds:
             if kind == "efficiency":
                 found += [f"{self.results}/presets/{name}/efficiency.json" for name in trained]
+            elif kind == "manifest":
+                found.append(self.manifest)
             else:
                 names = rows if kind == "metrics" else trained
                 found += [f"{run}/{_FILES[kind]}" for run in self.runs(names)]

@@ -51,7 +51,14 @@ def write_study(
                     _write_run(run, (preset, fold, seed), dice, epochs)
         if preset != "atlas_prior":
             write_json(root / "presets" / preset / "efficiency.json", cost(preset, place))
+    write_json(root / "manifest.json", manifest(cases))
     return root
+
+
+def manifest(cases: int) -> dict[str, Any]:
+    """What is read of a manifest of prepared volumes."""
+    case = {"labelled": True, "shape": [48, 64, 48]}
+    return {"task": {"channels": ["MRI"], "dimensions": 3}, "cases": [case] * cases}
 
 
 def _write_metrics(
@@ -138,6 +145,11 @@ def provenance(preset: str, fold: int, seed: int, epochs: int) -> dict[str, Any]
             "recipe": {
                 "epochs": epochs,
                 "batch_size": 16,
+                "patch": None,
+                "patches_per_case": 1,
+                "samples_per_epoch": None,
+                "validate_every": 1,
+                "ema": {"decay": 0.0},
                 "loss": {"dice": 1.0},
                 "optimiser": {"name": "adam", "lr": 0.01},
             },
@@ -149,7 +161,9 @@ def provenance(preset: str, fold: int, seed: int, epochs: int) -> dict[str, Any]
         "epochs": epochs,
         "best_epoch": epochs - 1,
         "device_seconds": 100.0 + fold,
-        "engine": {"device": "cpu", "precision": "fp32"},
+        "peak_memory_bytes": 2**30 + fold,
+        "cases": {"train": 160, "validation": 16},
+        "engine": {"device": "cpu", "precision": "fp32", "threads": 1},
         "provenance": {
             "python": "3.11.2",
             "packages": {"lunet": "0.1.0", "torch": "2.13.0"},
@@ -188,7 +202,22 @@ def cost(preset: str, place: int) -> dict[str, Any]:
         "device": {"type": "cpu", "cpu": "CPU model", "cpus": 2},
         "latency": [row(1), row(2)],
         "throughput": {"batch": 4, "per_s": 1000 / base},
+        "settings": {"device": "auto", "threads": 1},
+        "weights_bytes": 4 * PARAMETERS[preset],
         "training_step_ms": 90.0,
+        "training_engine": {
+            "batch": 16,
+            "process_bytes": 350 * 2**20,
+            "tried": [
+                {
+                    "precision": "fp32",
+                    "memory_format": "contiguous",
+                    "compile": False,
+                    "step_ms": 80.0,
+                    "growth_bytes": 600 * 2**20,
+                }
+            ],
+        },
         "training_peak_bytes": 2**30,
         "training_memory": [
             {"batch": b, "counted_bytes": 2**20 * (5 + 90 * b), "measured_bytes": None}

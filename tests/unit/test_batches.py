@@ -11,12 +11,12 @@ from torch import nn
 from lunet.efficiency import batches
 from lunet.efficiency.batches import describe, training_memory
 from lunet.efficiency.measure import two_training_steps
+from lunet.efficiency.memory_line import memory_line
 from lunet.efficiency.settings import EfficiencySettings
 from lunet.errors import ConfigError, DataError
 from lunet.reporting.figures_memory import largest_batches
 from lunet.reporting.settings import ReportSettings
 from lunet.reporting.tables_memory import batches as batch_table
-from lunet.reporting.tables_memory import memory_line
 from lunet.typed import build
 
 MIB, GIB = 2**20, 2**30

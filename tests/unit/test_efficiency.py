@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from small_networks import BINARY, UNET
 from torch import nn
 
 from lunet.cli import main
+from lunet.efficiency.calibration import calibration
 from lunet.efficiency.counts import count_macs, count_parameters
 from lunet.efficiency.engines import Source, Unavailable, make_runner
 from lunet.efficiency.measure import training_step
@@ -191,8 +193,9 @@ def test_the_file(tmp_path: Path) -> None:
     )  # fmt: skip
     out = tmp_path / "efficiency.json"
     written = measure_efficiency(
-        model=UNET, task=BINARY.as_dict(), settings=settings, out=out, training_batch=3
-    )
+        model=UNET, task=BINARY.as_dict(), settings=settings, out=out, training_batch=3,
+        engine={"precision": "auto", "memory_format": "channels_last"},
+    )  # fmt: skip
     found = json.loads(out.read_text(), parse_constant=lambda word: pytest.fail(word))
     assert found == json.loads(json.dumps(written))
     assert found["preset"] == "tiny"
@@ -208,12 +211,28 @@ def test_the_file(tmp_path: Path) -> None:
         assert isinstance(row["unstable"], bool)
     assert found["training_step"]["batch"] == 3
     assert found["training_step_ms"] > 0
+    _check_engine(found["training_engine"])
+    assert calibration(found).batch == 3
     assert found["device"]["threads"] == 1
     assert found["device"]["cpu"]
     assert found["throughput"]["per_s"] > 0
     assert found["energy"] is None  # a CPU has no such counter here
     keys = ("weights_bytes", "input_bytes", "peak_memory_bytes", "activation_bytes")
     assert all(found[key] > 0 for key in keys)
+
+
+def _check_engine(found: dict[str, Any]) -> None:
+    """Float32 and half precision, as a training tries them; memory is the largest up to then."""
+    assert [(row["precision"], row["memory_format"]) for row in found["tried"]] == [
+        ("fp32", "channels_last"),
+        ("bf16", "channels_last"),
+    ]
+    assert all(row["step_ms"] > 0 and row["compile"] is False for row in found["tried"])
+    if found["process_bytes"] is None:
+        return  # this system does not tell
+    assert found["process_bytes"] > 50 * 2**20
+    first, second = (row["growth_bytes"] for row in found["tried"])
+    assert 0 <= first <= second
 
 
 def test_a_process_that_fails_is_told(tmp_path: Path) -> None:

@@ -32,7 +32,8 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def sources(study: Path, name: str, presets: tuple[str, ...] = PRESETS) -> Sources:
-    return from_grid(Grid(study, presets, (0, 1), (0, 1)), needs(name))
+    grid = Grid(study, presets, (0, 1), (0, 1), study / "manifest.json")
+    return from_grid(grid, needs(name))
 
 
 @pytest.mark.parametrize("name", TABLES)

@@ -65,6 +65,12 @@ def test_every_option_is_one_of_the_plugin():
     assert {name for name in profile if name.startswith("slurm-")} <= known
 
 
+def test_memory_and_time_of_trainings_are_left_to_the_forecast():
+    for path in PROFILES:
+        train = load(path).get("set-resources", {}).get("train", {})
+        assert not {"mem_mb", "runtime"} & set(train), path
+
+
 def test_retries_stand_in_the_profile_only():
     assert load(ROOT / "profiles/slurm/config.yaml")["retries"] > 0
     assert not re.search(r"^\s+retries:", RULES, flags=re.MULTILINE)
@@ -91,29 +97,71 @@ def test_account_and_partitions_come_from_the_environment(monkeypatch):
     assert profile["set-resources"]["train"]["slurm_partition"] == "gpu_partition"
 
 
+PRESET = "lunet_small_1f"
 CONFIG = {
     "study": "s",
     "dataset": {"name": "phantom"},
-    "presets": ["lunet_small_1f"],
+    "presets": [PRESET],
     "folds": [0],
+    "train": {"epochs": 100},
 }
+
+
+GIB = 2**30
+TRIED = {"precision": "fp32", "memory_format": "contiguous", "compile": False}
+FILES = {
+    "efficiency.json": {
+        "size": [48, 64, 48],
+        "weights_bytes": 10_000,
+        "device": {"type": "cuda"},
+        "settings": {"device": "auto", "threads": 1},
+        "training_engine": {
+            "batch": 16,
+            "process_bytes": 5 * GIB,
+            "tried": [TRIED | {"step_ms": 5000.0, "growth_bytes": GIB}],
+        },
+    },
+    "manifest.json": {
+        "task": {"channels": ["MRI"], "dimensions": 3},
+        "cases": [{"labelled": True, "shape": [48, 64, 48]}],
+    },
+    "splits.json": {
+        "seed": 0,
+        "held_out": [],
+        "folds": [{"train": [*map(str, range(160))], "validation": [], "test": []}],
+    },
+}
+# 100 epochs of 10 steps of 5 s: twice that, and ten minutes
+MINUTES = 10 + -(-2 * (100 * 10 * 5 + 3 * 5) // 60)
+MIB = -(-1.5 * (5 * GIB + 2 * 160 * 48 * 64 * 48 * 5) // 2**20)
+
+
+def copy_of_the_project(root: Path) -> None:
+    for name in ("workflow", "lunet", "profiles"):
+        shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("Snakefile", "README.md"):
+        shutil.copy2(ROOT / name, root / name)
+    (root / "config").mkdir()
+    (root / "config/config.yaml").write_text(yaml.safe_dump(CONFIG))
+
+
+def write_files(folder: Path) -> None:
+    for name, content in FILES.items():
+        (folder / name).write_text(json.dumps(content))
 
 
 @pytest.fixture(scope="module")
 def submitted(tmp_path_factory) -> dict[str, list[str]]:
     """Job comment -> arguments of sbatch, of a study through stand-ins for SLURM's commands."""
     root = tmp_path_factory.mktemp("flags")
-    bin_, records = root / "bin", root / "records"
-    for folder in (bin_, records, root / "config"):
+    bin_, records, files = root / "bin", root / "records", root / "files"
+    for folder in (bin_, records, files):
         folder.mkdir()
     for name in COMMANDS:
         (bin_ / name).write_text(f'#!/bin/sh\nexec {sys.executable} -S {STAND_INS} {name} "$@"\n')
         (bin_ / name).chmod(0o755)
-    for name in ("workflow", "lunet", "profiles"):
-        shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("Snakefile", "README.md"):
-        shutil.copy2(ROOT / name, root / name)
-    (root / "config/config.yaml").write_text(yaml.safe_dump(CONFIG))
+    copy_of_the_project(root)
+    write_files(files)
     words = ["--profile", "profiles/slurm", "--slurm-init-seconds-before-status-checks", "1"]
     path = [str(bin_), str(Path(__file__).with_name("stand_in")), os.environ["PATH"]]
     environment = {
@@ -126,6 +174,7 @@ def submitted(tmp_path_factory) -> dict[str, list[str]]:
         | {
             "PATH": os.pathsep.join(path),
             "STAND_IN_SLURM": str(records),
+            "STAND_IN_FILES": str(files),
             "LUNET_SOURCE": str(root),
             "PYTHONPATH": str(root),
             "LUNET_ACCOUNT": "test",
@@ -178,3 +227,52 @@ def test_a_training_is_told_before_its_limit(submitted):
     (train,) = (words for comment, words in submitted.items() if "train" in comment)
     assert value(train, "--signal").startswith("TERM@")
     assert value(train, "--cpus-per-task") == "2"
+
+
+def test_a_training_is_given_what_was_forecast_when_it_was_submitted(submitted):
+    """None of the files was there when Snakemake started."""
+    (train,) = (words for comment, words in submitted.items() if "train" in comment)
+    assert int(value(train, "-t")) == MINUTES
+    assert int(value(train, "--mem")) == MIB
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("forecast")
+    copy_of_the_project(root)
+    return root
+
+
+def foreseen(root: Path, *words: str) -> tuple[tuple[int, int], list[str]]:
+    """Memory and minutes of the training in a dry run, and what was said of forecasts."""
+    environment = os.environ | {"LUNET_SOURCE": str(root), "PYTHONPATH": str(root)}
+    target = f"results/s/runs/{PRESET}/fold-0/seed-0/run.json"
+    command = [sys.executable, "-m", "snakemake", target, "-n", "--profile", "profiles/local"]
+    done = subprocess.run(
+        [*command, *words], cwd=root, env=environment, capture_output=True, text=True, check=False
+    )
+    text = done.stdout + done.stderr
+    assert done.returncode == 0, text
+    (line,) = (row for row in text.splitlines() if re.match(r" +resources: .*mem_mb=", row))
+    numbers = [int(re.search(rf"{name}=(\d+)", line)[1]) for name in ("mem_mb", "runtime")]
+    return tuple(numbers), [row for row in text.splitlines() if "Without a forecast" in row]
+
+
+def test_resources_of_a_dry_run_with_forecast_and_without(checkout):
+    assert foreseen(checkout) == ((8000, 240), [])
+    places = {
+        "efficiency.json": f"results/s/presets/{PRESET}",
+        "manifest.json": "work/s/prepared",
+        "splits.json": "results/s",
+    }
+    for name, place in places.items():
+        (checkout / place).mkdir(parents=True, exist_ok=True)
+        (checkout / place / name).write_text(json.dumps(FILES[name]))
+    assert foreseen(checkout) == ((MIB, MINUTES), [])
+    override = ("--set-resources", "train:mem_mb=123", "train:runtime=45")
+    assert foreseen(checkout, *override) == ((123, 45), [])
+    damaged = checkout / places["efficiency.json"] / "efficiency.json"
+    damaged.write_text(damaged.read_text()[:100])
+    numbers, (line,) = foreseen(checkout)
+    assert numbers == (8000, 240)
+    assert f"{places['efficiency.json']}/efficiency.json: is not JSON" in line

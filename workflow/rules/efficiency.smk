@@ -9,6 +9,8 @@ rule measure:
         f"{RESULTS}/logs/{{preset}}/efficiency.benchmark.tsv"
     wildcard_constraints:
         preset=TRAINED,
+    # first, because the trainings are given memory and time by what it finds
+    priority: 10
     resources:
         gpu=1,
     params:

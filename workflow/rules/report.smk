@@ -56,8 +56,10 @@ rule table:
         code=study.code("table"),
         base=base,
         rows=" ".join(study.rows),
+        manifest=study.manifest,
     shell:
         "lunet table {wildcards.name} {params.grid} --presets {params.rows}"
+        " --manifest {params.manifest:q}"
         " --settings {params.settings:q} --code {params.code} --out {params.base:q}"
         " > {log:q} 2>&1"
 

@@ -1,3 +1,10 @@
+from snakemake.logging import logger
+
+from lunet.study.forecast import Forecasts
+
+GIVEN = Forecasts(study, logger.warning)
+
+
 rule train:
     input:
         PLAN,
@@ -16,6 +23,8 @@ rule train:
         preset=TRAINED,
     resources:
         gpu=1,
+        mem_mb=GIVEN.mem_mb,
+        runtime=GIVEN.runtime,
     params:
         plan=PLANNED,
         settings=study.settings("train"),

@@ -170,7 +170,7 @@ def _urgent_job() -> None:
 
 def time_limit(scene: Scene) -> Row:
     """The job's minutes are over; SLURM asks the training to leave before that."""
-    scene.edit_profile("runtime: 240 * attempt", "runtime: attempt")
+    scene.edit_profile("  train:\n", "  train:\n    runtime: attempt\n")
     scene.edit_profile("TERM@90", "TERM@20")
     scene.begin()
     job = scene.job()
@@ -182,7 +182,7 @@ def time_limit(scene: Scene) -> Row:
 
 def memory_limit(scene: Scene) -> Row:
     """The job needs more memory than it asked for."""
-    scene.edit_profile("mem_mb: 8000 * attempt", "mem_mb: 250 * 8 ** (attempt - 1)")
+    scene.edit_profile("  train:\n", "  train:\n    mem_mb: 250 * 8 ** (attempt - 1)\n")
     scene.process = scene.checkout.start(WEIGHTS)
     wait_for("the limit", lambda: "Trying to restart" in scene.checkout.output, 120)
     scene.mark()

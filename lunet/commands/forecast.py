@@ -1,0 +1,30 @@
+"""Foresee memory and time of a study's trainings, and compare with the runs that are finished.
+
+The forecast comes from `efficiency.json` of each preset (target `efficiency`), the manifest of the
+prepared volumes and the splits; what is missing is said. The workflow asks its cluster for what the
+columns `asked` say, and for more with each further attempt.
+
+Example: lunet forecast --config config/quick.yaml
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from lunet.commands.arguments import add_settings, read_study
+from lunet.errors import ConfigError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of ``lunet forecast``."""
+    add_settings(parser)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Print a row per preset."""
+    from lunet.study.forecast_listing import lines
+
+    if not arguments.config:
+        raise ConfigError("--config", "missing", "the configuration of a study is needed")
+    for line in lines(read_study(arguments)):
+        print(line)

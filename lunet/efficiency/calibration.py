@@ -1,0 +1,185 @@
+"""What a forecast starts from: an ``efficiency.json`` and a manifest of volumes, checked.
+
+Standard library only: the workflow reads them before each submission.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lunet.efficiency.memory_line import memory_line
+from lunet.errors import DataError
+
+PROCESS_BYTES = 400 * 2**20  # where the system does not tell: Python, torch, the training's imports
+
+
+@dataclass(frozen=True)
+class Tried:
+    """One arithmetic: seconds per step, and growth in bytes up to then (None: not told)."""
+
+    precision: str
+    memory_format: str
+    seconds: float
+    growth: float | None
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What was measured of a preset.
+
+    Attributes
+    ----------
+    device
+        ``cpu`` or ``cuda``.
+    asked
+        The setting ``efficiency.device``: ``auto``, or one that was demanded.
+    threads
+        CPU threads of the measurement.
+    voxels, batch
+        Of a sample; samples of the step.
+    process, weights
+        Bytes: the process before any step; parameters and buffers.
+    fixed, per_sample
+        The line of memory against the samples, bytes; only its shape is used.
+    tried
+        In the order in which a training tries them.
+    """
+
+    device: str
+    asked: str
+    threads: int
+    voxels: int
+    batch: int
+    process: float
+    weights: float
+    fixed: float
+    per_sample: float
+    tried: tuple[Tried, ...]
+
+    def step_memory(self, tried: Tried, samples: float) -> float:
+        """Bytes of a step on ``samples`` (in units of the measured one)."""
+        there = self.fixed + self.per_sample * self.batch
+        level = there if tried.growth is None else tried.growth
+        return level * (self.fixed + self.per_sample * samples) / there
+
+
+@dataclass(frozen=True)
+class Volumes:
+    """Prepared volumes of a data set: channels, voxels of a case and of its largest, and in 2D
+    voxels and number of its slices; means over cases but for ``largest`` and ``largest_plane``."""
+
+    channels: int
+    dimensions: int
+    voxels: float
+    largest: float
+    slices: float
+    largest_plane: float
+
+
+def calibration(cost: Any) -> Calibration:
+    """What an ``efficiency.json`` says.
+
+    Raises
+    ------
+    DataError
+        With the field that is missing or is no positive number; the name of the file is left to
+        the caller.
+    """
+    engine = _section(cost, "training_engine")
+    settings = _section(cost, "settings")
+    tried = tuple(
+        Tried(
+            str(_field(row, "precision")),
+            str(_field(row, "memory_format")),
+            _number(row, "step_ms") / 1000,
+            None if _field(row, "growth_bytes") is None else _number(row, "growth_bytes", least=0),
+        )
+        for row in _rows(engine, "tried")
+    )
+    if not tried:
+        raise DataError("training_engine.tried", "empty", "a measured step is needed")
+    process = _field(engine, "process_bytes")
+    fixed, per_sample = _shape(cost)
+    return Calibration(
+        device=str(_field(_section(cost, "device"), "type")),
+        asked=str(_field(settings, "device")),
+        threads=int(_number(settings, "threads")),
+        voxels=math.prod(int(length) for length in _rows(cost, "size")),
+        batch=int(_number(engine, "batch")),
+        process=PROCESS_BYTES if process is None else _number(engine, "process_bytes"),
+        weights=_number(cost, "weights_bytes"),
+        fixed=fixed,
+        per_sample=per_sample,
+        tried=tried,
+    )
+
+
+def volumes(manifest: Any) -> Volumes:
+    """The labelled volumes of a manifest of prepared data.
+
+    Raises
+    ------
+    DataError
+        If there is none, or a field is missing.
+    """
+    task = _section(manifest, "task")
+    cases = [case for case in _rows(manifest, "cases") if _field(case, "labelled")]
+    shapes = [[int(length) for length in _rows(case, "shape")] for case in cases]
+    if not shapes:
+        raise DataError("cases", "none is labelled", "a training needs some")
+    sizes = [math.prod(shape) for shape in shapes]
+    return Volumes(
+        channels=len(_rows(task, "channels")),
+        dimensions=int(_number(task, "dimensions")),
+        voxels=sum(sizes) / len(sizes),
+        largest=max(sizes),
+        slices=sum(shape[-1] for shape in shapes) / len(shapes),
+        largest_plane=max(math.prod(shape[:2]) for shape in shapes),
+    )
+
+
+def _shape(cost: Mapping[str, Any]) -> tuple[float, float]:
+    """The line of memory against samples; without one, memory is proportional to them."""
+    if not cost.get("training_memory"):
+        return 0.0, 1.0
+    points = _rows(cost, "training_memory")
+    for point in points:
+        for key in ("batch", "counted_bytes"):
+            _number(point, key)
+        if _field(point, "measured_bytes") is not None:
+            _number(point, "measured_bytes")
+    line = memory_line(points)
+    return max(0.0, line.fixed), line.per_sample
+
+
+def _field(values: Any, key: str) -> Any:
+    if not isinstance(values, Mapping):
+        raise DataError(key, f"looked for in {values!s:.60}", "an object is expected")
+    if key not in values:
+        raise DataError(key, "the field is missing", "it is needed")
+    return values[key]
+
+
+def _section(values: Any, key: str) -> Mapping[str, Any]:
+    found = _field(values, key)
+    if not isinstance(found, Mapping):
+        raise DataError(key, f"found {found!s:.60}", "an object is expected")
+    return found
+
+
+def _rows(values: Any, key: str) -> Sequence[Any]:
+    found = _field(values, key)
+    if not isinstance(found, list):
+        raise DataError(key, f"found {found!s:.60}", "a list is expected")
+    return found
+
+
+def _number(values: Any, key: str, *, least: float = 1e-9) -> float:
+    found = _field(values, key)
+    is_number = isinstance(found, int | float) and not isinstance(found, bool)
+    if not is_number or not least <= found < math.inf:
+        raise DataError(key, f"found {found!s:.60}", "a positive number is expected")
+    return float(found)

@@ -1,0 +1,153 @@
+"""Memory and time of a training, predicted from the steps that ``lunet efficiency`` measured.
+
+Let ``s`` be the samples of a step in units of the measured sample (``batch x voxels / voxels
+measured``) and ``m`` its value at the measurement. Bytes and seconds:
+
+    step time   = measured step x s / m           of the arithmetic that a training will choose
+    training    = epochs x batches per epoch x step time
+    validation  = validations x voxels of the validation part at 0.4 of a step's time per voxel
+    step memory = measured growth x line(s) / line(m)
+    on a CPU    : peak = process + max(volumes + weights kept + step memory, 2 x volumes)
+    on CUDA     : peak of the allocator = volumes + weights kept + step memory
+                  of the host           = process + 2 x volumes
+
+``line`` is the memory of a step against ``s`` through the two smallest of ``training_memory``
+(:func:`lunet.efficiency.memory_line.memory_line`); without it, memory is proportional to ``s``.
+``process`` is what the measuring process held before its steps (imports, and on CUDA the context).
+``volumes`` are images (float32) and labels (uint8) of the training and the validation part, twice
+while they are read. ``weights kept`` are the best so far and the moving average.
+
+Early stopping is not foreseen, so the time is an upper bound with it; augmentation (3 to 8 % of a
+step where it was measured) and compilation that the training chooses by itself are not, either.
+A training with fewer threads than the measurement takes as many times longer; more threads are not
+counted as a gain.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lunet.efficiency.calibration import Calibration, Tried, Volumes
+
+VALIDATION_SHARE = 0.4  # of a step's time: a forward pass is a third, loss and counts the rest
+VOXEL_BYTES = (4, 1)  # of a channel of the image, of the label
+# the rule by which a training chooses its engine: lunet.training.engine (a test compares both)
+FEW_STEPS, SHORT_SECONDS, WANTED_GAIN = 100, 60.0, 1.1
+
+
+@dataclass(frozen=True)
+class Load:
+    """What one training computes.
+
+    Attributes
+    ----------
+    epochs, steps, validations
+        Passes, batches per pass, how often the validation part is looked at.
+    batch_voxels, largest_batch_voxels
+        Voxels of a batch: on average, and of the largest.
+    validation_voxels
+        Voxels of the validation part.
+    volume_bytes
+        Images and labels of both parts.
+    weights_kept
+        How many copies of the weights are kept beside the network.
+    """
+
+    epochs: int
+    steps: int
+    validations: int
+    batch_voxels: float
+    largest_batch_voxels: float
+    validation_voxels: float
+    volume_bytes: float
+    weights_kept: int
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """A training foreseen.
+
+    Attributes
+    ----------
+    device
+        ``cpu`` or ``cuda``.
+    memory
+        Peak that ``run.json`` will call ``peak_memory_bytes``: of the process, or of CUDA's
+        allocator.
+    host
+        Peak of the process, bytes.
+    seconds
+        Training and validation.
+    choosing_seconds
+        Measuring the arithmetics, which a preset's first training does.
+    """
+
+    device: str
+    memory: float
+    host: float
+    seconds: float
+    choosing_seconds: float
+
+
+def load_of(recipe: Mapping[str, Any], data: Volumes, *, train: int, validation: int) -> Load:
+    """What a training with a recipe (plain values) on so many cases computes."""
+    in_slices = data.dimensions == 2
+    per_case = data.slices if in_slices else recipe["patches_per_case"]
+    samples = int(train * per_case)
+    batch = min(recipe["batch_size"], samples) or 1
+    largest = data.largest_plane if in_slices else data.largest
+    mean = data.voxels / data.slices if in_slices else data.voxels
+    if recipe["patch"] is not None:
+        largest = mean = math.prod(recipe["patch"])
+    drawn = samples if recipe["samples_per_epoch"] is None else recipe["samples_per_epoch"]
+    epochs, every = recipe["epochs"], recipe["validate_every"]
+    image, label = VOXEL_BYTES
+    return Load(
+        epochs=epochs,
+        steps=max(1, drawn // batch),
+        validations=epochs // every + (epochs % every > 0),  # the last epoch is always looked at
+        batch_voxels=batch * mean,
+        largest_batch_voxels=batch * largest,
+        validation_voxels=validation * data.voxels,
+        volume_bytes=(train + validation) * data.voxels * (image * data.channels + label),
+        weights_kept=2 if recipe["ema"]["decay"] else 1,
+    )
+
+
+def predict(measured: Calibration, load: Load, *, threads: int | None = None) -> Forecast:
+    """Memory and time of a training; ``threads`` it will have, None for those measured."""
+    slower = 1.0
+    if measured.device == "cpu" and threads:
+        slower = max(1.0, measured.threads / threads)
+    # seconds per voxel of a batch, relative to those of a measured step
+    share = slower / (measured.batch * measured.voxels)
+    plain = measured.tried[0].seconds * share * load.batch_voxels
+    steps = load.epochs * load.steps
+    tries_all = steps >= FEW_STEPS and steps * plain >= SHORT_SECONDS
+    tried = measured.tried if tries_all else measured.tried[:1]
+    per_voxel = chosen(tried).seconds * share
+    worked = steps * load.batch_voxels
+    looked = load.validations * load.validation_voxels * VALIDATION_SHARE
+    step = measured.step_memory(tried[-1], load.largest_batch_voxels / measured.voxels)
+    held = load.volume_bytes + load.weights_kept * measured.weights + step
+    reading = 2 * load.volume_bytes
+    host = measured.process + (max(held, reading) if measured.device == "cpu" else reading)
+    return Forecast(
+        device=measured.device,
+        memory=host if measured.device == "cpu" else held,
+        host=host,
+        seconds=per_voxel * (worked + looked),
+        choosing_seconds=sum(3 * row.seconds * share * load.batch_voxels for row in tried),
+    )
+
+
+def chosen(tried: Sequence[Tried]) -> Tried:
+    """The arithmetic that a training chooses: the plain one, or one that is faster by 1.1."""
+    best = tried[0]
+    for row in tried:
+        if row.seconds * WANTED_GAIN < best.seconds:
+            best = row
+    return best

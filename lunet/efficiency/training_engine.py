@@ -1,0 +1,118 @@
+"""Training steps as a training computes them: ``python -m lunet.efficiency.training_engine``.
+
+A fresh process that does what a training does to choose its engine: it tries each arithmetic that
+the recipe allows, plain float32 first, on the recipe's batch. From what it finds,
+:mod:`lunet.efficiency.forecast` predicts the memory and the time of trainings. The job is JSON on
+standard input, the result JSON on standard output. Compilation is tried only where the recipe
+demands it (``compile: on``): it takes minutes.
+
+The loss is torch's cross entropy, so that an edit of the package's losses measures nothing again.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from lunet.efficiency.measure import Bench, Job, cross_entropy, make_bench
+from lunet.efficiency.memory import HighWater, process_bytes
+from lunet.training.arithmetic import Arithmetic, keep_freed_memory, plain_arithmetic
+from lunet.training.memory import is_out_of_memory
+from lunet.training.recipe import Engine
+from lunet.typed import build
+
+_SMALL = 32  # voxels per axis of a first step, which loads kernels
+
+
+def measure(job: Job) -> dict[str, Any]:
+    """Time and memory of a training step in each arithmetic.
+
+    Returns
+    -------
+    ``batch``; ``process_bytes``: resident memory of the process after a small step, on CUDA at the
+    end (None where the system does not tell); ``tried``: per arithmetic ``precision``,
+    ``memory_format``, ``compile``, ``step_ms`` (median) and ``growth_bytes``, the largest growth of
+    the process (on CUDA of the allocator) up to then, network and input included, which earlier
+    arithmetics share because a training tries them in one process, too.
+    """
+    keep_freed_memory()
+    bench = make_bench(job)
+    settings = bench.settings
+    engine = build(Engine, job["engine"] | {"threads": settings.threads}, "train.engine")
+    plain = plain_arithmetic(engine, torch.device(bench.device))
+    plain.prepare()
+    _step(bench, plain, torch.zeros(2, *bench.shape(1)[1:2], *(_SMALL,) * bench.task.dimensions))()
+    before, mark = process_bytes(), HighWater(bench.device)
+    image = bench.image(bench.training_batch)
+    tried = []
+    for arithmetic in arithmetics(engine, plain):
+        try:
+            row = _measured(bench, arithmetic, image)
+        except (RuntimeError, MemoryError) as error:
+            if arithmetic == plain or not is_out_of_memory(error):
+                raise
+            continue  # a training leaves it out, too
+        tried.append(row | {"growth_bytes": mark.growth()})
+    resident = process_bytes() if bench.device == "cuda" else before
+    return {"batch": bench.training_batch, "process_bytes": resident, "tried": tried}
+
+
+def arithmetics(engine: Engine, plain: Arithmetic) -> list[Arithmetic]:
+    """What a training tries, the plain arithmetic first.
+
+    The same as :func:`lunet.training.engine.candidates` (a test compares them), whose module is
+    not imported because it depends on all losses.
+    """
+    half = "bf16"
+    if plain.device == "cuda" and torch.cuda.get_device_capability() < (8, 0):
+        half = "fp16"
+    precisions = ("fp32", half) if engine.precision == "auto" else (engine.precision,)
+    layouts: Sequence[str] = ("contiguous", "channels_last")
+    if engine.memory_format != "auto":
+        layouts = (engine.memory_format,)
+    return [replace(plain, precision=p, memory_format=m) for p in precisions for m in layouts]
+
+
+def _measured(bench: Bench, arithmetic: Arithmetic, image: torch.Tensor) -> dict[str, Any]:
+    arithmetic.prepare()
+    milliseconds = sorted(bench.series(_step(bench, arithmetic, image), least=3))
+    return {
+        "precision": arithmetic.precision,
+        "memory_format": arithmetic.memory_format,
+        "compile": arithmetic.compile,
+        "step_ms": round(milliseconds[len(milliseconds) // 2], 6),
+    }
+
+
+def _step(bench: Bench, arithmetic: Arithmetic, image: torch.Tensor) -> Callable[[], None]:
+    """A step of training on ``image`` with a fresh network and optimiser."""
+    model = arithmetic.place(copy.deepcopy(bench.model)).train()
+    forward, scaler = arithmetic.compiled(model), arithmetic.scaler()
+    optimiser = torch.optim.Adam(model.parameters())
+    image = image.to(bench.device)
+
+    def step() -> None:
+        with arithmetic.autocast():
+            output = forward(arithmetic.arrange(image))  # held during the backward pass
+            loss = cross_entropy(output)
+        scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        scaler.step(optimiser)
+        scaler.update()
+        optimiser.zero_grad(set_to_none=True)
+
+    return step
+
+
+def main() -> None:
+    """Read a job, measure, write the result."""
+    print(json.dumps(measure(json.load(sys.stdin)), allow_nan=False))
+
+
+if __name__ == "__main__":
+    main()
