@@ -7,6 +7,9 @@ data's licence get into the card from the files that are named (or lie in the ru
         --manifest work/x/prepared/manifest.json --out release/
 
 `lunet predict --weights release/ SCANS --out masks/` then segments new scans.
+
+--pt2 adds model.pt2 for torch.export.load, with free batch and sizes where the network allows them.
+Loading such a file may unpickle parts of it, so `lunet predict` does not take it.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--metrics", metavar="CSV", help="metrics.csv; else the run's own")
     parser.add_argument("--manifest", metavar="JSON", help="of the prepared data: their licence")
     parser.add_argument("--no-onnx", action="store_true", help="leave the ONNX file out")
+    parser.add_argument("--pt2", action="store_true", help="write model.pt2 (torch.export) too")
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -32,4 +36,10 @@ def run(arguments: argparse.Namespace) -> None:
     sources = Sources(
         *(Path(name) if name else None for name in (arguments.metrics, arguments.manifest))
     )
-    export_release(arguments.run, arguments.out, sources=sources, with_onnx=not arguments.no_onnx)
+    export_release(
+        arguments.run,
+        arguments.out,
+        sources=sources,
+        with_onnx=not arguments.no_onnx,
+        with_program=arguments.pt2,
+    )

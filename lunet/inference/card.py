@@ -20,8 +20,16 @@ model = lunet.load_model("{folder}")
 mask = lunet.predict(model, "scan.nii.gz")  # class indices on the grid of the scan
 ```
 
-`model.onnx` takes `image` (batch, channel, {axes}) float32, any size, prepared as `plan.json`
-says, and gives `logits`; `labels.json` names its channels.
+`plan.json` says how an image is prepared; `labels.json` names the channels of the logits.
+"""
+_ONNX = """\
+`model.onnx` takes `image` (batch, channel, {axes}) float32, any size, and gives `logits`. It was
+compared with torch on {count} random shapes: largest difference {worst:.1e} of the largest logit.
+"""
+_PROGRAM = """\
+`model.pt2` is for `torch.export.load("model.pt2").module()`: (batch, channel, {axes}) float32,
+{sizes} voxels, to logits, compared with torch too. Loading such a file may unpickle parts of
+it, which can run code: load it only from a source that you trust.
 """
 _LIMITS = """\
 ## Limits
@@ -38,6 +46,7 @@ def model_card(
     data: Mapping[str, Any],
     results: Mapping[str, Mapping[str, float]],
     checks: Sequence[Mapping[str, Any]],
+    program: str = "",
 ) -> str:
     """Markdown text.
 
@@ -53,6 +62,8 @@ def model_card(
         Structure -> measured means, or empty.
     checks
         Comparisons of ONNX and torch, or empty.
+    program
+        Sizes that ``model.pt2`` takes, or empty without one.
     """
     preset = described.model.get("preset") or described.model["name"]
     axes = ", ".join("xyz"[: described.task.dimensions])
@@ -61,8 +72,9 @@ def model_card(
         _about(described, parameters),
         _data(data),
         _results(results),
-        _USE.format(folder=preset, axes=axes),
-        _onnx(checks),
+        _USE.format(folder=preset),
+        _onnx(checks, axes),
+        _PROGRAM.format(axes=axes, sizes=program) if program else "",
         _LIMITS,
     ]
     return "\n".join(part for part in parts if part)
@@ -116,11 +128,8 @@ def _results(results: Mapping[str, Mapping[str, float]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _onnx(checks: Sequence[Mapping[str, Any]]) -> str:
+def _onnx(checks: Sequence[Mapping[str, Any]], axes: str) -> str:
     if not checks:
         return ""
     worst = max(float(row["difference"]) for row in checks)
-    return (
-        f"The ONNX file was compared with torch on {len(checks)} random shapes: "
-        f"largest difference {worst:.1e} of the largest logit.\n"
-    )
+    return _ONNX.format(axes=axes, count=len(checks), worst=worst)

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
-import warnings
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +12,11 @@ from torch import Tensor, nn
 
 from lunet.errors import DataError, LunetError
 from lunet.files import atomic, canonical_json
+from lunet.inference.compare import Floats, compare
 from lunet.inference.description import build_described, description_from_dict
+from lunet.inference.quiet import quiet
 
 INPUT, OUTPUT, KEY = "image", "logits", "lunet"
-TOLERANCE = 1e-4  # largest difference of logits, relative to the largest logit
 _EXAMPLE = (2, 40, 48, 56)  # batch and sizes: all different, none 0 or 1, which export would fix
 _INSTALL = "Install them with `pip install 'lunet[export]'`"
 
@@ -69,21 +67,28 @@ def export_onnx(
     ------
     ImportError
         If onnxscript is missing.
+    LunetError
+        If the exporter cannot express the network with free sizes.
     """
     import onnxscript  # noqa: F401  torch's exporter needs it; ask before the long work
 
     batch, *sizes = _EXAMPLE[: ndim + 1]
     free = dict.fromkeys((0, *range(2, ndim + 2)), torch.export.Dim.DYNAMIC)
-    with _quiet(), torch.no_grad():
-        program = torch.onnx.export(
-            model.eval(),
-            (torch.zeros(batch, channels, *sizes),),
-            dynamo=True,
-            input_names=[INPUT],
-            output_names=[OUTPUT],
-            dynamic_shapes=(free,),
-            verbose=False,
-        )
+    try:
+        with quiet(), torch.no_grad():
+            program = torch.onnx.export(
+                model.eval(),
+                (torch.zeros(batch, channels, *sizes),),
+                dynamo=True,
+                input_names=[INPUT],
+                output_names=[OUTPUT],
+                dynamic_shapes=(free,),
+                verbose=False,
+            )
+    except torch.onnx.errors.OnnxExporterError as error:
+        reason = str(error.__cause__ or error).strip().splitlines()[0]
+        found = f"ONNX cannot express {type(model).__name__} with free sizes ({reason:.160})"
+        raise LunetError(path, found, "", "Export it with --no-onnx") from error
     assert program is not None  # the dynamo exporter always returns one
     if description is not None:
         program.model.metadata_props[KEY] = canonical_json(description)
@@ -128,20 +133,16 @@ def check_onnx(
         If a difference exceeds 1e-4 or a shape differs.
     """
     session, draw = _session(path), np.random.default_rng(seed)
-    rows = []
-    for _ in range(5):
-        shape = (int(draw.integers(1, 3)), channels, *map(int, draw.integers(9, 50, ndim)))
-        x = draw.standard_normal(shape, np.float32)
-        given = session.run([OUTPUT], {INPUT: x})[0]
-        with torch.no_grad():
-            wanted = model.eval()(torch.from_numpy(x)).numpy()
-        same = given.shape == wanted.shape
-        error = float(np.abs(given - wanted).max() / np.abs(wanted).max()) if same else np.inf
-        if error > TOLERANCE:
-            found = f"differs from torch by {error:.2g} (relative) at shape {shape}"
-            raise LunetError(path, found, f"at most {TOLERANCE:g} is allowed")
-        rows.append({"shape": list(shape), "difference": error})
-    return rows
+    shapes = [
+        (int(draw.integers(1, 3)), channels, *map(int, draw.integers(9, 50, ndim)))
+        for _ in range(5)
+    ]
+
+    def run(x: Floats) -> Floats:
+        found: Floats = session.run([OUTPUT], {INPUT: x})[0]
+        return found
+
+    return compare(run, model, shapes, where=path, draw=draw)
 
 
 def _session(path: str | Path) -> Any:
@@ -158,16 +159,3 @@ def _session(path: str | Path) -> Any:
     except Exception as error:  # onnxruntime's errors have no common base of their own
         reason = str(error).splitlines()[0]
         raise DataError(path, f"is no ONNX file ({reason})", "a model.onnx is expected") from error
-
-
-@contextmanager
-def _quiet() -> Any:
-    """Without the exporter's notes on packages that are not needed."""
-    level = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(level)

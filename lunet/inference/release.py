@@ -47,11 +47,13 @@ def export_release(
     *,
     sources: Sources | None = None,
     with_onnx: bool = True,
+    with_program: bool = False,
     log: Callable[[str], None] = print,
 ) -> None:
     """Write the release folder ``out`` of a run (or weights file).
 
-    It holds ``weights.safetensors``, ``model.onnx`` (checked against torch on random sizes),
+    It holds ``weights.safetensors``, ``model.onnx`` (checked against torch on random sizes), if
+    asked for ``model.pt2`` (torch.export, :mod:`lunet.inference.program`),
     ``plan.json`` (task, preprocessing, network), ``labels.json``, ``data.json`` (source and
     licence of the data), ``results.json`` and ``README.md`` (the model card, written last).
 
@@ -60,7 +62,8 @@ def export_release(
     DataError
         If the run has no weights, or a named file is missing.
     LunetError
-        If the ONNX file does not compute what torch computes, or a package is missing.
+        If the ONNX or torch.export file cannot be made or does not compute what torch computes,
+        or a package is missing.
     """
     folder, weights = Path(out), find_weights(run)
     if weights.suffix != ".safetensors":
@@ -71,8 +74,9 @@ def export_release(
     results = mean_results(found.metrics) if found.metrics else {}
     data = _data(found.manifest)
     folder.mkdir(parents=True, exist_ok=True)
-    write_bytes(folder / "weights.safetensors", weights.read_bytes())
+    program = _write_program(model, described, folder / "model.pt2", log) if with_program else ""
     checks = _write_onnx(model, described, folder / "model.onnx", log) if with_onnx else []
+    write_bytes(folder / "weights.safetensors", weights.read_bytes())
     write_json(folder / "plan.json", described.as_dict())
     write_json(folder / "labels.json", _labels(described))
     write_json(folder / "data.json", data)
@@ -80,7 +84,14 @@ def export_release(
     if found.record:
         shutil.copyfile(found.record, folder / "run.json")
     parameters = sum(p.numel() for p in model.parameters())
-    card = model_card(described, parameters=parameters, data=data, results=results, checks=checks)
+    card = model_card(
+        described,
+        parameters=parameters,
+        data=data,
+        results=results,
+        checks=checks,
+        program=program,
+    )
     write_text(folder / "README.md", card)
     log(f"released {described.model.get('preset')} in {folder}")
 
@@ -171,3 +182,17 @@ def _write_onnx(
     worst = max(row["difference"] for row in rows)
     log(f"ONNX equals torch to {worst:.1e} (relative) on {len(rows)} random shapes")
     return rows
+
+
+def _write_program(
+    model: nn.Module, described: Description, path: Path, log: Callable[[str], None]
+) -> str:
+    """Write ``model.pt2``; the sizes that it takes, in words."""
+    from lunet.inference.program import export_program
+
+    size = {"channels": len(described.task.channels), "ndim": described.task.dimensions}
+    found = export_program(model, path, **size, description=described.as_dict())
+    worst = max(row["difference"] for row in found.checks)
+    shapes = f"{len(found.checks)} random shapes"
+    log(f"torch.export equals torch to {worst:.1e} (relative) on {shapes}; {found.sizes} voxels")
+    return str(found.sizes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -16,7 +17,10 @@ from lunet.cli import main
 from lunet.errors import DataError, LunetError
 from lunet.files import read_json
 from lunet.inference.description import description_of
+from lunet.inference.program import DESCRIPTION, export_program
 from lunet.inference.release import Sources, export_release, mean_results
+from lunet.models.attention_unet import AttentionUNet
+from lunet.models.unet import UNet
 
 METRICS = """\
 preset,fold,seed,case,group,label,dice,hd95,assd,status
@@ -126,3 +130,54 @@ def test_bad_sources(tmp_path: Path) -> None:
             tmp_path / "run", tmp_path / "out", sources=Sources(metrics=tmp_path / "none.csv")
         )
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("model", "sizes"),
+    [
+        (UNet(1, 2, widths=[2, 2], convs_per_block=1, ndim=2), (34, 48)),
+        (AttentionUNet(1, 2, widths=[2, 2], ndim=2), (33, 50)),
+    ],
+)
+def test_programs_of_torch_export(
+    tmp_path: Path, model: torch.nn.Module, sizes: tuple[int, ...]
+) -> None:
+    """Written, loaded and compared at sizes of its own choice; here at another."""
+    path, ndim = tmp_path / "model.pt2", len(sizes)
+    found = export_program(model, path, channels=1, ndim=ndim, description={"a": 1})
+    assert len({tuple(row["shape"]) for row in found.checks}) == 5
+    extra = {DESCRIPTION: ""}
+    loaded = torch.export.load(path, extra_files=extra).module()
+    assert json.loads(extra[DESCRIPTION]) == {"a": 1}
+    x = torch.randn(1, 1, *sizes)
+    with torch.no_grad():
+        torch.testing.assert_close(loaded(x), model.eval()(x), rtol=1e-4, atol=1e-4)
+
+
+def test_the_release_of_a_program_is_not_for_prediction(tmp_path: Path, capsys) -> None:
+    save_run(tmp_path / "run", dataclasses.replace(BINARY, dimensions=2))
+    words = ["export", f"{tmp_path}/run", "--no-onnx", "--pt2", "--out", f"{tmp_path}/out"]
+    assert main(words) == 0
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "multiples of 2 x 2 from 32 x 32 voxels" in card
+    assert "model.onnx" not in card
+    (tmp_path / "out" / "weights.safetensors").unlink()
+    words = ["predict", "x.nii.gz", "--out", f"{tmp_path}/masks", "--weights", f"{tmp_path}/out"]
+    for weights in (words[-1], f"{words[-1]}/model.pt2"):
+        assert main([*words[:-1], weights]) == 2
+        assert "safetensors" in capsys.readouterr().err
+
+
+def test_a_network_of_fixed_sizes_is_refused_in_one_line(tmp_path: Path) -> None:
+    from lunet.inference.onnx import export_onnx
+
+    class Whole(torch.nn.Module):
+        """Sizes decide what it computes."""
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x * {16: 1, 17: 2}.get(int(x.shape[2]), 3)
+
+    for write in (export_onnx, export_program):
+        with pytest.raises(LunetError, match="cannot express Whole with free sizes"):
+            write(Whole(), tmp_path / "model.out", channels=1, ndim=3)
+    assert not list(tmp_path.iterdir())
