@@ -153,8 +153,17 @@ def _settings(arguments: argparse.Namespace) -> Any:
     names = ("threshold", "flip_axes", "patch", "overlap", "memory_gb", "largest_component")
     given = {name: getattr(arguments, name) for name in names}
     if arguments.chosen is not None:
-        from lunet.files import read_json
-
-        chosen = read_json(arguments.chosen)
-        base = replace(base, {k: v for k, v in chosen.items() if k in names}, "predict")
+        base = replace(base, _chosen(arguments.chosen), str(arguments.chosen))
     return replace(base, {k: v for k, v in given.items() if v is not None}, "predict")
+
+
+def _chosen(path: str) -> dict[str, Any]:
+    """What ``predict.choose`` has chosen on validation cases, from its ``chosen.json``."""
+    from lunet.files import read_json
+    from lunet.inference.choose import CHOSEN
+
+    content = read_json(path)
+    if not isinstance(content, dict) or not set(CHOSEN) <= set(content):
+        expected = f"a study's chosen.json has {', '.join(CHOSEN)}"
+        raise ConfigError("--chosen", f"{path} is no record of a choice", expected)
+    return {name: content[name] for name in CHOSEN}

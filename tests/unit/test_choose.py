@@ -11,6 +11,7 @@ import pytest
 from prepared_cases import make_prepared
 from small_networks import save_run
 
+from lunet.cli import main
 from lunet.data.folds import read_splits
 from lunet.data.reference import read_reference
 from lunet.errors import DataError
@@ -70,6 +71,49 @@ def test_a_study_s_run_records_its_choice(tmp_path: Path) -> None:
     assert record["cases"] == ["case_03"]
     assert set(record) == {"cases", "dice", "threshold", "flip_axes", "largest_component"}
     assert len(list((tmp_path / "out").glob("*.nii.gz"))) == 2
+
+
+def test_a_choice_is_repeated_on_new_scans(tmp_path: Path, capsys) -> None:
+    """chosen.json of a study's run changes the masks of `lunet predict`, as the options would."""
+    manifest = make_prepared(tmp_path)
+    save_run(tmp_path / "run", BINARY, seed=3)  # its probabilities are 0.33 to 0.36
+    scan = next((tmp_path / "raw" / "imagesTr").iterdir())
+    head = ["predict", "--weights", f"{tmp_path}/run", str(scan), "--out"]
+
+    def mask(name: str, *options: str) -> bytes:
+        assert main([*head, str(tmp_path / name), *options]) == 0
+        return (tmp_path / name / scan.name).read_bytes()
+
+    record = {"cases": ["case_03"], "dice": 0.5, "threshold": 0.345, "flip_axes": [0, 2]}
+    file = tmp_path / "chosen.json"
+    file.write_text(json.dumps(record | {"largest_component": True}))
+    options = ["--threshold", "0.345", "--flip-axes", "0", "2", "--largest-component"]
+    chosen = mask("a", "--chosen", str(file))
+    assert chosen == mask("b", *options)
+    assert chosen != mask("c")
+    # an option by hand wins over the file
+    lower = ["--threshold", "0.335"]
+    assert mask("d", "--chosen", str(file), *lower) == mask("e", *options, *lower) != chosen
+    # and what a study's own run has recorded is such a file
+    save_run(tmp_path / "three", manifest.task)
+    predict_run(
+        tmp_path / "three",
+        manifest.path,
+        tmp_path / "splits.json",
+        fold=0,
+        out=tmp_path / "out",
+        settings=PredictSettings(choose=True, flip_axes=(1,)),
+        log=lambda _: None,
+    )
+    mask("f", "--chosen", str(tmp_path / "out" / "chosen.json"))
+    for text in ("[1]", '{"threshold": 0.5}', '{"threshold": '):
+        file.write_text(text)
+        assert main([*head, str(tmp_path / "g"), "--chosen", str(file)]) == 2
+        assert "chosen.json" in capsys.readouterr().err
+    file.write_text(json.dumps(record | {"largest_component": True, "threshold": 7}))
+    assert main([*head, str(tmp_path / "g"), "--chosen", str(file)]) == 2
+    assert "chosen.json.threshold" in capsys.readouterr().err
+    assert not (tmp_path / "g").exists()
 
 
 def test_mean_dice_leaves_out_what_neither_has() -> None:
