@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from lunet.errors import LunetError, nearest
+from lunet.files import require_writable
 
 STEPS = {
     "download": "get a data set: local folder, mirror or origin; resumed and checked",
@@ -83,6 +84,8 @@ def carry_out(
 ) -> int:
     """Run a step's function and tell how it ended; returns the exit code."""
     try:
+        if getattr(arguments, "out", None):
+            require_writable(arguments.out)
         with _sole_writer(arguments):
             return work(arguments) or 0
     except LunetError as error:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+import errno
 import hashlib
 import json
 import math
 import os
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,6 +35,29 @@ def atomic(path: str | Path) -> Iterator[Path]:
     finally:
         part.unlink(missing_ok=True)
     _sync_folder(final.parent)
+
+
+def require_writable(path: str | Path) -> None:
+    """Check that ``path`` could be made: its nearest folder that exists takes a new file.
+
+    Raises
+    ------
+    DataError
+        If it takes none (``/proc``).
+    OSError
+        For want of space or permission, which tells itself; ``filename`` is the folder.
+    """
+    here = Path(path).absolute()
+    folder = next(place for place in (here, *here.parents) if place.is_dir())
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            return
+    except OSError as error:
+        error.filename = str(folder)
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM):
+            raise
+        found = f"no file can be made in this folder ({error.strerror})"
+        raise DataError(folder, found, f"needed for {path}", "Name another --out") from error
 
 
 def _sync_folder(folder: Path) -> None:

@@ -15,6 +15,7 @@ import argparse
 from typing import Any
 
 from lunet.commands.arguments import add_settings
+from lunet.errors import ConfigError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,6 +37,7 @@ def run(arguments: argparse.Namespace) -> None:
     from lunet.inference.cost import costliest, network_cost, usable_memory
     from lunet.typed import build, replace
 
+    _check(arguments)
     preset, arguments.preset = arguments.preset or "lunet_small_4f", None
     sections = raw_sections(arguments, "plan") if arguments.settings is not None else {}
     names = {"memory_gb": arguments.memory_gb, "largest_batch": arguments.largest_batch}
@@ -57,6 +59,18 @@ def run(arguments: argparse.Namespace) -> None:
         write_text(arguments.out, plan_yaml(choices, fingerprint))
     for choice in choices:
         print(f"{choice.key}: {choice.value} ({choice.reason})")
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    """Refuse what is wrong before the data set is read."""
+    if not str(arguments.out).endswith((".yaml", ".yml", ".json")):
+        raise ConfigError("--out", f"found {arguments.out}", "a .yaml or .json file is expected")
+    for name, value in (
+        ("--memory-gb", arguments.memory_gb),
+        ("--largest-batch", arguments.largest_batch),
+    ):
+        if value is not None and not value > 0:
+            raise ConfigError(name, f"found {value:g}", "a number above 0 is expected")
 
 
 def _models(sections: Any, preset: str, task: Any, ndim: int) -> list[Any]:

@@ -83,7 +83,9 @@ class PlanSettings:
     """How `plan: auto` fits patch and batch to a device."""
 
     memory_gb: float | None = setting(
-        None, doc="memory of a training, GiB; else 80 % of what is free where the plan is made"
+        None,
+        doc="memory of a training, GiB; else 80 % of what is free where the plan is made",
+        minimum=0,
     )
     largest_batch: int = setting(16, doc="largest batch proposed", minimum=1)
 

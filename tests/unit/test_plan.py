@@ -141,6 +141,24 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "preprocess.spacing: keep" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        (["--memory-gb", "-1"], "--memory-gb: found -1, a number above 0"),
+        (["--memory-gb", "nan"], "--memory-gb: found nan"),
+        (["--largest-batch", "0"], "--largest-batch: found 0"),
+        (["--out", "plan.txt"], "--out: found plan.txt, a .yaml or .json file"),
+        (["--out", "/proc/x.yaml"], "/proc: no file can be made in this folder"),
+    ],
+)
+def test_impossible_options_are_told_before_the_data_are_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], option: list[str], message: str
+) -> None:
+    words = ["plan", str(tmp_path / "none"), "--out", str(tmp_path / "plan.yaml"), *option]
+    assert main(words) == 2
+    assert message in capsys.readouterr().err
+
+
 @needs_data
 def test_real_ct(tmp_path: Path) -> None:
     folder = Path(DATA) / "spleen_ct_crop"
