@@ -25,6 +25,7 @@ from lunet.inference.settings import PredictSettings
 from lunet.task import Task
 from lunet.typed import build
 
+
 class BlankImage(UserWarning):
     """An image whose voxels all have one value; its mask is empty."""
 

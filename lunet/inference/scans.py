@@ -16,6 +16,7 @@ from lunet.inference.nifti import write_channels, write_nifti, write_png
 from lunet.inference.overlay import write_overlay
 from lunet.inference.predict import common_description, predict_native
 from lunet.inference.settings import PredictSettings
+from lunet.training.memory import is_out_of_memory
 
 _CHANNEL = re.compile(r"^(?P<case>.+)_(?P<channel>\d{4})$")
 
@@ -99,9 +100,11 @@ def predict_scans(
             with warnings.catch_warnings(record=True) as told:
                 warnings.simplefilter("default")
                 written, share = _predict_one(models, item, Path(out), settings, extras)
-        except DataError as error:
-            failures.append(str(error))
-            log(f"FAILED {item.name} {place}: {error}")
+        except Exception as error:
+            if not isinstance(error, DataError) and not is_out_of_memory(error):
+                raise
+            failures.append(_reason(error, item))
+            log(f"FAILED {item.name} {place}: {failures[-1]}")
         else:
             shares.append(share)
             for warning in told:
@@ -109,6 +112,14 @@ def predict_scans(
             log(f"segmented {item.name} {place}: {written}, {100 * share:.3g} % labelled")
     log(_summary(shares))
     return failures
+
+
+def _reason(error: Exception, item: Input) -> str:
+    if isinstance(error, DataError):
+        return str(error)
+    text = str(error).splitlines()[0] if str(error) else "no memory is left"
+    advice = "Lower --memory-gb, or name a smaller tile with --patch"
+    return str(DataError(item.files[0], f"out of memory ({text})", "", advice))
 
 
 def _summary(shares: Sequence[float]) -> str:

@@ -325,6 +325,29 @@ def test_a_bad_file_is_reported_and_the_rest_goes_on(tmp_path: Path) -> None:
     np.testing.assert_allclose(probabilities.affine, OBLIQUE, atol=1e-6)
 
 
+def test_a_scan_that_does_not_fit_the_memory_is_reported_and_the_rest_goes_on(
+    tmp_path: Path,
+) -> None:
+    class Hungry(Brightness):
+        """Asks for more memory than there is where a scan is long."""
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x) if x.shape[3] < 9 else torch.empty(2**56)
+
+    paths = [save_image(tmp_path / f"{n}.nii.gz", RANDOM.random((6, n, 5))) for n in (8, 9)]
+    model = described(Hungry(0.5), BINARY, orientation="keep")
+    model.twin = described(Brightness(0.5), BINARY)
+    lines: list[str] = []
+    inputs = find_inputs([str(path) for path in reversed(paths)], channels=1)
+    failures = predict_scans(
+        [model], inputs, tmp_path / "out", settings=PredictSettings(), log=lines.append
+    )
+    assert len(failures) == 1
+    assert "9.nii.gz: out of memory" in failures[0]
+    assert "--memory-gb" in failures[0]
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["8.nii.gz"]
+
+
 def test_inputs_of_several_channels(tmp_path: Path) -> None:
     for name in ("a_0000", "a_0001", "b_0000", "b_0001"):
         save_image(tmp_path / f"{name}.nii.gz", RANDOM.random((4, 4, 4)))
