@@ -52,6 +52,8 @@ _DISKS = {
     errno.EACCES: ("no permission", "Set roots.results and roots.work to writable folders"),
 }
 
+_NO_MEMORY = ("DefaultCPUAllocator: can't allocate", "Failed to allocate memory for image")
+"""Texts of PyTorch and of ITK, which raise a plain ``RuntimeError``."""
 _PATHS = {
     errno.EISDIR: "a folder in the place of a file",
     errno.ENOTDIR: "a file in the place of a folder",
@@ -73,7 +75,7 @@ def classify(error: BaseException) -> Failure:
         if type(link).__name__ == "OutOfMemoryError":
             advice = f"{_SMALLER}, or ask for a GPU with more memory (slurm: gpu_model)"
             return Failure("out of GPU memory", advice, 1)
-        if isinstance(link, MemoryError) or "DefaultCPUAllocator: can't allocate" in str(link):
+        if isinstance(link, MemoryError) or any(text in str(link) for text in _NO_MEMORY):
             return Failure("out of host memory", f"{_SMALLER}, or raise mem_mb in the profile", 1)
         if isinstance(link, OSError) and link.errno in _DISKS:
             reason, advice = _DISKS[link.errno]

@@ -19,6 +19,7 @@ from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
 from lunet.data.geometry import corner_shift, spacing_of
+from lunet.data.pictures import read_indices, read_intensities
 from lunet.data.slabs import count_broken, read_nifti, read_nifti_values
 from lunet.errors import DataError
 
@@ -111,10 +112,14 @@ def read_raw(path: str | Path) -> Raw:
     DataError
         If the file is missing, of an unknown format, truncated or otherwise unreadable.
     """
-    return _read(path, read_nifti)
+    return _read(path, read_nifti, read_indices)
 
 
-def _read(path: str | Path, nifti: Callable[[str | Path], Raw]) -> Raw:
+def _read(
+    path: str | Path,
+    nifti: Callable[[str | Path], Raw],
+    picture: Callable[[str | Path], NDArray[Any]],
+) -> Raw:
     suffix = suffix_of(path)
     if not suffix:
         raise DataError(path, "unknown format", f"readable are {', '.join(SUFFIXES)}")
@@ -123,7 +128,7 @@ def _read(path: str | Path, nifti: Callable[[str | Path], Raw]) -> Raw:
     try:
         if suffix in NIFTI:
             return nifti(path)
-        return _read_itk(path) if suffix in ITK else _read_picture(path)
+        return _read_itk(path) if suffix in ITK else (picture(path), np.eye(4))
     except MemoryError:
         raise
     except _UNREADABLE as error:
@@ -147,20 +152,6 @@ def _read_itk(path: str | Path) -> Raw:
     array = sitk.GetArrayFromImage(image)
     spatial = tuple(reversed(range(dimensions)))
     return array.transpose(spatial + tuple(range(dimensions, array.ndim))), affine
-
-
-def _read_picture(path: str | Path) -> Raw:
-    from PIL import Image  # only pictures need it
-
-    with Image.open(path) as picture:
-        array = np.asarray(picture)
-    if array.dtype == bool:
-        array = array.astype(np.uint8)
-    if array.ndim == 3:
-        colours = array[..., :3] if array.shape[-1] in (3, 4) else array[..., :1]
-        grey = (colours == colours[..., :1]).all()
-        array = colours[..., 0] if grey else colours
-    return np.swapaxes(array, 0, 1), np.eye(4)
 
 
 def read_image(paths: Sequence[str | Path], *, channels: int | None = None) -> Scan:
@@ -191,7 +182,7 @@ def read_image(paths: Sequence[str | Path], *, channels: int | None = None) -> S
 
 
 def _read_channels(path: str | Path) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-    raw, affine = _read(path, read_nifti_values)
+    raw, affine = _read(path, read_nifti_values, read_intensities)
     spatial = 2 if suffix_of(path) in PICTURES else 3
     if raw.ndim == spatial:
         array = raw[None]

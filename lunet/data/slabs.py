@@ -42,14 +42,16 @@ def read_nifti_values(path: str | Path) -> tuple[NDArray[np.float32], NDArray[np
     Raises
     ------
     DataError
-        If a voxel is no single number (RGB).
+        If a voxel is no single real number.
     OSError, EOFError, ValueError, zlib.error
         As nibabel does for a damaged file.
     """
     image: Any = nib.load(path, keep_file_open=True)  # type: ignore[call-arg]
     kind = image.get_data_dtype()
-    if kind.names is not None:
-        raise DataError(path, f"voxels of {len(kind.names)} values each", "one number is read")
+    if kind.names is not None or kind.kind == "c":
+        what = "complex numbers" if kind.kind == "c" else "colours"
+        action = "Write the magnitude, or each colour as a channel"
+        raise DataError(path, f"its voxels are {what}", "one real number each is read", action)
     affine = np.asarray(image.affine, dtype=np.float64)
     values = np.empty(image.shape, np.float32)
     if not values.ndim:

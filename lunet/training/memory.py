@@ -35,11 +35,14 @@ def peak_memory(device: torch.device) -> int:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether ``error`` says that an allocation failed: CUDA, torch's CPU allocator, NumPy."""
+    """Whether ``error`` says that an allocation failed: CUDA, torch on the CPU, NumPy, ITK."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return isinstance(error, RuntimeError) and bool(
-        re.search(r"out of memory|can't allocate memory|not enough memory", str(error))
+        re.search(
+            r"out of memory|can't allocate memory|not enough memory|Failed to allocate memory",
+            str(error),
+        )
     )
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 import tiny_dataset as tiny
@@ -123,6 +125,49 @@ def test_picture_axes(tmp_path: Path) -> None:
     scan = read_image([tmp_path / "x.png"])
     assert scan.array.shape == (1, 3, 2)
     np.testing.assert_array_equal(scan.array[0], pixels.T)
+
+
+def test_palettes_are_colours_of_images_and_indices_of_labels(tmp_path: Path) -> None:
+    indices = np.array([[0, 1, 2], [2, 1, 0]], np.uint8)
+    picture = Image.fromarray(indices, mode="P")
+    picture.putpalette([10, 10, 10, 200, 200, 200, 90, 90, 90])
+    picture.save(tmp_path / "p.png")
+    grey = np.array([10, 200, 90])[indices].T
+    np.testing.assert_array_equal(read_image([tmp_path / "p.png"]).array[0], grey)
+    np.testing.assert_array_equal(read_label(tmp_path / "p.png")[0], indices.T)
+
+
+def test_what_is_no_single_image_is_refused(tmp_path: Path) -> None:
+    page = Image.fromarray(np.zeros((4, 5), np.uint8))
+    page.save(tmp_path / "stack.tif", save_all=True, append_images=[page, page])
+    with pytest.raises(DataError, match="3 pages"):
+        read_image([tmp_path / "stack.tif"])
+    rgb = np.zeros((3, 4, 5), [("R", "u1"), ("G", "u1"), ("B", "u1")])
+    for array, what in ((rgb, "colours"), (np.zeros((3, 4, 5), np.complex64), "complex numbers")):
+        tiny.save(tmp_path / "x.nii.gz", array)
+        with pytest.raises(DataError, match=f"voxels are {what}"):
+            read_image([tmp_path / "x.nii.gz"])
+
+
+@pytest.mark.parametrize("dtype", ["u1", "<i2", ">i2", "<f4", ">f8"])
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+def test_nifti_values_are_those_of_nibabel(tmp_path: Path, dtype: str, suffix: str) -> None:
+    """Read in slabs, with their scale, whatever the dtype and byte order on disk."""
+    array = np.random.default_rng(0).integers(0, 200, (5, 7, 37)).astype(dtype)
+    header = nib.Nifti1Header(endianness=">" if dtype[0] == ">" else "<")
+    header.set_data_dtype(np.dtype(dtype))
+    header.set_data_shape(array.shape)
+    header.set_slope_inter(0.25, -1024)
+    header.set_data_offset(352)
+    path = tmp_path / f"x{suffix}"
+    content = header.binaryblock.ljust(352, b"\0") + array.tobytes(order="F")
+    path.write_bytes(gzip.compress(content) if suffix == ".nii.gz" else content)
+    found = read_image([path]).array
+    assert found.flags.c_contiguous
+    np.testing.assert_array_equal(found[0], nib.load(path).get_fdata(dtype=np.float32))
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(DataError, match="cannot be read"):
+        read_image([path])
 
 
 def test_colour_pictures_give_three_channels(tmp_path: Path) -> None:
