@@ -16,6 +16,8 @@ from lunet.task import Task
 PHANTOM = "phantom"
 _IMITATED = {
     "hippocampus": "Task04_Hippocampus",
+    "harp": "HarP",
+    "spleen": "Task09_Spleen",
     "lung": "Task06_Lung",
     "brats2021": "BraTS2021",
     "brats2023": "BraTS2023",

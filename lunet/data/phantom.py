@@ -22,6 +22,8 @@ from lunet.files import write_bytes, write_json
 
 _MODULES = {
     "hippocampus": "lunet.data.phantom_hippocampus",
+    "harp": "lunet.data.phantom_harp",
+    "spleen": "lunet.data.phantom_spleen",
     "lung": "lunet.data.phantom_lung",
     "brats2021": "lunet.data.phantom_brats",
     "brats2023": "lunet.data.phantom_brats",
@@ -70,7 +72,7 @@ def _published(settings: PhantomSettings, root: Path) -> None:
         raise ConfigError(
             "dataset.phantom.layout",
             f"found 'published' with kind {settings.kind!r}",
-            "only the brats and heart kinds have a layout of their own",
+            "only the harp, brats and heart kinds have a layout of their own",
         )
     for case in _cases(settings):
         for name, volume in module.published_files(case, settings.kind).items():

@@ -34,7 +34,7 @@ _LINE = np.linspace(0, 1, 25, dtype=np.float32)
 
 
 @dataclass(frozen=True)
-class _Anatomy:
+class Anatomy:
     """The shape of one side, in mm and degrees."""
 
     length: float
@@ -50,22 +50,14 @@ def make_subject(number: int, settings: PhantomSettings) -> list[PhantomCase]:
     """The two sides of subject ``number`` (1, 2, ...), cases 2 ``number`` - 1 and 2 ``number``."""
     rng = np.random.default_rng([settings.seed, 4, number])
     size = settings.scale
-    subject = _Anatomy(
-        length=rng.uniform(25, 34) * size,
-        thickness=rng.uniform(0.87, 1.13) * size,
-        bend=rng.uniform(2.5, 6) * size,
-        arch=rng.uniform(2.5, 6) * size,
-        border=rng.uniform(0.6, 0.7),
-        angles=rng.uniform(-12, 12, 3),
-        shift=rng.uniform(-2.4, 2.4, 3) * size,
-    )
+    subject = drawn(rng, size)
     dtype, level = _SCALES[rng.choice(len(_SCALES), p=_SCALE_ODDS)]
     level *= float(np.exp(rng.uniform(-0.35, 0.35)))
     return [
         _side(
             2 * number - 1 + side,
             number,
-            _varied(rng, subject, size),
+            varied(rng, subject, size),
             (dtype, level),
             rng,
             settings,
@@ -74,9 +66,22 @@ def make_subject(number: int, settings: PhantomSettings) -> list[PhantomCase]:
     ]
 
 
-def _varied(rng: np.random.Generator, subject: _Anatomy, size: float) -> _Anatomy:
+def drawn(rng: np.random.Generator, size: float) -> Anatomy:
+    """A subject's anatomy, lengths scaled by ``size``."""
+    return Anatomy(
+        length=rng.uniform(25, 34) * size,
+        thickness=rng.uniform(0.87, 1.13) * size,
+        bend=rng.uniform(2.5, 6) * size,
+        arch=rng.uniform(2.5, 6) * size,
+        border=rng.uniform(0.6, 0.7),
+        angles=rng.uniform(-12, 12, 3),
+        shift=rng.uniform(-2.4, 2.4, 3) * size,
+    )
+
+
+def varied(rng: np.random.Generator, subject: Anatomy, size: float) -> Anatomy:
     """One side of a subject: alike, never equal."""
-    return _Anatomy(
+    return Anatomy(
         length=subject.length * rng.uniform(0.96, 1.04),
         thickness=subject.thickness * rng.uniform(0.96, 1.04),
         bend=subject.bend + rng.uniform(-1, 1) * size,
@@ -90,7 +95,7 @@ def _varied(rng: np.random.Generator, subject: _Anatomy, size: float) -> _Anatom
 def _side(
     case: int,
     subject: int,
-    anatomy: _Anatomy,
+    anatomy: Anatomy,
     scanner: tuple[str, float],
     rng: np.random.Generator,
     settings: PhantomSettings,
@@ -100,9 +105,9 @@ def _side(
     warp = np.stack([smooth_noise(rng, whole, 5 * settings.scale) for _ in range(3)])
     turned = np.tensordot(rotation(anatomy.angles).T, points, axes=1)
     turned = turned + 0.6 * settings.scale * warp
-    label = _label(turned, anatomy)
-    tissue = _tissue(rng, turned, label, anatomy, settings.scale)
-    image = _scan(rng, points, tissue, settings.difficulty)
+    label = structure(turned, anatomy)
+    tissue = surroundings(rng, turned, label, anatomy, settings.scale)
+    image = scan(rng, points, tissue, settings.difficulty)
     window = _window(rng, label, anatomy.shift, settings.scale)
     return PhantomCase(
         id=f"hippocampus_{case:03d}",
@@ -130,7 +135,7 @@ def _window(
     return tuple(window)
 
 
-def _line(anatomy: _Anatomy) -> Floats:
+def _line(anatomy: Anatomy) -> Floats:
     """Centre line (25, 3), from the tail (posterior, low y) to the head (anterior, high y)."""
     along = (_LINE - 0.52) * anatomy.length
     sideways = anatomy.bend * (np.cos(np.pi * (_LINE - 0.5)) - 0.6)
@@ -138,7 +143,7 @@ def _line(anatomy: _Anatomy) -> Floats:
     return np.stack([sideways, along, upwards], axis=1).astype(np.float32)
 
 
-def _label(points: Floats, anatomy: _Anatomy) -> Labels:
+def structure(points: Floats, anatomy: Anatomy) -> Labels:
     """1 in the head (anterior), 2 in body and tail (posterior)."""
     radius = (4.1 + 2.2 * _LINE**2 + 0.5 * np.sin(3 * np.pi * _LINE)) * anatomy.thickness
     inside, place = tube(points, _line(anatomy), radius.astype(np.float32))
@@ -146,8 +151,8 @@ def _label(points: Floats, anatomy: _Anatomy) -> Labels:
     return np.where(inside, label, 0).astype(np.uint8)
 
 
-def _tissue(
-    rng: np.random.Generator, points: Floats, label: Labels, anatomy: _Anatomy, size: float
+def surroundings(
+    rng: np.random.Generator, points: Floats, label: Labels, anatomy: Anatomy, size: float
 ) -> Floats:
     """Noise-free intensities: white matter, grey look-alikes, dark fluid, the structure on top."""
     line, thin = _line(anatomy), anatomy.thickness
@@ -164,7 +169,7 @@ def _tissue(
     return image
 
 
-def _scan(rng: np.random.Generator, points: Floats, tissue: Floats, difficulty: float) -> Floats:
+def scan(rng: np.random.Generator, points: Floats, tissue: Floats, difficulty: float) -> Floats:
     """Partial volume, bias field and Rician noise."""
     blurred = ndimage.gaussian_filter(tissue, 0.7)
     shaded = blurred * bias_field(rng, points, 0.18 * difficulty)

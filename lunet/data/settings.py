@@ -12,9 +12,9 @@ from lunet.typed import setting
 class PhantomSettings:
     """A synthetic data set, made where no real one is named."""
 
-    kind: Literal["hippocampus", "lung", "brats2021", "brats2023", "heart_ct", "heart_mr"] = (
-        setting("hippocampus", doc="what is imitated")
-    )
+    kind: Literal[
+        "hippocampus", "harp", "spleen", "lung", "brats2021", "brats2023", "heart_ct", "heart_mr"
+    ] = setting("hippocampus", doc="what is imitated")
     subjects: int = setting(12, doc="number of subjects", minimum=1)
     seed: int = setting(0, doc="seed of the generator")
     difficulty: float = setting(1.0, doc="scale of noise and bias field", minimum=0, maximum=10)
@@ -22,7 +22,7 @@ class PhantomSettings:
         0.75, doc="size in voxels, relative to the real data", minimum=0.5, maximum=4
     )
     layout: Literal["project", "published"] = setting(
-        "project", doc="files as the project or (BraTS, MM-WHS) as the challenge lays them out"
+        "project", doc="files as the project or (HarP, BraTS, MM-WHS) as the source lays them out"
     )
 
 

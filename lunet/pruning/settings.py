@@ -22,6 +22,9 @@ class PruneSettings:
     random rules) is a setting here. Ties: see :mod:`lunet.pruning.selection`.
     """
 
+    enabled: bool = setting(
+        False, doc="a part of the study and its report; else the target `pruning` alone makes it"
+    )
     preset: str = setting("unet_small_4f", doc="the network that is pruned")
     strategies: tuple[
         Literal["stamp", "random_at_stamp_layer", "largest_layer", "scratch", "flat"], ...

@@ -24,7 +24,7 @@ from lunet.training.recipe import Recipe
 from lunet.typed import plain, replace
 
 PRIOR = "atlas_prior"
-_PRUNING_GRID = ("preset", "strategies", "folds", "seeds")
+_PRUNING_GRID = ("enabled", "preset", "strategies", "folds", "seeds")
 _FILES = {
     "metrics": "metrics.csv",
     "runs": "run.json",

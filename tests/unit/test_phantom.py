@@ -18,7 +18,9 @@ from lunet.data.phantom import make_phantom
 from lunet.data.settings import PhantomSettings
 from lunet.errors import ConfigError, DataError
 
-KINDS = ["hippocampus", "lung", "brats2021", "brats2023", "heart_ct", "heart_mr"]
+KINDS = [
+    "hippocampus", "harp", "spleen", "lung", "brats2021", "brats2023", "heart_ct", "heart_mr",
+]  # fmt: skip
 
 
 def read(path: Path) -> NDArray[np.generic]:
@@ -219,7 +221,7 @@ def test_command_and_its_errors(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert "is not empty" in capsys.readouterr().err
     assert main(["phantom", "--subjects", "0", "--out", str(tmp_path / "none")]) == 2
     assert not (tmp_path / "none").exists()
-    with pytest.raises(ConfigError, match="brats and heart"):
+    with pytest.raises(ConfigError, match="harp, brats and heart"):
         make_phantom(PhantomSettings(kind="lung", layout="published"), tmp_path / "lung")
     assert {path.name for path in tmp_path.iterdir()} == {"made"}
     (tmp_path / "file").write_text("x")

@@ -125,18 +125,11 @@ def step(study: Study, name: str, *words: object) -> None:
     assert main([name, *map(str, words), "--settings", settings]) == 0
 
 
-def harp(folder: Path) -> Path:
-    """Both folders without a listing, one code per side."""
-    phantom(folder, "hippocampus", 5, "project")
-    (folder / "dataset.json").unlink()
-    return folder
-
-
 DATA = {
     "brats2023": (lambda folder: phantom(folder, "brats2023", 5), {"WT", "TC", "ET"}),
     "mmwhs_mr": (lambda folder: phantom(folder, "heart_mr", 5), HEART),
-    "harp": (harp, {"hippocampus"}),
-    "spleen": (lambda folder: phantom(folder, "lung", 5, "project"), {"spleen"}),
+    "harp": (lambda folder: phantom(folder, "harp", 5), {"hippocampus"}),
+    "spleen": (lambda folder: phantom(folder, "spleen", 5, "project"), {"spleen"}),
 }
 
 
@@ -145,8 +138,6 @@ def test_each_study_by_hand(tmp_path: Path, name: str) -> None:
     make, structures = DATA[name]
     split = {"folds": 2, "validation": 0.3}
     config = shrunk(name, make(tmp_path / "data"), tmp_path, split=split)
-    if name == "harp":
-        config["dataset"]["remap"] = {"1": 1, "2": 1}
     rows = by_hand(config, tmp_path)
     assert {row["label"] for row in rows} == structures
     assert {row["preset"] for row in rows} == {"slim"}
