@@ -3,7 +3,8 @@
 NAME is pareto_parameters, pareto_macs, pareto_latency, pareto_memory, boxplot, differences, ranks,
 pairs, skips, batches, bland_altman, curves, froc, examples or side_by_side; the last two show
 images and need --manifest.
-pruning_channels and pruning_dice are made of --inputs with the prunings' trajectory.csv.
+pruning_channels, pruning_dice and pruning_hours are made of --inputs with the prunings'
+trajectory.csv.
 `architecture` draws the network of --preset.
 
   lunet figure pareto_parameters --results results/hippocampus --folds 0 1 2 3 4 \\

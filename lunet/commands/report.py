@@ -22,6 +22,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_sources(parser)
     parser.add_argument("--tables", type=Path, metavar="DIR", help="else DIR/tables")
     parser.add_argument("--figures", type=Path, metavar="DIR", help="else DIR/figures")
+    parser.add_argument("--pruning", action="store_true", help="tell of the pruning, too")
+    parser.add_argument(
+        "--targets",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="other data sets, of DIR/transfer, that are told of",
+    )
     parser.add_argument("--manifest", type=Path, metavar="FILE", help="of the prepared data")
     parser.add_argument("--out", required=True, type=Path, metavar="FILE", help="report.html")
     add_settings(parser)
@@ -36,6 +44,9 @@ def run(arguments: argparse.Namespace) -> None:
     for name, folder in folders.items():
         if folder is None and arguments.results is None:
             raise ConfigError(f"--{name}", "not given", "--inputs needs it")
+    if arguments.targets and arguments.results is None:
+        raise ConfigError("--targets", "given with --inputs", "--results names their folder")
+    others = {name: arguments.results / "transfer" / name for name in arguments.targets}
     write_report(
         sources,
         read_settings(arguments, "report"),
@@ -44,5 +55,7 @@ def run(arguments: argparse.Namespace) -> None:
         figures=folders["figures"] or arguments.results / "figures",
         examples=example_pictures(arguments.results, arguments.presets),
         manifest=arguments.manifest,
+        others=others,
+        pruning=arguments.pruning,
     )
     print(arguments.out)

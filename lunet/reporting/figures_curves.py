@@ -21,8 +21,8 @@ def curves(histories: pd.DataFrame) -> Drawing:
     """Per preset: losses above, validation Dice below; line: mean, band: range over the runs."""
     names = list(dict.fromkeys(histories["preset"]))
     data = _bands(histories)
-    across = min(5, len(names))
-    down = -(-len(names) // across)
+    down = -(-len(names) // 5)
+    across = -(-len(names) // down)  # rows as equal as may be
     width = ONE_COLUMN if across == 1 else TWO_COLUMNS
     figure = Figure(figsize=(width, 0.5 + 2.2 * down), layout="constrained")
     grid = figure.subplots(2 * down, across, sharex=True, sharey="row", squeeze=False)

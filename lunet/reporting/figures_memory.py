@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from lunet.reporting.figures_pareto import plain_number
 from lunet.reporting.settings import ReportSettings
@@ -18,7 +18,7 @@ _MARKERS = "o^sDvP*"
 
 
 def largest_batches(costs: Mapping[str, Mapping[str, Any]], report: ReportSettings) -> Drawing:
-    """A row per preset, a point per budget, by :func:`lunet.reporting.tables_memory.memory_line`.
+    """A row per preset, a point per budget, by :func:`lunet.reporting.tables_memory.memory_lines`.
 
     Budgets that hold no sample have no point.
     """
@@ -46,6 +46,7 @@ def largest_batches(costs: Mapping[str, Mapping[str, Any]], report: ReportSettin
             label=f"{budget:g} GiB",
         )
     axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: plain_number(value)))
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_yticks(range(len(names)), names)

@@ -17,6 +17,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 from lunet.errors import ConfigError, nearest
 from lunet.metrics.settings import StatisticsSettings
 from lunet.reporting.costs import flat
+from lunet.reporting.figures_hours import hours
 from lunet.reporting.numbers import title
 from lunet.reporting.pruned import TITLES, Pruning, by_strategy, layer_columns, read_prunings
 from lunet.reporting.scores import headline, headline_summary
@@ -238,4 +239,5 @@ def _legend(figure: Figure, groups: Mapping[str, object], *, has_presets: bool) 
 FIGURES: dict[str, Callable[[Sources, StatisticsSettings], Drawing]] = {
     "pruning_channels": channels,
     "pruning_dice": dice,
+    "pruning_hours": hours,
 }

@@ -17,6 +17,7 @@ from lunet.reporting.markup import Cell, Column, Table, cell
 from lunet.reporting.methods import Facts, checklist, methods
 from lunet.reporting.page import folded, page, picture
 from lunet.reporting.parsing import read_table
+from lunet.reporting.report_parts import others_part, pruning_part
 from lunet.reporting.settings import ReportSettings
 from lunet.reporting.sources import PRIOR, Sources, read_cases, read_efficiency, read_runs
 from lunet.typed import build
@@ -65,6 +66,8 @@ def write_report(
     figures: Path,
     examples: Mapping[str, Path] | None = None,
     manifest: Path | None = None,
+    others: Mapping[str, Path] | None = None,
+    pruning: bool = False,
 ) -> None:
     """Write the report.
 
@@ -80,6 +83,10 @@ def write_report(
         Preset -> picture of its best, median and worst case.
     manifest
         Manifest of the prepared data: its digest, source and preprocessing are told.
+    others
+        Other data set -> folder with the ``tables`` and ``figures`` of the tests on it.
+    pruning
+        Whether the pruning's tables and figures, beside the others, are shown.
     """
     report = build(ReportSettings, settings.get("report", {}), "report")
     facts = _facts(sources, settings, manifest)
@@ -88,6 +95,8 @@ def write_report(
         ("summary", "Summary", _summary(tables / "claims.csv", shown)),
         ("tables", "Tables", _tables(shown)),
         ("figures", "Figures", _figures(figures)),
+        ("pruning", "Pruning", pruning_part(shown, figures) if pruning else ""),
+        ("others", "Other data sets", others_part(others or {})),
         ("examples", "Examples", _examples(examples or {})),
         (
             "methods",

@@ -135,13 +135,25 @@ def looks(presets: Sequence[str]) -> dict[str, Look]:
 
 def _look(preset: str, presets: Sequence[str]) -> Look:
     family, short = split_name(preset)
-    architecture = family.removesuffix("_small").removesuffix("_large")
-    place = _KNOWN.get(architecture)
+    place = _KNOWN.get(_architecture(family))
     if place is None:
-        others = list(dict.fromkeys(split_name(name)[0] for name in presets))
-        place = 5 + others.index(family)
+        place = _free_place(family, presets)
     colour, marker = PALETTE[place % len(PALETTE)], _MARKERS[place % len(_MARKERS)]
     return Look(family, short, colour, marker, filled=not family.endswith("_large"))
+
+
+def _free_place(family: str, presets: Sequence[str]) -> int:
+    """A place in the palette for a family of the user's own: first those that no known one has."""
+    families = list(dict.fromkeys(split_name(name)[0] for name in presets))
+    known = [_KNOWN.get(_architecture(name)) for name in families]
+    own = [name for name, place in zip(families, known, strict=True) if place is None]
+    free = [place for place in range(len(PALETTE)) if place not in known]
+    rank = own.index(family)
+    return free[rank] if rank < len(free) else len(PALETTE) + rank
+
+
+def _architecture(family: str) -> str:
+    return family.removesuffix("_small").removesuffix("_large")
 
 
 def split_name(preset: str) -> tuple[str, str]:

@@ -12,23 +12,38 @@ from lunet.reporting.settings import ReportSettings
 from lunet.reporting.tables_costs import conditions
 
 _GIB, _MIB = 2**30, 2**20
+_MOST_ERROR = 0.1
 _NOTE = (
     "Model: memory = fixed + per sample × batch, the line through the training steps at the two "
     "smallest batch sizes (forward, cross entropy, backward, Adam; eager fp32; weights, "
     "gradients, optimiser and input included). Error: largest deviation of the line from the "
     "steps at the other batch sizes. Measured: growth of CUDA's allocator, or of the process on a "
-    "CPU; counted: live tensors, where a step was not measured. Not included: the driver's context "
-    "and what fragmentation takes."
+    "CPU; counted: live tensors, for all presets where the measured steps of one are off their "
+    "line by more than 10 % or were not measured. Not included: the driver's context and what "
+    "fragmentation takes."
 )
 
 
 def memory_lines(costs: Mapping[str, Mapping[str, Any]]) -> dict[str, Line]:
-    """The lines of the presets whose training step was measured."""
+    """The lines of the presets whose training step was measured.
+
+    Presets are compared, so one kind of bytes serves all: counted ones, where a measured line fails
+    for any of them (a negative fixed part, or steps off the line by more than a tenth, as the
+    noise of a CPU's resident set makes of small networks).
+    """
+    points = {name: cost.get("training_memory") for name, cost in costs.items()}
+    points = {name: found for name, found in points.items() if found}
+    lines = {name: memory_line(found) for name, found in points.items()}
+    if all(line.by == "measured" and _holds(line) for line in lines.values()):
+        return lines
     return {
-        preset: memory_line(cost["training_memory"])
-        for preset, cost in costs.items()
-        if cost.get("training_memory")
+        name: memory_line([point | {"measured_bytes": None} for point in found])
+        for name, found in points.items()
     }
+
+
+def _holds(line: Line) -> bool:
+    return line.fixed >= 0 and not line.error > _MOST_ERROR
 
 
 def batches(

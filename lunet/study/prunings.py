@@ -22,20 +22,24 @@ def pruned(study: Study, *names: str) -> list[str]:
 
 
 def beside(study: Study) -> Callable[[Any], list[str]]:
-    """An input function: results of presets that exist already, on the folds of the pruning.
+    """An input function: results of presets on the folds and seeds of the pruning.
 
-    They are shown beside the pruned networks; none is trained for that.
+    They are shown beside the pruned networks. Where pruning is a part of the study, those of all
+    its presets, on what both share; else those that exist already: none is trained for that.
     """
+    prune, config = study.config.prune, study.config
+    folds = [fold for fold in prune.folds if not prune.enabled or fold in study.folds]
+    seeds = [seed for seed in prune.seeds if not prune.enabled or seed in config.seeds]
 
     def of(wildcards: Any) -> list[str]:
         found = []
         for preset in study.presets:
             files = [f"{study.results}/presets/{preset}/efficiency.json"]
-            for fold in study.config.prune.folds:
-                for seed in study.config.prune.seeds:
+            for fold in folds:
+                for seed in seeds:
                     run = study.run(preset, fold, seed)
                     files += [f"{run}/metrics.csv", f"{run}/run.json"]
-            found += files if all(map(os.path.isfile, files)) else []
+            found += files if prune.enabled or all(map(os.path.isfile, files)) else []
         return found
 
     return of

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 TABLES = ("accuracy", "comparisons", "claims", "failures")
 """Tables of each target."""
+FIGURES = ("boxplot", "differences")
+"""Figures of each target."""
 
 
 def check_targets(study: Study) -> None:
@@ -60,7 +62,7 @@ def target_settings(study: Study, step: str) -> Callable[[Any], str]:
 
 
 def table_settings(study: Study) -> str:
-    """The ``settings`` parameter of a target's tables; the atlas prior is no row of them."""
+    """The ``settings`` parameter of a target's tables and figures; the atlas prior is no row."""
     sections = study.sections("table")
     statistics = sections["statistics"]
     pairs = [pair for pair in statistics["pairs"] if "atlas_prior" not in pair]

@@ -17,6 +17,7 @@ from lunet.errors import ConfigError, DataError
 from lunet.reporting.figures_memory import largest_batches
 from lunet.reporting.settings import ReportSettings
 from lunet.reporting.tables_memory import batches as batch_table
+from lunet.reporting.tables_memory import memory_lines
 from lunet.typed import build
 
 MIB, GIB = 2**20, 2**30
@@ -44,6 +45,21 @@ def test_counts_stand_in_where_the_measurement_is_none_or_does_not_rise(
 ) -> None:
     line = memory_line(points(measured, [30, 50, 90]))
     assert (line.by, line.per_sample, line.error) == ("counted", 20 * MIB, 0)
+
+
+@pytest.mark.parametrize(
+    ("measured", "by"),
+    [([90, 150, 270], "measured"), ([90, 150, 310], "counted"), ([50, 150, 350], "counted")],
+)
+def test_presets_are_compared_by_one_kind_of_bytes(measured: list[float], by: str) -> None:
+    """Counted ones, where one preset's measured line is off by 13 %, or begins below nothing."""
+    costs = {
+        "a": {"training_memory": points([150, 250, 450], [30, 50, 90])},
+        "b": {"training_memory": points(list(measured), [10, 20, 40])},
+        "c": {"training_memory": []},
+    }
+    lines = memory_lines(costs)
+    assert {name: line.by for name, line in lines.items()} == {"a": by, "b": by}
 
 
 def test_one_point_is_no_line() -> None:

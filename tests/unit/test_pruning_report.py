@@ -12,7 +12,9 @@ from lunet.errors import ConfigError, DataError
 from lunet.files import write_csv, write_json
 from lunet.metrics.settings import StatisticsSettings
 from lunet.reporting import figures_pruning, tables_pruning
+from lunet.reporting.parsing import read_table
 from lunet.reporting.pruned import layer_columns, read_prunings
+from lunet.reporting.report_parts import others_part, pruning_part
 from lunet.reporting.sources import Sources, from_inputs
 
 PLANTED = {  # test Dice of each case, validation Dice, best on test, parameters
@@ -166,3 +168,33 @@ def test_wrong_inputs_are_told(sources: Sources, tmp_path: Path) -> None:
     write_json(other / "run.json", {"preset": "unet_small_2f"})
     with pytest.raises(DataError, match="is of no pruning"):
         read_prunings(Sources(trajectories=(other / "trajectory.csv",)))
+
+
+def test_hours_stand_beside_those_of_networks_without_a_search(sources: Sources) -> None:
+    data = figures_pruning.FIGURES["pruning_hours"](sources, statistics()).data
+    table = tables_pruning.pruning(sources, statistics())
+    assert data["preset"].tolist() == [row["preset"] for row in table.records]
+    assert data["device_hours"].tolist() == [row["device_hours"] for row in table.records]
+    kinds = dict(zip(data["preset"], data["kind"], strict=True))
+    assert kinds["unet_small_2f_stamp"] == kinds["unet_small_2f_largest_layer"] == "search"
+    assert kinds["unet_small_2f_flat"] == "control"
+    assert kinds["lunet_small_4f"] == "preset"
+    assert data["ratio"].iloc[0] == 1
+    assert data.set_index("preset").loc["lunet_small_4f", "ratio"] == pytest.approx(1 / 36)
+
+
+def test_the_report_has_a_part_for_pruning_and_other_data(sources: Sources, tmp_path: Path) -> None:
+    tables, figures = tmp_path / "whole" / "tables", tmp_path / "whole" / "figures"
+    tables_pruning.write_table("pruning", sources, SETTINGS, tables / "pruning")
+    figures_pruning.write_figure("pruning_hours", sources, {}, figures / "pruning_hours")
+    shown = {"pruning": read_table(tables / "pruning.md")}
+    text = pruning_part(shown, figures)
+    assert "36.0 times those of lunet_small_4f" in text
+    assert "Device hours of a run" in text
+    figures_pruning.write_figure("pruning_dice", sources, {}, figures / "boxplot")
+    (tables / "pruning.md").rename(tables / "claims.md")
+    text = others_part({"whole": tmp_path / "whole"})
+    assert "<h3>whole</h3>" in text
+    assert "Distribution over the cases of whole" in text
+    assert "36.0 times those of lunet_small_4f" in text
+    assert others_part({}) == ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -39,12 +40,39 @@ def test_each_network_is_tested_on_the_other_data_set(claims: dict[str, int]) ->
     assert claims["train"] == claims["transfer"] == 6
     assert claims["transfer_download"] == claims["transfer_audit"] == 1
     assert claims["transfer_table"] == 4
+    assert claims["transfer_figure"] == 2
+
+
+def test_pruning_is_a_part_of_the_study_if_it_says_so(
+    claims: dict[str, int], tmp_path: Path
+) -> None:
+    assert (claims["prune"], claims["prune_control"]) == (1, 2)
+    assert (claims["pruning_table"], claims["pruning_figure"]) == (2, 3)
+    config = yaml.safe_load((ROOT / "config/claims_demo.yaml").read_text())
+    config["prune"]["enabled"] = False
+    (tmp_path / "plain.yaml").write_text(yaml.safe_dump(config))
+    plain = jobs(tmp_path, tmp_path / "plain.yaml")
+    assert "prune" not in plain
+    assert plain["report"] == 1
+    assert {name: n for name, n in claims.items() if "prun" not in name and name != "total"} == {
+        name: n for name, n in plain.items() if name != "total"
+    }
+
+
+def test_a_pruned_structure_of_another_study_is_trained_when_that_is_there(tmp_path: Path) -> None:
+    config = ROOT / "config/pruned_elsewhere_demo.yaml"
+    for variant in yaml.safe_load(config.read_text())["variants"].values():
+        path = tmp_path / variant["structure"]
+        path.parent.mkdir(parents=True)
+        widths = {"module": "unet", "arguments": {"widths": [2, 3, 4, 3, 2]}}
+        path.write_text(json.dumps({"chosen": {"model": widths | {"name": "UNet"}}}))
+    assert jobs(tmp_path, config)["train"] == 2
 
 
 def test_questions_that_are_not_asked_make_no_jobs(claims: dict[str, int], tmp_path: Path) -> None:
     config = yaml.safe_load((ROOT / "config/claims_demo.yaml").read_text())
     del config["transfer"], config["statistics"]["pairs"]
-    config["presets"] = ["unet_small_1f", "lunet_small_6f", "wide", "narrow"]
+    config["presets"] = ["unet_small_2f", "lunet_small_2f", "narrow"]
     config["efficiency"]["memory_batches"] = []
     (tmp_path / "plain.yaml").write_text(yaml.safe_dump(config))
     plain = jobs(tmp_path, tmp_path / "plain.yaml")
@@ -52,7 +80,7 @@ def test_questions_that_are_not_asked_make_no_jobs(claims: dict[str, int], tmp_p
     assert "transfer_download" not in plain
     assert claims["figure"] - plain["figure"] == 3  # pairs, skips, batches
     assert claims["table"] - plain["table"] == 1  # batches
-    assert plain["architecture"] == 4
+    assert plain["architecture"] == 3
 
 
 def test_pictures_of_runs_are_a_target_of_their_own(claims: dict[str, int], tmp_path: Path) -> None:

@@ -155,7 +155,7 @@ rule pruning_figure:
     log:
         f"{RESULTS}/logs/figures/{{name}}.log",
     wildcard_constraints:
-        name="pruning_channels|pruning_dice",
+        name="pruning_channels|pruning_dice|pruning_hours",
     params:
         settings=study.settings("prune_figure"),
         code=study.code("prune_figure"),
@@ -171,4 +171,4 @@ rule pruning_figure:
 rule pruning:
     input:
         multiext(f"{RESULTS}/tables/pruning", ".csv", "_comparisons.csv"),
-        multiext(f"{RESULTS}/figures/pruning_", "channels.svg", "dice.svg"),
+        multiext(f"{RESULTS}/figures/pruning_", "channels.svg", "dice.svg", "hours.svg"),

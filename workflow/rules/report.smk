@@ -159,10 +159,19 @@ rule figures:
         rules.side_by_side.output,
 
 
+# pruning and tests on other data are told in the report if they are a part of the study
+PRUNINGS = rules.pruning.input if study.config.prune.enabled else []
+PARTS = " --pruning" if study.config.prune.enabled else ""
+if study.config.transfer:
+    PARTS += f" --targets {' '.join(study.config.transfer)}"
+
+
 rule report:
     input:
         rules.tables.input,
         rules.figures.input,
+        rules.transfers.input,
+        PRUNINGS,
         summary=rules.audit.output.summary,
         manifest=rules.preprocess.output.manifest,
     output:
@@ -174,7 +183,9 @@ rule report:
         settings=study.settings("report"),
         code=study.code("report"),
         rows=" ".join(study.rows),
+        parts=PARTS,
     shell:
-        "lunet report {params.grid} --presets {params.rows} --manifest {input.manifest:q}"
+        "lunet report {params.grid} --presets {params.rows}{params.parts}"
+        " --manifest {input.manifest:q}"
         " --settings {params.settings:q} --code {params.code} --out {output.page:q}"
         " > {log:q} 2>&1"

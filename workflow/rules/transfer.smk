@@ -1,3 +1,4 @@
+from lunet.study.transfer import FIGURES as TRANSFER_FIGURES
 from lunet.study.transfer import TABLES as TRANSFER_TABLES
 from lunet.study.transfer import table_settings, target_files, target_settings
 
@@ -9,6 +10,7 @@ TARGET_LOGS = f"{RESULTS}/logs/transfer/{{target}}"
 localrules:
     transfer_download,
     transfer_table,
+    transfer_figure,
     transfers,
 
 
@@ -102,10 +104,47 @@ rule transfer_table:
         " > {log:q} 2>&1"
 
 
+rule transfer_figure:
+    input:
+        lambda wildcards: target_files(
+            study, wildcards.target, "metrics.csv", "run.json"
+        ),
+    output:
+        report(
+            f"{TARGET}/figures/{{name}}.svg",
+            caption="../report/figure.rst",
+            category="Other data sets",
+            labels={"data set": "{target}", "figure": "{name}"},
+        ),
+        multiext(f"{TARGET}/figures/{{name}}", ".pdf", ".png", ".csv"),
+    log:
+        f"{TARGET_LOGS}/figures/{{name}}.log",
+    wildcard_constraints:
+        name="|".join(TRANSFER_FIGURES),
+    params:
+        results=subpath(output[0], ancestor=2),
+        folds=study.folds,
+        seeds=study.config.seeds,
+        settings=table_settings(study),
+        code=study.code("figure"),
+        base=base,
+        rows=" ".join(study.presets),
+    shell:
+        "lunet figure {wildcards.name} --results {params.results:q} --presets {params.rows}"
+        " --folds {params.folds} --seeds {params.seeds}"
+        " --settings {params.settings:q} --code {params.code} --out {params.base:q}"
+        " > {log:q} 2>&1"
+
+
 rule transfers:
     input:
         expand(
             f"{TARGET}/tables/{{name}}.csv",
             target=study.config.transfer,
             name=TRANSFER_TABLES,
+        ),
+        expand(
+            f"{TARGET}/figures/{{name}}.svg",
+            target=study.config.transfer,
+            name=TRANSFER_FIGURES,
         ),
