@@ -43,7 +43,7 @@ class Calibration:
     process, weights
         Bytes: the process before any step; parameters and buffers.
     fixed, per_sample
-        The line of memory against the samples, bytes; only its shape is used.
+        The line of counted memory against the samples, bytes; only its shape is used.
     tried
         In the order in which a training tries them.
     """
@@ -142,15 +142,16 @@ def volumes(manifest: Any) -> Volumes:
 
 
 def _shape(cost: Mapping[str, Any]) -> tuple[float, float]:
-    """The line of memory against samples; without one, memory is proportional to them."""
+    """The line of memory against samples; without one, memory is proportional to them.
+
+    Of counted bytes: only the shape is used, and on a CPU measured ones are too noisy for it.
+    """
     if not cost.get("training_memory"):
         return 0.0, 1.0
-    points = _rows(cost, "training_memory")
-    for point in points:
-        for key in ("batch", "counted_bytes"):
-            _number(point, key)
-        if _field(point, "measured_bytes") is not None:
-            _number(point, "measured_bytes")
+    points = [
+        {"batch": _number(point, "batch"), "counted_bytes": _number(point, "counted_bytes")}
+        for point in _rows(cost, "training_memory")
+    ]
     line = memory_line(points)
     return max(0.0, line.fixed), line.per_sample
 

@@ -11,8 +11,9 @@ measured``) and ``m`` its value at the measurement. Bytes and seconds:
     on CUDA     : peak of the allocator = volumes + weights kept + step memory
                   of the host           = process + 2 x volumes
 
-``line`` is the memory of a step against ``s`` through the two smallest of ``training_memory``
-(:func:`lunet.efficiency.memory_line.memory_line`); without it, memory is proportional to ``s``.
+``line`` is the counted memory of a step against ``s``, through the two smallest of
+``training_memory`` (:func:`lunet.efficiency.memory_line.memory_line`); without it, memory is
+proportional to ``s``.
 ``process`` is what the measuring process held before its steps (imports, and on CUDA the context).
 ``volumes`` are images (float32) and labels (uint8) of the training and the validation part, twice
 while they are read. ``weights kept`` are the best so far and the moving average.

@@ -58,20 +58,29 @@ class Forecasts:
 
     def mem_mb(self, wildcards: Any, attempt: int, threads: int) -> int:
         """A rule's resource: memory of a training in MiB; each attempt gets so much more."""
-        return attempt * self._asked(wildcards, threads)[0]
+        return attempt * self._asked(wildcards, attempt, threads)[0]
 
     def runtime(self, wildcards: Any, attempt: int, threads: int) -> int:
         """A rule's resource: minutes of a training; each attempt gets so much more, up to a day
         or what ``$LUNET_LONGEST_MINUTES`` says."""
-        return min(attempt * self._asked(wildcards, threads)[1], longest_minutes())
+        return min(attempt * self._asked(wildcards, attempt, threads)[1], longest_minutes())
 
-    def _asked(self, wildcards: Any, threads: int) -> tuple[int, int]:
+    def _asked(self, wildcards: Any, attempt: int, threads: int) -> tuple[int, int]:
+        """Memory and minutes, before they are multiplied by the attempt.
+
+        A further attempt never gets less than it would without a forecast: the first one may have
+        had none, or the forecast may be wrong.
+        """
         found = self.look(wildcards.preset, int(wildcards.fold), threads)
         if isinstance(found, Gap) and found.is_fault and found.reason not in self._said:
             self._said.add(found.reason)
-            mib, minutes = request(found)
-            self._say(f"{found.reason} Without a forecast: {mib} MB, {minutes} min.")
-        return request(found)
+            self._say(
+                f"{found.reason} Without a forecast: {FALLBACK_MB} MB, {FALLBACK_MINUTES} min."
+            )
+        mib, minutes = request(found)
+        if attempt > 1:
+            return max(mib, FALLBACK_MB), max(minutes, FALLBACK_MINUTES)
+        return mib, minutes
 
     def look(self, preset: str, fold: int, threads: int | None = None) -> Forecast | Gap:
         """The forecast of a training, or why there is none."""
