@@ -31,8 +31,9 @@ def memory_lines(costs: Mapping[str, Mapping[str, Any]]) -> dict[str, Line]:
     for any of them (a negative fixed part, or steps off the line by more than a tenth, as the
     noise of a CPU's resident set makes of small networks).
     """
-    points = {name: cost.get("training_memory") for name, cost in costs.items()}
-    points = {name: found for name, found in points.items() if found}
+    points = {
+        name: cost["training_memory"] for name, cost in costs.items() if cost.get("training_memory")
+    }
     lines = {name: memory_line(found) for name, found in points.items()}
     if all(line.by == "measured" and _holds(line) for line in lines.values()):
         return lines

@@ -11,6 +11,7 @@ from lunet.errors import ConfigError
 from lunet.study.config import parse
 from lunet.study.presets import PAPER_PRESETS, find_preset
 from lunet.study.study import PRIOR, Study
+from lunet.study.targets import check_targets
 
 BASE = {
     "study": "s",
@@ -179,3 +180,13 @@ def test_the_training_patch_is_the_tile_of_each_preset_that_has_one():
     assert tiles == [[16, 16, 16], None]
     fixed = study(predict={"training_patch": True, "patch": [8, 8, 8]})
     assert fixed.sections("predict", "lunet_small_4f")["predict"]["patch"] == [8, 8, 8]
+
+
+def test_a_target_of_an_unknown_preset_is_told_in_one_line():
+    study = Study(parse(BASE | {"variants": {"own": {"base": "unet_small_1f"}}}))
+    known = ["runs/lunet_small_9f/fold-0/seed-0/metrics.csv", "presets/own/summary.csv",
+             "runs/atlas_prior/fold-0/seed-0/metrics.csv", "tables/x.csv", "presets"]  # fmt: skip
+    check_targets(study, ["--cores", "tables", *(f"{study.results}/{path}" for path in known)])
+    for path in ("presets/lunet_smal_4f/summary.csv", "pruning/lunet_smal_4f/stamp/run.json"):
+        with pytest.raises(ConfigError, match="unknown preset 'lunet_smal_4f'"):
+            check_targets(study, [f"./{study.results}/{path}"])
