@@ -8,19 +8,15 @@ stop it. Arrays are (x, y, z), or (x, y) for a picture.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-import torch
 import torchio as tio
 from nibabel.orientations import apply_orientation
 from numpy.typing import NDArray
 
-from lunet.data.geometry import Geometry, spacing_of
-
-Interpolation = Literal["bspline", "linear", "nearest"]
-_SPLINE = 4  # voxels that a cubic spline needs
-_HALF_WIDTH = 2 * np.sqrt(2 * np.log(2))  # full width at half maximum of a unit Gaussian
+from lunet.data.geometry import Geometry
+from lunet.data.resampling import Interpolation, as_array, as_image, resample
 
 
 def to_resampled(
@@ -37,9 +33,10 @@ def to_resampled(
     # the recorded turn, which copies nothing: ToOrientation would copy a large volume
     turned = apply_orientation(array, np.array(geometry.orientation))
     if geometry.resamples:
-        grid = geometry.resampled, geometry.resampled_affine
-        image = _image(turned, geometry.oriented_affine)
-        turned = _array(_resample(image, *grid, interpolation=interpolation), array.ndim)
+        grid = _three(geometry.resampled), geometry.resampled_affine
+        volume = _volume(turned)
+        moved = resample(volume, geometry.oriented_affine, *grid, interpolation=interpolation)
+        turned = moved.reshape(geometry.resampled)
     return np.ascontiguousarray(turned)
 
 
@@ -50,9 +47,8 @@ def centred(array: NDArray[Any], shape: Sequence[int], *, fill: float = 0) -> ND
     """
     if array.shape == tuple(shape):
         return array
-    image = _image(array, np.eye(4))
     fit = tio.CropOrPad(_three(shape), padding_mode=fill, copy=False)
-    return _array(fit(image), array.ndim)
+    return as_array(fit(as_image(_volume(array), np.eye(4)))).reshape(shape)
 
 
 def to_raw(
@@ -65,50 +61,20 @@ def to_raw(
     """A prepared array on the raw grid, ``fill`` where it was cropped; may share its memory."""
     whole = centred(array, geometry.resampled, fill=fill)
     if geometry.resamples:
-        image = _image(whole, geometry.resampled_affine)
+        image = as_image(_volume(whole), geometry.resampled_affine)
         # beyond the border Resample gives 0, and a coarse grid may end before the raw one does
         image = tio.Pad(1, padding_mode="edge", copy=False)(image)
-        grid = geometry.oriented_shape, geometry.oriented_affine
-        whole = _array(_resample(image, *grid, interpolation=interpolation), array.ndim)
+        grid = _three(geometry.oriented_shape), geometry.oriented_affine
+        moved = resample(as_array(image), image.affine, *grid, interpolation=interpolation)
+        whole = moved.reshape(geometry.oriented_shape)
     # ToOrientation would find the way back from the affine, where an oblique of 45 degrees is a
     # tie; the recorded turn is exact
     turned: NDArray[Any] = apply_orientation(whole, _inverse(geometry.orientation))
     return turned
 
 
-def _resample(
-    image: tio.Image,
-    shape: Sequence[int],
-    affine: NDArray[np.float64],
-    *,
-    interpolation: Interpolation,
-) -> tio.Image:
-    """Onto an explicit grid; intensities are smoothed first along the axes that get coarser.
-
-    Widths as in Cardoso et al., MICCAI 2015. They are not left to ``Resample(antialias=True)``,
-    whose recursive filter refuses axes of less than four voxels and runs along all axes.
-    """
-    source = np.array(spacing_of(image.affine))
-    factor = np.array(spacing_of(affine)) / source
-    widths = source * np.sqrt(np.maximum(factor**2 - 1, 0)) / _HALF_WIDTH
-    if widths.any() and interpolation != "nearest":
-        image = tio.Blur(tuple(widths), copy=False)(image)
-    if interpolation == "bspline" and min(image.spatial_shape) < _SPLINE:
-        interpolation = "linear"  # ITK's spline reads beyond the ends of a shorter axis
-    target = (_three(shape), affine)
-    return tio.Resample(target, image_interpolation=interpolation, copy=False)(image)
-
-
-def _image(array: NDArray[Any], affine: NDArray[np.float64]) -> tio.Image:
-    """One channel, of intensities or of class indices."""
-    volume = array if array.ndim == 3 else array[..., None]
-    data = np.require(volume[None], requirements=("C", "W"))
-    return tio.ScalarImage(tensor=torch.from_numpy(data), affine=affine)
-
-
-def _array(image: tio.Image, ndim: int) -> NDArray[Any]:
-    array: NDArray[Any] = image.data[0].numpy()
-    return array if ndim == 3 else array[..., 0]
+def _volume(array: NDArray[Any]) -> NDArray[Any]:
+    return array if array.ndim == 3 else array[..., None]
 
 
 def _three(shape: Sequence[int]) -> tuple[int, int, int]:

@@ -148,6 +148,27 @@ def test_the_same_as_torchio_s_transforms_in_a_row() -> None:
     np.testing.assert_allclose(image.numpy(), array, atol=1e-4)
 
 
+@pytest.mark.parametrize("spacing", [(1.5, 1.5, 1.5), (0.4, 0.9, 2.0), (3.1, 0.7, 1)])
+@pytest.mark.parametrize("shape", [(60, 34, 20), (20, 90, 3), (41, 1, 70)])
+@pytest.mark.parametrize("interpolation", ["bspline", "linear", "nearest"])
+def test_large_volumes_are_resampled_in_slabs(
+    monkeypatch: pytest.MonkeyPatch, spacing, shape, interpolation
+) -> None:
+    scan = scan_of("PIR", shape, (0.8, 0.9, 1.2))
+    array = scan.array[0] if interpolation != "nearest" else (scan.array[0] > 0).astype(np.uint8)
+    geometry = plan_geometry(shape, scan.affine, spacing=spacing)
+
+    def both_ways() -> list[np.ndarray]:
+        found = to_resampled(array, geometry, interpolation=interpolation)
+        return [found, to_raw(found, geometry, interpolation=interpolation)]
+
+    whole = both_ways()
+    monkeypatch.setattr("lunet.data.resampling._LARGEST", 4000)
+    for one, two in zip(both_ways(), whole, strict=True):
+        assert (one.shape, one.dtype) == (two.shape, two.dtype)
+        np.testing.assert_allclose(one, two, atol=2e-6)
+
+
 @pytest.mark.parametrize(("axis", "other"), [(0, 1), (0, 2), (1, 2)])
 def test_oblique_and_sheared_volumes_come_back(axis: int, other: int) -> None:
     """At 45 degrees the nearest orientation is a tie; shears are no rotations at all."""
