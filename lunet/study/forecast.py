@@ -84,6 +84,8 @@ class Forecasts:
 
     def look(self, preset: str, fold: int, threads: int | None = None) -> Forecast | Gap:
         """The forecast of a training, or why there is none."""
+        if not self.study.config.efficiency.training_step:
+            return Gap("efficiency.training_step is false: no step is measured")
         paths = self._paths(preset)
         for path in paths.values():
             if not Path(path).is_file():

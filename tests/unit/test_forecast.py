@@ -421,6 +421,16 @@ def test_another_kind_of_device_has_no_forecast(
     assert said == []
 
 
+def test_without_a_measured_step_there_is_none_and_nothing_to_say(root: Path) -> None:
+    write_json(write_study(root), broken(("training_engine",), None))
+    said: list[str] = []
+    found = forecasts(said, efficiency={"training_step": False})
+    assert asked(found) == (FALLBACK_MB, FALLBACK_MINUTES)
+    assert said == []
+    assert "forecast" not in found.study.tables
+    assert "forecast" in forecasts(said).study.tables
+
+
 def test_a_plan_of_the_data_is_part_of_it(root: Path) -> None:
     write_study(root)
     found = forecasts([], plan="auto")
