@@ -8,12 +8,15 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+import SimpleITK as sitk
 import torch
+from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 from PIL import Image
 from small_networks import BINARY, THREE, Brightness, Smoothing, described, save_run
 
 import lunet
 from lunet.cli import main
+from lunet.data.scan import read_image
 from lunet.errors import ConfigError, DataError
 from lunet.inference.forward import plan_forward, predict_probabilities
 from lunet.inference.labels import decode, largest_components
@@ -294,6 +297,57 @@ def test_masks_are_reproducible_bytes(tmp_path: Path) -> None:
 def save_image(path: Path, array: np.ndarray, affine: np.ndarray = OBLIQUE) -> Path:
     nib.save(nib.Nifti1Image(array.astype(np.float32), affine), path)
     return path
+
+
+def forms_of(folder: Path, image: nib.Nifti1Image) -> None:
+    """One scan with its axes turned, in other formats, byte orders, dtypes and numbers of axes."""
+    folder.mkdir()
+    array = np.asarray(image.dataobj)
+    now = io_orientation(image.affine)
+    for codes in ("RAS", "LPI", "PSR", "SAL"):
+        turn = ornt_transform(now, axcodes2ornt(tuple(codes)))
+        nib.save(image.as_reoriented(turn), folder / f"{codes}.nii.gz")
+    nib.save(nib.Nifti1Image(array[..., None], image.affine), folder / "four axes.nii")
+    header = nib.Nifti1Header(endianness=">")
+    nib.save(nib.Nifti1Image(array.astype(">i2"), image.affine, header), folder / "big.v2.nii")
+    nib.save(nib.Nifti1Image(array.astype(float), image.affine), folder / "float64.NII.GZ")
+    only = nib.Nifti1Image(array, image.affine)
+    only.set_qform(image.affine, 1)
+    only.set_sform(None, 0)
+    nib.save(only, folder / "qform.nii.gz")
+    read = sitk.ReadImage(str(folder / "RAS.nii.gz"))
+    for name, form in (
+        ("a.mha", read),
+        ("b.nrrd", sitk.Flip(sitk.PermuteAxes(read, [2, 0, 1]), [True, False, True])),
+    ):
+        for key in form.GetMetaDataKeys():
+            form.EraseMetaData(key)
+        sitk.WriteImage(form, str(folder / name))
+
+
+@pytest.mark.parametrize("spacing", ["keep", [1.3, 1.0, 2.0]])
+def test_one_scan_in_many_forms_has_one_mask(tmp_path: Path, spacing: object) -> None:
+    blocks = np.kron(RANDOM.normal(0, 300, (7, 6, 5)), np.ones((2, 3, 2))).astype(np.int16)
+    affine = np.diag([0.9, 1.1, 2.5, 1.0])
+    affine[:3, 3] = (-20, 7, 100)
+    forms_of(tmp_path / "in", nib.Nifti1Image(blocks, affine))
+    model = described(Brightness(0.1), BINARY, normalise="zscore", spacing=spacing)
+    inputs = find_inputs([str(tmp_path / "in")], channels=1)
+    out = tmp_path / "out"
+    assert not predict_scans([model], inputs, out, settings=PredictSettings(), log=lambda _: None)
+    masks = {path.name: nib.load(path) for path in out.iterdir()}
+    assert len(masks) == 10
+    wanted = nib.as_closest_canonical(masks["RAS.nii.gz"])
+    assert 0.2 < np.asarray(wanted.dataobj).mean() < 0.8
+    for item in inputs:
+        mask = masks[f"{item.name}.nii.gz"]
+        scan = read_image(item.files)
+        assert mask.shape == scan.array.shape[1:]
+        assert mask.get_data_dtype() == np.uint8
+        np.testing.assert_allclose(mask.affine, scan.affine, atol=1e-4)
+        np.testing.assert_allclose(mask.get_qform(), scan.affine, atol=1e-4)
+        turned = nib.as_closest_canonical(mask)
+        np.testing.assert_array_equal(np.asarray(turned.dataobj), np.asarray(wanted.dataobj))
 
 
 def test_a_bad_file_is_reported_and_the_rest_goes_on(tmp_path: Path) -> None:
