@@ -5,7 +5,7 @@ int16 .nii.gz, and the command segments it in a process whose address space may 
 the limit beyond what its imports take. Printed are the growth at the worst moment (address space
 and resident), seconds, and the Dice of the mask.
 
-    OMP_NUM_THREADS=1 python tests/benchmarks/large_volume.py [--limit-mib 2600]
+    OMP_NUM_THREADS=1 python tests/benchmarks/large_volume.py [--limit-mib 1800] [--resampled]
 
 `--smallest` lowers the limit until the command fails and prints the last one that sufficed.
 """
@@ -163,7 +163,7 @@ def dice(mask: Path, shape: Sequence[int]) -> float:
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--limit-mib", type=int, default=2600, help="0: none")
+    parser.add_argument("--limit-mib", type=int, default=1800, help="0: none")
     parser.add_argument("--smallest", action="store_true")
     parser.add_argument("--shape", type=int, nargs=3, default=SHAPE)
     parser.add_argument("--resampled", action="store_true", help="to 1.5 mm and back")
