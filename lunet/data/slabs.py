@@ -33,6 +33,14 @@ def read_nifti(path: str | Path) -> tuple[NDArray[Any], NDArray[np.float64]]:
     return np.asanyarray(image.dataobj), np.asarray(image.affine, dtype=np.float64)
 
 
+def axes_of(path: str | Path) -> int:
+    """How many axes a NIfTI file declares; 3 for any other file."""
+    if not str(path).lower().endswith((".nii", ".nii.gz")):
+        return 3
+    image: Any = nib.load(path)
+    return len(image.shape)
+
+
 def read_nifti_values(path: str | Path) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     """Scaled values of a NIfTI file as float32 in C order, and its affine.
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from torch import nn
 
 from lunet.data.scan import PICTURES, SUFFIXES, is_hidden, stem_of, suffix_of
+from lunet.data.slabs import axes_of
 from lunet.errors import DataError
 from lunet.inference.nifti import write_channels, write_nifti, write_png
 from lunet.inference.overlay import write_overlay
@@ -164,7 +165,8 @@ def _predict_one(
         write_png(path, mask)
     else:
         path = out / f"{item.name}.nii.gz"
-        write_nifti(path, mask, geometry.native_affine)
+        flat = mask.shape[-1] == 1 and axes_of(item.files[0]) == 2
+        write_nifti(path, mask[..., 0] if flat else mask, geometry.native_affine)
     if extras.probabilities:
         place = out / f"{item.name}_probabilities.nii.gz"
         write_channels(place, channels, geometry.native_affine)

@@ -350,6 +350,19 @@ def test_one_scan_in_many_forms_has_one_mask(tmp_path: Path, spacing: object) ->
         np.testing.assert_array_equal(np.asarray(turned.dataobj), np.asarray(wanted.dataobj))
 
 
+def test_a_slice_in_a_file_of_volumes_keeps_its_axes(tmp_path: Path) -> None:
+    slice_ = RANDOM.random((9, 12)).astype(np.float32)
+    save_image(tmp_path / "two.nii.gz", slice_)
+    save_image(tmp_path / "three.nii.gz", slice_[..., None])
+    model = described(Brightness(0.5), BINARY)
+    inputs = find_inputs([str(tmp_path)], channels=1)
+    chosen = {"settings": PredictSettings(), "with_overlay": True, "log": lambda _: None}
+    assert not predict_scans([model], inputs, tmp_path / "out", **chosen)
+    for name, shape in (("two", (9, 12)), ("three", (9, 12, 1))):
+        mask = np.asarray(nib.load(tmp_path / "out" / f"{name}.nii.gz").dataobj)
+        np.testing.assert_array_equal(mask, (slice_ > 0.5).reshape(shape))
+
+
 def test_a_bad_file_is_reported_and_the_rest_goes_on(tmp_path: Path) -> None:
     folder = tmp_path / "in"
     folder.mkdir()
