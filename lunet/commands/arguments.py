@@ -100,13 +100,19 @@ def prepared_of(arguments: argparse.Namespace, what: str) -> tuple[Path, Path]:
     Raises
     ------
     ConfigError
-        If neither names them; ``what`` needs them ("the training").
+        If neither names them, or the configuration's are missing; ``what`` needs them ("the
+        training").
     """
     manifest, splits = arguments.manifest, arguments.splits
     if arguments.config and not (manifest and splits):
         study = read_study(arguments)
         manifest = manifest or Path(study.work, "prepared", "manifest.json")
         splits = splits or Path(study.results, "splits.json")
+        for path in (manifest, splits):
+            if not path.is_file():
+                words = f"snakemake --cores all {study.results}/splits.json"
+                action = f"`{words} --configfile {arguments.config}` prepares them"
+                raise ConfigError(path, "is missing", f"{what} needs prepared data", action)
     for name, value in (("--manifest", manifest), ("--splits", splits)):
         if value is None:
             action = f"Give {name}, or --config of a study whose data are prepared"

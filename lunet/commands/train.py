@@ -153,6 +153,8 @@ def _train(arguments: argparse.Namespace) -> None:
     with claimed_gpu(recipe.engine.device):
         check_promise(recipe.engine.device, available=torch.cuda.is_available())
         run_training(job)
+    if arguments.settings is None:  # who types needs to know where it went
+        print(f"weights, history and provenance in {places['out']}", flush=True)
 
 
 def _everything(places: dict[str, Path]) -> Path:

@@ -44,9 +44,11 @@ def hours(sources: Sources, statistics: StatisticsSettings) -> Drawing:
     axes.set_yticks(range(len(data)), [_name(row) for row in data.to_dict("records")])
     axes.set_ylim(len(data) - 0.4, -0.6)
     axes.grid(axis="y", visible=False)
-    axes.margins(x=0.3)
-    axes.set_xlim(left=0)
-    axes.set_xlabel(f"Device {unit} of one run, training and validation (mean over runs)")
+    axes.set_xlim(0, 1.45 * scale * float(data["device_hours"].max()))
+    first = data["network"].iloc[0]
+    axes.set_xlabel(
+        f"Device {unit} of one run, training and validation (mean over runs; ×: over {first})"
+    )
     handles = [
         Patch(color=colour, label=text)
         for kind, (colour, text) in _KINDS.items()

@@ -183,7 +183,7 @@ def _printed(row: Mapping[str, Any]) -> tuple[Cell, ...]:
 def pruning_comparisons(sources: Sources, statistics: StatisticsSettings) -> Table:
     """The study's paired comparison of every network with the first strategy (STAMP)."""
     prunings = read_prunings(sources)
-    against = dataclasses.replace(statistics, reference=prunings[0].label)
+    against = dataclasses.replace(statistics, reference=prunings[0].label, pairs=())
     table = comparisons(read_cases(sources), against)
     caption = f"Networks against {TITLES.get(prunings[0].strategy, prunings[0].label)}: "
     caption += table.caption[0].lower() + table.caption[1:]
