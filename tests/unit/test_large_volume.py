@@ -1,4 +1,4 @@
-"""A CT of 512 x 512 x 600 voxels: training patches and prediction under a limit of memory."""
+"""Large CTs under a limit of memory: training patches, prediction, the command line."""
 
 from __future__ import annotations
 
@@ -9,6 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from small_networks import save_run
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+
+import large_volume
 
 SHAPE = (512, 512, 600)
 # The limit is of private memory: pages of mapped files can be dropped at any time. The image
@@ -85,3 +90,15 @@ def test_a_large_ct_stays_within_a_limit(folder: Path, step: str, limit: int) ->
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     told = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
     assert told.stdout == "done\n", told.stderr[-2000:]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="address spaces are limited on Linux")
+def test_the_command_holds_a_raw_scan_less_than_four_times(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """50 MiB as float32; tests/benchmarks/large_volume.py has the larger one."""
+    save_run(tmp_path / "run")
+    large_volume.write_scan(tmp_path / "ct.nii.gz", (256, 256, 200))
+    files = tmp_path / "run", tmp_path / "ct.nii.gz", tmp_path / "out"
+    options = ["--patch", "32", "32", "32", "--overlap", "0"]
+    assert large_volume.predict(*files, 230, options), capsys.readouterr().out
