@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from lunet.study.config import load
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -88,3 +90,21 @@ def test_pictures_of_runs_are_a_target_of_their_own(claims: dict[str, int], tmp_
     found = jobs(tmp_path, ROOT / "config/claims_demo.yaml", "pictures")
     assert found["run_pictures"] == found["train"] == 6
     assert "table" not in found
+
+
+RUN_ELSEWHERE = ("claims_demo", "pruned_elsewhere_demo", "brats2021", "mmwhs_ct", "demo")
+
+
+@pytest.mark.parametrize(
+    "path",
+    [p for p in sorted((ROOT / "config").glob("*.yaml")) if p.stem not in RUN_ELSEWHERE],
+    ids=lambda path: path.stem,
+)
+def test_every_shipped_study_is_planned_to_its_report(tmp_path: Path, path: Path) -> None:
+    config = load(path)
+    (tmp_path / "config").symlink_to(ROOT / "config")  # published results are read from there
+    found = jobs(tmp_path, path)
+    assert found["train"] == len(config.presets) * len(config.folds) * len(config.seeds)
+    assert found["measure"] == found["architecture"] == len(config.presets)
+    assert found["report"] == 1
+    assert ("prune" in found) == config.prune.enabled
