@@ -56,11 +56,14 @@ def locate(source: str | Path) -> Path:
     number = re.fullmatch(r"(?:Dataset)?(\d{1,3})(_\w+)?", str(source))
     folder = os.environ.get(NNUNET_RAW)
     if number and folder:
-        found = sorted(Path(folder).glob(f"Dataset{int(number[1]):03d}{number[2] or '_*'}"))
+        pattern = f"Dataset{int(number[1]):03d}{number[2] or '_*'}"
+        found = sorted(Path(folder).glob(pattern))
         if len(found) == 1:
             return found[0].absolute()
         raise DataError(
-            f"data set {source}", f"{len(found)} folders of that number", f"one in {folder}"
+            f"data set {source}",
+            f"{len(found)} folders {pattern} in {folder}",
+            f"${NNUNET_RAW} must hold exactly one",
         )
     advice = f"Set {NNUNET_RAW} to name nnU-Net data sets by number" if number else ""
     raise DataError(path, "does not exist", "a folder, a CSV file or an archive", advice)

@@ -31,7 +31,11 @@ class DatasetSettings:
     """Which data set is studied, and where it may be found."""
 
     name: str = setting(doc="name in the catalog, `phantom`, or a name of your own with `path`")
-    path: str | None = setting(None, doc="local folder or archive; else $LUNET_DATA, else download")
+    path: str | None = setting(
+        None,
+        doc="local folder or archive, or the number (quoted: it is text) or name of a data set in "
+        "$nnUNet_raw; else $LUNET_DATA, else download",
+    )
     sha256: str | None = setting(None, doc="expected digest of the archive, else recorded")
     mirrors: tuple[str, ...] = setting((), doc="further addresses, tried before the origin")
     layout: Literal["auto", "decathlon", "nnunet", "bids", "folders", "csv", "brats", "mmwhs"] = (

@@ -76,9 +76,12 @@ def _numbers(row: Mapping[str, Any], alpha: float) -> str:
     digits = _digits(row)
     unit = _UNITS.get(row["metric"], "")
     low, high = (_signed(row[bound], digits) for bound in ("ci_low", "ci_high"))
+    interval = f"{100 * (1 - alpha):g} % CI {low} to {high}"
+    if not math.isfinite(row["ci_low"]):
+        interval = "too few subjects for an interval"
     return (
         f"mean difference {_signed(row['difference'], digits)}{unit} "
-        f"({100 * (1 - alpha):g} % CI {low} to {high}), {_sample(row)}, {_tests(row)}"
+        f"({interval}), {_sample(row)}, {_tests(row)}"
     )
 
 
