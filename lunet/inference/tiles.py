@@ -79,7 +79,8 @@ def blend(
         done = following - first
         norm = _outer([norms[0][first:following], *norms[1:]])
         for sums, result in zip(buffer, out, strict=True):  # one channel's copies at a time
-            result[first:following] = sums[:done] / norm
+            sums[:done] /= norm
+            result[first:following] = sums[:done]
             sums[: tile[0] - done] = sums[done:].copy()
             sums[tile[0] - done :] = 0
 

@@ -84,7 +84,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits of private memory are Linux's")
-@pytest.mark.parametrize(("step", "limit"), [("train", 150), ("predict", 1100)])
+@pytest.mark.parametrize(("step", "limit"), [("train", 150), ("predict", 1500)])
 def test_a_large_ct_stays_within_a_limit(folder: Path, step: str, limit: int) -> None:
     words = [sys.executable, "-c", _LIMITED, str(folder), step, str(limit)]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
