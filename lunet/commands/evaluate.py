@@ -6,8 +6,10 @@ missed structure. A study's rule names manifest and run; by hand, any two folder
     lunet evaluate --reference labels --prediction masks --labels anterior=1 posterior=2 \\
         --out metrics.csv
 
-A region is the union of indices (whole=1,2,3). --map and --reference-map translate the values of
-the files first, for a network that was trained on another data set (--map 1=1 2=1).
+Without --labels, names are those of a dataset.json in or above the reference folder, or else each
+value of the references is a label. A region is the union of indices (whole=1,2,3). --map and
+--reference-map translate the values of the files first, for a network that was trained on another
+data set (--map 1=1 2=1).
 """
 
 from __future__ import annotations
@@ -76,16 +78,20 @@ def _run_study(arguments: argparse.Namespace) -> None:
 
 def _run_folders(arguments: argparse.Namespace) -> None:
     from lunet.inference.evaluation import Folders, evaluate_folders
+    from lunet.inference.label_names import structures_in
     from lunet.metrics.settings import EvaluateSettings
 
-    for name in ("reference", "prediction", "labels"):
+    for name in ("reference", "prediction"):
         if not getattr(arguments, name):
             raise ConfigError(f"--{name}", "missing", "needed to compare two folders")
+    reference = Path(arguments.reference)
+    reference_map = _map("--reference-map", arguments.reference_map)
+    labels = dict(_pairs("--labels", arguments.labels))
     folders = Folders(
-        Path(arguments.reference),
+        reference,
         Path(arguments.prediction),
-        dict(_pairs("--labels", arguments.labels)),
-        _map("--reference-map", arguments.reference_map),
+        labels or structures_in(reference, reference_map, _tell),
+        reference_map,
         _map("--map", arguments.map),
         ignore_extra=arguments.ignore_extra,
     )

@@ -148,13 +148,20 @@ def _pairs(folders: Folders) -> tuple[dict[str, Path], dict[str, Path]]:
     if folders.reference.is_file() and folders.prediction.is_file():
         name = stem_of(folders.reference)
         return {name: folders.reference}, {name: folders.prediction}
-    references = _label_files(folders.reference)
+    references = label_files(folders.reference)
     if not references:
         raise DataError(folders.reference, "no label files", "NIfTI, NRRD, MHA or PNG are read")
-    return references, _label_files(folders.prediction)
+    return references, label_files(folders.prediction)
 
 
-def _label_files(folder: Path) -> dict[str, Path]:
+def label_files(folder: Path) -> dict[str, Path]:
+    """Case name -> label file of a folder.
+
+    Raises
+    ------
+    DataError
+        If it is no folder, or two files have one case name.
+    """
     if not folder.is_dir():
         raise DataError(folder, "is no folder", "a folder of label files is needed")
     paths = [p for p in sorted(folder.iterdir()) if suffix_of(p) and not is_hidden(p)]

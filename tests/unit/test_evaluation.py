@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -169,10 +170,35 @@ def test_maps_of_a_cross_data_set_test(tmp_path: Path) -> None:
     assert float(read(tmp_path / "m.csv")[0]["dice"]) < 0.5
 
 
+def test_labels_without_names(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of a listing above the folder; else the values, also where a map changes what they mean."""
+    for folder in ("labelsTr", "p"):
+        save(tmp_path / folder / "a.nii.gz", label_of(0))
+    words = ["evaluate", "--reference", f"{tmp_path}/labelsTr", "--prediction", f"{tmp_path}/p"]
+    words += ["--out", f"{tmp_path}/m.csv"]
+
+    def labels(*more: str) -> list[str]:
+        assert main([*words, *more]) == 0
+        return [row["label"] for row in read(tmp_path / "m.csv")]
+
+    values = [f"label_{value}" for value in np.unique(label_of(0)) if value]
+    assert len(values) > 1
+    assert labels() == values
+    listing = {"labels": {"0": "background", "1": "head", "2": "tail"}, "modality": {"0": "MRI"}}
+    (tmp_path / "dataset.json").write_text(json.dumps(listing))
+    assert labels() == ["head", "tail"]
+    assert "head=1 tail=2" in capsys.readouterr().err
+    assert labels("--map", "2=1", "--reference-map", "2=1") == ["label_1"]
+    save(tmp_path / "labelsTr" / "a.nii.gz", np.zeros_like(label_of(0)))
+    (tmp_path / "dataset.json").unlink()
+    assert main(words) == 2
+    assert "nothing but background" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["--reference", "r", "--prediction", "p"], "--labels"),
+        (["--reference", "r", "--prediction", "p"], "no folder"),
         (["--reference", "r", "--labels", "a=1"], "--prediction"),
         (["--reference", "r", "--prediction", "p", "--labels", "a"], "NAME=INDEX"),
         (["--reference", "r", "--prediction", "p", "--labels", "a=1", "--map", "x=1"], "OLD=NEW"),
