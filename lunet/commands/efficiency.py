@@ -8,6 +8,7 @@ Times come from several fresh processes with a fixed number of threads. Example:
 from __future__ import annotations
 
 import argparse
+import sys
 from typing import Any
 
 from lunet.commands.arguments import add_plan, add_settings, read_settings
@@ -43,6 +44,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     sections = read_settings(arguments, "efficiency")
     settings = _changed(build(EfficiencySettings, sections["efficiency"], "efficiency"), arguments)
+    _announce(settings)
     with claimed_gpu(settings.device), tempfile.TemporaryDirectory() as folder:
         found = measure_efficiency(
             model=sections["model"],
@@ -55,6 +57,17 @@ def run(arguments: argparse.Namespace) -> None:
     print(_summary(found))
     if found["training_memory"]:
         print(f"  training step by batch size: {describe(found['training_memory'])}")
+
+
+def _announce(settings: Any) -> None:
+    """Minutes may pass without a word: say what they are spent on, and what shortens them."""
+    limit = f"up to {settings.budget_s:g} s" if settings.budget_s else "no limit of time"
+    print(
+        f"measuring in {settings.processes} fresh process(es), {limit} for each series of batches of "
+        f"{', '.join(map(str, settings.batches))}; --processes and --budget-s shorten it",
+        file=sys.stderr,
+        flush=True,
+    )
 
 
 def _changed(settings: Any, arguments: argparse.Namespace) -> Any:
