@@ -63,8 +63,9 @@ def _announce(settings: Any) -> None:
     """Minutes may pass without a word: say what they are spent on, and what shortens them."""
     limit = f"up to {settings.budget_s:g} s" if settings.budget_s else "no limit of time"
     print(
-        f"measuring in {settings.processes} fresh process(es), {limit} for each series of batches of "
-        f"{', '.join(map(str, settings.batches))}; --processes and --budget-s shorten it",
+        f"measuring in {settings.processes} fresh process(es), {limit} for each series of "
+        f"batches of {', '.join(map(str, settings.batches))}; --processes and --budget-s "
+        "shorten it",
         file=sys.stderr,
         flush=True,
     )

@@ -157,6 +157,9 @@ def test_tables_and_figures_tell_all_strategies(study: Path) -> None:
     assert {row["reference"] for row in verdicts} == {"unet_small_1f_stamp"}
     channels = rows(results / "figures/pruning_channels.csv")
     assert [row["iteration"] for row in channels] == [row["iteration"] for row in trajectory]
+    hours = rows(results / "figures/pruning_hours.csv")
+    assert [row["preset"] for row in hours] == [row["preset"] for row in table]
+    assert [row["kind"] for row in hours] == ["search", "control"]
     shown = rows(results / "figures/pruning_dice.csv")
     assert {row["network"] for row in shown} == {row["preset"] for row in table}
 
@@ -164,7 +167,7 @@ def test_tables_and_figures_tell_all_strategies(study: Path) -> None:
 def test_one_more_seed_prunes_that_seed_only(study: Path) -> None:
     assert dry_run(study) == {}
     write_config(study, seeds=[0, 1])
-    drawn = {"pruning_table": 2, "pruning_figure": 2}
+    drawn = {"pruning_table": 2, "pruning_figure": 3}
     new = {"prune": 1, "prune_control": 1, "prune_predict": 2, "prune_evaluate": 2}
     assert dry_run(study) == drawn | new
     write_config(study, recovery_epochs=3)
