@@ -30,7 +30,7 @@ from pathlib import Path
 import cluster
 from studies import PROJECT, STATE, WEIGHTS, Checkout, call, configuration, prepared, wait_for
 
-EPOCHS = 160
+EPOCHS = 400  # about half a minute on a free core: longer than SLURM needs to miss a node
 _QUIET = ("--parsable", "-o", "/dev/null", "-D", "/")
 LUNET = str(Path(sys.executable).with_name("lunet"))
 
