@@ -29,7 +29,7 @@ from lunet.data.phantom import make_phantom
 from lunet.data.settings import DatasetSettings, PhantomSettings
 from lunet.errors import Busy, ConfigError, DataError
 
-HASTE = Patience(timeout=0.5, tries=4, pause=0.01)
+HASTE = Patience(timeout=2.0, tries=4, pause=0.01)
 CONTENT = random.Random(0).randbytes(400_000)
 EXPECTED = Sums(hashlib.md5(CONTENT).hexdigest(), hashlib.sha256(CONTENT).hexdigest())
 
@@ -163,7 +163,7 @@ def test_no_network_is_told_with_the_way_out(tmp_path: Path) -> None:
 
 
 def test_a_stalled_connection_is_left_and_resumed(tmp_path: Path) -> None:
-    said = get(Behaviour(CONTENT, stall=1.5), tmp_path / "set.tar")
+    said = get(Behaviour(CONTENT, stall=4.0), tmp_path / "set.tar")
     assert (tmp_path / "set.tar").read_bytes() == CONTENT
     assert any("timed out" in line for line in said)
 
