@@ -27,8 +27,9 @@ from lunet.inference.pairs import (
     predictions_in,
     read_predicted,
 )
-from lunet.metrics.lesions import FROC_THRESHOLDS, count_lesions, image_froc
+from lunet.metrics.lesions import count_lesions, image_froc
 from lunet.metrics.settings import LesionSettings
+from lunet.metrics.thresholds import FROC_THRESHOLDS
 
 Mask = NDArray[np.bool_]
 Row = dict[str, Any]

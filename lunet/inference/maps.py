@@ -19,7 +19,7 @@ from lunet.data.slabs import slabs
 from lunet.errors import DataError
 from lunet.inference.labels import Channels
 from lunet.inference.nifti import write_nifti
-from lunet.metrics.lesions import FROC_THRESHOLDS
+from lunet.metrics.thresholds import FROC_THRESHOLDS
 from lunet.task import Task
 
 FOLDER = "probabilities"

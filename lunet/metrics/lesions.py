@@ -30,14 +30,10 @@ from scipy import ndimage
 
 from lunet.errors import DataError
 from lunet.metrics.overlap import Mask
+from lunet.metrics.thresholds import FROC_THRESHOLDS
 
 Connectivity = Literal["full", "faces"]
 
-FROC_THRESHOLDS = 1 / (1 + np.exp(-0.08 * np.arange(-60, 195)))
-"""Probabilities, rising in even steps of log odds: 0.0082 to 1 - 1.8e-7, 0.5 among them.
-
-A trained network is sure of itself: its false positives part from its lesions at probabilities
-like 0.9999, which even steps of probability would not tell apart."""
 FROC_RATES = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 """False positives per image at which LUNA16 averages the sensitivity."""
 

@@ -82,6 +82,12 @@ def test_pictures_do_not_invalidate_results(step):
     assert not [n for n in closure(*STEPS[step].modules) if n.startswith("lunet.reporting.")]
 
 
+@pytest.mark.parametrize("step", ["train", "predict", "preprocess"])
+def test_metrics_do_not_invalidate_what_is_measured(step):
+    found = {n for n in closure(*STEPS[step].modules) if n.startswith("lunet.metrics.")}
+    assert found <= {"lunet.metrics.thresholds"}
+
+
 def test_the_workflow_imports_neither_torch_nor_pandas():
     code = "import sys, lunet.study.study; print([m for m in sys.modules if m in "
     code += "('torch', 'torchio', 'pandas', 'numpy', 'matplotlib', 'nibabel')])"

@@ -17,8 +17,9 @@ from lunet.errors import DataError
 from lunet.inference.lesions import LEVELS, lesions_of_run
 from lunet.inference.maps import FOLDER, keep_only, read_map, to_steps, write_map
 from lunet.inference.pairs import Run
-from lunet.metrics.lesions import FROC_THRESHOLDS, froc_curve
+from lunet.metrics.lesions import froc_curve
 from lunet.metrics.settings import LesionSettings, StatisticsSettings
+from lunet.metrics.thresholds import FROC_THRESHOLDS
 from lunet.reporting.figures_froc import froc
 from lunet.reporting.sources import from_inputs, read_lesions
 from lunet.reporting.style import save, style

@@ -16,7 +16,7 @@ import yaml
 
 from lunet.errors import ConfigError
 from lunet.inference.maps import FOLDER
-from lunet.metrics.lesions import FROC_THRESHOLDS
+from lunet.metrics.thresholds import FROC_THRESHOLDS
 from lunet.study.config import read_mapping
 from lunet.study.study import study_of
 
