@@ -67,7 +67,7 @@ def test_shapes_types_and_untouched_inputs(ndim: int) -> None:
     assert torch.equal(labels, before[1])
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     st.integers(2, 3),
     st.integers(0, 2**31),

@@ -74,7 +74,7 @@ def test_memory_mapped_batches_equal_resident_ones(
         assert torch.equal(one.label, two.label)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(epoch=st.integers(1, 10**4), step=st.integers(0, 2), seed=st.integers(0, 2**31))
 def test_a_batch_depends_on_seed_epoch_and_step_alone(
     data: Path, epoch: int, step: int, seed: int

@@ -67,7 +67,7 @@ def test_workflow_declares_figures_with_their_files() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(1, 6), st.integers(0, 6)), min_size=1, max_size=9))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_front_holds_what_no_other_dominates(points: list[tuple[int, int]]) -> None:
     costs, values = (pd.Series(column) for column in zip(*points, strict=True))
     expected = [

@@ -43,7 +43,7 @@ CONFIGURATIONS = st.builds(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     chosen=CONFIGURATIONS,
     groups=st.integers(2, 40),
@@ -75,7 +75,7 @@ def test_folds_are_a_partition_by_subject(
     assert max(counts) - min(counts) <= 1
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(chosen=CONFIGURATIONS, order=st.randoms(use_true_random=False))
 def test_order_of_the_cases_does_not_matter(chosen: SplitSettings, order: random.Random) -> None:
     cases = cohort(30, [2, 1])
@@ -84,7 +84,7 @@ def test_order_of_the_cases_does_not_matter(chosen: SplitSettings, order: random
     assert make_splits(cases, chosen) == make_splits(shuffled, chosen)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 10_000))
 def test_parts_are_balanced_in_volume(seed: int) -> None:
     cases = [SplitCase(f"c{i:03d}", f"s{i:03d}", float(i)) for i in range(50)]

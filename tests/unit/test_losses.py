@@ -223,7 +223,7 @@ def test_gradient_agrees_with_finite_differences(name: str) -> None:
     assert torch.autograd.gradcheck(lambda x: build_loss(name)(x, target), (z,))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     st.sampled_from(sorted(LOSSES)),
     st.integers(2, 3),

@@ -21,7 +21,6 @@ from lunet.metrics.columns import case_columns
 FIXED = settings(
     max_examples=200,
     derandomize=True,
-    deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 

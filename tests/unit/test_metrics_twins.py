@@ -25,7 +25,6 @@ REASON = "the test dependency that defines this metric is not installed"
 FIXED = settings(
     max_examples=200,
     derandomize=True,
-    deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 EMPTY = np.zeros((6, 7, 8), dtype=bool)

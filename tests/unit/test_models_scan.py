@@ -50,7 +50,7 @@ def with_gradients(scan: Callable[..., Tensor], inputs: list[Tensor]) -> list[Te
     return [y, *torch.autograd.grad((y * weights).sum(), inputs)]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     length=st.one_of(st.integers(1, 20), st.sampled_from([63, 64, 65, 130])),
     directions=st.integers(1, 3),

@@ -96,7 +96,7 @@ def test_round_trip_with_resampling(codes: str) -> None:
         np.testing.assert_allclose(*centres, atol=0.5)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     codes=st.sampled_from(ORIENTATIONS),
     target=st.sampled_from(["RAS", "LPS", "ASR", "keep"]),

@@ -158,7 +158,7 @@ def test_largest_layer_takes_the_deepest_of_equals_then_the_first() -> None:
     assert order == [{"y": 1}, {"y": 1, "z": 1}, {"x": 1, "y": 1, "z": 1}]
 
 
-@settings(max_examples=60, deadline=None, derandomize=True)
+@settings(max_examples=60)
 @given(
     widths=st.lists(st.integers(1, 6), min_size=1, max_size=5),
     count=st.integers(1, 40),

@@ -48,7 +48,7 @@ def cuts(draw: st.DrawFn, model: nn.Module) -> dict[str, tuple[int, ...]]:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@settings(max_examples=6, deadline=None, derandomize=True)
+@settings(max_examples=6)
 @given(data=st.data())
 def test_a_channel_that_nothing_reads_goes_without_a_trace(
     family: str, data: st.DataObject

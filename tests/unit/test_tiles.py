@@ -32,7 +32,7 @@ def test_gaussian_is_symmetric_and_never_zero() -> None:
     assert weights.min() == pytest.approx(0.01)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     st.tuples(*[st.integers(1, 23)] * 3),
     st.tuples(*[st.integers(2, 12)] * 3),
