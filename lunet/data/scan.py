@@ -19,8 +19,9 @@ from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
 from lunet.data.geometry import corner_shift, spacing_of
+from lunet.data.nifti import read_nifti, read_nifti_values
 from lunet.data.pictures import read_indices, read_intensities
-from lunet.data.slabs import count_broken, read_nifti, read_nifti_values
+from lunet.data.slabs import count_broken
 from lunet.errors import DataError
 
 NIFTI = (".nii.gz", ".nii")

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from torch import nn
 
+from lunet.data.nifti import axes_of
 from lunet.data.scan import PICTURES, SUFFIXES, is_hidden, stem_of, suffix_of
-from lunet.data.slabs import axes_of
 from lunet.errors import DataError
 from lunet.inference.nifti import write_channels, write_nifti, write_png
 from lunet.inference.overlay import write_overlay

@@ -12,12 +12,12 @@ from functools import lru_cache
 import numpy as np
 from torch import Tensor
 
+from lunet.data.slabs import slabs
 from lunet.errors import ConfigError, TrainingError
 from lunet.training.feeding import Batch, Volumes, Window
 from lunet.training.recipe import Recipe
 
 _FOREGROUND_VOXELS = 4096
-_SLAB = 16  # planes of a label that are looked at together
 _ORDER, _PLACE, _VOXELS = 1, 2, 3  # separate streams of random numbers
 
 
@@ -224,13 +224,13 @@ def foreground_voxels(volumes: Volumes, case: int, seed: int) -> list[np.ndarray
     label = _on_host(volumes.labels[case])
     rng = np.random.default_rng([seed, _VOXELS, case])
     # slab by slab: counts and indices take eight bytes a voxel
-    slabs = [label[first : first + _SLAB] for first in range(0, len(label), _SLAB)]
-    counts = sum(np.bincount(slab.ravel(), minlength=256) for slab in slabs)
+    parts = [label[part] for part in slabs(len(label))]
+    counts = sum(np.bincount(part.ravel(), minlength=256) for part in parts)
     found = []
     for index in np.flatnonzero(np.asarray(counts)[1:]) + 1:
-        starts = np.cumsum([0, *(slab.size for slab in slabs)])
-        pairs = zip(slabs, starts[:-1], strict=True)
-        flat = np.concatenate([np.flatnonzero(slab == index) + start for slab, start in pairs])
+        starts = np.cumsum([0, *(part.size for part in parts)])
+        pairs = zip(parts, starts[:-1], strict=True)
+        flat = np.concatenate([np.flatnonzero(part == index) + start for part, start in pairs])
         kept = rng.choice(flat, min(len(flat), _FOREGROUND_VOXELS), replace=False)
         found.append(np.stack(np.unravel_index(np.sort(kept), label.shape), axis=1))
     return found
