@@ -8,8 +8,6 @@ from typing import Any
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from lunet.metrics.settings import StatisticsSettings
@@ -24,14 +22,12 @@ from lunet.reporting.style import (
     ORANGE,
     PURPLE,
     TWO_COLUMNS,
-    VERDICT_COLOURS,
-    VERDICT_MARKERS,
     VERMILLION,
-    WITHIN_MARGIN,
     Drawing,
     notice,
 )
 from lunet.reporting.tables_claims import compared
+from lunet.reporting.verdicts import VERDICT_COLOURS, VERDICT_MARKERS, WITHIN_MARGIN, verdict_legend
 
 _SERIES = ((BLUE, "o"), (VERMILLION, "s"), (GREEN, "^"), (ORANGE, "D"), (PURPLE, "v"))
 
@@ -55,24 +51,7 @@ def pairs(
     left, right = figure.subplots(1, 2, width_ratios=(1, 1.05))
     _scores(left, data, statistics)
     _differences(right, data, statistics)
-    handles: list[Any] = [
-        Line2D(
-            [],
-            [],
-            color=VERDICT_COLOURS[name],
-            marker=VERDICT_MARKERS[name],
-            lw=1.2,
-            ms=5,
-            label=name,
-        )
-        for name in VERDICT_COLOURS
-        if name in set(data["verdict"])
-    ]
-    if statistics.margin:
-        handles.append(
-            Patch(color=WITHIN_MARGIN, label=f"within the margin of {statistics.margin:g}")
-        )
-    figure.legend(handles=handles, loc="outside upper center", ncols=len(handles))
+    verdict_legend(figure, data["verdict"], statistics.margin)
     return Drawing(figure, data)
 
 

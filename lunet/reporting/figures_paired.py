@@ -9,8 +9,6 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
 
 from lunet.metrics.ranking import rank_stability
 from lunet.metrics.settings import StatisticsSettings
@@ -18,18 +16,9 @@ from lunet.metrics.values import direction
 from lunet.reporting.numbers import title
 from lunet.reporting.scores import headline, headline_summary
 from lunet.reporting.sources import PRIOR
-from lunet.reporting.style import (
-    BLUE,
-    GREY,
-    TWO_COLUMNS,
-    VERDICT_COLOURS,
-    VERDICT_MARKERS,
-    WITHIN_MARGIN,
-    Drawing,
-    looks,
-    notice,
-)
+from lunet.reporting.style import BLUE, GREY, TWO_COLUMNS, Drawing, looks, notice
 from lunet.reporting.tables_claims import compared
+from lunet.reporting.verdicts import VERDICT_COLOURS, VERDICT_MARKERS, WITHIN_MARGIN, verdict_legend
 
 
 def differences(cases: pd.DataFrame, statistics: StatisticsSettings) -> Drawing:
@@ -61,7 +50,7 @@ def differences(cases: pd.DataFrame, statistics: StatisticsSettings) -> Drawing:
         f"Difference in {title(statistics.metric)} from {reference}, {headline(cases)}\n"
         f"({100 * statistics.confidence:g} % interval; {better}: better)"
     )
-    _verdict_legend(figure, data, statistics)
+    verdict_legend(figure, data["verdict"], statistics.margin)
     return Drawing(figure, data)
 
 
@@ -81,28 +70,6 @@ def _difference(axes: Axes, place: int, row: Mapping[str, Any]) -> None:
     colour, marker = VERDICT_COLOURS[row["verdict"]], VERDICT_MARKERS[row["verdict"]]
     axes.plot([row["ci_low"], row["ci_high"]], [place, place], color=colour, lw=1.3)
     axes.plot(row["difference"], place, marker, color=colour, ms=5)
-
-
-def _verdict_legend(figure: Figure, data: pd.DataFrame, statistics: StatisticsSettings) -> None:
-    found = set(data["verdict"])
-    handles: list[Any] = [
-        Line2D(
-            [],
-            [],
-            color=VERDICT_COLOURS[name],
-            marker=VERDICT_MARKERS[name],
-            lw=1.3,
-            ms=5,
-            label=name,
-        )
-        for name in VERDICT_COLOURS
-        if name in found
-    ]
-    if statistics.margin:
-        handles.append(
-            Patch(color=WITHIN_MARGIN, label=f"within the margin of {statistics.margin:g}")
-        )
-    figure.legend(handles=handles, loc="outside upper center", ncols=len(handles))
 
 
 def ranks(cases: pd.DataFrame, statistics: StatisticsSettings) -> Drawing:

@@ -33,15 +33,6 @@ BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, VERMILLION, PURPLE = (
     "#CC79A7",
 )
 GREY = "#666666"
-VERDICT_COLOURS = {
-    "better": GREEN,
-    "non-inferior": BLUE,
-    "worse": VERMILLION,
-    "not resolved": GREY,
-}
-"""Of the verdicts of :mod:`lunet.metrics.paired`, in the order in which they are told."""
-VERDICT_MARKERS = {"better": "^", "non-inferior": "o", "worse": "v", "not resolved": "s"}
-WITHIN_MARGIN = "#DDEBF4"
 PALETTE = (BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY, BLACK)
 _MARKERS = "oDs^vPXp"
 _KNOWN = {"unet": 0, "lunet": 1, "unetpp": 2, "lunetpp": 3, "mednext": 4, "atlas_prior": 6}
