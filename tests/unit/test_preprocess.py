@@ -148,6 +148,37 @@ def test_the_same_as_torchio_s_transforms_in_a_row() -> None:
     np.testing.assert_allclose(image.numpy(), array, atol=1e-4)
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"normalise": "zscore"},
+        {"normalise": "zscore_nonzero"},
+        {"normalise": "minmax"},
+        {"normalise": "minmax", "window": (0, 900)},
+        {"normalise": "none", "window": (-100, 400)},
+    ],
+)
+def test_intensities_as_torchio_s(fields: dict) -> None:
+    values = np.random.default_rng(0).normal(300, 200, (9, 8, 7)).astype(np.float32)
+    values[:3] = 0
+    wanted = PreprocessSettings(**fields)
+    inside = torch.from_numpy(values != 0)[None]
+    shown = values[values != 0] if wanted.normalise == "zscore_nonzero" else values
+    low, high = wanted.window or np.percentile(shown, wanted.clip)
+    chain = {
+        "zscore": [tio.ZNormalization()],
+        "zscore_nonzero": [
+            tio.ZNormalization(masking_method=lambda _: inside),
+            tio.Mask(masking_method=lambda _: inside),
+        ],
+        "minmax": [tio.RescaleIntensity((0, 1), in_min_max=wanted.window)],
+        "none": [],
+    }[wanted.normalise]
+    image = tio.ScalarImage(tensor=torch.from_numpy(values[None].copy()))
+    expected = tio.Compose([tio.Clamp(float(low), float(high)), *chain])(image).numpy()[0]
+    np.testing.assert_allclose(normalise(values, wanted), expected, atol=2e-5)
+
+
 @pytest.mark.parametrize("spacing", [(1.5, 1.5, 1.5), (0.4, 0.9, 2.0), (3.1, 0.7, 1)])
 @pytest.mark.parametrize("shape", [(60, 34, 20), (20, 90, 3), (41, 1, 70)])
 @pytest.mark.parametrize("interpolation", ["bspline", "linear", "nearest"])
