@@ -6,8 +6,10 @@
     engine as measured by itself. (a) and (b) run in one process and (c) in another, since the
     allocator's settings hold for a process.
 
-Samples per second are medians over the rounds, by the wall clock unless --cpu-time is given; a
-ratio is of two medians.
+All use the GPU where there is one. Samples per second are medians over the rounds, by the wall
+clock unless --cpu-time is given; a ratio is of two medians. The arithmetic of a step is taken as
+three forward passes (multiply-adds, counted by torch) and compared with what a large bfloat16
+matrix product reaches on the same device, which no convolution of narrow layers can.
 
 Example: python tests/benchmarks/training.py --presets lunet_small_4f --rounds 5
          python tests/benchmarks/training.py --quick    # two rounds on one thread, some minutes
@@ -35,6 +37,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import tiny_training
 
+from lunet.efficiency.counts import count_macs
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 SIZES = {"small": ((48, 64, 48), 16), "large": ((96, 96, 96), 1)}
 Step = Callable[[], object]
 
@@ -94,6 +99,41 @@ def _compare(preset: str, folder: Path, arguments: argparse.Namespace) -> None:
         pipe.send(None)
         process.join()
     _print(preset, (batch, 1, *shape), {n: statistics.median(s) for n, s in seconds.items()})
+    if not arguments.cpu_time:
+        _print_limit(preset, (batch, 1, *shape), seconds, arguments.threads)
+
+
+def _print_limit(
+    preset: str, batch: tuple[int, ...], seconds: dict[str, list[float]], threads: int
+) -> None:
+    macs = 3 * count_macs(network(preset), batch)["macs"]
+    step = statistics.median(list(seconds.values())[2])
+    limit = matrix_rate(threads)
+    print(
+        f"{preset}: {macs / 1e9:.0f} GMAC per step, {macs / step / 1e9:.0f} GMAC/s, "
+        f"{macs / step / limit:.0%} of a matrix product's {limit / 1e9:.0f}",
+        flush=True,
+    )
+
+
+def matrix_rate(threads: int) -> float:
+    """Multiply-adds per second of a large bfloat16 matrix product, the best of some."""
+    torch.set_num_threads(threads)
+    size = 8192 if DEVICE == "cuda" else 2048
+    one, other = (torch.randn(size, size, device=DEVICE, dtype=torch.bfloat16) for _ in range(2))
+    seconds = []
+    for _ in range(10):
+        start = time.perf_counter()
+        _wait(one @ other)
+        seconds.append(time.perf_counter() - start)
+    return size**3 / min(seconds)
+
+
+def _wait(result: object) -> object:
+    """The result, once the device has it."""
+    if DEVICE == "cuda":
+        torch.cuda.synchronize()
+    return result
 
 
 def _print(preset: str, batch: tuple[int, ...], seconds: dict[str, float]) -> None:
@@ -123,7 +163,7 @@ def _serve(
     pipe.send(list(steps))
     while (name := pipe.recv()) is not None:
         start = clock()
-        steps[name]()
+        _wait(steps[name]())
         pipe.send(clock() - start)
 
 
@@ -173,16 +213,17 @@ def plain_variants(
     batches = _torchio_batches(folder, batch, workers)
     kept = next(_torchio_batches(folder, batch, 0, augment=False))
     return {
-        "(a) NIfTI + TorchIO, fp32 eager": _plain_step(network(preset), lambda: next(batches)),
-        "(b) from memory, no augmentation": _plain_step(network(preset), lambda: kept),
+        "(a) NIfTI + TorchIO, fp32 eager": _plain_step(preset, lambda: next(batches)),
+        "(b) from memory, no augmentation": _plain_step(preset, lambda: kept),
     }
 
 
-def _plain_step(model: torch.nn.Module, fetch: Callable[[], tuple[Any, Any]]) -> Step:
+def _plain_step(preset: str, fetch: Callable[[], tuple[Any, Any]]) -> Step:
+    model = network(preset).to(DEVICE)
     optimiser = torch.optim.Adam(model.parameters(), lr=1e-2)
 
     def step() -> float:
-        image, label = fetch()
+        image, label = (tensor.to(DEVICE) for tensor in fetch())
         optimiser.zero_grad()
         shares = model(image).softmax(1)[:, 1:]
         truth = torch.stack([label == 1, label == 2], 1).float()
@@ -264,7 +305,6 @@ def _own_step(preset: str, folder: Path, batch: int, threads: int, augmentation:
             training.progress.step = 0
         train_step(training)
         check_losses(training)
-        training.arithmetic.wait()
 
     return step
 
