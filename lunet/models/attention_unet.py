@@ -15,6 +15,7 @@ from torch.nn import functional
 from lunet.errors import ConfigError
 from lunet.models.blocks import check_levels, layers_of
 from lunet.models.padding import batch_norm_side, check_image, legal_sizes, run_padded
+from lunet.models.resizing import resize
 
 
 class AttentionUNet(nn.Module):
@@ -172,12 +173,6 @@ def pointwise_norm(into: int, out: int, *, ndim: int) -> nn.Sequential:
     """Convolution 1 without bias -> batch norm."""
     layers = layers_of(ndim)
     return nn.Sequential(layers.conv(into, out, 1, bias=False), layers.batch_norm(out))
-
-
-def resize(x: Tensor, sizes: Sequence[int]) -> Tensor:
-    """Linear interpolation of (batch, channel, \\*spatial) to ``sizes`` voxels, corners aligned."""
-    mode = layers_of(x.ndim - 2).interpolation
-    return functional.interpolate(x, size=tuple(sizes), mode=mode, align_corners=True)
 
 
 def pad_to(x: Tensor, sizes: Sequence[int]) -> Tensor:

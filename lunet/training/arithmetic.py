@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -54,6 +55,10 @@ class Arithmetic:
             # cuBLAS is deterministic only with a workspace of fixed size, set before its first use
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
             torch.use_deterministic_algorithms(self.deterministic, warn_only=True)
+            # that mode would also fill all fresh memory, at the price of a pass over it
+            torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+            # it adds in any order, but of windows that do not overlap one number to each zero
+            warnings.filterwarnings("ignore", message="max_pool.*_backward_cuda")
             torch.backends.cudnn.deterministic = self.deterministic
             torch.backends.cudnn.benchmark = not self.deterministic
 
@@ -83,11 +88,14 @@ class Arithmetic:
                 contexts.enter_context(NarrowLayers())
             yield
 
-    def compiled(self, model: nn.Module) -> Forward:
-        """The network as the training step calls it; parameters stay those of ``model``."""
+    def compiled(self, model: nn.Module, *, graphs: bool = True) -> Forward:
+        """The network as the training step calls it; parameters stay those of ``model``.
+
+        ``graphs`` allows CUDA graphs, which overwrite the gradients of the step before.
+        """
         if not self.compile:
             return model
-        graphs = self.device == "cuda"
+        graphs = graphs and self.device == "cuda"
         return torch.compile(model, mode="reduce-overhead" if graphs else None)
 
     def scaler(self) -> torch.amp.GradScaler:

@@ -91,7 +91,7 @@ def _with_optimiser(
         ),
         scaler=arithmetic.scaler(),
         ema=MovingAverage(model, recipe.ema) if recipe.ema.decay else None,
-        forward=arithmetic.compiled(model),
+        forward=arithmetic.compiled(model, graphs=recipe.accumulate == 1),
         progress=Progress(losses=torch.full((sampler.steps,), math.nan, device=device)),
     )
 

@@ -18,9 +18,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from lunet.errors import ConfigError, TrainingError
+from lunet.models.resizing import resize
 from lunet.task import Task
 from lunet.training.loss_formulas import FORMULAS, Loss
 from lunet.training.loss_table import loss_options, objective_options
@@ -76,7 +76,7 @@ def build_objective(
         target = encode_target(labels, task)
         total = labels.new_zeros((), dtype=torch.float32)
         for weight, logits in _weighted_outputs(outputs, deep_supervision):
-            resized = _resized(logits, labels.shape[1:])
+            resized = resize(_at_least_float32(logits), labels.shape[1:])
             for share, term in terms:
                 total = total + weight * share * term(resized, target)
         return total
@@ -124,13 +124,6 @@ def _weighted_outputs(
     return [(w, output) for w, output in zip(weights, outputs, strict=True) if w != 0]
 
 
-def _resized(logits: Tensor, size: Sequence[int]) -> Tensor:
-    if tuple(logits.shape[2:]) == tuple(size):
-        return logits
-    mode = "bilinear" if len(size) == 2 else "trilinear"
-    return functional.interpolate(logits.float(), size=tuple(size), mode=mode, align_corners=True)
-
-
 def _compute(formula: Loss, logits: Tensor, target: Tensor) -> Tensor:
     """Check the shapes, leave autocast and half precision, then apply the formula."""
     expected = (logits.shape[0], *logits.shape[2:])
@@ -141,4 +134,8 @@ def _compute(formula: Loss, logits: Tensor, target: Tensor) -> Tensor:
             f"{expected} class indices or one mask per logit channel are expected",
         )
     with torch.autocast(logits.device.type, enabled=False):
-        return formula(logits if logits.dtype == torch.float64 else logits.float(), target)
+        return formula(_at_least_float32(logits), target)
+
+
+def _at_least_float32(logits: Tensor) -> Tensor:
+    return logits if logits.dtype == torch.float64 else logits.float()

@@ -191,11 +191,8 @@ def train_stage(
 
 def _told(error: Exception, training: Training) -> Exception:
     """The error in the user's words where it is one that a user can act on."""
-    sampler, rate = training.sampler, training.recipe.optimiser.lr
+    sampler = training.sampler
     if is_out_of_memory(error):
         batch = f"{sampler.batch_size} x {sampler.size or 'whole volumes'}"
         return out_of_memory(error, sampler.volumes.device, batch)
-    if "without overflow" in str(error):  # the optimiser's step size is no float32
-        found = f"{rate:g} leads to steps beyond float32"
-        return TrainingError("train.optimiser.lr", found, "a smaller one is needed")
     return error

@@ -28,7 +28,7 @@ def fixed_seed() -> None:
     torch.manual_seed(0)
 
 
-SHARED = {"blocks", "padding", "mamba", "selective_scan"}
+SHARED = {"blocks", "padding", "resizing", "mamba", "selective_scan"}
 
 
 @given(

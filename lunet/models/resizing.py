@@ -1,0 +1,39 @@
+"""Linear interpolation of batches, reproducible on CUDA too."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from lunet.models.blocks import layers_of
+
+
+def resize(x: Tensor, sizes: Sequence[int]) -> Tensor:
+    """Linear interpolation of (batch, channel, \\*spatial) to ``sizes`` voxels, corners aligned.
+
+    Where deterministic algorithms are asked for on CUDA it is computed by matrix products: the
+    gradient of torch's own is summed there in any order.
+    """
+    if tuple(x.shape[2:]) == tuple(sizes):
+        return x
+    if x.device.type == "cuda" and torch.are_deterministic_algorithms_enabled():
+        return resize_by_products(x, sizes)
+    mode = layers_of(x.ndim - 2).interpolation
+    return functional.interpolate(x, size=tuple(sizes), mode=mode, align_corners=True)
+
+
+def resize_by_products(x: Tensor, sizes: Sequence[int]) -> Tensor:
+    """:func:`resize` as one matrix product per axis."""
+    for axis, size in enumerate(sizes, start=2):
+        weights = _weights(x.shape[axis], size).to(x)
+        x = (x.movedim(axis, -1) @ weights.T).movedim(-1, axis)
+    return x
+
+
+def _weights(before: int, after: int) -> Tensor:
+    """(after, before): weight of each voxel in each interpolated one."""
+    place = torch.linspace(0, before - 1, after) if after > 1 else torch.zeros(1)
+    return (1 - (place[:, None] - torch.arange(before)).abs()).clamp_min(0)
