@@ -56,7 +56,8 @@ class Arithmetic:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
             torch.use_deterministic_algorithms(self.deterministic, warn_only=True)
             # that mode would also fill all fresh memory, at the price of a pass over it
-            torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+            mode = torch.utils.deterministic
+            mode.fill_uninitialized_memory = False  # type: ignore[attr-defined]
             # it adds in any order, but of windows that do not overlap one number to each zero
             warnings.filterwarnings("ignore", message="max_pool.*_backward_cuda")
             torch.backends.cudnn.deterministic = self.deterministic

