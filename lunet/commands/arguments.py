@@ -80,6 +80,8 @@ def _measured_as_trained(sections: dict[str, Any], plan: dict[str, Any]) -> dict
 def read_study(arguments: argparse.Namespace) -> Any:
     """The :class:`lunet.study.study.Study` of ``--config``, ``--preset`` and ``--set``.
 
+    The preset need not be one of the study's.
+
     Without ``--config``: a study of one image channel and one label named ``foreground``.
     """
     from lunet.study.config import read_mapping
@@ -88,9 +90,9 @@ def read_study(arguments: argparse.Namespace) -> Any:
     mapping = read_mapping(arguments.config) if arguments.config else dict(_PEOPLE)
     for change in arguments.changes:
         _change(mapping, change)
-    if arguments.preset and arguments.preset not in mapping.get("presets", ()):
-        mapping["presets"] = [arguments.preset]
-        mapping.pop("overrides", None)
+    known = mapping.get("presets") or []
+    if arguments.preset and isinstance(known, list) and arguments.preset not in known:
+        mapping["presets"] = [*known, arguments.preset]
     return study_of(mapping)
 
 

@@ -36,7 +36,7 @@ from lunet.efficiency.calibration import Calibration, Tried, Volumes
 VALIDATION_SHARE = 0.4  # of a step's time: a forward pass is a third, loss and counts the rest
 VOXEL_BYTES = (4, 1)  # of a channel of the image, of the label
 # the rule by which a training chooses its engine: lunet.training.engine (a test compares both)
-FEW_STEPS, SHORT_SECONDS, WANTED_GAIN = 100, 60.0, 1.1
+FEW_STEPS, SHORT_SECONDS, WANTED_GAIN = 20, 60.0, 1.1
 
 
 @dataclass(frozen=True)

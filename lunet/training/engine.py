@@ -25,7 +25,7 @@ from lunet.training.memory import is_out_of_memory
 from lunet.training.recipe import Engine
 
 _ROUNDS = 2
-_FEW_STEPS = 100
+_FEW_STEPS = 20
 _SHORT_SECONDS = 60.0
 _COMPILING_SECONDS = {"cpu": 1200.0, "cuda": 300.0}  # trainings for which compilation may pay
 _WANTED_GAIN = 1.1  # a less plain arithmetic must be faster by this factor

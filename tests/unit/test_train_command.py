@@ -56,6 +56,24 @@ def test_as_a_person_calls_it(data: Path, tmp_path: Path) -> None:
     assert record["code"]
 
 
+def test_a_preset_outside_the_study_is_trained_as_the_study_trains(
+    data: Path, tmp_path: Path
+) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text(
+        "study: s\ndataset: {name: own, path: ., channels: [MR], labels: {shell: 1, core: 2}}\n"
+        "presets: [unet_small_2f]\noverrides: {unet_small_2f: {batch_size: 3}}\n"
+        "statistics: {reference: unet_small_2f}\ntrain: {epochs: 2, batch_size: 4}\n"
+    )
+    places = ["--work", str(tmp_path / "work"), "--out", str(tmp_path / "out")]
+    given = ["--manifest", f"{data}/manifest.json", "--splits", f"{data}/splits.json"]
+    asked = ["--config", str(config), "--preset", "lunet_small_1f", "--device", "cpu"]
+    assert main(["train", *asked, *given, *places]) == 0
+    record = read_json(tmp_path / "out" / "run.json")
+    assert record["settings"]["model"]["preset"] == "lunet_small_1f"
+    assert record["settings"]["recipe"]["batch_size"] == 4
+
+
 @pytest.mark.parametrize(
     ("recipe", "more", "code", "message"),
     [
