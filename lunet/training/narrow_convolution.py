@@ -38,13 +38,11 @@ def convolution(
 ) -> Tensor | None:
     """``torch.conv2d`` and ``conv3d``, with their parameters; None where torch is better.
 
-    Known here are kernels of 3 in each axis with a bias that keep the size.
+    Known here are kernels of 3 in each axis that keep the size.
     """
     axes = x.ndim - 2
     ones = (1,) * axes
-    if options or bias is None or geometry != (ones, ones, ones, 1):
-        return None
-    if tuple(weight.shape[2:]) != (3,) * axes:
+    if options or geometry != (ones, ones, ones, 1) or tuple(weight.shape[2:]) != (3,) * axes:
         return None
     if weight.shape[1] == 1:
         return _first_convolution(x, weight, bias)
@@ -71,10 +69,12 @@ def _voxels_at_once(channels: int, width: int) -> int:
     return k
 
 
-def _as_computed(*tensors: Tensor) -> list[Tensor]:
+def _as_computed(*tensors: Tensor | None) -> list[Tensor | None]:
     """The tensors in the type of autocast, if that is on."""
-    on = torch.is_autocast_enabled("cpu")
-    return [tensor.to(torch.get_autocast_dtype("cpu")) if on else tensor for tensor in tensors]
+    if not torch.is_autocast_enabled("cpu"):
+        return list(tensors)
+    dtype = torch.get_autocast_dtype("cpu")
+    return [None if tensor is None else tensor.to(dtype) for tensor in tensors]
 
 
 class _Convolution(torch.autograd.Function):
@@ -87,13 +87,15 @@ class _Convolution(torch.autograd.Function):
         return _several_at_once(x, weight, bias, forth)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor, Tensor, None, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
-        grad, dx = laid_out(grad), None
+        grad, dx, db = laid_out(grad), None, None
         if ctx.needs_input_grad[0]:
             turned = weight.transpose(0, 1).flip(*range(2, weight.ndim))
             dx = _several_at_once(grad, turned, None, ctx.back)
-        return dx, *_parameter_gradients(x, weight, grad, ctx.forth), None, None
+        if ctx.needs_input_grad[2]:
+            db = _sum_of_channels(grad)
+        return dx, _weight_gradient(x, weight, grad, ctx.forth), db, None, None
 
 
 def _several_at_once(x: Tensor, weight: Tensor, bias: Tensor | None, k: int) -> Tensor:
@@ -103,14 +105,16 @@ def _several_at_once(x: Tensor, weight: Tensor, bias: Tensor | None, k: int) -> 
     return _without_base(joined_rows(y, k))
 
 
-def _parameter_gradients(x: Tensor, weight: Tensor, grad: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Of weight and bias, from the gradient of the output."""
-    wide, wanted = _shifted(weight, k), [False, True, True]
-    _, dw, db = _aten.convolution_backward(
-        split_rows(grad, k), x, wide, [len(wide)], *_steps(x, k), wanted
-    )
-    parts = [part.narrow(-1, i, 3) for i, part in enumerate(dw.chunk(k))]
-    return torch.stack(parts).sum(0), db.view(k, -1).sum(0)
+def _weight_gradient(x: Tensor, weight: Tensor, grad: Tensor, k: int) -> Tensor:
+    wide, wanted = _shifted(weight, k), [False, True, False]
+    dw = _aten.convolution_backward(split_rows(grad, k), x, wide, None, *_steps(x, k), wanted)[1]
+    return torch.stack([part.narrow(-1, i, 3) for i, part in enumerate(dw.chunk(k))]).sum(0)
+
+
+def _sum_of_channels(grad: Tensor) -> Tensor:
+    """The gradient of a bias."""
+    wide = voxels(widened(grad, repeats(grad)))
+    return wide.sum(0).view(-1, grad.shape[1]).sum(0)
 
 
 def _shifted(weight: Tensor, k: int) -> Tensor:
@@ -124,7 +128,7 @@ def _steps(x: Tensor, k: int) -> tuple[Any, ...]:
     return [*ones[1:], k], ones, ones, False, [0] * len(ones), 1
 
 
-def _first_convolution(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor | None:
+def _first_convolution(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor | None:
     """Of an image of one channel: the voxels in a row are channels of the input, too."""
     k = _MOST
     if x.shape[-1] % k or not x.is_contiguous():
@@ -132,7 +136,8 @@ def _first_convolution(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor | None
     bands = [functional.pad(weight, (k - 1 + i, 2 * k - 2 - i)) for i in range(k)]
     wide = torch.cat(bands).unflatten(-1, (3, k)).movedim(-1, 2).squeeze(1)
     call = torch.conv2d if x.ndim == 4 else torch.conv3d
-    return _JoinedRows.apply(call(split_rows(x, k), wide, bias.repeat(k), padding=1), k)
+    repeated = None if bias is None else bias.repeat(k)
+    return _JoinedRows.apply(call(split_rows(x, k), wide, repeated, padding=1), k)
 
 
 class _JoinedRows(torch.autograd.Function):
@@ -170,5 +175,4 @@ class _UpConvolution(torch.autograd.Function):
         grad = laid_out(grad)
         wanted = [ctx.needs_input_grad[0], True, False]
         dx, dw, _ = _aten.convolution_backward(grad, x, weight, None, *ctx.geometry, wanted)
-        wide = voxels(widened(grad, repeats(grad)))
-        return dx, dw, wide.sum(0).view(-1, grad.shape[1]).sum(0), *[None] * _GEOMETRY
+        return dx, dw, _sum_of_channels(grad), *[None] * _GEOMETRY

@@ -97,7 +97,6 @@ def test_dropout_is_torchs_bit_for_bit(shape: tuple[int, ...]) -> None:
         nn.Conv3d(1, 3, 1),
         nn.Conv3d(1, 3, 3, padding=1, dilation=2),
         nn.Conv3d(1, 3, 3, padding="same"),
-        nn.Conv3d(1, 3, 3, padding=1, bias=False),
         nn.Conv3d(4, 4, 3, padding=1, groups=2),
         nn.Conv3d(4, 4, (1, 3, 3), padding=(0, 1, 1)),
         nn.Conv3d(12, 12, 3, padding=1),

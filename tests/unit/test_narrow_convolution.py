@@ -16,7 +16,7 @@ from lunet.training.channels_last import NarrowLayers
 from lunet.training.voxel_views import is_channels_last, laid_out, split_rows
 
 widths = st.integers(1, 9)
-layers = st.sampled_from(["convolution", "up-convolution"])
+layers = st.sampled_from(["convolution", "convolution without bias", "up-convolution"])
 
 
 def found(layer: nn.Module, x: Tensor, grad: Tensor) -> list[Tensor]:
@@ -30,8 +30,9 @@ def found(layer: nn.Module, x: Tensor, grad: Tensor) -> list[Tensor]:
 
 
 def make(kind: str, ndim: int, into: int, out: int) -> nn.Module:
-    if kind == "convolution":
-        return (nn.Conv2d if ndim == 2 else nn.Conv3d)(into, out, 3, padding=1)
+    if kind in ("convolution", "convolution without bias"):
+        biased = kind == "convolution"
+        return (nn.Conv2d if ndim == 2 else nn.Conv3d)(into, out, 3, padding=1, bias=biased)
     return (nn.ConvTranspose2d if ndim == 2 else nn.ConvTranspose3d)(into, out, 2, stride=2)
 
 
