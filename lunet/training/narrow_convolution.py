@@ -81,7 +81,9 @@ class _Convolution(torch.autograd.Function):
     """``forth`` voxels at once, and ``back`` for the gradient of the input."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, forth: int, back: int) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, forth: int, back: int
+    ) -> Tensor:
         ctx.save_for_backward(x, weight)
         ctx.forth, ctx.back = forth, back
         return _several_at_once(x, weight, bias, forth)
