@@ -26,11 +26,13 @@ def resize(x: Tensor, sizes: Sequence[int]) -> Tensor:
 
 
 def resize_by_products(x: Tensor, sizes: Sequence[int]) -> Tensor:
-    """:func:`resize` as one matrix product per axis."""
-    for axis, size in enumerate(sizes, start=2):
-        weights = _weights(x.shape[axis], size).to(x)
-        x = (x.movedim(axis, -1) @ weights.T).movedim(-1, axis)
-    return x
+    """:func:`resize` as one matrix product per axis, in float32 at least, also under autocast."""
+    y = x if x.dtype == torch.float64 else x.float()
+    with torch.autocast(x.device.type, enabled=False):
+        for axis, size in enumerate(sizes, start=2):
+            weights = _weights(y.shape[axis], size).to(y)
+            y = (y.movedim(axis, -1) @ weights.T).movedim(-1, axis)
+    return y.to(x.dtype)
 
 
 def _weights(before: int, after: int) -> Tensor:

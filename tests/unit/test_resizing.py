@@ -26,6 +26,13 @@ def test_products_give_the_same_values_and_gradients(axes: list[tuple[int, int]]
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
 
 
+def test_products_are_not_rounded_by_autocast() -> None:
+    x = torch.randn(1, 2, 5, 6, 7)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        y = resize_by_products(x, (9, 10, 11))
+    torch.testing.assert_close(y, resize(x, (9, 10, 11)), rtol=1e-5, atol=1e-5)
+
+
 def test_a_tensor_of_the_wanted_size_is_returned_as_it_is() -> None:
     x = torch.randn(1, 2, 4, 5)
     assert resize(x, (4, 5)) is x
