@@ -5,8 +5,6 @@ fills a quarter. Since ``k`` voxels in a row are one voxel of ``k`` times the ch
 :mod:`lunet.training.channels_last`), a convolution of 3x3x3 to ``C`` channels is one of 3x3x(k + 2)
 to ``k C`` channels in steps of ``k`` voxels along the last axis. A part of its products is with
 zeros, and it is faster all the same. The gradient of the input is such a convolution again.
-
-Measured by ``python tests/benchmarks/narrow.py`` TABLE
 """
 
 from __future__ import annotations
