@@ -9,7 +9,7 @@ import importlib
 from typing import Any
 
 _PUBLIC = {
-    "build_loss": "lunet.training.losses",
+    "build_loss": "lunet.training.losses.build",
     "build_model": "lunet.study.networks",
     "evaluate_case": "lunet.metrics.case",
     "load_model": "lunet.inference.load",

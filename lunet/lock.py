@@ -5,7 +5,7 @@ exclusively, so of two starters only one gets a number, and a starter that judge
 cannot displace a newer one. A living owner renews its file's time; a dead one is known by its
 process (same host), its SLURM job, or its silence. An owner that was silent (suspended, say) and
 was replaced meanwhile ends itself at its next sign of life. A second starter is refused at once;
-where it should wait for the first, as for a download that both need, see :mod:`lunet.data.lock`.
+where it should wait for the first, as for a download that both need, see :mod:`lunet.file_lock`.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Make the folder."""
     from functools import partial
 
-    from lunet.data.download import download
+    from lunet.data.download.download import download
     from lunet.data.settings import DatasetSettings
     from lunet.typed import build
 

@@ -55,7 +55,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _run_study(arguments: argparse.Namespace) -> None:
-    from lunet.inference.evaluation import Run, evaluate_run
+    from lunet.evaluation.evaluation import Run, evaluate_run
     from lunet.metrics.settings import EvaluateSettings
     from lunet.typed import build
 
@@ -77,8 +77,7 @@ def _run_study(arguments: argparse.Namespace) -> None:
 
 
 def _run_folders(arguments: argparse.Namespace) -> None:
-    from lunet.inference.evaluation import Folders, evaluate_folders
-    from lunet.inference.label_names import structures_in
+    from lunet.evaluation.evaluation import Folders, evaluate_folders, structures_in
     from lunet.metrics.settings import EvaluateSettings
 
     for name in ("reference", "prediction"):

@@ -31,7 +31,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Run the step."""
     from pathlib import Path
 
-    from lunet.inference.release import Sources, export_release
+    from lunet.exchange.release import Sources, export_release
 
     sources = Sources(
         *(Path(name) if name else None for name in (arguments.metrics, arguments.manifest))

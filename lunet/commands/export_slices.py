@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Cut the slices."""
     from lunet.commands.raw import open_raw
-    from lunet.data.export_slices import SliceExport, export_slices
+    from lunet.exchange.slices import SliceExport, export_slices
 
     settings = SliceExport(
         window=(arguments.window[0], arguments.window[1]),

@@ -36,15 +36,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Draw the figure."""
     if arguments.name == "architecture":
-        from lunet.reporting.figures_architecture import write_architecture
+        from lunet.reporting.figures.architecture import write_architecture
 
         for path in write_architecture(read_settings(arguments, "train"), arguments.out):
             print(path)
         return
     if arguments.name.startswith("pruning"):
-        from lunet.reporting.figures_pruning import needs, write_figure
+        from lunet.reporting.figures.pruning import needs, write_figure
     else:
-        from lunet.reporting.figures import needs, write_figure
+        from lunet.reporting.figures.index import needs, write_figure
 
     sources = read_sources(arguments, needs(arguments.name))
     settings = read_settings(arguments, "figure")

@@ -20,8 +20,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Write the folds and say how large they are."""
+    from lunet.data.custom_splits import own_splits, unused_cases
     from lunet.data.folds import make_splits, read_cases, write_splits
-    from lunet.data.own_splits import own_splits, unused_cases
     from lunet.data.settings import SplitSettings
     from lunet.typed import build
 

@@ -22,9 +22,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Print a row per preset."""
-    from lunet.study.forecast_listing import lines
+    from lunet.study.listing import forecast_lines
 
     if not arguments.config:
         raise ConfigError("--config", "missing", "the configuration of a study is needed")
-    for line in lines(read_study(arguments)):
+    for line in forecast_lines(read_study(arguments)):
         print(line)

@@ -36,11 +36,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Read the other layout, write links and the listing."""
     from lunet.commands.raw import by_hand
-    from lunet.data.importing import write_project
-    from lunet.data.layouts import open_dataset
+    from lunet.data.layouts.importing import write_project
+    from lunet.data.layouts.open import open_dataset
 
     if arguments.layout == "kaggle":
-        from lunet.data.kaggle import import_kaggle
+        from lunet.data.layouts.kaggle import import_kaggle
 
         dataset = import_kaggle(arguments.source, arguments.out, by_hand(arguments))
     else:

@@ -31,7 +31,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Import and say how many tensors."""
     if arguments.preset is None:
         raise ConfigError("--preset", "missing", "the file does not tell which network it is")
-    from lunet.inference.foreign import import_weights
+    from lunet.exchange.import_weights import import_weights
 
     study = read_study(arguments)
     sections = study.sections("train", arguments.preset) | study.sections("preprocess")

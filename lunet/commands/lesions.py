@@ -33,8 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Run the step."""
-    from lunet.inference.lesions import lesions_of_run
-    from lunet.inference.pairs import Run
+    from lunet.evaluation.lesions import lesions_of_run
+    from lunet.evaluation.pairs import Run
     from lunet.metrics.settings import LesionSettings
     from lunet.typed import build
 

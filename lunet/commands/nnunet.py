@@ -31,7 +31,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Write the plans and say how to train with them."""
     if arguments.preset is None:
         raise ConfigError("--preset", "missing", "it names the network")
-    from lunet.inference.nnunet import TRAINER, export_plans
+    from lunet.exchange.nnunet import TRAINER, export_plans
 
     study = read_study(arguments)
     patch = arguments.patch or study.presets[arguments.preset][1].patch

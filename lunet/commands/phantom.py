@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Write the data set and say where."""
-    from lunet.data.phantom import make_phantom
+    from lunet.data.phantoms.make import make_phantom
     from lunet.typed import build, plain
 
     chosen = {key: getattr(arguments, key) for key in plain(PhantomSettings())}

@@ -33,8 +33,8 @@ def run(arguments: argparse.Namespace) -> None:
     from lunet.data.fingerprint import fingerprint_of
     from lunet.data.plan import plan_dict, plan_yaml, propose
     from lunet.data.settings import PlanSettings
+    from lunet.efficiency.step_cost import costliest, network_cost, usable_memory
     from lunet.files import write_json, write_text
-    from lunet.inference.cost import costliest, network_cost, usable_memory
     from lunet.typed import build, replace
 
     _check(arguments)

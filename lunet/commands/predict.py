@@ -79,7 +79,7 @@ def _run_prior(arguments: argparse.Namespace) -> int:
 
 
 def _run_study(arguments: argparse.Namespace) -> int:
-    from lunet.inference.run import predict_run
+    from lunet.inference.predict_run import predict_run
 
     if len(arguments.weights) != 1:
         raise ConfigError("--weights", f"{len(arguments.weights)} of them", "a run has one")
@@ -99,7 +99,7 @@ def _run_study(arguments: argparse.Namespace) -> int:
 def _run_scans(arguments: argparse.Namespace) -> int:
     from lunet.inference.load import load_model
     from lunet.inference.predict import common_description
-    from lunet.inference.scans import find_inputs, predict_scans
+    from lunet.inference.predict_files import find_inputs, predict_scans
     from lunet.inference.segment import choose_device
 
     weights, rest = _split(arguments.weights)
@@ -160,7 +160,7 @@ def _settings(arguments: argparse.Namespace) -> Any:
 def _chosen(path: str) -> dict[str, Any]:
     """What ``predict.choose`` has chosen on validation cases, from its ``chosen.json``."""
     from lunet.files import read_json
-    from lunet.inference.choose import CHOSEN
+    from lunet.inference.postprocess_search import CHOSEN
 
     content = read_json(path)
     if not isinstance(content, dict) or not set(CHOSEN) <= set(content):

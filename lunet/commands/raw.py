@@ -25,7 +25,7 @@ def raw_sections(arguments: argparse.Namespace, step: str) -> dict[str, Any]:
 def open_raw(arguments: argparse.Namespace, step: str) -> Dataset:
     """The data set ``arguments.raw``, with the settings that were given, if any."""
     from lunet.data.dataset import LISTING, read_dataset
-    from lunet.data.layouts import open_dataset
+    from lunet.data.layouts.open import open_dataset
     from lunet.data.settings import DatasetSettings
     from lunet.task import task_from_dict
     from lunet.typed import build

@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Audit, mend, print what was done and what is left."""
     from lunet.commands.raw import open_raw
-    from lunet.data.repair import LOG, RepairOptions, repair
+    from lunet.data.audit.repair import LOG, RepairOptions, repair
 
     options = RepairOptions(
         trust_image_header=arguments.trust_image_header,

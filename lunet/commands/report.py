@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Write the report."""
-    from lunet.reporting.report import example_pictures, write_report
+    from lunet.reporting.html.report import example_pictures, write_report
 
     sources = read_sources(arguments, ("metrics", "runs", "efficiency"))
     folders = {name: getattr(arguments, name) for name in ("tables", "figures")}

@@ -21,7 +21,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Write the schema or the manual."""
     from lunet.files import write_json, write_text
     from lunet.study.config import json_schema
-    from lunet.study.manual import manual, shipped
+    from lunet.study.config_docs import manual, shipped
 
     path = Path(arguments.out)
     if path.suffix == ".json":

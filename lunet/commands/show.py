@@ -30,7 +30,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Run the step."""
     from pathlib import Path
 
-    from lunet.data.scan import read_image, stem_of
+    from lunet.data.io.images import read_image, stem_of
     from lunet.inference.show import montage, write_picture
 
     if (arguments.segmentation is None) == (arguments.weights is None):
@@ -57,7 +57,7 @@ def run(arguments: argparse.Namespace) -> None:
 def _segmentation(arguments: argparse.Namespace, scan: Any) -> tuple[Any, dict[str, int]]:
     """Class indices on the image's grid, and the names that the network knows."""
     if arguments.segmentation:
-        from lunet.data.scan import read_label, require_grid
+        from lunet.data.io.images import read_label, require_grid
 
         mask, affine = read_label(arguments.segmentation)
         require_grid(

@@ -32,9 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Build the table."""
     if arguments.name.startswith("pruning"):
-        from lunet.reporting.tables_pruning import needs, write_table
+        from lunet.reporting.tables.pruning import needs, write_table
     else:
-        from lunet.reporting.tables import needs, write_table
+        from lunet.reporting.tables.index import needs, write_table
 
     sources = read_sources(arguments, needs(arguments.name))
     settings = read_settings(arguments, "table")

@@ -80,7 +80,7 @@ def run(arguments: argparse.Namespace) -> None:
     if len(runs) == 1:
         return _train(runs[0])
     from lunet.devices import SHARE
-    from lunet.training.together import Run, train_together
+    from lunet.training.parallel import Run, train_together
 
     _check_several(arguments)
     os.environ.setdefault(SHARE, str(arguments.at_once))
@@ -159,8 +159,8 @@ def _train(arguments: argparse.Namespace) -> None:
 
 def _everything(places: dict[str, Path]) -> Path:
     """A split file whose only fold trains on all cases that are not held out."""
+    from lunet.data.custom_splits import all_of
     from lunet.data.folds import read_splits, write_splits
-    from lunet.data.own_splits import all_of
 
     path = places["work"] / "all.json"
     write_splits(path, all_of(read_splits(places["splits"])))
@@ -184,7 +184,7 @@ def _code(arguments: argparse.Namespace, preset: str) -> str:
 
 
 def _observers(arguments: argparse.Namespace, out: Path) -> tuple[Callable[[Row], None], ...]:
-    from lunet.training.pictures import curves, tensorboard
+    from lunet.training.callbacks import curves, tensorboard
 
     chosen = []
     if arguments.tensorboard:

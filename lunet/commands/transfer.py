@@ -32,9 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Collect the settings and test."""
-    from lunet.inference.pairs import Run
+    from lunet.evaluation.pairs import Run
+    from lunet.evaluation.transfer import Test, transfer
     from lunet.inference.settings import PredictSettings, TransferSettings
-    from lunet.inference.transfer import Test, transfer
     from lunet.metrics.settings import EvaluateSettings
     from lunet.task import task_from_dict
     from lunet.typed import build

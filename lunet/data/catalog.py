@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from lunet.data.catalog_table import CATALOG, CatalogEntry
-from lunet.data.declared import declared_task
+from lunet.data.dataset_json import declared_task
 from lunet.data.settings import DatasetSettings
 from lunet.errors import ConfigError, nearest
 from lunet.task import Task

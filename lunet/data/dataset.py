@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from lunet.data.catalog import entry_of, remap_of
-from lunet.data.declared import LISTING, task_of_listing
-from lunet.data.scan import LabelRule, is_hidden, stem_of
+from lunet.data.dataset_json import LISTING, task_of_listing
+from lunet.data.io.images import LabelRule, is_hidden, stem_of
 from lunet.data.settings import DatasetSettings
 from lunet.errors import ConfigError, DataError
 from lunet.files import read_json

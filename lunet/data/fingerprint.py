@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from lunet.data.dataset import Case, Dataset
 from lunet.data.geometry import plan_geometry
-from lunet.data.reference import read_case_label
-from lunet.data.scan import read_image, require_finite, require_grid
+from lunet.data.ground_truth import read_case_label
+from lunet.data.io.images import read_image, require_finite, require_grid
 from lunet.errors import DataError
 
 # Foreground voxels that are looked at per case: enough for percentiles, little memory.

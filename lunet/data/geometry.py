@@ -1,6 +1,6 @@
 """Where a prepared volume lies in its raw one: orientation, spacing, crop and pad; numbers only.
 
-What moves the voxels is :mod:`lunet.data.spatial`.
+What moves the voxels is :mod:`lunet.data.resampling`.
 """
 
 from __future__ import annotations

@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 
 from lunet.data.dataset import Case, Dataset
 from lunet.data.geometry import Geometry
+from lunet.data.ground_truth import read_case_label
+from lunet.data.io.images import Scan, read_image, require_grid
 from lunet.data.prepared import MANIFEST, Manifest
 from lunet.data.preprocess import prepare_image, prepare_label
-from lunet.data.reference import read_case_label
-from lunet.data.scan import Scan, read_image, require_grid
 from lunet.data.settings import PreprocessSettings
 from lunet.errors import DataError
 from lunet.files import atomic, read_json, sha256, write_text

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from lunet.data.geometry import Geometry, plan_geometry
 from lunet.data.intensity import normalise_in_place
-from lunet.data.scan import Scan, read_image, require_finite
+from lunet.data.io.images import Scan, read_image, require_finite
+from lunet.data.resampling import centred, to_raw, to_resampled
 from lunet.data.settings import PreprocessSettings
-from lunet.data.spatial import centred, to_raw, to_resampled
 from lunet.errors import DataError
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from lunet.efficiency.memory import measured_peak
-from lunet.inference.memory import meta_copy, peak_bytes
+from lunet.models.live_memory import meta_copy, peak_bytes
 from lunet.training.memory import available_memory
 
 _SHARE = 0.5  # of the free memory that a measurement may be expected to take

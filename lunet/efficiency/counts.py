@@ -14,7 +14,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
-from lunet.inference.memory import meta_copy
+from lunet.models.live_memory import meta_copy
 
 # operators without arithmetic: views, allocation, bookkeeping
 _FREE = {

@@ -10,6 +10,7 @@ import copy
 import functools
 import json
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypedDict
@@ -20,11 +21,9 @@ from torch.nn import functional
 
 from lunet.efficiency.batches import training_memory
 from lunet.efficiency.counts import count_macs, count_parameters
-from lunet.efficiency.energy import joules_per_volume
 from lunet.efficiency.engines import Source, Unavailable, make_runner, onnx_bytes
 from lunet.efficiency.memory import count_memory, measured_peak
 from lunet.efficiency.settings import EfficiencySettings
-from lunet.efficiency.timing import LEAST, measure_series
 from lunet.models.build import build
 from lunet.task import Task, task_from_dict
 from lunet.typed import build as build_settings
@@ -42,6 +41,10 @@ class Job(TypedDict):
     training_batch: int
     engine: dict[str, Any]
     first: bool
+
+
+WINDOW_S = 10.0  # the counter moves in steps of about 100 ms, so shorter windows mean little
+LEAST = 5  # runs of a latency series, whatever its time budget
 
 
 @dataclass(frozen=True)
@@ -246,6 +249,94 @@ def _throughput(bench: Bench) -> dict[str, Any] | None:
 def main() -> None:
     """Read a job, measure, write the result."""
     print(json.dumps(measure(json.load(sys.stdin)), allow_nan=False))
+
+
+def joules_per_volume(call: Callable[[], None], device: str) -> dict[str, Any] | None:
+    """Joules of one call on a GPU: total, and above the idle power; None on a CPU.
+
+    The counter (millijoules, Volta and later) is read around a window of 10 s of calls, and
+    around a tenth of it without any for the idle power.
+    """
+    if device != "cuda":
+        return None
+    try:
+        import pynvml
+    except ImportError as error:
+        return {"left_out": f"{error.name} is not installed"}
+    pynvml.nvmlInit()
+    try:
+        identity = str(torch.cuda.get_device_properties(torch.cuda.current_device()).uuid)
+        handle = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{identity}".encode())
+        return _measure(call, lambda: pynvml.nvmlDeviceGetTotalEnergyConsumption(handle) / 1000)
+    except pynvml.NVMLError as error:
+        return {"left_out": f"no energy counter: {error}"}
+    finally:
+        pynvml.nvmlShutdown()
+
+
+def _measure(call: Callable[[], None], joules: Callable[[], float]) -> dict[str, Any]:
+    torch.cuda.synchronize()
+    start, before = time.perf_counter(), joules()
+    time.sleep(WINDOW_S / 10)
+    idle_watts = (joules() - before) / (time.perf_counter() - start)
+    start, before, runs = time.perf_counter(), joules(), 0
+    while time.perf_counter() - start < WINDOW_S:
+        call()
+        torch.cuda.synchronize()
+        runs += 1
+    seconds, used = time.perf_counter() - start, joules() - before
+    return {
+        "joules_per_volume": used / runs,
+        "joules_per_volume_above_idle": (used - idle_watts * seconds) / runs,
+        "idle_watts": idle_watts,
+        "window_s": seconds,
+        "runs": runs,
+    }
+
+
+def measure_series(
+    call: Callable[[], object],
+    *,
+    device: str,
+    warmups: int,
+    repeats: int,
+    budget_s: float,
+    least: int = LEAST,
+) -> list[float]:
+    """Milliseconds of single calls: wall clock on a CPU, CUDA events on a GPU.
+
+    Warm-ups end early when a fifth of the budget is spent, runs when all of it is, but never below
+    one warm-up and ``least`` runs. A budget of 0 is no limit.
+    """
+    clock = _cuda_call if device == "cuda" else _cpu_call
+    limit = budget_s or float("inf")
+    start = time.perf_counter()
+    for _ in range(warmups):
+        clock(call)
+        if time.perf_counter() - start > limit / 5:
+            break
+    values: list[float] = []
+    while len(values) < repeats:
+        values.append(clock(call))
+        if len(values) >= least and time.perf_counter() - start > limit:
+            break
+    return values
+
+
+def _cpu_call(call: Callable[[], object]) -> float:
+    start = time.perf_counter_ns()
+    call()
+    return (time.perf_counter_ns() - start) / 1e6
+
+
+def _cuda_call(call: Callable[[], object]) -> float:
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    torch.cuda.synchronize()
+    start.record()
+    call()
+    end.record()
+    end.synchronize()
+    return float(start.elapsed_time(end))
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lunet.inference.memory import forward_bytes, meta_copy, peak_bytes
+from lunet.models.live_memory import forward_bytes, meta_copy, peak_bytes
 
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 

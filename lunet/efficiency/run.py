@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lunet.efficiency.settings import EfficiencySettings
-from lunet.efficiency.summary import summarise
 from lunet.errors import ConfigError, LunetError
 from lunet.files import write_json
 from lunet.provenance import cpu_model
@@ -21,6 +20,7 @@ if TYPE_CHECKING:
     # the code that the processes run
     from lunet.efficiency import training_engine  # noqa: F401
     from lunet.efficiency.measure import Job
+import numpy as np
 
 _CHILD, _ENGINE_CHILD = "lunet.efficiency.measure", "lunet.efficiency.training_engine"
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -71,7 +71,7 @@ def measure_efficiency(
     Returns
     -------
     What was written: ``parameters``, ``macs``, ``flops``, ``macs_fvcore``, ``counters``,
-    ``latency`` (a list; see :func:`lunet.efficiency.summary.summarise`), ``left_out`` (engines
+    ``latency`` (a list; see :func:`lunet.efficiency.run.summarise`), ``left_out`` (engines
     that could not run, with the reason), memory in bytes, ``training_step_ms``, ``throughput``,
     ``training_memory`` (see :func:`lunet.efficiency.batches.training_memory`),
     ``training_engine`` (see :mod:`lunet.efficiency.training_engine`), ``energy``, ``device`` and
@@ -156,3 +156,37 @@ def _fresh_process(
         )
     result: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
     return result
+
+
+STABLE = 0.03  # largest relative difference of the processes' medians
+
+
+def summarise(series: Sequence[Sequence[float]]) -> dict[str, Any]:
+    """Statistics of the series of several fresh processes, milliseconds.
+
+    ``jitter_ms`` is the population standard deviation of all single latencies, ``successive_ms``
+    the mean of \\|l_k - l_(k-1)\\| within a process. ``unstable`` says whether the medians of the
+    processes differ by more than 3 %; null for a single process, which cannot tell.
+    """
+    pooled = np.concatenate([np.asarray(values, float) for values in series])
+    medians = [float(np.median(values)) for values in series]
+    steps = np.concatenate([np.abs(np.diff(values)) for values in series])
+    p50, p95, p99 = np.percentile(pooled, (50, 95, 99))
+    spread = (max(medians) - min(medians)) / float(np.median(medians))
+    numbers = {
+        "p50_ms": p50,
+        "p95_ms": p95,
+        "p99_ms": p99,
+        "mean_ms": pooled.mean(),
+        "min_ms": pooled.min(),
+        "max_ms": pooled.max(),
+        "jitter_ms": pooled.std(),
+        "successive_ms": steps.mean() if len(steps) else 0.0,
+    }
+    return {key: round(float(value), 6) for key, value in numbers.items()} | {
+        "runs": len(pooled),
+        "processes": len(series),
+        "p50_of_processes_ms": [round(value, 6) for value in medians],
+        "spread_of_processes": round(spread, 6),
+        "unstable": None if len(series) < 2 else bool(spread > STABLE),
+    }

@@ -22,7 +22,7 @@ import torch
 
 from lunet.efficiency.measure import Bench, Job, cross_entropy, make_bench
 from lunet.efficiency.memory import HighWater, process_bytes
-from lunet.training.arithmetic import Arithmetic, keep_freed_memory, plain_arithmetic
+from lunet.training.compute.arithmetic import Arithmetic, keep_freed_memory, plain_arithmetic
 from lunet.training.memory import is_out_of_memory
 from lunet.training.recipe import Engine
 from lunet.typed import build
@@ -66,8 +66,8 @@ def measure(job: Job) -> dict[str, Any]:
 def arithmetics(engine: Engine, plain: Arithmetic) -> list[Arithmetic]:
     """What a training tries, the plain arithmetic first.
 
-    The same as :func:`lunet.training.engine.candidates` (a test compares them), whose module is
-    not imported because it depends on all losses.
+    The same as :func:`lunet.training.compute.autotune.candidates` (a test compares them), whose
+    module is not imported because it depends on all losses.
     """
     half = "bf16"
     if plain.device == "cuda" and torch.cuda.get_device_capability() < (8, 0):

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lunet.errors import ConfigError, DataError
-from lunet.inference.memory import forward_bytes
 from lunet.inference.settings import PredictSettings
-from lunet.inference.tiles import Floats, blend
+from lunet.inference.sliding_window import Floats, blend
+from lunet.models.live_memory import forward_bytes
 from lunet.task import Task
 
 _GIB = 2**30

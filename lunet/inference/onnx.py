@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+import logging
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lunet.errors import DataError, LunetError
 from lunet.files import atomic, canonical_json
-from lunet.inference.compare import Floats, compare
 from lunet.inference.description import build_described, description_from_dict
-from lunet.inference.quiet import quiet
 
 INPUT, OUTPUT, KEY = "image", "logits", "lunet"
 _EXAMPLE = (2, 40, 48, 56)  # batch and sizes: all different, none 0 or 1, which export would fix
@@ -159,3 +162,54 @@ def _session(path: str | Path) -> Any:
     except Exception as error:  # onnxruntime's errors have no common base of their own
         reason = str(error).splitlines()[0]
         raise DataError(path, f"is no ONNX file ({reason})", "a model.onnx is expected") from error
+
+
+TOLERANCE = 1e-4  # largest difference of logits, relative to the largest logit
+Floats = NDArray[np.float32]
+
+
+def compare(
+    run: Callable[[Floats], Floats],
+    model: nn.Module,
+    shapes: Iterable[tuple[int, ...]],
+    *,
+    where: str | Path,
+    draw: np.random.Generator,
+) -> list[dict[str, Any]]:
+    """Compare ``run`` with ``model`` on a random input of each shape (batch, channel, \\*spatial).
+
+    Returns
+    -------
+    ``{"shape": [...], "difference": d}`` of each; d relative to the largest logit.
+
+    Raises
+    ------
+    LunetError
+        If a difference exceeds 1e-4 or a shape differs; it names the file ``where``.
+    """
+    rows = []
+    for shape in shapes:
+        x = draw.standard_normal(shape, np.float32)
+        given = run(x)
+        with torch.no_grad():
+            wanted = model.eval()(torch.from_numpy(x)).numpy()
+        same = given.shape == wanted.shape
+        error = float(np.abs(given - wanted).max() / np.abs(wanted).max()) if same else np.inf
+        if error > TOLERANCE:
+            found = f"differs from torch by {error:.2g} (relative) at shape {shape}"
+            raise LunetError(where, found, f"at most {TOLERANCE:g} is allowed")
+        rows.append({"shape": list(shape), "difference": error})
+    return rows
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without the notes of torch's exporters on packages that are not needed."""
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(level)

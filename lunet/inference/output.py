@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from lunet.data.folds import Fold, read_splits
 from lunet.data.geometry import Geometry, geometry_from_dict
+from lunet.data.io.write import write_nifti
 from lunet.data.prepared import Manifest, PreparedCase
 from lunet.errors import ConfigError, DataError
 from lunet.files import write_json
-from lunet.inference.nifti import write_nifti
 
 LIST = "predictions.json"
 SUFFIX = ".nii.gz"

@@ -14,12 +14,12 @@ from torch import nn
 
 from lunet.data.geometry import Geometry, plan_geometry
 from lunet.data.intensity import NoContrast
+from lunet.data.io.images import Scan, read_image
 from lunet.data.preprocess import prepare_image
-from lunet.data.scan import Scan, read_image
 from lunet.data.settings import PreprocessSettings
 from lunet.errors import DataError
+from lunet.inference.decode import Indices
 from lunet.inference.description import Description, description_of
-from lunet.inference.labels import Indices
 from lunet.inference.segment import NativeChannels, segment
 from lunet.inference.settings import PredictSettings
 from lunet.task import Task

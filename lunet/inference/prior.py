@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from lunet.data.prepared import Manifest, PreparedCase, read_manifest
 from lunet.data.preprocess import to_native
-from lunet.data.spatial import centred
+from lunet.data.resampling import centred
 from lunet.errors import DataError
 from lunet.inference.output import geometry_of, read_fold, write_predictions
 from lunet.task import Task

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from lunet.data.geometry import Geometry
-from lunet.data.spatial import to_raw
+from lunet.data.resampling import to_raw
+from lunet.inference.decode import Indices, postprocess
 from lunet.inference.forward import predict_probabilities
-from lunet.inference.labels import Indices, postprocess
 from lunet.inference.settings import PredictSettings
 from lunet.task import Task
 

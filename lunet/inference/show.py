@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
 from lunet.data.geometry import spacing_of
+from lunet.data.io.images import Scan, read_image
 from lunet.errors import ConfigError, DataError
 from lunet.files import atomic
 
@@ -171,3 +172,46 @@ def _with_legend(picture: Picture, names: Mapping[str, int], mask: NDArray[Any])
         draw.text((left + 18, 14), word, fill=(255, 255, 255), font=font, anchor="lm")
         left += 38 + draw.textlength(word, font=font)
     return np.concatenate([picture, np.asarray(strip)])
+
+
+_OVERLAY_OPACITY = 0.4
+
+
+def write_overlay(
+    path: str | Path,
+    files: Sequence[str | Path],
+    mask: NDArray[np.uint8],
+    *,
+    names: Mapping[str, int],
+) -> None:
+    """Write the first channel of an image with its mask as PNG.
+
+    Parameters
+    ----------
+    path
+        PNG that is written.
+    files
+        The raw image: a file, or one per channel.
+    mask
+        Class indices on its grid. Of a picture (x, y) every pixel is kept; of a volume four slices
+        through the labelled part are shown.
+    names
+        Label name -> class index, for the legend of a volume.
+    """
+    scan = read_image(files)
+    if mask.ndim == 2:
+        write_picture(path, picture_overlay(scan, mask))
+    else:
+        write_picture(path, montage(scan.array[0], mask, scan.affine, names=names))
+
+
+def picture_overlay(scan: Scan, mask: NDArray[np.uint8]) -> Picture:
+    """(y, x, 3) uint8: the grey picture, labels in colour over it with opacity 0.4."""
+    grey = scan.array[0].T.astype(np.float32)
+    low, high = float(grey.min()), float(grey.max())
+    rgb = np.repeat((255 * (grey - low) / max(high - low, 1e-6))[..., None], 3, axis=2)
+    for index in np.unique(mask[mask > 0]):
+        colour = np.array(COLOURS[(int(index) - 1) % len(COLOURS)], np.float32)
+        here = index == mask.T
+        rgb[here] = (1 - _OVERLAY_OPACITY) * rgb[here] + _OPACITY * colour
+    return np.rint(rgb).astype(np.uint8)

@@ -20,7 +20,7 @@ from lunet.pruning.anatomy import Layer, layers_of_network
 from lunet.pruning.job import PruneJob
 from lunet.pruning.settings import PruneSettings
 from lunet.training.job import Job
-from lunet.training.progress import Training
+from lunet.training.state import Training
 
 Row = dict[str, Any]
 

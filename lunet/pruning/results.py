@@ -14,12 +14,12 @@ from lunet.data.prepared import Manifest
 from lunet.files import write_bytes, write_csv, write_json
 from lunet.pruning.course import Course, Row
 from lunet.pruning.job import PruneJob, build_section
-from lunet.training.feeding import load_volumes
 from lunet.training.history import write_history
 from lunet.training.job import Job
-from lunet.training.progress import Training, copy_weights
 from lunet.training.results import metadata, record
+from lunet.training.state import Training, copy_weights
 from lunet.training.validation import build_validator
+from lunet.training.volumes import load_volumes
 from lunet.training.weights import load_weights, save_weights
 from lunet.typed import plain
 

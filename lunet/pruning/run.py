@@ -34,18 +34,18 @@ from lunet.pruning.surgery import (
     set_dropout,
     trained_parameters,
 )
-from lunet.training.arithmetic import keep_freed_memory
-from lunet.training.assemble import with_network
+from lunet.training.callbacks import say
 from lunet.training.checkpoint import Checkpoint, State, stamp_of
+from lunet.training.compute.arithmetic import keep_freed_memory
 from lunet.training.history import check_metrics
 from lunet.training.job import Job
 from lunet.training.loop import Keeper
-from lunet.training.progress import Training, copy_weights
 from lunet.training.recipe import Recipe, Schedule
 from lunet.training.results import metadata
 from lunet.training.run import built, read_data, tidy, train_stage
+from lunet.training.setup import with_network
 from lunet.training.signals import LeaveRequest, leave_requests
-from lunet.training.watch import say
+from lunet.training.state import Training, copy_weights
 from lunet.training.weights import save_weights
 from lunet.typed import plain
 

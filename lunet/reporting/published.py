@@ -11,11 +11,11 @@ import pandas as pd
 
 from lunet.errors import ConfigError, DataError
 from lunet.metrics.settings import StatisticsSettings
-from lunet.metrics.values import MEAN_LABEL
 from lunet.reporting.costs import flat
 from lunet.reporting.markup import Column, Table, cell
 from lunet.reporting.numbers import NONE, fixed, significant, title
 from lunet.reporting.scores import headline, summarise
+from lunet.statistics.values import MEAN_LABEL
 
 PUBLISHED, OWN = "published", "this study"
 COLUMNS = ("model", "structure", "metric", "value")

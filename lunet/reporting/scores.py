@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from lunet.metrics import aggregate
 from lunet.metrics.settings import StatisticsSettings
-from lunet.metrics.values import MEAN_LABEL, case_values
+from lunet.statistics import aggregate
+from lunet.statistics.values import MEAN_LABEL, case_values
 
 COUNTED = ("n_missed", "n_spurious", "n_both_empty")
 
@@ -34,7 +34,7 @@ def summarise(
 ) -> pd.DataFrame:
     """Statistics over cases per preset, structure and metric, in the order of the files.
 
-    Columns: preset, label and :data:`lunet.metrics.aggregate.SUMMARY_COLUMNS`.
+    Columns: preset, label and :data:`lunet.statistics.aggregate.SUMMARY_COLUMNS`.
     """
     frames = [
         aggregate.summarise(

@@ -16,8 +16,7 @@ from typing import Any
 
 from lunet.data.folds import read_splits
 from lunet.efficiency.calibration import calibration, volumes
-from lunet.efficiency.forecast import Forecast, load_of, predict
-from lunet.efficiency.forecast_check import Check, check
+from lunet.efficiency.forecast import Check, Forecast, check, load_of, predict
 from lunet.errors import ConfigError, DataError, LunetError
 from lunet.files import read_json
 from lunet.study.config import read_mapping

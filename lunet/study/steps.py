@@ -28,31 +28,33 @@ class Step:
 STEPS = {
     # an edit of the downloader must not download terabytes again: no code
     "download": Step(("dataset", "task"), ()),
-    "audit": Step(("dataset", "task"), ("lunet.data.audit",)),
+    "audit": Step(("dataset", "task"), ("lunet.data.audit.audit",)),
     # networks are named, their code is left out: editing one must not prepare all volumes anew
     "plan": Step(
-        ("dataset", "task", "models", "planning"), ("lunet.data.plan", "lunet.inference.cost")
+        ("dataset", "task", "models", "planning"), ("lunet.data.plan", "lunet.efficiency.step_cost")
     ),
     "preprocess": Step(("dataset", "task", "preprocess"), ("lunet.data.prepare",)),
-    "folds": Step(("split",), ("lunet.data.own_splits",)),
+    "folds": Step(("split",), ("lunet.data.custom_splits",)),
     "train": Step(("task", "model", "recipe"), ("lunet.training.run",), builds_model=True),
-    "predict": Step(("task", "model", "predict"), ("lunet.inference.run",), builds_model=True),
-    "prior": Step(("task",), ("lunet.inference.prior",)),
-    "evaluate": Step(("task", "evaluate"), ("lunet.inference.evaluation",)),
-    "transfer": Step(
-        ("model", "predict", "evaluate"), ("lunet.inference.transfer",), builds_model=True
+    "predict": Step(
+        ("task", "model", "predict"), ("lunet.inference.predict_run",), builds_model=True
     ),
-    "lesions": Step(("lesions",), ("lunet.inference.lesions",)),
+    "prior": Step(("task",), ("lunet.inference.prior",)),
+    "evaluate": Step(("task", "evaluate"), ("lunet.evaluation.evaluation",)),
+    "transfer": Step(
+        ("model", "predict", "evaluate"), ("lunet.evaluation.transfer",), builds_model=True
+    ),
+    "lesions": Step(("lesions",), ("lunet.evaluation.lesions",)),
     "efficiency": Step(
         ("task", "model", "recipe", "efficiency"), ("lunet.efficiency.run",), builds_model=True
     ),
-    "table": Step(("statistics", "report"), ("lunet.reporting.tables",)),
-    "figure": Step(("statistics", "report"), ("lunet.reporting.figures",)),
+    "table": Step(("statistics", "report"), ("lunet.reporting.tables.index",)),
+    "figure": Step(("statistics", "report"), ("lunet.reporting.figures.index",)),
     "architecture": Step(
-        ("task", "model"), ("lunet.reporting.figures_architecture",), builds_model=True
+        ("task", "model"), ("lunet.reporting.figures.architecture",), builds_model=True
     ),
-    "report": Step(("statistics", "report"), ("lunet.reporting.report",)),
-    "prune_table": Step(("statistics", "report"), ("lunet.reporting.tables_pruning",)),
-    "prune_figure": Step(("statistics", "report"), ("lunet.reporting.figures_pruning",)),
+    "report": Step(("statistics", "report"), ("lunet.reporting.html.report",)),
+    "prune_table": Step(("statistics", "report"), ("lunet.reporting.tables.pruning",)),
+    "prune_figure": Step(("statistics", "report"), ("lunet.reporting.figures.pruning",)),
     "prune": Step(("task", "model", "recipe", "prune"), ("lunet.pruning.run",), builds_model=True),
 }

@@ -10,13 +10,12 @@ from typing import Any
 from lunet.data.catalog import task_of
 from lunet.errors import ConfigError, nearest
 from lunet.files import canonical_json
+from lunet.study.code_digest import PACKAGE, fingerprint
 from lunet.study.config import Config, Variant
-from lunet.study.fingerprint import PACKAGE, fingerprint
 from lunet.study.outputs import FIGURES, TABLES, unasked
-from lunet.study.presets import Preset, find_preset, output_count
+from lunet.study.presets import Preset, find_preset, output_count, read_structure
 from lunet.study.recipes import find_recipe
 from lunet.study.steps import STEPS
-from lunet.study.structure import read_structure
 from lunet.study.transfer import check_targets
 from lunet.task import Task
 from lunet.training.history import check_metrics
@@ -275,3 +274,27 @@ def study_of(mapping: Mapping[str, Any]) -> Study:
     from lunet.study.config import parse
 
     return Study(parse(mapping))
+
+
+_FOLDERS = ("runs", "presets", "pruning")
+
+
+def check_requested_files(study: Study, words: Iterable[str]) -> None:
+    """Refuse files of a preset that does not exist: one line, where a rule would show a trace.
+
+    ``words`` are those of the command line, for Snakemake tells its targets only after the rules
+    are read; words that are no file of a preset in the study's results are passed over.
+
+    Raises
+    ------
+    ConfigError
+        If the path of a file in the study's results names an unknown preset.
+    """
+    for word in words:
+        path = word.removeprefix("./")
+        if not path.startswith(f"{study.results}/"):
+            continue
+        folder, _, rest = path.removeprefix(f"{study.results}/").partition("/")
+        name, _, file = rest.partition("/")
+        if folder in _FOLDERS and file and name not in (*study.presets, PRIOR):
+            study.resolve(name)

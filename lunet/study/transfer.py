@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from lunet.data.catalog import task_of
 from lunet.errors import ConfigError, nearest
+from lunet.evaluation.label_map import check_map
 from lunet.files import canonical_json
-from lunet.inference.label_map import check_map
 from lunet.typed import plain
 
 if TYPE_CHECKING:

@@ -11,13 +11,13 @@ import torch
 from torch import nn
 
 from lunet.errors import Interrupted
+from lunet.training.callbacks import Watch
 from lunet.training.checkpoint import Checkpoint, State
-from lunet.training.faults import check_losses
+from lunet.training.diagnostics import check_losses
 from lunet.training.history import Row, columns, score, value
-from lunet.training.optimisation import set_learning_rate
-from lunet.training.progress import Training, copy_weights
+from lunet.training.optim import set_learning_rate
 from lunet.training.signals import LeaveRequest
-from lunet.training.watch import Watch
+from lunet.training.state import Training, copy_weights
 
 _SAVING_SHARE = 0.01  # of the training time
 _STEPS_BETWEEN_CHECKS = {"cpu": 1, "cuda": 32}  # a look at a loss makes the CPU wait for CUDA

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from lunet.errors import ConfigError
-from lunet.training.loss_table import objective_options
+from lunet.training.losses.table import objective_options
 from lunet.typed import setting
 
 

@@ -11,12 +11,11 @@ from typing import Any
 from lunet.data.prepared import Manifest
 from lunet.files import write_json
 from lunet.provenance import stamp as provenance
-from lunet.training.faults import no_progress
+from lunet.training.diagnostics import Suspect, no_progress
 from lunet.training.history import write_history
 from lunet.training.job import Job
 from lunet.training.memory import peak_memory
-from lunet.training.progress import Training, copy_weights
-from lunet.training.suspects import Suspect
+from lunet.training.state import Training, copy_weights
 from lunet.training.weights import save_weights
 from lunet.typed import plain
 

@@ -10,20 +10,20 @@ from lunet.data.prepared import Manifest, read_manifest
 from lunet.errors import ConfigError, DataError, TrainingError
 from lunet.files import sha256
 from lunet.lock import owned
-from lunet.training.arithmetic import keep_freed_memory, resolve_device
-from lunet.training.assemble import build_training
+from lunet.training.callbacks import Watch, say, warn
 from lunet.training.checkpoint import Checkpoint, State, Unusable, read_state, stamp_of
+from lunet.training.compute.arithmetic import keep_freed_memory, resolve_device
+from lunet.training.diagnostics import suspects
 from lunet.training.history import check_metrics
 from lunet.training.job import Job
 from lunet.training.loop import Keeper, train
 from lunet.training.memory import is_out_of_memory, out_of_memory
-from lunet.training.optimisation import extendable
-from lunet.training.progress import Training
+from lunet.training.optim import extendable
 from lunet.training.recipe import Recipe
 from lunet.training.results import snapshots, write_results
+from lunet.training.setup import build_training
 from lunet.training.signals import LeaveRequest, leave_requests
-from lunet.training.suspects import suspects
-from lunet.training.watch import Watch, say, warn
+from lunet.training.state import Training
 from lunet.typed import plain
 
 

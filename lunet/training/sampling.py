@@ -12,10 +12,10 @@ from functools import lru_cache
 import numpy as np
 from torch import Tensor
 
-from lunet.data.slabs import slabs
+from lunet.data.io.nifti import slabs
 from lunet.errors import ConfigError, TrainingError
-from lunet.training.feeding import Batch, Volumes, Window
 from lunet.training.recipe import Recipe
+from lunet.training.volumes import Batch, Volumes, Window
 
 _FOREGROUND_VOXELS = 4096
 _ORDER, _PLACE, _VOXELS = 1, 2, 3  # separate streams of random numbers

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from lunet.errors import TrainingError
 from lunet.task import Task
-from lunet.training.feeding import Volumes, Window
-from lunet.training.losses import Objective
+from lunet.training.losses.build import Objective
+from lunet.training.volumes import Volumes, Window
 
 Tile = tuple[int, Window]
 

@@ -20,10 +20,10 @@ import torch
 
 import lunet
 from lunet.study.recipes import find_recipe
-from lunet.training.arithmetic import keep_freed_memory
-from lunet.training.augmentation import build_augment
-from lunet.training.losses import build_loss
+from lunet.training.compute.arithmetic import keep_freed_memory
+from lunet.training.losses.build import build_loss
 from lunet.training.recipe import Augmentation
+from lunet.training.setup import build_augment
 
 USUAL = Augmentation(affine=1.0, elastic=1.0, noise=1.0, gamma=1.0, flip_axes=(0, 1, 2))
 EVERY = replace(

@@ -14,7 +14,10 @@ import time
 from collections import Counter
 from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / "workflow")]
+sys.path[:0] = [
+    str(Path(__file__).parents[1] / "helpers"),
+    str(Path(__file__).parents[1] / "workflow"),
+]
 
 from kill_training import (  # noqa: E402
     MOMENTS,

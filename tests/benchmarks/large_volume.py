@@ -52,7 +52,7 @@ _CHILD = """
 import re, resource, sys, time
 from pathlib import Path
 import nibabel, scipy.ndimage, torch, torchio
-import lunet.inference.scans, lunet.inference.load, lunet.commands.predict
+import lunet.inference.predict_files, lunet.inference.load, lunet.commands.predict
 from lunet.cli import main
 
 def memory(key):

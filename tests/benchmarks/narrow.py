@@ -15,9 +15,9 @@ from contextlib import nullcontext
 import torch
 from torch import Tensor, nn
 
-from lunet.training.arithmetic import keep_freed_memory
-from lunet.training.channels_last import NarrowLayers
-from lunet.training.voxel_views import laid_out
+from lunet.training.compute.arithmetic import keep_freed_memory
+from lunet.training.compute.narrow_layers import NarrowLayers
+from lunet.training.compute.voxel_views import laid_out
 
 
 class Join(nn.Module):

@@ -26,12 +26,12 @@ import torch
 from torch import Tensor
 from torch.func import functional_call, grad, stack_module_state, vmap
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[1] / "helpers"))
 
 import tiny_training
 from training import _model, network, prepare
 
-from lunet.training.arithmetic import Arithmetic, keep_freed_memory
+from lunet.training.compute.arithmetic import Arithmetic, keep_freed_memory
 from lunet.training.recipe import Engine
 from lunet.typed import plain
 

@@ -33,7 +33,7 @@ import nibabel as nib
 import numpy as np
 import torch
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[1] / "helpers"))
 
 import tiny_training
 
@@ -267,7 +267,7 @@ def own_variants(
     preset: str, folder: Path, batch: int, threads: int, workers: int
 ) -> dict[str, Step]:
     """(c) without and with augmentation."""
-    from lunet.training.arithmetic import keep_freed_memory
+    from lunet.training.compute.arithmetic import keep_freed_memory
     from lunet.training.recipe import Augmentation
 
     keep_freed_memory()
@@ -283,9 +283,9 @@ def own_variants(
 def _own_step(preset: str, folder: Path, batch: int, threads: int, augmentation: Any) -> Step:
     from lunet.data.folds import read_splits
     from lunet.data.prepared import read_manifest
-    from lunet.training.assemble import build_training
     from lunet.training.loop import check_losses, train_step
     from lunet.training.recipe import Engine
+    from lunet.training.setup import build_training
 
     recipe = replace(
         tiny_training.TINY,

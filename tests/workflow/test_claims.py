@@ -11,10 +11,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from paths import ROOT
 
 from lunet.study.config import load
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def jobs(folder: Path, config: Path, *targets: str) -> dict[str, int]:

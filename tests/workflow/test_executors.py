@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 import yaml
+from paths import ROOT
 
 pytest.importorskip("snakemake_executor_plugin_cluster_generic")
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).resolve().parents[2]
 STAND_IN = Path(__file__).with_name("stand_in")
 CONFIG = {
     "study": "s",

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+from paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 STAND_IN = Path(__file__).with_name("stand_in")
 CONFIG = {
     "study": "s",
@@ -140,7 +140,7 @@ EDITS = {
         },
     ),
     "a loss": (
-        "lunet/training/losses.py",
+        "lunet/training/losses/build.py",
         CODE,
         {
             "train": 4,
@@ -169,7 +169,7 @@ EDITS = {
     ),
     "the table of presets": ("lunet/study/presets.py", CODE, {}),
     "a command's help": ("lunet/commands/train.py", CODE, {}),
-    "the downloader": ("lunet/data/download.py", CODE, {}),
+    "the downloader": ("lunet/data/download/download.py", CODE, {}),
 }
 
 
@@ -189,7 +189,7 @@ def test_touching_sources_reruns_nothing(checkout):
 
 
 def test_an_edit_of_drawing_code_redraws_and_trains_nothing(checkout):
-    with append(checkout / "lunet/reporting/figures.py", CODE):
+    with append(checkout / "lunet/reporting/figures/index.py", CODE):
         assert set(dry_run(checkout)) == {"figure", "examples", "side_by_side", "report"}
 
 

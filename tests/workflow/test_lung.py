@@ -13,14 +13,14 @@ import nibabel as nib
 import numpy as np
 import pytest
 import yaml
+from paths import ROOT
 
 from lunet.errors import ConfigError
-from lunet.inference.maps import FOLDER
+from lunet.inference.probability_maps import FOLDER
 from lunet.metrics.thresholds import FROC_THRESHOLDS
 from lunet.study.config import read_mapping
 from lunet.study.study import study_of
 
-ROOT = Path(__file__).resolve().parents[2]
 DEEP_EMA = {
     "base": "attention_unet2d_2f",
     "arguments": {"deep_supervision": True},

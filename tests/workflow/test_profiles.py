@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 import yaml
 import yte
+from paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 STAND_INS = Path(__file__).parent / "slurm" / "stand_ins" / "slurm.py"
 PROFILES = sorted((ROOT / "profiles").glob("*/config.yaml"))
 RULES = "\n".join(path.read_text() for path in (ROOT / "workflow").rglob("*.smk"))

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+from paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 RUN = Path("pruning/unet_small_1f/stamp/fold-0/seed-0")
 CONFIG = {
     "study": "p",

@@ -15,14 +15,14 @@ from typing import Any
 
 import pytest
 import yaml
+from paths import ROOT
 
 from lunet.cli import main
-from lunet.data.phantom import make_phantom
+from lunet.data.phantoms.make import make_phantom
 from lunet.data.settings import PhantomSettings
 from lunet.study.config import read_mapping
 from lunet.study.study import Study, study_of
 
-ROOT = Path(__file__).resolve().parents[2]
 TINY_SLIM = {"widths": [4, 4, 8, 8], "heads": [1, 1, 2, 2], "hidden": 8}
 ENGINE = {"device": "cpu", "precision": "fp32", "memory_format": "contiguous", "compile": "off"}
 HEART = {"LV", "RV", "LA", "RA", "Myo", "AO", "PA"}

@@ -1,4 +1,4 @@
-from lunet.study.prunings import beside, pruned
+from lunet.study.outputs import beside, pruned
 
 PRUNED = f"{RESULTS}/pruning/{{preset}}/{{strategy}}/fold-{{fold}}/seed-{{seed}}"
 PRUNE_LOGS = (

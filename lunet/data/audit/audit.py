@@ -1,0 +1,122 @@
+"""The data doctor: everything that can be told of a data set before anything is trained on it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nibabel.imageglobals import LoggingOutputSuppressor
+
+from lunet.data.audit.case import examine
+from lunet.data.audit.cohort import check_cohort
+from lunet.data.audit.findings import COLUMNS, SEVERITIES, CaseFacts, Finding, counts
+from lunet.data.audit.header import EQUAL_MM
+from lunet.data.audit.listing import check_listing, check_splits
+from lunet.data.audit.page import page
+from lunet.data.dataset import Dataset
+from lunet.data.io.images import GRID_TOLERANCE
+from lunet.errors import DataError
+from lunet.files import write_csv, write_json, write_text
+
+
+@dataclass(frozen=True)
+class Audit:
+    """Findings, most severe first, and what is known of each readable case."""
+
+    dataset: Dataset
+    findings: tuple[Finding, ...]
+    facts: tuple[CaseFacts, ...]
+
+    @property
+    def errors(self) -> int:
+        """Number of findings that stop a study."""
+        return counts(self.findings)["error"]
+
+
+def audit(
+    dataset: Dataset, *, splits: str | Path | None = None, log: Callable[[str], None] | None = None
+) -> Audit:
+    """Examine a data set: listing, files, headers, values, then all cases against each other.
+
+    Parameters
+    ----------
+    dataset
+        As read by :func:`lunet.data.dataset.read_dataset`; its files may be missing or broken.
+    splits
+        A split file that is checked for subjects on two sides.
+    log
+        Called with a line of progress now and then.
+    """
+    findings, facts = list(check_listing(dataset)), []
+    for number, case in enumerate(dataset.cases, start=1):
+        with LoggingOutputSuppressor():  # what nibabel mends in silence is a finding here
+            known, found = examine(case, dataset)
+        findings += found
+        facts += [known] if known else []
+        if log and (number % 50 == 0 or number == len(dataset.cases)):
+            log(f"examined {number} of {len(dataset.cases)} cases")
+    if not dataset.cases:
+        findings.append(
+            Finding("error", "no_cases", field="training", found="0", expected="at least one case")
+        )
+    findings += check_cohort(facts, dataset.task)
+    if splits is not None:
+        findings += check_splits(dataset, Path(splits))
+    findings.sort(key=lambda f: (SEVERITIES.index(f.severity), f.check, f.case, f.file, f.field))
+    return Audit(dataset, tuple(findings), tuple(facts))
+
+
+def write_audit(result: Audit, out: str | Path) -> None:
+    """Write ``findings.csv``, ``audit.html`` and, last, ``summary.json`` into ``out``."""
+    out = Path(out)
+    write_csv(out / "findings.csv", COLUMNS, (finding.as_row() for finding in result.findings))
+    write_text(out / "audit.html", page(result.dataset, result.findings, result.facts))
+    write_json(out / "summary.json", summary(result))
+
+
+def summary(result: Audit) -> dict[str, Any]:
+    """Counts by severity and check, and the tolerances that they rest on; plain JSON."""
+    cases = result.dataset.cases
+    return {
+        "name": result.dataset.name,
+        "task": result.dataset.task.as_dict(),
+        "cases": len(cases),
+        "labelled": sum(case.labelled for case in cases),
+        "groups": len({case.group for case in cases}),
+        "readable": len(result.facts),
+        "findings": counts(result.findings),
+        "checks": dict(sorted(Counter(finding.check for finding in result.findings).items())),
+        "tolerances": {"equal_mm": EQUAL_MM, "grid_voxels": GRID_TOLERANCE},
+    }
+
+
+def lines(result: Audit, *, limit: int = 20) -> list[str]:
+    """What a terminal or a log shows: the counts, and findings, most severe first.
+
+    All errors are shown, each with the command that mends it: a workflow deletes the tables of a
+    step that failed, but keeps its log. Of the others as many follow as make up ``limit``.
+    """
+    limit = max(limit, result.errors)
+    shown = [finding.line() for finding in result.findings[:limit]]
+    if len(result.findings) > limit:
+        shown.append(f"... and {len(result.findings) - limit} more")
+    count = counts(result.findings)
+    total = ", ".join(f"{count[name]} {name}{'s' * (count[name] != 1)}" for name in SEVERITIES)
+    return [*shown, f"{result.dataset.name}: {len(result.dataset.cases)} cases, {total}"]
+
+
+def require_sound(result: Audit, out: str | Path) -> None:
+    """Raise :class:`DataError`, with the first error in one line, if there is any."""
+    if not result.errors:
+        return
+    first = result.findings[0]
+    raise DataError(
+        first.file or first.case or result.dataset.root,
+        f"{first.check}: {first.field} {first.found}",
+        f"{first.expected}; {result.errors} error(s) in all",
+        f"Each is listed above and in {Path(out) / 'findings.csv'}; where a workflow deleted "
+        f"that, `lunet audit {result.dataset.root} --out audit` writes it and a page again",
+    )

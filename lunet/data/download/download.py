@@ -1,0 +1,228 @@
+"""Get a data set: a local folder or archive, else mirrors, else the origin; checked and recorded.
+
+The data appear in one step (renamed into place when whole), with ``source.json`` beside them:
+where they come from, under which digest, and whether they are the official release.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lunet.data.catalog import PHANTOM, entry_of
+from lunet.data.catalog_table import CatalogEntry
+from lunet.data.dataset import LISTING
+from lunet.data.download.fetch import Patience, Sums, disk_space, fetch, sums_of
+from lunet.data.io.archive import SUFFIXES, is_archive
+from lunet.data.layouts.open import locate
+from lunet.data.layouts.staging import place_archive, place_folder
+from lunet.data.phantoms.make import make_phantom
+from lunet.data.settings import DatasetSettings
+from lunet.errors import ConfigError, DataError
+from lunet.file_lock import exclusive, staging
+from lunet.files import read_json, write_json
+from lunet.typed import plain
+
+VARIABLE = "LUNET_DATA"
+Say = Callable[[str], None]
+_KEYS = ("name", "path", "sha256", "mirrors", "layout", "phantom")
+
+
+def download(
+    settings: DatasetSettings,
+    out: str | Path,
+    *,
+    cache: str | Path | None = None,
+    keep_archive: bool = False,
+    patience: Patience | None = None,
+    say: Say = print,
+) -> Path:
+    """Make the folder ``out`` hold the data set in the project's layout, and ``source.json``.
+
+    Tried in order: ``settings.path`` (the data set, or a folder of data sets); ``<name>``,
+    ``<name>.tar`` and so on in the folder that the environment variable ``LUNET_DATA`` names;
+    ``settings.mirrors``; the origin. Files of a local folder are linked, not copied. If ``out``
+    holds the result already, nothing is done. A second process waits for the first. ``cache`` is
+    where archives are received (beside ``out`` by default).
+
+    Raises
+    ------
+    DataError
+        If the data set is nowhere to be found, must be registered for, has a wrong digest, is no
+        data set, or ``out`` holds something else.
+    ConfigError
+        If the settings contradict each other.
+    """
+    target = Path(out).absolute()
+    memory = target.with_name(f".{target.name}.download")
+    request = {key: plain(getattr(settings, key)) for key in _KEYS}
+    with exclusive(target.with_name(f".{target.name}.lock"), say=say), disk_space(target):
+        if _is_ready(target, memory, request):
+            say(f"{target} is complete")
+            return target
+        with staging(target) as stage:
+            source = _obtain(settings, stage, Path(cache or target.parent), patience, say)
+            write_json(stage / "source.json", source)
+            write_json(memory, request)
+            if target.exists():  # empty, as `_is_ready` found
+                shutil.rmtree(target)
+            os.rename(stage, target)
+        if not keep_archive:
+            _archive_in(Path(cache or target.parent), settings.name).unlink(missing_ok=True)
+    say(f"{source['kind']}: {source['name']} is in {target}")
+    return target
+
+
+def _is_ready(target: Path, memory: Path, request: Mapping[str, Any]) -> bool:
+    """Whether the folder holds what is asked for; an error if it holds anything else."""
+    if not target.exists() or _is_empty(target):
+        return False
+    is_whole = (target / "source.json").exists() and (target / LISTING).exists()
+    if is_whole and memory.exists() and read_json(memory) == request:
+        return True
+    raise DataError(
+        target,
+        "holds something else already, or only a part",
+        f"a new folder is needed for the data set {request['name']!r}",
+        "Remove it or name another one",
+    )
+
+
+def _is_empty(folder: Path) -> bool:
+    # Snakemake marks the folders it makes with a hidden file
+    return folder.is_dir() and all(path.name == ".snakemake_timestamp" for path in folder.iterdir())
+
+
+def _obtain(
+    settings: DatasetSettings, stage: Path, cache: Path, patience: Patience | None, say: Say
+) -> dict[str, Any]:
+    """Fill ``stage`` from the first source that has the data; returns what is recorded of it."""
+    if settings.name == PHANTOM:
+        return _phantom(settings, stage)
+    entry = entry_of(settings)
+    local = _local_source(settings, entry)
+    if local is not None and is_archive(local):
+        say(f"reading {local}")
+        found = sums_of(local)
+        fault = Sums(sha256=settings.sha256).mismatch(found)
+        if fault:
+            raise DataError(local, f"wrong checksum: {fault}", "", "Mend it or dataset.sha256")
+        return _from_archive(local, found, settings, entry, stage) | {"path": str(local)}
+    if local is not None:
+        return _from_folder(local, settings, entry, stage)
+    urls = [*settings.mirrors, *(entry.urls if entry else ())]
+    if not urls:
+        raise _unregistered(settings, entry)
+    archive = _archive_in(cache, settings.name)
+    known = Sums(entry.md5 if entry else None, settings.sha256)
+    if entry is not None and entry.size:
+        say(f"{entry.name}: about {entry.size / 1e9:.2f} GB, {entry.licence}")
+    url, found = fetch(urls, archive, expected=known, patience=patience, say=say)
+    return _from_archive(archive, found, settings, entry, stage) | {"url": url}
+
+
+def _archive_in(cache: Path, name: str) -> Path:
+    return cache / f".{name}.tar"
+
+
+def _local_source(settings: DatasetSettings, entry: CatalogEntry | None) -> Path | None:
+    """The local folder or archive that the settings or the environment name, if there is one."""
+    if settings.path is not None:
+        path = locate(settings.path)
+        is_set = path.is_file() or (path / LISTING).exists()
+        return path if is_set else _inside(path, _names(settings, entry)) or path
+    folder = os.environ.get(VARIABLE)
+    if not folder:
+        return None
+    return _inside(Path(folder).expanduser().absolute(), _names(settings, entry))
+
+
+def _names(settings: DatasetSettings, entry: CatalogEntry | None) -> list[str]:
+    return [settings.name, *([entry.name] if entry else [])]
+
+
+def _inside(folder: Path, names: Sequence[str]) -> Path | None:
+    """The folder or archive of one of these names in a folder of data sets."""
+    places = [folder / f"{name}{suffix}" for name in names for suffix in ("", *SUFFIXES)]
+    return next((path for path in places if path.exists()), None)
+
+
+def _unregistered(settings: DatasetSettings, entry: CatalogEntry | None) -> DataError:
+    if entry is None:
+        return DataError("dataset.path", "missing", f"nothing is known of {settings.name!r}")
+    folder = os.environ.get(VARIABLE)
+    looked = f"nor is it in ${VARIABLE} ({folder})" if folder else f"and ${VARIABLE} is not set"
+    return DataError(
+        f"dataset {entry.name}",
+        f"cannot be fetched without registration; dataset.path is not set {looked}",
+        f"terms: {entry.licence}",
+        f"Register at {entry.home}, unpack the files as {entry.expected}, "
+        "and set dataset.path to the folder that holds them",
+    )
+
+
+def _from_folder(
+    folder: Path, settings: DatasetSettings, entry: CatalogEntry | None, stage: Path
+) -> dict[str, Any]:
+    if settings.sha256 is not None:
+        raise ConfigError(
+            "dataset.sha256",
+            f"set, but {folder} is no archive",
+            "a digest is that of an archive",
+            "Remove it or name the archive",
+        )
+    root = place_folder(folder, stage, settings, _names(settings, entry))
+    return _record(_local_kind(entry), settings, entry, stage) | {"path": str(root)}
+
+
+def _from_archive(
+    archive: Path,
+    found: Sums,
+    settings: DatasetSettings,
+    entry: CatalogEntry | None,
+    stage: Path,
+) -> dict[str, Any]:
+    """Unpack; only an archive with the official sum is called official."""
+    place_archive(archive, stage, settings, _names(settings, entry))
+    is_official = entry is not None and entry.md5 is not None and entry.md5 == found.md5
+    kind = "official" if is_official else _local_kind(entry)
+    sums = {"archive_md5": found.md5, "archive_sha256": found.sha256}
+    return _record(kind, settings, entry, stage) | sums
+
+
+def _local_kind(entry: CatalogEntry | None) -> str:
+    return "registered" if entry is not None and entry.access == "registered" else "local copy"
+
+
+def _phantom(settings: DatasetSettings, stage: Path) -> dict[str, Any]:
+    if settings.phantom.layout != "project":
+        raise ConfigError(
+            "dataset.phantom.layout",
+            f"found {settings.phantom.layout!r}",
+            "a study makes its phantom in the layout 'project'",
+            "Make the published layout by `lunet phantom` and set dataset.name and dataset.path",
+        )
+    make_phantom(settings.phantom, stage)
+    return _record("phantom", settings, entry_of(settings), stage) | {
+        "phantom": plain(settings.phantom)
+    }
+
+
+def _record(
+    kind: str, settings: DatasetSettings, entry: CatalogEntry | None, stage: Path
+) -> dict[str, Any]:
+    listing = read_json(stage / LISTING)
+    if not isinstance(listing, dict):
+        raise DataError(stage / LISTING, "is no mapping", "the Decathlon's form is expected")
+    # the official files spell the key `relase`
+    version = listing.get("release") or listing.get("relase") or ""
+    return {
+        "kind": kind,
+        "name": entry.name if entry else settings.name,
+        "version": str(version),
+        "licence": entry.licence if entry else str(listing.get("licence", "")),
+        "citation": entry.citation if entry else str(listing.get("reference", "")),
+    }

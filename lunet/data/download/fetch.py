@@ -1,0 +1,280 @@
+"""Fetch a large file over HTTP: resumed, retried with growing pauses, checked, never half there."""
+
+from __future__ import annotations
+
+import email.message
+import errno
+import hashlib
+import http.client
+import json
+import os
+import shutil
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from lunet.errors import ConfigError, DataError
+from lunet.file_lock import exclusive
+from lunet.files import write_json
+
+Say = Callable[[str], None]
+_CHUNK = 1 << 18
+_AGAIN = {408, 425, 429}
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+
+
+@dataclass(frozen=True)
+class Sums:
+    """Checksums of a file as lower-case hexadecimal digits; None where unknown."""
+
+    md5: str | None = None
+    sha256: str | None = None
+
+    def mismatch(self, actual: Sums) -> str:
+        """What differs from ``actual``, naming both sums; empty if nothing does."""
+        pairs = {"sha256": (self.sha256, actual.sha256), "md5": (self.md5, actual.md5)}
+        for kind, (expected, found) in pairs.items():
+            if expected is not None and expected.lower() != found:
+                return f"{kind} is {found}, {expected.lower()} is expected"
+        return ""
+
+
+@dataclass(frozen=True)
+class Patience:
+    """Seconds without a byte before a connection is given up; tries that bring no byte; pauses."""
+
+    timeout: float = 60.0
+    tries: int = 6
+    pause: float = 1.0
+    longest_pause: float = 60.0
+
+
+class _Refused(Exception):
+    """The server will never give this file; another address may."""
+
+
+def sums_of(path: str | Path) -> Sums:
+    """MD5 and SHA-256 of a file, in one pass."""
+    md5, sha256 = hashlib.md5(usedforsecurity=False), hashlib.sha256()
+    with open(path, "rb") as stream:
+        while chunk := stream.read(_CHUNK):
+            md5.update(chunk)
+            sha256.update(chunk)
+    return Sums(md5.hexdigest(), sha256.hexdigest())
+
+
+def fetch(
+    urls: Sequence[str],
+    target: str | Path,
+    *,
+    expected: Sums,
+    patience: Patience | None = None,
+    say: Say = print,
+) -> tuple[str, Sums]:
+    """Fetch ``target`` from the first address that gives it; returns that address and the sums.
+
+    A file that is there already with the expected sum is taken as it is (and the last address
+    returned, the origin). What was received stays in ``<target>.part`` and is resumed, also by a
+    later call. A file with a wrong checksum is kept as ``<target>.bad``. A second process waits for
+    the first.
+
+    Raises
+    ------
+    DataError
+        If no address gives the file, its checksum is wrong, or the disk is full.
+    ConfigError
+        If an address is not HTTP.
+    """
+    path, faults = Path(target), []
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for url in urls:
+        if urlsplit(url).scheme not in ("http", "https"):
+            raise ConfigError(
+                "dataset.mirrors", f"found {url!r}", "http:// or https:// is expected"
+            )
+    with exclusive(path.with_name(f".{path.name}.lock"), say=say), disk_space(path):
+        if path.exists() and expected != Sums():
+            found = sums_of(path)
+            if not expected.mismatch(found):
+                say(f"{path} is here already")
+                return urls[-1], found
+        for url in urls:
+            found, fault = _fetch_from(url, path, expected, patience or Patience(), say)
+            if not fault:
+                return url, found
+            say(f"{url}: {fault}")
+            faults.append(f"{url}: {fault}")
+    raise DataError(
+        path.name,
+        "; ".join(faults) or "no address is known",
+        "the file is needed",
+        "Try again later (what was received is kept), or set dataset.path to a local copy",
+    )
+
+
+@contextmanager
+def disk_space(path: Path) -> Iterator[None]:
+    """Turn a full disk into an error that says so."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        raise DataError(
+            path, f"the disk is full ({error.strerror})", "", "Free some space and start again"
+        ) from error
+
+
+def _fetch_from(
+    url: str, path: Path, expected: Sums, patience: Patience, say: Say
+) -> tuple[Sums, str]:
+    """Fetch and check; returns the sums, and what went wrong or an empty text."""
+    part = path.with_name(f"{path.name}.part")
+    fault = _receive(url, part, patience, say)
+    if fault:
+        return Sums(), fault
+    found = sums_of(part)
+    _state_of(part).unlink(missing_ok=True)
+    fault = expected.mismatch(found)
+    if fault:
+        bad = path.with_name(f"{path.name}.bad")
+        os.replace(part, bad)
+        return found, f"wrong checksum: {fault}; the file is kept as {bad}"
+    os.replace(part, path)
+    return found, ""
+
+
+def _receive(url: str, part: Path, patience: Patience, say: Say) -> str:
+    """Transfer until the file is whole; returns why it never became so, or an empty text."""
+    failures, pause, furthest = 0, patience.pause, _size(part)
+    while True:
+        try:
+            if _transfer(url, part, patience.timeout, say):
+                return ""
+            fault = f"the connection ended after {_size(part)} bytes"
+        except _Refused as error:
+            return str(error)
+        except (OSError, http.client.HTTPException) as error:
+            if isinstance(error, OSError) and error.errno in _FULL:
+                raise
+            fault = f"{error or type(error).__name__}"
+        progress = _size(part) > furthest
+        furthest = max(furthest, _size(part))
+        failures, pause = (1, patience.pause) if progress else (failures + 1, pause * 2)
+        if failures >= patience.tries:
+            return f"{fault} ({failures} tries without progress)"
+        say(f"{fault}; again in {min(pause, patience.longest_pause):g} s")
+        time.sleep(min(pause, patience.longest_pause))
+
+
+def _transfer(url: str, part: Path, timeout: float, say: Say) -> bool:
+    """One connection; returns whether the file is whole now."""
+    start, state = _size(part), _read_state(part)
+    request = urllib.request.Request(url, headers=_headers(url, start, state))
+    try:
+        with urllib.request.urlopen(request, timeout=timeout) as response:
+            return _store(response, url, part, state, say)
+    except urllib.error.HTTPError as error:
+        if error.code == 416 and start:  # nothing beyond what is here
+            if start == state.get("total"):
+                return True
+            part.unlink()
+            return False
+        if error.code < 500 and error.code not in _AGAIN:
+            raise _Refused(f"the server says {error.code} {error.reason}") from error
+        raise
+
+
+def _headers(url: str, start: int, state: dict[str, Any]) -> dict[str, str]:
+    headers = {"User-Agent": "lunet", "Accept-Encoding": "identity"}
+    if start:
+        headers["Range"] = f"bytes={start}-"
+        if state.get("validator") and state.get("url") == url:
+            headers["If-Range"] = state["validator"]
+    return headers
+
+
+def _store(
+    response: http.client.HTTPResponse, url: str, part: Path, state: dict[str, Any], say: Say
+) -> bool:
+    start, total = _extent(response.status, response.headers)
+    here = _size(part)
+    if here and (start != here or state.get("total") not in (None, total)):
+        if start == 0:
+            say("the server gives the whole file only, or another one: from the beginning")
+        else:
+            part.unlink()  # a range of some other file; ask anew for all of it
+            return False
+    validator = _validator(response.headers)
+    write_json(_state_of(part), {"url": url, "validator": validator, "total": total})
+    missing = (total or 0) - start
+    free = shutil.disk_usage(part.parent).free
+    if missing > free:
+        raise OSError(errno.ENOSPC, f"{missing} bytes are needed, {free} are free")
+    resumed = f", {_human(start)} of it already here" if start else ""
+    size = _human(total) if total else "unknown size"
+    say(f"fetching {size}{resumed} from {urlsplit(url).netloc}")
+    with open(part, "ab" if start else "wb") as stream:
+        _copy(response, stream, start, total)
+        stream.flush()
+        os.fsync(stream.fileno())
+    return total is None or _size(part) == total
+
+
+def _copy(response: http.client.HTTPResponse, stream: Any, start: int, total: int | None) -> None:
+    received, shown, terminal = start, 0.0, sys.stderr.isatty()
+    while chunk := response.read1(_CHUNK):
+        stream.write(chunk)
+        received += len(chunk)
+        if terminal and time.monotonic() - shown > 0.2:
+            shown = time.monotonic()
+            share = f"{100 * received / total:5.1f} % " if total else ""
+            print(f"\r{share}{_human(received)} ", end="", file=sys.stderr, flush=True)
+    if terminal:
+        print("\r" + " " * 40 + "\r", end="", file=sys.stderr, flush=True)
+
+
+def _extent(status: int, headers: email.message.Message) -> tuple[int, int | None]:
+    """First byte that the answer carries, and the size of the whole file if the server says it."""
+    length = headers.get("Content-Length", "")
+    if status != 206:
+        return 0, int(length) if length.isdecimal() else None
+    span, _, total = headers.get("Content-Range", "").removeprefix("bytes ").partition("/")
+    first = span.partition("-")[0]
+    return (
+        int(first) if first.isdecimal() else -1,
+        int(total) if total.isdecimal() else None,
+    )
+
+
+def _validator(headers: email.message.Message) -> str | None:
+    """What `If-Range` may carry: a strong entity tag, else the date of the last change."""
+    tag = headers.get("ETag")
+    return tag if tag and not tag.startswith("W/") else headers.get("Last-Modified")
+
+
+def _state_of(part: Path) -> Path:
+    return part.with_name(f"{part.name}.json")
+
+
+def _read_state(part: Path) -> dict[str, Any]:
+    try:
+        state = json.loads(_state_of(part).read_text(encoding="utf-8"))
+    except (FileNotFoundError, json.JSONDecodeError, UnicodeDecodeError):
+        return {}  # as after a first start: the transfer then begins without a memory
+    return state if isinstance(state, dict) else {}
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _human(size: int) -> str:
+    return f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"

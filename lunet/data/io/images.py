@@ -1,0 +1,287 @@
+"""Image and label files of every format that is read: NIfTI, NRRD, MetaImage, PNG, JPEG, TIFF.
+
+Arrays come in the order of the file's own axes, (x, y, z) with x fastest in NIfTI and ITK files;
+pictures come as (x, y) with x to the right and y down. The affine maps voxel indices to mm in
+RAS+ world space, as nibabel does; pictures have the identity.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from nibabel.filebasedimages import ImageFileError
+from nibabel.spatialimages import HeaderDataError
+from numpy.typing import NDArray
+
+from lunet.data.geometry import corner_shift, spacing_of
+from lunet.data.io.nifti import count_broken, read_nifti, read_nifti_values
+from lunet.data.io.pictures import read_indices, read_intensities
+from lunet.errors import DataError
+
+NIFTI = (".nii.gz", ".nii")
+ITK = (".nrrd", ".nhdr", ".mha", ".mhd")
+PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
+LOSSY = (".jpg", ".jpeg")
+SUFFIXES = NIFTI + ITK + PICTURES
+# Two grids are one if no corner of the volume moves by more than this share of a voxel.
+GRID_TOLERANCE = 0.1
+Raw = tuple[NDArray[Any], NDArray[np.float64]]  # array and affine
+_UNREADABLE = (OSError, EOFError, ValueError, zlib.error, ImageFileError, HeaderDataError)
+
+
+@dataclass(frozen=True)
+class Scan:
+    """An image in memory.
+
+    Attributes
+    ----------
+    array
+        (channel, x, y, z), or (channel, x, y) for a picture.
+    affine
+        (4, 4) float64, voxel index to mm (RAS+).
+    """
+
+    array: NDArray[np.float32]
+    affine: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class LabelRule:
+    """How the values of label files become class indices.
+
+    Attributes
+    ----------
+    remap
+        Value in the file -> class index; values that are not named stay.
+    threshold
+        For soft or lossy masks: values above it are 1, all others 0; applied before ``remap``.
+    codes
+        All values that files may hold, for published code books (BraTS, MM-WHS): another value
+        is an error, even if it looks like a class index. None allows any.
+    """
+
+    remap: Mapping[int, int] = field(default_factory=dict)
+    threshold: float | None = None
+    codes: frozenset[int] | None = None
+
+
+def code_book(labels: Mapping[str, int], remap: Mapping[int, int]) -> LabelRule:
+    """The rule of a published code book: its codes and no others."""
+    kept = set(labels.values()) - set(remap.values())
+    return LabelRule(dict(remap), codes=frozenset({0, *kept, *remap}))
+
+
+def unknown_codes(values: Iterable[int], rule: LabelRule, known: Iterable[int]) -> list[int]:
+    """Values of a label file that ``rule`` maps to no class index in ``known`` (0 always is)."""
+    allowed = {0, *known}
+    return [
+        value
+        for value in values
+        if rule.remap.get(value, value) not in allowed
+        or (rule.codes is not None and value not in rule.codes)
+    ]
+
+
+def suffix_of(path: str | Path) -> str:
+    """The known suffix of a file (``.nii.gz`` counts as one), or an empty text."""
+    name = Path(path).name.lower()
+    return next((suffix for suffix in SUFFIXES if name.endswith(suffix)), "")
+
+
+def stem_of(path: str | Path) -> str:
+    """File name without its known suffix."""
+    name = Path(path).name
+    return name[: len(name) - len(suffix_of(name))]
+
+
+def is_hidden(path: str | Path) -> bool:
+    """Whether a file is an operating system's leaving (``._x``, ``.DS_Store``), not data."""
+    return Path(path).name.startswith(".") or Path(path).name in ("Thumbs.db", "__MACOSX")
+
+
+def read_raw(path: str | Path) -> Raw:
+    """Array with the file's own axes and dtype (channels last, if any), and the affine.
+
+    Raises
+    ------
+    DataError
+        If the file is missing, of an unknown format, truncated or otherwise unreadable.
+    """
+    return _read(path, read_nifti, read_indices)
+
+
+def _read(
+    path: str | Path,
+    nifti: Callable[[str | Path], Raw],
+    picture: Callable[[str | Path], NDArray[Any]],
+) -> Raw:
+    suffix = suffix_of(path)
+    if not suffix:
+        raise DataError(path, "unknown format", f"readable are {', '.join(SUFFIXES)}")
+    if not Path(path).exists():
+        raise DataError(path, "the file is missing", "", "Put it there or correct the listing")
+    try:
+        if suffix in NIFTI:
+            return nifti(path)
+        return _read_itk(path) if suffix in ITK else (picture(path), np.eye(4))
+    except MemoryError:
+        raise
+    except _UNREADABLE as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DataError(path, f"cannot be read ({reason})", "", "Fetch the file anew") from error
+
+
+def _read_itk(path: str | Path) -> Raw:
+    import SimpleITK as sitk  # only a part of the data sets needs it
+
+    try:
+        image = sitk.ReadImage(str(path))
+    except RuntimeError as error:
+        raise ValueError(str(error).strip().splitlines()[-1]) from error
+    dimensions = image.GetDimension()
+    affine = np.eye(4)
+    direction = np.array(image.GetDirection()).reshape(dimensions, dimensions)
+    affine[:dimensions, :dimensions] = direction * np.array(image.GetSpacing())
+    affine[:dimensions, 3] = image.GetOrigin()
+    affine[:2] *= -1  # ITK's world is LPS
+    array = sitk.GetArrayFromImage(image)
+    spatial = tuple(reversed(range(dimensions)))
+    return array.transpose(spatial + tuple(range(dimensions, array.ndim))), affine
+
+
+def read_image(paths: Sequence[str | Path], *, channels: int | None = None) -> Scan:
+    """Read one case's image: one file with all channels, or a file per channel.
+
+    Parameters
+    ----------
+    paths
+        The files, in channel order.
+    channels
+        Number of channels that is expected.
+
+    Raises
+    ------
+    DataError
+        Unreadable file, channels on different grids, wrong number of channels.
+    """
+    first, affine = _read_channels(paths[0])
+    arrays = [first]
+    for path in paths[1:]:
+        array, other = _read_channels(path)
+        require_grid(path, array.shape[1:], other, paths[0], first.shape[1:], affine)
+        arrays.append(array)
+    array = first if len(arrays) == 1 else np.concatenate(arrays)
+    if channels is not None and len(array) != channels:
+        raise DataError(paths[0], f"{len(array)} channel(s)", f"{channels} are expected")
+    return Scan(array, affine)
+
+
+def _read_channels(path: str | Path) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    raw, affine = _read(path, read_nifti_values, read_intensities)
+    spatial = 2 if suffix_of(path) in PICTURES else 3
+    if raw.ndim == spatial:
+        array = raw[None]
+    elif raw.ndim == spatial + 1:
+        array = np.moveaxis(raw, -1, 0)
+    elif raw.ndim == 5 and raw.shape[3] == 1:  # NIfTI vector image
+        array = np.moveaxis(raw[:, :, :, 0], -1, 0)
+    elif raw.ndim == 2:  # a single slice in a volume format
+        array = raw[None, :, :, None]
+    else:
+        raise DataError(path, f"an array of shape {raw.shape}", f"{spatial}D (+ channels) is read")
+    return np.ascontiguousarray(array, dtype=np.float32), affine
+
+
+def require_finite(array: NDArray[Any], where: str) -> None:
+    """Raise :class:`DataError` if a voxel is NaN or infinite."""
+    broken = count_broken(array)
+    if broken:
+        raise DataError(
+            where,
+            f"{broken} of {array.size} voxels are NaN or infinite",
+            "finite intensities are needed",
+            "Run `lunet repair --fill-non-finite`, or take the case out",
+        )
+
+
+def require_grid(
+    path: str | Path,
+    shape: tuple[int, ...],
+    affine: NDArray[np.float64],
+    other_path: str | Path,
+    other_shape: tuple[int, ...],
+    other_affine: NDArray[np.float64],
+) -> None:
+    """Raise :class:`DataError` unless two files lie on one voxel grid (``GRID_TOLERANCE``)."""
+    if tuple(shape) != tuple(other_shape):
+        raise DataError(path, f"shape {_text(shape)}", f"{other_path} has {_text(other_shape)}")
+    shift = corner_shift(shape, affine, other_affine)
+    if not shift <= GRID_TOLERANCE * min(spacing_of(other_affine)):
+        raise DataError(
+            path,
+            f"its grid is {shift:.4g} mm away from that of {other_path}",
+            f"at most {GRID_TOLERANCE:g} voxel is tolerated",
+            "Run `lunet audit` for the fields that differ",
+        )
+
+
+def _text(shape: Sequence[int]) -> str:
+    return " x ".join(str(n) for n in shape)
+
+
+def read_label(
+    path: str | Path, rule: LabelRule | None = None
+) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+    """Read a label file as class indices.
+
+    Returns
+    -------
+    uint8 array (x, y, z), or (x, y) for a picture, and the affine.
+
+    Raises
+    ------
+    DataError
+        Unreadable file, more than one channel, values that are no whole numbers from 0 to 255.
+    """
+    raw, affine = read_raw(path)
+    spatial = 2 if suffix_of(path) in PICTURES else 3
+    while raw.ndim > spatial and raw.shape[-1] == 1:
+        raw = raw[..., 0]
+    if raw.ndim == 2 and spatial == 3:
+        raw = raw[..., None]
+    if raw.ndim != spatial:
+        raise DataError(path, f"a label of shape {_text(raw.shape)}", f"{spatial} axes are read")
+    return class_indices(raw, rule or LabelRule(), path), affine
+
+
+def class_indices(raw: NDArray[Any], rule: LabelRule, where: str | Path) -> NDArray[np.uint8]:
+    """Turn the values of a label file into uint8 class indices by ``rule``."""
+    if rule.threshold is not None:
+        raw = raw > rule.threshold
+    values = np.unique(raw)
+    whole = np.rint(values.astype(np.float64))
+    if not np.isfinite(whole).all() or (whole != values).any():
+        found = ", ".join(f"{value:g}" for value in values[:6])
+        raise DataError(
+            where,
+            f"label values {found}{', ...' if len(values) > 6 else ''}",
+            "whole numbers are expected",
+            "Set dataset.mask_threshold if this is a soft or lossy mask",
+        )
+    foreign = unknown_codes([int(value) for value in whole], rule, range(256))
+    if foreign:
+        raise DataError(
+            where,
+            f"label value(s) {foreign}",
+            f"the codes are {sorted(rule.codes)}" if rule.codes else "0 to 255 are possible",
+            "Correct dataset.remap",
+        )
+    targets = np.array([rule.remap.get(int(value), int(value)) for value in whole], dtype=np.int64)
+    if raw.dtype == np.uint8 and (targets == values).all():
+        return np.ascontiguousarray(raw)
+    return targets.astype(np.uint8)[np.searchsorted(values, raw)]

@@ -1,0 +1,83 @@
+"""Masks whose bytes depend on their content alone (no time stamp, no file name), written whole."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+from typing import Any, Protocol
+
+import nibabel
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from lunet.data.io.nifti import slabs
+from lunet.files import atomic, write_bytes
+
+_LEVEL = 4  # of compression
+_OFFSET = 352  # of the voxels in a .nii file
+
+
+class Maps(Protocol):
+    """Arrays of one shape by number, maybe computed when they are asked for."""
+
+    def __len__(self) -> int:
+        """How many."""
+
+    def __getitem__(self, number: int, /) -> NDArray[Any]:
+        """One of them."""
+
+
+def write_nifti(path: str | Path, array: NDArray[Any], affine: ArrayLike) -> None:
+    """Write a volume as ``.nii`` or ``.nii.gz``, atomically and reproducibly.
+
+    Parameters
+    ----------
+    path
+        File to write; compressed if it ends in ``.gz``.
+    array
+        (x, y, z) or (x, y, z, channel); its dtype is the one on disk.
+    affine
+        4 x 4 matrix, voxel indices to mm, written as qform and sform (code 1, scanner).
+    """
+    content = _image(array, affine).to_bytes()
+    if str(path).endswith(".gz"):
+        content = gzip.compress(content, compresslevel=_LEVEL, mtime=0)
+    write_bytes(path, content)
+
+
+def write_channels(path: str | Path, channels: Maps, affine: ArrayLike) -> None:
+    """Write maps (x, y, z) as one ``.nii.gz`` (x, y, z, channel), float32, reproducibly.
+
+    Each is fetched when it is written, and beside it only a slab is held.
+    """
+    shape = (*channels[0].shape, len(channels))
+    header = _image(np.broadcast_to(np.float32(0), shape), affine).header
+    header.set_data_offset(_OFFSET)
+    with (
+        atomic(path) as part,
+        open(part, "wb") as file,
+        gzip.GzipFile("", "wb", _LEVEL, file, mtime=0) as stream,
+    ):
+        stream.write(header.binaryblock.ljust(_OFFSET, b"\0"))
+        for number in range(len(channels)):
+            values = channels[number]
+            for piece in slabs(values.shape[-1]):
+                block = np.asarray(values[..., piece], np.float32)
+                stream.write(block.tobytes(order="F"))
+
+
+def _image(array: NDArray[Any], affine: ArrayLike) -> nibabel.Nifti1Image:
+    matrix = np.asarray(affine, np.float64)
+    image = nibabel.Nifti1Image(array, matrix)
+    image.set_sform(matrix, code=1)
+    image.set_qform(matrix, code=1, strip_shears=True)
+    image.header.set_xyzt_units("mm")
+    return image
+
+
+def write_png(path: str | Path, mask: NDArray[np.uint8]) -> None:
+    """Write a mask (x, y) of class indices as a grey PNG, x to the right, y down, atomically."""
+    from PIL import Image  # only pictures need it
+
+    with atomic(path) as part:
+        Image.fromarray(np.ascontiguousarray(mask.T)).save(part, format="PNG")

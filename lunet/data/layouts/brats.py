@@ -1,0 +1,81 @@
+"""BraTS as published: a folder per subject with one file per contrast and one segmentation."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from lunet.data.catalog import CATALOG
+from lunet.data.dataset import Case, Dataset
+from lunet.data.io.images import NIFTI, code_book, suffix_of
+from lunet.data.layouts.task import chosen_groups, chosen_rule, chosen_task
+from lunet.data.settings import DatasetSettings
+from lunet.errors import DataError
+from lunet.task import Task
+
+LOOKS_FOR = (
+    "BraTS2021_00000/BraTS2021_00000_{flair,t1,t1ce,t2,seg}.nii.gz or "
+    "BraTS-GLI-00000-000/BraTS-GLI-00000-000-{t2f,t1n,t1c,t2w,seg}.nii.gz"
+)
+_FORMS = {
+    "BraTS2021": (re.compile(r"BraTS(?:20)?(?:2021|20|21)?_(?:\w+_)?\d+"), "_"),
+    "BraTS2023": (re.compile(r"BraTS-\w+-\d+-\d+"), "-"),
+}
+_VISIT = re.compile(r"-\d+$")
+
+
+def matches(root: Path) -> bool:
+    """Whether ``root``, or a folder in it, holds subjects of BraTS."""
+    return root.is_dir() and bool(_subjects(root)[1])
+
+
+def read(root: Path, settings: DatasetSettings) -> Dataset:
+    """Read all subjects; a missing contrast is an error that names subject and file.
+
+    Edition, contrasts, labels and codes (4 is 3 in 2021) are those of the catalog. Visits of one
+    person (2023) share their group.
+    """
+    name, subjects = _subjects(root)
+    if not subjects:
+        raise DataError(root, "no subject folders", LOOKS_FOR)
+    entry = CATALOG[name]
+    cases = [_case(folder, entry.channels, _FORMS[name][1]) for folder in subjects]
+    dataset = Dataset(
+        root=root,
+        name=name,
+        task=Task(entry.channels, dict(entry.labels), dict(entry.regions)),
+        cases=chosen_groups(cases, settings),
+        rule=chosen_rule(settings, code_book(entry.labels, entry.remap)),
+    )
+    return chosen_task(dataset, settings)
+
+
+def _subjects(root: Path) -> tuple[str, list[Path]]:
+    """Edition and subject folders, in ``root`` or one folder below."""
+    for pattern in ("*", "*/*"):
+        folders = [path for path in sorted(root.glob(pattern)) if path.is_dir()]
+        for name, (form, _) in _FORMS.items():
+            found = [path for path in folders if form.fullmatch(path.name)]
+            if found:
+                return name, found
+    return "", []
+
+
+def _case(folder: Path, channels: Sequence[str], separator: str) -> Case:
+    files = {path.name: path for path in folder.iterdir() if suffix_of(path) in NIFTI}
+    stem = f"{folder.name}{separator}"
+    images = []
+    for channel in channels:
+        found = [files[stem + channel + end] for end in NIFTI if stem + channel + end in files]
+        if not found:
+            raise DataError(
+                folder / f"{stem}{channel}.nii.gz",
+                f"subject {folder.name} has no {channel}",
+                f"all of {', '.join(channels)}",
+                "Add the file, or take the subject's folder out",
+            )
+        images.append(found[0])
+    label = next((files[f"{stem}seg{end}"] for end in NIFTI if f"{stem}seg{end}" in files), None)
+    group = _VISIT.sub("", folder.name) if separator == "-" else folder.name
+    return Case(folder.name, tuple(images), label, group, "training" if label else "test")

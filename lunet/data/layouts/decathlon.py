@@ -1,0 +1,24 @@
+"""The Decathlon's layout: ``dataset.json`` with a list of image and label pairs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lunet.data.dataset import LISTING, Dataset, read_dataset
+from lunet.data.layouts.task import chosen_task
+from lunet.data.settings import DatasetSettings
+from lunet.files import read_json
+
+LOOKS_FOR = "dataset.json with a list `training`"
+
+
+def matches(root: Path) -> bool:
+    """Whether ``root`` has this layout."""
+    path = root / LISTING
+    return path.is_file() and isinstance(read_json(path).get("training"), list)
+
+
+def read(root: Path, settings: DatasetSettings) -> Dataset:
+    """Read it; ``settings`` overrule labels and channels."""
+    dataset = read_dataset(root, settings)
+    return chosen_task(dataset, settings)

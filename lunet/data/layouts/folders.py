@@ -1,0 +1,106 @@
+"""Plain files: a folder of images and one of masks, or both kinds of file side by side."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from lunet.data.dataset import Case, Dataset
+from lunet.data.io.images import is_hidden, stem_of, suffix_of
+from lunet.data.layouts.task import chosen_groups, dimensions_of, infer_labels
+from lunet.data.settings import DatasetSettings
+from lunet.errors import DataError
+from lunet.task import Task
+
+LOOKS_FOR = "images/ and masks/ (or labels/) with equal file names, or <case> beside <case>_seg"
+_IMAGES = ("images", "imagestr", "image", "imgs", "img", "scans")
+_LABELS = ("masks", "labels", "labelstr", "mask", "label", "segmentations", "seg", "gt")
+_WORDS = "seg|gmseg|dseg|mask|masks|label|labels|gt|groundtruth|segmentation|annotation"
+_IS_MASK = re.compile(rf"(?:^|[-_. ])(?:{_WORDS})(?:[-_]manual)?(?:\d*)$", re.IGNORECASE)
+_IS_IMAGE = re.compile(r"[-_](?:image|img|ct|mr|mri|0000)$", re.IGNORECASE)
+
+
+def matches(root: Path) -> bool:
+    """Whether ``root`` has this layout."""
+    if not root.is_dir():
+        return bool(suffix_of(root))
+    return _pair_of_folders(root) is not None or bool(_scans(root))
+
+
+def read(root: Path, settings: DatasetSettings) -> Dataset:
+    """Pair images and masks by their names; unpaired images stay without a label."""
+    folders = _pair_of_folders(root) if root.is_dir() else None
+    if folders is not None:
+        images, masks = _scans(folders[0]), _scans(folders[1])
+    else:
+        files = _scans(root)
+        masks = [path for path in files if _IS_MASK.search(stem_of(path))]
+        images = [path for path in files if path not in masks]
+    if not images and not masks:
+        raise DataError(root, "no images", LOOKS_FOR)
+    cases = _paired(images, masks, in_folders=folders is not None)
+    labels, rule = infer_labels(cases, settings)
+    channels = settings.channels or ("image",)
+    task = Task(
+        channels,
+        labels or {"foreground": 1},
+        settings.regions or {},
+        dimensions_of(cases, settings),
+    )
+    place = root.parent if root.is_file() else root
+    return Dataset(place, stem_of(root), task, chosen_groups(cases, settings), rule)
+
+
+def _pair_of_folders(root: Path) -> tuple[Path, Path] | None:
+    inside = {path.name.lower(): path for path in sorted(root.iterdir()) if path.is_dir()}
+    images = next((inside[name] for name in _IMAGES if name in inside), None)
+    labels = next((inside[name] for name in _LABELS if name in inside), None)
+    if images is None and labels is None:
+        return None
+    return images or root / "images", labels or root / "labels"
+
+
+def _scans(folder: Path) -> list[Path]:
+    if folder.is_file():
+        return [folder]
+    if not folder.is_dir():
+        return []
+    files = (path for path in sorted(folder.iterdir()) if path.is_file())
+    return [path for path in files if suffix_of(path) and not is_hidden(path)]
+
+
+def _paired(images: Sequence[Path], masks: Sequence[Path], *, in_folders: bool) -> list[Case]:
+    """Cases; a mask that belongs to no image or to several is an error, never a shift."""
+    left = {path: _bare(stem_of(path)) for path in masks}
+    cases = []
+    for image in images:
+        stem = stem_of(image)
+        own = [m for m, bare in left.items() if stem_of(m) == stem or bare in (stem, _core(stem))]
+        if not own and not in_folders and len(images) == len(masks) == 1:
+            own = list(masks)
+        if len(own) > 1:
+            names = ", ".join(path.name for path in own)
+            raise DataError(image, f"{len(own)} masks ({names})", "one is needed", "Keep one")
+        for mask in own:
+            del left[mask]
+        part = "training" if own or in_folders else "test"
+        cases.append(Case(stem, (image,), own[0] if own else None, stem, part))
+    if left:
+        raise DataError(
+            next(iter(left)),
+            "a mask without an image",
+            "an image of that name",
+            "Add the image, or remove the mask",
+        )
+    return cases
+
+
+def _bare(stem: str) -> str:
+    """A mask's name without the word that says that it is one."""
+    return _IS_MASK.sub("", stem)
+
+
+def _core(stem: str) -> str:
+    """An image's name without the word that says that it is one."""
+    return _IS_IMAGE.sub("", stem)

@@ -1,0 +1,92 @@
+"""nnU-Net v2 raw data: ``imagesTr/<case>_0000.nii.gz``, ``labelsTr/<case>.nii.gz``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from lunet.data.dataset import LISTING, Case, Dataset
+from lunet.data.dataset_json import nnunet_labels
+from lunet.data.io.images import PICTURES, is_hidden
+from lunet.data.layouts.task import chosen_groups, chosen_rule, chosen_task
+from lunet.data.settings import DatasetSettings
+from lunet.errors import DataError
+from lunet.files import read_json
+from lunet.task import Task
+
+LOOKS_FOR = "dataset.json with `channel_names` and `file_ending`, imagesTr/<case>_0000.<ending>"
+
+
+def matches(root: Path) -> bool:
+    """Whether ``root`` has this layout."""
+    path = root / LISTING
+    return path.is_file() and "channel_names" in read_json(path)
+
+
+def read(root: Path, settings: DatasetSettings) -> Dataset:
+    """Read cases by the files in the folders, or by the listing's own ``dataset`` mapping."""
+    path = root / LISTING
+    listing = read_json(path)
+    for key in ("channel_names", "labels", "file_ending"):
+        if not listing.get(key):
+            raise DataError(path, f"no {key!r}", "nnU-Net's version 2 of dataset.json has one")
+    ending = str(listing["file_ending"])
+    names = {int(index): str(name) for index, name in listing["channel_names"].items()}
+    channels = tuple(names[index] for index in sorted(names))
+    labels, regions = nnunet_labels(listing["labels"], path)
+    dimensions = 2 if ending.lower() in PICTURES else settings.dimensions
+    cases = [*_training(root, listing, ending, len(channels))]
+    cases += _folder(root, "imagesTs", ending, len(channels))
+    dataset = Dataset(
+        root=root,
+        name=str(listing.get("name") or root.name),
+        task=Task(channels, labels, regions, dimensions),
+        cases=chosen_groups(cases, settings),
+        rule=chosen_rule(settings),
+    )
+    return chosen_task(dataset, settings)
+
+
+def _training(root: Path, listing: Mapping[str, Any], ending: str, channels: int) -> Iterator[Case]:
+    if "dataset" not in listing:
+        yield from _folder(root, "imagesTr", ending, channels)
+        return
+    for name, files in listing["dataset"].items():
+        images = tuple(root / file for file in files["images"])
+        yield Case(str(name), images, root / files["label"], str(name))
+
+
+def _folder(root: Path, folder: str, ending: str, channels: int) -> Iterator[Case]:
+    """Cases by the files of one folder, each with all its channels."""
+    place = root / folder
+    if not place.is_dir():
+        if folder == "imagesTr":
+            raise DataError(place, "missing", "nnU-Net keeps its training images there")
+        return
+    files = sorted(path for path in place.glob(f"*{ending}") if not is_hidden(path))
+    names = {path.name[: -len(ending)] for path in files}
+    for name in sorted({stem[:-5] for stem in names if _is_channel(stem)}):
+        images = []
+        for index in range(channels):
+            stem = f"{name}_{index:04d}"
+            if stem not in names:
+                raise DataError(
+                    place / f"{stem}{ending}",
+                    f"subject {name} has no channel {index}",
+                    f"{channels} channels are declared",
+                    "Add the file, or take the subject out",
+                )
+            images.append(place / f"{stem}{ending}")
+        label = root / folder.replace("images", "labels") / f"{name}{ending}"
+        part = "training" if folder == "imagesTr" else "test"
+        yield Case(name, tuple(images), label if label.exists() else None, name, part)
+    odd = sorted(stem for stem in names if not _is_channel(stem))
+    if odd:
+        raise DataError(
+            place / f"{odd[0]}{ending}", "no channel number", f"<case>_0000{ending}", "Rename it"
+        )
+
+
+def _is_channel(stem: str) -> bool:
+    return len(stem) > 5 and stem[-5] == "_" and stem[-4:].isdecimal()

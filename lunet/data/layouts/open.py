@@ -1,0 +1,70 @@
+"""Data sets in the layouts of other systems, read as they lie there: nothing is copied or moved.
+
+Each layout is a module ``lunet.data.layouts.<name>`` with ``LOOKS_FOR`` (what its files look like,
+for messages), ``matches(root) -> bool`` and ``read(root, settings) -> Dataset``.
+"""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from types import ModuleType
+
+from lunet.data.dataset import Dataset
+from lunet.data.dataset_json import locate
+from lunet.data.settings import DatasetSettings
+from lunet.errors import ConfigError, DataError, nearest
+
+# In the order in which they are tried; the first ones are the most specific.
+LAYOUTS = ("decathlon", "nnunet", "bids", "brats", "mmwhs", "csv", "folders")
+
+
+def open_dataset(
+    source: str | Path, settings: DatasetSettings | None = None, layout: str | None = None
+) -> Dataset:
+    """Read a data set in any of the known layouts.
+
+    Parameters
+    ----------
+    source
+        Its folder, a CSV listing, or an nnU-Net data set's number or name in ``$nnUNet_raw``.
+    settings
+        Labels, channels, remapping and groups, where the layout does not tell or is to be
+        overruled; its ``layout`` is used where no other is given.
+    layout
+        Name of the layout, or ``auto``.
+
+    Raises
+    ------
+    DataError
+        If no layout fits (the message lists what was looked for), or a file is missing.
+    """
+    settings = settings or DatasetSettings(name="unnamed", path=str(source))
+    name = layout or settings.layout
+    root = locate(source)
+    module = _module(name) if name != "auto" else _detect(root)
+    dataset: Dataset = module.read(root, settings)
+    return dataset
+
+
+def _module(name: str) -> ModuleType:
+    if name not in LAYOUTS:
+        raise ConfigError("layout", f"{name!r} is unknown", nearest(name, ("auto", *LAYOUTS)))
+    return importlib.import_module(f"lunet.data.layouts.{name}")
+
+
+def _detect(root: Path) -> ModuleType:
+    modules = [_module(name) for name in LAYOUTS]
+    for module in modules:
+        if module.matches(root):
+            return module
+    looked = "; ".join(
+        f"{name}: {module.LOOKS_FOR}" for name, module in zip(LAYOUTS, modules, strict=True)
+    )
+    inside = sorted(path.name for path in root.iterdir())[:8] if root.is_dir() else [root.name]
+    raise DataError(
+        root,
+        f"no known layout (it holds {', '.join(inside) or 'nothing'})",
+        f"looked for {looked}",
+        "Name the files in a CSV listing, with columns id, image, label",
+    )

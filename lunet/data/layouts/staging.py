@@ -1,0 +1,114 @@
+"""Put a local folder or archive into the project's layout: by links, or by moving what is unpacked.
+
+A folder in the Decathlon's layout is taken as it is; any other known layout is imported.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from lunet.data.dataset import LISTING, Dataset
+from lunet.data.io.archive import extract
+from lunet.data.layouts.decathlon import matches
+from lunet.data.layouts.importing import require_files, write_links
+from lunet.data.layouts.open import open_dataset
+from lunet.data.settings import DatasetSettings
+from lunet.errors import DataError
+
+_UNPACKED = ".unpacked"
+
+
+def place_folder(
+    source: Path, stage: Path, settings: DatasetSettings, names: Sequence[str] = ()
+) -> Path:
+    """Fill ``stage`` with links to the files of ``source``; returns the folder that was meant.
+
+    Parameters
+    ----------
+    source
+        A folder, or a CSV listing; the data set may lie in a folder below, called one of ``names``
+        or the only one there.
+    stage
+        Existing folder to fill: ``dataset.json`` is copied, everything else is linked.
+    settings
+        Layout, labels and so on, for layouts that do not tell them.
+
+    Raises
+    ------
+    DataError
+        If the layout is none that is known, or a file is missing.
+    """
+    roots = _roots(source, names)
+    listed = next((root for root in roots if matches(root)), None)
+    if listed is not None and settings.layout in ("auto", "decathlon"):
+        _link_all(listed, stage)
+        return listed
+    dataset = _open_first(roots, settings)
+    require_files(dataset)
+    write_links(dataset, stage)
+    return dataset.root
+
+
+def place_archive(
+    archive: Path, stage: Path, settings: DatasetSettings, names: Sequence[str] = ()
+) -> None:
+    """Unpack ``archive`` and fill ``stage`` with its data set; links become the files themselves.
+
+    Raises
+    ------
+    DataError
+        If the archive is broken or malicious, or holds no known layout.
+    """
+    unpacked = stage / _UNPACKED
+    extract(archive, unpacked)
+    try:
+        place_folder(unpacked, stage, settings, names)
+    except DataError as error:  # its path is one that is gone in a moment
+        where = f"{archive}: {error.where.removeprefix(str(unpacked))}"
+        raise DataError(where, error.found, error.expected, error.action) from error
+    for link in sorted(stage.rglob("*")):
+        if link.is_symlink():
+            os.replace(link.resolve(), link)
+    shutil.rmtree(unpacked)
+
+
+def _roots(source: Path, names: Sequence[str]) -> list[Path]:
+    """Where the data set may lie: here, or in the folder below that is named so or alone."""
+    if source.is_file():
+        return [source]
+    inside = [path for path in sorted(source.iterdir()) if path.is_dir()]
+    below = inside if len(inside) == 1 else []
+    return [source, *(source / name for name in names if (source / name).is_dir()), *below]
+
+
+def _open_first(roots: Sequence[Path], settings: DatasetSettings) -> Dataset:
+    """The data set in the first folder that has one; else what is wrong with the first."""
+    faults = []
+    for root in roots:
+        try:
+            return open_dataset(root, settings)
+        except DataError as error:
+            faults.append(error)
+    raise faults[0]
+
+
+def _link_all(root: Path, stage: Path) -> None:
+    shutil.copyfile(root / LISTING, stage / LISTING)  # small, and read by every step
+    for child in sorted(root.iterdir()):
+        base = child.resolve()
+        for path in sorted(base.rglob("*")) if base.is_dir() else [base]:
+            relative = Path(child.name, path.relative_to(base))
+            if path.is_dir() or _is_aside(relative) or relative == Path(LISTING):
+                continue
+            place = stage / relative
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.symlink_to(path.resolve())
+
+
+def _is_aside(relative: Path) -> bool:
+    """Hidden files, Macintosh side files, and the record of an earlier download."""
+    hidden = any(part.startswith(".") or part == "__MACOSX" for part in relative.parts)
+    return hidden or relative == Path("source.json")

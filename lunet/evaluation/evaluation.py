@@ -1,0 +1,229 @@
+"""Predicted masks against references in native space: a row per case and structure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lunet.data.dataset_json import declared_task
+from lunet.data.geometry import spacing_of
+from lunet.data.ground_truth import read_reference
+from lunet.data.io.images import LabelRule, is_hidden, read_label, stem_of, suffix_of
+from lunet.data.prepared import read_manifest
+from lunet.errors import DataError
+from lunet.evaluation.pairs import (
+    RUN_COLUMNS,
+    Label,
+    Run,
+    expected_cases,
+    predictions_in,
+    read_predicted,
+    refuse_extra,
+    some,
+)
+from lunet.files import write_csv
+from lunet.metrics.case import evaluate_case
+from lunet.metrics.columns import case_columns
+from lunet.metrics.settings import EvaluateSettings
+
+Structures = Mapping[str, tuple[int, ...]]
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Folders:
+    """Any two folders of label files, paired by file name without suffix.
+
+    Attributes
+    ----------
+    reference, prediction
+        Folders, or two files that are then one pair.
+    structures
+        Name of each row and the class indices whose union it is, after the maps.
+    reference_map, prediction_map
+        Value in the files -> class index.
+    ignore_extra
+        Whether predictions without a reference are counted and left out, or an error.
+    """
+
+    reference: Path
+    prediction: Path
+    structures: Structures
+    reference_map: Mapping[int, int] = field(default_factory=dict)
+    prediction_map: Mapping[int, int] = field(default_factory=dict)
+    ignore_extra: bool = False
+
+
+def evaluate_run(
+    manifest_path: str | Path,
+    splits_path: str | Path | None,
+    predictions: str | Path,
+    *,
+    run: Run,
+    settings: EvaluateSettings,
+    out: str | Path,
+    subset: str = "test",
+    log: Callable[[str], None] = print,
+) -> None:
+    """Evaluate a run's ``predictions/<case>.nii.gz`` and write ``metrics.csv``.
+
+    Each case of the subset has its rows: a missing file is a prediction that found nothing, so
+    its structures are missed and counted. Without a split file all labelled cases are expected.
+    References are the raw label files, on their own grid.
+
+    Raises
+    ------
+    DataError
+        If a prediction belongs to no case of the subset, or lies on another grid.
+    """
+    manifest = read_manifest(manifest_path)
+    names = expected_cases(manifest.cases, splits_path, run.fold, subset)
+    found = predictions_in(predictions, names)
+    rows: list[Row] = []
+    for name in names:
+        case = manifest.case(name)
+        origin = str(case.raw_label)
+        reference = read_reference(manifest, name)
+        prediction = read_predicted(found.get(name), reference, origin, LabelRule(), log)
+        rows += case_rows(
+            run.head(name, case.group), reference, prediction, manifest.task.structures, settings
+        )
+        log(f"evaluated {name}")
+    write_csv(out, [*RUN_COLUMNS, *case_columns(settings.tolerances)], rows)
+
+
+def evaluate_folders(
+    folders: Folders,
+    settings: EvaluateSettings,
+    out: str | Path,
+    *,
+    log: Callable[[str], None] = print,
+) -> None:
+    """Evaluate any two folders (or two files) of label files and write a CSV.
+
+    Columns are ``case`` and those of :func:`lunet.metrics.case.evaluate_case`. A reference without
+    prediction is missed and counted.
+
+    Raises
+    ------
+    DataError
+        If there is no reference, a prediction has no reference, or a pair lies on two grids.
+    """
+    references, found = _pairs(folders)
+    extra = sorted(set(found) - set(references))
+    if extra and folders.ignore_extra:
+        log(f"{len(extra)} prediction(s) without a reference are left out: {some(extra)}")
+    elif extra:
+        refuse_extra(folders.prediction, extra)
+    rows: list[Row] = []
+    values: set[int] = set()
+    for name, path in references.items():
+        reference = read_label(path, LabelRule(folders.reference_map))
+        rule = LabelRule(folders.prediction_map)
+        prediction = read_predicted(found.get(name), reference, str(path), rule, log)
+        values |= {*np.unique(reference[0]).tolist(), *np.unique(prediction).tolist()} - {0}
+        rows += case_rows({"case": name}, reference, prediction, folders.structures, settings)
+    _tell_of_names(folders.structures, values, log)
+    write_csv(out, ["case", *case_columns(settings.tolerances)], rows)
+    log(f"evaluated {len(references)} case(s) into {out}")
+
+
+def _tell_of_names(structures: Structures, values: set[int], log: Callable[[str], None]) -> None:
+    """Say which names and values have no counterpart: often a slip, yet some leave a label out."""
+    found = ", ".join(map(str, sorted(values))) or "nothing but background"
+    for name, indices in structures.items():
+        if values.isdisjoint(indices):
+            wanted = ",".join(map(str, indices))
+            log(f"warning: {name}={wanted} is in no file, references and predictions hold {found}")
+    left = sorted(values - {index for indices in structures.values() for index in indices})
+    if left:
+        log(f"warning: not scored, as no label names them: values {some(list(map(str, left)))}")
+
+
+def _pairs(folders: Folders) -> tuple[dict[str, Path], dict[str, Path]]:
+    if folders.reference.is_file() and folders.prediction.is_file():
+        name = stem_of(folders.reference)
+        return {name: folders.reference}, {name: folders.prediction}
+    references = label_files(folders.reference)
+    if not references:
+        raise DataError(folders.reference, "no label files", "NIfTI, NRRD, MHA or PNG are read")
+    return references, label_files(folders.prediction)
+
+
+def label_files(folder: Path) -> dict[str, Path]:
+    """Case name -> label file of a folder.
+
+    Raises
+    ------
+    DataError
+        If it is no folder, or two files have one case name.
+    """
+    if not folder.is_dir():
+        raise DataError(folder, "is no folder", "a folder of label files is needed")
+    paths = [p for p in sorted(folder.iterdir()) if suffix_of(p) and not is_hidden(p)]
+    named: dict[str, Path] = {}
+    for path in paths:
+        if stem_of(path) in named:
+            twin = named[stem_of(path)].name
+            raise DataError(path, f"has the same case name as {twin}", "one file per case")
+        named[stem_of(path)] = path
+    return named
+
+
+def case_rows(
+    head: Row,
+    reference: Label,
+    prediction: NDArray[np.uint8],
+    structures: Structures,
+    settings: EvaluateSettings,
+) -> Iterator[Row]:
+    """The rows of one case, each beginning with ``head``."""
+    truth, affine = reference
+    frame = evaluate_case(
+        truth,
+        prediction,
+        spacing=spacing_of(affine)[: truth.ndim],
+        labels=structures,
+        tolerances=settings.tolerances,
+    )
+    for row in frame.to_dict("records"):
+        yield head | {str(key): value for key, value in row.items()}
+
+
+def structures_in(
+    reference: Path, reference_map: Mapping[int, int], log: Callable[[str], None] = print
+) -> Structures:
+    """Name -> class indices: of a ``dataset.json`` in the folder or above it, else the values.
+
+    The values are those in the reference files, after the map, named ``label_<value>``; a listing
+    is not asked where a map changes what its values mean.
+
+    Raises
+    ------
+    DataError
+        If the files hold nothing but background.
+    """
+    folders = [reference, reference.parent] if reference.is_dir() and not reference_map else []
+    for folder in folders:
+        task = declared_task(folder)
+        if task is not None and task.labels:
+            return _told(dict(task.structures), f"{folder}/dataset.json", log)
+    files = [reference] if reference.is_file() else list(label_files(reference).values())
+    values: set[int] = set()
+    for path in files:
+        values |= set(np.unique(read_label(path, LabelRule(reference_map))[0]).tolist()) - {0}
+    if not values:
+        raise DataError(reference, "nothing but background", "labels to compare", "Give --labels")
+    found = {f"label_{value}": (value,) for value in sorted(values)}
+    return _told(found, "the reference files", log)
+
+
+def _told(structures: Structures, origin: str, log: Callable[[str], None]) -> Structures:
+    words = (f"{name}={','.join(map(str, found))}" for name, found in structures.items())
+    log(f"labels of {origin}: {' '.join(words)}")
+    return structures

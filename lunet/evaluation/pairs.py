@@ -1,0 +1,88 @@
+"""Which predictions belong to which references; a missing prediction is a miss, never skipped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lunet.data.io.images import LabelRule, read_label, require_grid
+from lunet.errors import DataError
+from lunet.inference.output import SUFFIX, subset_cases
+
+Label = tuple[NDArray[np.uint8], NDArray[np.float64]]
+RUN_COLUMNS = ("preset", "fold", "seed", "case", "group")
+
+
+@dataclass(frozen=True)
+class Run:
+    """Which run the predictions come from; written in front of each row."""
+
+    preset: str
+    fold: int
+    seed: int
+
+    def head(self, case: str, group: str) -> dict[str, Any]:
+        """The first cells of a row, ``RUN_COLUMNS``."""
+        return {**vars(self), "case": case, "group": group}
+
+
+def expected_cases(
+    cases: Mapping[str, Any], splits: str | Path | None, fold: int, subset: str
+) -> list[str]:
+    """Cases of a fold's subset; all labelled ones without a split file."""
+    if splits is None:
+        return [name for name, case in cases.items() if case.labelled]
+    return list(subset_cases(splits, fold, subset))
+
+
+def predictions_in(folder: str | Path, expected: Iterable[str]) -> dict[str, Path]:
+    """Case -> its mask, of a run's folder.
+
+    Raises
+    ------
+    DataError
+        If there is no mask at all, or one belongs to no expected case.
+    """
+    found = {path.name[: -len(SUFFIX)]: path for path in Path(folder).glob(f"*{SUFFIX}")}
+    if not found:
+        raise DataError(
+            folder, "no predictions at all", "<case>.nii.gz are expected", "Predict anew"
+        )
+    refuse_extra(folder, sorted(set(found) - set(expected)))
+    return found
+
+
+def refuse_extra(folder: str | Path, extra: Sequence[str]) -> None:
+    """Raise :class:`DataError` if there is a prediction without a reference."""
+    if extra:
+        raise DataError(
+            folder,
+            f"{len(extra)} prediction(s) without a reference: {some(extra)}",
+            "each prediction must belong to an expected case",
+            "Remove them, or check the folders",
+        )
+
+
+def some(names: Sequence[str]) -> str:
+    """The first five names."""
+    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+
+
+def read_predicted(
+    path: Path | None, reference: Label, origin: str, rule: LabelRule, log: Callable[[str], None]
+) -> NDArray[np.uint8]:
+    """The predicted indices on the reference's grid; nothing found where the file is missing."""
+    truth, affine = reference
+    if path is None:
+        log(f"{origin}: no prediction, counted as missed")
+        return np.zeros_like(truth)
+    array, other = read_label(path, rule)
+    if array.ndim == truth.ndim + 1 and array.shape[-1] == 1:
+        array = array[..., 0]  # the mask of a picture, as NIfTI
+    require_grid(path, array.shape, other, origin, truth.shape, affine)
+    return array

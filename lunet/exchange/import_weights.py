@@ -1,0 +1,195 @@
+"""Carry weights of the same network in other code over, by position instead of by name.
+
+The networks here register their parameters and buffers in the order of the published ones, so the
+k-th floating tensor of a published state belongs to the k-th of ours.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from lunet.errors import DataError, nearest
+from lunet.files import sha256
+from lunet.inference.description import build_described, description_from_dict
+from lunet.training.weights import save_weights
+
+Entries = list[tuple[str, Tensor]]
+"""Names and tensors of a state, in its order."""
+
+
+_TOLD = (pickle.UnpicklingError, RuntimeError)
+_NO_STATE = (*_TOLD, EOFError, LookupError, ValueError, TypeError, AttributeError, AssertionError)
+"""What reading any bytes as a pickle may raise: a file of another kind is not a bug."""
+
+
+def read_entries(path: str | Path, *, key: str | None = None) -> Entries:
+    """Names and tensors of a weights file in their order; nothing in the file is executed.
+
+    Parameters
+    ----------
+    path
+        A ``.safetensors`` file, or a file of ``torch.save`` (read with ``weights_only=True``) that
+        holds a state or a checkpoint with a state inside.
+    key
+        Where the state lies in the checkpoint, if it holds several (say ``model`` and ``ema``).
+
+    Raises
+    ------
+    DataError
+        If the file is missing, is not of these kinds, or has no, or more than one, state.
+
+    The safetensors format sorts its tensors; a file of it keeps a position only in its metadata,
+    as a JSON list of names under ``order``. Without that, the order of the file is returned, which
+    fits a network only by name.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise DataError(path, "the file is missing", "a file of weights is needed here")
+    if path.suffix == ".safetensors":
+        return _read_safetensors(path)
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except _NO_STATE as error:
+        reason = (str(error).splitlines() or [""])[0]
+        reason = reason if isinstance(error, _TOLD) else f"{type(error).__name__} {reason}".strip()
+        action = "Save network.state_dict() instead of the whole network"
+        raise DataError(path, f"not a plain state ({reason})", "tensors only", action) from error
+    return list(_find_state(path, content, key).items())
+
+
+def _read_safetensors(path: Path) -> Entries:
+    try:
+        with safe_open(path, framework="pt") as file:
+            names = json.loads((file.metadata() or {}).get("order", "null")) or list(file.keys())
+            return [(name, file.get_tensor(name)) for name in names]
+    except (SafetensorError, json.JSONDecodeError) as error:
+        raise DataError(path, f"unreadable ({error})", "a safetensors file is needed") from error
+
+
+def _is_state(value: Any) -> bool:
+    return (
+        isinstance(value, Mapping)
+        and bool(value)
+        and all(isinstance(tensor, Tensor) for tensor in value.values())
+    )
+
+
+def _find_state(path: Path, content: Any, key: str | None) -> Mapping[str, Tensor]:
+    """The state itself, or the one inside a checkpoint."""
+    if _is_state(content) and key is None:
+        state: Mapping[str, Tensor] = content
+        return state
+    items = content.items() if isinstance(content, Mapping) else ()
+    states = {str(name): value for name, value in items if _is_state(value)}
+    if key is not None and key not in states:
+        raise DataError(path, f"no state under {key!r}", "", nearest(key, states))
+    if key is None and len(states) != 1:
+        found = f"{len(states)} states: {', '.join(states) or 'none'}"
+        raise DataError(path, found, "exactly one is needed", "Name it with the key")
+    return states[key] if key is not None else next(iter(states.values()))
+
+
+def carry_over(network: nn.Module, entries: Sequence[tuple[str, Tensor]]) -> list[tuple[str, str]]:
+    """Copy ``entries`` into ``network`` by position; by name if all names agree.
+
+    Parameters
+    ----------
+    network
+        Receives the values in its own dtype and device; unchanged if anything does not fit.
+    entries
+        Names and tensors of the other state in its order: parameters and running statistics, or
+        parameters alone. Whole-number counters (batches seen) may be missing.
+
+    Returns
+    -------
+    (name there, name here) of each tensor copied.
+
+    Raises
+    ------
+    DataError
+        If the number of tensors or a shape differs.
+    """
+    pairs = _pairs(network, entries)
+    for (theirs, value), (ours, target) in pairs:
+        if value.shape != target.shape:
+            raise DataError(
+                f"weights {theirs!r}",
+                f"shape {tuple(value.shape)}",
+                f"{tuple(target.shape)} is needed for {ours!r}",
+                "Choose the preset that these weights belong to",
+            )
+    with torch.no_grad():
+        for (_, value), (_, target) in pairs:
+            target.copy_(value)
+    return [(theirs, ours) for (theirs, _), (ours, _) in pairs]
+
+
+def _pairs(
+    network: nn.Module, entries: Sequence[tuple[str, Tensor]]
+) -> list[tuple[tuple[str, Tensor], tuple[str, Tensor]]]:
+    state = network.state_dict()
+    given = dict(entries)
+    if set(given) == set(state):
+        return [((name, given[name]), (name, target)) for name, target in state.items()]
+    floats = [(name, tensor) for name, tensor in entries if tensor.is_floating_point()]
+    ours = [(name, tensor) for name, tensor in state.items() if tensor.is_floating_point()]
+    parameters = [(name, parameter.detach()) for name, parameter in network.named_parameters()]
+    targets = parameters if len(floats) == len(parameters) else ours
+    if len(floats) != len(targets):
+        raise DataError(
+            "weights",
+            f"{len(floats)} tensors",
+            f"the network has {len(ours)} ({len(parameters)} of them parameters)",
+            "Choose the preset that these weights belong to",
+        )
+    return list(zip(floats, targets, strict=True))
+
+
+WEIGHTS = "weights.safetensors"
+
+
+def import_weights(
+    source: str | Path, sections: Mapping[str, Any], out: str | Path, *, key: str | None = None
+) -> list[tuple[str, str]]:
+    """Carry the tensors of ``source`` over by position and write ``out/weights.safetensors``.
+
+    Parameters
+    ----------
+    source
+        A ``.safetensors`` file or a file of ``torch.save`` with a state in it; it is read without
+        unpickling objects, so nothing in it is executed.
+    sections
+        ``task``, ``preprocess`` and ``model`` as plain values: what the network was made for. They
+        are believed: the file itself does not tell them.
+    out
+        New folder, as that of a run.
+    key
+        Where the state lies in a checkpoint of several.
+
+    Returns
+    -------
+    (name there, name here) of each tensor.
+
+    Raises
+    ------
+    DataError
+        If the file is unreadable, does not fit the network in number or shape of its tensors, or
+        ``out`` holds weights already.
+    """
+    place = Path(out) / WEIGHTS
+    if place.exists():
+        raise DataError(place, "exists already", "a new folder is needed", "Name another one")
+    described = description_from_dict(dict(sections), where=source)
+    network = build_described(described)
+    pairs = carry_over(network, read_entries(source, key=key))
+    origin = {"imported": {"file": Path(source).name, "sha256": sha256(source)}}
+    save_weights(place, network, described.as_dict() | origin)
+    return pairs

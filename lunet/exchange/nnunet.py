@@ -1,0 +1,150 @@
+"""Presets inside nnU-Net v2: a plans file that its own trainer builds the network from.
+
+nnU-Net reads network, patch and batch size of a configuration from its plans, in training and in
+inference alike, so a changed plans file is all that is needed; no code of nnU-Net is replaced. Its
+trainer calls :func:`network`, for which this package must be installed beside it. The presets have
+one output, so the trainer without deep supervision is to be used:
+
+    nnUNetv2_train ID 3d_fullres FOLD -p NAME -tr nnUNetTrainerNoDeepSupervision
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from torch import nn
+
+from lunet.errors import ConfigError, DataError, nearest
+from lunet.files import read_json, write_json
+from lunet.models.build import build
+
+CLASS = "lunet.exchange.nnunet.network"
+TRAINER = "nnUNetTrainerNoDeepSupervision"
+
+
+def network(
+    input_channels: int,
+    num_classes: int,
+    *,
+    module: str,
+    name: str,
+    ndim: int,
+    arguments: Mapping[str, Any],
+    deep_supervision: bool | None = None,
+) -> nn.Module:
+    """The network that nnU-Net's trainer asks for with the ``arch_kwargs`` of its plans.
+
+    Raises
+    ------
+    ConfigError
+        If the trainer wants deep supervision.
+    """
+    if deep_supervision:
+        advice = f"Add -tr {TRAINER} to nnUNetv2_train"
+        raise ConfigError("nnU-Net's trainer", "deep supervision", "one output only", advice)
+    model = build(
+        module,
+        name,
+        in_channels=input_channels,
+        out_channels=num_classes,
+        ndim=ndim,
+        arguments=dict(arguments),
+    )
+    # the trainer switches this flag before and after its validation
+    model.decoder = SimpleNamespace(deep_supervision=False)  # type: ignore[assignment]
+    return model
+
+
+def changed_plans(
+    plans: Mapping[str, Any],
+    model: Mapping[str, Any],
+    *,
+    name: str,
+    configuration: str = "3d_fullres",
+    patch: Sequence[int] | None = None,
+    batch_size: int | None = None,
+) -> dict[str, Any]:
+    """nnU-Net's plans with the network of a preset in one configuration.
+
+    Parameters
+    ----------
+    plans
+        Content of nnU-Net's plans file.
+    model
+        The ``model`` section of the preset: module, name, arguments.
+    name
+        Name of the new plans; results are kept apart by it.
+    patch
+        Voxels in nnU-Net's order of axes (z, y, x); the plans' own if None.
+    batch_size
+        Patches per step; the plans' own if None.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such configuration, or the patch has another number of axes.
+    """
+    configurations = plans.get("configurations") or {}
+    if configuration not in configurations:
+        raise ConfigError(
+            "configuration", f"found {configuration!r}", nearest(configuration, configurations)
+        )
+    changed = copy.deepcopy(dict(plans))
+    chosen = changed["configurations"][configuration]
+    own = chosen.get("patch_size") or list(patch or ())
+    if patch is not None and len(patch) != len(own):
+        raise ConfigError("patch", f"{len(patch)} numbers", f"{configuration} has {len(own)} axes")
+    chosen["patch_size"] = [int(size) for size in patch or own]
+    if batch_size is not None:
+        chosen["batch_size"] = batch_size
+    chosen["architecture"] = {
+        "network_class_name": CLASS,
+        "arch_kwargs": {
+            "module": model["module"],
+            "name": model["name"],
+            "ndim": len(own),
+            "arguments": dict(model["arguments"]),
+        },
+        "_kw_requires_import": [],
+    }
+    changed["plans_name"] = name
+    return changed
+
+
+def export_plans(
+    plans: str | Path,
+    model: Mapping[str, Any],
+    *,
+    configuration: str = "3d_fullres",
+    patch: Sequence[int] | None = None,
+    batch_size: int | None = None,
+) -> Path:
+    """Write the changed plans beside nnU-Net's own as ``<its name>_<preset>.json``.
+
+    Raises
+    ------
+    DataError
+        If the file holds no plans of nnU-Net version 2.
+    """
+    path = Path(plans)
+    content = read_json(path)
+    if not isinstance(content, dict) or "configurations" not in content:
+        raise DataError(path, "no 'configurations'", "plans of nnU-Net v2 are expected")
+    name = f"{content.get('plans_name', path.stem)}_{model['preset']}"
+    out = path.with_name(f"{name}.json")
+    write_json(
+        out,
+        changed_plans(
+            content,
+            model,
+            name=name,
+            configuration=configuration,
+            patch=patch,
+            batch_size=batch_size,
+        ),
+    )
+    return out

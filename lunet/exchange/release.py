@@ -1,0 +1,198 @@
+"""One folder that releases a trained network: weights, ONNX, plan, labels, licence, model card."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from torch import nn
+
+from lunet.errors import DataError
+from lunet.exchange.card import model_card
+from lunet.files import read_json, write_bytes, write_json, write_text
+from lunet.inference.description import Description, description_of
+from lunet.inference.load import find_weights, load_model
+
+RESULTS = ("dice", "hd95", "assd")
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Files that a model card draws on, each if there is one.
+
+    Attributes
+    ----------
+    metrics
+        ``metrics.csv`` of the run (a row per case and structure).
+    manifest
+        ``manifest.json`` of the prepared data: name, licence and citation of the data set.
+    record
+        ``run.json`` of the training.
+    """
+
+    metrics: Path | None = None
+    manifest: Path | None = None
+    record: Path | None = None
+
+
+def export_release(
+    run: str | Path,
+    out: str | Path,
+    *,
+    sources: Sources | None = None,
+    with_onnx: bool = True,
+    with_program: bool = False,
+    log: Callable[[str], None] = print,
+) -> None:
+    """Write the release folder ``out`` of a run (or weights file).
+
+    It holds ``weights.safetensors``, ``model.onnx`` (checked against torch on random sizes), if
+    asked for ``model.pt2`` (torch.export, :mod:`lunet.exchange.torch_export`),
+    ``plan.json`` (task, preprocessing, network), ``labels.json``, ``data.json`` (source and
+    licence of the data), ``results.json`` and ``README.md`` (the model card, written last).
+
+    Raises
+    ------
+    DataError
+        If the run has no weights, or a named file is missing.
+    LunetError
+        If the ONNX or torch.export file cannot be made or does not compute what torch computes,
+        or a package is missing.
+    """
+    folder, weights = Path(out), find_weights(run)
+    if weights.suffix != ".safetensors":
+        raise DataError(weights, "is no safetensors file", "a run of `lunet train` is expected")
+    found = _sources(weights.parent, sources or Sources())
+    model = load_model(weights)
+    described = description_of(model)
+    results = mean_results(found.metrics) if found.metrics else {}
+    data = _data(found.manifest)
+    folder.mkdir(parents=True, exist_ok=True)
+    program = _write_program(model, described, folder / "model.pt2", log) if with_program else ""
+    checks = _write_onnx(model, described, folder / "model.onnx", log) if with_onnx else []
+    write_bytes(folder / "weights.safetensors", weights.read_bytes())
+    write_json(folder / "plan.json", described.as_dict())
+    write_json(folder / "labels.json", _labels(described))
+    write_json(folder / "data.json", data)
+    write_json(folder / "results.json", results)
+    if found.record:
+        shutil.copyfile(found.record, folder / "run.json")
+    parameters = sum(p.numel() for p in model.parameters())
+    card = model_card(
+        described,
+        parameters=parameters,
+        data=data,
+        results=results,
+        checks=checks,
+        program=program,
+    )
+    write_text(folder / "README.md", card)
+    log(f"released {described.model.get('preset')} in {folder}")
+
+
+def mean_results(path: Path) -> dict[str, dict[str, float]]:
+    """Structure -> ``cases`` and the means of ``dice``, ``hd95`` and ``assd`` of a metrics.csv.
+
+    Cells that are empty (both masks empty) are left out of the means; ``missed`` counts the
+    structures that the network did not find at all, whose worst values are in the means.
+    """
+    with open(path, newline="", encoding="utf-8") as stream:
+        rows = list(csv.DictReader(stream))
+    if not rows or not {"label", "status", *RESULTS} <= set(rows[0]):
+        raise DataError(path, "is no table of `lunet evaluate`", "a metrics.csv is expected")
+    groups: dict[str, list[dict[str, str]]] = defaultdict(list)
+    for row in rows:
+        groups[row["label"]].append(row)
+    return {label: _means(members) for label, members in groups.items()}
+
+
+def _means(rows: list[dict[str, str]]) -> dict[str, float]:
+    means: dict[str, float] = {
+        "cases": len(rows),
+        "missed": sum(row["status"] == "missed" for row in rows),
+    }
+    for name in RESULTS:
+        values = [float(row[name]) for row in rows if row[name] != ""]
+        if values:
+            means[name] = round(fmean(values), 4)
+    return means
+
+
+def _sources(run: Path, given: Sources) -> Sources:
+    """The named files, else those that lie in the run's folder."""
+
+    def choose(path: Path | None, name: str) -> Path | None:
+        if path is not None and not path.is_file():
+            raise DataError(path, "the file is missing", f"a {name} was named")
+        return path or (run / name if (run / name).is_file() else None)
+
+    return Sources(
+        choose(given.metrics, "metrics.csv"),
+        choose(given.manifest, "manifest.json"),
+        choose(given.record, "run.json"),
+    )
+
+
+def _data(manifest: Path | None) -> dict[str, Any]:
+    if manifest is None:
+        return {}
+    content: Mapping[str, Any] = read_json(manifest)
+    dataset = content.get("dataset") or {}
+    return {
+        "name": dataset.get("name"),
+        "source": dataset.get("source") or {},
+        "digest": content.get("digest"),
+    }
+
+
+def _labels(described: Description) -> dict[str, Any]:
+    task = described.task
+    return {
+        "labels": {"background": 0, **task.labels},
+        "regions": {name: list(indices) for name, indices in task.regions.items()},
+        "output_channels": list(
+            task.names if task.activation == "sigmoid" else ("background", *task.names)
+        ),
+        "activation": task.activation,
+    }
+
+
+def _write_onnx(
+    model: nn.Module, described: Description, path: Path, log: Callable[[str], None]
+) -> list[dict[str, Any]]:
+    from lunet.inference.onnx import check_onnx, export_onnx
+
+    size = {"channels": len(described.task.channels), "ndim": described.task.dimensions}
+    try:
+        export_onnx(model, path, **size, description=described.as_dict())
+    except ImportError as error:
+        raise DataError(
+            "ONNX export",
+            f"{error.name} is not installed",
+            "torch's exporter needs it",
+            "Install it with `pip install 'lunet[export]'`, or export with --no-onnx",
+        ) from error
+    rows = check_onnx(model, path, **size)
+    worst = max(row["difference"] for row in rows)
+    log(f"ONNX equals torch to {worst:.1e} (relative) on {len(rows)} random shapes")
+    return rows
+
+
+def _write_program(
+    model: nn.Module, described: Description, path: Path, log: Callable[[str], None]
+) -> str:
+    """Write ``model.pt2``; the sizes that it takes, in words."""
+    from lunet.exchange.torch_export import export_program
+
+    size = {"channels": len(described.task.channels), "ndim": described.task.dimensions}
+    found = export_program(model, path, **size, description=described.as_dict())
+    worst = max(row["difference"] for row in found.checks)
+    shapes = f"{len(found.checks)} random shapes"
+    log(f"torch.export equals torch to {worst:.1e} (relative) on {shapes}; {found.sizes} voxels")
+    return str(found.sizes)

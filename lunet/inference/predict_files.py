@@ -1,0 +1,176 @@
+"""New scans of any readable format into masks: what ``lunet predict --weights W INPUT...`` does."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import nn
+
+from lunet.data.io.images import PICTURES, SUFFIXES, is_hidden, stem_of, suffix_of
+from lunet.data.io.nifti import axes_of
+from lunet.data.io.write import write_channels, write_nifti, write_png
+from lunet.errors import DataError
+from lunet.inference.predict import common_description, predict_native
+from lunet.inference.settings import PredictSettings
+from lunet.inference.show import write_overlay
+from lunet.training.memory import is_out_of_memory
+
+_CHANNEL = re.compile(r"^(?P<case>.+)_(?P<channel>\d{4})$")
+
+
+@dataclass(frozen=True)
+class Input:
+    """One image: the name of its mask and its files, one per channel or one with all."""
+
+    name: str
+    files: tuple[Path, ...]
+
+
+@dataclass(frozen=True)
+class Extras:
+    """What is written beside the masks; ``labels`` (name -> class index) are for legends."""
+
+    probabilities: bool
+    overlay: bool
+    labels: Mapping[str, int]
+
+
+def find_inputs(words: Sequence[str], *, channels: int) -> list[Input]:
+    """The images that a command line names.
+
+    Parameters
+    ----------
+    words
+        Files, folders (searched without their subfolders), or the files of one multi-channel
+        image joined by commas (``flair.nii.gz,t1.nii.gz``).
+    channels
+        Number of channels of the task. In a folder, files ``case_0000``, ``case_0001``, ... are
+        the channels of one image, as nnU-Net names them.
+
+    Raises
+    ------
+    DataError
+        If a folder holds no image, or two images would get one mask.
+    """
+    inputs = [item for word in words for item in _inputs(word, channels)]
+    seen: dict[str, Input] = {}
+    for item in inputs:
+        if item.name in seen:
+            raise DataError(
+                item.files[0],
+                f"its mask would have the name of that of {seen[item.name].files[0]}",
+                "names must differ",
+                "Segment them into two folders",
+            )
+        seen[item.name] = item
+    return inputs
+
+
+def predict_scans(
+    models: Sequence[nn.Module],
+    inputs: Sequence[Input],
+    out: str | Path,
+    *,
+    settings: PredictSettings,
+    with_probabilities: bool = False,
+    with_overlay: bool = False,
+    log: Callable[[str], None] = print,
+) -> list[str]:
+    """Segment each image into ``out``; a bad file is reported and the rest goes on.
+
+    Masks are ``<name>.nii.gz``, uint8, with the shape and affine of the raw image; those of
+    pictures are ``<name>.png``. Probabilities, if asked for, are
+    ``<name>_probabilities.nii.gz``, float32, channels last; overlays are
+    ``overlays/<name>_overlay.png``. The share of voxels with a label is told for each image, and
+    at the end in how many images there was any.
+
+    Returns
+    -------
+    One line per image that failed.
+    """
+    extras = Extras(with_probabilities, with_overlay, common_description(models).task.labels)
+    Path(out).mkdir(parents=True, exist_ok=True)
+    failures, shares = [], []
+    for number, item in enumerate(inputs, start=1):
+        place = f"({number}/{len(inputs)})"
+        try:
+            with warnings.catch_warnings(record=True) as told:
+                warnings.simplefilter("default")
+                written, share = _predict_one(models, item, Path(out), settings, extras)
+        except Exception as error:
+            if not isinstance(error, DataError) and not is_out_of_memory(error):
+                raise
+            failures.append(_reason(error, item))
+            log(f"FAILED {item.name} {place}: {failures[-1]}")
+        else:
+            shares.append(share)
+            for warning in told:
+                log(f"WARNING {item.name} {place}: {warning.message}")
+            log(f"segmented {item.name} {place}: {written}, {100 * share:.3g} % labelled")
+    log(_summary(shares))
+    return failures
+
+
+def _reason(error: Exception, item: Input) -> str:
+    if isinstance(error, DataError):
+        return str(error)
+    text = str(error).splitlines()[0] if str(error) else "no memory is left"
+    advice = "Lower --memory-gb, or name a smaller tile with --patch"
+    return str(DataError(item.files[0], f"out of memory ({text})", "", advice))
+
+
+def _summary(shares: Sequence[float]) -> str:
+    some = [share for share in shares if share > 0]
+    mean = f", {100 * sum(some) / len(some):.3g} % of their voxels on average" if some else ""
+    return f"something labelled in {len(some)} of {len(shares)} image(s){mean}"
+
+
+def _inputs(word: str, channels: int) -> Iterator[Input]:
+    path = Path(word)
+    if path.is_dir():
+        yield from _in_folder(path, channels)
+    elif "," in word and not path.exists():
+        files = tuple(Path(part) for part in word.split(","))
+        yield Input(stem_of(files[0]), files)
+    else:
+        yield Input(stem_of(path), (path,))
+
+
+def _in_folder(folder: Path, channels: int) -> list[Input]:
+    files = [p for p in sorted(folder.iterdir()) if suffix_of(p) and not is_hidden(p)]
+    if not files:
+        raise DataError(folder, "holds no image", f"readable are {', '.join(SUFFIXES)}")
+    groups: dict[str, list[Path]] = {}
+    for path in files:
+        match = _CHANNEL.match(stem_of(path)) if channels > 1 else None
+        groups.setdefault(match["case"] if match else stem_of(path), []).append(path)
+    return [Input(name, tuple(paths)) for name, paths in groups.items()]
+
+
+def _predict_one(
+    models: Sequence[nn.Module],
+    item: Input,
+    out: Path,
+    settings: PredictSettings,
+    extras: Extras,
+) -> tuple[str, float]:
+    """The file written, and the share of its voxels that have a label."""
+    mask, channels, geometry = predict_native(models, item.files, settings=settings)
+    if suffix_of(item.files[0]) in PICTURES:
+        path = out / f"{item.name}.png"
+        write_png(path, mask)
+    else:
+        path = out / f"{item.name}.nii.gz"
+        flat = mask.shape[-1] == 1 and axes_of(item.files[0]) == 2
+        write_nifti(path, mask[..., 0] if flat else mask, geometry.native_affine)
+    if extras.probabilities:
+        place = out / f"{item.name}_probabilities.nii.gz"
+        write_channels(place, channels, geometry.native_affine)
+    if extras.overlay:
+        place = out / "overlays" / f"{item.name}_overlay.png"
+        write_overlay(place, item.files, mask, names=extras.labels)
+    return str(path), float((mask > 0).mean())

@@ -1,0 +1,109 @@
+"""A study's prediction step: the test cases of one run, from prepared volumes to native masks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lunet.data.prepared import Manifest, PreparedCase, read_manifest
+from lunet.errors import DataError
+from lunet.files import write_json
+from lunet.inference.decode import postprocess
+from lunet.inference.description import description_of
+from lunet.inference.load import load_model
+from lunet.inference.output import geometry_of, subset_cases, write_predictions
+from lunet.inference.postprocess_search import CHOSEN, choose
+from lunet.inference.probability_maps import FOLDER, keep_only, write_map
+from lunet.inference.segment import NativeChannels, choose_device, probabilities_of
+from lunet.inference.settings import WEIGHTS, PredictSettings
+from lunet.task import Task
+
+
+def predict_run(
+    weights: str | Path,
+    manifest_path: str | Path,
+    splits_path: str | Path,
+    *,
+    fold: int,
+    out: str | Path,
+    settings: PredictSettings,
+    subset: str = "test",
+    device: str = "auto",
+    log: Callable[[str], None] = print,
+) -> None:
+    """Segment one subset of a fold with the network of a run.
+
+    Parameters
+    ----------
+    weights
+        Folder of the run (``settings.weights`` says which file), or a weights file.
+    manifest_path, splits_path
+        Prepared data set and its folds.
+    out
+        Folder of the masks (:func:`lunet.inference.output.write_predictions`) and, if the settings
+        ask for them, of ``probabilities/`` (:mod:`lunet.inference.probability_maps`).
+
+    Raises
+    ------
+    DataError
+        If the network was trained for another task or other preprocessing than the data have.
+    """
+    manifest, path = read_manifest(manifest_path), Path(weights)
+    model = load_model(path / WEIGHTS[settings.weights] if path.is_dir() else path)
+    described = description_of(model)
+    task = described.task
+    _require_same_task(path, task, manifest.task)
+    _require_same_preprocessing(path, described.preprocess, manifest)
+    target = choose_device(device)
+    model.to(target)
+
+    def predictor(case: PreparedCase, chosen: PredictSettings) -> NativeChannels:
+        return probabilities_of(
+            [model], case.image(), geometry_of(case), task=task, settings=chosen, device=target
+        )
+
+    if settings.choose:
+        validation = subset_cases(splits_path, fold, "validation")
+        settings, dice = choose(manifest, validation, predictor, settings, log=log)
+        record = {"cases": list(validation), "dice": dice} | _chosen(settings)
+        write_json(Path(out) / "chosen.json", record)
+        log(f"chosen on {len(validation)} validation case(s): {record}")
+
+    def segmenter(case: PreparedCase) -> NDArray[np.uint8]:
+        channels = predictor(case, settings)
+        mask = postprocess(channels, task, settings)
+        if settings.probabilities:
+            write_map(maps, case.id, channels, task=task, affine=geometry_of(case).native_affine)
+        return mask
+
+    names, maps = subset_cases(splits_path, fold, subset), Path(out) / FOLDER
+    keep_only(maps, names if settings.probabilities else ())
+    write_predictions(manifest, names, segmenter, out, log=log)
+
+
+def _require_same_task(path: Path, trained: Task, wanted: Task) -> None:
+    if trained != wanted:
+        raise DataError(
+            path,
+            f"trained for {trained.as_dict()}",
+            f"the data set has {wanted.as_dict()}",
+            "Choose weights of this study",
+        )
+
+
+def _require_same_preprocessing(path: Path, trained: Mapping[str, Any], manifest: Manifest) -> None:
+    if trained != dict(manifest.preprocess):
+        raise DataError(
+            path,
+            f"trained on images prepared with {trained}",
+            f"{manifest.path} has {dict(manifest.preprocess)}",
+            "Train anew, or segment the raw images with `lunet predict --weights W IMAGES`",
+        )
+
+
+def _chosen(settings: PredictSettings) -> dict[str, Any]:
+    return {name: getattr(settings, name) for name in CHOSEN}

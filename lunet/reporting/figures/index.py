@@ -1,0 +1,151 @@
+"""The figures of a study, each a function of its files; written as SVG, PDF, PNG and CSV."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from lunet.data.prepared import read_manifest
+from lunet.errors import ConfigError, nearest
+from lunet.metrics.settings import StatisticsSettings
+from lunet.reporting.figures.cases import bland_altman, boxplot
+from lunet.reporting.figures.claims import largest_batches, pairs, skips
+from lunet.reporting.figures.curves import curves
+from lunet.reporting.figures.examples import examples, side_by_side
+from lunet.reporting.figures.froc import froc
+from lunet.reporting.figures.paired import differences, ranks
+from lunet.reporting.figures.pareto import pareto
+from lunet.reporting.figures.published import scatter
+from lunet.reporting.figures.style import Drawing, save, style
+from lunet.reporting.published import read_published
+from lunet.reporting.settings import ReportSettings
+from lunet.reporting.sources import (
+    Sources,
+    prediction_folders,
+    read_cases,
+    read_efficiency,
+    read_histories,
+    read_lesions,
+    read_runs,
+)
+from lunet.typed import build
+
+
+@dataclass(frozen=True)
+class Material:
+    """The files of a figure and how it is to be drawn; read by the figure that needs them."""
+
+    sources: Sources
+    statistics: StatisticsSettings
+    report: ReportSettings
+    manifest: Path | None = None
+
+    def cases(self) -> pd.DataFrame:
+        """Per-case rows."""
+        return read_cases(self.sources)
+
+    def costs(self) -> dict[str, dict[str, Any]]:
+        """Costs by preset."""
+        return read_efficiency(self.sources)
+
+    def runs(self) -> list[dict[str, Any]]:
+        """Provenance of the runs."""
+        return read_runs(self.sources)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a figure is made, and which kinds of files it needs."""
+
+    make: Callable[[Material], Drawing]
+    needs: tuple[str, ...]
+
+
+def _pareto(material: Material, axis: str) -> Drawing:
+    return pareto(material.cases(), material.costs(), material.statistics, axis=axis)
+
+
+def _pictures(material: Material, *, together: bool) -> Drawing:
+    if material.manifest is None:
+        raise ConfigError("--manifest", "not given", "pictures need the prepared data's manifest")
+    manifest, folders = read_manifest(material.manifest), prediction_folders(material.sources)
+    if together:
+        return side_by_side(material.cases(), folders, manifest, material.statistics)
+    return examples(
+        material.cases(), folders, manifest, material.statistics, count=material.report.examples
+    )
+
+
+def _published(material: Material, score: str, cost: str) -> Drawing:
+    publication = read_published(material.report.published)
+    cases, costs = material.cases(), material.costs()
+    return scatter(publication, cases, costs, material.statistics, score=score, cost=cost)
+
+
+_SCORES = ("metrics",)
+_BOTH = ("metrics", "efficiency")
+FIGURES = {
+    "pareto_parameters": Recipe(partial(_pareto, axis="parameters"), _BOTH),
+    "pareto_macs": Recipe(partial(_pareto, axis="macs"), _BOTH),
+    "pareto_latency": Recipe(partial(_pareto, axis="latency"), _BOTH),
+    "pareto_memory": Recipe(partial(_pareto, axis="memory"), _BOTH),
+    "boxplot": Recipe(lambda m: boxplot(m.cases(), m.statistics), _SCORES),
+    "differences": Recipe(lambda m: differences(m.cases(), m.statistics), _SCORES),
+    "ranks": Recipe(lambda m: ranks(m.cases(), m.statistics), _SCORES),
+    "pairs": Recipe(lambda m: pairs(m.cases(), m.costs(), m.statistics), _BOTH),
+    "skips": Recipe(lambda m: skips(m.cases(), m.runs(), m.statistics), ("metrics", "runs")),
+    "batches": Recipe(lambda m: largest_batches(m.costs(), m.report), ("efficiency",)),
+    "bland_altman": Recipe(lambda m: bland_altman(m.cases()), _SCORES),
+    "published_dice": Recipe(partial(_published, score="dice", cost="throughput_per_s"), _BOTH),
+    "published_hd95": Recipe(partial(_published, score="hd95", cost="jitter_ms"), _BOTH),
+    "curves": Recipe(lambda m: curves(read_histories(m.sources)), ("histories",)),
+    "froc": Recipe(lambda m: froc(read_lesions(m.sources.froc)), ("froc",)),
+    "examples": Recipe(partial(_pictures, together=False), _SCORES),
+    "side_by_side": Recipe(partial(_pictures, together=True), _SCORES),
+}
+
+
+def needs(name: str) -> tuple[str, ...]:
+    """Kinds of files that a figure is made of.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such figure.
+    """
+    if name not in FIGURES:
+        raise ConfigError("figure", f"unknown figure {name!r}", nearest(name, FIGURES))
+    return FIGURES[name].needs
+
+
+def write_figure(
+    name: str,
+    sources: Sources,
+    settings: Mapping[str, Any],
+    base: str | Path,
+    *,
+    manifest: Path | None = None,
+) -> list[Path]:
+    """Draw one figure of :data:`FIGURES`; writes ``BASE.svg``, ``.pdf``, ``.png`` and ``.csv``.
+
+    Parameters
+    ----------
+    settings
+        Sections ``statistics`` and ``report``.
+    manifest
+        Manifest of the prepared data, which names the raw images; only pictures need it.
+    """
+    needs(name)
+    material = Material(
+        sources=sources,
+        statistics=build(StatisticsSettings, settings.get("statistics", {}), "statistics"),
+        report=build(ReportSettings, settings.get("report", {}), "report"),
+        manifest=manifest,
+    )
+    with style():
+        return save(FIGURES[name].make(material), base)

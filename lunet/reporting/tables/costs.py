@@ -1,0 +1,123 @@
+"""Tables of what a network costs, alone and beside its quality."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from lunet.metrics.settings import StatisticsSettings
+from lunet.reporting.costs import device, fastest, flat
+from lunet.reporting.markup import Cell, Column, Table, cell
+from lunet.reporting.numbers import NONE, RULE, integer, significant, title
+from lunet.reporting.scores import MEAN_LABEL, headline, headline_summary
+from lunet.reporting.sources import check_metrics
+from lunet.reporting.tables.scores import level, mean_cell
+
+MAC_NOTE = (
+    "MAC: multiply-adds of convolutions and linear layers; 1 MAC = 2 FLOPs. Latency: one volume, "
+    "batch 1, eager fp32; jitter: population standard deviation of single latencies. * unstable: "
+    "the medians of fresh processes differ by more than 3 %."
+)
+THROUGHPUT_NOTE = (
+    "Throughput: eager fp32, at the batch where doubling it gains less than 3 %, batch over median."
+)
+_COLUMNS = {
+    "parameters": "Parameters",
+    "gmacs": "GMAC",
+    "gflops": "GFLOP",
+    "latency_p50_ms": "Latency p50 (ms)",
+    "latency_p95_ms": "p95 (ms)",
+    "latency_p99_ms": "p99 (ms)",
+    "jitter_ms": "Jitter (ms)",
+    "fastest_p50_ms": "Fastest engine p50 (ms)",
+    "throughput_per_s": "Throughput (volumes/s)",
+    "throughput_batch": "at batch",
+    "training_step_ms": "Training step (ms)",
+    "memory_mib": "Peak memory (MiB)",
+    "training_memory_mib": "in training (MiB)",
+}
+_COUNTS = ("parameters", "throughput_batch")
+
+
+def cost_cells(costs: Mapping[str, float], keys: tuple[str, ...]) -> list[Cell]:
+    """Printed costs; the median latency carries a star where it was unstable."""
+    cells = []
+    for key in keys:
+        text = integer(costs[key]) if key in _COUNTS else significant(costs[key])
+        star = "*" if key == "latency_p50_ms" and costs["unstable"] == 1 else ""
+        cells.append(cell(text + star))
+    return cells
+
+
+def efficiency(costs: Mapping[str, Mapping[str, Any]]) -> Table:
+    """Parameters, MACs, latency, memory per preset."""
+    numbers = {preset: flat(cost) for preset, cost in costs.items()}
+    keys = tuple(_COLUMNS)
+    return Table(
+        name="efficiency",
+        caption=f"Cost of each network{conditions(costs)}.",
+        columns=(Column("Preset", text=True), *(Column(_COLUMNS[key]) for key in keys)),
+        rows=tuple((cell(name), *cost_cells(row, keys)) for name, row in numbers.items()),
+        records=tuple(
+            {"preset": name, **row, "fastest_engine": fastest(costs[name])[0]}
+            for name, row in numbers.items()
+        ),
+        note=f"{MAC_NOTE} {THROUGHPUT_NOTE}{_engines(costs)} {NONE}: not measured.",
+    )
+
+
+def _engines(costs: Mapping[str, Mapping[str, Any]]) -> str:
+    """Which engine was the fastest, in words; nothing where only one was measured."""
+    by_engine: dict[str, list[str]] = {}
+    for preset, cost in costs.items():
+        by_engine.setdefault(fastest(cost)[0], []).append(preset)
+    if set(by_engine) <= {"", "eager fp32"}:
+        return ""
+    parts = (f"{engine} ({', '.join(names)})" for engine, names in by_engine.items() if engine)
+    return f" Fastest engine: {'; '.join(parts)}."
+
+
+def conditions(costs: Mapping[str, Mapping[str, Any]]) -> str:
+    """Input size and device, if all presets share them."""
+    sizes = {tuple(cost.get("size") or ()) for cost in costs.values()}
+    devices = {device(cost) for cost in costs.values()}
+    size = next(iter(sizes)) if len(sizes) == 1 else ()
+    where = next(iter(devices)) if len(devices) == 1 else ""
+    parts = [f"input {' × '.join(map(str, size))} voxels"] if size else []
+    parts += [f"on {where}"] if where else []
+    return ", " + ", ".join(parts) if parts else ""
+
+
+def joint(
+    cases: pd.DataFrame,
+    costs: Mapping[str, Mapping[str, Any]],
+    settings: StatisticsSettings,
+) -> Table:
+    """Quality and cost side by side, a row per preset; the prior has no network to cost."""
+    metric = settings.metric
+    check_metrics(cases, [metric])
+    stats = headline_summary(cases, metric, settings)
+    keys = ("parameters", "gmacs", "latency_p50_ms", "jitter_ms", "memory_mib")
+    none = dict.fromkeys(flat({}), float("nan"))
+    rows, records = [], []
+    for preset, row in stats.iterrows():
+        numbers = flat(costs[preset]) if preset in costs else none
+        rows.append((cell(preset), mean_cell(row), *cost_cells(numbers, keys)))
+        quality = {f"{metric}_{name}": row[name] for name in ("mean", "sd", "ci_low", "ci_high")}
+        records.append({"preset": preset, "n": row["n"], **quality, **numbers})
+    where = f"{MEAN_LABEL}, " if headline(cases) == MEAN_LABEL else ""
+    return Table(
+        name="joint",
+        caption=f"{title(metric)} ({where}mean ± sd over cases, {level(settings)} interval)"
+        f" beside cost{conditions(costs)}.",
+        columns=(
+            Column("Preset", text=True),
+            Column(title(metric)),
+            *(Column(_COLUMNS[key]) for key in keys),
+        ),
+        rows=tuple(rows),
+        records=tuple(records),
+        note=f"{RULE} {MAC_NOTE}",
+    )

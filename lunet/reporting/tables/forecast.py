@@ -1,0 +1,118 @@
+"""Memory and time of trainings: foreseen from measured steps, and taken."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from lunet.efficiency.calibration import Calibration, calibration, volumes
+from lunet.efficiency.forecast import Check, check
+from lunet.errors import ConfigError, DataError
+from lunet.files import read_json
+from lunet.reporting.markup import Cell, Column, Table, cell
+from lunet.reporting.numbers import NONE, fixed, significant
+from lunet.reporting.tables.costs import conditions
+
+_MIB = 2**20
+_COLUMNS = (
+    "Runs",
+    "Memory foreseen (MiB)",
+    "taken (MiB)",
+    "error (%)",
+    "Time foreseen (s)",
+    "taken (s)",
+    "error (%)",
+)
+_NOTE = (
+    "Foreseen from the training steps that the efficiency step measured, scaled to the recipe's "
+    "batch, sample size and number of steps; taken: largest peak over the runs (of the process, "
+    "on CUDA of the allocator), mean time of training and validation. Positive error: more was "
+    f"foreseen. Time is compared for the epochs that were done. {NONE}: no run on the kind of "
+    "device that was measured."
+)
+
+
+def forecast(
+    costs: Mapping[str, Mapping[str, Any]],
+    runs: Iterable[Mapping[str, Any]],
+    manifest: Sequence[Path],
+) -> Table:
+    """A row per preset whose training step was measured: forecast, measurement, signed error.
+
+    Parameters
+    ----------
+    costs
+        Preset -> content of its ``efficiency.json``.
+    runs
+        Contents of ``run.json`` files, with ``preset``.
+    manifest
+        The manifest of the prepared volumes.
+
+    Raises
+    ------
+    ConfigError
+        Without a manifest.
+    DataError
+        A field that a forecast needs is missing.
+    """
+    if not manifest:
+        raise ConfigError("--manifest", "missing", "table forecast needs that of the volumes")
+    data = volumes(read_json(manifest[0]))
+    by_preset: dict[str, list[Mapping[str, Any]]] = {}
+    for run in runs:
+        by_preset.setdefault(run["preset"], []).append(run)
+    checks = {
+        preset: check(_calibration(preset, cost), data, by_preset.get(preset, []))
+        for preset, cost in costs.items()
+        if cost.get("training_engine")
+    }
+    return Table(
+        name="forecast",
+        caption=f"Memory and time of a training, foreseen and taken{conditions(costs)}.",
+        columns=(Column("Preset", text=True), *(Column(title) for title in _COLUMNS)),
+        rows=tuple((cell(preset), *_cells(found)) for preset, found in checks.items()),
+        records=tuple({"preset": preset} | _record(found) for preset, found in checks.items()),
+        note=_NOTE,
+    )
+
+
+def _calibration(preset: str, cost: Mapping[str, Any]) -> Calibration:
+    try:
+        return calibration(cost)
+    except DataError as error:
+        where = f"efficiency.json of {preset}: {error.where}"
+        raise DataError(where, error.found, error.expected, "Measure it again") from error
+
+
+def _cells(found: Check | None) -> tuple[Cell, ...]:
+    if found is None:
+        return tuple(cell(text) for text in ("0", *(NONE,) * 6))
+    return (
+        cell(found.taken.runs),
+        cell(significant(found.memory / _MIB)),
+        cell(significant(found.taken.memory / _MIB)),
+        cell(signed_percent(found.memory_error)),
+        cell(significant(found.seconds)),
+        cell(significant(found.taken.seconds)),
+        cell(signed_percent(found.time_error)),
+    )
+
+
+def signed_percent(error: float) -> str:
+    """A relative error in percent, with its sign."""
+    return ("+" if round(100 * error) > 0 else "") + fixed(100 * error, 0)
+
+
+def _record(found: Check | None) -> dict[str, Any]:
+    if found is None:
+        return {"runs": 0}
+    return {
+        "runs": found.taken.runs,
+        "predicted_memory_bytes": found.memory,
+        "measured_memory_bytes": found.taken.memory,
+        "memory_error": found.memory_error,
+        "predicted_seconds": found.seconds,
+        "measured_seconds": found.taken.seconds,
+        "time_error": found.time_error,
+    }

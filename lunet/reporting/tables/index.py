@@ -1,0 +1,146 @@
+"""The tables of a study, each a function of its files; written as CSV, Markdown and LaTeX."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from lunet.errors import ConfigError, nearest
+from lunet.metrics.settings import StatisticsSettings
+from lunet.reporting.markup import Table, write
+from lunet.reporting.published import published, read_published
+from lunet.reporting.settings import ReportSettings
+from lunet.reporting.sources import (
+    Sources,
+    read_cases,
+    read_efficiency,
+    read_lesions,
+    read_runs,
+)
+from lunet.reporting.tables import claims as tables_claims
+from lunet.reporting.tables import costs as tables_costs
+from lunet.reporting.tables import forecast as tables_forecast
+from lunet.reporting.tables import lesions as tables_lesions
+from lunet.reporting.tables import memory as tables_memory
+from lunet.reporting.tables import protocol as tables_protocol
+from lunet.reporting.tables import scores as tables_scores
+from lunet.typed import build
+
+
+@dataclass(frozen=True)
+class Material:
+    """What tables are made of, read once: per-case rows, costs by preset, provenance of runs."""
+
+    cases: pd.DataFrame
+    costs: Mapping[str, Mapping[str, Any]]
+    runs: list[dict[str, Any]]
+    statistics: StatisticsSettings
+    report: ReportSettings
+    settings: Mapping[str, Any]
+    sources: Sources
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a table is made, and which kinds of files it needs."""
+
+    make: Callable[[Material], Table]
+    needs: tuple[str, ...]
+
+
+TABLES = {
+    "summary": Recipe(
+        lambda m: tables_scores.summary(m.cases, m.costs, m.statistics, m.report),
+        ("metrics", "runs", "efficiency"),
+    ),
+    "accuracy": Recipe(
+        lambda m: tables_scores.accuracy(m.cases, m.statistics, m.report), ("metrics", "runs")
+    ),
+    "efficiency": Recipe(lambda m: tables_costs.efficiency(m.costs), ("efficiency",)),
+    "joint": Recipe(
+        lambda m: tables_costs.joint(m.cases, m.costs, m.statistics),
+        ("metrics", "runs", "efficiency"),
+    ),
+    "comparisons": Recipe(
+        lambda m: tables_claims.comparisons(m.cases, m.statistics), ("metrics", "runs")
+    ),
+    "claims": Recipe(lambda m: tables_claims.claims(m.cases, m.statistics), ("metrics", "runs")),
+    "failures": Recipe(
+        lambda m: tables_scores.failures(m.cases, m.statistics, m.report), ("metrics", "runs")
+    ),
+    "lesions": Recipe(
+        lambda m: tables_lesions.lesions(
+            read_lesions(m.sources.lesions), read_lesions(m.sources.froc), m.statistics
+        ),
+        ("lesions", "froc", "runs"),
+    ),
+    "published": Recipe(
+        lambda m: published(read_published(m.report.published), m.cases, m.costs, m.statistics),
+        ("metrics", "runs", "efficiency"),
+    ),
+    "batches": Recipe(
+        lambda m: tables_memory.batches(m.costs, m.report, m.statistics.pairs), ("efficiency",)
+    ),
+    "forecast": Recipe(
+        lambda m: tables_forecast.forecast(m.costs, m.runs, m.sources.manifest),
+        ("efficiency", "runs", "manifest"),
+    ),
+    "protocol": Recipe(lambda m: tables_protocol.protocol(m.runs, m.settings), ("runs",)),
+}
+
+
+def needs(name: str) -> tuple[str, ...]:
+    """Kinds of files that a table is made of.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such table.
+    """
+    if name not in TABLES:
+        raise ConfigError("table", f"unknown table {name!r}", nearest(name, TABLES))
+    return TABLES[name].needs
+
+
+def material(sources: Sources, settings: Mapping[str, Any]) -> Material:
+    """Read all files; refuses runs of one preset whose stamps disagree."""
+    return Material(
+        cases=read_cases(sources) if sources.metrics else pd.DataFrame(),
+        costs=read_efficiency(sources),
+        runs=read_runs(sources),
+        statistics=build(StatisticsSettings, settings.get("statistics", {}), "statistics"),
+        report=build(ReportSettings, settings.get("report", {}), "report"),
+        settings=settings,
+        sources=sources,
+    )
+
+
+def make_table(name: str, sources: Sources, settings: Mapping[str, Any]) -> Table:
+    """One table of :data:`TABLES`.
+
+    Parameters
+    ----------
+    name
+        One of :data:`TABLES`.
+    sources
+        The files; kinds that the table does not need may be missing.
+    settings
+        Sections ``statistics`` and ``report``; the protocol shows every section it is given.
+    """
+    required = needs(name)
+    if "metrics" in required and not sources.metrics:
+        raise ConfigError(f"table {name}", "no metrics.csv among the inputs", "it is made of them")
+    if required == ("efficiency",) and not sources.efficiency:
+        raise ConfigError(f"table {name}", "no efficiency.json among the inputs", "it needs one")
+    return TABLES[name].make(material(sources, settings))
+
+
+def write_table(
+    name: str, sources: Sources, settings: Mapping[str, Any], base: str | Path
+) -> list[Path]:
+    """Make one table and write ``BASE.csv``, ``BASE.md`` and ``BASE.tex``."""
+    return write(make_table(name, sources, settings), base)

@@ -1,0 +1,126 @@
+"""The claim table: for each pair of presets one sentence, made from the tests alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from lunet.statistics.paired import compare
+
+_UNITS = {
+    **dict.fromkeys(("hd", "hd95", "assd", "masd", "centre_distance"), " mm"),
+    "volume_error_ml": " ml",
+}
+_NAMES = {
+    "dice": "Dice",
+    "iou": "IoU",
+    "hd": "HD",
+    "hd95": "HD95",
+    "assd": "ASSD",
+    "masd": "MASD",
+    "volume_error_ml": "absolute volume error",
+    "volume_error_relative": "relative volume error",
+    "centre_distance": "centre distance",
+}
+
+
+def claims(
+    rows: pd.DataFrame,
+    metric: str,
+    *,
+    reference: str | None = None,
+    pairs: Sequence[tuple[str, str]] = (),
+    margin: float | None,
+    alpha: float = 0.05,
+    resamples: int = 2000,
+    permutations: int = 9999,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """The rows of :func:`lunet.statistics.paired.compare` with a column ``sentence``.
+
+    Parameters and errors are those of ``compare``.
+    """
+    table = compare(
+        rows,
+        metric,
+        reference=reference,
+        pairs=pairs,
+        margin=margin,
+        alpha=alpha,
+        resamples=resamples,
+        permutations=permutations,
+        seed=seed,
+    )
+    sentences = [claim_sentence(row, alpha=alpha) for row in table.to_dict("records")]
+    return table.assign(sentence=sentences)
+
+
+def claim_sentence(row: Mapping[str, Any], *, alpha: float = 0.05) -> str:
+    """One sentence for one row of ``compare``: the verdict and the numbers that carry it."""
+    subject = f"{_metric_name(row['metric'])}, {row['label']}: {row['preset']}"
+    if not row["n"]:
+        return f"{subject} against {row['reference']} is not resolved: no case has a value."
+    verdict = {
+        "better": f"is better than {row['reference']}",
+        "worse": f"is worse than {row['reference']}",
+        "non-inferior": f"is non-inferior to {row['reference']}{_margin(row)}",
+        "not resolved": f"against {row['reference']} is not resolved",
+    }[row["verdict"]]
+    return f"{subject} {verdict}: {_numbers(row, alpha)}."
+
+
+def _numbers(row: Mapping[str, Any], alpha: float) -> str:
+    digits = _digits(row)
+    unit = _UNITS.get(row["metric"], "")
+    low, high = (_signed(row[bound], digits) for bound in ("ci_low", "ci_high"))
+    interval = f"{100 * (1 - alpha):g} % CI {low} to {high}"
+    if not math.isfinite(row["ci_low"]):
+        interval = "too few subjects for an interval"
+    return (
+        f"mean difference {_signed(row['difference'], digits)}{unit} "
+        f"({interval}), {_sample(row)}, {_tests(row)}"
+    )
+
+
+def _sample(row: Mapping[str, Any]) -> str:
+    cases = f"n = {row['n']} cases"
+    within = f" of {row['n_groups']} subjects" if row["n_groups"] != row["n"] else ""
+    apart = f" ({row['n_undefined']} without a value left out)" if row["n_undefined"] else ""
+    return f"{cases}{within}{apart}"
+
+
+def _tests(row: Mapping[str, Any]) -> str:
+    effect = f"d = {row['effect_size']:+.2f}"
+    parts = [effect, f"adjusted p {p_text(row['p_permutation_holm'])}"]
+    if not math.isnan(row["p_noninferior_holm"]):
+        parts.append(f"non-inferiority p {p_text(row['p_noninferior_holm'])}")
+    return ", ".join(parts)
+
+
+def p_text(p: float) -> str:
+    """``= 0.012`` or ``< 0.001``."""
+    return "< 0.001" if p < 0.001 else f"= {p:.3f}"
+
+
+def _margin(row: Mapping[str, Any]) -> str:
+    return f" by the margin of {row['margin']:g}{_UNITS.get(row['metric'], '')}"
+
+
+def _metric_name(metric: str) -> str:
+    if metric.startswith("nsd_"):
+        return f"NSD at {metric.removeprefix('nsd_')} mm"
+    return _NAMES.get(metric, metric)
+
+
+def _digits(row: Mapping[str, Any]) -> int:
+    """Decimals that show the interval's half width with two significant digits."""
+    half = (row["ci_high"] - row["ci_low"]) / 2
+    half = half if half > 0 else abs(row["difference"])
+    return min(6, max(0, 1 - math.floor(math.log10(half)))) if half > 0 else 3
+
+
+def _signed(value: float, digits: int) -> str:
+    return f"{value:+.{digits}f}"

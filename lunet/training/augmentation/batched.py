@@ -1,0 +1,170 @@
+"""Augmentation of training batches as tensors on their device, each sample by its own draw."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from lunet.errors import ConfigError
+from lunet.training.augmentation import intensity
+from lunet.training.augmentation.spatial import draw_warp, resample, sampling_grid, uniform
+from lunet.training.recipe import Augmentation
+
+_SHARES = (
+    "affine", "elastic", "grid_distortion", "blur", "low_resolution", "gamma", "gamma_inverted",
+    "bias", "brightness", "noise", "dropout",
+)  # fmt: skip
+
+
+class Augment(Protocol):
+    """Images ``(B, C, *S)`` float32 and labels ``(B, *S)`` uint8 in, the same out, changed."""
+
+    def __call__(
+        self, images: Tensor, labels: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]: ...
+
+
+def active(settings: Augmentation) -> bool:
+    """Whether the settings change anything at all."""
+    return bool(settings.flip_axes) or any(getattr(settings, name) > 0 for name in _SHARES)
+
+
+def check_axes(settings: Augmentation, ndim: int) -> None:
+    """Refuse flips along axes that images do not have (ConfigError)."""
+    wrong = [axis for axis in settings.flip_axes if axis >= ndim]
+    if wrong:
+        raise ConfigError(
+            "train.augmentation.flip_axes", f"found {wrong}", f"images have {ndim} axes, from 0"
+        )
+
+
+class Augmenter:
+    """Batched augmentation: one resampling of image and label, then intensities.
+
+    Order: flips; affine, elastic and grid distortion in one resampling; blur and low resolution;
+    gamma; bias field; brightness and contrast; noise; coarse dropout. Each sample is drawn by
+    itself, intensities also by channel. Labels are only ever moved, by nearest neighbour.
+
+    All parameters come from the given CPU generator, so its state is the whole random state and a
+    GPU does what a CPU does; only the noise field is drawn on the device, from a seed drawn there.
+    """
+
+    def __init__(
+        self, settings: Augmentation, ndim: int, *, spacing: Sequence[float] | None = None
+    ) -> None:
+        check_axes(settings, ndim)
+        self.settings = settings
+        self.spacing = tuple(spacing) if spacing is not None else (1.0,) * ndim
+
+    @torch.no_grad()
+    def __call__(
+        self, images: Tensor, labels: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Augmented copies of ``images`` (B, C, *S) and ``labels`` (B, *S)."""
+        with torch.autocast(images.device.type, enabled=False):
+            images, labels = images.clone(), labels.clone()
+            self._flip(images, labels, generator)
+            self._warp(images, labels, generator)
+            for share, transform in self._intensities():
+                chosen = self._choose(share, len(images), generator)
+                _change(images, chosen, partial(transform, generator=generator))
+        return images, labels
+
+    def _intensities(self) -> list[tuple[float, Callable[..., Tensor]]]:
+        s = self.settings
+        return [
+            (s.blur, self._blur),
+            (s.low_resolution, self._coarsen),
+            (s.gamma_inverted, self._gamma_inverted),
+            (s.gamma, self._gamma),
+            (s.bias, self._bias),
+            (s.brightness, self._brightness),
+            (s.noise, self._noise),
+            (s.dropout, self._dropout),
+        ]
+
+    def _choose(self, share: float, batch: int, generator: torch.Generator) -> list[int]:
+        if share == 0:
+            return []
+        return (torch.rand(batch, generator=generator) < share).nonzero().flatten().tolist()
+
+    def _flip(self, images: Tensor, labels: Tensor, generator: torch.Generator) -> None:
+        axes = self.settings.flip_axes
+        shares = self.settings.flip_shares or (0.5,) * len(axes)
+        for axis, share in zip(axes, shares, strict=True):
+            chosen = self._choose(share, len(images), generator)
+            _change(images, chosen, partial(torch.flip, dims=(2 + axis,)))
+            _change(labels, chosen, partial(torch.flip, dims=(1 + axis,)))
+
+    def _warp(self, images: Tensor, labels: Tensor, generator: torch.Generator) -> None:
+        size = images.shape[2:]
+        chosen, warp = draw_warp(self.settings, len(images), size, self.spacing, generator)
+        if not chosen:
+            return
+        index = torch.tensor(chosen)
+        grid = sampling_grid(warp.take(index), size, images.device)
+        where = index.to(images.device)
+        whole = len(chosen) == len(images)
+        before = (images, labels) if whole else (images[where], labels[where])
+        images[where], labels[where] = resample(*before, grid)
+
+    def _blur(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        sigma = uniform((len(images),), *self.settings.blur_sigma, generator)
+        operators = [intensity.blur_operator(s, sigma) for s in images.shape[2:]]
+        return intensity.separable(images, [o.to(images.device) for o in operators])
+
+    def _coarsen(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        zoom = uniform((len(images),), *self.settings.zoom, generator)
+        operators = [intensity.coarse_operator(s, zoom) for s in images.shape[2:]]
+        return intensity.separable(images, [o.to(images.device) for o in operators])
+
+    def _gamma(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        limit = self.settings.gamma_log
+        exponent = uniform(images.shape[:2], -limit, limit, generator).exp()
+        return intensity.gamma(images, exponent.to(images.device))
+
+    def _gamma_inverted(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        return self._gamma(images.neg(), generator).neg_()
+
+    def _bias(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        ndim, limit = images.ndim - 2, self.settings.bias_strength
+        mask = intensity.polynomial_mask(ndim)
+        values = uniform((*images.shape[:2], *mask.shape), -limit, limit, generator) * mask
+        return intensity.bias_field(images, values.to(images.device))
+
+    def _brightness(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        s, shape = self.settings, images.shape[:2]
+        factor = 1 + uniform(shape, -s.brightness_range, s.brightness_range, generator)
+        contrast = 1 + uniform(shape, -s.contrast_range, s.contrast_range, generator)
+        shift = uniform(shape, -s.shift_range, s.shift_range, generator)
+        values = (value.to(images.device) for value in (factor, contrast, shift))
+        return intensity.brightness_contrast(images, *values)
+
+    def _noise(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        s = self.settings
+        std = uniform((len(images),), s.noise_std_min, s.noise_std, generator)
+        seed = int(torch.randint(2**62, (1,), generator=generator))
+        return intensity.noise(images, std.to(images.device), seed)
+
+    def _dropout(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        s, size = self.settings, torch.tensor(images.shape[2:])
+        fewest, most = s.dropout_holes
+        shape = (len(images), most, len(size))
+        sides = (uniform(shape, *s.dropout_size, generator) * size).round().clamp_min(1)
+        starts = (torch.rand(shape, generator=generator) * (size - sides + 1)).floor()
+        count = torch.randint(fewest, most + 1, (len(images), 1, 1), generator=generator)
+        sides = sides * (torch.arange(most)[:, None] < count)
+        return intensity.fill_holes(images, starts.long(), (starts + sides).long())
+
+
+def _change(batch: Tensor, chosen: list[int], transform: Callable[[Tensor], Tensor]) -> None:
+    """Replace the chosen samples of a batch by their transform."""
+    if len(chosen) == len(batch):
+        batch.copy_(transform(batch))
+    elif chosen:
+        index = torch.tensor(chosen, device=batch.device)
+        batch[index] = transform(batch[index])

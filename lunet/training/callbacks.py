@@ -1,0 +1,186 @@
+"""What the user sees: a progress bar in a terminal, a line per epoch in a log, TensorBoard."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from lunet.errors import ConfigError
+from lunet.files import atomic
+from lunet.training.diagnostics import no_progress
+from lunet.training.history import Row
+from lunet.training.memory import peak_memory
+from lunet.training.state import Training
+
+_SECONDS_BETWEEN_LOOKS = 0.5
+_EPOCHS_BEFORE_DOUBT = 10
+
+
+def say(line: str) -> None:
+    """One line for the user, above a progress bar if there is one."""
+    tqdm.write(line, file=sys.stderr)
+
+
+def warn(training: Training) -> None:
+    """Say so if nothing is being learnt."""
+    warning = no_progress(training)
+    if warning:
+        say(f"warning: {warning}")
+
+
+class Watch:
+    """Told of each step and epoch.
+
+    Parameters
+    ----------
+    training
+        The training that is watched, for its length and where it starts.
+    bar
+        Whether to draw a progress bar; else one line per epoch.
+    on_epoch
+        Further observers of the rows of the history.
+    """
+
+    def __init__(
+        self, training: Training, *, bar: bool, on_epoch: tuple[Callable[[Row], None], ...] = ()
+    ) -> None:
+        steps, progress = training.sampler.steps, training.progress
+        self._bar = tqdm(
+            total=training.recipe.epochs * steps,
+            initial=(progress.epoch - 1) * steps + progress.step,
+            unit="step",
+            disable=not bar,
+            dynamic_ncols=True,
+            file=sys.stderr,
+        )
+        self._observers = on_epoch
+        self._last = ""
+        self._looked = time.perf_counter()
+        self._start, self._samples = time.perf_counter(), progress.samples
+
+    def step(self, training: Training) -> None:
+        """A step is done. The loss is looked at twice a second, since a look waits for CUDA."""
+        if self._bar.disable:
+            return
+        self._bar.update()
+        if time.perf_counter() - self._looked < _SECONDS_BETWEEN_LOOKS:
+            return
+        self._looked = time.perf_counter()
+        progress = training.progress
+        loss = float(progress.losses[max(progress.step - 1, 0)])
+        memory = peak_memory(training.sampler.volumes.device) / 2**30
+        self._bar.set_postfix_str(
+            f"loss {loss:.4f}{self._last}, {self._rate(training):.1f} samples/s, {memory:.1f} GiB"
+        )
+
+    def epoch(self, training: Training, row: Row) -> None:
+        """An epoch is done."""
+        dice = row["dice"]
+        self._last = "" if dice is None else f", Dice {dice:.4f}"
+        if self._bar.disable:
+            say(self._line(training, row))
+        if training.progress.epochs_done == _EPOCHS_BEFORE_DOUBT:
+            warn(training)
+        for observer in self._observers:
+            observer(row)
+
+    def close(self) -> None:
+        """Leave the terminal tidy."""
+        self._bar.close()
+
+    def _rate(self, training: Training) -> float:
+        """Samples per second since this process began to train, validation included."""
+        return (training.progress.samples - self._samples) / (time.perf_counter() - self._start)
+
+    def _line(self, training: Training, row: Row) -> str:
+        progress, epochs = training.progress, training.recipe.epochs
+        numbers = [f"{key} {value:.5g}" for key, value in row.items() if _is_measured(key, value)]
+        seconds = progress.training_seconds + progress.validation_seconds
+        left = seconds / progress.epochs_done * (epochs - progress.epochs_done)
+        memory = peak_memory(training.sampler.volumes.device) / 2**30
+        return (
+            f"epoch {progress.epochs_done}/{epochs}: {', '.join(numbers)}, "
+            f"{self._rate(training):.1f} samples/s, {memory:.1f} GiB, {left:.0f} s left"
+        )
+
+
+def _is_measured(key: str, value: float | int | None) -> bool:
+    return key != "epoch" and value is not None
+
+
+_SECONDS_BETWEEN_PICTURES = 10.0
+
+
+def tensorboard(folder: Path) -> Callable[[Row], None]:
+    """An observer that writes TensorBoard files into ``folder``.
+
+    Raises
+    ------
+    ConfigError
+        If the package ``tensorboard`` is not installed.
+    """
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise ConfigError(
+            "--tensorboard",
+            "the package tensorboard is not installed",
+            "it writes these files",
+            "Run `pip install tensorboard`, or leave the option out: history.csv is always written",
+        ) from error
+    writer: Any = SummaryWriter(str(folder))
+
+    def observe(row: Row) -> None:
+        for key, value in _numbers(row).items():
+            writer.add_scalar(key, value, row["epoch"])
+        writer.flush()
+
+    return observe
+
+
+def curves(path: Path, *, seconds: float = _SECONDS_BETWEEN_PICTURES) -> Callable[[Row], None]:
+    """An observer that draws losses and Dice so far to ``path`` (PNG), every few seconds at most.
+
+    After a resumption the picture shows the epochs of this process.
+    """
+    rows: list[dict[str, float]] = []
+    drawn = [-math.inf]
+
+    def observe(row: Row) -> None:
+        rows.append(_numbers(row) | {"epoch": float(row["epoch"] or 0)})
+        if time.monotonic() - drawn[0] >= seconds:
+            draw_curves(path, rows)
+            drawn[0] = time.monotonic()
+
+    return observe
+
+
+def draw_curves(path: Path, rows: list[dict[str, float]]) -> None:
+    """Losses on the left, Dice on the right, over the epochs."""
+    from matplotlib.figure import Figure  # no pyplot: no window system, no global state
+
+    figure = Figure(figsize=(9, 3.5), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for key in sorted({key for row in rows for key in row} - {"epoch", "lr"}):
+        points = [(row["epoch"], row[key]) for row in rows if key in row]
+        axes = left if key.endswith("loss") else right
+        axes.plot(*zip(*points, strict=True), label=key.replace("_", " "), marker=".")
+    for axes, name in ((left, "loss"), (right, "Dice (validation)")):
+        axes.set(xlabel="epoch", ylabel=name)
+        axes.grid(visible=True, alpha=0.3)
+        axes.legend(frameon=False)
+    right.set_ylim(0, 1)
+    with atomic(path) as part:
+        figure.savefig(part, dpi=100, format="png")
+
+
+def _numbers(row: Row) -> dict[str, float]:
+    """The measured, finite values of a row."""
+    known = {k: float(v) for k, v in row.items() if v is not None and k != "epoch"}
+    return {key: value for key, value in known.items() if math.isfinite(value)}

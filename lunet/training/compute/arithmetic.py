@@ -1,0 +1,164 @@
+"""How a network is computed: device, autocast type, memory format, compilation, threads."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from lunet.errors import ConfigError
+from lunet.training.compute.narrow_layers import NarrowLayers
+from lunet.training.recipe import Engine
+
+_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+Forward = Callable[[Tensor], Tensor | Sequence[Tensor]]
+
+
+@dataclass(frozen=True)
+class Arithmetic:
+    """A choice that is made once per training and kept when it resumes.
+
+    Attributes
+    ----------
+    device
+        ``cpu`` or ``cuda``.
+    precision
+        ``fp32``, or the type of autocast: ``bf16``, ``fp16``. Weights stay float32.
+    memory_format
+        ``contiguous`` or ``channels_last``.
+    compile
+        Whether training steps go through ``torch.compile``.
+    threads
+        CPU threads.
+    deterministic
+        Deterministic kernels on CUDA too.
+    """
+
+    device: str
+    precision: str
+    memory_format: str
+    compile: bool
+    threads: int
+    deterministic: bool
+
+    def prepare(self) -> None:
+        """Make the process compute this way."""
+        torch.set_num_threads(self.threads)
+        if self.device == "cuda":
+            # cuBLAS is deterministic only with a workspace of fixed size, set before its first use
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+            torch.use_deterministic_algorithms(self.deterministic, warn_only=True)
+            # that mode would also fill all fresh memory, at the price of a pass over it
+            mode = torch.utils.deterministic
+            mode.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+            # it adds in any order, but of windows that do not overlap one number to each zero
+            warnings.filterwarnings("ignore", message="max_pool.*_backward_cuda")
+            torch.backends.cudnn.deterministic = self.deterministic
+            torch.backends.cudnn.benchmark = not self.deterministic
+
+    def place(self, model: nn.Module) -> nn.Module:
+        """Move a network to the device, in the memory format."""
+        model.to(self.device)
+        for parameter in model.parameters():
+            parameter.data = parameter.data.contiguous(memory_format=self._layout(parameter))
+        return model
+
+    def forward(self, model: nn.Module, image: Tensor) -> Tensor:
+        """Logits of a batch ``(B, C, *S)`` under autocast."""
+        with self.autocast():
+            return model(self.arrange(image))
+
+    def arrange(self, image: Tensor) -> Tensor:
+        """The batch in the memory format."""
+        return image.contiguous(memory_format=self._layout(image))
+
+    @contextmanager
+    def autocast(self) -> Iterator[None]:
+        """The context for forward passes: autocast, which losses leave themselves, and layers."""
+        with ExitStack() as contexts:
+            if self.precision != "fp32":
+                contexts.enter_context(torch.autocast(self.device, dtype=_TYPES[self.precision]))
+            if self.device == "cpu" and self.memory_format == "channels_last" and not self.compile:
+                contexts.enter_context(NarrowLayers())
+            yield
+
+    def compiled(self, model: nn.Module, *, graphs: bool = True) -> Forward:
+        """The network as the training step calls it; parameters stay those of ``model``.
+
+        ``graphs`` allows CUDA graphs, which overwrite the gradients of the step before.
+        """
+        if not self.compile:
+            return model
+        graphs = graphs and self.device == "cuda"
+        return torch.compile(model, mode="reduce-overhead" if graphs else None)
+
+    def scaler(self) -> torch.amp.GradScaler:
+        """Loss scaling, which only fp16 needs."""
+        return torch.amp.GradScaler(self.device, enabled=self.precision == "fp16")
+
+    def wait(self) -> None:
+        """Wait until the device has done what was asked."""
+        if self.device == "cuda":
+            torch.cuda.synchronize()
+
+    def _layout(self, tensor: Tensor) -> torch.memory_format:
+        if self.memory_format == "channels_last" and tensor.ndim in (4, 5):
+            return torch.channels_last if tensor.ndim == 4 else torch.channels_last_3d
+        return torch.contiguous_format
+
+
+def resolve_device(engine: Engine) -> torch.device:
+    """The device that the recipe asks for; ``auto`` is CUDA where there is one.
+
+    Raises
+    ------
+    ConfigError
+        CUDA is asked for and there is none.
+    """
+    if engine.device == "cpu":
+        return torch.device("cpu")
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    if engine.device == "cuda":
+        raise ConfigError(
+            "train.engine.device",
+            "found 'cuda'",
+            f"torch {torch.__version__} sees no CUDA device",
+            "Set it to auto or cpu, or install a CUDA build of torch",
+        )
+    return torch.device("cpu")
+
+
+def plain_arithmetic(engine: Engine, device: torch.device) -> Arithmetic:
+    """What the recipe fixes; where it says ``auto``, plain float32 without tricks."""
+    layout = engine.memory_format
+    return Arithmetic(
+        device=device.type,
+        precision="fp32" if engine.precision == "auto" else engine.precision,
+        memory_format="contiguous" if layout == "auto" else layout,
+        compile=engine.compile == "on",
+        threads=engine.threads or torch.get_num_threads(),
+        deterministic=engine.deterministic,
+    )
+
+
+def keep_freed_memory() -> bool:
+    """Let glibc keep freed blocks for the next step instead of giving them back to the system.
+
+    Each large activation is otherwise mapped, page-faulted and unmapped in every step. Only glibc
+    has ``mallopt``; returns whether it was set. Call it before large tensors are made.
+    """
+    if not sys.platform.startswith("linux"):
+        return False
+    libc = ctypes.CDLL(None)
+    if not hasattr(libc, "gnu_get_libc_version"):
+        return False
+    trim_threshold, mmap_max = -1, -4
+    return bool(libc.mallopt(mmap_max, 0) and libc.mallopt(trim_threshold, 2**31 - 1))

@@ -1,0 +1,195 @@
+"""All parts of a training, built from settings, volumes and a saved state, and checked."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from lunet.data.folds import Fold
+from lunet.data.prepared import Manifest
+from lunet.models.build import build
+from lunet.task import Task
+from lunet.training.augmentation.batched import Augment, Augmenter, active
+from lunet.training.callbacks import say
+from lunet.training.checkpoint import State, seed_everything
+from lunet.training.compute.arithmetic import Arithmetic, resolve_device
+from lunet.training.compute.autotune import Question, choose_arithmetic
+from lunet.training.ema import MovingAverage
+from lunet.training.job import Job
+from lunet.training.losses.build import Objective, build_objective
+from lunet.training.optim import LearningRate, build_optimiser
+from lunet.training.recipe import Augmentation
+from lunet.training.sampling import Sampler, build_sampler
+from lunet.training.state import Progress, Training
+from lunet.training.validation import Validator, build_validator
+from lunet.training.volumes import Volumes, load_volumes
+from lunet.training.weights import initialise
+
+
+def build_training(job: Job, manifest: Manifest, fold: Fold, state: State | None) -> Training:
+    """Everything that the loop works with, standing where ``state`` says.
+
+    Raises
+    ------
+    LunetError
+        Data, recipe and network do not fit each other.
+    """
+    device = resolve_device(job.recipe.engine)
+    sampler = _sampler(job, manifest, fold, device)
+    validator = _validator(job, manifest, fold, device)
+    arithmetic = _arithmetic(job, sampler, validator.objective, state)
+    arithmetic.prepare()
+    seed_everything(job.seed)
+    model = arithmetic.place(_model(job))
+    training = _with_optimiser(job, manifest, model, arithmetic, sampler, validator)
+    if state:
+        training.load(state)
+        progress = training.progress
+        say(f"goes on at epoch {progress.epoch}, step {progress.step} of {sampler.steps}")
+    return training
+
+
+def with_network(job: Job, manifest: Manifest, training: Training, state: State) -> Training:
+    """``training`` with the network of ``job`` instead of its own, standing where ``state`` says.
+
+    Data, arithmetic and random numbers go on as they were; ``state`` fits the new network.
+    """
+    model = training.arithmetic.place(_network(job))
+    changed = _with_optimiser(
+        job, manifest, model, training.arithmetic, training.sampler, training.validator
+    )
+    changed.load(state)
+    return changed
+
+
+def _with_optimiser(
+    job: Job,
+    manifest: Manifest,
+    model: nn.Module,
+    arithmetic: Arithmetic,
+    sampler: Sampler,
+    validator: Validator,
+) -> Training:
+    recipe, device = job.recipe, sampler.volumes.device
+    rising = recipe.select_by != "loss"
+    return Training(
+        model=model,
+        task=job.task,
+        recipe=recipe,
+        arithmetic=arithmetic,
+        sampler=sampler,
+        validator=validator,
+        objective=validator.objective,
+        augment=build_augment(
+            recipe.augmentation, job.task.dimensions, spacing=_spacing(manifest, job)
+        ),
+        generator=torch.Generator().manual_seed(job.seed),
+        optimiser=build_optimiser(model, recipe.optimiser),
+        schedule=LearningRate(
+            recipe.schedule, recipe.optimiser.lr, recipe.epochs, higher_is_better=rising
+        ),
+        scaler=arithmetic.scaler(),
+        ema=MovingAverage(model, recipe.ema) if recipe.ema.decay else None,
+        forward=arithmetic.compiled(model, graphs=recipe.accumulate == 1),
+        progress=Progress(losses=torch.full((sampler.steps,), math.nan, device=device)),
+    )
+
+
+def _spacing(manifest: Manifest, job: Job) -> tuple[float, ...] | None:
+    """mm per axis of the samples, or None where the volumes have several spacings."""
+    spacings = {case.spacing[: job.task.dimensions] for case in manifest.cases.values()}
+    return spacings.pop() if len(spacings) == 1 else None
+
+
+def _sampler(job: Job, manifest: Manifest, fold: Fold, device: torch.device) -> Sampler:
+    volumes = _volumes(manifest, fold.train, job.task, device)
+    return build_sampler(volumes, job.recipe, dimensions=job.task.dimensions, seed=job.seed)
+
+
+def _validator(job: Job, manifest: Manifest, fold: Fold, device: torch.device) -> Validator:
+    recipe = job.recipe
+    objective = build_objective(
+        recipe.loss,
+        recipe.loss_options,
+        task=job.task,
+        deep_supervision=recipe.deep_supervision,
+    )
+    return build_validator(
+        _volumes(manifest, fold.validation, job.task, device),
+        job.task,
+        objective,
+        patch=recipe.patch,
+        batch_size=recipe.batch_size,
+    )
+
+
+def _volumes(
+    manifest: Manifest, names: tuple[str, ...], task: Task, device: torch.device
+) -> Volumes:
+    return load_volumes([manifest.case(name) for name in names], task, device=device)
+
+
+def _model(job: Job) -> nn.Module:
+    model = _network(job)
+    if job.init:
+        fresh = initialise(model, job.init)
+        say(f"starts from {job.init}" + (f", but for {', '.join(fresh)}" if fresh else ""))
+    return model
+
+
+def _network(job: Job) -> nn.Module:
+    return build(
+        job.model["module"],
+        job.model["name"],
+        in_channels=len(job.task.channels),
+        out_channels=job.task.out_channels,
+        ndim=job.task.dimensions,
+        arguments=job.model["arguments"],
+    )
+
+
+def _arithmetic(
+    job: Job, sampler: Sampler, objective: Objective, state: State | None
+) -> Arithmetic:
+    """As the saved state was computed, so that it goes on bit for bit; else chosen now."""
+    if state and state["arithmetic"]["device"] == sampler.volumes.device.type:
+        return Arithmetic(**state["arithmetic"])
+    question = Question(
+        engine=job.recipe.engine,
+        model=dict(job.model),
+        make=lambda: _network(job),
+        batch=sampler.batch(1, 0),
+        objective=objective,
+        steps=sampler.steps * job.recipe.epochs,
+    )
+    return choose_arithmetic(question, cache=job.engine_cache, say=say)
+
+
+def build_augment(
+    settings: Augmentation, ndim: int, *, spacing: Sequence[float] | None = None
+) -> Augment | None:
+    """The augmentation of a recipe, by the engine it names; None where nothing is switched on.
+
+    Parameters
+    ----------
+    ndim
+        2 or 3.
+    spacing
+        mm per axis of the prepared volumes, so that rotations keep angles; None is isotropic.
+
+    Raises
+    ------
+    ConfigError
+        An axis to flip that the images do not have.
+    """
+    if not active(settings):
+        return None
+    if settings.engine == "torchio":
+        # TorchIO takes seconds to import, and most recipes don't use it
+        from lunet.training.augmentation.torchio import TorchioAugmenter
+
+        return TorchioAugmenter(settings, ndim, spacing=spacing)
+    return Augmenter(settings, ndim, spacing=spacing)

@@ -1,0 +1,145 @@
+"""Where a training stands, and how that becomes a resume state and back."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lunet.task import Task
+from lunet.training.augmentation.batched import Augment
+from lunet.training.checkpoint import State, random_state, set_random_state
+from lunet.training.compute.arithmetic import Arithmetic
+from lunet.training.ema import MovingAverage
+from lunet.training.history import Row
+from lunet.training.losses.build import Objective
+from lunet.training.optim import LearningRate
+from lunet.training.recipe import Recipe
+from lunet.training.sampling import Sampler
+from lunet.training.validation import Validator
+
+Weights = dict[str, Tensor]
+
+
+@dataclass
+class Progress:
+    """The numbers that change while a training goes on.
+
+    Attributes
+    ----------
+    epoch, step
+        The epoch under way (from 1) and how many of its batches are done.
+    losses
+        (steps,) float32: loss of each batch of this epoch, NaN where not yet known.
+    history
+        Finished epochs.
+    best_score, best_epoch, best_weights
+        Of the best validation so far; no weights before the first.
+    stop_score, waited
+        Best score and validations without gain, of early stopping.
+    stopped
+        Whether early stopping has ended the training.
+    training_seconds, validation_seconds
+        Time so far, over all processes that took part.
+    samples
+        Samples trained on.
+    """
+
+    losses: Tensor
+    epoch: int = 1
+    step: int = 0
+    history: list[Row] = field(default_factory=list)
+    best_score: float = -math.inf
+    best_epoch: int = 0
+    best_weights: Weights = field(default_factory=dict)
+    stop_score: float = -math.inf
+    waited: int = 0
+    stopped: bool = False
+    training_seconds: float = 0.0
+    validation_seconds: float = 0.0
+    samples: int = 0
+
+    @property
+    def epochs_done(self) -> int:
+        """Number of finished epochs."""
+        return self.epoch - 1
+
+
+@dataclass
+class Training:
+    """Everything that one training works with, built and checked.
+
+    ``generator`` is the one that augmentation draws from.
+    """
+
+    model: nn.Module
+    task: Task
+    recipe: Recipe
+    arithmetic: Arithmetic
+    sampler: Sampler
+    validator: Validator
+    objective: Objective
+    augment: Augment | None
+    generator: torch.Generator
+    optimiser: torch.optim.Optimizer
+    schedule: LearningRate
+    scaler: torch.amp.GradScaler
+    ema: MovingAverage | None
+    forward: Callable[[Tensor], Any]
+    progress: Progress
+
+    @contextmanager
+    def learned(self) -> Iterator[nn.Module]:
+        """The network that is validated and kept: with the averaged weights if there are any."""
+        with self.ema.applied(self.model) if self.ema else nullcontext():
+            yield self.model
+
+    def state(self) -> State:
+        """Everything that the next start needs to go on as if nothing had happened."""
+        return {
+            "model": self.model.state_dict(),
+            "gradients": _gradients(self.model) if self._amid_group else {},
+            "optimiser": self.optimiser.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "ema": self.ema.state_dict() if self.ema else {},
+            "arithmetic": asdict(self.arithmetic),
+            "generator": self.generator.get_state(),
+            "random": random_state(),
+            "progress": dict(vars(self.progress)),
+        }
+
+    def load(self, state: State) -> None:
+        """Take over a :meth:`state`."""
+        self.model.load_state_dict(state["model"])
+        for name, parameter in self.model.named_parameters():
+            saved = state["gradients"].get(name)
+            parameter.grad = None if saved is None else saved.to(parameter.device)
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.schedule.load_state_dict(state["schedule"])
+        self.scaler.load_state_dict(state["scaler"])
+        if self.ema:
+            self.ema.load_state_dict(state["ema"])
+        self.generator.set_state(state["generator"])
+        self.progress = Progress(**state["progress"])
+        self.progress.losses = self.progress.losses.to(self.arithmetic.device)
+        set_random_state(state["random"])  # last: building and loading may draw numbers
+
+    @property
+    def _amid_group(self) -> bool:
+        step = self.progress.step
+        return step % self.recipe.accumulate != 0 and step < self.sampler.steps
+
+
+def copy_weights(model: nn.Module) -> Weights:
+    """A copy on the CPU that later steps leave alone."""
+    return {n: t.detach().to("cpu", copy=True) for n, t in model.state_dict().items()}
+
+
+def _gradients(model: nn.Module) -> Weights:
+    return {n: p.grad for n, p in model.named_parameters() if p.grad is not None}

@@ -1,0 +1,200 @@
+"""Archives: good ones come out whole, malicious ones leave nothing behind."""
+
+from __future__ import annotations
+
+import io
+import random
+import stat
+import struct
+import tarfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from lunet.data.io.archive import Limits, extract
+from lunet.errors import DataError
+
+FILES = {"set/dataset.json": b"{}", "set/imagesTr/a.nii.gz": b"image", "set/labelsTr/a.nii.gz": b""}
+SIDE_FILES = {"set/._dataset.json": b"x", "set/.DS_Store": b"x", "__MACOSX/set/a": b"x"}
+
+
+def write_tar(path: Path, files: dict[str, bytes], *extra: tarfile.TarInfo) -> Path:
+    mode = "w:gz" if path.name.endswith("gz") else "w"
+    with tarfile.open(path, mode) as tar:
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+        for member in extra:
+            tar.addfile(member)
+    return path
+
+
+def write_zip(path: Path, files: dict[str, bytes]) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return path
+
+
+def link(kind: bytes, name: str = "set/link", target: str = "/etc/passwd") -> tarfile.TarInfo:
+    member = tarfile.TarInfo(name)
+    member.type, member.linkname = kind, target
+    return member
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    found = (path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in found}
+
+
+@pytest.mark.parametrize("name", ["a.tar", "a.tar.gz", "a.tgz", "a.zip"])
+def test_good_archives_come_out_without_side_files(tmp_path: Path, name: str) -> None:
+    write = write_zip if name.endswith("zip") else write_tar
+    archive = write(tmp_path / name, FILES | SIDE_FILES)
+    written = extract(archive, tmp_path / "out")
+    assert contents(tmp_path / "out") == FILES
+    assert len(written) == len(FILES)
+
+
+def test_permissions_of_the_archive_are_not_taken(tmp_path: Path) -> None:
+    member = tarfile.TarInfo("tool")
+    member.mode = 0o6777
+    extract(write_tar(tmp_path / "a.tar", {}, member), tmp_path / "out")
+    assert not (tmp_path / "out" / "tool").stat().st_mode & (stat.S_ISUID | stat.S_IXUSR)
+
+
+BAD_TARS: dict[str, tuple[dict[str, bytes], list[tarfile.TarInfo], str]] = {
+    "absolute": ({"/tmp/evil": b"x"}, [], "not a plain relative path"),
+    "climbing": ({"set/../../evil": b"x"}, [], r"climbs out with '\.\.'"),
+    "windows": ({"set\\..\\evil": b"x"}, [], "not a plain relative path"),
+    "drive": ({"C:/evil": b"x"}, [], "not a plain relative path"),
+    "symbolic link": ({}, [link(tarfile.SYMTYPE)], "is a link or a device"),
+    "link inside": ({}, [link(tarfile.SYMTYPE, target="dataset.json")], "is a link"),
+    "hard link": ({}, [link(tarfile.LNKTYPE, target="set/dataset.json")], "is a link"),
+    "device": ({}, [link(tarfile.CHRTYPE, "set/null", "")], "is a link or a device"),
+    "pipe": ({}, [link(tarfile.FIFOTYPE, "set/pipe", "")], "is a link or a device"),
+    "hidden link": ({}, [link(tarfile.SYMTYPE, "set/._x")], "is a link or a device"),
+    "file as folder": ({"set/dataset.json/x": b"x"}, [], "lies inside a file"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_TARS)
+def test_bad_tars_are_refused_before_anything_is_written(tmp_path: Path, kind: str) -> None:
+    files, extra, message = BAD_TARS[kind]
+    archive = write_tar(tmp_path / "bad.tar", FILES | files, *extra)
+    with pytest.raises(DataError, match=message) as caught:
+        extract(archive, tmp_path / "out")
+    assert "bad.tar" in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_member_that_comes_twice_is_refused(tmp_path: Path) -> None:
+    archive = write_tar(tmp_path / "a.tar", FILES, tarfile.TarInfo("set/dataset.json"))
+    with pytest.raises(DataError, match="comes twice"):
+        extract(archive, tmp_path / "out")
+    same = write_tar(tmp_path / "b.tar", FILES, tarfile.TarInfo("./set//dataset.json"))
+    with pytest.raises(DataError, match="comes twice"):
+        extract(same, tmp_path / "out")
+
+
+def zip_link(path: Path) -> Path:
+    member = zipfile.ZipInfo("set/link")
+    member.external_attr = (stat.S_IFLNK | 0o777) << 16
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(member, "/etc/passwd")
+    return path
+
+
+def zip_encrypted(path: Path) -> Path:
+    write_zip(path, {"secret": b"content"})
+    content = bytearray(path.read_bytes())
+    for signature, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        at = content.index(signature) + offset
+        content[at : at + 2] = struct.pack("<H", 1)
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda path: write_zip(path, {"../evil": b"x"}), "climbs out"),
+        (lambda path: write_zip(path, {"/evil": b"x"}), "not a plain relative path"),
+        (lambda path: write_zip(path, {"bomb": bytes(5_000_000)}), "unpacks"),
+        (zip_link, "is a link"),
+        (zip_encrypted, "is encrypted"),
+    ],
+    ids=["climbing", "absolute", "bomb", "link", "encrypted"],
+)
+def test_bad_zips_are_refused(tmp_path: Path, make: Callable[[Path], Path], message: str) -> None:
+    archive = make(tmp_path / "bad.zip")
+    with pytest.raises(DataError, match=message):
+        extract(archive, tmp_path / "out", limits=Limits(ratio=100))
+    assert not (tmp_path / "out").exists()
+
+
+def test_tar_bomb_is_refused_by_its_ratio(tmp_path: Path) -> None:
+    archive = write_tar(tmp_path / "bomb.tar.gz", {"zeros": bytes(300_000_000)})
+    assert archive.stat().st_size < 400_000
+    with pytest.raises(DataError, match="unpacks"):
+        extract(archive, tmp_path / "out")
+
+
+def test_size_and_count_limits(tmp_path: Path) -> None:
+    archive = write_tar(tmp_path / "a.tar", {f"f{i}": b"12345678" for i in range(20)})
+    with pytest.raises(DataError, match="over 19 members"):
+        extract(archive, tmp_path / "out", limits=Limits(count=19))
+    with pytest.raises(DataError, match="unpacks"):
+        extract(archive, tmp_path / "out", limits=Limits(size=100))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["a.tar", "a.tar.gz", "a.zip"])
+def test_truncated_or_foreign_content_is_a_clear_error(tmp_path: Path, name: str) -> None:
+    write = write_zip if name.endswith("zip") else write_tar
+    files = {f"f{i}": bytes(range(256)) * 40 for i in range(4)}
+    whole = write(tmp_path / name, files).read_bytes()
+    (tmp_path / name).write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DataError, match="not a readable archive"):
+        extract(tmp_path / name, tmp_path / "out")
+    (tmp_path / name).write_bytes(b"<html>404</html>" * 100)
+    with pytest.raises(DataError, match="not a readable archive"):
+        extract(tmp_path / name, tmp_path / "other")
+    with pytest.raises(DataError, match="missing"):
+        extract(tmp_path / f"none{name}", tmp_path / "other")
+
+
+@pytest.mark.parametrize("kind", [tarfile.REGTYPE, tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME])
+@pytest.mark.parametrize("size", [-10240, -1024, -512, -1, 8**12])
+def test_absurd_sizes_in_headers_are_clear_errors(tmp_path: Path, kind: bytes, size: int) -> None:
+    member = tarfile.TarInfo("evil")
+    member.size, member.type = size, kind
+    header = tarfile.TarInfo("first").tobuf() + member.tobuf(tarfile.GNU_FORMAT)
+    (tmp_path / "a.tar").write_bytes(header + bytes(10240))
+    with pytest.raises(DataError, match=r"a\.tar"):
+        extract(tmp_path / "a.tar", tmp_path / "out")
+
+
+@pytest.mark.parametrize("name", ["a.tar", "a.tar.gz", "a.zip"])
+def test_damaged_archives_give_no_other_error_and_no_wrong_data(tmp_path: Path, name: str) -> None:
+    random_bytes = random.Random(name)
+    files = {f"set/f{i}": random_bytes.randbytes(200 + 150 * i) for i in range(6)}
+    good = (write_zip if name.endswith("zip") else write_tar)(tmp_path / name, files).read_bytes()
+    refused = 0
+    for attempt in range(150):
+        damaged = bytearray(good)
+        for _ in range(4):
+            damaged[random_bytes.randrange(len(damaged))] ^= 1 << random_bytes.randrange(8)
+        (tmp_path / name).write_bytes(damaged)
+        try:
+            extract(tmp_path / name, tmp_path / f"out{attempt}")
+        except DataError:
+            refused += 1
+            continue
+        # plain tar has no checksum of its content; the compressed formats have
+        if name != "a.tar":
+            assert contents(tmp_path / f"out{attempt}") == files
+    assert refused > 0

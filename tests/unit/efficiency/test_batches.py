@@ -1,0 +1,126 @@
+"""Memory of a training step by batch size, and the largest batch that follows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from lunet.efficiency import batches
+from lunet.efficiency.batches import describe, training_memory
+from lunet.efficiency.measure import two_training_steps
+from lunet.efficiency.memory_line import memory_line
+from lunet.efficiency.settings import EfficiencySettings
+from lunet.errors import ConfigError, DataError
+from lunet.reporting.figures.claims import largest_batches
+from lunet.reporting.settings import ReportSettings
+from lunet.reporting.tables.memory import batches as batch_table
+from lunet.reporting.tables.memory import memory_lines
+from lunet.typed import build
+
+MIB, GIB = 2**20, 2**30
+
+
+def points(measured: list[float | None], counted: list[float]) -> list[dict[str, Any]]:
+    return [
+        {"batch": b, "counted_bytes": c * MIB, "measured_bytes": None if m is None else m * MIB}
+        for b, m, c in zip((1, 2, 4), measured, counted, strict=True)
+    ]
+
+
+def test_line_through_two_points_and_its_error_at_the_third() -> None:
+    line = memory_line(points([150, 250, 500], [1, 2, 4]))
+    assert (line.by, line.fixed, line.per_sample) == ("measured", 50 * MIB, 100 * MIB)
+    assert line.error == pytest.approx(0.1)  # 450 instead of 500
+    assert line.largest_batch(50 * MIB + 7.99 * 100 * MIB) == 7
+    assert line.largest_batch(50 * MIB + 8 * 100 * MIB) == 8
+    assert line.largest_batch(100 * MIB) == 0
+
+
+@pytest.mark.parametrize("measured", [[150, None, 500], [150, 150, 500]])
+def test_counts_stand_in_where_the_measurement_is_none_or_does_not_rise(
+    measured: list[float | None],
+) -> None:
+    line = memory_line(points(measured, [30, 50, 90]))
+    assert (line.by, line.per_sample, line.error) == ("counted", 20 * MIB, 0)
+
+
+@pytest.mark.parametrize(
+    ("measured", "by"),
+    [([90, 150, 270], "measured"), ([90, 150, 310], "counted"), ([50, 150, 350], "counted")],
+)
+def test_presets_are_compared_by_one_kind_of_bytes(measured: list[float], by: str) -> None:
+    """Counted ones, where one preset's measured line is off by 13 %, or begins below nothing."""
+    costs = {
+        "a": {"training_memory": points([150, 250, 450], [30, 50, 90])},
+        "b": {"training_memory": points(list(measured), [10, 20, 40])},
+        "c": {"training_memory": []},
+    }
+    lines = memory_lines(costs)
+    assert {name: line.by for name, line in lines.items()} == {"a": by, "b": by}
+
+
+def test_one_point_is_no_line() -> None:
+    with pytest.raises(DataError, match="a line needs two"):
+        memory_line(points([1, 2, 3], [1, 2, 3])[:1])
+    for sizes in ([1], [2, 1], [1, 1]):
+        with pytest.raises(ConfigError, match=r"efficiency.memory_batches: found"):
+            build(EfficiencySettings, {"memory_batches": sizes}, "efficiency")
+
+
+def test_table_has_a_batch_per_budget() -> None:
+    costs = {"a": {"training_memory": points([150, 250, 450], [1, 2, 4])}, "b": {}}
+    report = ReportSettings(budgets_gib=(0.1, 4, 80))
+    table = batch_table(costs, report)
+    assert [row[0].lines[0] for row in table.rows] == ["a"]
+    assert [item.lines[0] for item in table.rows[0][4:]] == ["measured", "0", "40", "818"]
+    assert table.records[0]["batch_at_80_gib"] == int((80 * GIB - 50 * MIB) // (100 * MIB)) == 818
+
+
+def test_pairs_are_told_at_the_smallest_budget_and_all_budgets_are_drawn() -> None:
+    measured = {"lean": [150, 250, 450], "wide": [600, 1000, 1800]}
+    costs = {name: {"training_memory": points(mib, [1, 2, 4])} for name, mib in measured.items()}
+    note = batch_table(costs, ReportSettings(budgets_gib=(4, 1)), [("lean", "wide")]).note
+    assert note.endswith("lean trains with batches of at most 9 and wide of 2, 4.50 times as many.")
+    drawing = largest_batches(costs, ReportSettings(budgets_gib=(0.3, 1)))
+    assert drawing.data["batch"].tolist() == [2, 9, 0, 2]
+    shown = {line.get_label(): list(line.get_xdata()) for line in drawing.figure.axes[0].lines}
+    assert shown == {"0.3 GiB": [2], "1 GiB": [9, 2]}
+    assert "several batch sizes" in largest_batches({}, ReportSettings()).data["note"][0]
+
+
+def network() -> nn.Module:
+    return nn.Sequential(
+        nn.Conv3d(1, 8, 3, padding=1), nn.ReLU(), nn.BatchNorm3d(8), nn.Conv3d(8, 2, 1)
+    )
+
+
+def test_memory_of_real_steps_rises_with_the_batch_by_what_autograd_keeps() -> None:
+    found = training_memory(network(), (1, 16, 16, 16), (1, 2, 4), two_training_steps, device="cpu")
+    assert [point["batch"] for point in found] == [1, 2, 4]
+    line = memory_line([point | {"measured_bytes": None} for point in found])
+    sample = 4 * 16**3
+    # input, output of the convolution, of ReLU, of batch norm, logits are kept at the least
+    assert line.per_sample > (1 + 8 + 8 + 8 + 2) * sample
+    assert line.per_sample < 3 * (1 + 8 + 8 + 8 + 2) * sample
+    assert line.error < 0.01
+    weights = 4 * sum(p.numel() for p in network().parameters())
+    assert line.fixed > 3 * weights  # Adam's two moments too
+
+
+def test_what_may_not_fit_is_counted_but_not_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batches, "available_memory", lambda device: 10 * MIB)
+    tried = []
+
+    def step(model: nn.Module, x: torch.Tensor) -> None:
+        if x.device.type != "meta":
+            tried.append(len(x))
+        two_training_steps(model, x)
+
+    found = training_memory(network(), (1, 16, 16, 16), (1, 64), step, device="cpu")
+    assert tried == [1]
+    assert found[1]["measured_bytes"] is None
+    assert found[1]["counted_bytes"] > 5 * MIB
+    assert describe(found).endswith("MiB (counted)")

@@ -1,0 +1,128 @@
+"""The report: whole in one file, no script error, readable on a phone, sortable."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from study_of_numbers import DICE, write_study
+
+from lunet.cli import main
+from lunet.metrics.settings import StatisticsSettings
+from lunet.reporting.html.methods import Facts, methods
+from lunet.reporting.html.page import page
+from lunet.reporting.markup import Table
+
+PRESETS = (*DICE, "atlas_prior")
+SETTINGS = json.dumps({"statistics": {"resamples": 100}, "report": {"title": "A <study> & more"}})
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")
+_PROBE = """
+<script>
+const heads = document.querySelectorAll("#table-joint th button");
+heads[2].click();
+const cells = [...document.querySelectorAll("#table-joint tbody tr")].map((r) => r.cells[2]);
+document.body.dataset.order = cells.map((c) => c.textContent).join(" ");
+document.body.dataset.wide = document.documentElement.scrollWidth - window.innerWidth;
+const broken = [...document.images].filter((i) => i.complete && !i.naturalWidth);
+document.body.dataset.broken = broken.length;
+</script>
+"""
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    study = write_study(tmp_path_factory.mktemp("study"), folds=2, seeds=1, cases=16, epochs=3)
+    words = ["--results", str(study), "--presets", *PRESETS, "--folds", "0", "1"]
+    words += ["--settings", SETTINGS]
+    for name in ("joint", "accuracy", "claims", "protocol"):
+        assert main(["table", name, *words, "--out", str(study / "tables" / name)]) == 0
+    for name in ("pareto_parameters", "boxplot"):
+        assert main(["figure", name, *words, "--out", str(study / "figures" / name)]) == 0
+    assert main(["report", *words, "--out", str(study / "report.html")]) == 0
+    return study / "report.html"
+
+
+def test_report_needs_no_other_file(report: Path) -> None:
+    text = report.read_text()
+    links = re.findall(r'(?:src|href)="([^"]*)"', text)
+    assert links
+    assert all(link.startswith(("data:", "#")) for link in links)
+    assert "@import" not in text
+    assert "url(" not in text
+
+
+def test_report_tells_claims_numbers_methods_and_origin(report: Path) -> None:
+    text = report.read_text()
+    assert "A &lt;study&gt; &amp; more" in text
+    assert "is better than lunet_small_2f" in text
+    assert "353,949" in text
+    assert "trained for 3 epochs with Adam, learning rate 0.01" in text
+    assert "non-inferiority margin of 0.01 was stated" in text
+    assert "0123abc" in text
+    assert "32 cases" in text
+    assert "1 missed, 0 spurious, 0 both empty" in text
+    assert text.count("data:image/svg+xml;base64,") == 2
+
+
+def test_same_inputs_give_the_same_report(report: Path, tmp_path: Path) -> None:
+    words = ["--results", str(report.parent), "--presets", *PRESETS, "--folds", "0", "1"]
+    assert main(["report", *words, "--settings", SETTINGS, "--out", str(tmp_path / "r.html")]) == 0
+    assert (tmp_path / "r.html").read_bytes() == report.read_bytes()
+
+
+def test_methods_name_each_recipe_once() -> None:
+    recipe = {"epochs": 9, "batch_size": 1, "loss": {"bce": 0.5}, "optimiser": {"lr": 1e-3}}
+    runs = [{"preset": name, "settings": {"recipe": recipe}} for name in ("a", "b", "a")]
+    counts = {"cases": 4, "groups": 2, "folds": 1, "seeds": 1}
+    text = methods(Facts(runs, {}, {}, counts, StatisticsSettings()))
+    assert text.count("9 epochs") == 1
+    assert "a and b: trained for 9 epochs" in text
+    assert "binary cross-entropy (weight 0.5)" in text
+    assert "4 cases of 2 subjects" in text
+
+
+def test_page_escapes_its_texts() -> None:
+    assert "<script>alert" not in page("<script>alert(1)</script>", "", [])
+    assert Table("t", "", (), (), ()).note == ""
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+@pytest.mark.parametrize("width", [390, 1280])
+def test_browser_shows_it_without_error(report: Path, tmp_path: Path, width: int) -> None:
+    probe = tmp_path / "probe.html"
+    probe.write_text(report.read_text().replace("</body>", f"{_PROBE}</body>"))
+    # a headless window is never narrower than 500 px: the phone is a frame of its width
+    frame = tmp_path / "frame.html"
+    frame.write_text(
+        f'<iframe src="probe.html" width="{width}" height="800" onload="document.title ='
+        ' JSON.stringify(Object.assign({}, this.contentDocument.body.dataset))"></iframe>'
+    )
+    words = [str(CHROMIUM), "--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run"]
+    words += [f"--user-data-dir={tmp_path / 'profile'}", "--allow-file-access-from-files"]
+    words += ["--enable-logging=stderr", "--window-size=1400,900", "--virtual-time-budget=3000"]
+    shot = f"--screenshot={tmp_path / 'page.png'}"
+    done = subprocess.run(
+        [*words, shot, "--dump-dom", frame.as_uri()], capture_output=True, text=True, timeout=90
+    )
+    assert "CONSOLE" not in done.stderr
+    assert (tmp_path / "page.png").stat().st_size > 10_000
+    title = re.search(r"<title>(.*?)</title>", done.stdout)
+    assert title, done.stdout[-500:]
+    seen = json.loads(title[1])
+    assert seen["order"].split() == ["2,569", "9,929", "88,807", "102,725", "353,949", "–"]
+    assert int(seen["wide"]) <= 0
+    assert seen["broken"] == "0"
+
+
+def test_one_network_alone_has_a_report(report: Path, tmp_path: Path) -> None:
+    """Nothing to compare: the table of claims has no row, and the page says so."""
+    words = ["--results", str(report.parent), "--presets", "unet_small_4f", "atlas_prior"]
+    words += ["--folds", "0", "1", "--settings", SETTINGS]
+    assert main(["table", "claims", *words, "--out", str(tmp_path / "claims")]) == 0
+    out = tmp_path / "r.html"
+    assert main(["report", *words, "--tables", str(tmp_path), "--out", str(out)]) == 0
+    assert "One network alone: there is nothing to compare." in out.read_text()

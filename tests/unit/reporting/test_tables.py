@@ -1,0 +1,221 @@
+"""Tables: right numbers, the same bytes, refusal of files that don't belong together."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from paths import ROOT
+from study_of_numbers import DICE, write_study
+
+from lunet.cli import main
+from lunet.errors import ConfigError, DataError
+from lunet.files import read_json, write_json
+from lunet.reporting.markup import (
+    Column,
+    Table,
+    cell,
+    latex,
+    latex_escape,
+    markdown,
+    read_table,
+    write,
+)
+from lunet.reporting.numbers import decimals, fixed, significant
+from lunet.reporting.sources import Grid, Sources, from_grid, from_inputs, read_runs
+from lunet.reporting.tables.index import TABLES, make_table, needs, write_table
+from lunet.study.outputs import TABLES as DECLARED
+
+PRESETS = (*DICE, "atlas_prior")
+PUBLISHED = ROOT / "config" / "published" / "brats2021.csv"
+SETTINGS = {"statistics": {"resamples": 200}, "report": {"published": str(PUBLISHED)}}
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_study(tmp_path_factory.mktemp("study"), folds=2, cases=12, epochs=3)
+
+
+def sources(study: Path, name: str, presets: tuple[str, ...] = PRESETS) -> Sources:
+    grid = Grid(study, presets, (0, 1), (0, 1), study / "manifest.json")
+    return from_grid(grid, needs(name))
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_the_same_files_give_the_same_bytes(name: str, study: Path, tmp_path: Path) -> None:
+    one, two = (
+        write_table(name, sources(study, name), SETTINGS, tmp_path / str(k) / name)
+        for k in range(2)
+    )
+    assert [path.suffix for path in one] == [".csv", ".md", ".tex"]
+    assert all(a.read_bytes() == b.read_bytes() for a, b in zip(one, two, strict=True))
+    assert all(path.stat().st_size for path in one)
+
+
+def test_workflow_declares_these_tables_with_their_files() -> None:
+    for name, kinds in DECLARED.items():
+        assert set(needs(name)) <= set(kinds), name
+
+
+def test_accuracy_has_the_means_of_the_files(study: Path) -> None:
+    table = make_table("accuracy", sources(study, "accuracy"), SETTINGS)
+    found = pd.DataFrame(table.records).set_index(["preset", "label"])
+    rows = pd.concat(
+        pd.read_csv(path) for path in (study / "runs" / "unet_small_4f").rglob("metrics.csv")
+    )
+    posterior = rows[rows["label"] == "posterior"].groupby("case")["dice"].mean()
+    row = found.loc[("unet_small_4f", "posterior")]
+    assert row["dice_mean"] == pytest.approx(posterior.mean())
+    assert row["dice_sd"] == pytest.approx(posterior.std())
+    assert row["n"] == 24
+    assert row["dice_ci_low"] < row["dice_mean"] < row["dice_ci_high"]
+    both = rows.groupby(["seed", "case"])["dice"].mean().groupby("case").mean()
+    assert found.loc[("unet_small_4f", "mean over labels"), "dice_mean"] == pytest.approx(
+        both.mean()
+    )
+    assert "atlas_prior" in found.index.get_level_values("preset")
+
+
+def test_missed_structures_are_counted_and_named(study: Path) -> None:
+    table = make_table("accuracy", sources(study, "accuracy"), SETTINGS)
+    missed = {(r["preset"], r["label"]): r["n_missed"] for r in table.records}
+    assert missed["lunet_small_2f", "anterior"] == 2
+    assert missed["lunet_small_2f", "posterior"] == 0
+    failures = make_table("failures", sources(study, "failures"), SETTINGS).records
+    worst = next(r for r in failures if r["preset"] == "lunet_small_2f")
+    assert (worst["case"], worst["status"], worst["dice"]) == ("case_0103", "missed", 0)
+
+
+def test_planted_loss_is_found_and_bold_only_where_tests_say_so(study: Path) -> None:
+    table = make_table("comparisons", sources(study, "comparisons"), SETTINGS)
+    verdicts = {(r["preset"], r["reference"], r["label"]): r["verdict"] for r in table.records}
+    assert verdicts["lunet_small_4f", "lunet_small_2f", "posterior"] == "better"
+    for row in table.rows:
+        assert row[-1].bold == (row[-1].lines != ("not resolved",))
+        assert not any(item.bold for item in row[:-1])
+    accuracy = make_table("accuracy", sources(study, "accuracy"), SETTINGS)
+    assert not any(item.bold for row in accuracy.rows for item in row)
+
+
+def test_costs_name_unit_device_and_instability(study: Path) -> None:
+    table = make_table("efficiency", sources(study, "efficiency"), SETTINGS)
+    assert table.caption == "Cost of each network, input 64 × 64 × 64 voxels, on CPU model."
+    starred = [row[0].lines[0] for row in table.rows if row[4].lines[0].endswith("*")]
+    assert table.columns[4].title == "Latency p50 (ms)"
+    assert starred == ["unet_small_2f"]
+    assert table.records[0]["throughput_batch"] == 4
+    assert table.records[0]["training_memory_mib"] == 1024
+
+
+def test_one_preset_alone_gives_empty_comparisons(study: Path) -> None:
+    for name in ("comparisons", "claims"):
+        alone = sources(study, name, ("unet_small_4f", "atlas_prior"))
+        assert make_table(name, alone, SETTINGS).rows == ()
+
+
+def test_protocol_tells_settings_versions_and_commit(study: Path) -> None:
+    records = make_table("protocol", sources(study, "protocol"), SETTINGS).records
+    values = {r["key"]: r["value"] for r in records}
+    assert values["statistics.resamples"] == "200"
+    assert values["made_with.packages.torch"] == "2.13.0"
+    assert values["made_with.git.commit"] == "0123abc"
+    assert values["lunet_small_4f.recipe.optimiser.name"] == "adam"
+
+
+@pytest.mark.parametrize("key", ["settings", "code", "data"])
+def test_runs_made_differently_are_refused(study: Path, tmp_path: Path, key: str) -> None:
+    paths = []
+    for fold in (0, 1):
+        path = tmp_path / f"runs/unet_small_4f/fold-{fold}/seed-0/run.json"
+        run = read_json(study / f"runs/unet_small_4f/fold-{fold}/seed-0/run.json")
+        write_json(path, run | ({key: "other"} if fold else {}))
+        paths.append(path)
+    with pytest.raises(DataError, match=f"its {key} differ from those of .*fold-0"):
+        read_runs(Sources(runs=tuple(paths)))
+
+
+def test_inputs_may_be_files_folders_and_lists(study: Path, tmp_path: Path) -> None:
+    run = study / "runs/unet_small_4f/fold-0/seed-0"
+    listing = tmp_path / "list.txt"
+    listing.write_text(f"{run / 'metrics.csv'}\n\n{study / 'presets/unet_small_4f'}\n")
+    found = from_inputs([f"@{listing}", str(run / "run.json")])
+    assert found.metrics == (run / "metrics.csv",)
+    assert found.runs == (run / "run.json",)
+    assert found.efficiency == (study / "presets/unet_small_4f/efficiency.json",)
+    assert len(from_inputs([str(run)]).histories) == 1
+
+
+def test_a_row_twice_and_a_missing_file_are_errors(study: Path) -> None:
+    path = study / "runs/unet_small_4f/fold-0/seed-0/metrics.csv"
+    with pytest.raises(DataError, match="occurs twice"):
+        make_table("accuracy", Sources(metrics=(path, path)), SETTINGS)
+    with pytest.raises(DataError, match=r"fold-7.*missing"):
+        from_grid(Grid(study, PRESETS, (7,), (0,)), ("metrics",))
+    with pytest.raises(ConfigError, match="did you mean 'accuracy'"):
+        needs("acuracy")
+    settings = {"report": {"metrics": ["dise"]}}
+    with pytest.raises(ConfigError, match=r"report\.metrics.*'dise'"):
+        make_table("accuracy", Sources(metrics=(path,)), settings)
+
+
+def test_command_writes_the_table_or_nothing(
+    study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["table", "joint", "--results", str(study), "--presets", "unet_small_4f", "atlas_prior"]
+    words += ["--folds", "0", "1", "--settings", json.dumps(SETTINGS)]
+    assert main([*words, "--out", str(tmp_path / "joint")]) == 0
+    assert "353,949" in (tmp_path / "joint.md").read_text()
+    assert main([*words, "--seeds", "5", "--out", str(tmp_path / "bad")]) == 2
+    assert "seed-5" in capsys.readouterr().err
+    assert not list(tmp_path.glob("bad*"))
+
+
+def test_numbers_are_rounded_by_their_uncertainty() -> None:
+    assert [decimals(u) for u in (0.0114, 0.098, 1.3, 13.0, 0.0996, 0.0)] == [3, 3, 1, 0, 2, 3]
+    assert fixed(-0.0001, 2) == "0.00"
+    assert fixed(-1.234, 1) == "−1.2"
+    assert [significant(v) for v in (0.954597, 46.3146, 12345.6, 0)] == [
+        "0.955",
+        "46.3",
+        "12,300",
+        "0",
+    ]
+
+
+def test_markup_escapes_and_reads_back(tmp_path: Path) -> None:
+    rows = ((cell("a_b | 50 % & $x^2$"), cell("0.853 ± 0.042", "[0.841, 0.864]")),)
+    rows += ((cell("c"), cell("better", bold=True)),)
+    columns = (Column("Preset", text=True), Column("Dice"))
+    table = Table("t", "A caption.", columns, rows, ({"a": 1.0},), note="A note.")
+    write(table, tmp_path / "t")
+    assert read_table(tmp_path / "t.md") == Table("t", "A caption.", columns, rows, (), "A note.")
+    assert latex_escape("a_b & 50 %") == r"a\_b \& 50 \%"
+    text = latex(table)
+    assert text.count(r"\\") == 4  # head, two lines of the first row, the second row
+    assert r"\textbf{better}" in text
+    assert "{[}0.841, 0.864]" in text
+    assert "**better**" in markdown(table)
+
+
+def _latex_is_here() -> bool:
+    finder = shutil.which("kpsewhich")
+    if finder is None or shutil.which("pdflatex") is None:
+        return False
+    return subprocess.run([finder, "booktabs.sty"], capture_output=True).returncode == 0
+
+
+@pytest.mark.skipif(not _latex_is_here(), reason="no pdfLaTeX with booktabs on this machine")
+def test_latex_of_every_table_compiles(study: Path, tmp_path: Path) -> None:
+    for name in TABLES:
+        write_table(name, sources(study, name), SETTINGS, tmp_path / name)
+    inputs = "".join(f"\\input{{{name}.tex}}\\clearpage\n" for name in TABLES)
+    head = r"\documentclass{article}\usepackage{booktabs}\usepackage{graphicx}\begin{document}"
+    (tmp_path / "all.tex").write_text(f"{head}\n{inputs}\\end{{document}}\n")
+    words = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "all.tex"]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stdout[-800:]
+    assert "Missing character" not in done.stdout

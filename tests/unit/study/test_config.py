@@ -1,0 +1,102 @@
+"""The configuration: shipped files are valid, mistakes are told in one line, nothing drifts."""
+
+from __future__ import annotations
+
+import jsonschema
+import pytest
+import yaml
+from paths import ROOT
+
+from lunet.errors import ConfigError
+from lunet.files import read_json, write_json
+from lunet.study.config import json_schema, load, parse
+from lunet.study.config_docs import manual, shipped
+from lunet.study.study import Study
+
+CONFIGS = sorted((ROOT / "config").glob("*.yaml"))
+SMALL = {"study": "s", "dataset": {"name": "phantom"}, "presets": ["lunet_small_1f"]}
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_shipped_configurations_are_valid(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = load(path)
+    for variant in config.variants.values():
+        if variant.structure is not None:  # of another study, which was run before
+            write_json(tmp_path / variant.structure, {"arguments": {"widths": [2, 3, 4, 3, 2]}})
+    assert Study(config).presets
+    jsonschema.validate(yaml.safe_load(path.read_text()), json_schema())
+
+
+def test_the_schema_file_is_the_model():
+    assert read_json(ROOT / "workflow/schemas/config.schema.json") == json_schema(), (
+        "run `lunet schema --out workflow/schemas/config.schema.json`"
+    )
+
+
+def test_the_manual_is_the_model():
+    page = (ROOT / "config" / "README.md").read_text(encoding="utf-8")
+    assert page == manual(shipped(ROOT / "config")), "run `lunet schema --out config/README.md`"
+
+
+@pytest.mark.parametrize(
+    ("change", "where", "text"),
+    [
+        ({"presests": []}, "presests", "did you mean 'presets'"),
+        ({"presets": ["lunet_smal_4f"]}, "presets", "did you mean 'lunet_small_4f'"),
+        ({"presets": ["unet_small_0f"]}, "presets", "unknown preset"),
+        ({"presets": []}, "presets", "empty"),
+        ({"presets": ["unet_small_1f", "unet_small_1f"]}, "presets", "twice"),
+        ({"presets": ["atlas_prior"]}, "presets", "prior"),
+        ({"folds": [5]}, "folds", "split.folds is 5"),
+        ({"seeds": [-1]}, "seeds[0]", "at least 0"),
+        ({"study": "../x"}, "study", "letters"),
+        ({"dataset": {"name": "Task04_Hipocampus"}}, "dataset.name", "Task04_Hippocampus"),
+        ({"train": {"epoch": 3}}, "train.epoch", "did you mean 'epochs'"),
+        ({"train": {"optimiser": {"lr": "fast"}}}, "train.optimiser.lr", "a number"),
+        ({"recipe": "papre_small"}, "recipe", "paper_small"),
+        ({"overrides": {"unet_small_4f": {}}}, "overrides.unet_small_4f", "not trained"),
+        ({"variants": {"v": {"base": "unet_small_4f"}}, "presets": ["w"]}, "presets", "'w'"),
+        ({"statistics": {"reference": "lunet_small_2f"}}, "statistics.reference", "lunet_small_1f"),
+        ({"statistics": {"pairs": [["lunet_small_1f", "x"]]}}, "statistics.pairs", "'x'"),
+        ({"variants": {"v": {}}}, "variants.v.base", "required"),
+        ({"variants": {"unet_small_4f": {"base": "unet_small_1f"}}}, "variants.unet_small_4f", ""),
+    ],
+)
+def test_mistakes_are_told_in_one_line(change, where, text):
+    with pytest.raises(ConfigError) as caught:
+        Study(parse(SMALL | change))
+    assert caught.value.where == where
+    assert text in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_misspelt_key_of_a_variant_names_its_path():
+    variant = {"base": "unet_small_1f", "train": {"los": {}}}
+    with pytest.raises(ConfigError, match=r"variants\.v\.train\.los"):
+        Study(parse(SMALL | {"variants": {"v": variant}, "presets": ["v"]}))
+
+
+@pytest.mark.parametrize("content", ["", "- 1\n", "a: [", "a: b: c\n"])
+def test_a_file_that_is_no_configuration(tmp_path, content):
+    path = tmp_path / "c.yaml"
+    path.write_text(content)
+    with pytest.raises(ConfigError) as caught:
+        load(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_fold_all_trains_on_everything_but_the_held_out_cases():
+    config = parse(SMALL | {"folds": "all", "split": {"held_out": 0.2}})
+    assert (config.folds, config.split.folds, config.split.validation) == ((0,), 1, 0.0)
+    with pytest.raises(ConfigError, match=r"no case is left to report on.*lunet train --fold all"):
+        parse(SMALL | {"folds": "all"})
+
+
+def test_a_key_that_is_given_twice_is_refused(tmp_path):
+    """YAML lets the last one win, so that half of a section would be lost without a word."""
+    path = tmp_path / "study.yaml"
+    path.write_text("study: x\ntrain: {epochs: 2}\npresets: [a, a]\ntrain: {batch_size: 2}\n")
+    with pytest.raises(ConfigError, match=r"study.yaml: `train` \(lines 2 and 4\) given twice"):
+        load(path)

@@ -1,0 +1,95 @@
+"""What a step's code means: edits that count, edits that do not, and import hygiene."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from lunet.study.code_digest import PACKAGE, closure, fingerprint
+from lunet.study.steps import STEPS
+
+MODELS = sorted(p.stem for p in (PACKAGE / "models").glob("[a-z]*.py"))
+NETWORKS = ["unet", "unetpp", "mednext", "attention_unet", "slim_unetr"]
+
+
+@pytest.fixture
+def package(tmp_path):
+    """A small package named lunet with a module that imports another inside a function."""
+    root = tmp_path / "lunet"
+    (root / "sub").mkdir(parents=True)
+    (root / "__init__.py").write_text("")
+    (root / "sub" / "__init__.py").write_text("")
+    (root / "sub" / "a.py").write_text(
+        '"""Doc."""\ndef f(x):\n    """Doc."""\n    from ..b import g\n    return g(x) + 1\n'
+    )
+    (root / "b.py").write_text("def g(x):\n    return x\n")
+    (root / "c.py").write_text("VALUE = 1\n")
+    return root
+
+
+def _moved(package, tmp_path, name):
+    """A copy elsewhere, since digests of a package are cached by its path."""
+    copy = tmp_path / name / "lunet"
+    shutil.copytree(package, copy)
+    return copy
+
+
+EDITS = {
+    "comment": ("sub/a.py", "    return g(x) + 1", "    # why\n    return g(x) + 1", False),
+    "docstring": ("sub/a.py", '"""Doc."""\ndef', '"""Other words."""\ndef', False),
+    "formatting": ("sub/a.py", "g(x) + 1", "(g(x)\n            + 1)", False),
+    "constant": ("sub/a.py", "+ 1", "+ 2", True),
+    "imported module": ("b.py", "return x", "return -x", True),
+    "another module": ("c.py", "VALUE = 1", "VALUE = 2", False),
+}
+
+
+@pytest.mark.parametrize("name", EDITS)
+def test_edits(package, tmp_path, name):
+    file, old, new, counts = EDITS[name]
+    before = fingerprint("lunet.sub.a", package=package)
+    copy = _moved(package, tmp_path, "copy")
+    text = (copy / file).read_text()
+    assert old in text
+    (copy / file).write_text(text.replace(old, new))
+    assert (fingerprint("lunet.sub.a", package=copy) != before) == counts
+
+
+def test_an_unknown_module_is_an_error(package):
+    with pytest.raises(ModuleNotFoundError):
+        fingerprint("lunet.nothing", package=package)
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_a_network_imports_no_other_network(network):
+    others = {f"lunet.models.{name}" for name in NETWORKS if name != network}
+    assert not closure(f"lunet.models.{network}") & others
+
+
+@pytest.mark.parametrize("step", [step for step in STEPS if STEPS[step].modules])
+def test_no_step_depends_on_a_network_the_study_or_a_command(step):
+    modules = closure(*STEPS[step].modules)
+    banned = {f"lunet.models.{name}" for name in NETWORKS}
+    assert not modules & banned
+    assert not [name for name in modules if name.startswith(("lunet.study.", "lunet.commands."))]
+
+
+@pytest.mark.parametrize("step", ["train", "predict", "evaluate", "efficiency", "preprocess"])
+def test_pictures_do_not_invalidate_results(step):
+    assert not [n for n in closure(*STEPS[step].modules) if n.startswith("lunet.reporting.")]
+
+
+@pytest.mark.parametrize("step", ["train", "predict", "preprocess"])
+def test_metrics_do_not_invalidate_what_is_measured(step):
+    found = {n for n in closure(*STEPS[step].modules) if n.startswith("lunet.metrics.")}
+    assert found <= {"lunet.metrics.thresholds"}
+
+
+def test_the_workflow_imports_neither_torch_nor_pandas():
+    code = "import sys, lunet.study.study; print([m for m in sys.modules if m in "
+    code += "('torch', 'torchio', 'pandas', 'numpy', 'matplotlib', 'nibabel')])"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "[]"

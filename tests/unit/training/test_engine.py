@@ -1,0 +1,176 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_training import TASK, TINY, job, prepare
+
+from lunet.data.folds import read_splits
+from lunet.data.prepared import read_manifest
+from lunet.errors import ConfigError
+from lunet.files import read_json
+from lunet.models.build import build
+from lunet.training.compute import autotune as engine
+from lunet.training.compute.arithmetic import Arithmetic, plain_arithmetic, resolve_device
+from lunet.training.compute.autotune import Question, candidates, choose_arithmetic, step_seconds
+from lunet.training.losses.build import build_objective
+from lunet.training.recipe import Engine
+from lunet.training.setup import build_training
+from lunet.training.volumes import Batch
+
+CPU = torch.device("cpu")
+PLAIN = plain_arithmetic(Engine(threads=1), CPU)
+
+
+def make() -> torch.nn.Module:
+    arguments = {"widths": [4, 4]}
+    return build("unet", "UNet", in_channels=1, out_channels=3, ndim=3, arguments=arguments)
+
+
+def question(steps: int = 10_000, **fixed: object) -> Question:
+    label = torch.randint(0, 3, (2, 8, 8, 8), dtype=torch.uint8)
+    return Question(
+        engine=replace(Engine(threads=1), **fixed),
+        model={"name": "UNet"},
+        make=make,
+        batch=Batch(torch.randn(2, 1, 8, 8, 8), label, ("a", "b")),
+        objective=build_objective({"dice": 1.0}, {}, task=TASK),
+        steps=steps,
+    )
+
+
+def pretend(monkeypatch: pytest.MonkeyPatch, times: dict[tuple[str, str], float]) -> list[str]:
+    """Replace the stop-watch; returns the list of what was measured."""
+    asked: list[str] = []
+
+    def measured(_question: Question, choice: Arithmetic) -> float:
+        asked.append(f"{choice.precision} {choice.memory_format} {choice.compile}")
+        return times[(choice.precision, choice.memory_format)] / (2 if choice.compile else 1)
+
+    monkeypatch.setattr(engine, "step_seconds", measured)
+    return asked
+
+
+SLOW = {
+    ("fp32", "contiguous"): 0.10,
+    ("fp32", "channels_last"): 0.05,
+    ("bf16", "contiguous"): 0.03,
+    ("bf16", "channels_last"): 0.029,
+}
+
+
+def choose(asked: Question, cache: Path | None = None) -> Arithmetic:
+    return choose_arithmetic(asked, cache=cache, say=lambda line: None)
+
+
+def test_the_fastest_is_chosen_and_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked = pretend(monkeypatch, SLOW)
+    cache = tmp_path / "engine.json"
+    first = choose(question(), cache)
+    # 3 % faster is within the noise: the plainer layout wins
+    assert (first.precision, first.memory_format, first.compile) == ("bf16", "contiguous", False)
+    assert len(asked) == 4
+    monkeypatch.setattr(engine, "step_seconds", lambda *_: pytest.fail("measured again"))
+    assert choose(question(), cache) == first
+    entry = next(iter(read_json(cache).values()))
+    assert entry["seconds_per_step"]["fp32 contiguous"] == 0.10
+
+
+@pytest.mark.parametrize(("steps", "measured"), [(19, 0), (599, 1), (601, 4), (12_001, 5)])
+def test_what_is_measured_depends_on_the_length(
+    monkeypatch: pytest.MonkeyPatch, steps: int, measured: int
+) -> None:
+    asked = pretend(monkeypatch, SLOW)
+    chosen = choose(question(steps))
+    assert len(asked) == measured
+    assert chosen.compile is (measured == 5)
+    assert (chosen == PLAIN) is (measured < 4)
+
+
+def test_what_the_recipe_fixes_is_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = pretend(monkeypatch, SLOW)
+    fixed = question(precision="fp32", memory_format="channels_last", compile="off")
+    assert choose(fixed).memory_format == "channels_last"
+    assert asked == []
+    assert choose(question(precision="fp32")).precision == "fp32"
+    assert all(name.startswith("fp32") for name in asked)
+
+
+def test_another_batch_or_network_is_another_question(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked = pretend(monkeypatch, SLOW)
+    cache, one = tmp_path / "engine.json", question()
+    choose(one, cache)
+    choose(replace(one, model={"name": "other"}), cache)
+    choose(replace(one, batch=replace(one.batch, image=one.batch.image[:1])), cache)
+    assert len(asked) == 12
+    assert len(read_json(cache)) == 3
+
+
+def test_a_choice_that_does_not_fit_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = engine._step_seconds
+
+    def full(asked: Question, choice: Arithmetic) -> float:
+        if choice.precision == "bf16":
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return real(asked, choice)
+
+    monkeypatch.setattr(engine, "_step_seconds", full)
+    bf16 = replace(PLAIN, precision="bf16")
+    assert step_seconds(question(), bf16) == float("inf")
+    assert 0 < step_seconds(question(), PLAIN) < 60
+
+
+@pytest.mark.parametrize("choice", candidates(Engine(), PLAIN), ids=str)
+def test_every_candidate_computes_nearly_the_same(choice: Arithmetic) -> None:
+    torch.manual_seed(0)
+    model = make().eval()
+    image = torch.randn(2, 1, 12, 12, 12)
+    with torch.no_grad():
+        expected = model(image)
+        found = choice.forward(choice.place(model), image).float()
+    tolerance = 1e-5 if choice.precision == "fp32" else 0.05 * float(expected.abs().max())
+    torch.testing.assert_close(found, expected, rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_weights_moments_and_losses_stay_float32(precision: str, tmp_path: Path) -> None:
+    data = prepare(tmp_path / "d")
+    recipe = replace(TINY, engine=replace(TINY.engine, precision=precision))
+    task = job(data, tmp_path, recipe)
+    fold = read_splits(task.splits).folds[0]
+    training = build_training(task, read_manifest(task.manifest), fold, None)
+    from lunet.training.loop import train_step
+
+    train_step(training)
+    tensors: Sequence[torch.Tensor] = [
+        *training.model.state_dict().values(),
+        *(t for state in training.optimiser.state.values() for t in state.values()),
+        training.progress.losses,
+    ]
+    assert {t.dtype for t in tensors if t.is_floating_point()} == {torch.float32}
+
+
+def test_a_resumed_training_is_computed_as_it_began(tmp_path: Path) -> None:
+    data = prepare(tmp_path / "d")
+    free = replace(TINY, engine=Engine(device="cpu", threads=1), keep_state=True)
+    task = job(data, tmp_path, free)
+    fold, manifest = read_splits(task.splits).folds[0], read_manifest(task.manifest)
+    began = replace(PLAIN, precision="bf16", memory_format="channels_last")
+    state = {**build_training(task, manifest, fold, None).state(), "arithmetic": asdict(began)}
+    assert build_training(task, manifest, fold, state).arithmetic == began
+    state["arithmetic"]["device"] = "cuda"  # the device is gone: chosen anew
+    assert build_training(task, manifest, fold, state).arithmetic == PLAIN
+
+
+def test_a_missing_device_is_told() -> None:
+    assert resolve_device(Engine(device="cpu")) == CPU
+    if torch.cuda.is_available():
+        pytest.skip("there is a CUDA device here")
+    assert resolve_device(Engine()) == CPU
+    with pytest.raises(ConfigError, match="sees no CUDA device"):
+        resolve_device(Engine(device="cuda"))
