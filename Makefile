@@ -14,9 +14,10 @@ demo: $(INSTALLED)  ## the whole study small, offline, on a CPU
 test: $(INSTALLED)  ## unit tests and end-to-end tests
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile
 
-lint: $(INSTALLED)  ## style, types, workflow
+lint: $(INSTALLED)  ## style, floors, types, workflow
 	$(BIN)/ruff check lunet tests
 	$(BIN)/ruff format --check lunet tests
+	$(BIN)/lint-imports
 	$(BIN)/mypy
 	$(BIN)/snakefmt --check Snakefile workflow
 	$(BIN)/snakemake --profile profiles/local --lint

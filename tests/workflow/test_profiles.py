@@ -57,6 +57,36 @@ def test_every_resource_is_one_that_is_read(path):
     assert names <= known
 
 
+def asking_for_a_gpu() -> set[str]:
+    """Names of the rules whose resources hold a GPU."""
+    blocks = re.split(r"^rule (\w+):", RULES, flags=re.MULTILINE)[1:]
+    return {name for name, text in zip(blocks[::2], blocks[1::2], strict=True) if "gpu=1" in text}
+
+
+def test_every_rule_that_asks_for_a_gpu_is_sent_where_there_are_some():
+    """SLURM refuses a GPU in a partition without any, so `plan: auto` could not run at all."""
+    profile = load(ROOT / "profiles" / "slurm" / "config.yaml")
+    asking = asking_for_a_gpu()
+    assert {"plan", "measure", "train", "predict"} <= asking
+    sent = {
+        rule
+        for rule, given in profile["set-resources"].items()
+        if given.get("slurm_partition") != profile["default-resources"]["slurm_partition"]
+    }
+    assert asking <= sent
+
+
+def test_data_are_looked_at_before_anything_is_measured():
+    blocks = re.split(r"^rule (\w+):", RULES, flags=re.MULTILINE)[1:]
+    found = dict(zip(blocks[::2], blocks[1::2], strict=True))
+    priority = {
+        name: int(match[1]) for name, text in found.items()
+        if (match := re.search(r"^    priority: (\d+)", text, flags=re.MULTILINE))
+    }  # fmt: skip
+    data = ("download", "audit", "plan", "preprocess", "folds")
+    assert all(priority[rule] > priority["measure"] for rule in data)
+
+
 def test_every_option_is_one_of_the_plugin():
     from snakemake_executor_plugin_slurm import ExecutorSettings
 

@@ -1,3 +1,7 @@
+# The rules of this file come before any measurement: a wrong path or a damaged file is then seen in
+# the first minute. On one machine a measurement needs all cores, so it waits for them.
+
+
 # the first needs the internet, which compute nodes often lack; the last takes seconds
 localrules:
     download,
@@ -9,6 +13,7 @@ rule download:
         raw=directory(f"{WORK}/raw"),
     log:
         f"{RESULTS}/logs/download.log",
+    priority: 20
     resources:
         runtime=720,
     params:
@@ -26,6 +31,7 @@ rule audit:
         page=f"{RESULTS}/audit/audit.html",
     log:
         f"{RESULTS}/logs/audit.log",
+    priority: 20
     params:
         settings=study.settings("audit"),
         code=study.code("audit"),
@@ -43,6 +49,7 @@ rule plan:
         plan=f"{RESULTS}/plan.yaml",
     log:
         f"{RESULTS}/logs/plan.log",
+    priority: 20
     resources:
         gpu=1,
     params:
@@ -69,6 +76,7 @@ rule preprocess:
         labels=directory(f"{WORK}/prepared/labels"),
     log:
         f"{RESULTS}/logs/preprocess.log",
+    priority: 20
     params:
         plan=PLANNED,
         settings=study.settings("preprocess"),
@@ -86,6 +94,7 @@ rule folds:
         splits=f"{RESULTS}/splits.json",
     log:
         f"{RESULTS}/logs/folds.log",
+    priority: 20
     params:
         settings=study.settings("folds"),
         code=study.code("folds"),

@@ -25,7 +25,9 @@ class Augment(Protocol):
 
     def __call__(
         self, images: Tensor, labels: Tensor, generator: torch.Generator
-    ) -> tuple[Tensor, Tensor]: ...
+    ) -> tuple[Tensor, Tensor]:
+        """The changed batch."""
+        ...
 
 
 def active(settings: Augmentation) -> bool:

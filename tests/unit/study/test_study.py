@@ -186,7 +186,8 @@ def test_a_target_of_an_unknown_preset_is_told_in_one_line():
     study = Study(parse(BASE | {"variants": {"own": {"base": "unet_small_1f"}}}))
     known = ["runs/lunet_small_9f/fold-0/seed-0/metrics.csv", "presets/own/summary.csv",
              "runs/atlas_prior/fold-0/seed-0/metrics.csv", "tables/x.csv", "presets"]  # fmt: skip
-    check_requested_files(study, ["--cores", "tables", *(f"{study.results}/{path}" for path in known)])
+    files = [f"{study.results}/{path}" for path in known]
+    check_requested_files(study, ["--cores", "tables", *files])
     for path in ("presets/lunet_smal_4f/summary.csv", "pruning/lunet_smal_4f/stamp/run.json"):
         with pytest.raises(ConfigError, match="unknown preset 'lunet_smal_4f'"):
             check_requested_files(study, [f"./{study.results}/{path}"])
