@@ -14,7 +14,8 @@ from lunet.data.geometry import Geometry, geometry_from_dict
 from lunet.data.io.write import write_nifti
 from lunet.data.prepared import Manifest, PreparedCase
 from lunet.errors import ConfigError, DataError
-from lunet.files import write_json
+from lunet.files import read_json, write_json
+from lunet.own_files import claim
 
 LIST = "predictions.json"
 SUFFIX = ".nii.gz"
@@ -57,18 +58,24 @@ def write_predictions(
 ) -> None:
     """Segment the named cases into ``out/<case>.nii.gz`` (uint8, native grid), then list them.
 
-    Masks of other cases that an earlier run left in the folder are removed, so that the folder
-    holds what the list says.
+    Nothing else in the folder is touched.
 
     Raises
     ------
+    ConfigError
+        If a mask would replace a file that no earlier run wrote, or the folder holds an earlier
+        run's masks of other cases (of another fold, for instance).
     DataError
         If no case is named or the data set does not have it.
     """
     if not names:
         raise DataError(manifest.path, "this subset has no cases", "at least one is needed")
     folder = Path(out)
-    folder.mkdir(parents=True, exist_ok=True)
+    masks = [f"{name}{SUFFIX}" for name in names]
+    others = claim(folder, masks, former=_listed(folder / LIST))
+    if others:
+        found = f"{folder} holds masks of other cases by an earlier run ({others[0]}, ...)"
+        raise ConfigError("--out", found, "a folder for these cases alone", "Name another folder")
     (folder / LIST).unlink(missing_ok=True)
     entries: list[dict[str, Any]] = []
     for number, name in enumerate(names, start=1):
@@ -77,6 +84,11 @@ def write_predictions(
         write_nifti(folder / f"{name}{SUFFIX}", mask, geometry_of(case).native_affine)
         entries.append({"case": name, "file": f"{name}{SUFFIX}"})
         log(f"segmented {name} ({number}/{len(names)})")
-    for stray in set(folder.glob(f"*{SUFFIX}")) - {folder / str(e["file"]) for e in entries}:
-        stray.unlink()
     write_json(folder / LIST, {"cases": entries, "task": manifest.task.as_dict()})
+
+
+def _listed(path: Path) -> list[str]:
+    """Masks that the list of an earlier run names; runs older than the marker have only this."""
+    content: Any = read_json(path) if path.is_file() else {}
+    cases = content.get("cases", []) if isinstance(content, dict) else []
+    return [str(entry["file"]) for entry in cases if isinstance(entry, dict) and "file" in entry]

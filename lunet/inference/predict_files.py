@@ -17,6 +17,7 @@ from lunet.errors import DataError
 from lunet.inference.predict import common_description, predict_native
 from lunet.inference.settings import PredictSettings
 from lunet.inference.show import write_overlay
+from lunet.own_files import claim
 from lunet.training.memory import is_out_of_memory
 
 _CHANNEL = re.compile(r"^(?P<case>.+)_(?P<channel>\d{4})$")
@@ -91,9 +92,15 @@ def predict_scans(
     Returns
     -------
     One line per image that failed.
+
+    Raises
+    ------
+    ConfigError
+        If an output is one of the images, or a file that no earlier run wrote.
     """
     extras = Extras(with_probabilities, with_overlay, common_description(models).task.labels)
-    Path(out).mkdir(parents=True, exist_ok=True)
+    outputs = [name for item in inputs for name in _outputs(item, extras)]
+    claim(out, outputs, inputs=[path for item in inputs for path in item.files])
     failures, shares = [], []
     for number, item in enumerate(inputs, start=1):
         place = f"({number}/{len(inputs)})"
@@ -149,6 +156,16 @@ def _in_folder(folder: Path, channels: int) -> list[Input]:
         match = _CHANNEL.match(stem_of(path)) if channels > 1 else None
         groups.setdefault(match["case"] if match else stem_of(path), []).append(path)
     return [Input(name, tuple(paths)) for name, paths in groups.items()]
+
+
+def _outputs(item: Input, extras: Extras) -> list[str]:
+    """Files that an image leads to, relative to the folder; the mask first."""
+    files = [f"{item.name}{'.png' if suffix_of(item.files[0]) in PICTURES else '.nii.gz'}"]
+    if extras.probabilities:
+        files.append(f"{item.name}_probabilities.nii.gz")
+    if extras.overlay:
+        files.append(f"overlays/{item.name}_overlay.png")
+    return files
 
 
 def _predict_one(

@@ -335,7 +335,7 @@ def test_one_scan_in_many_forms_has_one_mask(tmp_path: Path, spacing: object) ->
     inputs = find_inputs([str(tmp_path / "in")], channels=1)
     out = tmp_path / "out"
     assert not predict_scans([model], inputs, out, settings=PredictSettings(), log=lambda _: None)
-    masks = {path.name: nib.load(path) for path in out.iterdir()}
+    masks = {path.name: nib.load(path) for path in out.glob("[!.]*")}
     assert len(masks) == 10
     wanted = nib.as_closest_canonical(masks["RAS.nii.gz"])
     assert 0.2 < np.asarray(wanted.dataobj).mean() < 0.8
@@ -382,7 +382,7 @@ def test_a_bad_file_is_reported_and_the_rest_goes_on(tmp_path: Path) -> None:
         log=lines.append,
     )
     assert len(failures) == 2
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
+    assert sorted(p.name for p in (tmp_path / "out").glob("[!.]*")) == [
         "good.nii.gz",
         "good_probabilities.nii.gz",
     ]
@@ -412,7 +412,7 @@ def test_a_scan_that_does_not_fit_the_memory_is_reported_and_the_rest_goes_on(
     assert len(failures) == 1
     assert "9.nii.gz: out of memory" in failures[0]
     assert "--memory-gb" in failures[0]
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["8.nii.gz"]
+    assert [path.name for path in (tmp_path / "out").glob("[!.]*")] == ["8.nii.gz"]
 
 
 def test_inputs_of_several_channels(tmp_path: Path) -> None:

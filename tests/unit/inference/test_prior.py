@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -90,12 +91,18 @@ def test_predictions_do_not_depend_on_images(study: Path, tmp_path: Path) -> Non
     assert overlap > 0.7
 
 
-def test_old_masks_leave_the_folder(study: Path, tmp_path: Path) -> None:
-    (tmp_path / "case_99.nii.gz").write_bytes(b"of an earlier split")
-    predict_prior(
-        study / "prepared", study / "splits.json", fold=0, out=tmp_path, log=lambda _: None
-    )
-    assert not (tmp_path / "case_99.nii.gz").exists()
+def test_masks_of_others_stay_and_those_of_another_fold_are_refused(
+    study: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "case_99.nii.gz").write_bytes(b"by an expert")
+    words = study / "prepared", study / "splits.json"
+    predict_prior(*words, fold=0, out=tmp_path, log=lambda _: None)
+    assert (tmp_path / "case_99.nii.gz").read_bytes() == b"by an expert"
+    entry = {"case": "case_99", "file": "case_99.nii.gz"}
+    (tmp_path / "predictions.json").write_text(json.dumps({"cases": [entry]}))
+    with pytest.raises(ConfigError, match="masks of other cases by an earlier run"):
+        predict_prior(*words, fold=0, out=tmp_path, log=lambda _: None)
+    assert (tmp_path / "case_99.nii.gz").read_bytes() == b"by an expert"
 
 
 def test_impossible_folds(study: Path, tmp_path: Path) -> None:
