@@ -91,7 +91,11 @@ def test_noise_as_gradient_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     assert fault(SOUND[0]) is None
 
 
-@pytest.mark.parametrize("spoil", [torch.zeros_like, lambda g: 2 * g, lambda g: g / 0], ids=str)
+@pytest.mark.parametrize(
+    "spoil",
+    [torch.zeros_like, lambda g: 2 * g, lambda g: g / 0],
+    ids=["zero", "doubled", "infinite"],
+)
 def test_one_wrong_weight_of_many_is_refused(
     monkeypatch: pytest.MonkeyPatch, spoil: Callable[[Tensor], Tensor]
 ) -> None:
