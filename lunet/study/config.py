@@ -21,6 +21,7 @@ from lunet.study.presets import PAPER_PRESETS, known_presets
 from lunet.typed import build, schema, setting
 
 PLANNED = ("preprocess", "train", "predict")
+# ASCII alone: what looks alike or is invisible would make two folders of one name
 _SEGMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
@@ -185,9 +186,14 @@ def json_schema() -> dict[str, Any]:
 
 
 def _check_names(config: Config) -> None:
-    for key, name in [("study", config.study), *(("presets", name) for name in config.presets)]:
+    """Names become folders and words of shell commands: all of them obey one rule."""
+    named = [("study", config.study), *(("presets", name) for name in config.presets)]
+    for key in ("variants", "overrides", "transfer"):
+        named += [(key, name) for name in getattr(config, key)]
+    for key, name in named:
         if not _SEGMENT.fullmatch(name):
-            raise ConfigError(key, f"found {name!r}", "letters, digits, `_`, `-` and `.` only")
+            expected = "letters, digits, `_`, `-` and `.` only, a letter or digit first"
+            raise ConfigError(key, f"found {name!r}", expected, "Choose such a name")
     for name in config.variants:
         if name in known_presets():
             raise ConfigError(f"variants.{name}", "is the name of a preset", "choose another name")

@@ -37,7 +37,7 @@ rule audit:
         code=study.code("audit"),
         folder=folder,
     shell:
-        "lunet audit {input.raw:q} --settings {params.settings:q} --code {params.code}"
+        "lunet audit {input.raw:q} --settings {params.settings:q} --code {params.code:q}"
         " --out {params.folder:q} > {log:q} 2>&1"
 
 
@@ -56,7 +56,7 @@ rule plan:
         settings=study.settings("plan"),
         code=study.code("plan"),
     shell:
-        "lunet plan {input.raw:q} --settings {params.settings:q} --code {params.code}"
+        "lunet plan {input.raw:q} --settings {params.settings:q} --code {params.code:q}"
         " --out {output.plan:q} > {log:q} 2>&1"
 
 
@@ -83,7 +83,7 @@ rule preprocess:
         code=study.code("preprocess"),
         folder=folder,
     shell:
-        "lunet preprocess {input.raw:q} --settings {params.settings:q} --code {params.code}"
+        "lunet preprocess {input.raw:q} --settings {params.settings:q} --code {params.code:q}"
         " --out {params.folder:q}{params.plan} > {log:q} 2>&1"
 
 
@@ -99,5 +99,5 @@ rule folds:
         settings=study.settings("folds"),
         code=study.code("folds"),
     shell:
-        "lunet folds --settings {params.settings:q} --code {params.code}"
+        "lunet folds --settings {params.settings:q} --code {params.code:q}"
         " --manifest {input.manifest:q} --out {output.splits:q} > {log:q} 2>&1"

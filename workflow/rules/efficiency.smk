@@ -18,7 +18,7 @@ rule measure:
         settings=study.settings("efficiency"),
         code=study.code("efficiency"),
     shell:
-        "lunet efficiency --settings {params.settings:q} --code {params.code}"
+        "lunet efficiency --settings {params.settings:q} --code {params.code:q}"
         " --out {output.efficiency:q}{params.plan} > {log:q} 2>&1"
 
 

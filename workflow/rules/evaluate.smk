@@ -19,9 +19,9 @@ rule predict:
         code=study.code("predict"),
         folder=run_folder,
     shell:
-        "lunet predict --settings {params.settings:q} --code {params.code}"
+        "lunet predict --settings {params.settings:q} --code {params.code:q}"
         " --weights {params.folder:q} --manifest {input.manifest:q} --splits {input.splits:q}"
-        " --fold {wildcards.fold} --out {output.predictions:q}{params.plan} > {log:q} 2>&1"
+        " --fold {wildcards.fold:q} --out {output.predictions:q}{params.plan} > {log:q} 2>&1"
 
 
 rule prior:
@@ -38,9 +38,9 @@ rule prior:
         settings=study.settings("prior"),
         code=study.code("prior"),
     shell:
-        "lunet predict --prior --settings {params.settings:q} --code {params.code}"
+        "lunet predict --prior --settings {params.settings:q} --code {params.code:q}"
         " --manifest {input.manifest:q} --splits {input.splits:q}"
-        " --fold {wildcards.fold} --out {output.predictions:q} > {log:q} 2>&1"
+        " --fold {wildcards.fold:q} --out {output.predictions:q} > {log:q} 2>&1"
 
 
 rule evaluate:
@@ -56,10 +56,10 @@ rule evaluate:
         settings=study.settings("evaluate"),
         code=study.code("evaluate"),
     shell:
-        "lunet evaluate --settings {params.settings:q} --code {params.code}"
+        "lunet evaluate --settings {params.settings:q} --code {params.code:q}"
         " --manifest {input.manifest:q} --splits {input.splits:q}"
         " --predictions {input.predictions:q}"
-        " --preset {wildcards.preset:q} --fold {wildcards.fold} --seed {wildcards.seed}"
+        " --preset {wildcards.preset:q} --fold {wildcards.fold:q} --seed {wildcards.seed:q}"
         " --out {output.metrics:q} > {log:q} 2>&1"
 
 
@@ -79,8 +79,8 @@ rule lesions:
         settings=study.settings("lesions"),
         code=study.code("lesions"),
     shell:
-        "lunet lesions --settings {params.settings:q} --code {params.code}"
+        "lunet lesions --settings {params.settings:q} --code {params.code:q}"
         " --manifest {input.manifest:q} --splits {input.splits:q}"
         " --predictions {input.predictions:q}"
-        " --preset {wildcards.preset:q} --fold {wildcards.fold} --seed {wildcards.seed}"
+        " --preset {wildcards.preset:q} --fold {wildcards.fold:q} --seed {wildcards.seed:q}"
         " --out {output.lesions:q} --froc {output.froc:q} > {log:q} 2>&1"

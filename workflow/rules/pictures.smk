@@ -22,7 +22,7 @@ rule architecture:
         code=study.code("architecture"),
         base=base,
     shell:
-        "lunet figure architecture --settings {params.settings:q} --code {params.code}"
+        "lunet figure architecture --settings {params.settings:q} --code {params.code:q}"
         " --out {params.base:q} > {log:q} 2>&1"
 
 
@@ -46,9 +46,9 @@ rule run_pictures:
         folder=folder,
     shell:
         "lunet figure curves --inputs {input.history:q} --out {params.folder:q}/curves"
-        " --settings {params.settings:q} --code {params.code} > {log:q} 2>&1"
+        " --settings {params.settings:q} --code {params.code:q} > {log:q} 2>&1"
         " && lunet figure examples --inputs {input.metrics:q} --manifest {input.manifest:q}"
-        " --settings {params.settings:q} --code {params.code}"
+        " --settings {params.settings:q} --code {params.code:q}"
         " --out {params.folder:q}/examples >> {log:q} 2>&1"
 
 

@@ -36,10 +36,10 @@ rule prune:
         state=f"{WORK}/pruning/{{preset}}/{{strategy}}/fold-{{fold}}/seed-{{seed}}",
         folder=folder,
     shell:
-        "lunet prune --settings {params.settings:q} --code {params.code}"
-        " --strategy {wildcards.strategy}"
+        "lunet prune --settings {params.settings:q} --code {params.code:q}"
+        " --strategy {wildcards.strategy:q}"
         " --manifest {input.manifest:q} --splits {input.splits:q}"
-        " --fold {wildcards.fold} --seed {wildcards.seed}"
+        " --fold {wildcards.fold:q} --seed {wildcards.seed:q}"
         " --work {params.state:q} --out {params.folder:q}{params.plan} > {log:q} 2>&1"
 
 
@@ -68,10 +68,10 @@ rule prune_control:
         state=f"{WORK}/pruning/{{preset}}/{{strategy}}/fold-{{fold}}/seed-{{seed}}",
         folder=folder,
     shell:
-        "lunet prune --settings {params.settings:q} --code {params.code}"
-        " --strategy {wildcards.strategy} --like {input.like:q}"
+        "lunet prune --settings {params.settings:q} --code {params.code:q}"
+        " --strategy {wildcards.strategy:q} --like {input.like:q}"
         " --manifest {input.manifest:q} --splits {input.splits:q}"
-        " --fold {wildcards.fold} --seed {wildcards.seed}"
+        " --fold {wildcards.fold:q} --seed {wildcards.seed:q}"
         " --work {params.state:q} --out {params.folder:q}{params.plan} > {log:q} 2>&1"
 
 
@@ -94,9 +94,9 @@ rule prune_predict:
         code=study.code("predict"),
         folder=run_folder,
     shell:
-        "lunet predict --settings {params.settings:q} --code {params.code}"
+        "lunet predict --settings {params.settings:q} --code {params.code:q}"
         " --weights {params.folder:q} --manifest {input.manifest:q} --splits {input.splits:q}"
-        " --fold {wildcards.fold} --out {output.predictions:q}{params.plan} > {log:q} 2>&1"
+        " --fold {wildcards.fold:q} --out {output.predictions:q}{params.plan} > {log:q} 2>&1"
 
 
 rule prune_evaluate:
@@ -112,11 +112,11 @@ rule prune_evaluate:
         settings=study.settings("evaluate"),
         code=study.code("evaluate"),
     shell:
-        "lunet evaluate --settings {params.settings:q} --code {params.code}"
+        "lunet evaluate --settings {params.settings:q} --code {params.code:q}"
         " --manifest {input.manifest:q} --splits {input.splits:q}"
         " --predictions {input.predictions:q}"
-        " --preset {wildcards.preset:q}_{wildcards.strategy}"
-        " --fold {wildcards.fold} --seed {wildcards.seed}"
+        " --preset {wildcards.preset:q}_{wildcards.strategy:q}"
+        " --fold {wildcards.fold:q} --seed {wildcards.seed:q}"
         " --out {output.metrics:q} > {log:q} 2>&1"
 
 
@@ -138,9 +138,9 @@ rule pruning_table:
         base=base,
         beside=beside(study),
     shell:
-        "lunet table {wildcards.name}"
+        "lunet table {wildcards.name:q}"
         " --inputs {input.trajectories:q} {input.metrics:q} {params.beside:q}"
-        " --settings {params.settings:q} --code {params.code} --out {params.base:q}"
+        " --settings {params.settings:q} --code {params.code:q} --out {params.base:q}"
         " > {log:q} 2>&1"
 
 
@@ -162,9 +162,9 @@ rule pruning_figure:
         base=base,
         beside=beside(study),
     shell:
-        "lunet figure {wildcards.name}"
+        "lunet figure {wildcards.name:q}"
         " --inputs {input.trajectories:q} {input.metrics:q} {params.beside:q}"
-        " --settings {params.settings:q} --code {params.code} --out {params.base:q}"
+        " --settings {params.settings:q} --code {params.code:q} --out {params.base:q}"
         " > {log:q} 2>&1"
 
 

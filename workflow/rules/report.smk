@@ -31,7 +31,7 @@ rule summary:
         base=base,
     shell:
         "lunet table summary {params.grid} --presets {wildcards.preset:q}"
-        " --settings {params.settings:q} --code {params.code} --out {params.base:q}"
+        " --settings {params.settings:q} --code {params.code:q} --out {params.base:q}"
         " > {log:q} 2>&1"
 
 
@@ -55,12 +55,12 @@ rule table:
         settings=study.settings("table"),
         code=study.code("table"),
         base=base,
-        rows=" ".join(study.rows),
+        rows=list(study.rows),
         manifest=study.manifest,
     shell:
-        "lunet table {wildcards.name} {params.grid} --presets {params.rows}"
+        "lunet table {wildcards.name:q} {params.grid} --presets {params.rows:q}"
         " --manifest {params.manifest:q}"
-        " --settings {params.settings:q} --code {params.code} --out {params.base:q}"
+        " --settings {params.settings:q} --code {params.code:q} --out {params.base:q}"
         " > {log:q} 2>&1"
 
 
@@ -84,10 +84,10 @@ rule figure:
         settings=study.settings("figure"),
         code=study.code("figure"),
         base=base,
-        rows=" ".join(study.rows),
+        rows=list(study.rows),
     shell:
-        "lunet figure {wildcards.name} {params.grid} --presets {params.rows}"
-        " --settings {params.settings:q} --code {params.code} --out {params.base:q}"
+        "lunet figure {wildcards.name:q} {params.grid} --presets {params.rows:q}"
+        " --settings {params.settings:q} --code {params.code:q} --out {params.base:q}"
         " > {log:q} 2>&1"
 
 
@@ -113,7 +113,7 @@ rule examples:
     shell:
         "lunet figure examples {params.grid} --presets {wildcards.preset:q}"
         " --manifest {input.manifest:q}"
-        " --settings {params.settings:q} --code {params.code} --out {params.base:q}"
+        " --settings {params.settings:q} --code {params.code:q} --out {params.base:q}"
         " > {log:q} 2>&1"
 
 
@@ -137,11 +137,11 @@ rule side_by_side:
         settings=study.settings("figure"),
         code=study.code("figure"),
         base=base,
-        rows=" ".join(study.rows),
+        rows=list(study.rows),
     shell:
-        "lunet figure side_by_side {params.grid} --presets {params.rows}"
+        "lunet figure side_by_side {params.grid} --presets {params.rows:q}"
         " --manifest {input.manifest:q}"
-        " --settings {params.settings:q} --code {params.code} --out {params.base:q}"
+        " --settings {params.settings:q} --code {params.code:q} --out {params.base:q}"
         " > {log:q} 2>&1"
 
 
@@ -163,7 +163,7 @@ rule figures:
 PRUNINGS = rules.pruning.input if study.config.prune.enabled else []
 PARTS = " --pruning" if study.config.prune.enabled else ""
 if study.config.transfer:
-    PARTS += f" --targets {' '.join(study.config.transfer)}"
+    PARTS += f" --targets {' '.join(map(quote, study.config.transfer))}"
 
 
 rule report:
@@ -182,10 +182,10 @@ rule report:
         grid=GRID,
         settings=study.settings("report"),
         code=study.code("report"),
-        rows=" ".join(study.rows),
+        rows=list(study.rows),
         parts=PARTS,
     shell:
-        "lunet report {params.grid} --presets {params.rows}{params.parts}"
+        "lunet report {params.grid} --presets {params.rows:q}{params.parts}"
         " --manifest {input.manifest:q}"
-        " --settings {params.settings:q} --code {params.code} --out {output.page:q}"
+        " --settings {params.settings:q} --code {params.code:q} --out {output.page:q}"
         " > {log:q} 2>&1"

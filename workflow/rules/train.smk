@@ -32,7 +32,7 @@ rule train:
         state=f"{WORK}/runs/{{preset}}/fold-{{fold}}/seed-{{seed}}",
         folder=folder,
     shell:
-        "lunet train --settings {params.settings:q} --code {params.code}"
+        "lunet train --settings {params.settings:q} --code {params.code:q}"
         " --manifest {input.manifest:q} --splits {input.splits:q}"
-        " --fold {wildcards.fold} --seed {wildcards.seed}"
+        " --fold {wildcards.fold:q} --seed {wildcards.seed:q}"
         " --work {params.state:q} --out {params.folder:q}{params.plan} > {log:q} 2>&1"

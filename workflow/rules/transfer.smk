@@ -66,9 +66,9 @@ rule transfer:
         folder=run_folder,
         out=folder,
     shell:
-        "lunet transfer --settings {params.settings:q} --code {params.code}"
+        "lunet transfer --settings {params.settings:q} --code {params.code:q}"
         " --weights {params.folder:q} --raw {input.raw:q}"
-        " --fold {wildcards.fold} --seed {wildcards.seed}"
+        " --fold {wildcards.fold:q} --seed {wildcards.seed:q}"
         " --out {params.out:q}{params.plan} > {log:q} 2>&1"
 
 
@@ -96,11 +96,11 @@ rule transfer_table:
         settings=table_settings(study),
         code=study.code("table"),
         base=base,
-        rows=" ".join(study.presets),
+        rows=list(study.presets),
     shell:
-        "lunet table {wildcards.name} --results {params.results:q} --presets {params.rows}"
-        " --folds {params.folds} --seeds {params.seeds}"
-        " --settings {params.settings:q} --code {params.code} --out {params.base:q}"
+        "lunet table {wildcards.name:q} --results {params.results:q} --presets {params.rows:q}"
+        " --folds {params.folds:q} --seeds {params.seeds:q}"
+        " --settings {params.settings:q} --code {params.code:q} --out {params.base:q}"
         " > {log:q} 2>&1"
 
 
@@ -128,11 +128,11 @@ rule transfer_figure:
         settings=table_settings(study),
         code=study.code("figure"),
         base=base,
-        rows=" ".join(study.presets),
+        rows=list(study.presets),
     shell:
-        "lunet figure {wildcards.name} --results {params.results:q} --presets {params.rows}"
-        " --folds {params.folds} --seeds {params.seeds}"
-        " --settings {params.settings:q} --code {params.code} --out {params.base:q}"
+        "lunet figure {wildcards.name:q} --results {params.results:q} --presets {params.rows:q}"
+        " --folds {params.folds:q} --seeds {params.seeds:q}"
+        " --settings {params.settings:q} --code {params.code:q} --out {params.base:q}"
         " > {log:q} 2>&1"
 
 

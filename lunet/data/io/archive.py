@@ -7,7 +7,6 @@ the first byte is written. (Filters of ``tarfile`` have been bypassed, so none i
 
 from __future__ import annotations
 
-import bz2
 import errno
 import gzip
 import lzma
@@ -21,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
 
+from lunet.data.io.tar import Header, check_end
 from lunet.errors import DataError
 
 SUFFIXES = (".tar", ".tar.gz", ".tgz", ".zip")
@@ -101,9 +101,8 @@ def _members(archive: Path) -> Iterator[Iterable[_Member]]:
             with zipfile.ZipFile(archive) as packed:
                 yield (_of_zip(packed, info) for info in packed.infolist())
         else:
-            with tarfile.open(archive, "r:*") as tar:
-                yield (_of_tar(tar, info) for info in tar)
-                _check_stream(tar)
+            with tarfile.open(archive, "r:*", tarinfo=Header) as tar:
+                yield _of_tars(tar)
     except FileNotFoundError as error:
         raise DataError(archive, "the file is missing", "an archive is needed here") from error
     except _BROKEN as error:
@@ -124,12 +123,10 @@ def _unreadable(archive: Path, error: BaseException) -> DataError:
     )
 
 
-def _check_stream(tar: tarfile.TarFile) -> None:
-    """Read a compressed tar to its very end, where the checksum of its content stands."""
-    stream = tar.fileobj
-    if isinstance(stream, gzip.GzipFile | bz2.BZ2File | lzma.LZMAFile):
-        while stream.read(_CHUNK):
-            continue
+def _of_tars(tar: tarfile.TarFile) -> Iterator[_Member]:
+    for info in tar:
+        yield _of_tar(tar, info)
+    check_end(tar)
 
 
 def _of_tar(tar: tarfile.TarFile, info: tarfile.TarInfo) -> _Member:

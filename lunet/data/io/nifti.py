@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +23,25 @@ def read_nifti(path: str | Path) -> tuple[NDArray[Any], NDArray[np.float64]]:
     OSError, EOFError, ValueError, zlib.error
         As nibabel does for a damaged file.
     """
-    image: Any = nib.load(path)
-    return np.asanyarray(image.dataobj), np.asarray(image.affine, dtype=np.float64)
+    with _opened(path) as image:
+        return np.asanyarray(image.dataobj), np.asarray(image.affine, dtype=np.float64)
+
+
+_CHUNK = 1 << 20
+
+
+@contextmanager
+def _opened(path: str | Path) -> Iterator[Any]:
+    """The image of a NIfTI file; a compressed one is read on to the checksum at its end."""
+    image: Any = nib.load(path, keep_file_open=True)  # type: ignore[call-arg]
+    if not str(path).lower().endswith(".gz") or list(image.file_map) != ["image"]:
+        yield image
+        return
+    # nibabel stops at the last voxel, before the checksum that tells a flipped byte
+    with gzip.open(path) as stream:
+        yield type(image).from_file_map(type(image).make_file_map({"image": stream}))
+        while stream.read(_CHUNK):
+            continue
 
 
 def axes_of(path: str | Path) -> int:
@@ -46,19 +65,19 @@ def read_nifti_values(path: str | Path) -> tuple[NDArray[np.float32], NDArray[np
     OSError, EOFError, ValueError, zlib.error
         As nibabel does for a damaged file.
     """
-    image: Any = nib.load(path, keep_file_open=True)  # type: ignore[call-arg]
-    kind = image.get_data_dtype()
-    if kind.names is not None or kind.kind == "c":
-        what = "complex numbers" if kind.kind == "c" else "colours"
-        action = "Write the magnitude, or each colour as a channel"
-        raise DataError(path, f"its voxels are {what}", "one real number each is read", action)
-    affine = np.asarray(image.affine, dtype=np.float64)
-    values = np.empty(image.shape, np.float32)
-    if not values.ndim:
-        raise DataError(path, "holds no axis", "an image is expected")
-    for part in slabs(values.shape[-1]):
-        values[..., part] = image.dataobj[..., part]
-    return values, affine
+    with _opened(path) as image:
+        kind = image.get_data_dtype()
+        if kind.names is not None or kind.kind == "c":
+            what = "complex numbers" if kind.kind == "c" else "colours"
+            action = "Write the magnitude, or each colour as a channel"
+            raise DataError(path, f"its voxels are {what}", "one real number each is read", action)
+        affine = np.asarray(image.affine, dtype=np.float64)
+        values = np.empty(image.shape, np.float32)
+        if not values.ndim:
+            raise DataError(path, "holds no axis", "an image is expected")
+        for part in slabs(values.shape[-1]):
+            values[..., part] = image.dataobj[..., part]
+        return values, affine
 
 
 _PLANES = 16  # float32: a cache line along the last axis

@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from lunet.data.dataset import LISTING, Dataset
+from lunet.data.dataset import LISTING, Dataset, read_dataset
 from lunet.data.io.archive import extract
 from lunet.data.layouts.decathlon import matches
 from lunet.data.layouts.importing import require_files, write_links
@@ -65,7 +65,9 @@ def place_archive(
     unpacked = stage / _UNPACKED
     extract(archive, unpacked)
     try:
-        place_folder(unpacked, stage, settings, names)
+        root = place_folder(unpacked, stage, settings, names)
+        if matches(root):  # cases that were lost on the way must not go unnoticed
+            require_files(read_dataset(root))
     except DataError as error:  # its path is one that is gone in a moment
         where = f"{archive}: {error.where.removeprefix(str(unpacked))}"
         raise DataError(where, error.found, error.expected, error.action) from error

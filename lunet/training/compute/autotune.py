@@ -1,11 +1,13 @@
 """The engine's choice: what the recipe leaves open is measured once per device, network and batch.
 
 Short trainings are not worth a measurement and take plain float32. A choice is kept in a file, so
-that all folds and seeds of a preset, and every resumed training, are computed alike.
+that all folds and seeds of a preset, and every resumed training, are computed alike. What is not
+plain float32 is used only if its gradients are sound (see ``gradient_check``).
 """
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -15,16 +17,19 @@ from typing import Any
 import torch
 from torch import nn
 
+from lunet.errors import ConfigError
+from lunet.file_lock import exclusive
 from lunet.files import read_json, write_json
 from lunet.provenance import cpu_model
 from lunet.training.checkpoint import stamp_of
 from lunet.training.compute.arithmetic import Arithmetic, plain_arithmetic
+from lunet.training.compute.gradient_check import find_fault, reference
 from lunet.training.losses.build import Objective
 from lunet.training.memory import is_out_of_memory
 from lunet.training.recipe import Engine
 from lunet.training.volumes import Batch
 
-_ROUNDS = 2
+_ROUNDS = 10
 _FEW_STEPS = 20
 _SHORT_SECONDS = 60.0
 _COMPILING_SECONDS = {"cpu": 1200.0, "cuda": 300.0}  # trainings for which compilation may pay
@@ -69,20 +74,31 @@ def choose_arithmetic(
     cache
         JSON file of former choices; None keeps none.
     say
-        Told what was measured.
+        Told what was measured, and what was refused why.
+
+    Raises
+    ------
+    ConfigError
+        What the recipe fixes, or what was kept, gives wrong gradients on this machine.
     """
     plain = plain_arithmetic(question.engine, question.batch.image.device)
     choices = candidates(question.engine, plain)
     if len(choices) == 1 or question.steps < _FEW_STEPS:
+        _require_sound(question, plain, say)
         return plain
+    if cache is None:
+        _require_sound(question, plain, say)
+        return _measured(question, plain, choices, say)[0]
     key = _key(question, plain)
-    kept = _kept(cache, key)
-    if kept:
-        return kept
-    chosen, seconds = _measured(question, plain, choices)
-    for other, value in seconds.items():
-        say(f"engine: {other} {value * 1e3:.0f} ms per step")
-    return _keep(cache, key, chosen, seconds)
+    # folds that start together: one measures, the others wait for its choice
+    with exclusive(cache.with_name(f".{cache.name}.{key[:16]}.lock"), say=say):
+        kept = _kept(cache, key, question, say)
+        if kept:
+            return kept
+        _require_sound(question, plain, say)
+        chosen, seconds = _measured(question, plain, choices, say)
+        _keep(cache, key, chosen, seconds)
+        return chosen
 
 
 def candidates(engine: Engine, plain: Arithmetic) -> list[Arithmetic]:
@@ -101,25 +117,97 @@ def _has_bf16() -> bool:
 
 
 def _measured(
-    question: Question, plain: Arithmetic, choices: Sequence[Arithmetic]
+    question: Question,
+    plain: Arithmetic,
+    choices: Sequence[Arithmetic],
+    say: Callable[[str], None],
 ) -> tuple[Arithmetic, dict[str, float]]:
-    """The fastest, and seconds per step by name; only the plain one for a short training."""
-    seconds = {plain: step_seconds(question, plain)}
+    """The fastest sound one, and seconds per step by name; the plain one for a short training."""
+    seconds: dict[Arithmetic, float] = {}
+
+    def measure(choice: Arithmetic) -> None:
+        seconds[choice] = step_seconds(question, choice)
+        say(f"engine: {_name(choice)} {seconds[choice] * 1e3:.0f} ms per step")
+
+    measure(plain)
     expected = question.steps * seconds[plain]
-    if expected >= _SHORT_SECONDS:
-        seconds |= {c: step_seconds(question, c) for c in choices if c != plain}
-        if question.engine.compile == "auto" and expected >= _COMPILING_SECONDS[plain.device]:
-            compiled = replace(min(seconds, key=seconds.__getitem__), compile=True)
-            seconds[compiled] = step_seconds(question, compiled)
     best = plain
-    for choice, value in seconds.items():
-        if value * _WANTED_GAIN < seconds[best]:
-            best = choice
+    if expected >= _SHORT_SECONDS:
+        for choice in choices[1:]:
+            measure(choice)
+        best = _fastest_sound(question, plain, seconds, say)
+        if question.engine.compile == "auto" and expected >= _COMPILING_SECONDS[plain.device]:
+            measure(replace(best, compile=True))
+            best = _fastest_sound(question, plain, seconds, say)
     return best, {_name(choice): value for choice, value in seconds.items()}
 
 
+def _fastest_sound(
+    question: Question,
+    plain: Arithmetic,
+    seconds: dict[Arithmetic, float],
+    say: Callable[[str], None],
+) -> Arithmetic:
+    """The fastest by enough; those that are refused on the way are taken out of ``seconds``."""
+    while True:
+        best = plain
+        for choice, value in seconds.items():
+            if value * _WANTED_GAIN < seconds[best]:
+                best = choice
+        reason = None if best == plain else _fault(question, best)
+        if reason is None:
+            return best
+        say(f"engine: {_name(best)} is refused: {reason}")
+        del seconds[best]
+
+
+def _fault(question: Question, choice: Arithmetic) -> str | None:
+    """Why a choice must not be used; also if memory does not suffice to find out."""
+    try:
+        return find_fault(choice, question.make, question.batch, question.objective)
+    except (RuntimeError, MemoryError) as error:
+        if not (choice.compile or is_out_of_memory(error)):
+            raise
+        return f"its gradients could not be checked ({str(error).splitlines()[0]})"
+
+
+def _require_sound(question: Question, fixed: Arithmetic, say: Callable[[str], None]) -> None:
+    """Refuse what the recipe fixes, if its gradients are wrong.
+
+    If the comparison with float32 takes more memory than there is, what is known decides: bf16 in
+    3D on a CPU with AVX-512 has wrong kernels for some sizes.
+    """
+    if fixed == reference(fixed):
+        return
+    try:
+        reason = find_fault(fixed, question.make, question.batch, question.objective)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        if not _is_suspect(fixed, question.batch.image.ndim - 2):
+            say(f"warning: engine: {_name(fixed)} could not be checked, too little memory")
+            return
+        reason = "there is too little memory to check its gradients, and bf16 may fail here"
+    if reason:
+        raise _refusal(fixed, reason)
+
+
+def _is_suspect(choice: Arithmetic, axes: int) -> bool:
+    wide = torch.backends.cpu.get_cpu_capability() == "AVX512"
+    return choice.device == "cpu" and choice.precision == "bf16" and axes == 3 and wide
+
+
+def _refusal(choice: Arithmetic, reason: str) -> ConfigError:
+    return ConfigError(
+        "train.engine",
+        f"{_name(choice)} on this {choice.device} gives wrong gradients: {reason}",
+        "a training would go wrong silently",
+        "Set train.engine.precision: fp32 (and memory_format: contiguous, compile: off), or auto",
+    )
+
+
 def step_seconds(question: Question, arithmetic: Arithmetic) -> float:
-    """Seconds of one training step, the best of a few after a first; infinite if it cannot be.
+    """Seconds of one training step, the median after a first; infinite if it cannot be.
 
     That is: out of memory, or compilation fails (no C++ compiler, say). The plain arithmetic must
     work: its error is raised.
@@ -152,7 +240,7 @@ def _step_seconds(question: Question, arithmetic: Arithmetic) -> float:
         optimiser.zero_grad(set_to_none=True)
         arithmetic.wait()
         seconds.append(_clock(arithmetic) - start)
-    return min(seconds[1:])
+    return statistics.median(seconds[1:])
 
 
 def _clock(arithmetic: Arithmetic) -> float:
@@ -167,11 +255,10 @@ def _name(choice: Arithmetic) -> str:
 
 
 def _key(question: Question, plain: Arithmetic) -> str:
-    """Digest of all that a measurement depends on."""
-    device = torch.cuda.get_device_name() if plain.device == "cuda" else cpu_model()
+    """Digest of all that one choice holds for: the kind of device, not the single machine."""
     return stamp_of(
         {
-            "device": device,
+            "device": plain.device,
             "torch": torch.__version__,
             "engine": asdict(question.engine) | {"threads": plain.threads},
             "model": question.model,
@@ -180,24 +267,33 @@ def _key(question: Question, plain: Arithmetic) -> str:
     )
 
 
-def _kept(cache: Path | None, key: str) -> Arithmetic | None:
-    if cache is None or not cache.is_file():
+def _machine(device: str) -> str:
+    return torch.cuda.get_device_name() if device == "cuda" else cpu_model()
+
+
+def _kept(
+    cache: Path, key: str, question: Question, say: Callable[[str], None]
+) -> Arithmetic | None:
+    """The choice of a former measurement; it is checked on a machine that has not seen it."""
+    entry = read_json(cache).get(key) if cache.is_file() else None
+    if not entry:
         return None
-    entry = read_json(cache).get(key)
-    return Arithmetic(**entry["choice"]) if entry else None
+    choice = Arithmetic(**entry["choice"])
+    if _machine(choice.device) not in entry["machines"]:
+        _require_sound(question, choice, say)
+        _keep(cache, key, choice, entry["seconds_per_step"])
+    return choice
 
 
-def _keep(
-    cache: Path | None, key: str, chosen: Arithmetic, seconds: dict[str, float]
-) -> Arithmetic:
-    """Keep a choice, unless another process was first: then its choice holds."""
-    if cache is None:
-        return chosen
-    first = _kept(cache, key)
-    if first:
-        return first
-    entries = read_json(cache) if cache.is_file() else {}
+def _keep(cache: Path, key: str, chosen: Arithmetic, seconds: dict[str, float]) -> None:
+    """Add a choice, or this machine to it; other presets write into the same file."""
     known = {name: value for name, value in seconds.items() if value < float("inf")}
-    entries[key] = {"choice": asdict(chosen), "seconds_per_step": known}
-    write_json(cache, entries)
-    return chosen
+    with exclusive(cache.with_name(f".{cache.name}.lock")):
+        entries = read_json(cache) if cache.is_file() else {}
+        machines = {*entries.get(key, {}).get("machines", []), _machine(chosen.device)}
+        entries[key] = {
+            "choice": asdict(chosen),
+            "seconds_per_step": known,
+            "machines": sorted(machines),
+        }
+        write_json(cache, entries)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
 import io
+import json
 import random
 import stat
 import struct
 import tarfile
+import tracemalloc
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +17,8 @@ from pathlib import Path
 import pytest
 
 from lunet.data.io.archive import Limits, extract
+from lunet.data.layouts.staging import place_archive
+from lunet.data.settings import DatasetSettings
 from lunet.errors import DataError
 
 FILES = {"set/dataset.json": b"{}", "set/imagesTr/a.nii.gz": b"image", "set/labelsTr/a.nii.gz": b""}
@@ -198,3 +203,54 @@ def test_damaged_archives_give_no_other_error_and_no_wrong_data(tmp_path: Path, 
         if name != "a.tar":
             assert contents(tmp_path / f"out{attempt}") == files
     assert refused > 0
+
+
+@pytest.mark.parametrize("name", ["a.tar", "a.tar.gz"])
+def test_a_tar_that_was_cut_or_damaged_between_members_is_refused(
+    tmp_path: Path, name: str
+) -> None:
+    plain = write_tar(tmp_path / "whole.tar", {f"f{i}": bytes([i]) * 512 for i in range(4)})
+    whole = plain.read_bytes()
+    no_end = whole[: 4 * 1024]  # at a boundary: every member is whole
+    one_block = whole[: 4 * 1024 + 512]
+    cut = whole[: 2 * 1024]
+    zeroed = whole[:1024] + bytes(512) + whole[1536:]
+    wrong_sum = bytearray(whole)
+    wrong_sum[2 * 1024 + 3] ^= 4
+    for index, content in enumerate((no_end, one_block, cut, zeroed, bytes(wrong_sum))):
+        (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith("gz") else content)
+        with pytest.raises(DataError, match="not a readable archive") as caught:
+            extract(tmp_path / name, tmp_path / f"out{index}")
+        assert "\n" not in str(caught.value)
+        assert not (tmp_path / f"out{index}").exists()
+
+
+@pytest.mark.parametrize("kind", [b"x", b"g", b"X", b"L", b"K"])
+def test_a_long_extension_header_is_refused_before_it_is_read(tmp_path: Path, kind: bytes) -> None:
+    member = tarfile.TarInfo("names")
+    member.type, member.size = kind, 1 << 28
+    content = tarfile.TarInfo("first").tobuf() + member.tobuf() + bytes(1 << 20)
+    (tmp_path / "a.tar.gz").write_bytes(gzip.compress(content))
+    tracemalloc.start()
+    with pytest.raises(DataError, match="header of 268435456 bytes"):
+        extract(tmp_path / "a.tar.gz", tmp_path / "out")
+    assert tracemalloc.get_traced_memory()[1] < 1 << 23
+    tracemalloc.stop()
+
+
+def test_a_sparse_file_is_refused(tmp_path: Path) -> None:
+    member = tarfile.TarInfo("volume")
+    member.pax_headers = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0"}
+    with pytest.raises(DataError, match="sparse"):
+        extract(write_tar(tmp_path / "a.tar", {}, member), tmp_path / "out")
+
+
+def test_a_file_that_the_listing_of_an_archive_names_must_be_in_it(tmp_path: Path) -> None:
+    entry = {"image": "./imagesTr/a.nii.gz", "label": "./labelsTr/a.nii.gz"}
+    lost = {"image": "./imagesTr/b.nii.gz", "label": "./labelsTr/b.nii.gz"}
+    listing = {"modality": {"0": "MRI"}, "labels": {"1": "a"}, "training": [entry, lost]}
+    files = FILES | {"set/dataset.json": json.dumps(listing).encode()}
+    (tmp_path / "stage").mkdir()
+    settings, archive = DatasetSettings(name="own"), write_tar(tmp_path / "a.tar", files)
+    with pytest.raises(DataError, match=r"a\.tar: .*imagesTr/b\.nii\.gz: missing, case b"):
+        place_archive(archive, tmp_path / "stage", settings)

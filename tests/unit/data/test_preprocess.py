@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import itertools
 import os
 from pathlib import Path
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 
 from lunet.data.geometry import Geometry, corner_shift, geometry_from_dict, plan_geometry
 from lunet.data.intensity import normalise
-from lunet.data.io.images import Scan, read_label
+from lunet.data.io.images import Scan, read_image, read_label, read_raw
 from lunet.data.preprocess import prepare_image, prepare_label, to_native
 from lunet.data.resampling import centred, to_raw, to_resampled
 from lunet.data.settings import PreprocessSettings
@@ -377,3 +378,17 @@ def test_real_scans_return_to_their_own_grid(image: str, label: str) -> None:
     overlap = 2 * (back & array).sum() / (back.sum() + array.sum())
     assert back.shape == array.shape
     assert overlap > 0.85
+
+
+def test_a_flipped_byte_of_a_compressed_file_is_found_by_its_checksum(tmp_path):
+    values = np.random.default_rng(0).integers(0, 4, (12, 11, 10)).astype(np.uint8)
+    path = tmp_path / "a.nii.gz"
+    nib.save(nib.Nifti1Image(values, np.eye(4)), path)
+    assert np.array_equal(read_raw(path)[0], values)
+    # stored blocks: the flipped bit inflates to another voxel, and only the checksum knows
+    content = bytearray(gzip.compress(gzip.decompress(path.read_bytes()), compresslevel=0))
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    for read in (read_raw, lambda file: read_image([file]), read_label):
+        with pytest.raises(DataError, match=r"a\.nii\.gz: cannot be read \(CRC check failed"):
+            read(path)

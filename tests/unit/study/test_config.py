@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import jsonschema
 import pytest
 import yaml
@@ -100,3 +102,47 @@ def test_a_key_that_is_given_twice_is_refused(tmp_path):
     path.write_text("study: x\ntrain: {epochs: 2}\npresets: [a, a]\ntrain: {batch_size: 2}\n")
     with pytest.raises(ConfigError, match=r"study.yaml: `train` \(lines 2 and 4\) given twice"):
         load(path)
+
+
+HOSTILE = (
+    "$(touch owned)",
+    "`touch owned`",
+    "a;touch owned",
+    "a b",
+    "a'b",
+    "../up",
+    "a/b",
+    ".hidden",
+    "-option",
+    "a\nb",
+    "a\u200bb",
+    "caf\u00e9",
+    "{preset}",
+    "",
+)
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+@pytest.mark.parametrize("key", ["study", "presets", "variants", "overrides", "transfer"])
+def test_names_that_a_shell_or_a_folder_would_misread_are_refused(key, name):
+    target = {"dataset": {"name": "phantom"}, "map": {}}
+    changes = {
+        "study": name,
+        "presets": [name],
+        "variants": {name: {"base": "lunet_small_1f"}},
+        "overrides": {name: {}},
+        "transfer": {name: target},
+    }
+    with pytest.raises(ConfigError, match="letters, digits") as caught:
+        parse(SMALL | {key: changes[key]})
+    assert caught.value.where == key
+    assert "\n" not in str(caught.value)
+
+
+def test_every_value_in_a_shell_command_is_quoted():
+    made = r"params\.(?:grid|plan|parts)"  # built of options and values quoted one by one
+    for path in sorted((ROOT / "workflow" / "rules").glob("*.smk")):
+        text = path.read_text(encoding="utf-8")
+        fields = re.findall(r"\{(\w+\.\w+|input|output|log)(?::q)?\}", text)
+        bare = [name for name in fields if f"{{{name}}}" in text and not re.fullmatch(made, name)]
+        assert not bare, f"{path.name}: {bare}"

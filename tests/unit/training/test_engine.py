@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import multiprocessing
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -43,7 +45,7 @@ def question(steps: int = 10_000, **fixed: object) -> Question:
 
 
 def pretend(monkeypatch: pytest.MonkeyPatch, times: dict[tuple[str, str], float]) -> list[str]:
-    """Replace the stop-watch; returns the list of what was measured."""
+    """Replace the stop-watch, all being sound; returns the list of what was measured."""
     asked: list[str] = []
 
     def measured(_question: Question, choice: Arithmetic) -> float:
@@ -51,6 +53,7 @@ def pretend(monkeypatch: pytest.MonkeyPatch, times: dict[tuple[str, str], float]
         return times[(choice.precision, choice.memory_format)] / (2 if choice.compile else 1)
 
     monkeypatch.setattr(engine, "step_seconds", measured)
+    monkeypatch.setattr(engine, "find_fault", lambda *_: None)
     return asked
 
 
@@ -165,6 +168,46 @@ def test_a_resumed_training_is_computed_as_it_began(tmp_path: Path) -> None:
     assert build_training(task, manifest, fold, state).arithmetic == began
     state["arithmetic"]["device"] = "cuda"  # the device is gone: chosen anew
     assert build_training(task, manifest, fold, state).arithmetic == PLAIN
+
+
+def at_once(number: int, cache: Path, gate: Any, answers: Any) -> None:
+    """A fold in a process of its own, whose stop-watch prefers another arithmetic."""
+    torch.set_num_threads(1)
+    order = candidates(Engine(), PLAIN)
+    best = order[number % len(order)]
+    engine.step_seconds = lambda _, choice: 0.01 if choice == best else 0.1
+    gate.wait()
+    same = choose(question(3000), cache)
+    choose(replace(question(3000), model={"fold": number}), cache)
+    answers.put(same)
+
+
+def test_folds_that_measure_at_once_compute_alike_and_no_entry_is_lost(tmp_path: Path) -> None:
+    context, cache = multiprocessing.get_context("fork"), tmp_path / "engine.json"
+    gate, answers = context.Barrier(2), context.Queue()
+    folds = [context.Process(target=at_once, args=(i, cache, gate, answers)) for i in (1, 2)]
+    for fold in folds:
+        fold.start()
+    found = {answers.get(timeout=60) for _ in folds}
+    for fold in folds:
+        fold.join()
+    assert len(found) == 1
+    assert len(read_json(cache)) == 3
+
+
+def test_a_choice_of_another_machine_is_checked_before_it_is_used(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    pretend(monkeypatch, SLOW)
+    cache = tmp_path / "engine.json"
+    chosen = choose(question(), cache)
+    monkeypatch.setattr(engine, "cpu_model", lambda: "another")
+    assert choose(question(), cache) == chosen
+    assert "another" in next(iter(read_json(cache).values()))["machines"]
+    monkeypatch.setattr(engine, "cpu_model", lambda: "a third")
+    monkeypatch.setattr(engine, "find_fault", lambda *_: "noise")
+    with pytest.raises(ConfigError, match="wrong gradients: noise"):
+        choose(question(), cache)
 
 
 def test_a_missing_device_is_told() -> None:

@@ -1,0 +1,284 @@
+"""Whether an arithmetic may be trusted: its gradients on a real step against plain float32.
+
+A kernel may be fast and wrong: on some machines torch 2.13 returns memory that nobody has written
+as the weight gradient of bf16 convolutions whose first axis has two voxels. No list of such cases
+is ever complete, so nothing but plain float32 is used before it was compared, on the batch, the
+network and the machine of the training itself.
+
+Gradients of whole networks say little in half precision: a sound bf16 step through a small U-Net
+has weights whose gradient points the other way (cosine -0.9 at 4x4x6 voxels, 0.49 at 32^3), since
+rounding in one layer turns activations and batch statistics of the next. So each layer is compared
+by itself: its own inputs and output gradients, as the step met them, go through it in float32.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor, nn
+
+from lunet.training.compute.arithmetic import Arithmetic
+from lunet.training.losses.build import Objective
+from lunet.training.volumes import Batch
+
+LEAST_COSINE = {"fp32": 0.999, "bf16": 0.99, "fp16": 0.99}
+"""Least cosine between a gradient of a layer and that in float32, by precision.
+
+Sound bf16 kept 0.9999 in the layers of U-Net, U-Net++ and Slim UNETRV2, and float32 in another
+layout more; the gradients of whole networks are no measure, since sound bf16 went down to 0.49.
+"""
+NORM_RATIOS = {"fp32": (0.98, 1.02), "bf16": (0.95, 1.05), "fp16": (0.95, 1.05)}
+"""Bounds of the ratio of their norms; sound bf16 keeps 0.99 to 1.01."""
+NEGLIGIBLE = 1e-3
+"""Share of the largest norm of its kind below which a gradient has no direction to compare."""
+NOISE = 0.01
+"""The largest norm, as such a share, that a gradient which is negligible in float32 may have."""
+_SCALES = (2.0**16, 2.0**12, 2.0**8, 2.0**4, 1.0)  # a training's scaler finds the one that fits
+_LITTER = 7e4  # no gradient is as large, and fp16 does not hold it
+
+_LAYERS = (
+    nn.modules.conv._ConvNd,
+    nn.modules.batchnorm._NormBase,
+    nn.GroupNorm,
+    nn.LayerNorm,
+    nn.Linear,
+)
+Gradients = dict[str, Tensor]
+
+
+@dataclass
+class _Call:
+    """What one call of a layer met in a step: input, and the gradients of output and input."""
+
+    x: Tensor
+    of_output: list[Tensor] = field(default_factory=list)
+    of_input: list[Tensor] = field(default_factory=list)
+
+
+def reference(arithmetic: Arithmetic) -> Arithmetic:
+    """Plain float32 on the same device: no autocast, no layout, no compilation."""
+    return replace(arithmetic, precision="fp32", memory_format="contiguous", compile=False)
+
+
+def find_fault(
+    arithmetic: Arithmetic, make: Callable[[], nn.Module], batch: Batch, objective: Objective
+) -> str | None:
+    """Why an arithmetic must not be used; None if its gradients are sound.
+
+    Two steps with the same weights and batch must be finite and equal (bit by bit on a CPU, where
+    plain float32 is), each layer must have the gradients of float32, and in float32 the whole
+    network, too. Compiled networks have no separate layers: those are compared before compilation,
+    and the compiled network in float32.
+
+    Parameters
+    ----------
+    arithmetic
+        The candidate.
+    make
+        Builds a fresh network.
+    batch, objective
+        A real batch on the device, and the loss.
+    """
+    plain = reference(arithmetic)
+    if arithmetic == plain:
+        return None
+    model = make()
+    step = _Step(model, batch, objective)
+    eager = replace(arithmetic, compile=False)
+    reason = _fault_of_layers(step, eager) if eager != plain else None
+    if reason:
+        return reason
+    expected = step.gradients(plain)
+    whole = replace(arithmetic, precision="fp32")
+    if whole != plain:
+        reason = disagreement(step.gradients(whole), expected, "fp32")
+        if reason:
+            return reason
+    one, two = step.gradients(arithmetic), step.gradients(arithmetic)
+    reason = _not_finite(one) or _not_finite(two)
+    if reason or arithmetic.device != "cpu":
+        return reason
+    unequal = _unequal(one, two)
+    # a network whose steps differ in plain float32, too, says nothing about the arithmetic
+    if unequal and not _unequal(expected, step.gradients(plain)):
+        return f"two equal steps give different gradients of {unequal}"
+    return None
+
+
+@dataclass(frozen=True)
+class _Step:
+    """A step of training that leaves the network as it is."""
+
+    model: nn.Module
+    batch: Batch
+    objective: Objective
+
+    def gradients(self, arithmetic: Arithmetic) -> Gradients:
+        """The gradient of each weight in float32 on the CPU."""
+        return self.watched(arithmetic)[0]
+
+    def watched(
+        self, arithmetic: Arithmetic, watch: Callable[[nn.Module], None] | None = None
+    ) -> tuple[Gradients, nn.Module, float]:
+        """Gradients, the network that had them, and the factor of its loss."""
+        arithmetic.prepare()
+        scales = _SCALES if arithmetic.precision == "fp16" else _SCALES[-1:]
+        for scale in scales:
+            computed = arithmetic.place(_without_dropout(self.model))
+            if watch:
+                watch(computed)
+            _litter(computed)
+            forward = arithmetic.compiled(computed, graphs=False)
+            with arithmetic.autocast():
+                outputs = forward(arithmetic.arrange(self.batch.image))
+                loss = self.objective(outputs, self.batch.label)
+            (loss * scale).backward()
+            found = _gradients(computed, scale)
+            if scale == scales[-1] or not _not_finite(found):
+                break
+        return found, computed, scale
+
+
+def _fault_of_layers(step: _Step, arithmetic: Arithmetic) -> str | None:
+    calls: dict[str, list[_Call]] = {}
+
+    def watch(model: nn.Module) -> None:
+        calls.clear()
+        for name, layer in model.named_modules():
+            if isinstance(layer, _LAYERS):
+                _watch(layer, calls.setdefault(name, []))
+
+    found, model, scale = step.watched(arithmetic, watch)
+    own: Gradients = {}
+    expected: Gradients = {}
+    inputs: tuple[Gradients, Gradients] = ({}, {})
+    for name, met in calls.items():
+        layer = _recomputed(model.get_submodule(name), met)
+        for key, gradient in _gradients(layer, scale).items():
+            own[f"{name}.{key}"] = found.get(f"{name}.{key}", torch.zeros_like(gradient))
+            expected[f"{name}.{key}"] = gradient
+        for number, call in enumerate(met):
+            if call.of_input and call.x.grad is not None:
+                key = f"the input of {name}" + (f" ({number})" if number else "")
+                inputs[0][key] = call.of_input[0].to("cpu", torch.float32)
+                inputs[1][key] = call.x.grad.to("cpu", torch.float32)
+    reason = _not_finite(found) or disagreement(own, expected, arithmetic.precision)
+    return reason or disagreement(*inputs, arithmetic.precision)
+
+
+def _watch(layer: nn.Module, calls: list[_Call]) -> None:
+    """Note what each call of a layer meets."""
+
+    def before(_: nn.Module, arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        x = arguments[0]
+        calls.append(call := _Call(x.detach()))
+        if x.requires_grad:
+            x = x.view_as(x)  # others may take the same tensor; this one has this layer's gradient
+            x.register_hook(lambda gradient: call.of_input.append(gradient.detach()))
+        return (x, *arguments[1:])
+
+    def after(_: nn.Module, arguments: tuple[Tensor, ...], y: Tensor) -> None:
+        call = calls[-1]
+        if y.requires_grad:
+            y.register_hook(lambda gradient: call.of_output.append(gradient.detach()))
+
+    layer.register_forward_pre_hook(before)
+    layer.register_forward_hook(after)
+
+
+def _recomputed(layer: nn.Module, calls: list[_Call]) -> nn.Module:
+    """A copy of a layer with the gradients of these calls, computed in plain float32."""
+    again = copy.copy(layer)
+    again._forward_pre_hooks = OrderedDict()
+    again._forward_hooks = OrderedDict()
+    again = copy.deepcopy(again)
+    for parameter in again.parameters():
+        parameter.grad, parameter.data = None, parameter.data.contiguous()
+    for call in calls:
+        if call.of_output:
+            call.x = call.x.float().contiguous().requires_grad_()
+            again(call.x).backward(call.of_output[0].float().contiguous())
+    return again
+
+
+def _gradients(model: nn.Module, scale: float) -> Gradients:
+    return {
+        name: weight.grad.detach().to("cpu", torch.float32, copy=True) / scale
+        for name, weight in model.named_parameters()
+        if weight.grad is not None
+    }
+
+
+def _without_dropout(model: nn.Module) -> nn.Module:
+    """A copy in training, but for dropout: its random numbers differ between arithmetics."""
+    computed = copy.deepcopy(model).train()
+    for module in computed.modules():
+        if isinstance(module, nn.modules.dropout._DropoutNd):
+            module.eval()
+    return computed
+
+
+def disagreement(found: Gradients, expected: Gradients, precision: str) -> str | None:
+    """The first weight whose gradient is not that of plain float32, in words; None if all are.
+
+    Parameters
+    ----------
+    found, expected
+        Gradients by weight: of the candidate, of plain float32.
+    precision
+        Of the candidate; the bounds depend on it.
+    """
+    if found.keys() != expected.keys():
+        names = sorted(found.keys() ^ expected.keys())
+        return f"the gradient of {names[0]} is there in one arithmetic only"
+    norms = {name: _norm(gradient) for name, gradient in expected.items()}
+    largest = max(norms.values(), default=0.0)
+    reason = _not_finite(found)
+    if reason:
+        return reason
+    low, high = NORM_RATIOS[precision]
+    for name, gradient in found.items():
+        norm = _norm(gradient)
+        if norms[name] <= NEGLIGIBLE * largest:
+            if norm > NOISE * largest:
+                return f"the gradient of {name} is {norm:.2g} instead of {norms[name]:.2g}"
+            continue
+        ratio = norm / norms[name]
+        cosine = _cosine(gradient, expected[name]) if norm else 0.0
+        if not low <= ratio <= high or cosine < LEAST_COSINE[precision]:
+            return (
+                f"the gradient of {name} is not that of float32: "
+                f"cosine {cosine:.3f}, ratio of norms {ratio:.3g}"
+            )
+    return None
+
+
+def _not_finite(found: Gradients) -> str | None:
+    bad = next((name for name, value in found.items() if not bool(value.isfinite().all())), None)
+    return f"the gradient of {bad} is not finite" if bad else None
+
+
+def _unequal(one: Mapping[str, Tensor], two: Mapping[str, Tensor]) -> str | None:
+    return next((name for name in one if not torch.equal(one[name], two[name])), None)
+
+
+def _norm(gradient: Tensor) -> float:
+    return float(gradient.double().norm())
+
+
+def _cosine(one: Tensor, two: Tensor) -> float:
+    a, b = one.double().flatten(), two.double().flatten()
+    value = float(a @ b / (a.norm() * b.norm()))
+    return value if math.isfinite(value) else 0.0
+
+
+def _litter(model: nn.Module) -> None:
+    """Leave large numbers in freed memory, so that a kernel which does not write is found out."""
+    kinds = (torch.float32, torch.bfloat16)
+    litter = [torch.full_like(p, _LITTER, dtype=kind) for p in model.parameters() for kind in kinds]
+    del litter
