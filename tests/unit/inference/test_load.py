@@ -78,7 +78,7 @@ def test_a_study_step_with_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert main([*words, *run, "--out", f"{tmp_path}/a"]) == 0
     assert main([*words, *run, "--out", f"{tmp_path}/b"]) == 0
     names = sorted(path.name for path in (tmp_path / "a").iterdir())
-    assert names == ["case_04.nii.gz", "case_05.nii.gz", "predictions.json"]
+    assert names == [".lunet-files.json", "case_04.nii.gz", "case_05.nii.gz", "predictions.json"]
     for name in names:
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
     mask = lunet.predict(
