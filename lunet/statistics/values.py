@@ -82,6 +82,17 @@ def case_values(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
     return with_mean_label(values, ["preset", "case", "group"])
 
 
+def run_values(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """One value per run, label and case, rows of the mean over labels included.
+
+    Returns
+    -------
+    Columns ``preset, fold, seed, case, group, label, value``.
+    """
+    table = check_rows(rows, metric).rename(columns={metric: "value"}).drop(columns="status")
+    return with_mean_label(table, ["preset", "fold", "seed", "case", "group"])
+
+
 def with_mean_label(values: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
     """Append rows with the mean over the labels (those that are defined) if there are several."""
     if values["label"].nunique() < 2:

@@ -103,9 +103,13 @@ def test_pairing_is_by_case_after_the_mean_over_seeds() -> None:
     extra = of_b.assign(seed=of_b["seed"] + 7, dice=of_b["dice"] + 0.2)
     base = compare(rows, "dice", margin=None, **QUICK)
     pd.testing.assert_frame_equal(compare(shuffled, "dice", margin=None, **QUICK), base)
-    more = compare(pd.concat([rows, extra]), "dice", margin=None, **QUICK)
-    assert more.loc[0, "n"] == 12
+    of_a = rows[rows["preset"] == "a"]
+    both = pd.concat([rows, extra, of_a.assign(seed=of_a["seed"] + 7)])
+    more = compare(both, "dice", margin=None, **QUICK)
+    assert (more.loc[0, "n"], more.loc[0, "n_seeds"]) == (12, 4)
     assert more.loc[0, "difference"] == pytest.approx(base.loc[0, "difference"] + 0.1, abs=1e-9)
+    with pytest.raises(DataError, match="4 seeds in 5 folds of b against 2 seeds in 5 folds of a"):
+        compare(pd.concat([rows, extra]), "dice", margin=None, **QUICK)
 
 
 def test_a_case_on_one_side_only_is_named() -> None:
