@@ -70,7 +70,8 @@ class MeanError:
 
     def p_two_sided(self, mean: float) -> float:
         """p-value of a mean of 0."""
-        return min(1.0, 2 * self.p_greater(abs(mean)))
+        one_sided = self.p_greater(abs(mean))
+        return one_sided if math.isnan(one_sided) else min(1.0, 2 * one_sided)
 
     def p_greater(self, mean: float) -> float:
         """One-sided p-value of a mean of 0 or less."""

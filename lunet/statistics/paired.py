@@ -20,7 +20,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -135,8 +135,7 @@ def compare(
     more") are t tests with ``freedom`` degrees, trainings counted in, and ``sd_`` the standard
     deviations of subjects' mean differences, of a training's mean and of the rest; with one they
     are by bootstrap and sign flips of subjects. ``p_permutation`` (sign flips) and ``p_wilcoxon``
-    look at subjects alone. ``_holm`` is adjusted over all rows. ``verdict`` as in the
-    module's text.
+    look at subjects alone. ``_holm`` is adjusted over all rows. ``verdict``: see above.
 
     Raises
     ------
@@ -144,23 +143,35 @@ def compare(
         A case on one side only (named), an unknown reference or metric, a negative margin, other
         numbers of seeds on the two sides.
     """
-    sign = direction(metric)
     _check_margin(margin)
+    sign = direction(metric)
+    options = Options(sign, alpha, resamples, permutations, seed, margin or None, (*untrained,))
     values = case_values(magnitudes(rows, metric), metric)
-    runs = run_values(magnitudes(rows, metric), metric)
     chosen = _chosen(values["preset"], pairs) or _pairs(values["preset"], reference)
+    return _judged(_compared(rows, metric, values, chosen, options), alpha)
+
+
+def _compared(
+    rows: pd.DataFrame,
+    metric: str,
+    values: pd.DataFrame,
+    chosen: Sequence[tuple[str, str]],
+    options: Options,
+) -> pd.DataFrame:
+    """Estimates and tests of all pairs and labels, not yet adjusted."""
+    runs = run_values(magnitudes(rows, metric), metric)
     # The smallest p-value is 1 / (permutations + 1), Holm multiplies it, and alpha is halved.
-    enough = math.ceil(4 * len(chosen) * values["label"].nunique() / alpha)
-    options = Options(
-        sign, alpha, resamples, max(permutations, enough), seed, margin, (*untrained,)
-    )
+    enough = math.ceil(4 * len(chosen) * values["label"].nunique() / options.alpha)
+    options = replace(options, permutations=max(options.permutations, enough))
+    named = {"metric": metric, "direction": options.sign}
     records = [
-        {"metric": metric, "label": label, "preset": preset, "reference": base, "direction": sign}
+        named
+        | {"label": label, "preset": preset, "reference": base}
         | _compare_pair(part, runs[runs["label"] == label], (preset, base), options)
         for preset, base in chosen
         for label, part in _labels(values)
     ]
-    return _judged(pd.DataFrame(records, columns=COMPARISON_COLUMNS), alpha)
+    return pd.DataFrame(records, columns=COMPARISON_COLUMNS)
 
 
 def magnitudes(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
