@@ -15,7 +15,7 @@ from lunet.reporting.tables.scores import level
 from lunet.statistics import claims as sentences
 from lunet.statistics.claims import ONE_TRAINING, one_training
 from lunet.statistics.paired import COMPARISON_COLUMNS
-from lunet.statistics.values import MEAN_LABEL
+from lunet.statistics.values import MEAN_LABEL, with_empty_references
 
 _ORDER = ("better", "non-inferior", "worse", "not resolved")
 
@@ -28,6 +28,8 @@ def compared(cases: pd.DataFrame, statistics: StatisticsSettings) -> pd.DataFram
     """
     check_metrics(cases, [statistics.metric])
     named = {statistics.reference, *(name for pair in statistics.pairs for name in pair)}
+    # Filled in before the prior leaves, so that claims and summaries are over the same cases.
+    cases = with_empty_references(cases, statistics.metric)
     rows = cases if PRIOR in named else cases[cases["preset"] != PRIOR]
     if rows["preset"].nunique() < 2:
         return pd.DataFrame(columns=[*COMPARISON_COLUMNS, "sentence"])

@@ -27,7 +27,8 @@ from lunet.statistics.claims import ONE_TRAINING, one_training
 _COUNT_COLUMNS = (Column("Missed"), Column("Spurious"), Column("Both empty"))
 COUNT_NOTE = (
     "Missed: present in the reference, absent from the prediction (counts as the worst value). "
-    "Spurious: the reverse. Both empty: no value, left out of the means. Counted over seeds."
+    "Spurious: the reverse. Both empty: the best value where another network invents "
+    "the structure, else left out for all. Counted over seeds."
 )
 
 

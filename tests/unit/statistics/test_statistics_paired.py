@@ -124,10 +124,29 @@ def test_a_case_on_one_side_only_is_named() -> None:
 
 def test_cases_without_a_value_are_left_out_and_counted() -> None:
     rows = simulate({"a": 0.0, "b": 0.0}, seed=0, seeds=1)
-    empty = (rows["case"] == "s03_0") & (rows["preset"] == "a")
+    empty = rows["case"] == "s03_0"
     rows.loc[empty, ["dice", "status"]] = [math.nan, "both_empty"]
     table = compare(rows, "dice", margin=None, **QUICK)
     assert (table.loc[0, "n"], table.loc[0, "n_undefined"]) == (49, 1)
+
+
+def test_an_invented_lesion_counts_against_its_inventor() -> None:
+    """Of 20 cases 10 have no lesion: B invents one in each, A in none; else B is a bit better."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for place in range(20):
+        value, case = 0.8 + rng.normal(0, 0.03), {"case": f"c{place:02d}", "label": "tumour"}
+        run = case | {"fold": 0, "seed": 0}
+        lesion = place < 10
+        of_a = ("ok", value) if lesion else ("both_empty", math.nan)
+        of_b = ("ok", value + 0.02) if lesion else ("spurious", 0.0)
+        for preset, (status, dice) in (("A", of_a), ("B", of_b)):
+            rows.append(run | {"preset": preset, "status": status, "dice": dice})
+    row = compare(pd.DataFrame(rows), "dice", reference="B", margin=0.01, **QUICK).loc[0]
+    assert (row["preset"], row["verdict"], row["n"]) == ("A", "better", 20)
+    assert row["mean"] > 0.85
+    back = compare(pd.DataFrame(rows), "dice", reference="A", margin=0.01, **QUICK)
+    assert list(back["verdict"]) == ["worse"]
 
 
 def test_holm_by_hand_and_beside_tests_not_done() -> None:
