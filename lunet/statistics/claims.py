@@ -10,6 +10,12 @@ import pandas as pd
 
 from lunet.statistics.paired import compare
 
+ONE_TRAINING = (
+    "This is about these trained networks (one seed each), not their architectures; another "
+    "training may differ."
+)
+"""What stands beside every comparison that knows no variance between trainings."""
+
 _UNITS = {
     **dict.fromkeys(("hd", "hd95", "assd", "masd", "centre_distance"), " mm"),
     "volume_error_ml": " ml",
@@ -38,6 +44,7 @@ def claims(
     resamples: int = 2000,
     permutations: int = 9999,
     seed: int = 0,
+    untrained: Sequence[str] = (),
 ) -> pd.DataFrame:
     """The rows of :func:`lunet.statistics.paired.compare` with a column ``sentence``.
 
@@ -53,6 +60,7 @@ def claims(
         resamples=resamples,
         permutations=permutations,
         seed=seed,
+        untrained=untrained,
     )
     sentences = [claim_sentence(row, alpha=alpha) for row in table.to_dict("records")]
     return table.assign(sentence=sentences)
@@ -69,7 +77,17 @@ def claim_sentence(row: Mapping[str, Any], *, alpha: float = 0.05) -> str:
         "non-inferior": f"is non-inferior to {row['reference']}{_margin(row)}",
         "not resolved": f"against {row['reference']} is not resolved",
     }[row["verdict"]]
-    return f"{subject} {verdict}: {_numbers(row, alpha)}."
+    return f"{subject} {verdict}: {_numbers(row, alpha)}.{_scope(row)}"
+
+
+def _scope(row: Mapping[str, Any]) -> str:
+    return f" {ONE_TRAINING}" if row["n_seeds"] == 1 else ""
+
+
+def one_training(rows: pd.DataFrame, untrained: Sequence[str] = ()) -> bool:
+    """Whether some preset of the per-case rows was trained with one seed in some fold."""
+    trained = rows[~rows["preset"].isin(untrained)]
+    return bool((trained.groupby(["preset", "fold"])["seed"].nunique() == 1).any())
 
 
 def _numbers(row: Mapping[str, Any], alpha: float) -> str:
@@ -89,12 +107,13 @@ def _sample(row: Mapping[str, Any]) -> str:
     cases = f"n = {row['n']} cases"
     within = f" of {row['n_groups']} subjects" if row["n_groups"] != row["n"] else ""
     apart = f" ({row['n_undefined']} without a value left out)" if row["n_undefined"] else ""
-    return f"{cases}{within}{apart}"
+    seeds = f", {row['n_seeds']} seeds each" if row["n_seeds"] > 1 else ""
+    return f"{cases}{within}{apart}{seeds}"
 
 
 def _tests(row: Mapping[str, Any]) -> str:
     effect = f"d = {row['effect_size']:+.2f}"
-    parts = [effect, f"adjusted p {p_text(row['p_permutation_holm'])}"]
+    parts = [effect, f"adjusted p {p_text(row['p_difference_holm'])}"]
     if not math.isnan(row["p_noninferior_holm"]):
         parts.append(f"non-inferiority p {p_text(row['p_noninferior_holm'])}")
     return ", ".join(parts)

@@ -1,15 +1,17 @@
 """Paired comparison of presets on the same cases.
 
-A case's value is its mean over seeds, so that a preset is compared, not one lucky training.
-Everything that asks for independent units takes subjects: the tests of
-:mod:`lunet.statistics.significance` and the intervals of :mod:`lunet.statistics.bootstrap`.
+A case's value is its mean over seeds. With two seeds or more per fold the error of a difference
+holds both sources of chance, subjects and trainings (:mod:`lunet.statistics.components`), and the
+verdict is one on presets. With one seed only subjects are drawn anew (the sign flips of
+:mod:`lunet.statistics.significance`, the intervals of :mod:`lunet.statistics.bootstrap`): then
+the verdict is one on the trained networks at hand, and another training may differ.
 
 The verdict on a preset against a reference is the first of these that holds:
 
-* ``better``: adjusted p_permutation <= alpha, and the difference is an improvement;
+* ``better``: adjusted p_difference <= alpha, and the difference is an improvement;
 * ``non-inferior``: adjusted p_noninferior <= alpha / 2 (one-sided, as is usual), even if a loss
   smaller than the margin is significant;
-* ``worse``: adjusted p_permutation <= alpha, and the difference is a loss;
+* ``worse``: adjusted p_difference <= alpha, and the difference is a loss;
 * ``not resolved``: none of these; the data cannot tell.
 """
 
@@ -18,7 +20,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -27,8 +29,15 @@ from numpy.typing import NDArray
 
 from lunet.errors import DataError, nearest
 from lunet.statistics.bootstrap import effect_interval, effect_size, mean_interval
+from lunet.statistics.components import (
+    UNTRAINED,
+    deviations,
+    mean_error,
+    seeds_of_pair,
+    trainings,
+)
 from lunet.statistics.significance import holm, sign_flip_test, wilcoxon_test
-from lunet.statistics.values import SIGNED, case_values, direction
+from lunet.statistics.values import SIGNED, case_values, direction, run_values
 
 Floats = NDArray[np.float64]
 
@@ -41,6 +50,7 @@ COMPARISON_COLUMNS = (
     "n",
     "n_groups",
     "n_undefined",
+    "n_seeds",
     "mean",
     "mean_reference",
     "difference",
@@ -49,8 +59,14 @@ COMPARISON_COLUMNS = (
     "effect_size",
     "effect_low",
     "effect_high",
+    "sd_subjects",
+    "sd_trainings",
+    "sd_rest",
+    "freedom",
+    "p_difference",
     "p_permutation",
     "p_wilcoxon",
+    "p_difference_holm",
     "p_permutation_holm",
     "p_wilcoxon_holm",
     "margin",
@@ -62,13 +78,15 @@ COMPARISON_COLUMNS = (
 
 @dataclass(frozen=True)
 class Options:
-    """How to test: level, permutations or resamples, seed, margin in the metric's unit."""
+    """How to test: the better side, level, resamples, seed, margin in the metric's unit."""
 
+    sign: int
     alpha: float
     resamples: int
     permutations: int
     seed: int
     margin: float | None
+    untrained: tuple[str, ...]
 
 
 def compare(
@@ -82,6 +100,7 @@ def compare(
     resamples: int = 2000,
     permutations: int = 9999,
     seed: int = 0,
+    untrained: Sequence[str] = (),
 ) -> pd.DataFrame:
     """Compare presets pair by pair, for each label and for the mean over labels.
 
@@ -102,6 +121,8 @@ def compare(
     resamples, permutations, seed
         Bootstrap resamples, sign flips and seed. All sign patterns are taken if there are fewer;
         more are drawn where no adjusted p-value of so large a family could come below alpha.
+    untrained
+        Presets that no training made, as the atlas prior: their number of seeds says nothing.
 
     Returns
     -------
@@ -109,28 +130,48 @@ def compare(
     preset - reference with its interval, ``effect_size`` Cohen's d of the paired differences; both
     keep the sign of the metric, and ``direction`` is 1 where higher is better, else -1.
     ``n_undefined`` counts cases left out, one side having no value (both masks empty).
-    ``p_permutation`` is two-sided by sign flips, ``p_noninferior`` one-sided for "worse by the
-    margin or more"; ``_holm`` is adjusted over all rows. ``verdict`` as in the module's text.
+    ``n_seeds`` is the number of seeds per fold on each side. From two on, interval,
+    ``p_difference`` (two-sided) and ``p_noninferior`` (one-sided for "worse by the margin or
+    more") are t tests with ``freedom`` degrees, trainings counted in, and ``sd_`` the standard
+    deviations of subjects' mean differences, of a training's mean and of the rest; with one they
+    are by bootstrap and sign flips of subjects. ``p_permutation`` (sign flips) and ``p_wilcoxon``
+    look at subjects alone. ``_holm`` is adjusted over all rows. ``verdict``: see above.
 
     Raises
     ------
     DataError
-        A case on one side only (named), an unknown reference or metric, a negative margin.
+        A case on one side only (named), an unknown reference or metric, a negative margin, other
+        numbers of seeds on the two sides.
     """
-    sign = direction(metric)
     _check_margin(margin)
+    sign = direction(metric)
+    options = Options(sign, alpha, resamples, permutations, seed, margin or None, (*untrained,))
     values = case_values(magnitudes(rows, metric), metric)
     chosen = _chosen(values["preset"], pairs) or _pairs(values["preset"], reference)
+    return _judged(_compared(rows, metric, values, chosen, options), alpha)
+
+
+def _compared(
+    rows: pd.DataFrame,
+    metric: str,
+    values: pd.DataFrame,
+    chosen: Sequence[tuple[str, str]],
+    options: Options,
+) -> pd.DataFrame:
+    """Estimates and tests of all pairs and labels, not yet adjusted."""
+    runs = run_values(magnitudes(rows, metric), metric)
     # The smallest p-value is 1 / (permutations + 1), Holm multiplies it, and alpha is halved.
-    enough = math.ceil(4 * len(chosen) * values["label"].nunique() / alpha)
-    options = Options(alpha, resamples, max(permutations, enough), seed, margin)
+    enough = math.ceil(4 * len(chosen) * values["label"].nunique() / options.alpha)
+    options = replace(options, permutations=max(options.permutations, enough))
+    named = {"metric": metric, "direction": options.sign}
     records = [
-        {"metric": metric, "label": label, "preset": preset, "reference": base, "direction": sign}
-        | _compare_pair(part, (preset, base), sign, options)
+        named
+        | {"label": label, "preset": preset, "reference": base}
+        | _compare_pair(part, runs[runs["label"] == label], (preset, base), options)
         for preset, base in chosen
         for label, part in _labels(values)
     ]
-    return _judged(pd.DataFrame(records, columns=COMPARISON_COLUMNS), alpha)
+    return pd.DataFrame(records, columns=COMPARISON_COLUMNS)
 
 
 def magnitudes(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
@@ -207,37 +248,40 @@ def _labels(values: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
 
 
 def _compare_pair(
-    part: pd.DataFrame, pair: tuple[str, str], sign: int, options: Options
+    part: pd.DataFrame, runs: pd.DataFrame, pair: tuple[str, str], options: Options
 ) -> dict[str, Any]:
     both = paired_values(part, *pair)
     defined = both.dropna()
-    differences = (defined["preset"] - defined["reference"]).to_numpy()
     counted = {
         "n": len(defined),
         "n_groups": defined["group"].nunique(),
         "n_undefined": len(both) - len(defined),
+        "n_seeds": seeds_of_pair(runs, pair, options.untrained),
         "margin": math.nan if options.margin is None else options.margin,
     }
     if not len(defined):
         return counted
     means = {"mean": defined["preset"].mean(), "mean_reference": defined["reference"].mean()}
+    differences = (defined["preset"] - defined["reference"]).to_numpy()
     groups = defined["group"].to_numpy()
-    return {
-        **counted,
-        **means,
-        **_estimates(differences, groups, options),
-        **_tests(differences, groups, sign, options),
-    }
+    kept = runs[runs["case"].isin(defined["case"])].dropna(subset=["value"])
+    estimated = counted | means | _of_subjects(differences, groups, options)
+    if counted["n_seeds"] < 2:
+        return estimated
+    return estimated | _of_presets(differences, groups, kept, pair, options)
 
 
-def _estimates(differences: Floats, groups: NDArray[Any], options: Options) -> dict[str, float]:
-    how: dict[str, Any] = {
-        "confidence": 1 - options.alpha,
-        "resamples": options.resamples,
-        "seed": options.seed,
-    }
-    mean = mean_interval(differences, groups, **how)
-    effect = effect_interval(differences, groups, **how)
+def _of_subjects(differences: Floats, groups: NDArray[Any], options: Options) -> dict[str, float]:
+    """Estimates and tests with subjects as the one source of chance."""
+    level: dict[str, Any] = {"confidence": 1 - options.alpha, "resamples": options.resamples}
+    mean = mean_interval(differences, groups, **level, seed=options.seed)
+    effect = effect_interval(differences, groups, **level, seed=options.seed)
+    how: dict[str, Any] = {"permutations": options.permutations, "seed": options.seed}
+    flipped = sign_flip_test(differences, groups, **how)
+    p_noninferior = math.nan
+    if options.margin is not None:
+        shifted = options.sign * differences + options.margin
+        p_noninferior = sign_flip_test(shifted, groups, alternative="greater", **how)
     return {
         "difference": float(differences.mean()),
         "ci_low": mean.low,
@@ -245,34 +289,51 @@ def _estimates(differences: Floats, groups: NDArray[Any], options: Options) -> d
         "effect_size": effect_size(differences),
         "effect_low": effect.low,
         "effect_high": effect.high,
+        "p_difference": flipped,
+        "p_permutation": flipped,
+        "p_wilcoxon": wilcoxon_test(differences, groups),
+        "p_noninferior": p_noninferior,
     }
 
 
-def _tests(
-    differences: Floats, groups: NDArray[Any], sign: int, options: Options
+def _of_presets(
+    differences: Floats,
+    groups: NDArray[Any],
+    runs: pd.DataFrame,
+    pair: tuple[str, str],
+    options: Options,
 ) -> dict[str, float]:
-    how: dict[str, Any] = {"permutations": options.permutations, "seed": options.seed}
+    """Interval and tests with trainings as a source of chance beside the subjects."""
+    sides = [
+        UNTRAINED if name in options.untrained else trainings(runs[runs["preset"] == name])
+        for name in pair
+    ]
+    error = mean_error(differences, groups, sides)
+    mean = float(differences.mean())
+    interval = error.interval(mean, 1 - options.alpha)
     p_noninferior = math.nan
     if options.margin is not None:
-        shifted = sign * differences + options.margin
-        p_noninferior = sign_flip_test(shifted, groups, alternative="greater", **how)
+        p_noninferior = error.p_greater(options.sign * mean + options.margin)
     return {
-        "p_permutation": sign_flip_test(differences, groups, **how),
-        "p_wilcoxon": wilcoxon_test(differences, groups),
+        "ci_low": interval.low,
+        "ci_high": interval.high,
+        "freedom": error.freedom,
+        **deviations(differences, groups, sides),
+        "p_difference": error.p_two_sided(mean),
         "p_noninferior": p_noninferior,
     }
 
 
 def _judged(table: pd.DataFrame, alpha: float) -> pd.DataFrame:
     """Adjust the p-values over the whole table and fill in the verdicts."""
-    for test in ("p_permutation", "p_wilcoxon", "p_noninferior"):
+    for test in ("p_difference", "p_permutation", "p_wilcoxon", "p_noninferior"):
         table[f"{test}_holm"] = holm(table[test])
     table["verdict"] = [_verdict(row, alpha) for row in table.to_dict("records")]
     return table
 
 
 def _verdict(row: dict[str, Any], alpha: float) -> str:
-    differs = row["p_permutation_holm"] <= alpha
+    differs = row["p_difference_holm"] <= alpha
     improvement = row["direction"] * row["difference"]
     if differs and improvement > 0:
         return "better"

@@ -41,6 +41,12 @@ def direction(metric: str) -> int:
     raise DataError("metric", repr(metric), f"a metric with a better side: {', '.join(known)}")
 
 
+def direction_or_none(metric: str) -> int | None:
+    """As :func:`direction`, but ``None`` for a metric without a better side."""
+    known = HIGHER_IS_BETTER | LOWER_IS_BETTER | SIGNED
+    return direction(metric) if metric in known or metric.startswith("nsd_") else None
+
+
 def check_rows(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
     """The columns needed, with ``group`` filled in; rows without a twin of the same run and case.
 
@@ -63,7 +69,29 @@ def check_rows(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
     _check_unique(table)
     _check_groups(table)
     _check_values(table, metric)
-    return table
+    return with_empty_references(table, metric)
+
+
+def with_empty_references(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """Give an empty prediction of an empty reference its score where another row invents something.
+
+    A case that is empty for all presets and the reference tells nothing and stays without a value.
+    Where some preset invents a structure, leaving the case out would hide that: an empty
+    prediction then scores the best value (overlap and NSD 1, distances and errors 0).
+
+    Parameters
+    ----------
+    rows
+        Rows ``case, label, status`` and the metric, of all presets that are to be compared.
+    metric
+        Column to fill in.
+    """
+    if metric == "volume_error_relative":  # no value for an invented structure either
+        return rows
+    empty = rows["status"] == "both_empty"
+    alone = empty.groupby([rows["case"], rows["label"]]).transform("all")
+    best = 1.0 if direction_or_none(metric) == 1 else 0.0
+    return rows.assign(**{metric: rows[metric].mask(empty & ~alone & rows[metric].isna(), best)})
 
 
 def case_values(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
@@ -80,6 +108,17 @@ def case_values(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
     values = table.groupby(keys, sort=True, as_index=False)[metric].mean()
     values = values.rename(columns={metric: "value"})
     return with_mean_label(values, ["preset", "case", "group"])
+
+
+def run_values(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """One value per run, label and case, rows of the mean over labels included.
+
+    Returns
+    -------
+    Columns ``preset, fold, seed, case, group, label, value``.
+    """
+    table = check_rows(rows, metric).rename(columns={metric: "value"}).drop(columns="status")
+    return with_mean_label(table, ["preset", "fold", "seed", "case", "group"])
 
 
 def with_mean_label(values: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:

@@ -51,3 +51,39 @@ def simulate(
                     }
                 )
     return pd.DataFrame(rows)
+
+
+def trained_study(
+    rng: np.random.Generator,
+    presets: Mapping[str, float],
+    *,
+    subjects: int = 40,
+    folds: int = 5,
+    seeds: int = 3,
+    training_sd: float = 0.01,
+    subject_sd: float = 0.01,
+    rest_sd: float = 0.005,
+) -> pd.DataFrame:
+    """Rows of a cross-validation in which each training has a deviation of its own.
+
+    ``presets`` maps a name to its effect. All deviations are drawn from ``rng``.
+    """
+    shape = (len(presets), subjects, seeds)
+    fold = np.arange(subjects) % folds
+    value = 0.85 + np.array(list(presets.values()))[:, None, None] + np.zeros(shape)
+    value += rng.normal(0, 0.03, (1, subjects, 1))
+    value += rng.normal(0, subject_sd, (len(presets), subjects, 1))
+    value += rng.normal(0, training_sd, (len(presets), folds, seeds))[:, fold]
+    value += rng.normal(0, rest_sd, shape)
+    preset, subject, seed = (axis.ravel() for axis in np.indices(shape))
+    case = np.char.add("s", np.char.zfill(subject.astype(str), 3))
+    frame = {
+        "preset": np.array(list(presets))[preset],
+        "fold": fold[subject],
+        "seed": seed,
+        "case": case,
+        "label": "organ",
+        "status": "ok",
+        "dice": value.ravel(),
+    }
+    return pd.DataFrame(frame)

@@ -13,8 +13,9 @@ from lunet.reporting.numbers import decimals, fixed, integer, interval, probabil
 from lunet.reporting.sources import PRIOR, check_metrics
 from lunet.reporting.tables.scores import level
 from lunet.statistics import claims as sentences
+from lunet.statistics.claims import ONE_TRAINING, one_training
 from lunet.statistics.paired import COMPARISON_COLUMNS
-from lunet.statistics.values import MEAN_LABEL
+from lunet.statistics.values import MEAN_LABEL, with_empty_references
 
 _ORDER = ("better", "non-inferior", "worse", "not resolved")
 
@@ -27,6 +28,8 @@ def compared(cases: pd.DataFrame, statistics: StatisticsSettings) -> pd.DataFram
     """
     check_metrics(cases, [statistics.metric])
     named = {statistics.reference, *(name for pair in statistics.pairs for name in pair)}
+    # Filled in before the prior leaves, so that claims and summaries are over the same cases.
+    cases = with_empty_references(cases, statistics.metric)
     rows = cases if PRIOR in named else cases[cases["preset"] != PRIOR]
     if rows["preset"].nunique() < 2:
         return pd.DataFrame(columns=[*COMPARISON_COLUMNS, "sentence"])
@@ -39,6 +42,7 @@ def compared(cases: pd.DataFrame, statistics: StatisticsSettings) -> pd.DataFram
         alpha=round(1 - statistics.confidence, 10),
         resamples=statistics.resamples,
         seed=statistics.seed,
+        untrained=(PRIOR,),
     )
 
 
@@ -50,6 +54,7 @@ def comparisons(cases: pd.DataFrame, statistics: StatisticsSettings) -> Table:
         "Cases",
         f"{title(statistics.metric)} difference [{level(statistics)} interval]",
         "Effect size d",
+        "p (difference)",
         "p (permutation)",
         "p (Wilcoxon)",
         "p (non-inferiority)",
@@ -64,24 +69,26 @@ def comparisons(cases: pd.DataFrame, statistics: StatisticsSettings) -> Table:
         ),
         rows=tuple(map(_comparison, table)),
         records=tuple({key: row[key] for key in row if key != "sentence"} for row in table),
-        note=_note(statistics),
+        note=_note(cases, statistics),
     )
 
 
-def _note(statistics: StatisticsSettings) -> str:
+def _note(cases: pd.DataFrame, statistics: StatisticsSettings) -> str:
     margin = f"{statistics.margin:g} in {title(statistics.metric)}"
+    single = one_training(cases, (PRIOR,))
+    chance = "bootstrap over subjects" if single else "subjects and trainings as sources of chance"
     return (
-        "Difference: preset minus the one it is compared with, mean over cases, bootstrap over "
-        "subjects. p values are adjusted by Holm's method over all rows; permutation: sign flips "
-        f"of subjects. Non-inferiority margin, stated before the runs: {margin}. Bold: the "
-        "verdicts that the adjusted tests support."
+        f"Difference: preset minus the one it is compared with, mean over cases, {chance}. "
+        "p values are adjusted by Holm's method over all rows; permutation and Wilcoxon: subjects "
+        f"alone. Non-inferiority margin, stated before the runs: {margin}. Bold: the "
+        "verdicts that the adjusted tests support." + (f" {ONE_TRAINING}" if single else "")
     )
 
 
 def _comparison(row: Mapping[str, Any]) -> tuple[Cell, ...]:
     places = decimals((row["ci_high"] - row["ci_low"]) / 2)
     difference = fixed(row["difference"], places)
-    tests = ("p_permutation_holm", "p_wilcoxon_holm", "p_noninferior_holm")
+    tests = ("p_difference_holm", "p_permutation_holm", "p_wilcoxon_holm", "p_noninferior_holm")
     return (
         *(cell(row[key]) for key in ("preset", "reference", "label")),
         cell(integer(row["n"])),
@@ -110,5 +117,7 @@ def claims(cases: pd.DataFrame, statistics: StatisticsSettings) -> Table:
         columns=(Column("Verdict", text=True), Column("Claim", text=True)),
         rows=tuple((cell(row["verdict"]), cell(row["sentence"])) for row in rows),
         records=tuple({str(key): value for key, value in row.items()} for row in rows),
-        note=_note(statistics).replace(" Bold: the verdicts that the adjusted tests support.", ""),
+        note=_note(cases, statistics).replace(
+            " Bold: the verdicts that the adjusted tests support.", ""
+        ),
     )

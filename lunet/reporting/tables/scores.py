@@ -21,12 +21,14 @@ from lunet.reporting.numbers import (
 )
 from lunet.reporting.scores import COUNTED, summarise
 from lunet.reporting.settings import ReportSettings
-from lunet.reporting.sources import check_metrics
+from lunet.reporting.sources import PRIOR, check_metrics
+from lunet.statistics.claims import ONE_TRAINING, one_training
 
 _COUNT_COLUMNS = (Column("Missed"), Column("Spurious"), Column("Both empty"))
 COUNT_NOTE = (
     "Missed: present in the reference, absent from the prediction (counts as the worst value). "
-    "Spurious: the reverse. Both empty: no value, left out of the means. Counted over seeds."
+    "Spurious: the reverse. Both empty: the best value where another network invents "
+    "the structure, else left out for all. Counted over seeds."
 )
 
 
@@ -48,6 +50,11 @@ def level(settings: StatisticsSettings) -> str:
     return f"{100 * settings.confidence:g} %"
 
 
+def scope(cases: pd.DataFrame) -> str:
+    """What a note adds where one training stands for a preset."""
+    return f" {ONE_TRAINING}" if one_training(cases, (PRIOR,)) else ""
+
+
 def accuracy(cases: pd.DataFrame, settings: StatisticsSettings, report: ReportSettings) -> Table:
     """Quality of every preset: mean over structures and each structure, with counts of failures."""
     check_metrics(cases, report.metrics)
@@ -64,7 +71,7 @@ def accuracy(cases: pd.DataFrame, settings: StatisticsSettings, report: ReportSe
         columns=(*heads, *(Column(title(metric)) for metric in report.metrics), *_COUNT_COLUMNS),
         rows=tuple(_accuracy_row(group) for group in groups),
         records=tuple(_accuracy_record(group) for group in groups),
-        note=f"{RULE} {COUNT_NOTE}",
+        note=f"{RULE} {COUNT_NOTE}{scope(cases)}",
     )
 
 
@@ -108,7 +115,7 @@ def summary(
         records=tuple(
             row | (flat(costs[row["preset"]]) if row["preset"] in costs else {}) for row in stats
         ),
-        note=RULE,
+        note=f"{RULE}{scope(cases)}",
     )
 
 

@@ -103,9 +103,13 @@ def test_pairing_is_by_case_after_the_mean_over_seeds() -> None:
     extra = of_b.assign(seed=of_b["seed"] + 7, dice=of_b["dice"] + 0.2)
     base = compare(rows, "dice", margin=None, **QUICK)
     pd.testing.assert_frame_equal(compare(shuffled, "dice", margin=None, **QUICK), base)
-    more = compare(pd.concat([rows, extra]), "dice", margin=None, **QUICK)
-    assert more.loc[0, "n"] == 12
+    of_a = rows[rows["preset"] == "a"]
+    both = pd.concat([rows, extra, of_a.assign(seed=of_a["seed"] + 7)])
+    more = compare(both, "dice", margin=None, **QUICK)
+    assert (more.loc[0, "n"], more.loc[0, "n_seeds"]) == (12, 4)
     assert more.loc[0, "difference"] == pytest.approx(base.loc[0, "difference"] + 0.1, abs=1e-9)
+    with pytest.raises(DataError, match="4 seeds in 5 folds of b against 2 seeds in 5 folds of a"):
+        compare(pd.concat([rows, extra]), "dice", margin=None, **QUICK)
 
 
 def test_a_case_on_one_side_only_is_named() -> None:
@@ -120,10 +124,29 @@ def test_a_case_on_one_side_only_is_named() -> None:
 
 def test_cases_without_a_value_are_left_out_and_counted() -> None:
     rows = simulate({"a": 0.0, "b": 0.0}, seed=0, seeds=1)
-    empty = (rows["case"] == "s03_0") & (rows["preset"] == "a")
+    empty = rows["case"] == "s03_0"
     rows.loc[empty, ["dice", "status"]] = [math.nan, "both_empty"]
     table = compare(rows, "dice", margin=None, **QUICK)
     assert (table.loc[0, "n"], table.loc[0, "n_undefined"]) == (49, 1)
+
+
+def test_an_invented_lesion_counts_against_its_inventor() -> None:
+    """Of 20 cases 10 have no lesion: B invents one in each, A in none; else B is a bit better."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for place in range(20):
+        value, case = 0.8 + rng.normal(0, 0.03), {"case": f"c{place:02d}", "label": "tumour"}
+        run = case | {"fold": 0, "seed": 0}
+        lesion = place < 10
+        of_a = ("ok", value) if lesion else ("both_empty", math.nan)
+        of_b = ("ok", value + 0.02) if lesion else ("spurious", 0.0)
+        for preset, (status, dice) in (("A", of_a), ("B", of_b)):
+            rows.append(run | {"preset": preset, "status": status, "dice": dice})
+    row = compare(pd.DataFrame(rows), "dice", reference="B", margin=0.01, **QUICK).loc[0]
+    assert (row["preset"], row["verdict"], row["n"]) == ("A", "better", 20)
+    assert row["mean"] > 0.85
+    back = compare(pd.DataFrame(rows), "dice", reference="A", margin=0.01, **QUICK)
+    assert list(back["verdict"]) == ["worse"]
 
 
 def test_holm_by_hand_and_beside_tests_not_done() -> None:
