@@ -113,7 +113,7 @@ def _sole_writer(arguments: argparse.Namespace) -> Iterator[None]:
     if not (getattr(arguments, "code", "") and getattr(arguments, "out", None)):
         yield
         return
-    from lunet.lock import owned
+    from lunet.locks import owned
 
     with owned(arguments.out):
         yield

@@ -1,7 +1,7 @@
 """One process at a time makes a file or folder, and others see it whole or not at all.
 
 The kernel frees the lock of a dead process. A second process waits, since it needs the same files;
-the outputs of a study have owners instead, who are told apart on a cluster (:mod:`lunet.lock`).
+the outputs of a study have owners instead, who are told apart on a cluster (:mod:`lunet.locks`).
 """
 
 from __future__ import annotations

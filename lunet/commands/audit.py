@@ -25,10 +25,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Audit, write, print, and fail if there are errors."""
     from lunet.commands.raw import open_raw
-    from lunet.data.audit.audit import audit, lines, require_sound, write_audit
+    from lunet.data.audit.audit import audit, audit_lines, require_sound, write_audit
 
     dataset = open_raw(arguments, "audit")
     result = audit(dataset, splits=arguments.splits, log=print)
     write_audit(result, arguments.out)
-    print("\n".join(lines(result)))
+    print("\n".join(audit_lines(result)))
     require_sound(result, arguments.out)

@@ -31,14 +31,14 @@ def run(arguments: argparse.Namespace) -> None:
 
     from lunet.data.download.download import download
     from lunet.data.settings import DatasetSettings
-    from lunet.typed import build
+    from lunet.settings import build_settings
 
     direct = {key: getattr(arguments, key) for key in ("name", "path", "sha256")}
     given = {key: value for key, value in direct.items() if value is not None}
     if arguments.name is None:
         given = read_settings(arguments, "download").get("dataset", {}) | given
     download(
-        build(DatasetSettings, given, "dataset"),
+        build_settings(DatasetSettings, given, "dataset"),
         arguments.out,
         cache=arguments.cache,
         keep_archive=arguments.keep_archive,

@@ -40,10 +40,12 @@ def run(arguments: argparse.Namespace) -> None:
     from lunet.efficiency.batches import describe
     from lunet.efficiency.run import measure_efficiency
     from lunet.efficiency.settings import EfficiencySettings
-    from lunet.typed import build
+    from lunet.settings import build_settings
 
     sections = read_settings(arguments, "efficiency")
-    settings = _changed(build(EfficiencySettings, sections["efficiency"], "efficiency"), arguments)
+    settings = _changed(
+        build_settings(EfficiencySettings, sections["efficiency"], "efficiency"), arguments
+    )
     _announce(settings)
     with claimed_gpu(settings.device), tempfile.TemporaryDirectory() as folder:
         found = measure_efficiency(
@@ -72,7 +74,7 @@ def _announce(settings: Any) -> None:
 
 
 def _changed(settings: Any, arguments: argparse.Namespace) -> Any:
-    from lunet.typed import replace
+    from lunet.settings import replace
 
     names = (
         "size", "batches", "device", "engines", "precisions", "threads", "repeats", "warmups",

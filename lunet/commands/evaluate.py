@@ -55,9 +55,9 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _run_study(arguments: argparse.Namespace) -> None:
-    from lunet.evaluation.evaluation import Run, evaluate_run
+    from lunet.evaluation.evaluation import EvaluatedRun, evaluate_run
     from lunet.metrics.settings import EvaluateSettings
-    from lunet.typed import build
+    from lunet.settings import build_settings
 
     for name in ("manifest", "predictions", "preset"):
         if not getattr(arguments, name):
@@ -69,8 +69,8 @@ def _run_study(arguments: argparse.Namespace) -> None:
         arguments.manifest,
         arguments.splits,
         arguments.predictions,
-        run=Run(arguments.preset, arguments.fold, arguments.seed),
-        settings=build(EvaluateSettings, sections.get("evaluate", {}), "evaluate"),
+        run=EvaluatedRun(arguments.preset, arguments.fold, arguments.seed),
+        settings=build_settings(EvaluateSettings, sections.get("evaluate", {}), "evaluate"),
         out=arguments.out,
         subset=arguments.subset,
     )

@@ -31,9 +31,9 @@ def run(arguments: argparse.Namespace) -> None:
     """Run the step."""
     from pathlib import Path
 
-    from lunet.exchange.release import Sources, export_release
+    from lunet.exchange.release import ReleaseSources, export_release
 
-    sources = Sources(
+    sources = ReleaseSources(
         *(Path(name) if name else None for name in (arguments.metrics, arguments.manifest))
     )
     export_release(

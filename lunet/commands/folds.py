@@ -23,9 +23,11 @@ def run(arguments: argparse.Namespace) -> None:
     from lunet.data.custom_splits import own_splits, unused_cases
     from lunet.data.folds import make_splits, read_cases, write_splits
     from lunet.data.settings import SplitSettings
-    from lunet.typed import build
+    from lunet.settings import build_settings
 
-    settings = build(SplitSettings, read_settings(arguments, "folds").get("split", {}), "split")
+    settings = build_settings(
+        SplitSettings, read_settings(arguments, "folds").get("split", {}), "split"
+    )
     cases = read_cases(arguments.manifest)
     if settings.file:
         splits = own_splits(settings.file, cases, settings)

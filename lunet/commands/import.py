@@ -40,7 +40,7 @@ def run(arguments: argparse.Namespace) -> None:
     from lunet.data.layouts.open import open_dataset
 
     if arguments.layout == "kaggle":
-        from lunet.data.layouts.kaggle import import_kaggle
+        from lunet.data.layouts.kaggle.collection import import_kaggle
 
         dataset = import_kaggle(arguments.source, arguments.out, by_hand(arguments))
     else:

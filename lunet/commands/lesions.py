@@ -34,9 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Run the step."""
     from lunet.evaluation.lesions import lesions_of_run
-    from lunet.evaluation.pairs import Run
+    from lunet.evaluation.pairs import EvaluatedRun
     from lunet.metrics.settings import LesionSettings
-    from lunet.typed import build
+    from lunet.settings import build_settings
 
     by_rule = arguments.settings is not None or arguments.config is not None or arguments.changes
     sections = read_settings(arguments, "lesions") if by_rule else {}
@@ -44,8 +44,8 @@ def run(arguments: argparse.Namespace) -> None:
         arguments.manifest,
         arguments.splits,
         arguments.predictions,
-        run=Run(arguments.preset or "unnamed", arguments.fold, arguments.seed),
-        settings=build(LesionSettings, sections.get("lesions", {}), "lesions"),
+        run=EvaluatedRun(arguments.preset or "unnamed", arguments.fold, arguments.seed),
+        settings=build_settings(LesionSettings, sections.get("lesions", {}), "lesions"),
         out=arguments.out,
         froc=arguments.froc,
         subset=arguments.subset,

@@ -24,5 +24,5 @@ def run(arguments: argparse.Namespace) -> None:
         raise ConfigError("--config", f"given for {arguments.what}", "only presets depend on it")
     from lunet.study import listing
 
-    for line in listing.lines(arguments.what, arguments.config):
+    for line in listing.listing_lines(arguments.what, arguments.config):
         print(line)

@@ -34,8 +34,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Write the data set and say where."""
     from lunet.data.phantoms.make import make_phantom
-    from lunet.typed import build, plain
+    from lunet.settings import build_settings, plain
 
     chosen = {key: getattr(arguments, key) for key in plain(PhantomSettings())}
-    folder = make_phantom(build(PhantomSettings, chosen, "phantom"), arguments.out)
+    folder = make_phantom(build_settings(PhantomSettings, chosen, "phantom"), arguments.out)
     print(f"{chosen['subjects']} {chosen['kind']} subjects in {folder}")

@@ -35,14 +35,14 @@ def run(arguments: argparse.Namespace) -> None:
     from lunet.data.settings import PlanSettings
     from lunet.efficiency.step_cost import costliest, network_cost, usable_memory
     from lunet.files import write_json, write_text
-    from lunet.typed import build, replace
+    from lunet.settings import build_settings, replace
 
     _check(arguments)
     preset, arguments.preset = arguments.preset or "lunet_small_4f", None
     sections = raw_sections(arguments, "plan") if arguments.settings is not None else {}
     names = {"memory_gb": arguments.memory_gb, "largest_batch": arguments.largest_batch}
     given = {key: value for key, value in names.items() if value is not None}
-    limits = build(PlanSettings, sections.get("planning") or {}, "planning")
+    limits = build_settings(PlanSettings, sections.get("planning") or {}, "planning")
     limits = replace(limits, given, "planning")
     dataset = open_raw(arguments, "plan" if sections else "audit")
     task, fingerprint = dataset.task, fingerprint_of(dataset, log=print)
@@ -75,10 +75,12 @@ def _check(arguments: argparse.Namespace) -> None:
 
 def _models(sections: Any, preset: str, task: Any, ndim: int) -> list[Any]:
     """The networks of a study (a rule's sections), or that of one preset."""
-    from lunet.models.build import build
+    from lunet.models.build import build_network
     from lunet.study.networks import build_model
 
     shape = {"in_channels": len(task.channels), "out_channels": task.out_channels, "ndim": ndim}
     if not sections:
         return [build_model(preset, **shape)]
-    return [build(m["module"], m["name"], arguments=m["arguments"], **shape) for m in sections]
+    return [
+        build_network(m["module"], m["name"], arguments=m["arguments"], **shape) for m in sections
+    ]

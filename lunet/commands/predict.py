@@ -140,14 +140,16 @@ def _settings(arguments: argparse.Namespace) -> Any:
     """The predict section (defaults, a rule's, or a configuration's), changed by the options."""
     from lunet.commands.arguments import read_settings, read_study
     from lunet.inference.settings import PredictSettings
-    from lunet.typed import build, replace
+    from lunet.settings import build_settings, replace
 
     base = PredictSettings()
     if arguments.settings is not None:
         section = read_settings(arguments, "predict").get("predict", {})
-        base = build(PredictSettings, section, "predict")
+        base = build_settings(PredictSettings, section, "predict")
     elif arguments.config is not None and arguments.preset is not None:
-        base = build(PredictSettings, read_settings(arguments, "predict")["predict"], "predict")
+        base = build_settings(
+            PredictSettings, read_settings(arguments, "predict")["predict"], "predict"
+        )
     elif arguments.config is not None or arguments.changes:
         base = read_study(arguments).config.predict
     names = ("threshold", "flip_axes", "patch", "overlap", "memory_gb", "largest_component")

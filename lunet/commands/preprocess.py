@@ -25,9 +25,9 @@ def run(arguments: argparse.Namespace) -> None:
     from lunet.commands.raw import open_raw, raw_sections
     from lunet.data.prepare import prepare_dataset
     from lunet.data.settings import PreprocessSettings
-    from lunet.typed import build
+    from lunet.settings import build_settings
 
     dataset = open_raw(arguments, "preprocess")
     sections = raw_sections(arguments, "preprocess")
-    settings = build(PreprocessSettings, sections.get("preprocess") or {}, "preprocess")
+    settings = build_settings(PreprocessSettings, sections.get("preprocess") or {}, "preprocess")
     prepare_dataset(dataset, settings, arguments.out)

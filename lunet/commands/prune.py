@@ -47,17 +47,17 @@ def run(arguments: argparse.Namespace) -> None:
     from lunet.pruning.job import PruneJob
     from lunet.pruning.run import run_pruning
     from lunet.pruning.settings import PruneSettings
+    from lunet.settings import build_settings
     from lunet.task import task_from_dict
-    from lunet.training.job import Job
+    from lunet.training.job import TrainingJob
     from lunet.training.recipe import Recipe
-    from lunet.typed import build
 
     sections = _sections(arguments)
     places = _places(arguments, sections["model"]["preset"])
-    training = Job(
+    training = TrainingJob(
         task=task_from_dict(sections["task"]),
         model=sections["model"],
-        recipe=build(Recipe, sections["recipe"], "train"),
+        recipe=build_settings(Recipe, sections["recipe"], "train"),
         code=arguments.code or _code(arguments, sections["model"]["preset"]),
         fold=arguments.fold,
         seed=arguments.seed,
@@ -69,7 +69,7 @@ def run(arguments: argparse.Namespace) -> None:
         out=places["out"],
         engine_cache=places["engine_cache"],
     )
-    settings = build(PruneSettings, sections["prune"], "prune")
+    settings = build_settings(PruneSettings, sections["prune"], "prune")
     with claimed_gpu(training.recipe.engine.device):
         run_pruning(PruneJob(training, settings, arguments.strategy, arguments.like))
 

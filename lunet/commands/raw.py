@@ -27,11 +27,11 @@ def open_raw(arguments: argparse.Namespace, step: str) -> Dataset:
     from lunet.data.dataset import LISTING, read_dataset
     from lunet.data.layouts.open import open_dataset
     from lunet.data.settings import DatasetSettings
+    from lunet.settings import build_settings
     from lunet.task import task_from_dict
-    from lunet.typed import build
 
     sections = raw_sections(arguments, step)
-    settings = build(DatasetSettings, sections["dataset"], "dataset") if sections else None
+    settings = build_settings(DatasetSettings, sections["dataset"], "dataset") if sections else None
     task = task_from_dict(sections["task"]) if sections else None
     layout = getattr(arguments, "layout", None)
     if layout is None and settings is not None and (Path(arguments.raw) / LISTING).exists():
@@ -42,7 +42,7 @@ def open_raw(arguments: argparse.Namespace, step: str) -> Dataset:
 def by_hand(arguments: argparse.Namespace) -> DatasetSettings:
     """Settings of a data set from the arguments of ``lunet import``."""
     from lunet.data.settings import DatasetSettings
-    from lunet.typed import build
+    from lunet.settings import build_settings
 
     values = {
         "name": arguments.name or "unnamed",
@@ -54,7 +54,7 @@ def by_hand(arguments: argparse.Namespace) -> DatasetSettings:
         "mask_threshold": arguments.threshold,
         "groups": arguments.groups,
     }
-    return build(DatasetSettings, values, "dataset")
+    return build_settings(DatasetSettings, values, "dataset")
 
 
 def _pairs(option: str, texts: list[str] | None) -> dict[str, int] | None:

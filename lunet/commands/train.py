@@ -80,14 +80,14 @@ def run(arguments: argparse.Namespace) -> None:
     if len(runs) == 1:
         return _train(runs[0])
     from lunet.devices import SHARE
-    from lunet.training.parallel import Run, train_together
+    from lunet.training.parallel import ParallelRun, train_together
 
     _check_several(arguments)
     os.environ.setdefault(SHARE, str(arguments.at_once))
     preset = read_settings(arguments, "train")["model"]["preset"]
     logs = [_places(one, preset)["out"] / "train.log" for one in runs]
     named = [
-        Run(f"fold {one.fold}, seed {one.seed}", log, one)
+        ParallelRun(f"fold {one.fold}, seed {one.seed}", log, one)
         for one, log in zip(runs, logs, strict=True)
     ]
     return train_together(named, _carry_out, at_once=arguments.at_once)
@@ -125,19 +125,21 @@ def _train(arguments: argparse.Namespace) -> None:
     import torch
 
     from lunet.devices import check_promise, claimed_gpu
-    from lunet.training.job import Job
+    from lunet.settings import build_settings, replace
+    from lunet.training.job import TrainingJob
     from lunet.training.recipe import Recipe
     from lunet.training.run import run_training
-    from lunet.typed import build, replace
 
     sections = read_settings(arguments, "train")
-    recipe = replace(build(Recipe, sections["recipe"], "train"), _changes(arguments), "train")
+    recipe = replace(
+        build_settings(Recipe, sections["recipe"], "train"), _changes(arguments), "train"
+    )
     if arguments.loss is not None:
         recipe = dataclasses.replace(recipe, loss={arguments.loss: 1.0}, loss_options={})
     places = _places(arguments, sections["model"]["preset"])
     if arguments.fold == "all":
         places["splits"] = _everything(places)
-    job = Job(
+    job = TrainingJob(
         task=_task(arguments, sections, places["manifest"]),
         model=sections["model"],
         recipe=recipe,

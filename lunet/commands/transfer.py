@@ -32,26 +32,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Collect the settings and test."""
-    from lunet.evaluation.pairs import Run
+    from lunet.evaluation.pairs import EvaluatedRun
     from lunet.evaluation.transfer import Test, transfer
     from lunet.inference.settings import PredictSettings, TransferSettings
     from lunet.metrics.settings import EvaluateSettings
+    from lunet.settings import build_settings
     from lunet.task import task_from_dict
-    from lunet.typed import build
 
     found = _sections(arguments)
     given = {"dataset": found["dataset"], "map": found["map"]}
     test = Test(
         arguments.raw,
-        build(TransferSettings, given, "transfer"),
+        build_settings(TransferSettings, given, "transfer"),
         task_from_dict(found["task"]),
-        build(PredictSettings, found["predict"], "predict"),
-        build(EvaluateSettings, found["evaluate"], "evaluate"),
+        build_settings(PredictSettings, found["predict"], "predict"),
+        build_settings(EvaluateSettings, found["evaluate"], "evaluate"),
     )
     transfer(
         arguments.weights,
         test,
-        run=Run(found["model"]["preset"], arguments.fold, arguments.seed),
+        run=EvaluatedRun(found["model"]["preset"], arguments.fold, arguments.seed),
         out=arguments.out,
         code=arguments.code,
         device=arguments.device,

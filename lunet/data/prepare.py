@@ -25,7 +25,7 @@ from lunet.data.preprocess import prepare_image, prepare_label
 from lunet.data.settings import PreprocessSettings
 from lunet.errors import DataError
 from lunet.files import atomic, read_json, sha256, write_text
-from lunet.typed import plain
+from lunet.settings import plain
 
 
 def prepare_dataset(

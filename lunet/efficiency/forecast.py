@@ -118,7 +118,7 @@ def load_of(recipe: Mapping[str, Any], data: Volumes, *, train: int, validation:
     )
 
 
-def predict(measured: Calibration, load: Load, *, threads: int | None = None) -> Forecast:
+def forecast_training(measured: Calibration, load: Load, *, threads: int | None = None) -> Forecast:
     """Memory and time of a training; ``threads`` it will have, None for those measured."""
     slower = 1.0
     if measured.device == "cpu" and threads:
@@ -222,4 +222,4 @@ def _forecast(measured: Calibration, data: Volumes, run: Mapping[str, Any]) -> F
     recipe = {**run["settings"]["recipe"], "epochs": run["epochs"]}
     cases = run["cases"]
     load = load_of(recipe, data, train=cases["train"], validation=cases["validation"])
-    return predict(measured, load, threads=run["engine"]["threads"])
+    return forecast_training(measured, load, threads=run["engine"]["threads"])

@@ -24,12 +24,12 @@ from lunet.efficiency.counts import count_macs, count_parameters
 from lunet.efficiency.engines import Source, Unavailable, make_runner, onnx_bytes
 from lunet.efficiency.memory import count_memory, measured_peak
 from lunet.efficiency.settings import EfficiencySettings
-from lunet.models.build import build
+from lunet.models.build import build_network
+from lunet.settings import build_settings as build_settings
 from lunet.task import Task, task_from_dict
-from lunet.typed import build as build_settings
 
 
-class Job(TypedDict):
+class MeasureJob(TypedDict):
     """What a process measures: plain sections, the training batch, and whether it counts too.
 
     ``engine`` is the recipe's section of that name; empty where no training is told.
@@ -80,7 +80,7 @@ class Bench:
         )
 
 
-def measure(job: Job) -> dict[str, Any]:
+def measure(job: MeasureJob) -> dict[str, Any]:
     """Everything that one process measures."""
     bench = make_bench(job)
     result: dict[str, Any] = {"device": _device(bench.device)}
@@ -138,7 +138,7 @@ def cross_entropy(output: Tensor | Sequence[Tensor]) -> Tensor:
     return functional.cross_entropy(logits, classes)
 
 
-def make_bench(job: Job) -> Bench:
+def make_bench(job: MeasureJob) -> Bench:
     """The network of a job on its device, in a process with its number of threads."""
     settings = build_settings(EfficiencySettings, job["efficiency"], "efficiency")
     task = task_from_dict(job["task"])
@@ -148,7 +148,7 @@ def make_bench(job: Job) -> Bench:
     torch.set_num_threads(settings.threads)
     torch.manual_seed(0)
     section = job["model"]
-    model = build(
+    model = build_network(
         section["module"].rpartition(".")[2],
         section["name"],
         in_channels=len(task.channels),

@@ -14,12 +14,12 @@ from lunet.efficiency.settings import EfficiencySettings
 from lunet.errors import ConfigError, LunetError
 from lunet.files import write_json
 from lunet.provenance import cpu_model
-from lunet.typed import plain
+from lunet.settings import plain
 
 if TYPE_CHECKING:
     # the code that the processes run
     from lunet.efficiency import training_engine  # noqa: F401
-    from lunet.efficiency.measure import Job
+    from lunet.efficiency.measure import MeasureJob
 import numpy as np
 
 _CHILD, _ENGINE_CHILD = "lunet.efficiency.measure", "lunet.efficiency.training_engine"
@@ -71,7 +71,7 @@ def measure_efficiency(
     Returns
     -------
     What was written: ``parameters``, ``macs``, ``flops``, ``macs_fvcore``, ``counters``,
-    ``latency`` (a list; see :func:`lunet.efficiency.run.summarise`), ``left_out`` (engines
+    ``latency`` (a list; see :func:`summarise_latencies`), ``left_out`` (engines
     that could not run, with the reason), memory in bytes, ``training_step_ms``, ``throughput``,
     ``training_memory`` (see :func:`lunet.efficiency.batches.training_memory`),
     ``training_engine`` (see :mod:`lunet.efficiency.training_engine`), ``energy``, ``device`` and
@@ -88,7 +88,7 @@ def measure_efficiency(
         raise ConfigError(
             "efficiency.size", str(list(settings.size)), f"{task['dimensions']} values are needed"
         )
-    job: Job = {
+    job: MeasureJob = {
         "model": dict(model),
         "task": dict(task),
         "efficiency": plain(settings),
@@ -107,7 +107,7 @@ def measure_efficiency(
 
 
 def _merged(
-    job: Job, settings: EfficiencySettings, results: Sequence[Mapping[str, Any]]
+    job: MeasureJob, settings: EfficiencySettings, results: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
     first = dict(results[0])
     series = first.pop("latency")
@@ -116,7 +116,7 @@ def _merged(
         head = {key: row[key] for key in ("engine", "precision", "batch")}
         prepare = [result["latency"][number]["prepare_s"] for result in results]
         head["prepare_s"] = round(min(prepare), 6)
-        latency.append(head | summarise([r["latency"][number]["ms"] for r in results]))
+        latency.append(head | summarise_latencies([r["latency"][number]["ms"] for r in results]))
     content = first | {
         "preset": job["model"].get("preset"),
         "size": list(settings.size[: int(job["task"]["dimensions"])]),
@@ -127,7 +127,7 @@ def _merged(
     content["device"] = first["device"] | {"cpu": cpu_model(), "cpus": os.cpu_count()}
     content.pop("training_ms", None)
     if settings.training_step:
-        step = summarise([result["training_ms"] for result in results])
+        step = summarise_latencies([result["training_ms"] for result in results])
         content["training_step"] = step | {"batch": job["training_batch"]}
         content["training_step_ms"] = step["p50_ms"]
     return content
@@ -161,7 +161,7 @@ def _fresh_process(
 STABLE = 0.03  # largest relative difference of the processes' medians
 
 
-def summarise(series: Sequence[Sequence[float]]) -> dict[str, Any]:
+def summarise_latencies(series: Sequence[Sequence[float]]) -> dict[str, Any]:
     """Statistics of the series of several fresh processes, milliseconds.
 
     ``jitter_ms`` is the population standard deviation of all single latencies, ``successive_ms``

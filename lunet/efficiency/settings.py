@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from lunet.errors import ConfigError
-from lunet.typed import setting
+from lunet.settings import setting
 
 
 @dataclass(frozen=True)

@@ -20,17 +20,17 @@ from typing import Any
 
 import torch
 
-from lunet.efficiency.measure import Bench, Job, cross_entropy, make_bench
+from lunet.efficiency.measure import Bench, MeasureJob, cross_entropy, make_bench
 from lunet.efficiency.memory import HighWater, process_bytes
+from lunet.settings import build_settings
 from lunet.training.compute.arithmetic import Arithmetic, keep_freed_memory, plain_arithmetic
 from lunet.training.memory import is_out_of_memory
 from lunet.training.recipe import Engine
-from lunet.typed import build
 
 _SMALL = 32  # voxels per axis of a first step, which loads kernels
 
 
-def measure(job: Job) -> dict[str, Any]:
+def measure(job: MeasureJob) -> dict[str, Any]:
     """Time and memory of a training step in each arithmetic.
 
     Returns
@@ -44,7 +44,7 @@ def measure(job: Job) -> dict[str, Any]:
     keep_freed_memory()
     bench = make_bench(job)
     settings = bench.settings
-    engine = build(Engine, job["engine"] | {"threads": settings.threads}, "train.engine")
+    engine = build_settings(Engine, job["engine"] | {"threads": settings.threads}, "train.engine")
     plain = plain_arithmetic(engine, torch.device(bench.device))
     plain.prepare()
     _step(bench, plain, torch.zeros(2, *bench.shape(1)[1:2], *(_SMALL,) * bench.task.dimensions))()

@@ -18,8 +18,8 @@ from lunet.data.prepared import read_manifest
 from lunet.errors import DataError
 from lunet.evaluation.pairs import (
     RUN_COLUMNS,
+    EvaluatedRun,
     Label,
-    Run,
     expected_cases,
     predictions_in,
     read_predicted,
@@ -64,7 +64,7 @@ def evaluate_run(
     splits_path: str | Path | None,
     predictions: str | Path,
     *,
-    run: Run,
+    run: EvaluatedRun,
     settings: EvaluateSettings,
     out: str | Path,
     subset: str = "test",

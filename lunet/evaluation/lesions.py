@@ -20,7 +20,7 @@ from lunet.data.io.images import LabelRule
 from lunet.data.prepared import Manifest, read_manifest
 from lunet.evaluation.pairs import (
     RUN_COLUMNS,
-    Run,
+    EvaluatedRun,
     expected_cases,
     predictions_in,
     read_predicted,
@@ -61,7 +61,7 @@ def lesions_of_run(
     splits_path: str | Path | None,
     predictions: str | Path,
     *,
-    run: Run,
+    run: EvaluatedRun,
     settings: LesionSettings,
     out: str | Path,
     froc: str | Path,
@@ -115,7 +115,7 @@ def _read(
 
 def _counts(patient: Patient, members: tuple[int, ...], settings: LesionSettings) -> Row:
     truth, guess = (np.isin(array, members) for array in (patient.reference, patient.prediction))
-    counted = count_lesions(truth, guess, overlap=settings.overlap, purity=settings.purity)
+    counted = count_lesions(truth, guess, overlap=settings.overlap, precision=settings.precision)
     values = (
         counted.lesions,
         counted.found,
@@ -135,7 +135,9 @@ def _curve(
     steps = np.zeros(truth.shape, np.uint8)
     if patient.steps is not None:
         steps = patient.steps[..., index].reshape(truth.shape)
-    froc = image_froc(truth, steps, levels=LEVELS, overlap=settings.overlap, purity=settings.purity)
+    froc = image_froc(
+        truth, steps, levels=LEVELS, overlap=settings.overlap, precision=settings.precision
+    )
     points = zip(LEVELS, froc.found, froc.false_positives, strict=True)
     for level, found, false_positives in points:
         yield {

@@ -19,7 +19,7 @@ RUN_COLUMNS = ("preset", "fold", "seed", "case", "group")
 
 
 @dataclass(frozen=True)
-class Run:
+class EvaluatedRun:
     """Which run the predictions come from; written in front of each row."""
 
     preset: str

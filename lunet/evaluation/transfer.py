@@ -19,7 +19,7 @@ from lunet.data.io.write import write_nifti
 from lunet.errors import DataError
 from lunet.evaluation.evaluation import case_rows
 from lunet.evaluation.label_map import check_map
-from lunet.evaluation.pairs import RUN_COLUMNS, Label, Run
+from lunet.evaluation.pairs import RUN_COLUMNS, EvaluatedRun, Label
 from lunet.files import sha256, write_csv, write_json
 from lunet.inference.description import description_of
 from lunet.inference.load import load_model
@@ -30,8 +30,8 @@ from lunet.inference.settings import WEIGHTS, PredictSettings, TransferSettings
 from lunet.metrics.columns import case_columns
 from lunet.metrics.settings import EvaluateSettings
 from lunet.provenance import stamp
+from lunet.settings import plain
 from lunet.task import Task
-from lunet.typed import plain
 
 Structures = dict[str, tuple[int, ...]]
 
@@ -51,7 +51,7 @@ def transfer(
     weights: str | Path,
     test: Test,
     *,
-    run: Run,
+    run: EvaluatedRun,
     out: str | Path,
     code: str = "",
     device: str = "auto",
@@ -157,7 +157,7 @@ def _segment(
     return mask, (truth, affine)
 
 
-def _record(path: Path, test: Test, run: Run, code: str, digest: str) -> dict[str, Any]:
+def _record(path: Path, test: Test, run: EvaluatedRun, code: str, digest: str) -> dict[str, Any]:
     return {
         "settings": {
             "task": test.task.as_dict(),

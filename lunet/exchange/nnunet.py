@@ -20,7 +20,7 @@ from torch import nn
 
 from lunet.errors import ConfigError, DataError, nearest
 from lunet.files import read_json, write_json
-from lunet.models.build import build
+from lunet.models.build import build_network
 
 CLASS = "lunet.exchange.nnunet.network"
 TRAINER = "nnUNetTrainerNoDeepSupervision"
@@ -46,7 +46,7 @@ def network(
     if deep_supervision:
         advice = f"Add -tr {TRAINER} to nnUNetv2_train"
         raise ConfigError("nnU-Net's trainer", "deep supervision", "one output only", advice)
-    model = build(
+    model = build_network(
         module,
         name,
         in_channels=input_channels,

@@ -23,7 +23,7 @@ RESULTS = ("dice", "hd95", "assd")
 
 
 @dataclass(frozen=True)
-class Sources:
+class ReleaseSources:
     """Files that a model card draws on, each if there is one.
 
     Attributes
@@ -45,7 +45,7 @@ def export_release(
     run: str | Path,
     out: str | Path,
     *,
-    sources: Sources | None = None,
+    sources: ReleaseSources | None = None,
     with_onnx: bool = True,
     with_program: bool = False,
     log: Callable[[str], None] = print,
@@ -68,7 +68,7 @@ def export_release(
     folder, weights = Path(out), find_weights(run)
     if weights.suffix != ".safetensors":
         raise DataError(weights, "is no safetensors file", "a run of `lunet train` is expected")
-    found = _sources(weights.parent, sources or Sources())
+    found = _sources(weights.parent, sources or ReleaseSources())
     model = load_model(weights)
     described = description_of(model)
     results = mean_results(found.metrics) if found.metrics else {}
@@ -124,7 +124,7 @@ def _means(rows: list[dict[str, str]]) -> dict[str, float]:
     return means
 
 
-def _sources(run: Path, given: Sources) -> Sources:
+def _sources(run: Path, given: ReleaseSources) -> ReleaseSources:
     """The named files, else those that lie in the run's folder."""
 
     def choose(path: Path | None, name: str) -> Path | None:
@@ -132,7 +132,7 @@ def _sources(run: Path, given: Sources) -> Sources:
             raise DataError(path, "the file is missing", f"a {name} was named")
         return path or (run / name if (run / name).is_file() else None)
 
-    return Sources(
+    return ReleaseSources(
         choose(given.metrics, "metrics.csv"),
         choose(given.manifest, "manifest.json"),
         choose(given.record, "run.json"),

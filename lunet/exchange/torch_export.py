@@ -19,7 +19,7 @@ from torch import nn
 
 from lunet.errors import LunetError
 from lunet.files import atomic, canonical_json
-from lunet.inference.onnx import Floats, compare, quiet
+from lunet.inference.onnx import Floats, compare_with_torch, quiet
 
 _SMALL = 16
 DESCRIPTION = "lunet.json"
@@ -137,4 +137,4 @@ def _check(
             found: Floats = loaded(torch.from_numpy(x)).numpy()
         return found
 
-    return compare(run, model, shapes, where=path, draw=draw)
+    return compare_with_torch(run, model, shapes, where=path, draw=draw)

@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from lunet.errors import DataError
-from lunet.models.build import build
+from lunet.models.build import build_network
 from lunet.task import Task, task_from_dict
 
 
@@ -64,7 +64,7 @@ def description_from_dict(value: Any, *, where: str | Path) -> Description:
 def build_described(described: Description) -> nn.Module:
     """The network of a description, with fresh weights."""
     section, task = described.model, described.task
-    return build(
+    return build_network(
         str(section["module"]).rpartition(".")[2],
         section["name"],
         in_channels=len(task.channels),

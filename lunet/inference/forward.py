@@ -24,7 +24,7 @@ _SLICES = 8  # slices of a 2D task that go through the network together
 
 
 @dataclass(frozen=True)
-class Plan:
+class WindowPlan:
     """How an image goes through the networks: ``patch`` in voxels, or None for the whole image."""
 
     patch: tuple[int, ...] | None
@@ -38,7 +38,7 @@ def predict_probabilities(
     task: Task,
     settings: PredictSettings,
     device: torch.device | str = "cpu",
-) -> Plan:
+) -> WindowPlan:
     """Fill ``out`` with probabilities: the mean over networks and test-time flips.
 
     Parameters
@@ -80,24 +80,24 @@ def predict_probabilities(
 
 def plan_forward(
     models: Sequence[nn.Module], shape: Sequence[int], *, task: Task, settings: PredictSettings
-) -> Plan:
+) -> WindowPlan:
     """Whole image if ``settings.patch`` is unset and the live tensors fit ``memory_gb``.
 
     ``shape`` is (C, x, y, z). Otherwise the tile is the one that is set, or the largest cube with
     a side that is a multiple of 32 voxels and fits (at least 32).
     """
     if settings.patch is not None:
-        return Plan(settings.patch)
+        return WindowPlan(settings.patch)
     spatial = tuple(shape[1 : 1 + task.dimensions])
     batch = 1 if task.dimensions == 3 else min(_SLICES, shape[3])
     limit = settings.memory_gb * _GIB
     outputs = 3 * 4 * batch * task.out_channels  # logits, their mean and a copy, bytes a voxel
     if _needed(models, (batch, shape[0], *spatial)) + outputs * prod(spatial) <= limit:
-        return Plan(None)
+        return WindowPlan(None)
     side = 32
     while side < max(spatial) and _cube(models, shape[0], side + 32, task) <= limit:
         side += 32
-    return Plan((side,) * task.dimensions)
+    return WindowPlan((side,) * task.dimensions)
 
 
 def _cube(models: Sequence[nn.Module], channels: int, side: int, task: Task) -> int:
@@ -133,14 +133,14 @@ def _check(image: NDArray[Any], task: Task, settings: PredictSettings) -> None:
         )
 
 
-def _volume(function: Any, image: Any, out: Any, plan: Plan, overlap: float) -> None:
+def _volume(function: Any, image: Any, out: Any, plan: WindowPlan, overlap: float) -> None:
     if plan.patch is None:
         out[:] = function(image[None])[0]
     else:
         blend(lambda tile: function(tile[None])[0], image, out, patch=plan.patch, overlap=overlap)
 
 
-def _slices(function: Any, image: Any, out: Any, plan: Plan, overlap: float) -> None:
+def _slices(function: Any, image: Any, out: Any, plan: WindowPlan, overlap: float) -> None:
     for first in range(0, image.shape[3], _SLICES if plan.patch is None else 1):
         if plan.patch is None:
             chunk = np.moveaxis(image[..., first : first + _SLICES], 3, 0)

@@ -145,7 +145,7 @@ def check_onnx(
         found: Floats = session.run([OUTPUT], {INPUT: x})[0]
         return found
 
-    return compare(run, model, shapes, where=path, draw=draw)
+    return compare_with_torch(run, model, shapes, where=path, draw=draw)
 
 
 def _session(path: str | Path) -> Any:
@@ -168,7 +168,7 @@ TOLERANCE = 1e-4  # largest difference of logits, relative to the largest logit
 Floats = NDArray[np.float32]
 
 
-def compare(
+def compare_with_torch(
     run: Callable[[Floats], Floats],
     model: nn.Module,
     shapes: Iterable[tuple[int, ...]],

@@ -21,7 +21,7 @@ CHOSEN = ("threshold", "flip_axes", "largest_component")
 Predictor = Callable[[PreparedCase, PredictSettings], Channels]
 
 
-def choose(
+def choose_postprocessing(
     manifest: Manifest,
     names: Sequence[str],
     predictor: Predictor,

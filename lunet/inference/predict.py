@@ -22,8 +22,8 @@ from lunet.inference.decode import Indices
 from lunet.inference.description import Description, description_of
 from lunet.inference.segment import NativeChannels, segment
 from lunet.inference.settings import PredictSettings
+from lunet.settings import build_settings
 from lunet.task import Task
-from lunet.typed import build
 
 
 class BlankImage(UserWarning):
@@ -111,7 +111,7 @@ def _prepared(
 
     A scan that was read from a file is not kept.
     """
-    preprocess = build(PreprocessSettings, described.preprocess, "preprocess")
+    preprocess = build_settings(PreprocessSettings, described.preprocess, "preprocess")
     channels = len(described.task.channels)
     scan = source if isinstance(source, Scan) else read_image(source, channels=channels)
     where = "image" if isinstance(source, Scan) else str(source[0])

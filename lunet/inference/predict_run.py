@@ -16,7 +16,7 @@ from lunet.inference.decode import postprocess
 from lunet.inference.description import description_of
 from lunet.inference.load import load_model
 from lunet.inference.output import geometry_of, subset_cases, write_predictions
-from lunet.inference.postprocess_search import CHOSEN, choose
+from lunet.inference.postprocess_search import CHOSEN, choose_postprocessing
 from lunet.inference.probability_maps import FOLDER, keep_only, write_map
 from lunet.inference.segment import NativeChannels, choose_device, probabilities_of
 from lunet.inference.settings import WEIGHTS, PredictSettings
@@ -68,7 +68,7 @@ def predict_run(
 
     if settings.choose:
         validation = subset_cases(splits_path, fold, "validation")
-        settings, dice = choose(manifest, validation, predictor, settings, log=log)
+        settings, dice = choose_postprocessing(manifest, validation, predictor, settings, log=log)
         record = {"cases": list(validation), "dice": dice} | _chosen(settings)
         write_json(Path(out) / "chosen.json", record)
         log(f"chosen on {len(validation)} validation case(s): {record}")

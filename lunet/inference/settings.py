@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from lunet.data.settings import DatasetSettings
-from lunet.typed import setting
+from lunet.settings import setting
 
 WEIGHTS = {"best": "weights.safetensors", "last": "last.safetensors"}
 """Which file of a run ``PredictSettings.weights`` names."""

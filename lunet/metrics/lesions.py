@@ -8,8 +8,8 @@ Definitions (free-response ROC, as in LUNA16: Setio et al., Med. Image Anal. 42:
   (one voxel, where ``overlap`` is 0);
 * a predicted component that touches no reference lesion is a **false positive**; one that touches
   several lesions, and several on one lesion, are neither rewarded nor punished again;
-* with ``purity`` a component of which a smaller share lies in lesions is a false positive and finds
-  nothing: else a mask of everything would find all lesions at no price;
+* with ``precision`` a component of which a smaller share lies in lesions is a false positive and
+  finds nothing: else a mask of everything would find all lesions at no price;
 * the **FROC curve** is the share of all lesions found against the mean number of false positives
   per image, when the threshold on a probability map goes down: a lesion is found from the
   threshold at which the rule above holds; a false positive is a component of the thresholded map
@@ -75,7 +75,7 @@ def count_lesions(
     prediction: ArrayLike,
     *,
     overlap: float = 0.0,
-    purity: float = 0.0,
+    precision: float = 0.0,
     connectivity: Connectivity = "full",
 ) -> LesionCounts:
     """Lesions, lesions found and false positives of one image.
@@ -96,11 +96,11 @@ def count_lesions(
     DataError
         If shapes or types do not fit, or ``overlap`` is not in [0, 1].
     """
-    _check_shares(overlap, purity)
+    _check_shares(overlap, precision)
     lesions = components(reference, connectivity=connectivity)
     mask = _boolean(prediction)
     _check_shapes(lesions.shape, mask.shape)
-    hits, false_positives = _judged(mask, lesions, int(lesions.max()), purity, connectivity)
+    hits, false_positives = _judged(mask, lesions, int(lesions.max()), precision, connectivity)
     return LesionCounts(
         lesions=hits.size,
         found=int((hits >= _needed(lesions, overlap)).sum()),
@@ -192,7 +192,7 @@ def image_froc(
     *,
     levels: ArrayLike,
     overlap: float = 0.0,
-    purity: float = 0.0,
+    precision: float = 0.0,
     connectivity: Connectivity = "full",
 ) -> ImageFroc:
     """Lesions found and false positives of one image at each threshold.
@@ -213,10 +213,10 @@ def image_froc(
     DataError
         If shapes or types do not fit.
     """
-    _check_shares(overlap, purity)
+    _check_shares(overlap, precision)
     lesions = components(reference, connectivity=connectivity)
     _check_shapes(lesions.shape, values.shape)
-    hits, outside = _judged_at(lesions, values, np.asarray(levels), purity, connectivity)
+    hits, outside = _judged_at(lesions, values, np.asarray(levels), precision, connectivity)
     found = (hits >= _needed(lesions, overlap)).sum(axis=1)
     return ImageFroc(hits.shape[1], found, outside)
 
@@ -225,7 +225,7 @@ def _judged_at(
     lesions: NDArray[np.int32],
     values: NDArray[Any],
     levels: NDArray[Any],
-    purity: float,
+    precision: float,
     connectivity: Connectivity,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Voxels hit (level, lesion) and false positives (level).
@@ -241,20 +241,20 @@ def _judged_at(
         inside = np.where(widest[box] == number, values[box], levels.min() - 1)
         for place in np.flatnonzero(levels <= inside.max()):
             mask = inside >= levels[place]
-            found, wrong = _judged(mask, lesions[box], count, purity, connectivity)
+            found, wrong = _judged(mask, lesions[box], count, precision, connectivity)
             hits[place] += found
             outside[place] += wrong
     return hits, outside
 
 
 def _judged(
-    mask: Mask, lesions: NDArray[np.int32], count: int, purity: float, connectivity: Connectivity
+    mask: Mask, lesions: NDArray[np.int32], count: int, precision: float, connectivity: Connectivity
 ) -> tuple[NDArray[np.int64], int]:
     """Voxels of each of ``count`` lesions that good components hit; number of the others."""
     numbered = components(mask, connectivity=connectivity)
     sizes = np.bincount(numbered.reshape(-1))
     in_lesions = np.bincount(numbered[lesions > 0], minlength=sizes.size)
-    good = in_lesions >= np.maximum(np.ceil(purity * sizes - 1e-9), 1)
+    good = in_lesions >= np.maximum(np.ceil(precision * sizes - 1e-9), 1)
     good[0] = False
     hits = np.bincount(lesions[good[numbered]], minlength=count + 1)
     return hits[1:], int(sizes.size - 1 - good.sum())

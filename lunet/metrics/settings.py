@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lunet.typed import setting
+from lunet.settings import setting
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class LesionSettings:
         minimum=0,
         maximum=1,
     )
-    purity: float = setting(
+    precision: float = setting(
         0.1,
         doc="share of a predicted component that must lie in lesions; else it is a false positive",
         minimum=0,

@@ -80,7 +80,7 @@ def block(into: int, widths: Sequence[int], *, dropout: float | None, ndim: int)
 
 
 @dataclass(frozen=True)
-class Plan:
+class NetworkPlan:
     """A network as data.
 
     Attributes

@@ -13,7 +13,7 @@ from torch import nn
 from lunet.errors import ConfigError, nearest
 
 
-def build(
+def build_network(
     module: str,
     name: str,
     *,

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from lunet.errors import ConfigError
 from lunet.models.blocks import (
     IMAGE,
-    Plan,
+    NetworkPlan,
     block,
     check_dropout,
     check_levels,
@@ -143,7 +143,7 @@ def _plan(
     widths: Sequence[int] | Mapping[str, Sequence[int]],
     convs_per_block: int,
     skip_levels: Sequence[int] | str,
-) -> Plan:
+) -> NetworkPlan:
     if isinstance(widths, Mapping):
         levels = 1 + sum(name.startswith("encoder.") for name in widths)
     else:
@@ -151,7 +151,7 @@ def _plan(
         levels = len(widths)
         widths = widths_from_levels(widths, convs_per_block)
     blocks = wiring(levels, _skips(skip_levels, levels))
-    return Plan(in_channels, blocks, full_widths(widths, blocks))
+    return NetworkPlan(in_channels, blocks, full_widths(widths, blocks))
 
 
 def _skips(skip_levels: Sequence[int] | str, levels: int) -> Sequence[int]:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from lunet.models.blocks import (
     IMAGE,
-    Plan,
+    NetworkPlan,
     block,
     check_dropout,
     check_levels,
@@ -142,7 +142,7 @@ def widths_from_levels(widths: Sequence[int], convs_per_block: int) -> dict[str,
 
 def _plan(
     in_channels: int, widths: Sequence[int] | Mapping[str, Sequence[int]], convs_per_block: int
-) -> Plan:
+) -> NetworkPlan:
     if isinstance(widths, Mapping):
         levels = sum(name.startswith("encoder.") for name in widths)
     else:
@@ -150,4 +150,4 @@ def _plan(
         levels = len(widths)
         widths = widths_from_levels(widths, convs_per_block)
     blocks = wiring(levels)
-    return Plan(in_channels, blocks, full_widths(widths, blocks))
+    return NetworkPlan(in_channels, blocks, full_widths(widths, blocks))

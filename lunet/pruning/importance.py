@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lunet.pruning.anatomy import Layer
+from lunet.pruning.channel_groups import Layer
 
 Scores = dict[str, list[float]]
 """Layer name -> score of each of its channels."""

@@ -13,10 +13,10 @@ from torch import nn
 
 from lunet.errors import ConfigError, nearest
 from lunet.files import read_json
-from lunet.models.build import build
+from lunet.models.build import build_network
 from lunet.pruning.settings import CONTROLS, PRUNING, PruneSettings
 from lunet.task import Task
-from lunet.training.job import Job
+from lunet.training.job import TrainingJob
 from lunet.training.recipe import EarlyStopping
 
 Section = Mapping[str, Any]
@@ -37,7 +37,7 @@ class PruneJob:
         ``run.json`` of the ``stamp`` run that a control is compared with.
     """
 
-    training: Job
+    training: TrainingJob
     settings: PruneSettings
     strategy: str
     like: Path | None = None
@@ -52,7 +52,7 @@ class PruneJob:
         return self.settings.first_epochs + iteration * self.settings.recovery_epochs
 
 
-def starting_job(task: PruneJob) -> Job:
+def starting_job(task: PruneJob) -> TrainingJob:
     """The training that a strategy starts with: network, and epochs in all.
 
     Early stopping and snapshots are off: each iteration recovers for exactly as many epochs as the
@@ -115,14 +115,14 @@ def flat_arguments(model: Section, task: Task, parameters: int) -> dict[str, Any
     width = 1
     while True:
         arguments = {**model["arguments"], "widths": [width] * len(widths)}
-        found = count_parameters({**model, "arguments": arguments}, task)
+        found = parameters_of({**model, "arguments": arguments}, task)
         if found >= parameters:
             nearer = before and parameters - before[0] <= found - parameters
             return before[1] if before and nearer else arguments
         before, width = (found, arguments), width + 1
 
 
-def count_parameters(model: Section, task: Task) -> int:
+def parameters_of(model: Section, task: Task) -> int:
     """Number of parameters of a ``model`` section's network, without making it."""
     with torch.device("meta"):
         network = build_section(model, task)
@@ -131,7 +131,7 @@ def count_parameters(model: Section, task: Task) -> int:
 
 def build_section(model: Section, task: Task) -> nn.Module:
     """The network of a ``model`` section for a task, with fresh weights."""
-    return build(
+    return build_network(
         str(model["module"]).rpartition(".")[2],
         model["name"],
         in_channels=len(task.channels),

@@ -12,16 +12,16 @@ from typing import Any
 from lunet.data.folds import Fold
 from lunet.data.prepared import Manifest
 from lunet.files import write_bytes, write_csv, write_json
-from lunet.pruning.course import Course, Row
 from lunet.pruning.job import PruneJob, build_section
+from lunet.pruning.schedule import PruningSchedule, Row
+from lunet.settings import plain
 from lunet.training.history import write_history
-from lunet.training.job import Job
+from lunet.training.job import TrainingJob
 from lunet.training.results import metadata, record
-from lunet.training.state import Training, copy_weights
+from lunet.training.state import TrainingState, copy_weights
 from lunet.training.validation import build_validator
 from lunet.training.volumes import load_volumes
 from lunet.training.weights import load_weights, save_weights
-from lunet.typed import plain
 
 _NUMBERS = (
     "iteration", "epochs", "best_epoch", "parameters", "macs", "channels", "dice", "val_loss",
@@ -29,7 +29,7 @@ _NUMBERS = (
 OPTIMISTIC = "chosen on the test cases themselves: an upper bound, not a result"
 
 
-def iteration_file(job: Job, iteration: int) -> Path:
+def iteration_file(job: TrainingJob, iteration: int) -> Path:
     """Where the best weights of an iteration lie until the end."""
     return job.work / "iterations" / f"{iteration:04d}.safetensors"
 
@@ -56,9 +56,9 @@ class Outcome:
 
 def write_pruning(
     task: PruneJob,
-    start: Job,
-    course: Course,
-    training: Training,
+    start: TrainingJob,
+    course: PruningSchedule,
+    training: TrainingState,
     manifest: Manifest,
     outcome: Outcome,
 ) -> None:
@@ -68,7 +68,7 @@ def write_pruning(
     write_bytes(
         out / "weights.safetensors", iteration_file(start, chosen["iteration"]).read_bytes()
     )
-    with training.learned() as model:
+    with training.ema_weights() as model:
         about = metadata(job, training, manifest, training.progress.epochs_done)
         save_weights(out / "last.safetensors", copy_weights(model), about)
     write_history(out / "history.csv", training.progress.history, start.task)
@@ -99,7 +99,7 @@ def _flat(row: Row) -> dict[str, Any]:
 
 
 def test_curve(
-    job: Job, rows: Sequence[Row], training: Training, manifest: Manifest, fold: Fold
+    job: TrainingJob, rows: Sequence[Row], training: TrainingState, manifest: Manifest, fold: Fold
 ) -> list[dict[str, Any]]:
     """Mean Dice of the test cases at each iteration; it chooses nothing."""
     if not fold.test:
@@ -128,7 +128,7 @@ def test_curve(
     return curve
 
 
-def _summary(task: PruneJob, course: Course, outcome: Outcome) -> dict[str, Any]:
+def _summary(task: PruneJob, course: PruningSchedule, outcome: Outcome) -> dict[str, Any]:
     chosen = outcome.chosen
     keys = (*_NUMBERS, "widths", "model")
     return {

@@ -18,12 +18,12 @@ from torch import Tensor
 from lunet.data.folds import Fold
 from lunet.data.prepared import Manifest
 from lunet.files import sha256
-from lunet.lock import owned
-from lunet.pruning.anatomy import layers_of_network
-from lunet.pruning.course import Course, chosen_row, iteration_row, reason_to_stop
+from lunet.locks import owned
+from lunet.pruning.channel_groups import layers_of_network
 from lunet.pruning.importance import Scores, channel_scores
 from lunet.pruning.job import PruneJob, starting_job
 from lunet.pruning.results import Outcome, iteration_file, test_curve, write_pruning
+from lunet.pruning.schedule import PruningSchedule, chosen_row, iteration_row, reason_to_stop
 from lunet.pruning.selection import Chosen, choose_channels, prunable, targeted_dropout
 from lunet.pruning.surgery import (
     Removal,
@@ -34,20 +34,20 @@ from lunet.pruning.surgery import (
     set_dropout,
     trained_parameters,
 )
-from lunet.training.callbacks import say
+from lunet.settings import plain
+from lunet.training.callbacks import log
 from lunet.training.checkpoint import Checkpoint, State, stamp_of
 from lunet.training.compute.arithmetic import keep_freed_memory
 from lunet.training.history import check_metrics
-from lunet.training.job import Job
-from lunet.training.loop import Keeper
+from lunet.training.job import TrainingJob
+from lunet.training.loop import CheckpointSaver
 from lunet.training.recipe import Recipe, Schedule
 from lunet.training.results import metadata
 from lunet.training.run import built, read_data, tidy, train_stage
 from lunet.training.setup import with_network
-from lunet.training.signals import LeaveRequest, leave_requests
-from lunet.training.state import Training, copy_weights
+from lunet.training.signals import StopRequest, stop_requests
+from lunet.training.state import TrainingState, copy_weights
 from lunet.training.weights import save_weights
-from lunet.typed import plain
 
 _STREAM = 4  # of random numbers, apart from those of the sampler
 
@@ -62,15 +62,15 @@ def run_pruning(task: PruneJob) -> None:
     """
     job = starting_job(task)
     check_metrics(job.recipe, job.task)
-    with owned(job.work) as lock, leave_requests() as request:
+    with owned(job.work) as lock, stop_requests() as request:
         keep_freed_memory()
         manifest, fold = read_data(job)
-        course = Course(dict(job.model))
+        course = PruningSchedule(dict(job.model))
         stamp = _stamp(task, job, manifest, fold)
-        keeper = Keeper(Checkpoint(job.work), stamp, job.save_interval, course.state)
+        keeper = CheckpointSaver(Checkpoint(job.work), stamp, job.save_interval, course.state)
         training = _begin(job, course, manifest, fold, keeper)
         training, reason = _walk(task, job, course, training, manifest, keeper, request)
-        say(f"the last iteration is {course.iteration}: {reason}")
+        log(f"the last iteration is {course.iteration}: {reason}")
         chosen = chosen_row(course.rows, task.settings)  # before any test case is looked at
         outcome = Outcome(chosen, test_curve(job, course.rows, training, manifest, fold), reason)
         request.cancel_deadline()
@@ -79,20 +79,26 @@ def run_pruning(task: PruneJob) -> None:
         keeper.checkpoint.remove()
 
 
-def _begin(job: Job, course: Course, manifest: Manifest, fold: Fold, keeper: Keeper) -> Training:
+def _begin(
+    job: TrainingJob,
+    course: PruningSchedule,
+    manifest: Manifest,
+    fold: Fold,
+    keeper: CheckpointSaver,
+) -> TrainingState:
     tidy(job.work)
     tidy(iteration_file(job, 0).parent)
-    state = keeper.checkpoint.load(stamp=keeper.stamp, say=say)
+    state = keeper.checkpoint.load(stamp=keeper.stamp, say=log)
     if state:
         course.load(state)
-        say(f"goes on in iteration {course.iteration}")
+        log(f"goes on in iteration {course.iteration}")
     training = built(course.job(job), manifest, fold, state)
     layers_of_network(training.model)  # an architecture that cannot be cut is refused here
     set_dropout(training.model, course.dropouts)
     return training
 
 
-def _stamp(task: PruneJob, job: Job, manifest: Manifest, fold: Fold) -> str:
+def _stamp(task: PruneJob, job: TrainingJob, manifest: Manifest, fold: Fold) -> str:
     """What a saved state is valid for."""
     recipe = plain(job.recipe)
     del recipe["source"]
@@ -117,13 +123,13 @@ def _stamp(task: PruneJob, job: Job, manifest: Manifest, fold: Fold) -> str:
 
 def _walk(
     task: PruneJob,
-    job: Job,
-    course: Course,
-    training: Training,
+    job: TrainingJob,
+    course: PruningSchedule,
+    training: TrainingState,
     manifest: Manifest,
-    keeper: Keeper,
-    request: LeaveRequest,
-) -> tuple[Training, str]:
+    keeper: CheckpointSaver,
+    request: StopRequest,
+) -> tuple[TrainingState, str]:
     """Train and cut in turn; returns the last iteration's training and why it is the last."""
     while True:
         end = task.last_epoch(course.iteration) if task.removes_channels else job.recipe.epochs
@@ -143,37 +149,41 @@ def _stage(recipe: Recipe, end: int) -> Recipe:
     return dataclasses.replace(recipe, epochs=end, schedule=Schedule())
 
 
-def _close(job: Job, course: Course, training: Training, manifest: Manifest) -> None:
+def _close(
+    job: TrainingJob, course: PruningSchedule, training: TrainingState, manifest: Manifest
+) -> None:
     """Note how the iteration went and keep its best weights on disk."""
     progress = training.progress
     epoch, weights = progress.best_epoch, progress.best_weights
     if not weights:  # Dice was undefined in each validation
         epoch = progress.epochs_done
-        with training.learned() as model:
+        with training.ema_weights() as model:
             weights = copy_weights(model)
     course.rows.append(iteration_row(course, training, epoch))
     row, about = course.rows[-1], metadata(job, training, manifest, epoch)
     save_weights(iteration_file(job, course.iteration), weights, about)
     dice = math.nan if row["dice"] is None else row["dice"]
-    say(
+    log(
         f"iteration {course.iteration}: {row['parameters']:,} parameters, "
         f"{row['channels']} channels, validation Dice {dice:.4f}"
     )
 
 
-def _can_shrink(task: PruneJob, training: Training) -> bool:
+def _can_shrink(task: PruneJob, training: TrainingState) -> bool:
     layers = prunable(layers_of_network(training.model), task.settings.fixed).values()
     return any(layer.width > task.settings.least_width for layer in layers)
 
 
-def _choose(task: PruneJob, job: Job, course: Course, training: Training) -> tuple[Chosen, Scores]:
+def _choose(
+    task: PruneJob, job: TrainingJob, course: PruningSchedule, training: TrainingState
+) -> tuple[Chosen, Scores]:
     """The channels to remove next, and the scores if anything needs them."""
     settings = task.settings
     layers = prunable(layers_of_network(training.model), settings.fixed)
     rng = np.random.default_rng([job.seed, _STREAM, course.iteration])
     scores: Scores = {}
     if task.strategy != "largest_layer" or _targeted(task):
-        with training.learned() as model:
+        with training.ema_weights() as model:
             scores = channel_scores(
                 model,
                 layers,
@@ -197,7 +207,7 @@ def _targeted(task: PruneJob) -> bool:
     return task.settings.targeted_dropout > 0 and task.strategy in task.settings.targeted_in
 
 
-def _samples(training: Training) -> Iterator[tuple[Tensor, Tensor]]:
+def _samples(training: TrainingState) -> Iterator[tuple[Tensor, Tensor]]:
     """One pass over the training samples, as the last epoch drew them, without augmentation."""
     epoch = max(1, training.progress.epochs_done)
     for step in range(training.sampler.steps):
@@ -207,11 +217,11 @@ def _samples(training: Training) -> Iterator[tuple[Tensor, Tensor]]:
 
 def _cut(
     task: PruneJob,
-    job: Job,
-    course: Course,
-    training: Training,
+    job: TrainingJob,
+    course: PruningSchedule,
+    training: TrainingState,
     manifest: Manifest,
-) -> Training:
+) -> TrainingState:
     """Remove channels; returns the training of the smaller network, which goes on from there."""
     start = time.perf_counter()
     layers = layers_of_network(training.model)
@@ -230,7 +240,7 @@ def _cut(
     return changed
 
 
-def cut_state(training: Training, gone: Removal, *, keep_moments: bool) -> State:
+def cut_state(training: TrainingState, gone: Removal, *, keep_moments: bool) -> State:
     """The state of a training without some channels; the best so far starts anew.
 
     Weights, batch norm, moving average and, if they are kept, the optimiser's moments lose the same
@@ -246,7 +256,7 @@ def cut_state(training: Training, gone: Removal, *, keep_moments: bool) -> State
         "average": cut_tensors(state["ema"]["average"], gone),
     }
     anew = {"best_score": -math.inf, "best_epoch": 0, "best_weights": {}}
-    anew |= {"stop_score": -math.inf, "waited": 0, "stopped": False}
+    anew |= {"stop_score": -math.inf, "epochs_without_improvement": 0, "stopped": False}
     return state | {
         "model": cut_tensors(state["model"], gone),
         "gradients": cut_tensors(state["gradients"], gone),

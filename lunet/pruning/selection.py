@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from lunet.errors import ConfigError, nearest
-from lunet.pruning.anatomy import Layer
+from lunet.pruning.channel_groups import Layer
 from lunet.pruning.settings import PRUNING
 
 Chosen = dict[str, tuple[int, ...]]

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from lunet.errors import ConfigError, nearest
-from lunet.models.build import build
-from lunet.pruning.anatomy import Layer, arguments_of, layers_of_network
+from lunet.models.build import build_network
+from lunet.pruning.channel_groups import Layer, arguments_of, layers_of_network
 
 Cut = Mapping[str, Collection[int]]
 """Layer name -> its channels that go."""
@@ -51,7 +51,7 @@ def cut_network(
         Unknown layer or channel, a layer that would be empty, an architecture without layers.
     """
     smaller = cut_section(model, section, cut)
-    network = build(
+    network = build_network(
         str(smaller["module"]).rpartition(".")[2],
         smaller["name"],
         in_channels=int(getattr(model, "in_channels", 1)),

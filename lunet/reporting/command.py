@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from lunet.errors import ConfigError
-from lunet.reporting.sources import Grid, Sources, from_grid, from_inputs
+from lunet.reporting.result_files import Grid, ResultFiles, from_grid, from_inputs
 
 
 def add_sources(parser: argparse.ArgumentParser) -> None:
@@ -24,7 +24,7 @@ def add_sources(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def read_sources(arguments: argparse.Namespace, kinds: tuple[str, ...]) -> Sources:
+def read_sources(arguments: argparse.Namespace, kinds: tuple[str, ...]) -> ResultFiles:
     """The files that the arguments name, of the kinds that are needed.
 
     Raises

@@ -11,7 +11,7 @@ import pandas as pd
 
 from lunet.errors import ConfigError, DataError
 from lunet.files import read_json
-from lunet.reporting.sources import Sources
+from lunet.reporting.result_files import ResultFiles
 
 TITLES = {
     "stamp": "STAMP",
@@ -49,7 +49,7 @@ class Pruning:
         return self.record["chosen"]
 
 
-def read_prunings(sources: Sources) -> list[Pruning]:
+def read_prunings(sources: ResultFiles) -> list[Pruning]:
     """The prunings whose ``trajectory.csv`` are among the sources; ``run.json`` lies beside.
 
     Raises

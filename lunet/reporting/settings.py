@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lunet.typed import setting
+from lunet.settings import setting
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from lunet.statistics.paired import compare
+from lunet.statistics.paired import compare_presets
 
 ONE_TRAINING = (
     "This is about these trained networks (one seed each), not their architectures; another "
@@ -46,11 +46,11 @@ def claims(
     seed: int = 0,
     untrained: Sequence[str] = (),
 ) -> pd.DataFrame:
-    """The rows of :func:`lunet.statistics.paired.compare` with a column ``sentence``.
+    """The rows of :func:`lunet.statistics.paired.compare_presets` with a column ``sentence``.
 
-    Parameters and errors are those of ``compare``.
+    Parameters and errors are those of ``compare_presets``.
     """
-    table = compare(
+    table = compare_presets(
         rows,
         metric,
         reference=reference,
@@ -67,7 +67,7 @@ def claims(
 
 
 def claim_sentence(row: Mapping[str, Any], *, alpha: float = 0.05) -> str:
-    """One sentence for one row of ``compare``: the verdict and the numbers that carry it."""
+    """One sentence for a row of ``compare_presets``: the verdict and the numbers behind it."""
     subject = f"{_metric_name(row['metric'])}, {row['label']}: {row['preset']}"
     if not row["n"]:
         return f"{subject} against {row['reference']} is not resolved: no case has a value."

@@ -89,7 +89,7 @@ class Options:
     untrained: tuple[str, ...]
 
 
-def compare(
+def compare_presets(
     rows: pd.DataFrame,
     metric: str,
     *,

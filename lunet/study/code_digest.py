@@ -17,7 +17,7 @@ _DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 _IGNORED = {"ctx", "kind", "type_comment", "type_ignores"}
 
 
-def fingerprint(*modules: str, package: Path = PACKAGE) -> str:
+def code_digest(*modules: str, package: Path = PACKAGE) -> str:
     """Digest (12 hexadecimal digits) of the import closure of ``modules``.
 
     Parameters

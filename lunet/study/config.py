@@ -17,8 +17,8 @@ from lunet.inference.settings import PredictSettings, TransferSettings
 from lunet.metrics.settings import EvaluateSettings, LesionSettings, StatisticsSettings
 from lunet.pruning.settings import PruneSettings
 from lunet.reporting.settings import ReportSettings
+from lunet.settings import build_settings, schema, setting
 from lunet.study.presets import PAPER_PRESETS, known_presets
-from lunet.typed import build, schema, setting
 
 PLANNED = ("preprocess", "train", "predict")
 # ASCII alone: what looks alike or is invisible would make two folders of one name
@@ -113,7 +113,7 @@ def parse(mapping: Mapping[str, Any]) -> Config:
     ConfigError
         Unknown key, wrong type, impossible value or combination; one line each.
     """
-    return build(Config, _with_plan(mapping))
+    return build_settings(Config, _with_plan(mapping))
 
 
 def _with_plan(mapping: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, Literal, Union
 
 from lunet.data.settings import DatasetSettings
+from lunet.settings import plain
 from lunet.study.config import Config
-from lunet.typed import plain
 
 _HEAD = """\
 # The configuration of a study

@@ -16,12 +16,12 @@ from typing import Any
 
 from lunet.data.folds import read_splits
 from lunet.efficiency.calibration import calibration, volumes
-from lunet.efficiency.forecast import Check, Forecast, check, load_of, predict
+from lunet.efficiency.forecast import Check, Forecast, check, forecast_training, load_of
 from lunet.errors import ConfigError, DataError, LunetError
 from lunet.files import read_json
+from lunet.settings import plain, replace
 from lunet.study.config import read_mapping
 from lunet.study.study import Study
-from lunet.typed import plain, replace
 
 FALLBACK_MB, FALLBACK_MINUTES = 8000, 240  # without a forecast
 MEMORY_FACTOR, LEAST_MB = 1.5, 1000  # losses, augmentation and fragmentation are not foreseen
@@ -133,7 +133,7 @@ class Forecasts:
         load = load_of(
             plain(recipe), data, train=len(parts.train), validation=len(parts.validation)
         )
-        return predict(measured, load, threads=recipe.engine.threads or threads)
+        return forecast_training(measured, load, threads=recipe.engine.threads or threads)
 
     def _parsed(self, path: str, read: Callable[[str], Any]) -> Any:
         """What ``read`` makes of a file, or the error it raises; read again when it changes."""

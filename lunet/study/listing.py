@@ -13,22 +13,22 @@ from lunet.study.study import Study
 
 # transform, the key that switches it on, its other keys (all of `train.augmentation`)
 _TRANSFORMS = (
-    ("flip (horizontal, vertical, ...)", "flip_axes", "flip_shares"),
-    ("shift, scale, rotate", "affine", "translate, scale, degrees"),
-    ("elastic deformation", "elastic", "elastic_voxels, elastic_points"),
-    ("grid distortion", "grid_distortion", "grid_steps, grid_limit"),
-    ("blur", "blur", "blur_sigma"),
-    ("low resolution", "low_resolution", "zoom"),
-    ("gamma", "gamma", "gamma_log"),
-    ("gamma of the inverted image", "gamma_inverted", "gamma_log"),
-    ("bias field", "bias", "bias_strength"),
-    ("brightness and contrast", "brightness", "brightness_range, contrast_range, shift_range"),
-    ("Gaussian noise", "noise", "noise_std_min, noise_std"),
-    ("coarse dropout", "dropout", "dropout_holes, dropout_size"),
+    ("flip (horizontal, vertical, ...)", "flip_axes", "flip_p"),
+    ("shift, scale, rotate", "affine_p", "translate, scale, degrees"),
+    ("elastic deformation", "elastic_p", "elastic_voxels, elastic_points"),
+    ("grid distortion", "grid_distortion_p", "grid_steps, grid_limit"),
+    ("blur", "blur_p", "blur_sigma"),
+    ("low resolution", "low_resolution_p", "zoom"),
+    ("gamma", "gamma_p", "gamma_log"),
+    ("gamma of the inverted image", "gamma_inverted_p", "gamma_log"),
+    ("bias field", "bias_p", "bias_strength"),
+    ("brightness and contrast", "brightness_p", "brightness_range, contrast_range, shift_range"),
+    ("Gaussian noise", "noise_p", "noise_std_min, noise_std"),
+    ("coarse dropout", "dropout_p", "dropout_holes, dropout_size"),
 )
 
 
-def lines(what: str, config: str | None = None) -> Iterator[str]:
+def listing_lines(what: str, config: str | None = None) -> Iterator[str]:
     """One line per preset, recipe, data set, loss or augmentation.
 
     Parameters
@@ -62,10 +62,10 @@ def _presets(config: str | None) -> Iterable[tuple[str, ...]]:
         from lunet.study.study import Study
 
         presets = [row for row, _ in Study(load(config)).presets.values()]
-    from lunet.models.build import build
+    from lunet.models.build import build_network
 
     for row in presets:
-        network = build(
+        network = build_network(
             row.module,
             row.network,
             in_channels=1,

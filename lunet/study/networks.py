@@ -41,10 +41,10 @@ def build_model(
     ConfigError
         If the preset, or an argument, is unknown.
     """
-    from lunet.models.build import build
+    from lunet.models.build import build_network
 
     row = find_preset(preset)
-    return build(
+    return build_network(
         row.module,
         row.network,
         in_channels=in_channels,

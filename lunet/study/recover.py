@@ -17,7 +17,7 @@ from lunet.errors import Busy, ConfigError, LunetError
 
 
 @dataclass(frozen=True)
-class Job:
+class ClusterJob:
     """One job of SLURM's queue."""
 
     number: str
@@ -75,7 +75,7 @@ def recover(action: str, prefix: str | None, profile: str, work: str) -> int:
     return 0
 
 
-def left_over(prefix: str) -> list[Job]:
+def left_over(prefix: str) -> list[ClusterJob]:
     """Jobs of this user in the queue that were submitted from this folder under the prefix."""
     if shutil.which("squeue") is None:
         return []
@@ -92,7 +92,7 @@ def left_over(prefix: str) -> list[Job]:
     here = str(Path.cwd())
     rows = [line.split("|", 4) for line in answer.stdout.splitlines()]
     return [
-        Job(number, name, state, comment)
+        ClusterJob(number, name, state, comment)
         for number, name, state, folder, comment in rows
         if name.startswith(f"{prefix}_") and folder == here
     ]

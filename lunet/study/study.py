@@ -10,7 +10,8 @@ from typing import Any
 from lunet.data.catalog import task_of
 from lunet.errors import ConfigError, nearest
 from lunet.files import canonical_json
-from lunet.study.code_digest import PACKAGE, fingerprint
+from lunet.settings import plain, replace
+from lunet.study.code_digest import PACKAGE, code_digest
 from lunet.study.config import Config, Variant
 from lunet.study.outputs import FIGURES, TABLES, unasked
 from lunet.study.presets import Preset, find_preset, output_count, read_structure
@@ -20,7 +21,6 @@ from lunet.study.transfer import check_targets
 from lunet.task import Task
 from lunet.training.history import check_metrics
 from lunet.training.recipe import Recipe
-from lunet.typed import plain, replace
 
 PRIOR = "atlas_prior"
 _PRUNING_GRID = ("enabled", "preset", "strategies", "folds", "seeds")
@@ -265,7 +265,7 @@ _DIGESTS: dict[tuple[tuple[str, ...], Path], str] = {}
 def _digest(modules: tuple[str, ...], package: Path) -> str:
     key = (modules, package)
     if key not in _DIGESTS:
-        _DIGESTS[key] = fingerprint(*modules, package=package)
+        _DIGESTS[key] = code_digest(*modules, package=package)
     return _DIGESTS[key]
 
 

@@ -9,7 +9,7 @@ from lunet.data.catalog import task_of
 from lunet.errors import ConfigError, nearest
 from lunet.evaluation.label_map import check_map
 from lunet.files import canonical_json
-from lunet.typed import plain
+from lunet.settings import plain
 
 if TYPE_CHECKING:
     from lunet.study.study import Study

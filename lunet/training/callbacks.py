@@ -16,25 +16,25 @@ from lunet.files import atomic
 from lunet.training.diagnostics import no_progress
 from lunet.training.history import Row
 from lunet.training.memory import peak_memory
-from lunet.training.state import Training
+from lunet.training.state import TrainingState
 
 _SECONDS_BETWEEN_LOOKS = 0.5
 _EPOCHS_BEFORE_DOUBT = 10
 
 
-def say(line: str) -> None:
+def log(line: str) -> None:
     """One line for the user, above a progress bar if there is one."""
     tqdm.write(line, file=sys.stderr)
 
 
-def warn(training: Training) -> None:
+def warn(training: TrainingState) -> None:
     """Say so if nothing is being learnt."""
     warning = no_progress(training)
     if warning:
-        say(f"warning: {warning}")
+        log(f"warning: {warning}")
 
 
-class Watch:
+class ProgressReporter:
     """Told of each step and epoch.
 
     Parameters
@@ -48,7 +48,11 @@ class Watch:
     """
 
     def __init__(
-        self, training: Training, *, bar: bool, on_epoch: tuple[Callable[[Row], None], ...] = ()
+        self,
+        training: TrainingState,
+        *,
+        bar: bool,
+        on_epoch: tuple[Callable[[Row], None], ...] = (),
     ) -> None:
         steps, progress = training.sampler.steps, training.progress
         self._bar = tqdm(
@@ -64,7 +68,7 @@ class Watch:
         self._looked = time.perf_counter()
         self._start, self._samples = time.perf_counter(), progress.samples
 
-    def step(self, training: Training) -> None:
+    def step(self, training: TrainingState) -> None:
         """A step is done. The loss is looked at twice a second, since a look waits for CUDA."""
         if self._bar.disable:
             return
@@ -79,12 +83,12 @@ class Watch:
             f"loss {loss:.4f}{self._last}, {self._rate(training):.1f} samples/s, {memory:.1f} GiB"
         )
 
-    def epoch(self, training: Training, row: Row) -> None:
+    def epoch(self, training: TrainingState, row: Row) -> None:
         """An epoch is done."""
         dice = row["dice"]
         self._last = "" if dice is None else f", Dice {dice:.4f}"
         if self._bar.disable:
-            say(self._line(training, row))
+            log(self._line(training, row))
         if training.progress.epochs_done == _EPOCHS_BEFORE_DOUBT:
             warn(training)
         for observer in self._observers:
@@ -94,11 +98,11 @@ class Watch:
         """Leave the terminal tidy."""
         self._bar.close()
 
-    def _rate(self, training: Training) -> float:
+    def _rate(self, training: TrainingState) -> float:
         """Samples per second since this process began to train, validation included."""
         return (training.progress.samples - self._samples) / (time.perf_counter() - self._start)
 
-    def _line(self, training: Training, row: Row) -> str:
+    def _line(self, training: TrainingState, row: Row) -> str:
         progress, epochs = training.progress, training.recipe.epochs
         numbers = [f"{key} {value:.5g}" for key, value in row.items() if _is_measured(key, value)]
         seconds = progress.training_seconds + progress.validation_seconds

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from lunet.errors import TrainingError
-from lunet.training.state import Training
+from lunet.training.state import TrainingState
 from lunet.training.validation import build_validator
 
 
-def check_losses(training: Training) -> None:
+def check_losses(training: TrainingState) -> None:
     """Look at the losses of the steps done in this epoch.
 
     Raises
@@ -30,7 +30,7 @@ def check_losses(training: Training) -> None:
     raise _explanation(training, step, float(losses[step]))
 
 
-def _explanation(training: Training, step: int, loss: float) -> TrainingError:
+def _explanation(training: TrainingState, step: int, loss: float) -> TrainingError:
     recipe, epoch = training.recipe, training.progress.epoch
     batch = training.sampler.batch(epoch, step)
     cases = ", ".join(batch.cases)
@@ -61,7 +61,7 @@ def _weights_finite(model: nn.Module) -> bool:
     return all(_finite(parameter) for parameter in model.parameters())
 
 
-def no_progress(training: Training) -> str | None:
+def no_progress(training: TrainingState) -> str | None:
     """A warning if the training loss of the later epochs is no lower than that of the first."""
     losses = [float(row["train_loss"] or 0) for row in training.progress.history]
     if len(losses) < 4:
@@ -97,7 +97,7 @@ class Suspect:
         )
 
 
-def suspects(training: Training) -> list[Suspect]:
+def suspects(training: TrainingState) -> list[Suspect]:
     """Run the trained network once over all cases and name the outliers.
 
     An outlier lies below the median by 5 robust standard deviations (median absolute deviation)
@@ -115,7 +115,7 @@ def suspects(training: Training) -> list[Suspect]:
     )
     found: list[Suspect] = []
     for part, validator in (("train", own), ("validation", check)):
-        with training.learned() as model:
+        with training.ema_weights() as model:
             outcome = validator.run(model, training.arithmetic.forward, stop=lambda: False)
         if outcome is not None:
             found += _outliers(outcome.case_dice, validator.volumes.names, part)

@@ -23,7 +23,7 @@ def columns(task: Task) -> list[str]:
 
 
 def metric_names(task: Task) -> list[str]:
-    """What ``train.select_by`` and ``train.early_stopping.metric`` may name."""
+    """What ``train.monitor`` and ``train.early_stopping.metric`` may name."""
     return ["loss", "dice", *(f"dice_{name}" for name in task.names)]
 
 
@@ -37,7 +37,7 @@ def check_metrics(recipe: Recipe, task: Task) -> None:
     """
     known = metric_names(task)
     for key, name in (
-        ("train.select_by", recipe.select_by),
+        ("train.monitor", recipe.monitor),
         ("train.early_stopping.metric", recipe.early_stopping.metric),
     ):
         if name not in known:

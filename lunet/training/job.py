@@ -13,7 +13,7 @@ from lunet.training.recipe import Recipe
 
 
 @dataclass(frozen=True)
-class Job:
+class TrainingJob:
     """What to train on what, and where the files go.
 
     Attributes

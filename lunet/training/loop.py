@@ -11,20 +11,20 @@ import torch
 from torch import nn
 
 from lunet.errors import Interrupted
-from lunet.training.callbacks import Watch
+from lunet.training.callbacks import ProgressReporter
 from lunet.training.checkpoint import Checkpoint, State
 from lunet.training.diagnostics import check_losses
 from lunet.training.history import Row, columns, score, value
 from lunet.training.optim import set_learning_rate
-from lunet.training.signals import LeaveRequest
-from lunet.training.state import Training, copy_weights
+from lunet.training.signals import StopRequest
+from lunet.training.state import TrainingState, copy_weights
 
 _SAVING_SHARE = 0.01  # of the training time
 _STEPS_BETWEEN_CHECKS = {"cpu": 1, "cuda": 32}  # a look at a loss makes the CPU wait for CUDA
 
 
 @dataclass
-class Keeper:
+class CheckpointSaver:
     """Saves the state of a training, often enough and not more.
 
     Attributes
@@ -44,14 +44,14 @@ class Keeper:
     saved_at: float = -math.inf
     cost: float = 0.0
 
-    def save(self, training: Training) -> None:
+    def save(self, training: TrainingState) -> None:
         """Save now."""
         start = time.perf_counter()
         self.checkpoint.save(training.state() | self.more(), stamp=self.stamp)
         self.saved_at = time.perf_counter()
         self.cost = self.saved_at - start
 
-    def save_if_due(self, training: Training) -> None:
+    def save_if_due(self, training: TrainingState) -> None:
         """Save if the last save is long enough ago."""
         interval = self.cost / _SAVING_SHARE if self.interval is None else self.interval
         if time.perf_counter() - self.saved_at >= interval:
@@ -59,11 +59,11 @@ class Keeper:
 
 
 def train(
-    training: Training,
+    training: TrainingState,
     *,
-    keeper: Keeper,
-    request: LeaveRequest,
-    watch: Watch,
+    keeper: CheckpointSaver,
+    request: StopRequest,
+    watch: ProgressReporter,
     snapshot: Callable[[int], None],
 ) -> None:
     """Train until the epochs are done or early stopping ends them.
@@ -102,7 +102,7 @@ def train(
         keeper.save_if_due(training)
 
 
-def train_epoch(training: Training, *, request: LeaveRequest, watch: Watch) -> None:
+def train_epoch(training: TrainingState, *, request: StopRequest, watch: ProgressReporter) -> None:
     """Take the remaining steps of the epoch under way, or those until somebody asks to leave."""
     progress, sampler = training.progress, training.sampler
     start = time.perf_counter()
@@ -116,12 +116,12 @@ def train_epoch(training: Training, *, request: LeaveRequest, watch: Watch) -> N
     progress.training_seconds += time.perf_counter() - start
 
 
-def train_step(training: Training) -> None:
+def train_step(training: TrainingState) -> None:
     """One batch forward and back; at the end of a group of batches one step of the optimiser.
 
-    The gradient of a group is the mean over its batches, so that ``accumulate`` batches of n
-    samples give the gradient of one batch of ``accumulate * n``, as far as the loss is a mean over
-    samples (batch normalisation and losses pooled over a batch see n samples).
+    The gradient of a group is the mean over its batches, so that ``grad_accumulation`` batches of n
+    samples give the gradient of one batch of ``grad_accumulation * n``, as far as the loss is
+    a mean over samples (batch normalisation and losses pooled over a batch see n samples).
     """
     progress, recipe = training.progress, training.recipe
     batch = training.sampler.batch(progress.epoch, progress.step)
@@ -131,8 +131,8 @@ def train_step(training: Training) -> None:
     with training.arithmetic.autocast():
         outputs = training.forward(training.arithmetic.arrange(image))
         loss = training.objective(outputs, label)
-    first = progress.step - progress.step % recipe.accumulate
-    group = min(recipe.accumulate, training.sampler.steps - first)
+    first = progress.step - progress.step % recipe.grad_accumulation
+    group = min(recipe.grad_accumulation, training.sampler.steps - first)
     training.scaler.scale(loss / group).backward()
     progress.losses[progress.step] = loss.detach()
     progress.step += 1
@@ -141,7 +141,7 @@ def train_step(training: Training) -> None:
         optimiser_step(training)
 
 
-def optimiser_step(training: Training) -> None:
+def optimiser_step(training: TrainingState) -> None:
     """Clip, step, forget the gradients, move the average of the weights."""
     if training.recipe.clip_norm:
         training.scaler.unscale_(training.optimiser)
@@ -153,7 +153,7 @@ def optimiser_step(training: Training) -> None:
         training.ema.update(training.model)
 
 
-def finish_epoch(training: Training, rate: float, *, request: LeaveRequest) -> Row | None:
+def finish_epoch(training: TrainingState, rate: float, *, request: StopRequest) -> Row | None:
     """Validate, keep the best, move the schedule, go to the next epoch.
 
     Returns the epoch's row of the history; None if a signal came before all this was done, which
@@ -166,7 +166,7 @@ def finish_epoch(training: Training, rate: float, *, request: LeaveRequest) -> R
     row |= {"epoch": progress.epoch, "lr": rate, "train_loss": float(progress.losses.mean())}
     if progress.epoch % recipe.validate_every == 0 or progress.epoch == recipe.epochs:
         start = time.perf_counter()
-        with training.learned() as model:
+        with training.ema_weights() as model:
             found = training.validator.run(
                 model, training.arithmetic.forward, stop=lambda: request.pending
             )
@@ -175,7 +175,7 @@ def finish_epoch(training: Training, rate: float, *, request: LeaveRequest) -> R
             row |= {"val_loss": found.loss, "dice": found.mean_dice}
             row |= {f"dice_{name}": value for name, value in found.dice.items()}
             keep_best(training, row, model)
-        training.schedule.observe(value(row, recipe.select_by))
+        training.schedule.observe(value(row, recipe.monitor))
         progress.validation_seconds += time.perf_counter() - start
     progress.history.append(row)
     progress.epoch, progress.step = progress.epoch + 1, 0
@@ -183,22 +183,24 @@ def finish_epoch(training: Training, rate: float, *, request: LeaveRequest) -> R
     return row
 
 
-def keep_best(training: Training, row: Row, model: nn.Module) -> None:
+def keep_best(training: TrainingState, row: Row, model: nn.Module) -> None:
     """Keep the weights on strict improvement; count validations without gain."""
     progress, recipe = training.progress, training.recipe
-    reached = score(row, recipe.select_by)
+    reached = score(row, recipe.monitor)
     if reached > progress.best_score:
         progress.best_score, progress.best_epoch = reached, progress.epoch
         progress.best_weights = copy_weights(model)
     stopping = recipe.early_stopping
     if score(row, stopping.metric) > progress.stop_score + stopping.min_delta:
-        progress.stop_score, progress.waited = score(row, stopping.metric), 0
+        progress.stop_score, progress.epochs_without_improvement = score(row, stopping.metric), 0
     else:
-        progress.waited += 1
-    progress.stopped = 0 < stopping.patience <= progress.waited
+        progress.epochs_without_improvement += 1
+    progress.stopped = 0 < stopping.patience <= progress.epochs_without_improvement
 
 
-def save_and_leave(training: Training, *, keeper: Keeper, request: LeaveRequest) -> Interrupted:
+def save_and_leave(
+    training: TrainingState, *, keeper: CheckpointSaver, request: StopRequest
+) -> Interrupted:
     """Save the state amid an epoch; returns the error that ends the process."""
     request.cancel_deadline()
     keeper.save(training)

@@ -52,8 +52,8 @@ def out_of_memory(error: BaseException, device: torch.device, batch: str) -> Tra
         "training",
         f"out of memory on {device} with batches of {batch}: {_wanted(error)}",
         f"{available_memory(device) / 2**30:.2f} GiB are free",
-        "Lower train.batch_size (and raise train.accumulate to keep the effective batch), set "
-        "a smaller train.patch, or train.engine.precision: bf16",
+        "Lower train.batch_size (and raise train.grad_accumulation to keep the effective batch), "
+        "set a smaller train.patch, or train.engine.precision: bf16",
     )
 
 

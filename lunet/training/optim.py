@@ -76,7 +76,7 @@ class LearningRate:
         self.schedule, self.base, self.epochs = schedule, base, epochs
         self.higher_is_better = higher_is_better
         self.best: float | None = None
-        self.waited = 0
+        self.epochs_without_improvement = 0
         self.reductions = 0
 
     def at(self, epoch: float) -> float:
@@ -97,15 +97,19 @@ class LearningRate:
         ``factor``, as torch's ``ReduceLROnPlateau`` does. A metric that is not finite is no gain.
         """
         if self._gains(metric):
-            self.best, self.waited = metric, 0
+            self.best, self.epochs_without_improvement = metric, 0
             return
-        self.waited += 1
-        if self.waited > self.schedule.patience:
-            self.reductions, self.waited = self.reductions + 1, 0
+        self.epochs_without_improvement += 1
+        if self.epochs_without_improvement > self.schedule.patience:
+            self.reductions, self.epochs_without_improvement = self.reductions + 1, 0
 
     def state_dict(self) -> dict[str, Any]:
         """The plateau's state: plain numbers."""
-        return {"best": self.best, "waited": self.waited, "reductions": self.reductions}
+        return {
+            "best": self.best,
+            "waited": self.epochs_without_improvement,
+            "reductions": self.reductions,
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore :meth:`state_dict`.
@@ -117,7 +121,7 @@ class LearningRate:
         """
         if set(state) != {"best", "waited", "reductions"}:
             raise TrainingError("schedule", f"state with {sorted(state)}", "another was saved")
-        self.best, self.waited = state["best"], int(state["waited"])
+        self.best, self.epochs_without_improvement = state["best"], int(state["waited"])
         self.reductions = int(state["reductions"])
 
     def _gains(self, metric: float) -> bool:
@@ -137,7 +141,7 @@ class LearningRate:
             floor = min(schedule.floor, self.base)
             return floor + (self.base - floor) * (1 + math.cos(math.pi * share)) / 2
         if schedule.name == "polynomial":
-            return self.base * (1 - share) ** schedule.exponent
+            return self.base * (1 - share) ** schedule.power
         if schedule.name == "plateau":
             return self.base * schedule.factor**self.reductions
         return self.base

@@ -27,13 +27,13 @@ from typing import Any
 import torch
 
 from lunet.errors import Interrupted, TrainingError
-from lunet.training.callbacks import say
+from lunet.training.callbacks import log
 
 _PRELOADED = ["torch._dynamo", "lunet.training.run"]  # optimisers import the first when first used
 
 
 @dataclass(frozen=True)
-class Run:
+class ParallelRun:
     """One of several trainings.
 
     Attributes
@@ -51,7 +51,9 @@ class Run:
     argument: Any
 
 
-def train_together(runs: Sequence[Run], work: Callable[[Any], int], *, at_once: int) -> None:
+def train_together(
+    runs: Sequence[ParallelRun], work: Callable[[Any], int], *, at_once: int
+) -> None:
     """Carry out ``work(run.argument)`` for each run, ``at_once`` at the same time.
 
     A run that does not fix ``train.engine.threads`` gets its share of this process's CPU threads.
@@ -74,7 +76,7 @@ def train_together(runs: Sequence[Run], work: Callable[[Any], int], *, at_once: 
         A run failed; the others were finished.
     """
     threads = max(1, torch.get_num_threads() // at_once)
-    waiting, living, codes = list(runs), dict[BaseProcess, Run](), dict[str, int]()
+    waiting, living, codes = list(runs), dict[BaseProcess, ParallelRun](), dict[str, int]()
     with _handed_on(living) as signals:
         while living or (waiting and not signals):
             while waiting and len(living) < at_once and not signals:
@@ -83,11 +85,11 @@ def train_together(runs: Sequence[Run], work: Callable[[Any], int], *, at_once: 
             for process in _ended(living):
                 run = living.pop(process)
                 codes[run.name] = process.exitcode or 0
-                say(f"{run.name}: {_told(codes[run.name], run.log)}")
+                log(f"{run.name}: {_told(codes[run.name], run.log)}")
     _judge(runs, codes, signals)
 
 
-def _start(run: Run, work: Callable[[Any], int], threads: int) -> BaseProcess:
+def _start(run: ParallelRun, work: Callable[[Any], int], threads: int) -> BaseProcess:
     methods = multiprocessing.get_all_start_methods()
     method = "forkserver" if "forkserver" in methods else "spawn"
     context: Any = multiprocessing.get_context(method)
@@ -95,11 +97,11 @@ def _start(run: Run, work: Callable[[Any], int], threads: int) -> BaseProcess:
     run.log.parent.mkdir(parents=True, exist_ok=True)
     process: BaseProcess = context.Process(target=_child, args=(run, work, threads), name=run.name)
     process.start()
-    say(f"{run.name}: begins, {run.log}")
+    log(f"{run.name}: begins, {run.log}")
     return process
 
 
-def _child(run: Run, work: Callable[[Any], int], threads: int) -> None:
+def _child(run: ParallelRun, work: Callable[[Any], int], threads: int) -> None:
     """What a process does: write to the run's log, work, end with its exit code."""
     log = os.open(run.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     for stream in (sys.stdout, sys.stderr):
@@ -109,14 +111,14 @@ def _child(run: Run, work: Callable[[Any], int], threads: int) -> None:
     sys.exit(work(run.argument))
 
 
-def _ended(living: dict[BaseProcess, Run]) -> list[BaseProcess]:
+def _ended(living: dict[BaseProcess, ParallelRun]) -> list[BaseProcess]:
     """Wait for the end of a process, a second at most (signals are looked at in between)."""
     ended = connection.wait([process.sentinel for process in living], timeout=1.0)
     return [process for process in living if process.sentinel in ended]
 
 
 @contextmanager
-def _handed_on(living: dict[BaseProcess, Run]) -> Iterator[list[int]]:
+def _handed_on(living: dict[BaseProcess, ParallelRun]) -> Iterator[list[int]]:
     """Hand the signals that ask to leave on to the living processes; yields those received."""
     received: list[int] = []
 
@@ -146,7 +148,7 @@ def _told(code: int, log: Path) -> str:
     return errors[-1] if errors else f"ended with exit code {code}, see {log}"
 
 
-def _judge(runs: Sequence[Run], codes: dict[str, int], signals: Sequence[int]) -> None:
+def _judge(runs: Sequence[ParallelRun], codes: dict[str, int], signals: Sequence[int]) -> None:
     if signals:
         unfinished = [run.name for run in runs if codes.get(run.name) != 0]
         found = f"left on {signal.Signals(signals[0]).name}, {len(unfinished)} runs are unfinished"

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from lunet.errors import ConfigError
+from lunet.settings import setting
 from lunet.training.losses.table import objective_options
-from lunet.typed import setting
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Schedule:
     warmup_epochs: int = setting(0, doc="epochs of linear rise before it", minimum=0)
     step_epochs: int = setting(30, doc="epochs between the steps of `step`", minimum=1)
     factor: float = setting(0.1, doc="factor of `step` and `plateau`", minimum=0, maximum=1)
-    exponent: float = setting(0.9, doc="exponent of `polynomial`", minimum=0)
+    power: float = setting(0.9, doc="power of `polynomial`", minimum=0, was="exponent")
     patience: int = setting(30, doc="epochs without gain before `plateau` acts", minimum=0)
     floor: float = setting(0.0, doc="lowest learning rate", minimum=0)
 
@@ -68,50 +68,86 @@ class EarlyStopping:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Augmentation of training batches; a share of 0 switches a transform off.
+    """Augmentation of training batches; a probability (`..._p`) of 0 switches a transform off.
 
-    ``engine`` chooses batched tensors on the device or TorchIO's per-sample transforms.
     Intensities are those after normalisation; lengths are voxels of the prepared volumes.
     """
 
-    engine: Literal["batched", "torchio"] = setting("batched", doc="who transforms")
     flip_axes: tuple[int, ...] = setting((), doc="axes that may be flipped (0 is x)")
-    flip_shares: tuple[float, ...] = setting(
-        (), doc="share of samples flipped, one per axis of `flip_axes`; empty is 0.5 each"
+    flip_p: tuple[float, ...] = setting(
+        (),
+        doc="probability of a flip, one per axis of `flip_axes`; empty is 0.5 each",
+        was="flip_shares",
     )
-    affine: float = setting(0.0, doc="share of samples rotated and scaled", minimum=0, maximum=1)
+    affine_p: float = setting(
+        0.0,
+        doc="probability that a sample is rotated and scaled",
+        minimum=0,
+        maximum=1,
+        was="affine",
+    )
     degrees: float = setting(15.0, doc="largest rotation per axis, degrees", minimum=0)
     scale: tuple[float, float] = setting((0.85, 1.15), doc="range of the isotropic scale")
     translate: float = setting(0.0, doc="largest shift as a share of the size", minimum=0)
-    elastic: float = setting(0.0, doc="share of samples deformed", minimum=0, maximum=1)
+    elastic_p: float = setting(
+        0.0, doc="probability that a sample is deformed", minimum=0, maximum=1, was="elastic"
+    )
     elastic_voxels: float = setting(
         3.0, doc="largest displacement of a control point, voxels", minimum=0
     )
     elastic_points: int = setting(7, doc="control points per axis (cubic B-spline)", minimum=5)
-    grid_distortion: float = setting(0.0, doc="share with grid distortion", minimum=0, maximum=1)
+    grid_distortion_p: float = setting(
+        0.0, doc="probability of grid distortion", minimum=0, maximum=1, was="grid_distortion"
+    )
     grid_steps: int = setting(5, doc="cells per axis of the grid distortion", minimum=1)
     grid_limit: float = setting(0.2, doc="largest change of a cell's size", minimum=0, maximum=0.9)
-    blur: float = setting(0.0, doc="share of samples blurred", minimum=0, maximum=1)
+    blur_p: float = setting(
+        0.0, doc="probability that a sample is blurred", minimum=0, maximum=1, was="blur"
+    )
     blur_sigma: tuple[float, float] = setting((0.5, 1.0), doc="range of the blur, voxels")
-    low_resolution: float = setting(0.0, doc="share of samples coarsened", minimum=0, maximum=1)
+    low_resolution_p: float = setting(
+        0.0,
+        doc="probability that a sample is made coarser",
+        minimum=0,
+        maximum=1,
+        was="low_resolution",
+    )
     zoom: tuple[float, float] = setting((0.5, 1.0), doc="range of the coarse grid's zoom")
-    gamma: float = setting(0.0, doc="share of samples with gamma", minimum=0, maximum=1)
-    gamma_inverted: float = setting(
-        0.0, doc="share of samples with gamma on the inverted image", minimum=0, maximum=1
+    gamma_p: float = setting(
+        0.0, doc="probability of a gamma change", minimum=0, maximum=1, was="gamma"
+    )
+    gamma_inverted_p: float = setting(
+        0.0,
+        doc="probability of a gamma change of the inverted image",
+        minimum=0,
+        maximum=1,
+        was="gamma_inverted",
     )
     gamma_log: float = setting(0.3, doc="largest |log gamma|", minimum=0)
-    bias: float = setting(0.0, doc="share of samples with a bias field", minimum=0, maximum=1)
+    bias_p: float = setting(
+        0.0, doc="probability of a bias field", minimum=0, maximum=1, was="bias"
+    )
     bias_strength: float = setting(
         0.5, doc="largest coefficient of the log field's cubic polynomial", minimum=0
     )
-    brightness: float = setting(0.0, doc="share with brightness/contrast", minimum=0, maximum=1)
+    brightness_p: float = setting(
+        0.0,
+        doc="probability of a change of brightness and contrast",
+        minimum=0,
+        maximum=1,
+        was="brightness",
+    )
     brightness_range: float = setting(0.25, doc="largest |factor - 1| of the values", minimum=0)
     contrast_range: float = setting(0.25, doc="largest |factor - 1| about the mean", minimum=0)
     shift_range: float = setting(0.0, doc="largest |value| that is added", minimum=0)
-    noise: float = setting(0.0, doc="share of samples with Gaussian noise", minimum=0, maximum=1)
+    noise_p: float = setting(
+        0.0, doc="probability of Gaussian noise", minimum=0, maximum=1, was="noise"
+    )
     noise_std: float = setting(0.1, doc="largest standard deviation of the noise", minimum=0)
     noise_std_min: float = setting(0.0, doc="smallest standard deviation of the noise", minimum=0)
-    dropout: float = setting(0.0, doc="share with coarse dropout", minimum=0, maximum=1)
+    dropout_p: float = setting(
+        0.0, doc="probability of coarse dropout", minimum=0, maximum=1, was="dropout"
+    )
     dropout_holes: tuple[int, int] = setting((1, 4), doc="fewest and most holes per sample")
     dropout_size: tuple[float, float] = setting(
         (0.03, 0.06), doc="range of a hole's side, as a share of the image's"
@@ -132,19 +168,15 @@ class Augmentation:
         self._check_flips()
 
     def _check_flips(self) -> None:
-        axes, shares = self.flip_axes, self.flip_shares
+        axes, shares = self.flip_axes, self.flip_p
         if len(set(axes)) != len(axes) or not all(0 <= axis < 3 for axis in axes):
             raise ConfigError(
                 "train.augmentation.flip_axes", f"found {list(axes)}", "of 0, 1, 2 each once"
             )
         if shares and len(shares) != len(axes):
-            raise ConfigError(
-                "train.augmentation.flip_shares", f"{len(shares)} shares", "one per axis"
-            )
+            raise ConfigError("train.augmentation.flip_p", f"{len(shares)} shares", "one per axis")
         if not all(0 <= share <= 1 for share in shares):
-            raise ConfigError(
-                "train.augmentation.flip_shares", f"found {list(shares)}", "0 to 1 each"
-            )
+            raise ConfigError("train.augmentation.flip_p", f"found {list(shares)}", "0 to 1 each")
 
 
 @dataclass(frozen=True)
@@ -171,7 +203,9 @@ class Recipe:
     source: str = setting("", doc="where the recipe comes from (paper, or ours)")
     epochs: int = setting(100, doc="passes over the training cases", minimum=1)
     batch_size: int = setting(16, doc="samples per step", minimum=1)
-    accumulate: int = setting(1, doc="batches per optimiser step", minimum=1)
+    grad_accumulation: int = setting(
+        1, doc="batches per optimiser step", minimum=1, was="accumulate"
+    )
     optimiser: Optimiser = setting(Optimiser(), doc="optimiser")
     schedule: Schedule = setting(Schedule(), doc="learning rate schedule")
     loss: dict[str, float] = setting({"dice": 1.0}, doc="loss name -> weight")
@@ -183,7 +217,9 @@ class Recipe:
     clip_norm: float = setting(0.0, doc="largest gradient norm; 0 is off", minimum=0)
     ema: Ema = setting(Ema(), doc="moving average of the weights")
     early_stopping: EarlyStopping = setting(EarlyStopping(), doc="early stopping")
-    select_by: str = setting("dice", doc="validation metric that chooses the best weights")
+    monitor: str = setting(
+        "dice", doc="validation metric that chooses the best weights", was="select_by"
+    )
     patch: tuple[int, ...] | None = setting(
         None, doc="training patch in voxels; else whole volumes"
     )

@@ -11,27 +11,31 @@ from typing import Any
 from lunet.data.prepared import Manifest
 from lunet.files import write_json
 from lunet.provenance import stamp as provenance
+from lunet.settings import plain
 from lunet.training.diagnostics import Suspect, no_progress
 from lunet.training.history import write_history
-from lunet.training.job import Job
+from lunet.training.job import TrainingJob
 from lunet.training.memory import peak_memory
-from lunet.training.state import Training, copy_weights
+from lunet.training.state import TrainingState, copy_weights
 from lunet.training.weights import save_weights
-from lunet.typed import plain
 
 
-def snapshots(job: Job, training: Training, manifest: Manifest) -> Callable[[int], None]:
+def snapshots(
+    job: TrainingJob, training: TrainingState, manifest: Manifest
+) -> Callable[[int], None]:
     """A function that keeps the present weights in ``out/snapshots``, by epoch."""
 
     def keep(epoch: int) -> None:
-        with training.learned() as model:
+        with training.ema_weights() as model:
             path = job.out / "snapshots" / f"epoch-{epoch:05d}.safetensors"
             save_weights(path, model, metadata(job, training, manifest, epoch))
 
     return keep
 
 
-def metadata(job: Job, training: Training, manifest: Manifest, epoch: int) -> dict[str, Any]:
+def metadata(
+    job: TrainingJob, training: TrainingState, manifest: Manifest, epoch: int
+) -> dict[str, Any]:
     """What the header of a weights file says: enough to rebuild and use the network."""
     return {
         "model": dict(job.model),
@@ -45,11 +49,11 @@ def metadata(job: Job, training: Training, manifest: Manifest, epoch: int) -> di
 
 
 def write_results(
-    job: Job, training: Training, manifest: Manifest, doubtful: Sequence[Suspect]
+    job: TrainingJob, training: TrainingState, manifest: Manifest, doubtful: Sequence[Suspect]
 ) -> None:
     """Write ``weights``, ``last``, ``history.csv`` and, last, ``run.json``."""
     progress = training.progress
-    with training.learned() as model:
+    with training.ema_weights() as model:
         last = copy_weights(model)
     best = progress.best_weights or last
     for name, weights, epoch in (
@@ -63,7 +67,7 @@ def write_results(
     write_json(job.out / "run.json", content)
 
 
-def record(job: Job, training: Training, manifest: Manifest) -> dict[str, Any]:
+def record(job: TrainingJob, training: TrainingState, manifest: Manifest) -> dict[str, Any]:
     """The content of ``run.json``: settings, data, outcome, cost, versions."""
     return {
         "settings": {
@@ -83,7 +87,7 @@ def record(job: Job, training: Training, manifest: Manifest) -> dict[str, Any]:
     }
 
 
-def _outcome(training: Training) -> dict[str, Any]:
+def _outcome(training: TrainingState) -> dict[str, Any]:
     progress = training.progress
     return {
         "cases": {
@@ -98,7 +102,7 @@ def _outcome(training: Training) -> dict[str, Any]:
     }
 
 
-def _cost(training: Training) -> dict[str, Any]:
+def _cost(training: TrainingState) -> dict[str, Any]:
     progress = training.progress
     seconds = progress.training_seconds
     return {

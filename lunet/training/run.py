@@ -9,25 +9,25 @@ from lunet.data.folds import Fold, read_splits
 from lunet.data.prepared import Manifest, read_manifest
 from lunet.errors import ConfigError, DataError, TrainingError
 from lunet.files import sha256
-from lunet.lock import owned
-from lunet.training.callbacks import Watch, say, warn
+from lunet.locks import owned
+from lunet.settings import plain
+from lunet.training.callbacks import ProgressReporter, log, warn
 from lunet.training.checkpoint import Checkpoint, State, Unusable, read_state, stamp_of
 from lunet.training.compute.arithmetic import keep_freed_memory, resolve_device
 from lunet.training.diagnostics import suspects
 from lunet.training.history import check_metrics
-from lunet.training.job import Job
-from lunet.training.loop import Keeper, train
+from lunet.training.job import TrainingJob
+from lunet.training.loop import CheckpointSaver, train
 from lunet.training.memory import is_out_of_memory, out_of_memory
 from lunet.training.optim import extendable
 from lunet.training.recipe import Recipe
 from lunet.training.results import snapshots, write_results
 from lunet.training.setup import build_training
-from lunet.training.signals import LeaveRequest, leave_requests
-from lunet.training.state import Training
-from lunet.typed import plain
+from lunet.training.signals import StopRequest, stop_requests
+from lunet.training.state import TrainingState
 
 
-def run_training(job: Job) -> None:
+def run_training(job: TrainingJob) -> None:
     """Train, going on from a saved state if there is one that fits, and write the results.
 
     Raises
@@ -36,10 +36,12 @@ def run_training(job: Job) -> None:
         Of the kinds that :mod:`lunet.errors` lists; nothing is half-written then.
     """
     check_metrics(job.recipe, job.task)
-    with owned(job.work), leave_requests() as request:
+    with owned(job.work), stop_requests() as request:
         keep_freed_memory()
         manifest, fold = read_data(job)
-        keeper = Keeper(Checkpoint(job.work), _stamp(job, manifest, fold), job.save_interval)
+        keeper = CheckpointSaver(
+            Checkpoint(job.work), _stamp(job, manifest, fold), job.save_interval
+        )
         tidy(job.work)
         state = _saved_state(job, keeper)
         training = built(job, manifest, fold, state)
@@ -49,7 +51,7 @@ def run_training(job: Job) -> None:
             _tell_about_more_epochs(job.recipe)
         doubtful = suspects(training)
         for case in doubtful:
-            say(f"warning: {case}")
+            log(f"warning: {case}")
         request.cancel_deadline()
         write_results(job, training, manifest, doubtful)
         if not job.recipe.keep_state:
@@ -63,10 +65,10 @@ def _tell_about_more_epochs(recipe: Recipe) -> None:
             if extendable(recipe.schedule)
             else f"the rates of the {recipe.schedule.name} schedule depend on their number"
         )
-        say(f"the state is kept, but more epochs will start anew: {reason}")
+        log(f"the state is kept, but more epochs will start anew: {reason}")
 
 
-def read_data(job: Job) -> tuple[Manifest, Fold]:
+def read_data(job: TrainingJob) -> tuple[Manifest, Fold]:
     """Manifest and fold of a job, checked against its task.
 
     Raises
@@ -99,7 +101,7 @@ def read_data(job: Job) -> tuple[Manifest, Fold]:
     return manifest, fold
 
 
-def _stamp(job: Job, manifest: Manifest, fold: Fold) -> str:
+def _stamp(job: TrainingJob, manifest: Manifest, fold: Fold) -> str:
     """What a saved state is valid for; more epochs may be asked for where that changes nothing."""
     recipe = plain(job.recipe)
     for key in ("source", "keep_state", "save_every"):
@@ -136,21 +138,21 @@ def tidy(work: Path) -> None:
         part.unlink()
 
 
-def _saved_state(job: Job, keeper: Keeper) -> State | None:
+def _saved_state(job: TrainingJob, keeper: CheckpointSaver) -> State | None:
     if job.resume:
         try:
             return read_state(job.resume, stamp=keeper.stamp)
         except Unusable as error:
             action = "Give the settings with which it was made"
             raise TrainingError(job.resume, str(error), "", action) from error
-    state = keeper.checkpoint.load(stamp=keeper.stamp, say=say)
+    state = keeper.checkpoint.load(stamp=keeper.stamp, say=log)
     if state and state["progress"]["epoch"] - 1 > job.recipe.epochs:
-        say(f"{job.work}: its state has more epochs than {job.recipe.epochs}; it is not used")
+        log(f"{job.work}: its state has more epochs than {job.recipe.epochs}; it is not used")
         return None
     return state
 
 
-def built(job: Job, manifest: Manifest, fold: Fold, state: State | None) -> Training:
+def built(job: TrainingJob, manifest: Manifest, fold: Fold, state: State | None) -> TrainingState:
     """:func:`build_training`, telling in plain words where the memory does not suffice."""
     try:
         return build_training(job, manifest, fold, state)
@@ -162,7 +164,12 @@ def built(job: Job, manifest: Manifest, fold: Fold, state: State | None) -> Trai
 
 
 def train_stage(
-    job: Job, training: Training, manifest: Manifest, *, keeper: Keeper, request: LeaveRequest
+    job: TrainingJob,
+    training: TrainingState,
+    manifest: Manifest,
+    *,
+    keeper: CheckpointSaver,
+    request: StopRequest,
 ) -> None:
     """Train until ``training.recipe.epochs`` are done, watched; see :func:`loop.train`.
 
@@ -171,7 +178,7 @@ def train_stage(
     LunetError
         Of the kinds that :mod:`lunet.errors` lists, in the words of a user.
     """
-    watch = Watch(training, bar=sys.stderr.isatty(), on_epoch=job.observers)
+    watch = ProgressReporter(training, bar=sys.stderr.isatty(), on_epoch=job.observers)
     try:
         train(
             training,
@@ -189,7 +196,7 @@ def train_stage(
     warn(training)
 
 
-def _told(error: Exception, training: Training) -> Exception:
+def _told(error: Exception, training: TrainingState) -> Exception:
     """The error in the user's words where it is one that a user can act on."""
     sampler = training.sampler
     if is_out_of_memory(error):

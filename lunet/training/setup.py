@@ -10,26 +10,28 @@ from torch import nn
 
 from lunet.data.folds import Fold
 from lunet.data.prepared import Manifest
-from lunet.models.build import build
+from lunet.models.build import build_network
 from lunet.task import Task
 from lunet.training.augmentation.batched import Augment, Augmenter, active
-from lunet.training.callbacks import say
+from lunet.training.callbacks import log
 from lunet.training.checkpoint import State, seed_everything
 from lunet.training.compute.arithmetic import Arithmetic, resolve_device
 from lunet.training.compute.autotune import Question, choose_arithmetic
 from lunet.training.ema import MovingAverage
-from lunet.training.job import Job
+from lunet.training.job import TrainingJob
 from lunet.training.losses.build import Objective, build_objective
 from lunet.training.optim import LearningRate, build_optimiser
 from lunet.training.recipe import Augmentation
 from lunet.training.sampling import Sampler, build_sampler
-from lunet.training.state import Progress, Training
+from lunet.training.state import Progress, TrainingState
 from lunet.training.validation import Validator, build_validator
 from lunet.training.volumes import Volumes, load_volumes
 from lunet.training.weights import initialise
 
 
-def build_training(job: Job, manifest: Manifest, fold: Fold, state: State | None) -> Training:
+def build_training(
+    job: TrainingJob, manifest: Manifest, fold: Fold, state: State | None
+) -> TrainingState:
     """Everything that the loop works with, standing where ``state`` says.
 
     Raises
@@ -48,11 +50,13 @@ def build_training(job: Job, manifest: Manifest, fold: Fold, state: State | None
     if state:
         training.load(state)
         progress = training.progress
-        say(f"goes on at epoch {progress.epoch}, step {progress.step} of {sampler.steps}")
+        log(f"goes on at epoch {progress.epoch}, step {progress.step} of {sampler.steps}")
     return training
 
 
-def with_network(job: Job, manifest: Manifest, training: Training, state: State) -> Training:
+def with_network(
+    job: TrainingJob, manifest: Manifest, training: TrainingState, state: State
+) -> TrainingState:
     """``training`` with the network of ``job`` instead of its own, standing where ``state`` says.
 
     Data, arithmetic and random numbers go on as they were; ``state`` fits the new network.
@@ -66,16 +70,16 @@ def with_network(job: Job, manifest: Manifest, training: Training, state: State)
 
 
 def _with_optimiser(
-    job: Job,
+    job: TrainingJob,
     manifest: Manifest,
     model: nn.Module,
     arithmetic: Arithmetic,
     sampler: Sampler,
     validator: Validator,
-) -> Training:
+) -> TrainingState:
     recipe, device = job.recipe, sampler.volumes.device
-    rising = recipe.select_by != "loss"
-    return Training(
+    rising = recipe.monitor != "loss"
+    return TrainingState(
         model=model,
         task=job.task,
         recipe=recipe,
@@ -93,23 +97,23 @@ def _with_optimiser(
         ),
         scaler=arithmetic.scaler(),
         ema=MovingAverage(model, recipe.ema) if recipe.ema.decay else None,
-        forward=arithmetic.compiled(model, graphs=recipe.accumulate == 1),
+        forward=arithmetic.compiled(model, graphs=recipe.grad_accumulation == 1),
         progress=Progress(losses=torch.full((sampler.steps,), math.nan, device=device)),
     )
 
 
-def _spacing(manifest: Manifest, job: Job) -> tuple[float, ...] | None:
+def _spacing(manifest: Manifest, job: TrainingJob) -> tuple[float, ...] | None:
     """mm per axis of the samples, or None where the volumes have several spacings."""
     spacings = {case.spacing[: job.task.dimensions] for case in manifest.cases.values()}
     return spacings.pop() if len(spacings) == 1 else None
 
 
-def _sampler(job: Job, manifest: Manifest, fold: Fold, device: torch.device) -> Sampler:
+def _sampler(job: TrainingJob, manifest: Manifest, fold: Fold, device: torch.device) -> Sampler:
     volumes = _volumes(manifest, fold.train, job.task, device)
     return build_sampler(volumes, job.recipe, dimensions=job.task.dimensions, seed=job.seed)
 
 
-def _validator(job: Job, manifest: Manifest, fold: Fold, device: torch.device) -> Validator:
+def _validator(job: TrainingJob, manifest: Manifest, fold: Fold, device: torch.device) -> Validator:
     recipe = job.recipe
     objective = build_objective(
         recipe.loss,
@@ -132,16 +136,16 @@ def _volumes(
     return load_volumes([manifest.case(name) for name in names], task, device=device)
 
 
-def _model(job: Job) -> nn.Module:
+def _model(job: TrainingJob) -> nn.Module:
     model = _network(job)
     if job.init:
         fresh = initialise(model, job.init)
-        say(f"starts from {job.init}" + (f", but for {', '.join(fresh)}" if fresh else ""))
+        log(f"starts from {job.init}" + (f", but for {', '.join(fresh)}" if fresh else ""))
     return model
 
 
-def _network(job: Job) -> nn.Module:
-    return build(
+def _network(job: TrainingJob) -> nn.Module:
+    return build_network(
         job.model["module"],
         job.model["name"],
         in_channels=len(job.task.channels),
@@ -152,7 +156,7 @@ def _network(job: Job) -> nn.Module:
 
 
 def _arithmetic(
-    job: Job, sampler: Sampler, objective: Objective, state: State | None
+    job: TrainingJob, sampler: Sampler, objective: Objective, state: State | None
 ) -> Arithmetic:
     """As the saved state was computed, so that it goes on bit for bit; else chosen now."""
     if state and state["arithmetic"]["device"] == sampler.volumes.device.type:
@@ -165,7 +169,7 @@ def _arithmetic(
         objective=objective,
         steps=sampler.steps * job.recipe.epochs,
     )
-    return choose_arithmetic(question, cache=job.engine_cache, say=say)
+    return choose_arithmetic(question, cache=job.engine_cache, say=log)
 
 
 def build_augment(
@@ -187,9 +191,4 @@ def build_augment(
     """
     if not active(settings):
         return None
-    if settings.engine == "torchio":
-        # TorchIO takes seconds to import, and most recipes don't use it
-        from lunet.training.augmentation.torchio import TorchioAugmenter
-
-        return TorchioAugmenter(settings, ndim, spacing=spacing)
     return Augmenter(settings, ndim, spacing=spacing)

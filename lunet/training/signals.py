@@ -17,7 +17,7 @@ DEADLINE_SECONDS = 4.0
 Handler = Callable[[int, FrameType | None], None]
 
 
-class LeaveRequest:
+class StopRequest:
     """Whether somebody asked this process to leave, and who.
 
     Before the first step and while a step lasts longer than ``DEADLINE_SECONDS`` after the
@@ -64,12 +64,12 @@ class LeaveRequest:
 
 
 @contextmanager
-def leave_requests() -> Iterator[LeaveRequest]:
+def stop_requests() -> Iterator[StopRequest]:
     """Catch the signals that ask to leave, and give the former handlers back at the end.
 
     Outside the main thread no handler can be set; then nothing is caught.
     """
-    request = LeaveRequest()
+    request = StopRequest()
     if threading.current_thread() is not threading.main_thread():
         yield request
         return
@@ -82,7 +82,7 @@ def leave_requests() -> Iterator[LeaveRequest]:
             signal.signal(number, handler)
 
 
-def _handlers(request: LeaveRequest) -> list[tuple[signal.Signals, Handler]]:
+def _handlers(request: StopRequest) -> list[tuple[signal.Signals, Handler]]:
     names = ("SIGTERM", "SIGUSR1", "SIGINT")
     asked = [getattr(signal, name) for name in names if hasattr(signal, name)]
     handlers: list[tuple[signal.Signals, Handler]] = [

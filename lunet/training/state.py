@@ -40,7 +40,7 @@ class Progress:
         Finished epochs.
     best_score, best_epoch, best_weights
         Of the best validation so far; no weights before the first.
-    stop_score, waited
+    stop_score, epochs_without_improvement
         Best score and validations without gain, of early stopping.
     stopped
         Whether early stopping has ended the training.
@@ -58,7 +58,7 @@ class Progress:
     best_epoch: int = 0
     best_weights: Weights = field(default_factory=dict)
     stop_score: float = -math.inf
-    waited: int = 0
+    epochs_without_improvement: int = 0
     stopped: bool = False
     training_seconds: float = 0.0
     validation_seconds: float = 0.0
@@ -71,7 +71,7 @@ class Progress:
 
 
 @dataclass
-class Training:
+class TrainingState:
     """Everything that one training works with, built and checked.
 
     ``generator`` is the one that augmentation draws from.
@@ -94,7 +94,7 @@ class Training:
     progress: Progress
 
     @contextmanager
-    def learned(self) -> Iterator[nn.Module]:
+    def ema_weights(self) -> Iterator[nn.Module]:
         """The network that is validated and kept: with the averaged weights if there are any."""
         with self.ema.applied(self.model) if self.ema else nullcontext():
             yield self.model
@@ -133,7 +133,7 @@ class Training:
     @property
     def _amid_group(self) -> bool:
         step = self.progress.step
-        return step % self.recipe.accumulate != 0 and step < self.sampler.steps
+        return step % self.recipe.grad_accumulation != 0 and step < self.sampler.steps
 
 
 def copy_weights(model: nn.Module) -> Weights:

@@ -18,7 +18,7 @@ from lunet.training.memory import available_memory
 Window = tuple[slice, ...]
 
 
-class Case(Protocol):
+class VolumeCase(Protocol):
     """What is needed of a prepared case; both arrays are usually memory-mapped."""
 
     @property
@@ -103,7 +103,7 @@ class Volumes:
 
 
 def load_volumes(
-    cases: Sequence[Case], task: Task, *, device: torch.device, budget: int | None = None
+    cases: Sequence[VolumeCase], task: Task, *, device: torch.device, budget: int | None = None
 ) -> Volumes:
     """Open cases, check them against the task, and take them into memory if they fit.
 

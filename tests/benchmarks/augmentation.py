@@ -11,40 +11,47 @@ from __future__ import annotations
 import argparse
 import random
 import statistics
+import sys
 import time
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "helpers"))
+
+from torchio_augment import TorchioAugmenter
+
 import lunet
 from lunet.study.recipes import find_recipe
+from lunet.training.augmentation.batched import Augmenter
 from lunet.training.compute.arithmetic import keep_freed_memory
 from lunet.training.losses.build import build_loss
 from lunet.training.recipe import Augmentation
-from lunet.training.setup import build_augment
 
-USUAL = Augmentation(affine=1.0, elastic=1.0, noise=1.0, gamma=1.0, flip_axes=(0, 1, 2))
+USUAL = Augmentation(affine_p=1.0, elastic_p=1.0, noise_p=1.0, gamma_p=1.0, flip_axes=(0, 1, 2))
+AFFINE, ELASTIC = Augmentation(affine_p=1.0), Augmentation(elastic_p=1.0)
 EVERY = replace(
     USUAL,
-    grid_distortion=1.0,
-    blur=1.0,
-    low_resolution=1.0,
-    gamma_inverted=1.0,
-    bias=1.0,
-    brightness=1.0,
-    dropout=1.0,
+    grid_distortion_p=1.0,
+    blur_p=1.0,
+    low_resolution_p=1.0,
+    gamma_inverted_p=1.0,
+    bias_p=1.0,
+    brightness_p=1.0,
+    dropout_p=1.0,
 )
 VARIANTS = {
-    "affine, elastic, noise, gamma, flips, all samples: TorchIO": replace(USUAL, engine="torchio"),
-    "the same: batched": USUAL,
-    "affine alone: TorchIO": Augmentation(engine="torchio", affine=1.0),
-    "affine alone: batched": Augmentation(affine=1.0),
-    "elastic alone: TorchIO": Augmentation(engine="torchio", elastic=1.0),
-    "elastic alone: batched": Augmentation(elastic=1.0),
-    "every transform, all samples: batched": EVERY,
-    "recipe `strong`: batched": find_recipe("strong").augmentation,
+    "affine, elastic, noise, gamma, flips, all samples: TorchIO": TorchioAugmenter(USUAL, 3),
+    "the same: batched": Augmenter(USUAL, 3),
+    "affine alone: TorchIO": TorchioAugmenter(AFFINE, 3),
+    "affine alone: batched": Augmenter(AFFINE, 3),
+    "elastic alone: TorchIO": TorchioAugmenter(ELASTIC, 3),
+    "elastic alone: batched": Augmenter(ELASTIC, 3),
+    "every transform, all samples: batched": Augmenter(EVERY, 3),
+    "recipe `strong`: batched": Augmenter(find_recipe("strong").augmentation, 3),
 }
 
 
@@ -90,8 +97,7 @@ def main() -> None:
     labels = torch.randint(0, 3, (arguments.batch, *arguments.size), dtype=torch.uint8).to(device)
     generator = torch.Generator().manual_seed(0)
     calls: dict[str, Callable[[], object]] = {}
-    for name, settings in VARIANTS.items():
-        augment = build_augment(settings, 3)
+    for name, augment in VARIANTS.items():
         calls[name] = lambda augment=augment: augment(images, labels, generator)
     calls["training step, lunet_small_4f, bf16"] = training_step(images, labels)
     times: dict[str, list[float]] = {name: [] for name in calls}

@@ -19,7 +19,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[1] / "helpers"))
 from simulated_study import trained_study
 
-from lunet.statistics.paired import compare
+from lunet.statistics.paired import compare_presets
 
 
 def main(replicates: int) -> None:
@@ -38,7 +38,7 @@ def main(replicates: int) -> None:
                 seeds=seeds,
                 training_sd=sd,
             )
-            table = compare(
+            table = compare_presets(
                 rows, "dice", reference="a", margin=None, resamples=199, permutations=199
             )
             false.append(table["verdict"].isin(("better", "worse")).any())

@@ -28,7 +28,7 @@ from kill_training import (  # noqa: E402
 )
 from tiny_training import EVERYTHING, job, prepare, results  # noqa: E402
 
-from lunet.training.job import Job  # noqa: E402
+from lunet.training.job import TrainingJob  # noqa: E402
 
 
 def main() -> int:
@@ -61,7 +61,7 @@ def _trials(folder: Path, wanted: int, rng: random.Random) -> int:
     return int(equal != trials)
 
 
-def _disturb(task: Job, moment: str, seconds: float, rng: random.Random) -> int:
+def _disturb(task: TrainingJob, moment: str, seconds: float, rng: random.Random) -> int:
     """Train to the end through one or many kills; returns their number."""
     kills = 0
     if moment != "at random":

@@ -31,9 +31,9 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "helpers"))
 import tiny_training
 from training import _model, network, prepare
 
+from lunet.settings import plain
 from lunet.training.compute.arithmetic import Arithmetic, keep_freed_memory
 from lunet.training.recipe import Engine
-from lunet.typed import plain
 
 SHAPE = (48, 64, 48)
 FILES = ("weights.safetensors", "last.safetensors", "history.csv")

@@ -181,10 +181,10 @@ def prepare(folder: Path, shape: tuple[int, ...], batch: int) -> None:
 
 def network(preset: str) -> torch.nn.Module:
     """The preset's network for one channel and two labels."""
-    from lunet.models.build import build
+    from lunet.models.build import build_network
 
     model = _model(preset)
-    return build(
+    return build_network(
         model["module"],
         model["name"],
         in_channels=1,
@@ -272,7 +272,7 @@ def own_variants(
 
     keep_freed_memory()
     full = Augmentation(
-        affine=1.0, elastic=1.0, elastic_voxels=5.0, noise=1.0, gamma=1.0, flip_axes=(0,)
+        affine_p=1.0, elastic_p=1.0, elastic_voxels=5.0, noise_p=1.0, gamma_p=1.0, flip_axes=(0,)
     )
     return {
         "(c) lunet, no augmentation": _own_step(preset, folder, batch, threads, Augmentation()),

@@ -5,8 +5,8 @@ from __future__ import annotations
 import copy
 from typing import Any
 
+from lunet.settings import build_settings, plain
 from lunet.training.recipe import Recipe
-from lunet.typed import build, plain
 
 MIB = 2**20
 PRESET = "lunet_small_1f"
@@ -52,7 +52,7 @@ def manifest(shape: tuple[int, ...] = (10, 10, 10), *, dimensions: int = 3) -> d
 
 def recipe(**changes: Any) -> dict[str, Any]:
     fields = {"epochs": 10, "batch_size": 2} | changes
-    return plain(build(Recipe, fields, "train"))
+    return plain(build_settings(Recipe, fields, "train"))
 
 
 def broken(path: tuple[Any, ...], value: Any) -> dict[str, Any]:

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lunet.models.build import build
-from lunet.pruning.anatomy import Layer
+from lunet.models.build import build_network
+from lunet.pruning.channel_groups import Layer
 
 Section = dict[str, Any]
 
@@ -40,7 +40,7 @@ FAMILIES: dict[str, tuple[Section, int]] = {
 def network(family: str, *, out_channels: int = 2) -> nn.Module:
     """A network of the family in float64 and evaluation mode, all of its numbers random."""
     description, ndim = FAMILIES[family]
-    model = build(
+    model = build_network(
         description["module"].rpartition(".")[2],
         description["name"],
         in_channels=1,

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from lunet.data.settings import PreprocessSettings
 from lunet.inference.description import Description, build_described
+from lunet.settings import plain
 from lunet.task import Task
 from lunet.training.weights import save_weights
-from lunet.typed import plain
 
 BINARY = Task(channels=("MRI",), labels={"bright": 1})
 THREE = Task(channels=("MRI",), labels={"bright": 1, "brightest": 2})

@@ -10,7 +10,7 @@ import numpy as np
 
 from lunet.files import write_json
 from lunet.task import Task
-from lunet.training.job import Job
+from lunet.training.job import TrainingJob
 from lunet.training.recipe import (
     Augmentation,
     EarlyStopping,
@@ -33,7 +33,7 @@ EVERYTHING = replace(
     TINY,
     epochs=12,
     batch_size=2,
-    accumulate=2,
+    grad_accumulation=2,
     schedule=Schedule("plateau", warmup_epochs=2, patience=1, factor=0.5),
     loss={"dice": 1.0, "bce": 1.0},
     clip_norm=1.0,
@@ -42,7 +42,7 @@ EVERYTHING = replace(
     sampler="balanced",
     patch=(8, 8, 8),
     patches_per_case=2,
-    augmentation=Augmentation(flip_axes=(1,), affine=0.5, noise=0.5, gamma=0.5),
+    augmentation=Augmentation(flip_axes=(1,), affine_p=0.5, noise_p=0.5, gamma_p=0.5),
 )
 """Every part that has a state of its own takes part."""
 
@@ -98,9 +98,9 @@ def _record(name: str, shape: tuple[int, ...]) -> dict[str, Any]:
     }
 
 
-def job(data: Path, place: Path, recipe: Recipe = TINY, **changes: Any) -> Job:
+def job(data: Path, place: Path, recipe: Recipe = TINY, **changes: Any) -> TrainingJob:
     """A training on :func:`prepare`'s data that works and writes below ``place``."""
-    plain = Job(
+    plain = TrainingJob(
         task=TASK,
         model={
             "preset": "tiny",

@@ -19,7 +19,7 @@ import torch
 
 from lunet.errors import LunetError
 from lunet.training import checkpoint, loop, validation
-from lunet.training.job import Job
+from lunet.training.job import TrainingJob
 from lunet.training.run import run_training
 
 MOMENTS = (
@@ -40,7 +40,7 @@ def server() -> multiprocessing.context.ForkServerContext:
     return context
 
 
-def start(job: Job, moment: str = "", count: int = 1) -> ForkServerProcess:
+def start(job: TrainingJob, moment: str = "", count: int = 1) -> ForkServerProcess:
     """Start a training; it kills itself when it meets ``moment`` for the ``count``-th time."""
     process = server().Process(target=_child, args=(job, moment, count))
     process.start()
@@ -61,7 +61,7 @@ def kill_after(process: ForkServerProcess, seconds: float, number: int = signal.
     return finish(process)
 
 
-def _child(job: Job, moment: str, count: int) -> None:
+def _child(job: TrainingJob, moment: str, count: int) -> None:
     torch.set_num_threads(1)
     log = os.open(_log(job), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(log, 2)
@@ -74,13 +74,13 @@ def _child(job: Job, moment: str, count: int) -> None:
         os._exit(error.exit_code)
 
 
-def _log(job: Job) -> Path:
+def _log(job: TrainingJob) -> Path:
     path = job.work.parent / "log"
     path.parent.mkdir(parents=True, exist_ok=True)
     return path
 
 
-def log_of(job: Job) -> str:
+def log_of(job: TrainingJob) -> str:
     """What the trainings of this job have said so far."""
     return _log(job).read_text()
 
@@ -92,7 +92,7 @@ def _arm(moment: str, count: int) -> None:
         "half of a state written": (Path, "write_bytes", _write_half),
         "state written, old one moved away": (checkpoint.os, "replace", _really_replace),
         "during validation": (validation.Validator, "_add", None),
-        "between epochs": (loop.Keeper, "save_if_due", None),
+        "between epochs": (loop.CheckpointSaver, "save_if_due", None),
         "amid a step": (loop, "optimiser_step", None),
         "while results are written": (validation, "_never", None),
     }

@@ -12,7 +12,7 @@ from kill_training import MOMENTS, finish, kill_after, log_of, start
 from tiny_training import EVERYTHING, TINY, job, prepare, results
 
 from lunet.errors import Interrupted
-from lunet.training.job import Job
+from lunet.training.job import TrainingJob
 
 pytestmark = pytest.mark.slow
 
@@ -32,7 +32,7 @@ def undisturbed(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[P
     return place, time.perf_counter() - begin
 
 
-def kill_until_done(task: Job, seconds: float, rng: random.Random) -> int:
+def kill_until_done(task: TrainingJob, seconds: float, rng: random.Random) -> int:
     """Start a training again and again, killing it after a random while; returns the kills."""
     kills = 0
     while kill_after(start(task), rng.uniform(0.02, seconds)) == -signal.SIGKILL:

@@ -15,7 +15,7 @@ from lunet.data.audit.cohort import check_cohort
 from lunet.data.audit.findings import COLUMNS, SEVERITIES, CaseFacts, Finding, counts
 from lunet.data.audit.header import EQUAL_MM
 from lunet.data.audit.listing import check_listing, check_splits
-from lunet.data.audit.page import page
+from lunet.data.audit.page import audit_page
 from lunet.data.dataset import Dataset
 from lunet.data.io.images import GRID_TOLERANCE
 from lunet.errors import DataError
@@ -70,14 +70,14 @@ def audit(
 
 
 def write_audit(result: Audit, out: str | Path) -> None:
-    """Write ``findings.csv``, ``audit.html`` and, last, ``summary.json`` into ``out``."""
+    """Write ``findings.csv``, ``audit.html`` and, last, ``audit_summary.json`` into ``out``."""
     out = Path(out)
     write_csv(out / "findings.csv", COLUMNS, (finding.as_row() for finding in result.findings))
-    write_text(out / "audit.html", page(result.dataset, result.findings, result.facts))
-    write_json(out / "summary.json", summary(result))
+    write_text(out / "audit.html", audit_page(result.dataset, result.findings, result.facts))
+    write_json(out / "summary.json", audit_summary(result))
 
 
-def summary(result: Audit) -> dict[str, Any]:
+def audit_summary(result: Audit) -> dict[str, Any]:
     """Counts by severity and check, and the tolerances that they rest on; plain JSON."""
     cases = result.dataset.cases
     return {
@@ -93,7 +93,7 @@ def summary(result: Audit) -> dict[str, Any]:
     }
 
 
-def lines(result: Audit, *, limit: int = 20) -> list[str]:
+def audit_lines(result: Audit, *, limit: int = 20) -> list[str]:
     """What a terminal or a log shows: the counts, and findings, most severe first.
 
     All errors are shown, each with the command that mends it: a workflow deletes the tables of a

@@ -8,7 +8,7 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
-from lunet.data.audit.findings import CaseFacts, ChannelFacts, Finding, LabelFacts, Place
+from lunet.data.audit.findings import CaseFacts, ChannelFacts, Finding, FindingSite, LabelFacts
 from lunet.data.audit.header import check_pair
 from lunet.data.audit.pictures import thumbnail
 from lunet.data.audit.read import read_channels, read_file, relative, single_label
@@ -61,7 +61,7 @@ def _channels(
     for index, channel in enumerate(channels):
         facts.append(channel_facts(channel))
         file = files[index] if len(files) == len(channels) else files[0]
-        findings += check_channel(channel, facts[-1], Place(case, file))
+        findings += check_channel(channel, facts[-1], FindingSite(case, file))
     return tuple(facts)
 
 
@@ -75,7 +75,7 @@ def _label(
     """Class indices and facts of the label, or None twice and findings that say why."""
     if case.label is None:
         return None, None
-    place = Place(case.id, relative(case.label, dataset.root))
+    place = FindingSite(case.id, relative(case.label, dataset.root))
     read = read_file(case.label, place, findings)
     raw = single_label(read[0], place, findings) if read else None
     if read is None or raw is None:
@@ -101,7 +101,7 @@ def _check_against_image(
     raw: NDArray[Any],
     label_affine: NDArray[np.float64],
     image: str,
-    place: Place,
+    place: FindingSite,
 ) -> list[Finding]:
     findings = list(check_pair((channel.shape, raw.shape), (affine, label_affine), image, place))
     if raw.shape == channel.shape and np.array_equal(raw, channel):

@@ -12,7 +12,7 @@ from lunet.data.audit.findings import (
     FEW,
     CaseFacts,
     Finding,
-    Place,
+    FindingSite,
     Severity,
     is_rare,
     outliers,
@@ -56,11 +56,13 @@ def check_saturation(cases: Sequence[CaseFacts]) -> Iterator[Finding]:
     expected, advice = f"at most {100 * SATURATED:g} %", "look for the unclipped images"
     if len(found) >= FEW and 2 * len(found) > len(cases):
         text = f"{len(found)} of {len(cases)} cases have many voxels of the largest value"
-        yield Place().warning("saturated", "values", text, expected, advice)
+        yield FindingSite().warning("saturated", "values", text, expected, advice)
         return
     for case in found:
         text = f"{100 * shares[case.id]:.2g} % of the voxels have the largest value"
-        yield Place(case.id, case.files[0]).warning("saturated", "values", text, expected, advice)
+        yield FindingSite(case.id, case.files[0]).warning(
+            "saturated", "values", text, expected, advice
+        )
 
 
 def _label_digest(case: CaseFacts) -> str:
@@ -78,7 +80,7 @@ def _twins(
         twin = first.setdefault(digest(case), case)
         if twin is not case:
             severity: Severity = "warning" if twin.group == case.group else "error"
-            yield Place(case.id, file(case)).finding(
+            yield FindingSite(case.id, file(case)).finding(
                 severity,
                 check,
                 "content",
@@ -91,7 +93,7 @@ def _twins(
 def check_subjects(cases: Sequence[CaseFacts]) -> Iterator[Finding]:
     """Images of different groups that are so alike that they show one subject."""
     for one, other, alike in _look_alikes(cases):
-        yield Place(other.id, other.files[0]).warning(
+        yield FindingSite(other.id, other.files[0]).warning(
             "same_subject",
             "group",
             f"looks like {one.id} (correlation {alike:.4f}), group {other.group}",
@@ -126,7 +128,7 @@ def _spacings(cases: Sequence[CaseFacts]) -> Iterator[Finding]:
     far = np.any([outliers(axis, 0.1) for axis in logs.T], axis=0).tolist()
     usual = times([float(np.exp(np.median(axis))) for axis in logs.T])
     for case in (case for case, is_far in zip(by_length, far, strict=True) if is_far):
-        yield Place(case.id, case.files[0]).warning(
+        yield FindingSite(case.id, case.files[0]).warning(
             "foreign_spacing",
             "spacing",
             f"{times(case.spacing)} mm",
@@ -141,7 +143,7 @@ def _extents(cases: Sequence[CaseFacts]) -> Iterator[Finding]:
     far = np.any([outliers(axis, 0.06) for axis in logs.T], axis=0).tolist()
     usual = times([round(float(np.exp(np.median(axis))), 1) for axis in logs.T])
     for case, size in ((c, s) for c, s, is_far in zip(cases, sizes, far, strict=True) if is_far):
-        yield Place(case.id, case.files[0]).warning(
+        yield FindingSite(case.id, case.files[0]).warning(
             "foreign_extent",
             "shape",
             f"{times(size)} mm (sorted)",
@@ -161,7 +163,7 @@ def _axes(cases: Sequence[CaseFacts]) -> Iterator[Finding]:
         other = hands[codes] != hands[usual]
         names = [case for case in cases if case.axes == codes]
         found = f"{codes}{' (other handedness)' if other else ''} in {number} case(s)"
-        yield Place(names[0].id if number == 1 else "", names[0].files[0]).finding(
+        yield FindingSite(names[0].id if number == 1 else "", names[0].files[0]).finding(
             "warning" if rare and other else "info",
             "mixed_orientation",
             "direction",
@@ -189,7 +191,7 @@ def check_scales(cases: Sequence[CaseFacts], task: Task) -> Iterator[Finding]:
         gaps = np.flatnonzero(np.diff(np.log10(np.array(ranges)[order])) > 0.6)
         groups = np.split(order, gaps + 1) if len(known) else []
         if len(groups) > 1:
-            yield Place().warning(
+            yield FindingSite().warning(
                 "mixed_scales",
                 f"values of {name}",
                 "; ".join(_scale(group, ranges) for group in groups),
@@ -209,7 +211,7 @@ def _scale(group: NDArray[np.intp], ranges: Sequence[float]) -> str:
 def _foreign_scale(cases: Sequence[CaseFacts], channel: int, name: str) -> Iterator[Finding]:
     for case in cases:
         facts = case.channels[channel]
-        yield Place(case.id, case.files[0]).warning(
+        yield FindingSite(case.id, case.files[0]).warning(
             "foreign_scale",
             f"values of {name}",
             f"{facts.low:.4g} to {facts.high:.4g}",

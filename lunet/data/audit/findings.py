@@ -56,7 +56,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Place:
+class FindingSite:
     """Where something is found: case id and file; empty for the whole data set."""
 
     case: str = ""

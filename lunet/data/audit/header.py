@@ -12,7 +12,7 @@ from nibabel.openers import ImageOpener
 from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
-from lunet.data.audit.findings import REPAIR, Finding, Place, numbers, times
+from lunet.data.audit.findings import REPAIR, Finding, FindingSite, numbers, times
 from lunet.data.geometry import corner_shift, is_invertible, spacing_of
 from lunet.data.io.images import GRID_TOLERANCE, NIFTI, suffix_of
 
@@ -23,7 +23,7 @@ _HEADER_BYTES = 540
 _GZIP = b"\x1f\x8b"
 
 
-def check_magic(path: Path, place: Place) -> Iterator[Finding]:
+def check_magic(path: Path, place: FindingSite) -> Iterator[Finding]:
     """A NIfTI file whose first bytes say that it is something else."""
     if suffix_of(path) not in NIFTI:
         return
@@ -46,7 +46,7 @@ def is_nifti(start: bytes) -> bool:
     return start[344:347] in (b"n+1", b"ni1") or start[4:7] in (b"n+2", b"ni2")
 
 
-def check_header(path: Path, place: Place) -> Iterator[Finding]:
+def check_header(path: Path, place: FindingSite) -> Iterator[Finding]:
     """Geometry fields of a NIfTI header that contradict each other or make no sense."""
     if suffix_of(path) not in NIFTI:
         return
@@ -85,7 +85,7 @@ def stored_header(path: Path) -> nib.Nifti1Header:
     return header if isinstance(header, nib.Nifti1Header) else nib.Nifti1Header()
 
 
-def _check_zooms(zooms: NDArray[np.float64], place: Place) -> Iterator[Finding]:
+def _check_zooms(zooms: NDArray[np.float64], place: FindingSite) -> Iterator[Finding]:
     if not np.isfinite(zooms).all() or (zooms <= 0).any():
         yield place.error("bad_spacing", "pixdim", times(zooms), "above 0 mm", "correct the header")
     elif (zooms > 50).any() or (zooms < 0.005).any():
@@ -98,7 +98,7 @@ def _check_zooms(zooms: NDArray[np.float64], place: Place) -> Iterator[Finding]:
         )
 
 
-def check_affine(affine: NDArray[np.float64], place: Place) -> Iterator[Finding]:
+def check_affine(affine: NDArray[np.float64], place: FindingSite) -> Iterator[Finding]:
     """Directions that are singular or not orthonormal."""
     linear = affine[:3, :3]
     if not is_invertible(affine):
@@ -121,7 +121,7 @@ def check_pair(
     shapes: tuple[tuple[int, ...], tuple[int, ...]],
     affines: tuple[NDArray[np.float64], NDArray[np.float64]],
     image: str,
-    place: Place,
+    place: FindingSite,
 ) -> Iterator[Finding]:
     """Whether the file at ``place`` (second) lies on the grid of the case's ``image`` (first)."""
     if shapes[0] != shapes[1]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from lunet.data.audit.findings import FEW, CaseFacts, Finding, Place, is_rare, outliers, times
+from lunet.data.audit.findings import FEW, CaseFacts, Finding, FindingSite, is_rare, outliers, times
 from lunet.task import Task
 
 
@@ -22,7 +22,7 @@ def check_labels(cases: Sequence[CaseFacts], task: Task) -> Iterator[Finding]:
         holders = by_class[index]
         if not holders:
             if cases:
-                yield Place().warning(
+                yield FindingSite().warning(
                     "unused_label",
                     "labels",
                     f"no case has {name} ({index})",
@@ -46,7 +46,7 @@ def _empty_regions(
     """Regions that no case has: a wrong code, or nothing that could be learnt."""
     for name, members in task.regions.items() if cases else ():
         if not any(by_class.get(index) for index in members):
-            yield Place().error(
+            yield FindingSite().error(
                 "empty_region",
                 "labels",
                 f"no case has a voxel of {name} (labels {', '.join(map(str, members))})",
@@ -62,7 +62,7 @@ def _missing(
     if not is_rare(len(absent), len(cases)):
         return
     for case in absent:
-        yield Place(case.id, case.label_file).warning(
+        yield FindingSite(case.id, case.label_file).warning(
             "missing_structure",
             "values",
             f"no voxel of {name} ({index})",
@@ -75,7 +75,7 @@ def _borders(holders: Sequence[CaseFacts], name: str, index: int) -> Iterator[Fi
     touching = [case for case in holders if case.label and case.label.touches[index]]
     rare = is_rare(len(touching), len(holders))
     for case in touching:
-        yield Place(case.id, case.label_file).finding(
+        yield FindingSite(case.id, case.label_file).finding(
             "warning" if rare else "info",
             "label_at_border",
             "values",
@@ -90,7 +90,7 @@ def _volumes(holders: Sequence[CaseFacts], name: str, index: int) -> Iterator[Fi
     far = outliers(np.log(volumes), 0.15)
     for case, ml, is_far in zip(holders, volumes, far, strict=True):
         if is_far:
-            yield Place(case.id, case.label_file).warning(
+            yield FindingSite(case.id, case.label_file).warning(
                 "foreign_volume",
                 f"volume of {name}",
                 f"{ml:.4g} ml",
@@ -105,7 +105,7 @@ def _centroids(holders: Sequence[CaseFacts], name: str, index: int) -> Iterator[
     usual = times(np.median(places, axis=0).round(2).tolist())
     for case, place, is_far in zip(holders, places, far, strict=True):
         if is_far:
-            yield Place(case.id, case.label_file).warning(
+            yield FindingSite(case.id, case.label_file).warning(
                 "label_misplaced",
                 f"centre of {name}",
                 f"{times(place.round(2).tolist())} of the volume's extent (R, A, S)",
@@ -122,7 +122,7 @@ def _places(cases: Sequence[CaseFacts]) -> Iterator[Finding]:
     far = outliers(fits, 0.05) & (fits < np.median(fits))
     for case, fit, is_far in zip(cases, fits, far, strict=True):
         if is_far:
-            yield Place(case.id, case.label_file).warning(
+            yield FindingSite(case.id, case.label_file).warning(
                 "label_unlike_others",
                 "place",
                 f"correlation {fit:.2f} with the mean of the other labels",

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from lunet.data.audit.findings import REPAIR, Finding, Place
+from lunet.data.audit.findings import REPAIR, Finding, FindingSite
 from lunet.data.dataset import LISTING, Case, Dataset
 from lunet.data.io.images import is_hidden, stem_of, suffix_of
 from lunet.errors import DataError
@@ -17,7 +17,7 @@ def check_listing(dataset: Dataset) -> Iterator[Finding]:
     """Image without label, label without image, files that nobody lists, counts, names."""
     for case in dataset.cases:
         if case.listed_as == "training" and case.label is None:
-            yield Place(case.id, _shown(case.images[0], dataset)).error(
+            yield FindingSite(case.id, _shown(case.images[0], dataset)).error(
                 "image_without_label",
                 "label",
                 "none",
@@ -38,7 +38,7 @@ def _check_names(case: Case, dataset: Dataset) -> Iterator[Finding]:
     image, label = (_digits(stem_of(path)) for path in (case.images[0], case.label))
     shared = [number for number in label if number in image]
     if image and label and not shared:
-        yield Place(case.id, _shown(case.label, dataset)).error(
+        yield FindingSite(case.id, _shown(case.label, dataset)).error(
             "name_mismatch",
             "name",
             case.label.name,
@@ -60,7 +60,7 @@ def _check_counts(dataset: Dataset) -> Iterator[Finding]:
     for key, part in (("numTraining", "training"), ("numTest", "test")):
         listed = len(listing.get(part) or ())
         if key in listing and listing[key] != listed:
-            yield Place("", LISTING).warning(
+            yield FindingSite("", LISTING).warning(
                 "wrong_count", key, str(listing[key]), f"{listed}, the number of entries", REPAIR
             )
 
@@ -89,15 +89,15 @@ def _files(case: Case) -> list[Path]:
 def _stranger(path: Path, dataset: Dataset) -> Finding:
     shown = _shown(path, dataset)
     if is_hidden(path):
-        return Place("", shown).warning(
+        return FindingSite("", shown).warning(
             "stray_file", "file", "left by an operating system", "images and labels only", REPAIR
         )
     if not suffix_of(path):
-        return Place("", shown).warning(
+        return FindingSite("", shown).warning(
             "stray_file", "file", "no image", "images and labels only", REPAIR
         )
     if path.parent.name.startswith("labels"):
-        return Place(stem_of(path), shown).warning(
+        return FindingSite(stem_of(path), shown).warning(
             "label_without_image",
             "file",
             "not listed",
@@ -106,7 +106,7 @@ def _stranger(path: Path, dataset: Dataset) -> Finding:
         )
     labels = path.parent.with_name(path.parent.name.replace("images", "labels"))
     lonely = path.parent.name.endswith("Tr") and not (labels / path.name).exists()
-    return Place(stem_of(path), shown).warning(
+    return FindingSite(stem_of(path), shown).warning(
         "image_without_label" if lonely else "unlisted_file",
         "file",
         "not listed" + (", and no label of that name" if lonely else ""),
@@ -118,7 +118,7 @@ def _stranger(path: Path, dataset: Dataset) -> Finding:
 def _check_indices(dataset: Dataset) -> Iterator[Finding]:
     indices = sorted(dataset.task.labels.values())
     if indices != list(range(1, len(indices) + 1)):
-        yield Place("", LISTING).info(
+        yield FindingSite("", LISTING).info(
             "non_consecutive_labels",
             "labels",
             f"{indices}",
@@ -145,7 +145,7 @@ def _check_fold(
     for part in ("train", "validation", "test", "held_out"):
         for name in parts.get(part) or ():
             if name not in groups:
-                yield Place(name, str(path)).error(
+                yield FindingSite(name, str(path)).error(
                     "unknown_case",
                     f"folds[{number}].{part}",
                     name,
@@ -155,7 +155,7 @@ def _check_fold(
                 continue
             before, twin = where.setdefault(groups[name], (part, name))
             if before != part:
-                yield Place(name, str(path)).error(
+                yield FindingSite(name, str(path)).error(
                     "group_leakage",
                     f"folds[{number}].{part}",
                     f"subject {groups[name]} is in {before} too (as {twin})",

@@ -28,7 +28,7 @@ _LEGEND = (
 )
 
 
-def page(dataset: Dataset, findings: Sequence[Finding], facts: Sequence[CaseFacts]) -> str:
+def audit_page(dataset: Dataset, findings: Sequence[Finding], facts: Sequence[CaseFacts]) -> str:
     """The whole page as text; no file beside it and no network is needed."""
     count = counts(findings)
     verdict = ", ".join(f'<span class="{name}">{count[name]} {name}</span>' for name in SEVERITIES)

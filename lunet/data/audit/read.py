@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lunet.data.audit.findings import REPAIR, Finding, Place, times
+from lunet.data.audit.findings import REPAIR, Finding, FindingSite, times
 from lunet.data.audit.header import check_affine, check_header, check_magic, check_pair
 from lunet.data.dataset import Case, Dataset
 from lunet.data.io.images import PICTURES, read_raw, suffix_of
@@ -22,7 +22,7 @@ def relative(path: Path, root: Path) -> str:
     return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
 
 
-def read_file(path: Path, place: Place, findings: list[Finding]) -> Read | None:
+def read_file(path: Path, place: FindingSite, findings: list[Finding]) -> Read | None:
     """Array and affine of a file, or None and the finding that says why not."""
     if not path.exists():
         advice = "put it there, or correct dataset.json"
@@ -53,7 +53,7 @@ def read_channels(
     image = relative(case.images[0], dataset.root)
     before = len(findings)
     for path in case.images:
-        place = Place(case.id, relative(path, dataset.root))
+        place = FindingSite(case.id, relative(path, dataset.root))
         read = read_file(path, place, findings)
         own = split_channels(read[0], place, findings) if read else []
         if read is None or not own:
@@ -67,7 +67,7 @@ def read_channels(
     found, names = len(channels), dataset.task.channels
     if found != len(names) and not any(f.severity == "error" for f in findings[before:]):
         expected = f"{len(names)} ({', '.join(names)})"
-        place = Place(case.id, image)
+        place = FindingSite(case.id, image)
         findings.append(
             place.error("channel_count", "channels", str(found), expected, "dataset.channels")
         )
@@ -83,7 +83,9 @@ def spatial_axes(file: str | Path) -> int:
     return 2 if suffix_of(file) in PICTURES else 3
 
 
-def split_channels(raw: NDArray[Any], place: Place, findings: list[Finding]) -> list[NDArray[Any]]:
+def split_channels(
+    raw: NDArray[Any], place: FindingSite, findings: list[Finding]
+) -> list[NDArray[Any]]:
     """One array (x, y, z) per channel; the channel axis is the last one in the file."""
     spatial = spatial_axes(place.file)
     if raw.ndim == 5 and raw.shape[3] == 1:
@@ -106,7 +108,9 @@ def split_channels(raw: NDArray[Any], place: Place, findings: list[Finding]) -> 
     return []
 
 
-def single_label(raw: NDArray[Any], place: Place, findings: list[Finding]) -> NDArray[Any] | None:
+def single_label(
+    raw: NDArray[Any], place: FindingSite, findings: list[Finding]
+) -> NDArray[Any] | None:
     """The label (x, y, z) without singleton axes, or None if it has several channels."""
     before, spatial = raw.shape, spatial_axes(place.file)
     while raw.ndim > spatial and raw.shape[-1] == 1:

@@ -10,7 +10,14 @@ import numpy as np
 from nibabel.orientations import apply_orientation, io_orientation
 from numpy.typing import NDArray
 
-from lunet.data.audit.findings import REPAIR, ChannelFacts, Finding, LabelFacts, Place, numbers
+from lunet.data.audit.findings import (
+    REPAIR,
+    ChannelFacts,
+    Finding,
+    FindingSite,
+    LabelFacts,
+    numbers,
+)
 from lunet.data.geometry import spacing_of
 from lunet.data.io.images import LOSSY, LabelRule, suffix_of, unknown_codes
 from lunet.task import Task
@@ -43,7 +50,7 @@ def channel_facts(raw: NDArray[Any]) -> ChannelFacts:
     )
 
 
-def check_channel(raw: NDArray[Any], facts: ChannelFacts, place: Place) -> Iterator[Finding]:
+def check_channel(raw: NDArray[Any], facts: ChannelFacts, place: FindingSite) -> Iterator[Finding]:
     """Non-finite or constant intensities."""
     broken = raw.size - int(np.isfinite(raw).sum())
     if broken:
@@ -66,7 +73,7 @@ def check_channel(raw: NDArray[Any], facts: ChannelFacts, place: Place) -> Itera
 
 
 def check_label_values(
-    raw: NDArray[Any], task: Task, rule: LabelRule, place: Place
+    raw: NDArray[Any], task: Task, rule: LabelRule, place: FindingSite
 ) -> Iterator[Finding]:
     """Values of a label file that are not finite, fractional, undeclared, or stored as floats."""
     if not np.isfinite(raw).all():
@@ -99,7 +106,7 @@ def check_label_values(
 
 
 def _check_whole(
-    values: NDArray[Any], dtype: np.dtype[Any], task: Task, rule: LabelRule, place: Place
+    values: NDArray[Any], dtype: np.dtype[Any], task: Task, rule: LabelRule, place: FindingSite
 ) -> Iterator[Finding]:
     if dtype.kind == "f":
         yield place.warning(
@@ -187,7 +194,7 @@ def digest_of(array: NDArray[Any]) -> str:
     return digest.hexdigest()
 
 
-def check_structures(facts: LabelFacts, task: Task, place: Place) -> Iterator[Finding]:
+def check_structures(facts: LabelFacts, task: Task, place: FindingSite) -> Iterator[Finding]:
     """A label file without any foreground."""
     if not facts.volumes:
         yield place.warning(

@@ -24,7 +24,7 @@ from lunet.data.settings import DatasetSettings
 from lunet.errors import ConfigError, DataError
 from lunet.file_lock import exclusive, staging
 from lunet.files import read_json, write_json
-from lunet.typed import plain
+from lunet.settings import plain
 
 VARIABLE = "LUNET_DATA"
 Say = Callable[[str], None]

@@ -14,9 +14,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
-from lunet.models.build import build
+from lunet.models.build import build_network
+from lunet.reporting.figures.model_graph import Traced, trace
 from lunet.reporting.figures.style import BLUE, GREY, TWO_COLUMNS, VERMILLION, Drawing, save, style
-from lunet.reporting.figures.traced import Traced, trace
 from lunet.reporting.numbers import integer
 from lunet.task import task_from_dict
 
@@ -47,7 +47,7 @@ def write_architecture(settings: Mapping[str, Any], base: str | Path) -> list[Pa
     block gives.
     """
     section, task = settings["model"], task_from_dict(settings["task"])
-    model = build(
+    model = build_network(
         section["module"],
         section["name"],
         in_channels=len(task.channels),

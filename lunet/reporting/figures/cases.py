@@ -21,8 +21,8 @@ from lunet.reporting.figures.style import (
     looks,
 )
 from lunet.reporting.numbers import title
+from lunet.reporting.result_files import check_metrics
 from lunet.reporting.scores import presets, scores, structures
-from lunet.reporting.sources import check_metrics
 
 _MOST_PANELS = 4
 

@@ -20,8 +20,8 @@ from lunet.data.prepared import Manifest
 from lunet.metrics.settings import StatisticsSettings
 from lunet.reporting.figures.slices import (
     Array,
-    Case,
-    Place,
+    SliceCase,
+    SlicePlace,
     best_place,
     common_axis,
     cut,
@@ -77,7 +77,7 @@ def examples(
     rows = [
         shown
         for name in presets(cases)
-        for shown in choose(cases[cases["preset"] == name], statistics, count)
+        for shown in choose_cases(cases[cases["preset"] == name], statistics, count)
     ]
     figure = Figure(figsize=(TWO_COLUMNS * 0.72, 0.35 + 1.72 * len(rows)), layout="constrained")
     grid = figure.subplots(len(rows), 3, squeeze=False)
@@ -96,7 +96,7 @@ def examples(
     return Drawing(figure, pd.DataFrame([vars(shown) for shown in rows]))
 
 
-def choose(part: pd.DataFrame, statistics: StatisticsSettings, count: int) -> list[Shown]:
+def choose_cases(part: pd.DataFrame, statistics: StatisticsSettings, count: int) -> list[Shown]:
     """Cases of one preset from best to worst, evenly spaced in the order of the scores."""
     part = part[part["seed"] == part["seed"].min()]
     keys = ["preset", "fold", "seed", "case"]
@@ -134,7 +134,7 @@ def side_by_side(
     """
     names = presets(cases)
     mean = cases.groupby(["fold", "seed", "case"], sort=False)[[statistics.metric]].mean()
-    ranked = choose(mean.reset_index().assign(preset="mean"), statistics, 3)
+    ranked = choose_cases(mean.reset_index().assign(preset="mean"), statistics, 3)
     wide = len(names) + 1 > _MOST_COLUMNS
     ranked = ranked[len(ranked) // 2 :][:1] if wide else ranked
     across = min(len(names) + 1, _MOST_COLUMNS)
@@ -154,8 +154,8 @@ def side_by_side(
 
 def _compare(
     panels: Sequence[Axes],
-    case: Case,
-    place: Place,
+    case: SliceCase,
+    place: SlicePlace,
     cases: pd.DataFrame,
     folders: Folders,
     statistics: StatisticsSettings,
@@ -178,14 +178,14 @@ def _compare(
     return records
 
 
-def _row(axes: Sequence[Axes], case: Case, place: Place, folder: Path) -> None:
+def _row(axes: Sequence[Axes], case: SliceCase, place: SlicePlace, folder: Path) -> None:
     _picture(axes[0], case, place)
     _scale_bar(axes[0], case, place)
     _overlay(axes[1], case, place, case.reference)
     _overlay(axes[2], case, place, read_prediction(folder, case))
 
 
-def _picture(axes: Axes, case: Case, place: Place) -> None:
+def _picture(axes: Axes, case: SliceCase, place: SlicePlace) -> None:
     plane = cut(case.image, place)
     low, high = np.percentile(plane, (0.5, 99.5))
     width, height = pixel_size(case, place)
@@ -205,7 +205,7 @@ def _picture(axes: Axes, case: Case, place: Place) -> None:
         side.set_visible(False)
 
 
-def _overlay(axes: Axes, case: Case, place: Place, mask: Array | None) -> None:
+def _overlay(axes: Axes, case: SliceCase, place: SlicePlace, mask: Array | None) -> None:
     """The picture with a mask filled by structure, outlined by the reference in white."""
     _picture(axes, case, place)
     reference = cut(case.reference, place)
@@ -229,7 +229,7 @@ def _colours(indices: Array) -> dict[int, str]:
     return {index: _COLOURS[(index - 1) % len(_COLOURS)] for index in found}
 
 
-def _scale_bar(axes: Axes, case: Case, place: Place) -> None:
+def _scale_bar(axes: Axes, case: SliceCase, place: SlicePlace) -> None:
     width, _ = pixel_size(case, place)
     (start, stop), _ = place.window
     length = 10.0 if (stop - start) * width < 120 else 50.0

@@ -15,7 +15,7 @@ from lunet.pruning.settings import PRUNING
 from lunet.reporting.figures.style import BLUE, GREY, ORANGE, TWO_COLUMNS, Drawing, notice
 from lunet.reporting.numbers import integer, significant
 from lunet.reporting.pruned import by_strategy, read_prunings
-from lunet.reporting.sources import Sources
+from lunet.reporting.result_files import ResultFiles
 from lunet.reporting.tables.pruning import pruning
 
 _KINDS = {
@@ -26,7 +26,7 @@ _KINDS = {
 _SMALL = 0.2  # hours; below, minutes are shown
 
 
-def hours(sources: Sources, statistics: StatisticsSettings) -> Drawing:
+def hours(sources: ResultFiles, statistics: StatisticsSettings) -> Drawing:
     """A bar per network: device time of one run, mean over its runs, and how often STAMP's it is.
 
     The rows are those of the table ``pruning``: strategies, controls, then the study's presets
@@ -58,7 +58,7 @@ def hours(sources: Sources, statistics: StatisticsSettings) -> Drawing:
     return Drawing(figure, data)
 
 
-def hours_data(sources: Sources, statistics: StatisticsSettings) -> pd.DataFrame:
+def hours_data(sources: ResultFiles, statistics: StatisticsSettings) -> pd.DataFrame:
     """A row per network: ``network, preset, kind, parameters, epochs, runs, device_hours, ratio``.
 
     ``ratio``: device hours over those of the first strategy.

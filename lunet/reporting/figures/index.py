@@ -23,9 +23,8 @@ from lunet.reporting.figures.pareto import pareto
 from lunet.reporting.figures.published import scatter
 from lunet.reporting.figures.style import Drawing, save, style
 from lunet.reporting.published import read_published
-from lunet.reporting.settings import ReportSettings
-from lunet.reporting.sources import (
-    Sources,
+from lunet.reporting.result_files import (
+    ResultFiles,
     prediction_folders,
     read_cases,
     read_efficiency,
@@ -33,14 +32,15 @@ from lunet.reporting.sources import (
     read_lesions,
     read_runs,
 )
-from lunet.typed import build
+from lunet.reporting.settings import ReportSettings
+from lunet.settings import build_settings
 
 
 @dataclass(frozen=True)
 class Material:
     """The files of a figure and how it is to be drawn; read by the figure that needs them."""
 
-    sources: Sources
+    sources: ResultFiles
     statistics: StatisticsSettings
     report: ReportSettings
     manifest: Path | None = None
@@ -59,7 +59,7 @@ class Material:
 
 
 @dataclass(frozen=True)
-class Recipe:
+class FigureRow:
     """How a figure is made, and which kinds of files it needs."""
 
     make: Callable[[Material], Drawing]
@@ -90,23 +90,23 @@ def _published(material: Material, score: str, cost: str) -> Drawing:
 _SCORES = ("metrics",)
 _BOTH = ("metrics", "efficiency")
 FIGURES = {
-    "pareto_parameters": Recipe(partial(_pareto, axis="parameters"), _BOTH),
-    "pareto_macs": Recipe(partial(_pareto, axis="macs"), _BOTH),
-    "pareto_latency": Recipe(partial(_pareto, axis="latency"), _BOTH),
-    "pareto_memory": Recipe(partial(_pareto, axis="memory"), _BOTH),
-    "boxplot": Recipe(lambda m: boxplot(m.cases(), m.statistics), _SCORES),
-    "differences": Recipe(lambda m: differences(m.cases(), m.statistics), _SCORES),
-    "ranks": Recipe(lambda m: ranks(m.cases(), m.statistics), _SCORES),
-    "pairs": Recipe(lambda m: pairs(m.cases(), m.costs(), m.statistics), _BOTH),
-    "skips": Recipe(lambda m: skips(m.cases(), m.runs(), m.statistics), ("metrics", "runs")),
-    "batches": Recipe(lambda m: largest_batches(m.costs(), m.report), ("efficiency",)),
-    "bland_altman": Recipe(lambda m: bland_altman(m.cases()), _SCORES),
-    "published_dice": Recipe(partial(_published, score="dice", cost="throughput_per_s"), _BOTH),
-    "published_hd95": Recipe(partial(_published, score="hd95", cost="jitter_ms"), _BOTH),
-    "curves": Recipe(lambda m: curves(read_histories(m.sources)), ("histories",)),
-    "froc": Recipe(lambda m: froc(read_lesions(m.sources.froc)), ("froc",)),
-    "examples": Recipe(partial(_pictures, together=False), _SCORES),
-    "side_by_side": Recipe(partial(_pictures, together=True), _SCORES),
+    "pareto_parameters": FigureRow(partial(_pareto, axis="parameters"), _BOTH),
+    "pareto_macs": FigureRow(partial(_pareto, axis="macs"), _BOTH),
+    "pareto_latency": FigureRow(partial(_pareto, axis="latency"), _BOTH),
+    "pareto_memory": FigureRow(partial(_pareto, axis="memory"), _BOTH),
+    "boxplot": FigureRow(lambda m: boxplot(m.cases(), m.statistics), _SCORES),
+    "differences": FigureRow(lambda m: differences(m.cases(), m.statistics), _SCORES),
+    "ranks": FigureRow(lambda m: ranks(m.cases(), m.statistics), _SCORES),
+    "pairs": FigureRow(lambda m: pairs(m.cases(), m.costs(), m.statistics), _BOTH),
+    "skips": FigureRow(lambda m: skips(m.cases(), m.runs(), m.statistics), ("metrics", "runs")),
+    "batches": FigureRow(lambda m: largest_batches(m.costs(), m.report), ("efficiency",)),
+    "bland_altman": FigureRow(lambda m: bland_altman(m.cases()), _SCORES),
+    "published_dice": FigureRow(partial(_published, score="dice", cost="throughput_per_s"), _BOTH),
+    "published_hd95": FigureRow(partial(_published, score="hd95", cost="jitter_ms"), _BOTH),
+    "curves": FigureRow(lambda m: curves(read_histories(m.sources)), ("histories",)),
+    "froc": FigureRow(lambda m: froc(read_lesions(m.sources.froc)), ("froc",)),
+    "examples": FigureRow(partial(_pictures, together=False), _SCORES),
+    "side_by_side": FigureRow(partial(_pictures, together=True), _SCORES),
 }
 
 
@@ -125,7 +125,7 @@ def needs(name: str) -> tuple[str, ...]:
 
 def write_figure(
     name: str,
-    sources: Sources,
+    sources: ResultFiles,
     settings: Mapping[str, Any],
     base: str | Path,
     *,
@@ -143,8 +143,8 @@ def write_figure(
     needs(name)
     material = Material(
         sources=sources,
-        statistics=build(StatisticsSettings, settings.get("statistics", {}), "statistics"),
-        report=build(ReportSettings, settings.get("report", {}), "report"),
+        statistics=build_settings(StatisticsSettings, settings.get("statistics", {}), "statistics"),
+        report=build_settings(ReportSettings, settings.get("report", {}), "report"),
         manifest=manifest,
     )
     with style():

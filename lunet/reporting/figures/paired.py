@@ -19,8 +19,8 @@ from lunet.reporting.figures.verdicts import (
     verdict_legend,
 )
 from lunet.reporting.numbers import title
+from lunet.reporting.result_files import PRIOR
 from lunet.reporting.scores import headline, headline_summary
-from lunet.reporting.sources import PRIOR
 from lunet.reporting.tables.claims import compared
 from lunet.statistics.ranking import rank_stability
 from lunet.statistics.values import direction

@@ -28,8 +28,8 @@ from lunet.reporting.figures.style import (
     notice,
 )
 from lunet.reporting.numbers import title
+from lunet.reporting.result_files import PRIOR
 from lunet.reporting.scores import headline, headline_summary
-from lunet.reporting.sources import PRIOR
 from lunet.statistics.values import MEAN_LABEL, direction
 
 

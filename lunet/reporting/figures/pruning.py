@@ -32,9 +32,9 @@ from lunet.reporting.figures.style import (
 )
 from lunet.reporting.numbers import title
 from lunet.reporting.pruned import TITLES, Pruning, by_strategy, layer_columns, read_prunings
+from lunet.reporting.result_files import ResultFiles, read_cases, read_efficiency
 from lunet.reporting.scores import headline, headline_summary
-from lunet.reporting.sources import Sources, read_cases, read_efficiency
-from lunet.typed import build
+from lunet.settings import build_settings
 
 _LOOKS = {
     "stamp": (BLUE, "o"),
@@ -60,7 +60,7 @@ def needs(name: str) -> tuple[str, ...]:
 
 def write_figure(
     name: str,
-    sources: Sources,
+    sources: ResultFiles,
     settings: Mapping[str, Any],
     base: str | Path,
     *,
@@ -71,12 +71,12 @@ def write_figure(
     ``manifest`` is not needed: no image is shown.
     """
     needs(name)
-    chosen = build(StatisticsSettings, settings.get("statistics", {}), "statistics")
+    chosen = build_settings(StatisticsSettings, settings.get("statistics", {}), "statistics")
     with style():
         return save(FIGURES[name](sources, chosen), base)
 
 
-def channels(sources: Sources, _statistics: StatisticsSettings) -> Drawing:
+def channels(sources: ResultFiles, _statistics: StatisticsSettings) -> Drawing:
     """Channels of each layer along the iterations, a panel per strategy; means over its runs."""
     groups = by_strategy(read_prunings(sources))
     shown = {name: runs for name, runs in groups.items() if len(runs[0].trajectory) > 1}
@@ -122,7 +122,7 @@ def _mark_chosen(axes: Axes, runs: Sequence[Pruning]) -> None:
         axes.axvline(run.chosen["iteration"], color="white", lw=1.0, ls="--")
 
 
-def dice(sources: Sources, statistics: StatisticsSettings) -> Drawing:
+def dice(sources: ResultFiles, statistics: StatisticsSettings) -> Drawing:
     """Left: validation Dice along the prunings; right: the test score of the chosen networks,
     of the controls and of the study's presets; both against parameters."""
     prunings, cases = read_prunings(sources), read_cases(sources)
@@ -171,7 +171,7 @@ def _trajectory(axes: Axes, run: Pruning) -> None:
 def _points(
     prunings: Sequence[Pruning],
     cases: pd.DataFrame,
-    sources: Sources,
+    sources: ResultFiles,
     statistics: StatisticsSettings,
 ) -> pd.DataFrame:
     """One row per network: strategy (empty for a preset), parameters, score with interval."""
@@ -236,7 +236,7 @@ def _legend(figure: Figure, groups: Mapping[str, object], *, has_presets: bool) 
     figure.legend(handles=handles, loc="outside upper center", ncols=3)
 
 
-FIGURES: dict[str, Callable[[Sources, StatisticsSettings], Drawing]] = {
+FIGURES: dict[str, Callable[[ResultFiles, StatisticsSettings], Drawing]] = {
     "pruning_channels": channels,
     "pruning_dice": dice,
     "pruning_hours": hours,

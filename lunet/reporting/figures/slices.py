@@ -20,7 +20,7 @@ Array = NDArray[Any]
 
 
 @dataclass(frozen=True)
-class Place:
+class SlicePlace:
     """Where a case is cut: axis (of three), index on it, and the window (start, stop) in-plane."""
 
     axis: int
@@ -29,7 +29,7 @@ class Place:
 
 
 @dataclass(frozen=True)
-class Case:
+class SliceCase:
     """A case in canonical orientation (x to the right, y to the front, z up).
 
     ``image`` float32 (x, y, z), first channel; ``reference`` class indices on the same grid;
@@ -43,7 +43,7 @@ class Case:
     affine: Array
 
 
-def read_case(manifest: Manifest, name: str) -> Case:
+def read_case(manifest: Manifest, name: str) -> SliceCase:
     """The raw image (first channel) and reference of a case.
 
     Raises
@@ -55,7 +55,7 @@ def read_case(manifest: Manifest, name: str) -> Case:
     scan = read_image(manifest.case(name).raw_images)
     image = np.asarray(scan.array[0], np.float32)
     spacing = tuple(float(value) for value in nibabel.affines.voxel_sizes(affine))
-    return Case(
+    return SliceCase(
         name,
         _canonical(image, affine),
         _canonical(reference, affine),
@@ -64,7 +64,7 @@ def read_case(manifest: Manifest, name: str) -> Case:
     )
 
 
-def read_prediction(folder: Path, case: Case) -> Array | None:
+def read_prediction(folder: Path, case: SliceCase) -> Array | None:
     """The predicted class indices of a case, oriented like it; None where there is no file."""
     path = folder / f"{case.name}{SUFFIX}"
     if not path.is_file():
@@ -87,7 +87,7 @@ def _canonical_spacing(spacing: Sequence[float], affine: Array) -> tuple[float, 
     return tuple(spacing[int(np.flatnonzero(order == axis)[0])] for axis in range(3))
 
 
-def common_axis(cases: Sequence[Case]) -> int:
+def common_axis(cases: Sequence[SliceCase]) -> int:
     """The axis to cut all cases across: that with the largest reference areas.
 
     Areas are in voxels, so that of anisotropic volumes the fine plane wins.
@@ -99,7 +99,7 @@ def common_axis(cases: Sequence[Case]) -> int:
     return max(sums, key=lambda axis: (sums[axis], axis))
 
 
-def best_place(case: Case, axis: int, margin_mm: float = 12.0) -> Place:
+def best_place(case: SliceCase, axis: int, margin_mm: float = 12.0) -> SlicePlace:
     """The slice across ``axis`` with the largest reference area.
 
     The window is the reference's box over all slices with a margin in mm, so that neighbouring
@@ -108,22 +108,22 @@ def best_place(case: Case, axis: int, margin_mm: float = 12.0) -> Place:
     mask = _mask(case)
     others = [other for other in range(3) if other != axis]
     window = [_span(mask, other, margin_mm / case.spacing[other]) for other in others]
-    return Place(axis, int(_areas(case, axis).argmax()), (window[0], window[1]))
+    return SlicePlace(axis, int(_areas(case, axis).argmax()), (window[0], window[1]))
 
 
-def _mask(case: Case) -> Array:
+def _mask(case: SliceCase) -> Array:
     """The reference, or all voxels where it is empty."""
     mask = case.reference > 0
     return mask if mask.any() else np.ones_like(mask)
 
 
-def _thick(case: Case) -> list[int]:
+def _thick(case: SliceCase) -> list[int]:
     """Axes whose slices are pictures: more than one voxel along both other axes."""
     shape = case.reference.shape
     return [axis for axis in range(3) if min(np.delete(shape, axis)) > 1]
 
 
-def _areas(case: Case, axis: int) -> Array:
+def _areas(case: SliceCase, axis: int) -> Array:
     return np.asarray(_mask(case).sum(axis=tuple(a for a in range(3) if a != axis)))
 
 
@@ -133,14 +133,14 @@ def _span(mask: Array, axis: int, margin: float) -> tuple[int, int]:
     return max(0, int(low)), min(mask.shape[axis], int(high))
 
 
-def cut(array: Array, place: Place) -> Array:
+def cut(array: Array, place: SlicePlace) -> Array:
     """The slice as rows and columns of a picture whose first row is the lowest."""
     plane = np.take(array, place.index, axis=place.axis)
     (a, b), (c, d) = place.window
     return np.asarray(plane[a:b, c:d].T)
 
 
-def pixel_size(case: Case, place: Place) -> tuple[float, float]:
+def pixel_size(case: SliceCase, place: SlicePlace) -> tuple[float, float]:
     """Width and height of a pixel of :func:`cut` in mm."""
     width, height = (case.spacing[axis] for axis in range(3) if axis != place.axis)
     return width, height

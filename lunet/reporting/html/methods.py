@@ -198,7 +198,7 @@ def _separation(facts: Facts) -> str:
     if not facts.runs:
         return "not recorded in the files"
     chosen = {
-        str(((run.get("settings") or {}).get("recipe") or {}).get("select_by", "not recorded"))
+        str(((run.get("settings") or {}).get("recipe") or {}).get("monitor", "not recorded"))
         for run in facts.runs
     }
     return f"yes: weights chosen on the validation part ({', '.join(sorted(chosen))}), test apart"

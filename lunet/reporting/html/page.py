@@ -81,7 +81,7 @@ for (const table of document.querySelectorAll("table.sortable")) {
 _TYPES = {".svg": "image/svg+xml", ".png": "image/png"}
 
 
-def page(title: str, lead: str, sections: Sequence[tuple[str, str, str]]) -> str:
+def html_page(title: str, lead: str, sections: Sequence[tuple[str, str, str]]) -> str:
     """A complete HTML document.
 
     Parameters

@@ -13,12 +13,12 @@ from lunet.files import read_json, write_text
 from lunet.metrics.settings import StatisticsSettings
 from lunet.reporting import markup
 from lunet.reporting.html.methods import Facts, checklist, methods
-from lunet.reporting.html.page import folded, page, picture
+from lunet.reporting.html.page import folded, html_page, picture
 from lunet.reporting.markup import Cell, Column, Table, cell, read_table
+from lunet.reporting.result_files import PRIOR, ResultFiles, read_cases, read_efficiency, read_runs
 from lunet.reporting.settings import ReportSettings
-from lunet.reporting.sources import PRIOR, Sources, read_cases, read_efficiency, read_runs
+from lunet.settings import build_settings
 from lunet.statistics.values import MEAN_LABEL
-from lunet.typed import build
 
 _TABLES = (
     "joint",
@@ -56,7 +56,7 @@ _MOST_CLAIMS = 12
 
 
 def write_report(
-    sources: Sources,
+    sources: ResultFiles,
     settings: Mapping[str, Any],
     out: str | Path,
     *,
@@ -86,7 +86,7 @@ def write_report(
     pruning
         Whether the pruning's tables and figures, beside the others, are shown.
     """
-    report = build(ReportSettings, settings.get("report", {}), "report")
+    report = build_settings(ReportSettings, settings.get("report", {}), "report")
     facts = _facts(sources, settings, manifest)
     shown = {path.stem: read_table(path) for path in sorted(tables.glob("*.md"))}
     sections = [
@@ -106,17 +106,17 @@ def write_report(
     ]
     title = report.title or _title(facts)
     kept = [section for section in sections if section[2]]
-    write_text(out, page(title, _lead(facts), kept))
+    write_text(out, html_page(title, _lead(facts), kept))
 
 
-def _facts(sources: Sources, settings: Mapping[str, Any], manifest: Path | None) -> Facts:
+def _facts(sources: ResultFiles, settings: Mapping[str, Any], manifest: Path | None) -> Facts:
     cases = read_cases(sources)
     return Facts(
         runs=read_runs(sources),
         manifest=read_json(manifest) if manifest else {},
         costs=read_efficiency(sources),
         counts=_counts(cases),
-        statistics=build(StatisticsSettings, settings.get("statistics", {}), "statistics"),
+        statistics=build_settings(StatisticsSettings, settings.get("statistics", {}), "statistics"),
     )
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 from lunet.metrics.settings import StatisticsSettings
 from lunet.reporting.markup import Cell, Column, Table, cell
 from lunet.reporting.numbers import decimals, fixed, integer, interval, probability, title
-from lunet.reporting.sources import PRIOR, check_metrics
+from lunet.reporting.result_files import PRIOR, check_metrics
 from lunet.reporting.tables.scores import level
 from lunet.statistics import claims as sentences
 from lunet.statistics.claims import ONE_TRAINING, one_training

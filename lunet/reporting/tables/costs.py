@@ -11,8 +11,8 @@ from lunet.metrics.settings import StatisticsSettings
 from lunet.reporting.costs import device, fastest, flat
 from lunet.reporting.markup import Cell, Column, Table, cell
 from lunet.reporting.numbers import NONE, RULE, integer, significant, title
+from lunet.reporting.result_files import check_metrics
 from lunet.reporting.scores import MEAN_LABEL, headline, headline_summary
-from lunet.reporting.sources import check_metrics
 from lunet.reporting.tables.scores import level, mean_cell
 
 MAC_NOTE = (

@@ -13,14 +13,14 @@ from lunet.errors import ConfigError, nearest
 from lunet.metrics.settings import StatisticsSettings
 from lunet.reporting.markup import Table, write
 from lunet.reporting.published import published, read_published
-from lunet.reporting.settings import ReportSettings
-from lunet.reporting.sources import (
-    Sources,
+from lunet.reporting.result_files import (
+    ResultFiles,
     read_cases,
     read_efficiency,
     read_lesions,
     read_runs,
 )
+from lunet.reporting.settings import ReportSettings
 from lunet.reporting.tables import claims as tables_claims
 from lunet.reporting.tables import costs as tables_costs
 from lunet.reporting.tables import forecast as tables_forecast
@@ -28,7 +28,7 @@ from lunet.reporting.tables import lesions as tables_lesions
 from lunet.reporting.tables import memory as tables_memory
 from lunet.reporting.tables import protocol as tables_protocol
 from lunet.reporting.tables import scores as tables_scores
-from lunet.typed import build
+from lunet.settings import build_settings
 
 
 @dataclass(frozen=True)
@@ -41,11 +41,11 @@ class Material:
     statistics: StatisticsSettings
     report: ReportSettings
     settings: Mapping[str, Any]
-    sources: Sources
+    sources: ResultFiles
 
 
 @dataclass(frozen=True)
-class Recipe:
+class TableRow:
     """How a table is made, and which kinds of files it needs."""
 
     make: Callable[[Material], Table]
@@ -53,43 +53,43 @@ class Recipe:
 
 
 TABLES = {
-    "summary": Recipe(
+    "summary": TableRow(
         lambda m: tables_scores.summary(m.cases, m.costs, m.statistics, m.report),
         ("metrics", "runs", "efficiency"),
     ),
-    "accuracy": Recipe(
+    "accuracy": TableRow(
         lambda m: tables_scores.accuracy(m.cases, m.statistics, m.report), ("metrics", "runs")
     ),
-    "efficiency": Recipe(lambda m: tables_costs.efficiency(m.costs), ("efficiency",)),
-    "joint": Recipe(
+    "efficiency": TableRow(lambda m: tables_costs.efficiency(m.costs), ("efficiency",)),
+    "joint": TableRow(
         lambda m: tables_costs.joint(m.cases, m.costs, m.statistics),
         ("metrics", "runs", "efficiency"),
     ),
-    "comparisons": Recipe(
+    "comparisons": TableRow(
         lambda m: tables_claims.comparisons(m.cases, m.statistics), ("metrics", "runs")
     ),
-    "claims": Recipe(lambda m: tables_claims.claims(m.cases, m.statistics), ("metrics", "runs")),
-    "failures": Recipe(
+    "claims": TableRow(lambda m: tables_claims.claims(m.cases, m.statistics), ("metrics", "runs")),
+    "failures": TableRow(
         lambda m: tables_scores.failures(m.cases, m.statistics, m.report), ("metrics", "runs")
     ),
-    "lesions": Recipe(
+    "lesions": TableRow(
         lambda m: tables_lesions.lesions(
             read_lesions(m.sources.lesions), read_lesions(m.sources.froc), m.statistics
         ),
         ("lesions", "froc", "runs"),
     ),
-    "published": Recipe(
+    "published": TableRow(
         lambda m: published(read_published(m.report.published), m.cases, m.costs, m.statistics),
         ("metrics", "runs", "efficiency"),
     ),
-    "batches": Recipe(
+    "batches": TableRow(
         lambda m: tables_memory.batches(m.costs, m.report, m.statistics.pairs), ("efficiency",)
     ),
-    "forecast": Recipe(
+    "forecast": TableRow(
         lambda m: tables_forecast.forecast(m.costs, m.runs, m.sources.manifest),
         ("efficiency", "runs", "manifest"),
     ),
-    "protocol": Recipe(lambda m: tables_protocol.protocol(m.runs, m.settings), ("runs",)),
+    "protocol": TableRow(lambda m: tables_protocol.protocol(m.runs, m.settings), ("runs",)),
 }
 
 
@@ -106,20 +106,20 @@ def needs(name: str) -> tuple[str, ...]:
     return TABLES[name].needs
 
 
-def material(sources: Sources, settings: Mapping[str, Any]) -> Material:
+def material(sources: ResultFiles, settings: Mapping[str, Any]) -> Material:
     """Read all files; refuses runs of one preset whose stamps disagree."""
     return Material(
         cases=read_cases(sources) if sources.metrics else pd.DataFrame(),
         costs=read_efficiency(sources),
         runs=read_runs(sources),
-        statistics=build(StatisticsSettings, settings.get("statistics", {}), "statistics"),
-        report=build(ReportSettings, settings.get("report", {}), "report"),
+        statistics=build_settings(StatisticsSettings, settings.get("statistics", {}), "statistics"),
+        report=build_settings(ReportSettings, settings.get("report", {}), "report"),
         settings=settings,
         sources=sources,
     )
 
 
-def make_table(name: str, sources: Sources, settings: Mapping[str, Any]) -> Table:
+def make_table(name: str, sources: ResultFiles, settings: Mapping[str, Any]) -> Table:
     """One table of :data:`TABLES`.
 
     Parameters
@@ -140,7 +140,7 @@ def make_table(name: str, sources: Sources, settings: Mapping[str, Any]) -> Tabl
 
 
 def write_table(
-    name: str, sources: Sources, settings: Mapping[str, Any], base: str | Path
+    name: str, sources: ResultFiles, settings: Mapping[str, Any], base: str | Path
 ) -> list[Path]:
     """Make one table and write ``BASE.csv``, ``BASE.md`` and ``BASE.tex``."""
     return write(make_table(name, sources, settings), base)

@@ -57,7 +57,7 @@ def lesions(counts: pd.DataFrame, froc: pd.DataFrame, settings: StatisticsSettin
         records=records,
         note="A lesion is a connected component of the reference; a false positive is a predicted "
         "component that touches none, or lies in lesions with too small a share of its voxels "
-        "(lesions.purity). Counts are means over seeds. FROC score: mean sensitivity "
+        "(lesions.precision). Counts are means over seeds. FROC score: mean sensitivity "
         f"at {rates} false positives per patient. Pixel accuracy is shown because readers expect "
         "it; with so little foreground it says nothing, as predicting nothing proves.",
     )

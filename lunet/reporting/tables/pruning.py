@@ -10,17 +10,17 @@ from typing import Any
 
 import pandas as pd
 
-from lunet.errors import ConfigError, nearest
+from lunet.errors import ConfigError, DataError, nearest
 from lunet.metrics.settings import StatisticsSettings
 from lunet.reporting.costs import flat
 from lunet.reporting.markup import Cell, Column, Table, cell, write
 from lunet.reporting.numbers import NONE, decimals, fixed, integer, interval, significant, title
 from lunet.reporting.pruned import TITLES, Pruning, by_strategy, read_prunings
+from lunet.reporting.result_files import PRIOR, ResultFiles, read_cases, read_efficiency, read_runs
 from lunet.reporting.scores import headline, headline_summary
-from lunet.reporting.sources import Sources, read_cases, read_efficiency, read_runs
 from lunet.reporting.tables.claims import comparisons
 from lunet.reporting.tables.scores import level
-from lunet.typed import build
+from lunet.settings import build_settings
 
 _NOTE = (
     "The stopping point is chosen on validation cases; the test cases are scored once, afterwards. "
@@ -45,15 +45,15 @@ def needs(name: str) -> tuple[str, ...]:
 
 
 def write_table(
-    name: str, sources: Sources, settings: Mapping[str, Any], base: str | Path
+    name: str, sources: ResultFiles, settings: Mapping[str, Any], base: str | Path
 ) -> list[Path]:
     """Make one of :data:`TABLES` and write ``BASE.csv``, ``BASE.md`` and ``BASE.tex``."""
     needs(name)
-    chosen = build(StatisticsSettings, settings.get("statistics", {}), "statistics")
+    chosen = build_settings(StatisticsSettings, settings.get("statistics", {}), "statistics")
     return write(TABLES[name](sources, chosen), base)
 
 
-def pruning(sources: Sources, statistics: StatisticsSettings) -> Table:
+def pruning(sources: ResultFiles, statistics: StatisticsSettings) -> Table:
     """A row per strategy, then the study's unpruned presets that are among the sources."""
     prunings, cases = read_prunings(sources), read_cases(sources)
     scores = headline_summary(cases, statistics.metric, statistics)
@@ -129,7 +129,7 @@ def _score(scores: pd.DataFrame, label: str) -> dict[str, Any]:
     return {"test_mean": row["mean"]} | {key: row[key] for key in ("ci_low", "ci_high", "n")}
 
 
-def _presets(sources: Sources, scores: pd.DataFrame, pruned: set[str]) -> list[dict[str, Any]]:
+def _presets(sources: ResultFiles, scores: pd.DataFrame, pruned: set[str]) -> list[dict[str, Any]]:
     """Rows of the study's own presets: trained as they are, on the same folds."""
     runs: dict[str, list[dict[str, Any]]] = {}
     for run in read_runs(sources):
@@ -142,7 +142,7 @@ def _presets(sources: Sources, scores: pd.DataFrame, pruned: set[str]) -> list[d
         seconds = [run["device_seconds"] for run in own]
         epochs = [run["epochs"] for run in own]
         best = [run["best_score"] for run in own if run.get("best_score") is not None]
-        by_dice = all(run["settings"]["recipe"].get("select_by") == "dice" for run in own)
+        by_dice = all(run["settings"]["recipe"].get("monitor") == "dice" for run in own)
         rows.append(
             {
                 "network": preset,
@@ -180,17 +180,37 @@ def _printed(row: Mapping[str, Any]) -> tuple[Cell, ...]:
     )
 
 
-def pruning_comparisons(sources: Sources, statistics: StatisticsSettings) -> Table:
-    """The study's paired comparison of every network with the first strategy (STAMP)."""
+def pruning_comparisons(sources: ResultFiles, statistics: StatisticsSettings) -> Table:
+    """The study's paired comparison of every network with the first strategy (STAMP).
+
+    Pruning may have fewer folds or seeds than the study: only those that all networks have count,
+    so that each side is the mean over equally many trainings.
+    """
     prunings = read_prunings(sources)
     against = dataclasses.replace(statistics, reference=prunings[0].label, pairs=())
-    table = comparisons(read_cases(sources), against)
+    table = comparisons(_of_shared_trainings(read_cases(sources)), against)
     caption = f"Networks against {TITLES.get(prunings[0].strategy, prunings[0].label)}: "
     caption += table.caption[0].lower() + table.caption[1:]
     return dataclasses.replace(table, name="pruning_comparisons", caption=caption)
 
 
-TABLES: dict[str, Callable[[Sources, StatisticsSettings], Table]] = {
+def _of_shared_trainings(cases: pd.DataFrame) -> pd.DataFrame:
+    """The rows of those folds and seeds that every preset was trained with."""
+    runs = pd.MultiIndex.from_frame(cases[["fold", "seed"]])
+    names = cases["preset"].unique()
+    trained = [set(runs[cases["preset"] == name]) for name in names if name != PRIOR]
+    shared = set.intersection(*trained)
+    if not shared:
+        raise DataError(
+            "pruning",
+            "no fold and seed that all networks have",
+            "at least one is needed to compare them",
+            "Give `pruning.folds` and `pruning.seeds` a fold and a seed of the study",
+        )
+    return cases[[run in shared for run in runs]]
+
+
+TABLES: dict[str, Callable[[ResultFiles, StatisticsSettings], Table]] = {
     "pruning": pruning,
     "pruning_comparisons": pruning_comparisons,
 }

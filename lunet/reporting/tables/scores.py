@@ -19,9 +19,9 @@ from lunet.reporting.numbers import (
     lower_is_better,
     title,
 )
+from lunet.reporting.result_files import PRIOR, check_metrics
 from lunet.reporting.scores import COUNTED, summarise
 from lunet.reporting.settings import ReportSettings
-from lunet.reporting.sources import PRIOR, check_metrics
 from lunet.statistics.claims import ONE_TRAINING, one_training
 
 _COUNT_COLUMNS = (Column("Missed"), Column("Spurious"), Column("Both empty"))

@@ -11,12 +11,12 @@ from torch import Tensor
 
 from lunet.errors import ConfigError
 from lunet.training.augmentation import intensity
-from lunet.training.augmentation.spatial import draw_warp, resample, sampling_grid, uniform
+from lunet.training.augmentation.spatial import draw_warp, resample_batch, sampling_grid, uniform
 from lunet.training.recipe import Augmentation
 
 _SHARES = (
-    "affine", "elastic", "grid_distortion", "blur", "low_resolution", "gamma", "gamma_inverted",
-    "bias", "brightness", "noise", "dropout",
+    "affine_p", "elastic_p", "grid_distortion_p", "blur_p", "low_resolution_p", 
+    "gamma_p", "gamma_inverted_p", "bias_p", "brightness_p", "noise_p", "dropout_p",
 )  # fmt: skip
 
 
@@ -79,14 +79,14 @@ class Augmenter:
     def _intensities(self) -> list[tuple[float, Callable[..., Tensor]]]:
         s = self.settings
         return [
-            (s.blur, self._blur),
-            (s.low_resolution, self._coarsen),
-            (s.gamma_inverted, self._gamma_inverted),
-            (s.gamma, self._gamma),
-            (s.bias, self._bias),
-            (s.brightness, self._brightness),
-            (s.noise, self._noise),
-            (s.dropout, self._dropout),
+            (s.blur_p, self._blur),
+            (s.low_resolution_p, self._coarsen),
+            (s.gamma_inverted_p, self._gamma_inverted),
+            (s.gamma_p, self._gamma),
+            (s.bias_p, self._bias),
+            (s.brightness_p, self._brightness),
+            (s.noise_p, self._noise),
+            (s.dropout_p, self._dropout),
         ]
 
     def _choose(self, share: float, batch: int, generator: torch.Generator) -> list[int]:
@@ -96,7 +96,7 @@ class Augmenter:
 
     def _flip(self, images: Tensor, labels: Tensor, generator: torch.Generator) -> None:
         axes = self.settings.flip_axes
-        shares = self.settings.flip_shares or (0.5,) * len(axes)
+        shares = self.settings.flip_p or (0.5,) * len(axes)
         for axis, share in zip(axes, shares, strict=True):
             chosen = self._choose(share, len(images), generator)
             _change(images, chosen, partial(torch.flip, dims=(2 + axis,)))
@@ -112,7 +112,7 @@ class Augmenter:
         where = index.to(images.device)
         whole = len(chosen) == len(images)
         before = (images, labels) if whole else (images[where], labels[where])
-        images[where], labels[where] = resample(*before, grid)
+        images[where], labels[where] = resample_batch(*before, grid)
 
     def _blur(self, images: Tensor, generator: torch.Generator) -> Tensor:
         sigma = uniform((len(images),), *self.settings.blur_sigma, generator)

@@ -92,7 +92,7 @@ def draw_warp(
     return union, Warp(matrix, shift, tuple(coordinates), control)
 
 
-_PARTS = ("affine", "elastic", "grid_distortion")
+_PARTS = ("affine_p", "elastic_p", "grid_distortion_p")
 
 
 def _chosen(share: float, batch: int, generator: torch.Generator) -> Tensor:
@@ -194,7 +194,7 @@ def spline_basis(size: int, points: int) -> Tensor:
     return torch.where(t < 1, near, far)
 
 
-def resample(images: Tensor, labels: Tensor, grid: Tensor) -> tuple[Tensor, Tensor]:
+def resample_batch(images: Tensor, labels: Tensor, grid: Tensor) -> tuple[Tensor, Tensor]:
     """Sample images (linear) and labels (nearest) at the same positions.
 
     Outside of the image lies the channel's minimum and label 0.

@@ -16,7 +16,7 @@ import pytest
 import tiny_dataset as tiny
 
 from lunet.cli import main
-from lunet.data.audit.audit import audit, lines, write_audit
+from lunet.data.audit.audit import audit, audit_lines, write_audit
 from lunet.data.dataset import read_dataset
 from lunet.data.settings import DatasetSettings
 
@@ -359,4 +359,4 @@ def test_real_hippocampus_has_no_error(tmp_path: Path) -> None:
         "float_label", "mixed_scales", "label_unlike_others"
     }  # fmt: skip
     write_audit(result, tmp_path / "out")
-    assert lines(result)[-1] == "Hippocampus: 197 cases, 0 errors, 3 warnings, 0 infos"
+    assert audit_lines(result)[-1] == "Hippocampus: 197 cases, 0 errors, 3 warnings, 0 infos"

@@ -19,8 +19,8 @@ import pytest
 from lunet.cli import main
 from lunet.data.dataset import read_dataset
 from lunet.data.io.images import read_label
-from lunet.data.layouts.kaggle import convert_label
-from lunet.data.layouts.unpickle import Refused, read
+from lunet.data.layouts.kaggle.collection import convert_label
+from lunet.data.layouts.kaggle.unpickle import Refused, read
 from lunet.errors import DataError
 
 SHAPE = (12, 10, 8)

@@ -18,7 +18,7 @@ from lunet.reporting.figures.claims import largest_batches
 from lunet.reporting.settings import ReportSettings
 from lunet.reporting.tables.memory import batches as batch_table
 from lunet.reporting.tables.memory import memory_lines
-from lunet.typed import build
+from lunet.settings import build_settings
 
 MIB, GIB = 2**20, 2**30
 
@@ -67,7 +67,7 @@ def test_one_point_is_no_line() -> None:
         memory_line(points([1, 2, 3], [1, 2, 3])[:1])
     for sizes in ([1], [2, 1], [1, 1]):
         with pytest.raises(ConfigError, match=r"efficiency.memory_batches: found"):
-            build(EfficiencySettings, {"memory_batches": sizes}, "efficiency")
+            build_settings(EfficiencySettings, {"memory_batches": sizes}, "efficiency")
 
 
 def test_table_has_a_batch_per_budget() -> None:

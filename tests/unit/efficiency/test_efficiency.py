@@ -21,10 +21,10 @@ from lunet.efficiency.counts import count_macs, count_parameters
 from lunet.efficiency.engines import Source, Unavailable, make_runner
 from lunet.efficiency.measure import LEAST, measure_series, training_step
 from lunet.efficiency.memory import count_memory, measured_peak
-from lunet.efficiency.run import measure_efficiency, summarise
+from lunet.efficiency.run import measure_efficiency, summarise_latencies
 from lunet.efficiency.settings import EfficiencySettings
 from lunet.errors import ConfigError, LunetError
-from lunet.models.build import build
+from lunet.models.build import build_network
 from lunet.models.live_memory import LiveBytes, forward_bytes
 from lunet.study.presets import find_preset
 
@@ -128,7 +128,7 @@ def test_forward_estimate_is_that_of_the_real_tensors() -> None:
 def test_every_family_can_be_estimated_without_memory(name: str) -> None:
     preset = find_preset(name)
     ndim = max(preset.dimensions)
-    model = build(
+    model = build_network(
         preset.module, preset.network,
         in_channels=1, out_channels=2, ndim=ndim, arguments=preset.arguments,
     )  # fmt: skip
@@ -138,7 +138,7 @@ def test_every_family_can_be_estimated_without_memory(name: str) -> None:
 
 def test_statistics_of_series() -> None:
     values = list(range(1, 101))
-    row = summarise([values, values])
+    row = summarise_latencies([values, values])
     assert row["p50_ms"] == np.percentile(values * 2, 50)
     assert row["p95_ms"] == pytest.approx(np.percentile(values * 2, 95))
     assert row["p99_ms"] == pytest.approx(np.percentile(values * 2, 99))
@@ -152,7 +152,7 @@ def test_statistics_of_series() -> None:
     [((100, 102.9, 101), False), ((100, 104, 101), True), ((100,), None)],
 )
 def test_stability_over_processes(medians: tuple[float, ...], unstable: bool | None) -> None:
-    assert summarise([[m] * 5 for m in medians])["unstable"] is unstable
+    assert summarise_latencies([[m] * 5 for m in medians])["unstable"] is unstable
 
 
 def test_series_keep_to_their_budget() -> None:

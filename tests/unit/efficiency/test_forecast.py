@@ -19,20 +19,20 @@ from lunet.efficiency.forecast import (
     VALIDATION_SHARE,
     WANTED_GAIN,
     check,
+    forecast_training,
     load_of,
-    predict,
     taken,
 )
 from lunet.efficiency.training_engine import arithmetics
 from lunet.errors import ConfigError, DataError
 from lunet.files import write_json
 from lunet.reporting.tables.forecast import forecast as forecast_table
+from lunet.settings import build_settings, plain
 from lunet.training.compute import autotune as engine
 from lunet.training.compute.arithmetic import plain_arithmetic
 from lunet.training.recipe import Engine, Recipe
 from lunet.training.sampling import build_sampler
 from lunet.training.volumes import Volumes as Loaded
-from lunet.typed import build, plain
 
 
 def test_a_short_training_by_hand() -> None:
@@ -41,7 +41,7 @@ def test_a_short_training_by_hand() -> None:
     assert (load.epochs, load.steps, load.validations) == (10, 4, 10)
     assert load.batch_voxels == load.largest_batch_voxels == 2000
     assert load.volume_bytes == 11 * 1000 * 5
-    found = predict(calibration(cost()), load)
+    found = forecast_training(calibration(cost()), load)
     # 40 steps are few, so plain float32: 40 x 0.1 s, and 10 x 3 cases at 0.4 of 0.05 s
     assert found.seconds == pytest.approx(4 + 30 * 0.05 * VALIDATION_SHARE)
     assert found.memory == found.host == pytest.approx((300 + 1 + 60) * MIB + 55_000)
@@ -49,7 +49,9 @@ def test_a_short_training_by_hand() -> None:
 
 def test_a_long_training_takes_the_faster_arithmetic_and_the_memory_of_trying_both() -> None:
     data = volumes(manifest())
-    found = predict(calibration(cost()), load_of(recipe(epochs=1000), data, train=8, validation=3))
+    found = forecast_training(
+        calibration(cost()), load_of(recipe(epochs=1000), data, train=8, validation=3)
+    )
     assert found.seconds == pytest.approx(4000 * 0.05 + 3000 * 0.025 * VALIDATION_SHARE)
     assert found.memory == pytest.approx((300 + 1 + 90) * MIB + 55_000)
     assert found.choosing_seconds == pytest.approx(3 * (0.1 + 0.05))
@@ -59,24 +61,24 @@ def test_other_batches_and_sizes_follow_the_line() -> None:
     load = load_of(
         recipe(batch_size=3, patch=[20, 10, 10]), volumes(manifest()), train=9, validation=0
     )
-    found = predict(calibration(cost()), load)
+    found = forecast_training(calibration(cost()), load)
     # the line is 10 + 10 MiB per sample: 30 at the measured two, 70 at the six of this batch
     assert found.memory == pytest.approx((300 + 1 + 60 * 70 / 30) * MIB + 45_000)
     assert found.seconds == pytest.approx(30 * 0.1 * 6 / 2)
-    without = predict(calibration(cost(training_memory=[])), load)
+    without = forecast_training(calibration(cost(training_memory=[])), load)
     assert without.memory == pytest.approx((300 + 1 + 60 * 6 / 2) * MIB + 45_000)
 
 
 def test_volumes_are_held_twice_while_they_are_read() -> None:
     data = volumes(manifest((100, 100, 100)))
     load = load_of(recipe(patch=[10, 10, 10]), data, train=100, validation=0)
-    assert predict(calibration(cost()), load).host == 300 * MIB + 2 * 100 * 5_000_000
+    assert forecast_training(calibration(cost()), load).host == 300 * MIB + 2 * 100 * 5_000_000
 
 
 def test_cuda_has_its_own_memory() -> None:
     data = volumes(manifest())
     load = load_of(recipe(ema={"decay": 0.9}), data, train=8, validation=3)
-    found = predict(calibration(cost(device={"type": "cuda"})), load, threads=1)
+    found = forecast_training(calibration(cost(device={"type": "cuda"})), load, threads=1)
     assert found.memory == (2 + 60) * MIB + 55_000
     assert found.host == 300 * MIB + 2 * 55_000
 
@@ -84,7 +86,7 @@ def test_cuda_has_its_own_memory() -> None:
 def test_fewer_threads_are_slower_and_more_are_no_gain() -> None:
     load = load_of(recipe(), volumes(manifest()), train=8, validation=3)
     four = calibration(cost(settings={"device": "auto", "threads": 4}))
-    as_measured, one, eight = (predict(four, load, threads=n).seconds for n in (4, 1, 8))
+    as_measured, one, eight = (forecast_training(four, load, threads=n).seconds for n in (4, 1, 8))
     assert one == pytest.approx(4 * as_measured)
     assert eight == as_measured
 
@@ -108,7 +110,9 @@ def test_more_of_anything_takes_no_less(
     larger[more] = [factor * side] * 3 if more == "patch" else factor * one[more]
     cases *= factor  # so that the larger batch is full, too
     low, high = (
-        predict(calibration(measured), load_of(recipe(**r), data, train=cases, validation=5))
+        forecast_training(
+            calibration(measured), load_of(recipe(**r), data, train=cases, validation=5)
+        )
         for r in (one, larger)
     )
     assert high.memory >= low.memory
@@ -135,7 +139,7 @@ def test_steps_and_samples_are_those_of_the_training(
     labels = [np.zeros(shape, np.uint8)] * cases
     names = tuple(map(str, range(cases)))
     loaded = Loaded(names, images, labels, (shape,) * cases, torch.device("cpu"), resident=False)
-    wanted = build(Recipe, {"batch_size": 2} | changes, "train")
+    wanted = build_settings(Recipe, {"batch_size": 2} | changes, "train")
     sampler = build_sampler(loaded, wanted, dimensions=dimensions, seed=0)
     load = load_of(
         plain(wanted), volumes(manifest(shape, dimensions=dimensions)), train=cases, validation=1
@@ -196,7 +200,7 @@ def test_what_the_system_does_not_tell_is_filled_in() -> None:
     content["training_engine"]["process_bytes"] = None
     content["training_engine"]["tried"][0]["growth_bytes"] = None
     load = load_of(recipe(), volumes(manifest()), train=8, validation=3)
-    found = predict(calibration(content), load)
+    found = forecast_training(calibration(content), load)
     assert found.memory == pytest.approx((400 + 1 + 30) * MIB + 55_000)
 
 

@@ -15,14 +15,14 @@ from lunet.cli import main
 from lunet.data.ground_truth import read_reference
 from lunet.errors import DataError
 from lunet.evaluation.lesions import LEVELS, lesions_of_run
-from lunet.evaluation.pairs import Run
+from lunet.evaluation.pairs import EvaluatedRun
 from lunet.inference.probability_maps import FOLDER, keep_only, read_map, to_steps, write_map
 from lunet.metrics.lesions import froc_curve
 from lunet.metrics.settings import LesionSettings, StatisticsSettings
 from lunet.metrics.thresholds import FROC_THRESHOLDS
 from lunet.reporting.figures.froc import froc
 from lunet.reporting.figures.style import save, style
-from lunet.reporting.sources import from_inputs, read_lesions
+from lunet.reporting.result_files import from_inputs, read_lesions
 from lunet.reporting.tables.lesions import froc_points, lesions
 from lunet.task import Task
 
@@ -80,7 +80,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def counted(run: Path, seed: int = 0) -> tuple[pd.DataFrame, pd.DataFrame]:
     out = [run / f"runs/net/fold-0/seed-{seed}" / name for name in ("lesions.csv", "froc.csv")]
     lesions_of_run(
-        run / "prepared/manifest.json", run / "splits.json", run / "p", run=Run("net", 0, seed),
+        run / "prepared/manifest.json", run / "splits.json", run / "p",
+        run=EvaluatedRun("net", 0, seed),
         settings=LesionSettings(), out=out[0], froc=out[1], log=lambda _: None,
     )  # fmt: skip
     sources = from_inputs([str(run / "runs")])

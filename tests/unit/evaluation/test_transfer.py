@@ -20,14 +20,14 @@ from lunet.data.phantoms.make import make_phantom
 from lunet.data.settings import PhantomSettings, PreprocessSettings
 from lunet.errors import ConfigError
 from lunet.files import read_json
-from lunet.reporting.sources import Grid, from_grid
+from lunet.reporting.result_files import Grid, from_grid
 from lunet.reporting.tables.index import make_table
+from lunet.settings import plain
 from lunet.study.config import parse
 from lunet.study.study import Study
 from lunet.study.transfer import table_settings, target_files, target_settings
 from lunet.task import Task
 from lunet.training.weights import load_weights, save_weights
-from lunet.typed import plain
 
 PARTS = Task(channels=("MRI",), labels={"Anterior": 1, "Posterior": 2})
 WHOLE = {

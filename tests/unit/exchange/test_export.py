@@ -15,7 +15,7 @@ from small_networks import BINARY, THREE, save_run
 import lunet
 from lunet.cli import main
 from lunet.errors import DataError, LunetError
-from lunet.exchange.release import Sources, export_release, mean_results
+from lunet.exchange.release import ReleaseSources, export_release, mean_results
 from lunet.exchange.torch_export import DESCRIPTION, export_program
 from lunet.files import read_json
 from lunet.inference.description import description_of
@@ -127,7 +127,9 @@ def test_bad_sources(tmp_path: Path) -> None:
     save_run(tmp_path / "run", BINARY)
     with pytest.raises(DataError, match=r"none.csv"):
         export_release(
-            tmp_path / "run", tmp_path / "out", sources=Sources(metrics=tmp_path / "none.csv")
+            tmp_path / "run",
+            tmp_path / "out",
+            sources=ReleaseSources(metrics=tmp_path / "none.csv"),
         )
     assert not (tmp_path / "out").exists()
 

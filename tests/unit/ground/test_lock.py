@@ -12,13 +12,13 @@ import time
 
 import pytest
 
-from lunet import lock
+from lunet import locks as lock
 from lunet.errors import Busy
-from lunet.lock import Owner, owned, read_owner
+from lunet.locks import Owner, owned, read_owner
 
 HOLD = """
 import sys, time
-from lunet.lock import owned
+from lunet.locks import owned
 with owned(sys.argv[1]):
     print("held", flush=True)
     time.sleep(60)
@@ -26,7 +26,7 @@ with owned(sys.argv[1]):
 RACE = """
 import sys, time
 from lunet.errors import Busy
-from lunet.lock import owned
+from lunet.locks import owned
 time.sleep(max(float(sys.argv[2]) - time.time(), 0))
 try:
     with owned(sys.argv[1]):

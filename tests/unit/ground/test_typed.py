@@ -9,7 +9,7 @@ import jsonschema
 import pytest
 
 from lunet.errors import ConfigError
-from lunet.typed import build, plain, replace, schema, setting
+from lunet.settings import build_settings, plain, replace, schema, setting
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Outer:
 
 
 def test_numbers_take_the_declared_type():
-    one, other = build(Inner, {"rate": 1}), build(Inner, {"rate": 1.0})
+    one, other = build_settings(Inner, {"rate": 1}), build_settings(Inner, {"rate": 1.0})
     assert one == other
     assert isinstance(one.rate, float)
 
@@ -38,11 +38,14 @@ def test_words_that_yaml_takes_for_truth_values():
     class Switch:
         state: Literal["auto", "on", "off"] = setting("auto", doc="a state")
 
-    assert [build(Switch, {"state": value}).state for value in (True, False)] == ["on", "off"]
+    assert [build_settings(Switch, {"state": value}).state for value in (True, False)] == [
+        "on",
+        "off",
+    ]
 
 
 def test_a_text_that_yaml_meant_as_a_number():
-    assert build(Inner, {"rate": "1e-3"}).rate == 0.001
+    assert build_settings(Inner, {"rate": "1e-3"}).rate == 0.001
 
 
 @pytest.mark.parametrize(
@@ -64,26 +67,26 @@ def test_a_text_that_yaml_meant_as_a_number():
 )
 def test_mistakes_name_the_key(value, where, text):
     with pytest.raises(ConfigError) as caught:
-        build(Outer, value)
+        build_settings(Outer, value)
     assert caught.value.where == where
     assert text in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 def test_plain_is_the_way_back():
-    settings = build(Outer, {"name": "x", "size": [1, 2], "inner": {"kind": "b"}})
-    assert build(Outer, plain(settings)) == settings
+    settings = build_settings(Outer, {"name": "x", "size": [1, 2], "inner": {"kind": "b"}})
+    assert build_settings(Outer, plain(settings)) == settings
 
 
 def test_replace_merges_nested_keys():
-    settings = build(Outer, {"name": "x", "inner": {"kind": "b"}})
+    settings = build_settings(Outer, {"name": "x", "inner": {"kind": "b"}})
     changed = replace(settings, {"inner": {"rate": 0.5}})
     assert changed.inner == Inner(rate=0.5, kind="b")
     assert settings.inner.rate == 0.1
 
 
 def test_replace_takes_a_free_table_as_a_whole():
-    settings = build(Outer, {"name": "x", "table": {"old": 1, "both": 2}})
+    settings = build_settings(Outer, {"name": "x", "table": {"old": 1, "both": 2}})
     assert replace(settings, {"table": {"both": 3}}).table == {"both": 3}
     assert replace(settings, {"size": [4]}).table == {"old": 1, "both": 2}
 

@@ -16,7 +16,7 @@ from lunet.data.folds import read_splits
 from lunet.data.ground_truth import read_reference
 from lunet.errors import DataError
 from lunet.inference.decode import postprocess
-from lunet.inference.postprocess_search import candidates, choose, mean_dice
+from lunet.inference.postprocess_search import candidates, choose_postprocessing, mean_dice
 from lunet.inference.predict_run import predict_run
 from lunet.inference.settings import PredictSettings
 from lunet.task import Task
@@ -47,12 +47,14 @@ def test_the_best_on_validation_wins(tmp_path: Path) -> None:
         return np.stack([truth == index for index in (0, 1, 2)]).astype(np.float32)
 
     settings = PredictSettings(flip_axes=(0,))
-    chosen, dice = choose(manifest, fold.validation, predictor, settings, log=lambda _: None)
+    chosen, dice = choose_postprocessing(
+        manifest, fold.validation, predictor, settings, log=lambda _: None
+    )
     assert chosen == dataclasses.replace(settings, flip_axes=(), largest_component=True)
     assert dice == pytest.approx(1, abs=1e-6)
     assert set(asked) == set(fold.validation)
     with pytest.raises(DataError, match="no validation cases"):
-        choose(manifest, (), predictor, settings)
+        choose_postprocessing(manifest, (), predictor, settings)
 
 
 def test_a_study_s_run_records_its_choice(tmp_path: Path) -> None:

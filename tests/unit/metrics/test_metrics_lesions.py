@@ -58,10 +58,10 @@ def test_a_mask_of_everything_finds_nothing_where_purity_is_asked_for() -> None:
     reference = squares((1, 1), (8, 8))
     everything = np.ones_like(reference)
     assert count_lesions(reference, everything) == LesionCounts(2, 2, 0)
-    assert count_lesions(reference, everything, purity=0.1) == LesionCounts(2, 0, 1)
+    assert count_lesions(reference, everything, precision=0.1) == LesionCounts(2, 0, 1)
     good = squares((1, 1), side=3)  # 4 of 9 voxels are lesion
-    assert count_lesions(reference, good, purity=0.4) == LesionCounts(2, 1, 0)
-    assert count_lesions(reference, good, purity=0.5) == LesionCounts(2, 0, 1)
+    assert count_lesions(reference, good, precision=0.4) == LesionCounts(2, 1, 0)
+    assert count_lesions(reference, good, precision=0.5) == LesionCounts(2, 0, 1)
 
 
 def test_the_image_froc_agrees_with_the_counts_with_purity_too() -> None:
@@ -69,8 +69,8 @@ def test_the_image_froc_agrees_with_the_counts_with_purity_too() -> None:
     reference = rng.random((40, 40)) > 0.97
     steps = np.rint(200 * np.clip(0.6 * reference + 0.5 * rng.random((40, 40)), 0, 1))
     levels = np.array([20, 60, 90, 120, 150])
-    for overlap, purity in ((0.0, 0.0), (0.0, 0.1), (0.5, 0.3)):
-        options = {"overlap": overlap, "purity": purity}
+    for overlap, precision in ((0.0, 0.0), (0.0, 0.1), (0.5, 0.3)):
+        options = {"overlap": overlap, "purity": precision}
         froc = image_froc(reference, steps.astype(np.uint8), levels=levels, **options)
         for place, level in enumerate(levels):
             counts = count_lesions(reference, steps >= level, **options)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from lunet.errors import ConfigError, DataError
 from lunet.models import padding
-from lunet.models.build import build
+from lunet.models.build import build_network
 from lunet.models.mednext import GlobalResponseNorm, MedNeXt, UpBlock
 from lunet.models.unet import UNet
 from lunet.models.unetpp import UNetPlusPlus
@@ -212,12 +212,14 @@ BAD: list[Any] = [
 @pytest.mark.parametrize(("module", "name", "arguments", "message"), BAD)
 def test_refused(module: str, name: str, arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        build(module, name, in_channels=1, out_channels=1, ndim=3, arguments=arguments)
+        build_network(module, name, in_channels=1, out_channels=1, ndim=3, arguments=arguments)
 
 
 def test_refused_dimension() -> None:
     with pytest.raises(ConfigError, match="ndim"):
-        build("unet", "UNet", in_channels=1, out_channels=1, ndim=4, arguments={"widths": [2, 2]})
+        build_network(
+            "unet", "UNet", in_channels=1, out_channels=1, ndim=4, arguments={"widths": [2, 2]}
+        )
 
 
 def test_no_model_module_imports_another() -> None:

@@ -11,7 +11,7 @@ import torch
 from models_golden import fill32, hash32, preset_model, preset_rows, read_json
 from torch import nn
 
-from lunet.models.build import build
+from lunet.models.build import build_network
 
 ROWS = {row["preset"]: row for row in preset_rows()}
 WITH_OUTPUT = [name for name, row in ROWS.items() if row["H_eval_mean"]]
@@ -21,7 +21,7 @@ FAMILIES = read_json("lunet_param_roles.json")
 
 def network_of(preset: str, *, in_channels: int = 1, out_channels: int = 1, ndim: int = 3) -> Any:
     module, name, arguments = preset_model(ROWS[preset])
-    return build(
+    return build_network(
         module,
         name,
         in_channels=in_channels,
@@ -147,7 +147,7 @@ def without_dead_units(network: nn.Module) -> None:
     + [("lunet", 8, 39_025)],
 )
 def test_other_widths(preset: str, width: int, parameters: int) -> None:
-    network = build(
+    network = build_network(
         "unet",
         "UNet",
         in_channels=1,

@@ -29,7 +29,7 @@ from lunet.inference.load import load_model
 from lunet.inference.predict import predict_native
 from lunet.inference.settings import PredictSettings
 from lunet.training import loop
-from lunet.training.job import Job
+from lunet.training.job import TrainingJob
 from lunet.training.run import run_training
 from lunet.training.setup import build_training
 
@@ -57,7 +57,7 @@ def data(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     return folder / "prepared"
 
 
-def job_of(data: Path, place: Path) -> Job:
+def job_of(data: Path, place: Path) -> TrainingJob:
     recipe = replace(tiny_training.TINY, epochs=1, batch_size=2, loss={"dice": 1.0})
     task = read_manifest(data).task
     return tiny_training.job(data, place, recipe, task=task, model=MODEL)

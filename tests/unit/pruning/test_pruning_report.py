@@ -15,7 +15,7 @@ from lunet.reporting.figures import pruning as figures_pruning
 from lunet.reporting.html.report import others_part, pruning_part
 from lunet.reporting.markup import read_table
 from lunet.reporting.pruned import layer_columns, read_prunings
-from lunet.reporting.sources import Sources, from_inputs
+from lunet.reporting.result_files import ResultFiles, from_inputs
 from lunet.reporting.tables import pruning as tables_pruning
 
 PLANTED = {  # test Dice of each case, validation Dice, best on test, parameters
@@ -65,7 +65,7 @@ def write_pruning(root: Path, strategy: str, seed: int) -> Path:
 
 
 @pytest.fixture(scope="module")
-def sources(tmp_path_factory: pytest.TempPathFactory) -> Sources:
+def sources(tmp_path_factory: pytest.TempPathFactory) -> ResultFiles:
     root = write_study(tmp_path_factory.mktemp("results"), folds=1, seeds=1)
     runs = [write_pruning(root, strategy, seed) for strategy in PLANTED for seed in (0, 1)]
     files = [str(run / name) for run in runs for name in ("trajectory.csv", "metrics.csv")]
@@ -80,7 +80,7 @@ def statistics(**changes: Any) -> StatisticsSettings:
     return StatisticsSettings(resamples=200, **changes)
 
 
-def test_the_table_has_means_over_runs_and_marks_the_optimistic_value(sources: Sources) -> None:
+def test_the_table_has_means_over_runs_and_marks_the_optimistic_value(sources: ResultFiles) -> None:
     table = tables_pruning.pruning(sources, statistics())
     found = {record["preset"]: record for record in table.records}
     assert list(found) == [f"unet_small_2f_{name}" for name in PLANTED] + [
@@ -107,7 +107,7 @@ def test_the_table_has_means_over_runs_and_marks_the_optimistic_value(sources: S
     assert "times those of unet_small_2f" not in table.note
 
 
-def test_comparisons_are_the_study_s_against_stamp(sources: Sources) -> None:
+def test_comparisons_are_the_study_s_against_stamp(sources: ResultFiles) -> None:
     pairs = (("lunet_small_4f", "unet_small_2f"),)  # the study's own are not asked here
     table = tables_pruning.pruning_comparisons(sources, statistics(margin=0.01, pairs=pairs))
     mean = {
@@ -122,7 +122,7 @@ def test_comparisons_are_the_study_s_against_stamp(sources: Sources) -> None:
 
 
 def test_the_channels_figure_shows_strategies_that_prune_from_input_to_output(
-    sources: Sources,
+    sources: ResultFiles,
 ) -> None:
     trajectory = read_prunings(sources)[0].trajectory
     assert layer_columns(trajectory) == ["encoder.0.0", "bottleneck.0", "decoder.0.0"]
@@ -132,7 +132,7 @@ def test_the_channels_figure_shows_strategies_that_prune_from_input_to_output(
 
 
 def test_the_dice_figure_shows_courses_on_validation_and_networks_on_test(
-    sources: Sources,
+    sources: ResultFiles,
 ) -> None:
     data = figures_pruning.dice(sources, statistics()).data
     tested = data[data["what"] == "test dice"].set_index("network")
@@ -142,7 +142,7 @@ def test_the_dice_figure_shows_courses_on_validation_and_networks_on_test(
     assert len(course) == 2 * 4
 
 
-def test_equal_files_give_equal_bytes(sources: Sources, tmp_path: Path) -> None:
+def test_equal_files_give_equal_bytes(sources: ResultFiles, tmp_path: Path) -> None:
     for name in ("pruning", "pruning_comparisons"):
         found = [
             [path.read_bytes() for path in tables_pruning.write_table(name, sources, SETTINGS, b)]
@@ -156,23 +156,23 @@ def test_equal_files_give_equal_bytes(sources: Sources, tmp_path: Path) -> None:
         assert first == again
 
 
-def test_wrong_inputs_are_told(sources: Sources, tmp_path: Path) -> None:
+def test_wrong_inputs_are_told(sources: ResultFiles, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"no trajectory\.csv"):
-        tables_pruning.pruning(Sources(metrics=sources.metrics), statistics())
+        tables_pruning.pruning(ResultFiles(metrics=sources.metrics), statistics())
     with pytest.raises(ConfigError, match="did you mean 'pruning'"):
         tables_pruning.needs("prunin")
     with pytest.raises(ConfigError, match="pruning_dice"):
         figures_pruning.needs("pruning_dic")
     other = write_pruning(tmp_path, "stamp", 0)
-    flat = Sources(trajectories=(write_pruning(tmp_path, "flat", 0) / "trajectory.csv",))
+    flat = ResultFiles(trajectories=(write_pruning(tmp_path, "flat", 0) / "trajectory.csv",))
     with pytest.raises(ConfigError, match="no strategy that removes channels"):
         figures_pruning.channels(flat, statistics())
     write_json(other / "run.json", {"preset": "unet_small_2f"})
     with pytest.raises(DataError, match="is of no pruning"):
-        read_prunings(Sources(trajectories=(other / "trajectory.csv",)))
+        read_prunings(ResultFiles(trajectories=(other / "trajectory.csv",)))
 
 
-def test_hours_stand_beside_those_of_networks_without_a_search(sources: Sources) -> None:
+def test_hours_stand_beside_those_of_networks_without_a_search(sources: ResultFiles) -> None:
     data = figures_pruning.FIGURES["pruning_hours"](sources, statistics()).data
     table = tables_pruning.pruning(sources, statistics())
     assert data["preset"].tolist() == [row["preset"] for row in table.records]
@@ -185,7 +185,9 @@ def test_hours_stand_beside_those_of_networks_without_a_search(sources: Sources)
     assert data.set_index("preset").loc["lunet_small_4f", "ratio"] == pytest.approx(1 / 36)
 
 
-def test_the_report_has_a_part_for_pruning_and_other_data(sources: Sources, tmp_path: Path) -> None:
+def test_the_report_has_a_part_for_pruning_and_other_data(
+    sources: ResultFiles, tmp_path: Path
+) -> None:
     tables, figures = tmp_path / "whole" / "tables", tmp_path / "whole" / "figures"
     tables_pruning.write_table("pruning", sources, SETTINGS, tables / "pruning")
     figures_pruning.write_figure("pruning_hours", sources, {}, figures / "pruning_hours")

@@ -20,15 +20,15 @@ from lunet.errors import ConfigError, Interrupted, TrainingError
 from lunet.files import write_json
 from lunet.inference.load import load_model
 from lunet.pruning import run as module
-from lunet.pruning.course import chosen_row, reason_to_stop
-from lunet.pruning.job import PruneJob, count_parameters, flat_arguments, starting_job
+from lunet.pruning.job import PruneJob, flat_arguments, parameters_of, starting_job
 from lunet.pruning.run import run_pruning
+from lunet.pruning.schedule import chosen_row, reason_to_stop
 from lunet.pruning.settings import PRUNING, PruneSettings
 from lunet.task import Task
 from lunet.training import loop
-from lunet.training.job import Job
+from lunet.training.job import TrainingJob
 from lunet.training.recipe import EarlyStopping, Optimiser, Schedule
-from lunet.training.state import Training
+from lunet.training.state import TrainingState
 
 MODEL = {
     "preset": "tiny",
@@ -194,7 +194,7 @@ def test_a_killed_pruning_goes_on_bit_for_bit(
     begun = []
     original = module.built
 
-    def spied(present: Job, *arguments: Any) -> Training:
+    def spied(present: TrainingJob, *arguments: Any) -> TrainingState:
         begun.append((present.model["arguments"]["widths"], arguments[-1] is not None))
         return original(present, *arguments)
 
@@ -211,7 +211,7 @@ def test_a_signal_saves_and_leaves_and_the_next_start_goes_on(
     again = task(data, tmp_path, recipe=EVERYTHING, save_interval=1e9)
     original, calls = loop.train_step, [0]
 
-    def signalled(training: Training) -> None:
+    def signalled(training: TrainingState) -> None:
         original(training)
         calls[0] += 1
         if calls[0] == call:
@@ -245,7 +245,7 @@ def test_optimiser_state_goes_on_unless_a_fresh_one_is_asked_for(
     seen: list[dict[str, Any]] = []
     original = module.with_network
 
-    def spied(*arguments: Any) -> Training:
+    def spied(*arguments: Any) -> TrainingState:
         changed = original(*arguments)
         seen.append(copy.deepcopy(changed.optimiser.state_dict()))
         return changed
@@ -269,10 +269,12 @@ def test_best_scores_start_anew_with_each_network(
     seen = []
     original = module.with_network
 
-    def spied(*arguments: Any) -> Training:
+    def spied(*arguments: Any) -> TrainingState:
         changed = original(*arguments)
         progress = changed.progress
-        seen.append((progress.best_score, progress.best_weights, progress.waited))
+        seen.append(
+            (progress.best_score, progress.best_weights, progress.epochs_without_improvement)
+        )
         return changed
 
     monkeypatch.setattr(module, "with_network", spied)
@@ -288,7 +290,9 @@ def test_targeted_dropout_acts_in_the_network_that_is_trained(
     seen = []
     original = module.train_stage
 
-    def spied(present: Job, training: Training, *arguments: Any, **options: Any) -> None:
+    def spied(
+        present: TrainingJob, training: TrainingState, *arguments: Any, **options: Any
+    ) -> None:
         model = training.model
         seen.append({n: m.p for n, m in model.named_modules() if isinstance(m, torch.nn.Dropout3d)})
         original(present, training, *arguments, **options)
@@ -373,7 +377,7 @@ def test_the_flat_control_is_the_nearest_in_parameters() -> None:
     def width(parameters: int) -> int:
         return int(flat_arguments(model, binary, parameters)["widths"][0])
 
-    assert count_parameters(model, binary) == 353_949
+    assert parameters_of(model, binary) == 353_949
     assert width(9_929) == 4  # lunet_small_4f
     assert width(5_650) == 3
     assert width((5_650 + 9_929) // 2) == 3

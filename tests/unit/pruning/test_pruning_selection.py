@@ -13,15 +13,15 @@ from hypothesis import strategies as st
 from pruned_networks import FAMILIES, image, network
 from torch import Tensor, nn
 
-from lunet.efficiency.counts import count_macs as counted
+from lunet.efficiency.counts import count_macs
 from lunet.errors import ConfigError
-from lunet.models.build import build
-from lunet.pruning.anatomy import Layer, arguments_of, layers_of_network
-from lunet.pruning.course import convolution_channels, count_macs
+from lunet.models.build import build_network
+from lunet.pruning.channel_groups import Layer, arguments_of, layers_of_network
 from lunet.pruning.importance import channel_scores
+from lunet.pruning.schedule import convolution_channels, macs_of
 from lunet.pruning.selection import choose_channels, prunable, ranking, targeted_dropout
 from lunet.pruning.settings import PRUNING, PruneSettings
-from lunet.typed import build as settings_of
+from lunet.settings import build_settings as settings_of
 
 
 def layer(name: str, width: int, depth: int = 0) -> Layer:
@@ -213,7 +213,7 @@ def after_largest_layer(count: int, free: dict[str, Layer], every: dict[str, Lay
     cut = choose_channels("largest_layer", free, {}, count=count, least=4, rng=rng())
     widths = {name: each.width - len(cut.get(name, ())) for name, each in every.items()}
     with torch.device("meta"):
-        model = build(
+        model = build_network(
             "unet", "UNet", in_channels=1, out_channels=1, ndim=3,
             arguments=arguments_of(BASE_4, every, widths),
         )  # fmt: skip
@@ -229,7 +229,9 @@ def test_sizes_along_the_largest_layer_rule() -> None:
     least and the greatest that any order of equally wide layers gives.
     """
     with torch.device("meta"):
-        model = build("unet", "UNet", in_channels=1, out_channels=1, ndim=3, arguments=BASE_4)
+        model = build_network(
+            "unet", "UNet", in_channels=1, out_channels=1, ndim=3, arguments=BASE_4
+        )
     every = layers_of_network(model)
     free = prunable(every, ("up", "head"))
     for channels, parameters in EXACT.items():
@@ -265,7 +267,7 @@ def test_multiply_adds_are_those_of_the_efficiency_tables() -> None:
     for family in ("unet", "mednext"):
         model = network(family).float()
         shape = image(family).shape
-        assert count_macs(model, shape) == counted(model, shape)["macs"]
+        assert macs_of(model, shape) == count_macs(model, shape)["macs"]
         assert next(model.parameters()).device.type == "cpu"
 
 

@@ -16,8 +16,8 @@ from lunet.data.settings import PreprocessSettings
 from lunet.efficiency.counts import count_macs, count_parameters
 from lunet.errors import ConfigError
 from lunet.inference.load import load_model
-from lunet.models.build import build
-from lunet.pruning.anatomy import layers_of_network
+from lunet.models.build import build_network
+from lunet.pruning.channel_groups import layers_of_network
 from lunet.pruning.surgery import (
     cut_network,
     cut_optimiser,
@@ -25,9 +25,9 @@ from lunet.pruning.surgery import (
     removal,
     trained_parameters,
 )
+from lunet.settings import plain
 from lunet.task import Task
 from lunet.training.weights import save_weights
-from lunet.typed import plain
 
 
 def outputs(model: nn.Module, family: str) -> torch.Tensor:
@@ -112,7 +112,7 @@ def test_the_result_is_a_plain_network_with_its_widths_written_down(
     x = image(family).float()
     with torch.no_grad():
         assert torch.equal(loaded(x), model(x))
-    fresh = build(
+    fresh = build_network(
         description["module"].rpartition(".")[2],
         description["name"],
         in_channels=1,
@@ -233,7 +233,7 @@ def test_impossible_cuts_are_refused(cut: dict[str, list[int]], message: str) ->
 
 def test_architectures_without_separable_channels_are_refused() -> None:
     grn = section("mednext", "MedNeXt", width=2, blocks=[1, 1, 1], grn=True)
-    model = build(
+    model = build_network(
         "mednext", "MedNeXt", in_channels=1, out_channels=1, ndim=2, arguments=grn["arguments"]
     )
     with pytest.raises(ConfigError, match="global response normalisation"):

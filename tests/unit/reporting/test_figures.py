@@ -29,7 +29,7 @@ from lunet.reporting.figures.index import FIGURES, needs, write_figure
 from lunet.reporting.figures.labelling import Label, place_labels
 from lunet.reporting.figures.pareto import on_front, plain_number
 from lunet.reporting.figures.style import looks, split_name, style
-from lunet.reporting.sources import Grid, Sources, from_grid
+from lunet.reporting.result_files import Grid, ResultFiles, from_grid
 from lunet.study.outputs import FIGURES as DECLARED
 from lunet.study.presets import PAPER_PRESETS
 
@@ -141,7 +141,7 @@ def test_pictures_show_best_median_and_worst_case(
     name: str, pictured: tuple[Path, Path], tmp_path: Path
 ) -> None:
     manifest, run = pictured
-    files = Sources(metrics=(run / "metrics.csv",))
+    files = ResultFiles(metrics=(run / "metrics.csv",))
     paths = write_figure(name, files, SETTINGS, tmp_path / name, manifest=manifest)
     assert paths[2].stat().st_size > 20_000
     data = pd.read_csv(paths[3])
@@ -152,6 +152,6 @@ def test_pictures_show_best_median_and_worst_case(
 
 def test_pictures_without_manifest_and_unknown_names_are_refused(study: Path) -> None:
     with pytest.raises(ConfigError, match="--manifest"):
-        write_figure("examples", Sources(), {}, study / "x")
+        write_figure("examples", ResultFiles(), {}, study / "x")
     with pytest.raises(ConfigError, match="did you mean 'boxplot'"):
-        write_figure("boxplots", Sources(), {}, study / "x")
+        write_figure("boxplots", ResultFiles(), {}, study / "x")

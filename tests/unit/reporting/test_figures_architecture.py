@@ -9,7 +9,7 @@ import pytest
 
 import lunet
 from lunet.cli import main
-from lunet.reporting.figures.traced import trace
+from lunet.reporting.figures.model_graph import trace
 
 
 def test_blocks_of_a_nested_network(tmp_path: Path) -> None:

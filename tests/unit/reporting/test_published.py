@@ -12,7 +12,7 @@ from study_of_numbers import DICE, write_study
 from lunet.errors import ConfigError, DataError
 from lunet.reporting.figures.index import write_figure
 from lunet.reporting.published import OWN, PUBLISHED, read_published
-from lunet.reporting.sources import Grid, Sources, from_grid
+from lunet.reporting.result_files import Grid, ResultFiles, from_grid
 from lunet.reporting.tables.index import needs, write_table
 from lunet.study.config import load, parse
 from lunet.study.study import Study
@@ -22,7 +22,7 @@ BRATS = ROOT / "config" / "published" / "brats2021.csv"
 
 
 @pytest.fixture(scope="module")
-def sources(tmp_path_factory: pytest.TempPathFactory) -> Sources:
+def sources(tmp_path_factory: pytest.TempPathFactory) -> ResultFiles:
     study = write_study(tmp_path_factory.mktemp("study"), folds=2, seeds=1, cases=8, epochs=2)
     return from_grid(Grid(study, tuple(DICE), (0, 1), (0,)), needs("published"))
 
@@ -49,7 +49,7 @@ def test_shipped_files_are_read_and_their_means_agree(path: Path) -> None:
     )
 
 
-def test_published_and_own_rows_are_marked_apart(sources: Sources, tmp_path: Path) -> None:
+def test_published_and_own_rows_are_marked_apart(sources: ResultFiles, tmp_path: Path) -> None:
     paths = write_table("published", sources, settings(BRATS), tmp_path / "published")
     table = pd.read_csv(paths[0], keep_default_na=False)
     assert set(table["origin"]) == {PUBLISHED, OWN}
@@ -68,7 +68,7 @@ def test_published_and_own_rows_are_marked_apart(sources: Sources, tmp_path: Pat
 
 
 @pytest.mark.parametrize("name", ["published_dice", "published_hd95"])
-def test_figures_show_both(name: str, sources: Sources, tmp_path: Path) -> None:
+def test_figures_show_both(name: str, sources: ResultFiles, tmp_path: Path) -> None:
     write_figure(name, sources, settings(BRATS), tmp_path / name)
     data = pd.read_csv(tmp_path / f"{name}.csv")
     counts = data["origin"].value_counts()

@@ -14,7 +14,7 @@ from study_of_numbers import DICE, write_study
 from lunet.cli import main
 from lunet.metrics.settings import StatisticsSettings
 from lunet.reporting.html.methods import Facts, methods
-from lunet.reporting.html.page import page
+from lunet.reporting.html.page import html_page
 from lunet.reporting.markup import Table
 
 PRESETS = (*DICE, "atlas_prior")
@@ -86,7 +86,7 @@ def test_methods_name_each_recipe_once() -> None:
 
 
 def test_page_escapes_its_texts() -> None:
-    assert "<script>alert" not in page("<script>alert(1)</script>", "", [])
+    assert "<script>alert" not in html_page("<script>alert(1)</script>", "", [])
     assert Table("t", "", (), (), ()).note == ""
 
 

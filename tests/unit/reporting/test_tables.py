@@ -26,7 +26,7 @@ from lunet.reporting.markup import (
     write,
 )
 from lunet.reporting.numbers import decimals, fixed, significant
-from lunet.reporting.sources import Grid, Sources, from_grid, from_inputs, read_runs
+from lunet.reporting.result_files import Grid, ResultFiles, from_grid, from_inputs, read_runs
 from lunet.reporting.tables.index import TABLES, make_table, needs, write_table
 from lunet.study.outputs import TABLES as DECLARED
 
@@ -40,7 +40,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_study(tmp_path_factory.mktemp("study"), folds=2, cases=12, epochs=3)
 
 
-def sources(study: Path, name: str, presets: tuple[str, ...] = PRESETS) -> Sources:
+def sources(study: Path, name: str, presets: tuple[str, ...] = PRESETS) -> ResultFiles:
     grid = Grid(study, presets, (0, 1), (0, 1), study / "manifest.json")
     return from_grid(grid, needs(name))
 
@@ -135,7 +135,7 @@ def test_runs_made_differently_are_refused(study: Path, tmp_path: Path, key: str
         write_json(path, run | ({key: "other"} if fold else {}))
         paths.append(path)
     with pytest.raises(DataError, match=f"its {key} differ from those of .*fold-0"):
-        read_runs(Sources(runs=tuple(paths)))
+        read_runs(ResultFiles(runs=tuple(paths)))
 
 
 def test_inputs_may_be_files_folders_and_lists(study: Path, tmp_path: Path) -> None:
@@ -152,14 +152,14 @@ def test_inputs_may_be_files_folders_and_lists(study: Path, tmp_path: Path) -> N
 def test_a_row_twice_and_a_missing_file_are_errors(study: Path) -> None:
     path = study / "runs/unet_small_4f/fold-0/seed-0/metrics.csv"
     with pytest.raises(DataError, match="occurs twice"):
-        make_table("accuracy", Sources(metrics=(path, path)), SETTINGS)
+        make_table("accuracy", ResultFiles(metrics=(path, path)), SETTINGS)
     with pytest.raises(DataError, match=r"fold-7.*missing"):
         from_grid(Grid(study, PRESETS, (7,), (0,)), ("metrics",))
     with pytest.raises(ConfigError, match="did you mean 'accuracy'"):
         needs("acuracy")
     settings = {"report": {"metrics": ["dise"]}}
     with pytest.raises(ConfigError, match=r"report\.metrics.*'dise'"):
-        make_table("accuracy", Sources(metrics=(path,)), settings)
+        make_table("accuracy", ResultFiles(metrics=(path,)), settings)
 
 
 def test_command_writes_the_table_or_nothing(

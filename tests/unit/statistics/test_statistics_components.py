@@ -13,7 +13,7 @@ from simulated_study import trained_study
 from lunet.errors import DataError
 from lunet.statistics.claims import ONE_TRAINING, claims
 from lunet.statistics.components import UNTRAINED, mean_error, satterthwaite, trainings
-from lunet.statistics.paired import compare
+from lunet.statistics.paired import compare_presets
 from lunet.statistics.significance import holm
 
 QUICK = {"resamples": 99, "permutations": 199}
@@ -97,7 +97,7 @@ def test_equal_presets_keep_the_level_and_the_interval_its_coverage() -> None:
 
 def test_the_comparison_uses_the_error_that_was_simulated() -> None:
     rows = trained_study(np.random.default_rng(3), {"base": 0.0, "one": 0.0})
-    row = compare(rows, "dice", reference="base", margin=None, **QUICK).loc[0]
+    row = compare_presets(rows, "dice", reference="base", margin=None, **QUICK).loc[0]
     cases = rows.groupby(["preset", "case"])["dice"].mean().unstack("preset")
     means = rows.groupby(["preset", "fold", "seed"])["dice"].mean()
     square = means.groupby(level=["preset", "fold"]).var().groupby(level="preset").mean()
@@ -111,7 +111,7 @@ def test_the_comparison_uses_the_error_that_was_simulated() -> None:
 
 def test_a_clear_effect_is_still_found() -> None:
     rows = trained_study(np.random.default_rng(0), {"base": 0.0, "new": 0.04})
-    row = compare(rows, "dice", reference="base", margin=0.01, **QUICK).loc[0]
+    row = compare_presets(rows, "dice", reference="base", margin=0.01, **QUICK).loc[0]
     assert (row["verdict"], row["n_seeds"]) == ("better", 3)
     assert 0.005 < row["sd_trainings"] < 0.02
     assert 0 < row["sd_rest"] < 0.01
@@ -129,6 +129,6 @@ def test_unequal_seeds_are_refused_except_where_nothing_is_trained() -> None:
     rows = trained_study(np.random.default_rng(0), {"prior": 0.0, "new": 0.04})
     lucky = rows[(rows["preset"] == "new") | (rows["seed"] == 0)]
     with pytest.raises(DataError, match="equal numbers of seeds"):
-        compare(lucky, "dice", margin=None, **QUICK)
-    table = compare(lucky, "dice", margin=None, untrained=("prior",), **QUICK)
+        compare_presets(lucky, "dice", margin=None, **QUICK)
+    table = compare_presets(lucky, "dice", margin=None, untrained=("prior",), **QUICK)
     assert table.loc[0, "n_seeds"] == 3

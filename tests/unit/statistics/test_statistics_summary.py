@@ -10,7 +10,10 @@ import pytest
 from simulated_study import simulate
 
 from lunet.errors import DataError
-from lunet.statistics.statistics import MEAN_LABEL, case_values, claims, rank_stability, summarise
+from lunet.statistics.aggregate import summarise
+from lunet.statistics.claims import claims
+from lunet.statistics.ranking import rank_stability
+from lunet.statistics.values import MEAN_LABEL, case_values
 
 
 def rows_by_hand() -> pd.DataFrame:

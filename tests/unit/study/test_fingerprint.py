@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from lunet.study.code_digest import PACKAGE, closure, fingerprint
+from lunet.study.code_digest import PACKAGE, closure, code_digest
 from lunet.study.steps import STEPS
 
 MODELS = sorted(p.stem for p in (PACKAGE / "models").glob("[a-z]*.py"))
@@ -50,17 +50,17 @@ EDITS = {
 @pytest.mark.parametrize("name", EDITS)
 def test_edits(package, tmp_path, name):
     file, old, new, counts = EDITS[name]
-    before = fingerprint("lunet.sub.a", package=package)
+    before = code_digest("lunet.sub.a", package=package)
     copy = _moved(package, tmp_path, "copy")
     text = (copy / file).read_text()
     assert old in text
     (copy / file).write_text(text.replace(old, new))
-    assert (fingerprint("lunet.sub.a", package=copy) != before) == counts
+    assert (code_digest("lunet.sub.a", package=copy) != before) == counts
 
 
 def test_an_unknown_module_is_an_error(package):
     with pytest.raises(ModuleNotFoundError):
-        fingerprint("lunet.nothing", package=package)
+        code_digest("lunet.nothing", package=package)
 
 
 @pytest.mark.parametrize("network", NETWORKS)

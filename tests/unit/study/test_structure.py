@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from lunet.errors import ConfigError, DataError
-from lunet.models.build import build
+from lunet.models.build import build_network
 from lunet.models.unet import widths_from_levels
 from lunet.study.config import parse
 from lunet.study.study import Study
@@ -56,7 +56,7 @@ def test_a_variant_has_the_structure_of_the_file(tmp_path: Path, content: dict) 
     study = variant(write(tmp_path / "run.json", content))
     model = study.sections("train", "pruned_elsewhere")["model"]
     assert model["preset"] == "pruned_elsewhere"
-    network = build(
+    network = build_network(
         model["module"],
         model["name"],
         in_channels=1,

@@ -131,7 +131,7 @@ def test_a_mismatch_of_deep_supervision_is_refused_before_anything_runs(variant,
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"select_by": "dice_Anteriour"}, "train.select_by: .*did you mean 'dice_Anterior'"),
+        ({"monitor": "dice_Anteriour"}, "train.monitor: .*did you mean 'dice_Anterior'"),
         ({"early_stopping": {"metric": "dcie"}}, "train.early_stopping.metric: .*mean 'dice'"),
     ],
 )

@@ -11,6 +11,7 @@ import torchio as tio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
+from torchio_augment import TorchioAugmenter
 
 from lunet.errors import ConfigError
 from lunet.training.augmentation import intensity
@@ -18,18 +19,29 @@ from lunet.training.augmentation.batched import Augmenter, active
 from lunet.training.augmentation.spatial import (
     Warp,
     draw_warp,
-    resample,
+    resample_batch,
     sampling_grid,
     spline_basis,
 )
 from lunet.training.recipe import Augmentation
 from lunet.training.setup import build_augment
 
-SPATIAL = {"affine": 1.0, "elastic": 1.0, "grid_distortion": 1.0, "translate": 0.05}
+SPATIAL_KEYS = ("affine_p", "elastic_p", "grid_distortion_p")
+SPATIAL = {**dict.fromkeys(SPATIAL_KEYS, 1.0), "translate": 0.05}
 INTENSITY = dict.fromkeys(
-    ("blur", "low_resolution", "gamma", "gamma_inverted", "bias", "brightness", "noise"), 1.0
+    (
+        "blur_p",
+        "low_resolution_p",
+        "gamma_p",
+        "gamma_inverted_p",
+        "bias_p",
+        "brightness_p",
+        "noise_p",
+    ),
+    1.0,
 )
-ALL = Augmentation(**SPATIAL, **INTENSITY, dropout=1.0, flip_axes=(0, 1))
+ENGINES = {"batched": Augmenter, "torchio": TorchioAugmenter}
+ALL = Augmentation(**SPATIAL, **INTENSITY, dropout_p=1.0, flip_axes=(0, 1))
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -77,7 +89,9 @@ def test_shapes_types_and_untouched_inputs(ndim: int) -> None:
 @given(
     st.integers(2, 3),
     st.integers(0, 2**31),
-    st.sampled_from(["affine", "elastic", "grid_distortion", "noise", "dropout", "blur"]),
+    st.sampled_from(
+        ["affine_p", "elastic_p", "grid_distortion_p", "noise_p", "dropout_p", "blur_p"]
+    ),
     st.sets(st.integers(0, 255), min_size=1, max_size=5),
 )
 def test_labels_never_get_a_value_that_was_not_there(
@@ -93,13 +107,11 @@ def test_labels_never_get_a_value_that_was_not_there(
 
 
 @pytest.mark.parametrize("ndim", [2, 3])
-@pytest.mark.parametrize("engine", ["batched", "torchio"])
+@pytest.mark.parametrize("engine", ENGINES)
 def test_image_and_label_move_together(ndim: int, engine: str) -> None:
     labels = smooth_labels(ndim)
-    chosen = Augmentation(
-        engine=engine, affine=1.0, elastic=1.0, translate=0.05, flip_axes=tuple(range(ndim))
-    )
-    apply = build_augment(chosen, ndim)
+    chosen = Augmentation(affine_p=1.0, elastic_p=1.0, translate=0.05, flip_axes=tuple(range(ndim)))
+    apply = ENGINES[engine](chosen, ndim)
     moved, mapped = apply(labels.unsqueeze(1).float(), labels, generator())
     assert not torch.equal(mapped, labels)
     inside = (moved[:, 0] - moved[:, 0].round()).abs() < 0.02  # far from interpolated borders
@@ -113,7 +125,7 @@ def test_image_and_label_move_together(ndim: int, engine: str) -> None:
 @pytest.mark.parametrize("ndim", [2, 3])
 def test_flips_are_exact_on_the_named_axes_only(ndim: int) -> None:
     images, labels = batch(ndim, count=40, channels=1)
-    chosen = Augmentation(flip_axes=(0, 1), flip_shares=(1.0, 0.3))
+    chosen = Augmentation(flip_axes=(0, 1), flip_p=(1.0, 0.3))
     moved, mapped = Augmenter(chosen, ndim)(images, labels, generator())
     seen = 0
     for i in range(40):
@@ -131,12 +143,14 @@ def test_flips_are_exact_on_the_named_axes_only(ndim: int) -> None:
 def test_share_and_parameters_are_of_each_sample() -> None:
     images = batch(3, count=1)[0].repeat(200, 1, 1, 1, 1)
     labels = torch.zeros(200, *images.shape[2:], dtype=torch.uint8)
-    for name in ("affine", "elastic", "grid_distortion", *INTENSITY, "dropout"):
+    for name in (*SPATIAL_KEYS, *INTENSITY, "dropout_p"):
         moved, _ = Augmenter(Augmentation(**{name: 0.3}), 3)(images, labels, generator(3))
         changed = (moved != images).flatten(1).any(1)
         assert 35 <= int(changed.sum()) <= 85, name
         sums = moved[changed].flatten(1).double().square().sum(1)
-        different = 15 if name == "low_resolution" else len(sums)  # coarse grids are whole numbers
+        different = (
+            15 if name == "low_resolution_p" else len(sums)
+        )  # coarse grids are whole numbers
         assert len(sums.unique()) >= different, name
 
 
@@ -149,10 +163,10 @@ def test_nothing_switched_on_is_no_augmentation() -> None:
     assert torch.equal(mapped, labels)
 
 
-@pytest.mark.parametrize("engine", ["batched", "torchio"])
+@pytest.mark.parametrize("engine", ENGINES)
 def test_the_generator_is_the_whole_random_state(engine: str) -> None:
     images, labels = batch(3, count=2, channels=1)
-    apply = build_augment(replace(ALL, engine=engine), 3)
+    apply = ENGINES[engine](ALL, 3)
     first = generator(5)
     apply(images, labels, first)
     state = first.get_state()
@@ -170,12 +184,12 @@ def test_the_generator_is_the_whole_random_state(engine: str) -> None:
     assert not torch.equal(other, again)
 
 
-@pytest.mark.parametrize("engine", ["batched", "torchio"])
+@pytest.mark.parametrize("engine", ENGINES)
 def test_the_global_random_state_is_left_alone(engine: str) -> None:
     images, labels = batch(2)
     torch.manual_seed(0)
     before = torch.get_rng_state()
-    build_augment(replace(ALL, engine=engine), 2)(images, labels, generator())
+    ENGINES[engine](ALL, 2)(images, labels, generator())
     assert torch.equal(before, torch.get_rng_state())
 
 
@@ -191,17 +205,17 @@ def test_autocast_does_not_coarsen_coordinates() -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_a_gpu_does_what_the_cpu_does() -> None:
     images, labels = batch(3)
-    apply = Augmenter(replace(ALL, noise=0.0), 3)
+    apply = Augmenter(replace(ALL, noise_p=0.0), 3)
     on_cpu, labels_cpu = apply(images, labels, generator())
     on_gpu, labels_gpu = apply(images.cuda(), labels.cuda(), generator())
     torch.testing.assert_close(on_gpu.cpu(), on_cpu, rtol=1e-3, atol=1e-3)
     assert (labels_gpu.cpu() == labels_cpu).float().mean() > 0.999
 
 
-@pytest.mark.parametrize("engine", ["batched", "torchio"])
+@pytest.mark.parametrize("engine", ENGINES)
 def test_an_axis_that_is_not_there_is_refused(engine: str) -> None:
     with pytest.raises(ConfigError, match="flip_axes"):
-        build_augment(Augmentation(engine=engine, flip_axes=(2,)), 2)
+        ENGINES[engine](Augmentation(flip_axes=(2,)), 2)
 
 
 @pytest.mark.parametrize("ndim", [2, 3])
@@ -212,7 +226,7 @@ def test_resampling_equals_scipy_at_independently_computed_positions(ndim: int) 
     assert index == [0, 1]
     images = torch.rand(2, 1, *size, generator=generator(6))
     labels = (images[:, 0] * 3).to(torch.uint8)
-    moved, mapped = resample(images, labels, sampling_grid(warp, size, torch.device("cpu")))
+    moved, mapped = resample_batch(images, labels, sampling_grid(warp, size, torch.device("cpu")))
     centre = [(s - 1) / 2 for s in size]
     bases = [spline_basis(s, chosen.elastic_points).double().numpy() for s in size]
     for n in range(2):
@@ -270,7 +284,7 @@ def test_affine_equals_torchio() -> None:
             places = tuple((torch.arange(s) - (s - 1) / 2)[None] for s in size)
             warp = Warp((turn * mm / mm[:, None] / 1.2)[None], torch.zeros(1, 3), places)
             grid = sampling_grid(warp, size, torch.device("cpu"))
-            ours, _ = resample(image[None], torch.zeros(1, *size), grid)
+            ours, _ = resample_batch(image[None], torch.zeros(1, *size), grid)
             gaps.append((ours[0] - theirs)[:, 3:-3, 3:-3, 3:-3].abs().max().item())
         assert min(gaps) < 1e-4 < max(gaps)
 
@@ -281,11 +295,9 @@ def test_displacements_have_torchio_s_distribution(name: str) -> None:
     places, labels = coordinates(size, count), torch.zeros(count, *size, dtype=torch.uint8)
     shift = 0.05 if name == "affine" else 0.0
     moments = {}
-    for engine in ("batched", "torchio"):
-        chosen = Augmentation(
-            engine=engine, **{name: 1.0}, degrees=15, elastic_voxels=2.0, translate=shift
-        )
-        moved, _ = build_augment(chosen, 3)(places, labels, generator(11))
+    for engine in ENGINES:
+        chosen = Augmentation(**{f"{name}_p": 1.0}, degrees=15, elastic_voxels=2.0, translate=shift)
+        moved, _ = ENGINES[engine](chosen, 3)(places, labels, generator(11))
         inner = (moved - places)[:, :, 7:-7, 7:-7, 7:-7]
         moments[engine] = inner.mean((0, 2, 3, 4)), inner.std((0, 2, 3, 4)), inner.abs().amax()
     ours, theirs = moments["batched"], moments["torchio"]
@@ -300,9 +312,9 @@ def test_noise_and_bias_have_torchio_s_distribution() -> None:
     labels = torch.zeros(150, 12, 12, 12, dtype=torch.uint8)
     for name in ("noise", "bias"):
         seen = {}
-        for engine in ("batched", "torchio"):
-            chosen = Augmentation(engine=engine, **{name: 1.0}, noise_std=0.2)
-            moved, _ = build_augment(chosen, 3)(images, labels, generator(3))
+        for engine in ENGINES:
+            chosen = Augmentation(**{f"{name}_p": 1.0}, noise_std=0.2)
+            moved, _ = ENGINES[engine](chosen, 3)(images, labels, generator(3))
             change = moved.log() if name == "bias" else moved - 1
             spread = change.flatten(1).std(1)
             seen[engine] = torch.stack([spread.mean(), spread.std(), change.std()])
@@ -373,7 +385,7 @@ def test_dropout_makes_holes_of_the_told_size_and_number(ndim: int) -> None:
     size = (40, 48, 32)[:ndim]
     images = torch.rand(30, 1, *size, generator=generator()) + 1
     labels = torch.ones(30, *size, dtype=torch.uint8)
-    chosen = Augmentation(dropout=1.0, dropout_holes=(2, 3), dropout_size=(0.125, 0.125))
+    chosen = Augmentation(dropout_p=1.0, dropout_holes=(2, 3), dropout_size=(0.125, 0.125))
     moved, mapped = Augmenter(chosen, ndim)(images, labels, generator())
     hole = math.prod(round(s / 8) for s in size)
     for before, after in zip(images, moved, strict=True):
@@ -384,7 +396,7 @@ def test_dropout_makes_holes_of_the_told_size_and_number(ndim: int) -> None:
 
 
 def test_grid_distortion_keeps_the_ends_and_stays_monotone() -> None:
-    chosen = Augmentation(grid_distortion=1.0, grid_limit=0.5)
+    chosen = Augmentation(grid_distortion_p=1.0, grid_limit=0.5)
     _, warp = draw_warp(chosen, 20, (33, 20, 17), (1.0, 1.0, 1.0), generator())
     for axis, s in zip(warp.coordinates, (33, 20, 17), strict=True):
         torch.testing.assert_close(axis[:, 0], torch.full((20,), -(s - 1) / 2))

@@ -14,7 +14,7 @@ from lunet.data.folds import read_splits
 from lunet.data.prepared import read_manifest
 from lunet.errors import ConfigError
 from lunet.files import read_json
-from lunet.models.build import build
+from lunet.models.build import build_network
 from lunet.training.compute import autotune as engine
 from lunet.training.compute.arithmetic import Arithmetic, plain_arithmetic, resolve_device
 from lunet.training.compute.autotune import Question, candidates, choose_arithmetic, step_seconds
@@ -29,7 +29,7 @@ PLAIN = plain_arithmetic(Engine(threads=1), CPU)
 
 def make() -> torch.nn.Module:
     arguments = {"widths": [4, 4]}
-    return build("unet", "UNet", in_channels=1, out_channels=3, ndim=3, arguments=arguments)
+    return build_network("unet", "UNet", in_channels=1, out_channels=3, ndim=3, arguments=arguments)
 
 
 def question(steps: int = 10_000, **fixed: object) -> Question:

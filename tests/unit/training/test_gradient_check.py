@@ -13,7 +13,7 @@ from tiny_training import TASK
 from torch import Tensor, nn
 
 from lunet.errors import ConfigError
-from lunet.models.build import build
+from lunet.models.build import build_network
 from lunet.training.compute import autotune
 from lunet.training.compute.arithmetic import Arithmetic, plain_arithmetic
 from lunet.training.compute.autotune import Question, choose_arithmetic
@@ -45,7 +45,7 @@ FAMILIES: dict[str, tuple[str, int, dict[str, Any]]] = {
 
 def maker(family: str) -> Callable[[], nn.Module]:
     module, axes, arguments = FAMILIES[family]
-    return lambda: build(
+    return lambda: build_network(
         module,
         family.split(".")[1],
         in_channels=1,

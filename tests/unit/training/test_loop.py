@@ -21,11 +21,11 @@ from lunet.files import read_json, write_json
 from lunet.task import Task
 from lunet.training import loop
 from lunet.training import volumes as feeding
-from lunet.training.job import Job
+from lunet.training.job import TrainingJob
 from lunet.training.recipe import EarlyStopping, Ema, Optimiser, Recipe, Schedule
 from lunet.training.run import run_training
 from lunet.training.setup import build_training
-from lunet.training.state import Training
+from lunet.training.state import TrainingState
 from lunet.training.weights import load_weights
 
 BINARY = Task(channels=("MR",), labels={"ball": 1})
@@ -42,7 +42,7 @@ def history(place: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(stream))
 
 
-def assembled(task: Job) -> Training:
+def assembled(task: TrainingJob) -> TrainingState:
     fold = read_splits(task.splits).folds[0]
     return build_training(task, read_manifest(task.manifest), fold, None)
 
@@ -117,7 +117,7 @@ def test_accumulated_gradients_are_those_of_the_large_batch(
         TINY,
         loss={"ce": 1.0},
         batch_size=batch_size,
-        accumulate=accumulate,
+        grad_accumulation=accumulate,
         optimiser=Optimiser("sgd", lr=0.1, momentum=0.0, nesterov=False),
     )
     training = assembled(job(data, tmp_path, recipe))
@@ -246,9 +246,9 @@ def test_fine_tuning_starts_from_weights(data: Path, tmp_path: Path) -> None:
     ("recipe", "error", "message"),
     [
         (
-            replace(TINY, select_by="dice_cor"),
+            replace(TINY, monitor="dice_cor"),
             ConfigError,
-            "train.select_by: found 'dice_cor'.*did you mean 'dice_core'",
+            "train.monitor: found 'dice_cor'.*did you mean 'dice_core'",
         ),
         (
             replace(TINY, early_stopping=EarlyStopping(metric="dcie")),
@@ -294,7 +294,7 @@ def test_the_saved_state_stays_the_last_good_one(
 ) -> None:
     step, calls = loop.train_step, [0]
 
-    def broken(training: Training) -> None:
+    def broken(training: TrainingState) -> None:
         step(training)
         calls[0] += 1
         if calls[0] == 6:  # the second of two steps of epoch 3
@@ -322,7 +322,7 @@ def test_the_saved_state_stays_the_last_good_one(
 def test_out_of_memory_says_what_was_needed_and_what_to_change(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: RuntimeError
 ) -> None:
-    def full(training: Training) -> None:
+    def full(training: TrainingState) -> None:
         raise error
 
     monkeypatch.setattr(loop, "train_step", full)
@@ -353,7 +353,7 @@ def test_a_training_that_learns_nothing_is_warned_of(
 def test_other_runtime_errors_stay_bugs(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def bug(training: Training) -> None:
+    def bug(training: TrainingState) -> None:
         raise RuntimeError("shapes differ")
 
     monkeypatch.setattr(loop, "train_step", bug)

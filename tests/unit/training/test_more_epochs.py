@@ -90,7 +90,7 @@ def test_the_state_stays_only_where_it_is_asked_for(data: Path, tmp_path: Path) 
 def test_the_named_metric_chooses_the_best_weights_and_the_last_stay(
     data: Path, tmp_path: Path, metric: str
 ) -> None:
-    recipe = replace(TINY, epochs=5, select_by=metric, save_every=1)
+    recipe = replace(TINY, epochs=5, monitor=metric, save_every=1)
     run_training(job(data, tmp_path, recipe))
     out = tmp_path / "out"
     history = pd.read_csv(out / "history.csv").set_index("epoch")

@@ -29,7 +29,7 @@ STUDY = {
     "train": {
         "epochs": 2,
         "batch_size": 2,
-        "accumulate": 1,
+        "grad_accumulation": 1,
         "engine": {
             "device": "cpu", "precision": "fp32", "memory_format": "contiguous", "compile": "off"
         },

@@ -8,17 +8,17 @@ import sys
 import pytest
 
 from lunet.errors import ConfigError
+from lunet.settings import build_settings, plain, replace
 from lunet.study import listing
 from lunet.study.recipes import RECIPES, find_recipe
 from lunet.training.recipe import Augmentation, Recipe
-from lunet.typed import build, plain, replace
 
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_recipe_names_its_source_and_survives_json(name: str) -> None:
     recipe = RECIPES[name]
     assert recipe.source
-    assert build(Recipe, json.loads(json.dumps(plain(recipe)))) == recipe
+    assert build_settings(Recipe, json.loads(json.dumps(plain(recipe)))) == recipe
 
 
 def test_published_values() -> None:
@@ -32,7 +32,7 @@ def test_published_values() -> None:
     sgd = find_recipe("slim_sgd")
     assert (sgd.optimiser.momentum, sgd.optimiser.weight_decay, sgd.clip_norm) == (0.99, 3e-5, 12)
     assert (sgd.optimiser.name, sgd.optimiser.lr, sgd.optimiser.nesterov) == ("sgd", 1e-2, True)
-    assert (sgd.schedule.name, sgd.schedule.exponent, sgd.epochs) == ("polynomial", 0.9, 1000)
+    assert (sgd.schedule.name, sgd.schedule.power, sgd.epochs) == ("polynomial", 0.9, 1000)
     assert (sgd.batch_size, sgd.patch, sgd.sampler) == (2, (128,) * 3, "balanced")
     assert (sgd.loss, sgd.deep_supervision) == ({"dice_ce": 1.0}, ())
     assert sgd.augmentation.flip_axes == (0, 1, 2)
@@ -46,7 +46,7 @@ def test_published_values() -> None:
         2,
     )
     lung = find_recipe("lung2d")
-    assert (lung.optimiser.lr, lung.accumulate, lung.clip_norm) == (5e-5, 8, 1.0)
+    assert (lung.optimiser.lr, lung.grad_accumulation, lung.clip_norm) == (5e-5, 8, 1.0)
     assert lung.deep_supervision == ()
     assert find_recipe("lung2d_deep").deep_supervision == (1.0, 0.4, 0.2, 0.1)
     assert find_recipe("lung2d_later_deep").deep_supervision == (1.0, 0.3, 0.1, 0.0)
@@ -63,7 +63,7 @@ def test_the_strong_recipe_never_flips() -> None:
 
 def test_all_eight_augmentations_of_the_lung_recipe_are_on() -> None:
     lung = find_recipe("lung2d").augmentation
-    names = ["affine", "elastic", "grid_distortion", "brightness", "noise", "dropout"]
+    names = ["affine_p", "elastic_p", "grid_distortion_p", "brightness_p", "noise_p", "dropout_p"]
     assert all(getattr(lung, name) > 0 for name in names)
     assert lung.flip_axes == (0, 1)
 
@@ -82,11 +82,11 @@ def test_a_misspelt_recipe_gets_advice() -> None:
         ({"schedule": {"warmup_epochs": 10_000}}, "warmup_epochs"),
         ({"optimiser": {"lr": 0}}, "above 0"),
         ({"augmentation": {"flip_axes": [3]}}, "flip_axes"),
-        ({"augmentation": {"flip_axes": [0], "flip_shares": [0.5, 0.5]}}, "flip_shares"),
+        ({"augmentation": {"flip_axes": [0], "flip_p": [0.5, 0.5]}}, "flip_p"),
         ({"augmentation": {"scale": [0, 1]}}, "scale"),
         ({"augmentation": {"zoom": [0.5, 1.5]}}, "zoom"),
         ({"augmentation": {"noise_std": 0.1, "noise_std_min": 0.2}}, "noise_std_min"),
-        ({"augmentation": {"noice": 0.2}}, "did you mean 'noise'"),
+        ({"augmentation": {"noice": 0.2}}, "did you mean 'noise_p'"),
         ({"ema": {"decay": 1.0}}, "decay"),
     ],
 )
@@ -137,10 +137,25 @@ def test_the_slim_recipes_lower_nested_regions_by_sigmoid() -> None:
 
 
 def test_augmentations_are_listed_with_the_recipes_that_use_them() -> None:
-    listed = list(listing.lines("augmentations"))
+    listed = list(listing.listing_lines("augmentations"))
     users = [line for line in listed if "lung2d" in line]
     # horizontal and vertical flip are one line: the eight of the lung recipe
     assert len(users) == 7
     keys = {field.name for field in dataclasses.fields(Augmentation)}
     named = {word.strip(",") for line in listed[1:] for word in line.split()}
-    assert keys - named == {"engine"}
+    assert keys == named
+
+
+@pytest.mark.parametrize(
+    ("changes", "new"),
+    [
+        ({"augmentation": {"elastic": 0.5}}, "elastic_p"),
+        ({"augmentation": {"flip_shares": [0.5]}}, "flip_p"),
+        ({"accumulate": 2}, "grad_accumulation"),
+        ({"select_by": "loss"}, "monitor"),
+        ({"schedule": {"exponent": 0.5}}, "power"),
+    ],
+)
+def test_a_renamed_key_is_answered_with_its_new_name(changes: dict, new: str) -> None:
+    with pytest.raises(ConfigError, match=f"is now called '{new}'"):
+        replace(find_recipe("paper_small"), changes, "train")

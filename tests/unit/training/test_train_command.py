@@ -11,7 +11,7 @@ from tiny_training import TASK, TINY, prepare
 
 from lunet.cli import main
 from lunet.files import read_json
-from lunet.typed import plain
+from lunet.settings import plain
 
 MODEL = {"preset": "tiny", "module": "unet", "name": "UNet", "arguments": {"widths": [2, 2]}}
 
@@ -77,7 +77,7 @@ def test_a_preset_outside_the_study_is_trained_as_the_study_trains(
 @pytest.mark.parametrize(
     ("recipe", "more", "code", "message"),
     [
-        ({"select_by": "dyce"}, (), 2, "train.select_by: found 'dyce'"),
+        ({"monitor": "dyce"}, (), 2, "train.monitor: found 'dyce'"),
         ({"optimizer": {}}, (), 2, "train.optimizer: unknown key, did you mean 'optimiser'"),
         ({"loss": {"dise": 1.0}}, (), 2, "did you mean 'dice'"),
         ({"batch_size": 16}, (), 3, "train.batch_size: 16"),

@@ -16,17 +16,17 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from lunet.pruning.anatomy import Layer, layers_of_network
+from lunet.pruning.channel_groups import Layer, layers_of_network
 from lunet.pruning.job import PruneJob
 from lunet.pruning.settings import PruneSettings
-from lunet.training.job import Job
-from lunet.training.state import Training
+from lunet.training.job import TrainingJob
+from lunet.training.state import TrainingState
 
 Row = dict[str, Any]
 
 
 @dataclass
-class Course:
+class PruningSchedule:
     """What changes while a pruning goes on, beside the training itself; part of its state.
 
     Attributes
@@ -60,13 +60,13 @@ class Course:
         """Go on from :meth:`state`."""
         vars(self).update(state["pruning"])
 
-    def job(self, start: Job) -> Job:
+    def job(self, start: TrainingJob) -> TrainingJob:
         """The training of the present network."""
         init = start.init if self.iteration == 0 else None
         return dataclasses.replace(start, model=self.model, init=init)
 
 
-def iteration_row(course: Course, training: Training, best_epoch: int) -> Row:
+def iteration_row(course: PruningSchedule, training: TrainingState, best_epoch: int) -> Row:
     """What the trajectory says of an iteration that has just ended.
 
     ``dice`` and ``val_loss`` are those of the iteration's best epoch on validation cases, whose
@@ -82,7 +82,7 @@ def iteration_row(course: Course, training: Training, best_epoch: int) -> Row:
         "epochs": training.progress.epochs_done,
         "best_epoch": best_epoch,
         "parameters": sum(parameter.numel() for parameter in training.model.parameters()),
-        "macs": count_macs(training.model, (1, channels, *shape[: training.task.dimensions])),
+        "macs": macs_of(training.model, (1, channels, *shape[: training.task.dimensions])),
         "channels": convolution_channels(layers),
         "dice": measured["dice"],
         "val_loss": measured["val_loss"],
@@ -98,7 +98,7 @@ def convolution_channels(layers: Mapping[str, Layer]) -> int:
     return sum(layer.width for layer in layers.values() if not layer.block.startswith("up."))
 
 
-def count_macs(model: nn.Module, shape: Sequence[int]) -> int:
+def macs_of(model: nn.Module, shape: Sequence[int]) -> int:
     """Multiply-adds of one forward pass in evaluation mode, as the efficiency tables count them."""
     network = copy.deepcopy(model).to("meta").eval()
     with torch.no_grad(), FlopCounterMode(display=False) as counter:

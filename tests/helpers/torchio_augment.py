@@ -1,4 +1,4 @@
-"""Augmentation by TorchIO's per-sample transforms: the reference of the batched one, and a choice.
+"""Augmentation by TorchIO's per-sample transforms: what the batched one is checked against.
 
 Flips, affine, elastic, blur, low resolution (one axis at a time), gamma, bias field and noise are
 TorchIO's, in the order of the batched augmentation. What TorchIO lacks (grid distortion, inverted
@@ -75,8 +75,9 @@ class TorchioAugmenter:
 
 
 _BATCHED = (
-    "grid_distortion", "grid_steps", "grid_limit", "gamma_inverted", "gamma_log", "brightness",
-    "brightness_range", "contrast_range", "shift_range", "dropout", "dropout_holes", "dropout_size",
+    "grid_distortion_p", "grid_steps", "grid_limit", "gamma_inverted_p", "gamma_log",
+    "brightness_p", "brightness_range", "contrast_range", "shift_range",
+    "dropout_p", "dropout_holes", "dropout_size",
 )  # fmt: skip
 
 
@@ -85,16 +86,16 @@ def _transforms(
 ) -> list[tio.Transform]:
     """TorchIO's transforms, each with its share; ranges are always given explicitly."""
     s = settings
-    flips = zip(s.flip_axes, s.flip_shares or (0.5,) * len(s.flip_axes), strict=True)
+    flips = zip(s.flip_axes, s.flip_p or (0.5,) * len(s.flip_axes), strict=True)
     chain = [tio.RandomFlip(axes=axis, flip_probability=share) for axis, share in flips]
     choices = [
-        (s.affine, lambda p: _affine(s, size, mm, p)),
-        (s.elastic, lambda p: _elastic(s, size, mm, p)),
-        (s.blur, lambda p: tio.RandomBlur(std=_sextet(s.blur_sigma, mm), p=p)),
-        (s.low_resolution, lambda p: _coarse(s, len(size), p)),
-        (s.gamma, lambda p: tio.RandomGamma(log_gamma=s.gamma_log, p=p)),
-        (s.bias, lambda p: tio.RandomBiasField(coefficients=s.bias_strength, order=3, p=p)),
-        (s.noise, lambda p: tio.RandomNoise(mean=0, std=(s.noise_std_min, s.noise_std), p=p)),
+        (s.affine_p, lambda p: _affine(s, size, mm, p)),
+        (s.elastic_p, lambda p: _elastic(s, size, mm, p)),
+        (s.blur_p, lambda p: tio.RandomBlur(std=_sextet(s.blur_sigma, mm), p=p)),
+        (s.low_resolution_p, lambda p: _coarse(s, len(size), p)),
+        (s.gamma_p, lambda p: tio.RandomGamma(log_gamma=s.gamma_log, p=p)),
+        (s.bias_p, lambda p: tio.RandomBiasField(coefficients=s.bias_strength, order=3, p=p)),
+        (s.noise_p, lambda p: tio.RandomNoise(mean=0, std=(s.noise_std_min, s.noise_std), p=p)),
     ]
     return [*chain, *(make(share) for share, make in choices if share > 0)]
 

@@ -7,7 +7,7 @@ needs an account: fetch it with your own credentials, for example with Kaggle's 
 ``~/.kaggle/kaggle.json``); this module never asks for them. The licence of the collection is not
 stated clearly; Task06_Lung of the Decathlon is the clean alternative.
 
-Pickles are read by :mod:`lunet.data.layouts.unpickle` in a process of its own, never here.
+Pickles are read by :mod:`lunet.data.layouts.kaggle.unpickle` in a process of its own, never here.
 """
 
 from __future__ import annotations

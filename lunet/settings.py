@@ -1,7 +1,8 @@
 """Typed, frozen settings: dataclasses built from plain mappings, refusing what they don't know.
 
-Each floor keeps its settings as frozen dataclasses with :func:`setting` fields. :func:`build` turns
-a mapping (YAML, JSON) into one and reports the first mistake with its full key;
+Each floor keeps its settings as frozen dataclasses with :func:`setting` fields.
+:func:`build_settings` turns a mapping (YAML, JSON) into one
+and reports the first mistake with its full key;
 :func:`schema` describes a dataclass as JSON schema; :func:`plain` is the way back.
 """
 
@@ -26,19 +27,22 @@ def setting(
     doc: str,
     minimum: float | None = None,
     maximum: float | None = None,
+    was: str | None = None,
 ) -> Any:
     """A dataclass field with its documentation and bounds (both inclusive).
+
+    ``was`` is the key's former name; a configuration that still uses it is told the new one.
 
     ``default`` may be a dict or a dataclass instance; dicts are copied for each object.
     Without a default the key is required.
     """
-    metadata = {"doc": doc, "minimum": minimum, "maximum": maximum}
+    metadata = {"doc": doc, "minimum": minimum, "maximum": maximum, "was": was}
     if isinstance(default, dict):
         return dataclasses.field(default_factory=lambda: dict(default), metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
 
 
-def build(cls: type[Settings], value: Any, where: str = "") -> Settings:
+def build_settings(cls: type[Settings], value: Any, where: str = "") -> Settings:
     """Build the dataclass ``cls`` from a mapping.
 
     Parameters
@@ -62,7 +66,7 @@ def build(cls: type[Settings], value: Any, where: str = "") -> Settings:
     fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
     for key in value:
         if key not in fields:
-            raise ConfigError(_join(where, key), "unknown key", nearest(str(key), fields))
+            raise _unknown(_join(where, key), str(key), fields)
     chosen = {}
     for name, field in fields.items():
         if name in value:
@@ -72,12 +76,20 @@ def build(cls: type[Settings], value: Any, where: str = "") -> Settings:
     return cls(**chosen)
 
 
+def _unknown(path: str, key: str, fields: Mapping[str, Any]) -> ConfigError:
+    """A key that is not known: the nearest known one, or its new name if it was renamed."""
+    for name, field in fields.items():
+        if field.metadata.get("was") == key:
+            return ConfigError(path, f"this key is now called {name!r}", "rename it")
+    return ConfigError(path, "unknown key", nearest(key, fields))
+
+
 def replace(settings: Settings, changes: Mapping[str, Any], where: str = "") -> Settings:
     """A copy of ``settings`` with some keys changed, validated anew.
 
     Nested settings merge; a free table (``loss: {bce: 1}``) takes the place of the former one.
     """
-    return build(type(settings), _merge(settings, changes), where)
+    return build_settings(type(settings), _merge(settings, changes), where)
 
 
 def plain(value: Any) -> Any:
@@ -147,7 +159,7 @@ def _convert(hint: Any, value: Any, where: str, metadata: Mapping[str, Any]) -> 
             for key, item in value.items()
         }
     if isinstance(hint, type) and dataclasses.is_dataclass(hint):
-        return value if isinstance(value, hint) else build(hint, value, where)
+        return value if isinstance(value, hint) else build_settings(hint, value, where)
     return _convert_scalar(hint, value, where, metadata)
 
 

@@ -39,7 +39,7 @@ class Grid:
     manifest: Path | None = None
 
     def files(self, kind: str) -> list[Path]:
-        """Files of one kind: of the fields of :class:`Sources`."""
+        """Files of one kind: of the fields of :class:`ResultFiles`."""
         trained = [preset for preset in self.presets if preset != PRIOR]
         if kind == "efficiency":
             return [self.results / "presets" / name / "efficiency.json" for name in trained]
@@ -55,7 +55,7 @@ class Grid:
 
 
 @dataclass(frozen=True)
-class Sources:
+class ResultFiles:
     """Input files by kind: per-case metrics, histories, provenance, costs, courses of pruning,
     the manifest of the prepared volumes."""
 
@@ -69,7 +69,7 @@ class Sources:
     manifest: tuple[Path, ...] = ()
 
 
-def from_grid(grid: Grid, kinds: Iterable[str]) -> Sources:
+def from_grid(grid: Grid, kinds: Iterable[str]) -> ResultFiles:
     """The files of a results folder; each must exist.
 
     Raises
@@ -81,10 +81,10 @@ def from_grid(grid: Grid, kinds: Iterable[str]) -> Sources:
     for path in (path for paths in chosen.values() for path in paths):
         if not path.is_file():
             raise DataError(path, "missing", "each reported run has one", "Run its step first")
-    return Sources(**chosen)
+    return ResultFiles(**chosen)
 
 
-def from_inputs(inputs: Sequence[str]) -> Sources:
+def from_inputs(inputs: Sequence[str]) -> ResultFiles:
     """Sort files by what they hold; ``@list.txt`` names files, a folder is searched.
 
     Raises
@@ -92,10 +92,10 @@ def from_inputs(inputs: Sequence[str]) -> Sources:
     DataError
         If a file is missing or of no known kind.
     """
-    found: dict[str, list[Path]] = {field.name: [] for field in fields(Sources)}
+    found: dict[str, list[Path]] = {field.name: [] for field in fields(ResultFiles)}
     for path in _expand(inputs):
         found[_kind(path)].append(path)
-    return Sources(**{kind: tuple(paths) for kind, paths in found.items()})
+    return ResultFiles(**{kind: tuple(paths) for kind, paths in found.items()})
 
 
 def _expand(inputs: Sequence[str]) -> Iterable[Path]:
@@ -132,7 +132,7 @@ def _kind(path: Path) -> str:
     raise DataError(path, f"header {','.join(header[:6])}", f"expected {', '.join(KEYS)} or epoch")
 
 
-def read_cases(sources: Sources) -> pd.DataFrame:
+def read_cases(sources: ResultFiles) -> pd.DataFrame:
     """All per-case rows: a row per preset, fold, seed, case and label, in the order of the files.
 
     Raises
@@ -186,7 +186,7 @@ def read_lesions(paths: Sequence[Path]) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True)
 
 
-def read_efficiency(sources: Sources) -> dict[str, dict[str, Any]]:
+def read_efficiency(sources: ResultFiles) -> dict[str, dict[str, Any]]:
     """Preset name -> its measured costs; the name is the file's own or that of its folder."""
     costs: dict[str, dict[str, Any]] = {}
     for path in sources.efficiency:
@@ -200,7 +200,7 @@ def read_efficiency(sources: Sources) -> dict[str, dict[str, Any]]:
     return costs
 
 
-def read_runs(sources: Sources) -> list[dict[str, Any]]:
+def read_runs(sources: ResultFiles) -> list[dict[str, Any]]:
     """Provenance of all runs; refuses runs of one preset that were made differently.
 
     Raises
@@ -236,7 +236,7 @@ def run_key(path: Path) -> tuple[str, int, int]:
     return match["preset"], int(match["fold"]), int(match["seed"])
 
 
-def read_histories(sources: Sources) -> pd.DataFrame:
+def read_histories(sources: ResultFiles) -> pd.DataFrame:
     """Training histories with the columns preset, fold and seed added; a row per epoch."""
     if not sources.histories:
         raise DataError("inputs", "no history.csv", "at least one is needed")
@@ -247,7 +247,7 @@ def read_histories(sources: Sources) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True)
 
 
-def prediction_folders(sources: Sources) -> dict[tuple[str, int, int], Path]:
+def prediction_folders(sources: ResultFiles) -> dict[tuple[str, int, int], Path]:
     """Preset, fold and seed -> the folder ``predictions`` beside that run's metrics.csv."""
     folders = {}
     for path in sources.metrics:

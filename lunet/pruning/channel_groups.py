@@ -21,11 +21,11 @@ from typing import Any
 from torch import nn
 
 from lunet.errors import ConfigError
-from lunet.models.blocks import Plan
+from lunet.models.blocks import NetworkPlan
 
 
 @dataclass(frozen=True)
-class Place:
+class WeightAxis:
     """Channel ``c`` of a layer stands at index ``offset + c`` of ``axis`` of ``tensor``."""
 
     tensor: str
@@ -57,11 +57,11 @@ class Layer:
     depth: int
     signal: str
     dropout: str | None
-    makers: tuple[Place, ...]
-    readers: tuple[Place, ...]
+    makers: tuple[WeightAxis, ...]
+    readers: tuple[WeightAxis, ...]
 
     @property
-    def places(self) -> tuple[Place, ...]:
+    def places(self) -> tuple[WeightAxis, ...]:
         """All places of its channels."""
         return self.makers + self.readers
 
@@ -75,7 +75,7 @@ def layers_of_network(model: nn.Module) -> dict[str, Layer]:
         If channels of this architecture cannot be removed.
     """
     plan = getattr(model, "plan", None)
-    if isinstance(plan, Plan):
+    if isinstance(plan, NetworkPlan):
         return {layer.name: layer for layer in _planned(plan)}
     expanded = getattr(model, "expanded", None)
     if expanded is None:
@@ -100,7 +100,7 @@ def arguments_of(
     return rest | {"widths": blocks}
 
 
-def _planned(plan: Plan) -> list[Layer]:
+def _planned(plan: NetworkPlan) -> list[Layer]:
     deepest = max(_level(name) for name in plan.widths)
     found = []
     for block, widths in plan.widths.items():
@@ -112,36 +112,36 @@ def _planned(plan: Plan) -> list[Layer]:
 
 
 def _convolution(
-    block: str, index: int, width: int, depth: int, readers: tuple[Place, ...]
+    block: str, index: int, width: int, depth: int, readers: tuple[WeightAxis, ...]
 ) -> Layer:
     if _is_up(block):  # a transposed convolution's weight is (in, out, *kernel)
-        raised = (Place(f"{block}.weight", 1), Place(f"{block}.bias"))
+        raised = (WeightAxis(f"{block}.weight", 1), WeightAxis(f"{block}.bias"))
         return Layer(block, block, width, depth, block, None, raised, readers)
     name = f"{block}.{index}"
     norm = ("weight", "bias", "running_mean", "running_var")
     makers = tuple(
-        Place(f"{name}.{tensor}")
+        WeightAxis(f"{name}.{tensor}")
         for tensor in ("conv.weight", "conv.bias", *(f"norm.{kind}" for kind in norm))
     )
     dropout = None if block == "head" else f"{name}.dropout"
     return Layer(name, block, width, depth, f"{name}.relu", dropout, makers, readers)
 
 
-def _readers(plan: Plan, block: str, index: int) -> tuple[Place, ...]:
+def _readers(plan: NetworkPlan, block: str, index: int) -> tuple[WeightAxis, ...]:
     """Where the output of convolution ``index`` of a block enters others.
 
     The offset within a concatenation is the summed width of what stands before it, which no longer
     is half of the channels once one of the parts was pruned.
     """
     if index + 1 < len(plan.widths[block]):
-        return (Place(f"{block}.{index + 1}.conv.weight", 1),)
+        return (WeightAxis(f"{block}.{index + 1}.conv.weight", 1),)
     consumers = plan.consumers(block)
     if not consumers:
-        return (Place("project.weight", 1),)
+        return (WeightAxis("project.weight", 1),)
     return tuple(
-        Place(f"{name}.weight", 0, offset)
+        WeightAxis(f"{name}.weight", 0, offset)
         if _is_up(name)
-        else Place(f"{name}.0.conv.weight", 1, offset)
+        else WeightAxis(f"{name}.0.conv.weight", 1, offset)
         for name, offset in consumers
     )
 
@@ -167,7 +167,7 @@ def _expanded(model: nn.Module, name: str, width: int) -> Layer:
         )
     stage = name.split(".")[1] if "." in name else ""
     depth = int(stage.split("_")[1]) if "_" in stage else int(getattr(model, "levels", 0))
-    makers = (Place(f"{mix}.expand.weight"), Place(f"{mix}.expand.bias"))
-    readers = (Place(f"{mix}.compress.weight", 1),)
+    makers = (WeightAxis(f"{mix}.expand.weight"), WeightAxis(f"{mix}.expand.bias"))
+    readers = (WeightAxis(f"{mix}.compress.weight", 1),)
     dropout = f"{mix}.dropout" if "dropout" in parts else None
     return Layer(name, name, width, depth, f"{mix}.gelu", dropout, makers, readers)
