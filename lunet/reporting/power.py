@@ -99,6 +99,7 @@ def pilot_design(rows: pd.DataFrame) -> Design:
 
 def facts(components: Components, design: Design, question: Question) -> dict[str, Any]:
     """All numbers of the answer, for ``--json``, the table and the sentence."""
+    size: dict[str, Any]
     q, size = question, {"level": question.level, "power": question.power}
     half = q.margin / 2
     at = {
@@ -196,7 +197,7 @@ def table(found: dict[str, Any]) -> Table:
         )
         for row in found["options"]
     )
-    columns = ("Seeds", "Folds", f"Subjects for {100 * q.power:g} %")
+    columns: tuple[str, ...] = ("Seeds", "Folds", f"Subjects for {100 * q.power:g} %")
     columns += (f"Resolves with {design.subjects} subjects", f"Power at {q.margin:g}")
     caption = (
         f"Non-inferiority by {q.margin:g} {title(q.metric)}, one-sided level {q.level:g}, "

@@ -93,7 +93,8 @@ def components_of(pairs: Sequence[Sequence[FoldValues]]) -> Components:
     known = ~np.isnan(found[:, 1])
     if not known.any():
         return Components(float(np.sqrt(found[:, 0].mean())), 0.0, 0.0, knows_trainings=False)
-    return Components(*(float(value) for value in np.sqrt(found[known].mean(axis=0))))
+    subjects, trainings, rest = map(float, np.sqrt(found[known].mean(axis=0)))
+    return Components(subjects, trainings, rest)
 
 
 def _by_subject(fold: FoldValues) -> tuple[Floats, Floats]:

@@ -103,6 +103,11 @@ class Search:
         return min((c for c in shown if c is not None), key=lambda one: one.rank, default=None)
 
     @property
+    def steps(self) -> tuple[Step, ...]:
+        """The steps of all families."""
+        return tuple(step for path in self.paths for step in path.steps)
+
+    @property
     def is_complete(self) -> bool:
         """Whether no test needs another fold."""
         return all(path.pending is None for path in self.paths)
@@ -194,7 +199,7 @@ Run = tuple[str, int, int]
 def needed(found: Search, reference: str, folds: Sequence[int], seeds: Sequence[int]) -> list[Run]:
     """Runs that the decisions so far rest on, reference first; each once."""
     depth = {reference: 0}
-    for step in (step for path in found.paths for step in path.steps):
+    for step in found.steps:
         name = step.candidate.name
         depth[name] = max(depth.get(name, 0), step.finding.folds)
         depth[reference] = max(depth[reference], step.finding.folds)
