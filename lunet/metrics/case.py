@@ -22,10 +22,11 @@ from lunet.metrics.inputs import (
     checked_mask,
     checked_spacing,
     checked_tolerances,
+    checked_volume,
     crop_to_foreground,
     joint_masks,
 )
-from lunet.metrics.overlap import Counts, Mask, centre_distance, count, volume_ml
+from lunet.metrics.overlap import Counts, Mask, centre_distance, count
 from lunet.metrics.surface import surface_distances
 
 Row = dict[str, Any]
@@ -38,6 +39,7 @@ def evaluate_case(
     spacing: Sequence[float] = UNIT_SPACING,
     labels: Labels | None = None,
     tolerances: Sequence[float] = (1.0,),
+    voxel_volume: float | None = None,
 ) -> pd.DataFrame:
     """Metrics of one predicted label map against its reference.
 
@@ -55,6 +57,9 @@ def evaluate_case(
         no values but 0 and 1): the row is then named ``foreground``.
     tolerances
         Tolerances of the normalised surface Dice (NSD) in mm, one column ``nsd_<tol>`` each.
+    voxel_volume
+        Volume of a voxel in mm^3 (in 2D its area in mm^2), where it is not the product of
+        ``spacing``: the axes of a sheared grid are not at right angles.
 
     Returns
     -------
@@ -85,9 +90,10 @@ def evaluate_case(
     steps = checked_spacing(spacing, pair[0].ndim)
     wanted = checked_labels(labels, pair)
     limits = checked_tolerances(tolerances)
+    size = math.prod(steps) if voxel_volume is None else checked_volume(voxel_volume)
     near = crop_to_foreground(pair, wanted)
     rows = [
-        _row(name, *joint_masks(near, indices), pair[0].shape, steps, limits)
+        _row(name, *joint_masks(near, indices), pair[0].shape, steps, limits, size)
         for name, indices in wanted.items()
     ]
     return pd.DataFrame(rows, columns=case_columns(limits))
@@ -135,6 +141,7 @@ def _row(
     shape: tuple[int, ...],
     spacing: tuple[float, ...],
     tolerances: tuple[float, ...],
+    voxel_volume: float,
 ) -> Row:
     """One row; the masks are cropped to their joint box, ``shape`` is the whole array's."""
     counts = count(reference, prediction)
@@ -143,7 +150,7 @@ def _row(
     return {
         "label": name,
         "status": status,
-        **_volumes(counts, spacing),
+        **_volumes(counts, voxel_volume),
         **(
             _both_present(reference, prediction, counts, spacing, tolerances)
             if status == "ok"
@@ -160,9 +167,9 @@ def _status(counts: Counts) -> str:
     return "spurious" if counts.prediction else "both_empty"
 
 
-def _volumes(counts: Counts, spacing: tuple[float, ...]) -> Row:
-    found = volume_ml(counts.prediction, spacing)
-    expected = volume_ml(counts.reference, spacing)
+def _volumes(counts: Counts, voxel_volume: float) -> Row:
+    found = counts.prediction * voxel_volume / 1000.0
+    expected = counts.reference * voxel_volume / 1000.0
     error = found - expected if counts.reference or counts.prediction else math.nan
     relative = error / expected if counts.reference else math.nan
     return dict(zip(VOLUMES, (found, expected, error, relative), strict=True))

@@ -18,7 +18,8 @@ sys.path.insert(0, str(Path(__file__).with_name("slurm")))
 
 import accidents
 import cluster
-from studies import SECRET, TRAIN_LOG, WEIGHTS, Checkout, call, wait_for
+from patience import wait_for
+from studies import SECRET, TRAIN_LOG, WEIGHTS, Checkout, call
 
 pytestmark = pytest.mark.slow
 EPOCHS = 60
@@ -26,15 +27,12 @@ EPOCHS = 60
 
 @pytest.fixture(scope="module")
 def slurm() -> Iterator[None]:
-    """A running cluster; one that ran before stays."""
-    before = cluster.is_up()
+    """A running cluster; another run of the tests on this machine waits for its turn."""
     try:
-        cluster.up()
+        with cluster.running():
+            yield
     except cluster.Unavailable as error:
         pytest.skip(f"no SLURM here: {error}")
-    yield
-    if not before:
-        cluster.down()
 
 
 @pytest.fixture(scope="module")

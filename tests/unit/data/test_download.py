@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 from misbehaving import Behaviour, serve
+from patience import patient
 
 from lunet.cli import main
 from lunet.data.catalog import remap_of
@@ -412,7 +413,7 @@ def test_a_phantom_is_made_and_recorded(tmp_path: Path) -> None:
 
 def _process(url: str, digest: str, out: str) -> None:
     settings = DatasetSettings(name="mine", mirrors=(url,), sha256=digest)
-    download(settings, out, patience=Patience(timeout=20), say=Lines())
+    download(settings, out, patience=Patience(timeout=patient(5)), say=Lines())
 
 
 def test_two_processes_at_once_fetch_once(tmp_path: Path) -> None:
@@ -425,7 +426,7 @@ def test_two_processes_at_once_fetch_once(tmp_path: Path) -> None:
         for process in both:
             process.start()
         for process in both:
-            process.join(timeout=30)
+            process.join(timeout=patient(8))
     assert [process.exitcode for process in both] == [0, 0]
     assert behaviour.sent == len(content)
     assert source(tmp_path / "raw")["name"] == "mine"

@@ -11,6 +11,7 @@ import threading
 import time
 
 import pytest
+from patience import patient
 
 from lunet import locks as lock
 from lunet.errors import Busy
@@ -151,7 +152,7 @@ def test_a_replaced_owner_ends_itself(tmp_path):
     assert process.stdout.readline() == "held\n"
     mine = tmp_path / ".out.lock/000001.json"
     mine.rename(mine.with_name("000002.json"))
-    assert "taken over" in process.communicate(timeout=20)[0]
+    assert "taken over" in process.communicate(timeout=patient(5))[0]
     assert process.returncode == Busy.exit_code
 
 
