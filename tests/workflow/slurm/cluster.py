@@ -33,6 +33,8 @@ CONF = Path("/etc/slurm")
 TURN = Path("/var/lock/lunet-test-slurm")
 MARK = "# Written by lunet's test cluster; overwritten by every start."
 PORT = 6817
+# seconds that an ended job stays in the queue; 2 shows what happens when jobs are forgotten
+MIN_JOB_AGE = int(os.environ.get("LUNET_SLURM_MIN_JOB_AGE", "300"))
 PACKAGES = ("munge", "slurmctld", "slurmd", "slurm-client")
 CPU_NODES, GPU_NODES, CPUS, MEMORY_MB, GPUS = ("c1",), ("g1",), 16, 200_000, 4
 
@@ -74,7 +76,7 @@ SlurmdTimeout=10
 JobRequeue=1
 EnforcePartLimits=ALL
 KillWait=30
-MinJobAge=300
+MinJobAge={min_job_age}
 AccountingStorageType=accounting_storage/none
 {nodes}
 PartitionName=cpu Nodes={cpu} Default=YES MaxTime=INFINITE State=UP
@@ -255,6 +257,7 @@ def _write_configuration() -> None:
     (CONF / "slurm.conf").write_text(
         SLURM_CONF.format(
             mark=MARK,
+            min_job_age=MIN_JOB_AGE,
             host=socket.gethostname().split(".")[0],
             port=PORT,
             state=STATE,
