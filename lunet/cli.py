@@ -38,6 +38,7 @@ STEPS = {
     "nnunet": "let nnU-Net v2 train a preset: network and patch in a plans file of its own",
     "export-slices": "write 2D slices of volumes as PNG images and labels",
     "show": "draw an overlay of image and segmentation",
+    "doctor": "check that a profile fits this cluster",
     "recover": "find, end or await left-over jobs; unlock",
     "list": "list presets, datasets, losses, recipes or augmentations",
     "schema": "write the JSON schema of the configuration",
