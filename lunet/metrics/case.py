@@ -46,29 +46,24 @@ def evaluate_case(
     Parameters
     ----------
     reference, prediction
-        Class indices (any integer type) or a boolean mask, 2D or 3D, of one shape, both in the
-        native space of the image.
+        Class indices (integers) or a boolean mask, 2D or 3D, of one shape, in native space.
     spacing
-        Voxel size in mm in the order of the array axes; in 2D the default means 1 mm pixels.
+        Voxel size in mm, in the order of the array axes.
     labels
-        Name of each row and its class index, or several indices for a region that is their
-        union, for example ``{"core": 1, "whole": (1, 2, 3)}``. The names come from the data set,
-        never from the data found in a case. May be left out for binary arrays alone (boolean, or
-        no values but 0 and 1): the row is then named ``foreground``.
+        Name of each row and its class index, or several for a region (their union), for example
+        ``{"core": 1, "whole": (1, 2, 3)}``; without, binary arrays get one row ``foreground``.
     tolerances
         Tolerances of the normalised surface Dice (NSD) in mm, one column ``nsd_<tol>`` each.
     voxel_volume
-        Volume of a voxel in mm^3 (in 2D its area in mm^2), where it is not the product of
-        ``spacing``: the axes of a sheared grid are not at right angles.
+        Volume of a voxel in mm^3 (in 2D mm^2), if it is not the product of ``spacing`` (shear).
 
     Returns
     -------
     A row per label with the columns of :func:`case_columns`: ``label``; ``dice``, ``iou``,
     ``precision``, ``recall``; ``hd``, ``hd95``, ``assd``, ``masd`` in mm on border voxels;
-    ``nsd_<tol>`` on the sub-voxel surface; ``volume_ml`` of the prediction,
-    ``volume_reference_ml``, ``volume_error_ml`` (prediction - reference) and
-    ``volume_error_relative`` (error / reference), where ml is mm^3 / 1000 and a 2D pixel counts
-    as 1 mm thick; ``centre_distance`` of the centres of mass in mm; ``status``:
+    ``nsd_<tol>`` on the sub-voxel surface; ``volume_ml``, ``volume_reference_ml``, their difference
+    ``volume_error_ml`` and its share ``volume_error_relative`` of the reference (a 2D pixel is
+    1 mm thick); ``centre_distance`` of the centres of mass in mm; ``status``:
 
     ========== ========== ========== =========================================================
     status     reference  prediction values

@@ -22,6 +22,7 @@ import yaml
 import yte
 
 from lunet.errors import ConfigError
+from lunet.study.slurm_queue import watch_queue
 
 PROFILE = Path("profiles/slurm")
 GPU_RULES = frozenset(
@@ -106,8 +107,14 @@ def refusal(request: Request) -> str:
     done = _ask(*command, "--wrap", "true")
     if done.returncode == 0:
         return ""
-    lines = [line for line in done.stderr.splitlines() if "error:" in line]
-    return (lines[-1] if lines else done.stderr).rpartition("error: ")[2].strip()
+    lines = [line for line in done.stderr.splitlines() if "error: " in line]
+    return lines[-1].rpartition("error: ")[2].strip() if lines else ""
+
+
+def prepare_cluster(words: Sequence[str]) -> None:
+    """At a start of Snakemake: :func:`check_at_start`, then watch the queue, where there is one."""
+    check_at_start(words)
+    watch_queue()
 
 
 def check_at_start(words: Sequence[str]) -> None:
