@@ -44,8 +44,8 @@ STEPS = {
 }
 
 
-_WRITTEN = ("out", "froc", "work", "cache", "engine_cache", "results", "settings", "changes")
-"""Arguments that name what is written, hold what is both, or are no paths at all."""
+_WRITTEN = ("out", "froc", "work", "cache", "engine_cache", "settings", "changes")
+"""Arguments that name what is written, or are no paths."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -143,7 +143,8 @@ def _inputs(arguments: argparse.Namespace) -> list[str]:
     """Every file or folder that an argument names, but for those that are written."""
     given = [value for name, value in vars(arguments).items() if name not in _WRITTEN]
     lists = [value if isinstance(value, list) else [value] for value in given]
-    words = [str(word) for values in lists for word in values if isinstance(word, str | os.PathLike)]
+    items = [item for values in lists for item in values]
+    words = [str(item) for item in items if isinstance(item, str | os.PathLike)]
     parts = [part for word in words for part in (word, *word.split(","))]
     return [part for part in dict.fromkeys(parts) if part and os.path.exists(part)]
 

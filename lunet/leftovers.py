@@ -8,7 +8,8 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from lunet.locks import host_name, process_start
@@ -50,6 +51,23 @@ def remove_leftovers(folder: str | Path, names: Collection[str]) -> None:
         found = _FORM.fullmatch(entry)
         if found and found[4] in names and _is_dead(place / entry, *found.groups()[:3]):
             _remove(place / entry)
+
+
+@contextmanager
+def staged(target: str | Path) -> Iterator[Path]:
+    """A new folder beside ``target``, gone afterwards unless the caller renamed it.
+
+    What dead processes left of the same target is removed first.
+    """
+    final = Path(target)
+    remove_leftovers(final.parent, {final.name})
+    stage = part_of(final)
+    stage.mkdir(parents=True)
+    try:
+        yield stage
+    finally:
+        if stage.exists():
+            shutil.rmtree(stage)
 
 
 def _is_dead(path: Path, host: str, pid: str, start: str) -> bool:

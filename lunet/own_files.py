@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
@@ -19,7 +18,7 @@ from typing import Any
 
 from lunet.errors import ConfigError, DataError
 from lunet.files import read_json, write_json
-from lunet.leftovers import part_of, remove_leftovers
+from lunet.leftovers import remove_leftovers, staged
 
 MARKER = ".lunet-files.json"
 _ASIDE = {MARKER, ".snakemake_timestamp", ".DS_Store", "Thumbs.db"}
@@ -52,9 +51,9 @@ def claim(
 ) -> Iterator[list[str]]:
     """Check that ``step`` may write ``names`` into ``folder``, and list them there as its own.
 
-    The folder is made where it is missing. The list is written before the files, so that the files
-    of a run that was killed are recognised by the next one, and again when the block ends. What a
-    dead process left half-written of these names is removed.
+    The folder is made where it is missing, and gone again if nothing was written. The list is
+    written before the files, so that those of a run that was killed are recognised by the next one,
+    and again when the block ends. What a dead process left half-written of them is removed.
 
     Parameters
     ----------
@@ -83,17 +82,16 @@ def claim(
         _refuse_foreign(place, known, read)
     own = {name: entry for name, entry in known.items() if entry.step == step}
     _check_outputs(place, names, own, read)
+    is_new = not place.exists()
     place.mkdir(parents=True, exist_ok=True)
-    for parent in {Path(name).parent for name in names}:
-        here = {Path(name).name for name in names if Path(name).parent == parent}
-        remove_leftovers(place / parent, here)
-    with _changing(place) as files:
-        files |= dict.fromkeys(names, Entry(step))
+    _begin(place, names, step)
     try:
         yield sorted(name for name in own if name not in names and os.path.lexists(place / name))
     finally:
         with _changing(place) as files:
             _measure(place, files, names, step)
+        if is_new and not any(place.iterdir()):
+            place.rmdir()
 
 
 @contextmanager
@@ -148,21 +146,13 @@ def renewed(out: str | Path, *, step: str, inputs: Iterable[str | Path] = ()) ->
     read = list(inputs)
     require_own(out, step=step, inputs=read)
     final = Path(out).resolve()
-    old = final.with_name(f"{final.name}.old")
-    remove_leftovers(final.parent, {final.name, old.name})
-    stage, grave = part_of(final), part_of(old)
-    stage.mkdir(parents=True)
-    try:
+    with staged(final) as stage, staged(final.with_name(f"{final.name}.old")) as grave:
         yield stage
         list_all(stage, step=step)
         require_own(out, step=step, inputs=read)  # minutes may have passed
         if final.exists():
             os.rename(final, grave)
         os.rename(stage, final)
-    finally:
-        for path in (stage, grave):
-            if path.exists():
-                shutil.rmtree(path)
 
 
 def list_all(folder: str | Path, *, step: str) -> None:
@@ -171,6 +161,14 @@ def list_all(folder: str | Path, *, step: str) -> None:
     files: Files = {}
     _measure(place, files, list(_files_in(place)), step)
     _write(place, files)
+
+
+def is_own(path: str | Path, *, step: str) -> bool:
+    """Whether ``step`` wrote a file that is there, and nobody has changed its length since."""
+    place = Path(path)
+    entry = _listed(place.parent).get(place.name)
+    own = entry is not None and entry.step == step and _is_as_written(place, entry)
+    return own and os.path.lexists(place)
 
 
 def refuse_same(out: str | Path, inputs: Iterable[str | Path]) -> None:
@@ -215,6 +213,14 @@ def _refuse_foreign(folder: Path, known: Files, inputs: Iterable[str | Path]) ->
     for name in _files_in(folder):
         if name not in known or not _is_as_written(folder / name, known[name]):
             raise _foreign(folder / name, _listed(folder).get(name))
+
+
+def _begin(folder: Path, names: Sequence[str], step: str) -> None:
+    for parent in {Path(name).parent for name in names}:
+        here = {Path(name).name for name in names if Path(name).parent == parent}
+        remove_leftovers(folder / parent, here)
+    with _changing(folder) as files:
+        files |= dict.fromkeys(names, Entry(step))
 
 
 def _is_input(path: Path) -> ConfigError:
@@ -303,8 +309,10 @@ def _changing(folder: Path) -> Iterator[Files]:
         files = _listed(folder)
         before = dict(files)
         yield files
-        if files != before:
+        if files and files != before:
             _write(folder, files)
+        elif not files:
+            (folder / MARKER).unlink()
     finally:
         os.close(descriptor)  # frees the lock as well
 

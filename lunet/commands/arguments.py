@@ -36,7 +36,7 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
 def add_out(
     parser: argparse.ArgumentParser,
     metavar: str,
-    help: str,  # noqa: A002, the name that argparse gives it
+    help: str,
     *,
     suffixes: Sequence[str] | None = None,
     required: bool = True,

@@ -13,7 +13,14 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from lunet.commands.arguments import add_out, add_plan, add_settings, planned, read_settings, read_study
+from lunet.commands.arguments import (
+    add_out,
+    add_plan,
+    add_settings,
+    planned,
+    read_settings,
+    read_study,
+)
 from lunet.errors import ConfigError
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -78,20 +79,26 @@ def predict_run(
         return mask
 
     names = subset_cases(splits_path, fold, subset)
+    with _extras(Path(out), names, settings, path):
+        if settings.choose:
+            cases = subset_cases(splits_path, fold, "validation")
+            settings, dice = choose_postprocessing(manifest, cases, predictor, settings, log=log)
+            record = {"cases": list(cases), "dice": dice} | _chosen(settings)
+            write_json(Path(out) / RECORD, record)
+            log(f"chosen on {len(cases)} validation case(s): {record}")
+        write_predictions(manifest, names, segmenter, out, log=log)
+
+
+@contextmanager
+def _extras(
+    out: Path, names: Sequence[str], settings: PredictSettings, weights: Path
+) -> Iterator[None]:
+    """Claim what is written beside the masks; what belonged to the masks before them is removed."""
     maps = [map_file(name) for name in names]
     extras = (maps if settings.probabilities else []) + ([RECORD] if settings.choose else [])
-    with claim(out, extras, step=STEP, inputs=[path]) as others:
-        # they belong to the masks that are about to be replaced
+    with claim(out, extras, step=STEP, inputs=[weights]) as others:
         discard(out, [name for name in others if name in (*maps, RECORD)], step=STEP)
-        if settings.choose:
-            validation = subset_cases(splits_path, fold, "validation")
-            settings, dice = choose_postprocessing(
-                manifest, validation, predictor, settings, log=log
-            )
-            record = {"cases": list(validation), "dice": dice} | _chosen(settings)
-            write_json(Path(out) / RECORD, record)
-            log(f"chosen on {len(validation)} validation case(s): {record}")
-        write_predictions(manifest, names, segmenter, out, log=log)
+        yield
 
 
 def _require_same_task(path: Path, trained: Task, wanted: Task) -> None:

@@ -61,6 +61,7 @@ def test_a_file_that_was_changed_since_is_foreign(tmp_path: Path) -> None:
 def test_what_was_claimed_and_never_written_is_not_ours_later(tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError), claim_files([tmp_path / "m.csv"], step="evaluate"):
         _ = 1 / 0
+    assert list(tmp_path.iterdir()) == []
     (tmp_path / "m.csv").write_text("the user's")
     with (
         pytest.raises(ConfigError, match="was not written"),
@@ -179,9 +180,14 @@ def test_a_folder_is_renewed_as_a_whole(tmp_path: Path) -> None:
 def test_a_file_that_comes_while_the_new_folder_is_made_is_kept(tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
-    with pytest.raises(ConfigError, match="note"), renewed(out, step="import") as stage:
-        write_text(stage / "a", "x")
-        (out / "note").write_text("mine")
+
+    def bring() -> None:
+        with renewed(out, step="import") as stage:
+            write_text(stage / "a", "x")
+            (out / "note").write_text("mine")
+
+    with pytest.raises(ConfigError, match="note"):
+        bring()
     assert [p.name for p in out.iterdir()] == ["note"]
 
 
