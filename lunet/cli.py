@@ -45,6 +45,10 @@ STEPS = {
 }
 
 
+_WRITTEN = ("out", "froc", "work", "cache", "engine_cache", "settings", "changes")
+"""Arguments that name what is written, or are no paths."""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one step; returns the exit code (0 done, 2 bad input, see :mod:`lunet.errors`)."""
     words = list(sys.argv[1:] if arguments is None else arguments)
@@ -77,6 +81,7 @@ def _run(step: str, words: Sequence[str]) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     command.add_arguments(parser)
+    parser.set_defaults(step=step)
     return carry_out(command.run, parser.parse_args(words))
 
 
@@ -87,7 +92,7 @@ def carry_out(
     try:
         if getattr(arguments, "out", None):
             require_writable(arguments.out)
-        with _sole_writer(arguments):
+        with _sole_writer(arguments), _own_files(arguments):
             return work(arguments) or 0
     except LunetError as error:
         return _tell(error, in_rule=getattr(arguments, "settings", None) is not None)
@@ -118,6 +123,31 @@ def _sole_writer(arguments: argparse.Namespace) -> Iterator[None]:
 
     with owned(arguments.out):
         yield
+
+
+@contextmanager
+def _own_files(arguments: argparse.Namespace) -> Iterator[None]:
+    """Let a step write to ``--out`` only what is its own, and never over what it reads."""
+    from lunet.own_files import claim_files, refuse_same
+
+    out, suffixes = getattr(arguments, "out", None), getattr(arguments, "out_suffixes", None)
+    inputs = _inputs(arguments)
+    if out:
+        refuse_same(out, inputs)
+    files = [f"{out}{suffix}" for suffix in suffixes or ()] if out else []
+    files += [arguments.froc] if getattr(arguments, "froc", None) else []
+    with claim_files(files, step=getattr(arguments, "step", ""), inputs=inputs):
+        yield
+
+
+def _inputs(arguments: argparse.Namespace) -> list[str]:
+    """Every file or folder that an argument names, but for those that are written."""
+    given = [value for name, value in vars(arguments).items() if name not in _WRITTEN]
+    lists = [value if isinstance(value, list) else [value] for value in given]
+    items = [item for values in lists for item in values]
+    words = [str(item) for item in items if isinstance(item, str | os.PathLike)]
+    parts = [part for word in words for part in (word, *word.split(","))]
+    return [part for part in dict.fromkeys(parts) if part and os.path.exists(part)]
 
 
 def _explain(error: Exception) -> int:

@@ -15,18 +15,19 @@ from pathlib import Path
 from typing import Any
 
 from lunet.errors import DataError
+from lunet.leftovers import part_of
 
 
 @contextmanager
 def atomic(path: str | Path) -> Iterator[Path]:
     """Yield a temporary name beside ``path``; on success fsync it and rename it into place.
 
-    The temporary name keeps the suffixes of ``path`` (writers choose their format by them). On an
-    error the temporary file is removed and ``path`` stays what it was.
+    On an error the temporary file (:func:`lunet.leftovers.part_of`) is removed and ``path`` stays
+    what it was.
     """
     final = Path(path)
     final.parent.mkdir(parents=True, exist_ok=True)
-    part = final.with_name(f".part-{os.getpid()}-{final.name}")
+    part = part_of(final)
     try:
         yield part
         with open(part, "rb+") as stream:

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import argparse
 
-from lunet.commands.arguments import add_settings, read_settings
+from lunet.commands.arguments import add_out, add_settings, read_settings
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     add_settings(parser)
     parser.add_argument("--manifest", required=True, metavar="FILE", help="of prepared volumes")
-    parser.add_argument("--out", required=True, metavar="FILE", help="splits.json to write")
+    add_out(parser, "FILE", "splits.json to write", suffixes=("",))
 
 
 def run(arguments: argparse.Namespace) -> None:

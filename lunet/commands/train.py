@@ -125,6 +125,7 @@ def _train(arguments: argparse.Namespace) -> None:
     import torch
 
     from lunet.devices import check_promise, claimed_gpu
+    from lunet.own_files import claim_files
     from lunet.settings import build_settings, replace
     from lunet.training.job import TrainingJob
     from lunet.training.recipe import Recipe
@@ -152,7 +153,8 @@ def _train(arguments: argparse.Namespace) -> None:
         observers=_observers(arguments, places["out"]),
         **places,
     )
-    with claimed_gpu(recipe.engine.device):
+    drawn = [places["out"] / "curves.png"] if arguments.curves else []
+    with claim_files(drawn, step="train"), claimed_gpu(recipe.engine.device):
         check_promise(recipe.engine.device, available=torch.cuda.is_available())
         run_training(job)
     if arguments.settings is None:  # who types needs to know where it went

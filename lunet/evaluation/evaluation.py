@@ -83,7 +83,7 @@ def evaluate_run(
     """
     manifest = read_manifest(manifest_path)
     names = expected_cases(manifest.cases, splits_path, run.fold, subset)
-    found = predictions_in(predictions, names)
+    found = predictions_in(predictions, names, known=manifest.cases, log=log)
     rows: list[Row] = []
     for name in names:
         case = manifest.case(name)
