@@ -29,6 +29,8 @@ STEPS = {
     "lesions": "lesions found, missed and wrongly predicted per patient; FROC",
     "efficiency": "parameters, MACs, latency, memory of one preset",
     "forecast": "memory and time of trainings, foreseen and taken",
+    "power": "what a study can resolve, from a pilot, before it is trained",
+    "smallest": "find the smallest network that is as good, training as little as it takes",
     "prune": "remove channels step by step and retrain",
     "table": "build a table of the study from per-case files",
     "figure": "draw a figure of the study",
