@@ -68,15 +68,25 @@ def _overview() -> str:
     return "usage: lunet STEP [options]; `lunet STEP --help` explains each\n\n" + "\n".join(lines)
 
 
-def _run(step: str, words: Sequence[str]) -> int:
-    command = importlib.import_module(f"lunet.commands.{step.replace('-', '_')}")
+def parser_of(step: str) -> argparse.ArgumentParser:
+    """The parser of ``lunet STEP``; its help is the step's page of the documentation."""
+    command = importlib.import_module(_module(step))
     parser = argparse.ArgumentParser(
         prog=f"lunet {step}",
         description=command.__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     command.add_arguments(parser)
-    return carry_out(command.run, parser.parse_args(words))
+    return parser
+
+
+def _module(step: str) -> str:
+    return f"lunet.commands.{step.replace('-', '_')}"
+
+
+def _run(step: str, words: Sequence[str]) -> int:
+    arguments = parser_of(step).parse_args(words)
+    return carry_out(importlib.import_module(_module(step)).run, arguments)
 
 
 def carry_out(
