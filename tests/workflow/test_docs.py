@@ -8,7 +8,9 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 import yaml
@@ -17,6 +19,7 @@ from paths import ROOT
 import lunet.models
 from lunet.cli import STEPS, parser_of
 from lunet.models import build
+from lunet.reporting.figures.style import save
 from lunet.study.config import parse
 
 DOCS = ROOT / "docs"
@@ -24,7 +27,7 @@ BLOCK = re.compile(
     r'^(?P<indent> *)```(?P<kind>\w+)(?: title="(?P<title>[^"]+)")?\n(?P<text>.*?)^(?P=indent)```$',
     re.DOTALL | re.MULTILINE,
 )
-PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.rglob("*.md"))]
 
 
 def blocks(page: Path) -> Iterator[tuple[str, str | None, str]]:
@@ -92,13 +95,25 @@ def test_the_network_of_its_page_works(tmp_path, monkeypatch):
     monkeypatch.delitem(sys.modules, "lunet.models.my_net")
 
 
+def test_the_figure_of_its_page_is_drawn(tmp_path):
+    (code,) = (t for kind, _, t in blocks(DOCS / "howto" / "figure.md") if kind == "python")
+    names: dict[str, Any] = {}
+    exec(code, names)
+    cases = pd.DataFrame({"preset": ["b", "a", "b"], "dice": [0.9, 0.5, 0.7]})
+    drawing = names["worst_cases"](cases)
+    assert drawing.data.to_dict("list") == {"preset": ["b", "a"], "dice": [0.7, 0.5]}
+    assert len(save(drawing, tmp_path / "worst")) == 4
+
+
 def commands_of(page: Path) -> Iterator[list[str]]:
-    """The words of each `lunet` command in the shell blocks of a page."""
-    for kind, _, text in blocks(page):
-        for line in text.replace("\\\n", " ").splitlines() if kind in ("console", "text") else ():
-            words = line.split("#")[0].split()
-            if words and words[0] in ("lunet", ".venv/bin/lunet"):
-                yield words[1:]
+    """The words of each `lunet` command in the shell blocks of a page, fenced or indented."""
+    texts = [text for kind, _, text in blocks(page) if kind in ("console", "text")]
+    plain = BLOCK.sub("", page.read_text(encoding="utf-8"))
+    texts += [line[4:] for line in plain.splitlines() if line.startswith("    ")]
+    for line in "\n".join(texts).splitlines():
+        words = line.split("#")[0].split()
+        if words and words[0] == "lunet":
+            yield words[1:]
 
 
 def test_every_command_and_option_on_the_pages_exists():
@@ -139,3 +154,10 @@ def test_files_that_the_pages_name_exist():
         names = set(named.findall(page.read_text(encoding="utf-8"))) - invented
         missing = {name for name in names if not (ROOT / name).exists()}
         assert missing == set(), page.name
+
+
+def test_links_of_the_pages_outside_of_the_documentation_lead_somewhere():
+    """MkDocs follows the links of `docs/` alone."""
+    for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"):
+        links = re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8"))
+        assert {link for link in links if not (page.parent / link).exists()} == set()
