@@ -75,8 +75,9 @@ def _overview() -> str:
     return "usage: lunet STEP [options]; `lunet STEP --help` explains each\n\n" + "\n".join(lines)
 
 
-def _run(step: str, words: Sequence[str]) -> int:
-    command = importlib.import_module(f"lunet.commands.{step.replace('-', '_')}")
+def parser_of(step: str) -> argparse.ArgumentParser:
+    """The parser of ``lunet STEP``; its help is the step's page of the documentation."""
+    command = importlib.import_module(_module(step))
     parser = argparse.ArgumentParser(
         prog=f"lunet {step}",
         description=command.__doc__,
@@ -84,7 +85,16 @@ def _run(step: str, words: Sequence[str]) -> int:
     )
     command.add_arguments(parser)
     parser.set_defaults(step=step)
-    return carry_out(command.run, parser.parse_args(words))
+    return parser
+
+
+def _module(step: str) -> str:
+    return f"lunet.commands.{step.replace('-', '_')}"
+
+
+def _run(step: str, words: Sequence[str]) -> int:
+    arguments = parser_of(step).parse_args(words)
+    return carry_out(importlib.import_module(_module(step)).run, arguments)
 
 
 def carry_out(
