@@ -63,6 +63,8 @@ COMPARISON_COLUMNS = (
     "sd_trainings",
     "sd_rest",
     "freedom",
+    "freedom_trainings",
+    "share_trainings",
     "p_difference",
     "p_permutation",
     "p_wilcoxon",
@@ -132,9 +134,11 @@ def compare_presets(
     ``n_undefined`` counts cases left out, one side having no value (both masks empty).
     ``n_seeds`` is the number of seeds per fold on each side. From two on, interval,
     ``p_difference`` (two-sided) and ``p_noninferior`` (one-sided for "worse by the margin or
-    more") are t tests with ``freedom`` degrees, trainings counted in, and ``sd_`` the standard
-    deviations of subjects' mean differences, of a training's mean and of the rest; with one they
-    are by bootstrap and sign flips of subjects. ``p_permutation`` (sign flips) and ``p_wilcoxon``
+    more") are t tests, trainings counted in (:func:`lunet.statistics.components.mean_error`), with
+    ``freedom`` degrees of the subjects and ``freedom_trainings`` of the trainings, whose share of
+    the variance is ``share_trainings``; ``sd_`` are the standard deviations of subjects' mean
+    differences, of a training's mean and of the rest. With one seed interval and tests are by
+    bootstrap and sign flips of subjects. ``p_permutation`` (sign flips) and ``p_wilcoxon``
     look at subjects alone. ``_holm`` is adjusted over all rows. ``verdict``: see above.
 
     Raises
@@ -318,6 +322,8 @@ def _of_presets(
         "ci_low": interval.low,
         "ci_high": interval.high,
         "freedom": error.freedom,
+        "freedom_trainings": error.freedom_trainings,
+        "share_trainings": error.share,
         **deviations(differences, groups, sides),
         "p_difference": error.p_two_sided(mean),
         "p_noninferior": p_noninferior,
