@@ -6,7 +6,8 @@ Each line is a kind of study of four presets, three of which are compared with t
 any verdict of the study is false (at most 6 % is the goal), the same by sign flips of subjects
 alone where nothing differs, and the share of 95 % intervals that hold the true difference (93 to
 97 % is the goal; where it is more, the line says "wide"). Where a study has fewer than 3 seeds or
-12 subjects a miss is a warning: reports say so beside such intervals. STUDIES are simulated for each line (default 2000; a tenth of them with one seed, whose
+12 subjects a miss is a warning: reports say so beside such intervals. STUDIES
+are simulated for each line (default 2000; a tenth of them with one seed, whose
 intervals are bootstrapped one by one).
 """
 
