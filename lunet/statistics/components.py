@@ -240,7 +240,7 @@ def mean_error(
         return MeanError(math.nan, math.nan, 0, 0)
     sums = np.bincount(index, weights=data - data.mean())
     subjects = number / (number - 1) * float((sums**2).sum()) / data.size**2
-    freedom, pooled = _pooled(sides)
+    freedom, pooled = pool(sides)
     runs = pooled * sum(side.share for side in sides if side.freedom)
     variance = subjects + runs
     if variance <= 1e-28 * float((data**2).max()):  # equal on paper: what rounding leaves
@@ -248,7 +248,7 @@ def mean_error(
     return MeanError(math.sqrt(variance), runs / variance, number - 1, freedom)
 
 
-def _pooled(sides: Collection[Trainings]) -> tuple[int, float]:
+def pool(sides: Collection[Trainings]) -> tuple[int, float]:
     """Degrees of freedom and variance between trainings, pooled over the trained sides."""
     freedom = sum(side.freedom for side in sides)
     total = sum(side.freedom * side.mean_square for side in sides if side.freedom)
@@ -273,7 +273,7 @@ def deviations(
     data = pd.Series(np.asarray(differences, dtype=np.float64))
     means = data.groupby(np.asarray(groups).astype(str)).mean()
     trained = [side for side in sides if side.freedom]
-    _, square = _pooled(sides)
+    _, square = pool(sides)
     rest = float(np.mean([side.rest for side in trained])) if trained else math.nan
     return {
         "sd_subjects": float(means.std(ddof=1)),
