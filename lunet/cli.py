@@ -22,6 +22,7 @@ STEPS = {
     "plan": "propose spacing, patch and batch from a data set's fingerprint",
     "preprocess": "canonical orientation, spacing, intensities; memory-mappable volumes",
     "folds": "cross-validation folds by subject group",
+    "register": "state what a study compares, before anything is trained; written once",
     "train": "train one preset on one fold with one seed; resumes by itself",
     "predict": "segment the cases of a run, or any new scan",
     "evaluate": "Dice and surface distances per case and label",

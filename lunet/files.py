@@ -88,6 +88,43 @@ def write_json(path: str | Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
 
 
+def write_new(path: str | Path, value: Any) -> bool:
+    """Write strict JSON as :func:`write_json`, but only where no file is; never replaces one.
+
+    Of several processes that write at the same time one wins; the file is whole at once.
+
+    Returns
+    -------
+    Whether this call wrote the file.
+    """
+    final = Path(path)
+    final.parent.mkdir(parents=True, exist_ok=True)
+    part = final.with_name(f".part-{os.getpid()}-{final.name}")
+    try:
+        write_json(part, value)
+        os.link(part, final)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS):
+            raise
+        return _write_without_links(part, final)
+    finally:
+        part.unlink(missing_ok=True)
+    _sync_folder(final.parent)
+    return True
+
+
+def _write_without_links(part: Path, final: Path) -> bool:
+    """On a file system without hard links: the name is taken first, then filled at once."""
+    try:
+        os.close(os.open(final, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+    except FileExistsError:
+        return False
+    os.replace(part, final)
+    return True
+
+
 def read_json(path: str | Path) -> Any:
     """Read a JSON file.
 

@@ -49,6 +49,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     data.add_argument("--work", type=Path, metavar="DIR", help="folder of the resume state")
     data.add_argument("--out", type=Path, metavar="DIR", help="folder of the results")
+    data.add_argument(
+        "--protocol",
+        type=Path,
+        metavar="FILE",
+        help="protocol.json of the study, which its first training writes (see lunet register)",
+    )
     start = parser.add_argument_group("start")
     start.add_argument("--resume", type=Path, metavar="FILE", help="go on from this state file")
     start.add_argument("--init", type=Path, metavar="FILE", help="fine-tune these weights")
@@ -138,6 +144,8 @@ def _train(arguments: argparse.Namespace) -> None:
     if arguments.loss is not None:
         recipe = dataclasses.replace(recipe, loss={arguments.loss: 1.0}, loss_options={})
     places = _places(arguments, sections["model"]["preset"])
+    if arguments.protocol:
+        _register(arguments, places)
     if arguments.fold == "all":
         places["splits"] = _everything(places)
     job = TrainingJob(
@@ -159,6 +167,18 @@ def _train(arguments: argparse.Namespace) -> None:
         run_training(job)
     if arguments.settings is None:  # who types needs to know where it went
         print(f"weights, history and provenance in {places['out']}", flush=True)
+
+
+def _register(arguments: argparse.Namespace, places: dict[str, Path]) -> None:
+    """See to it that the study's protocol exists before anything of it is trained."""
+    from lunet.study.protocol import handed_over, register
+
+    sections = handed_over()
+    if sections is None:
+        sections = read_study(arguments).sections("register")
+    files = {name: places[name] for name in ("manifest", "splits")}
+    for line in register(arguments.protocol, sections, **files):
+        print(line, flush=True)
 
 
 def _everything(places: dict[str, Path]) -> Path:
