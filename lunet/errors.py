@@ -9,6 +9,9 @@ from collections.abc import Iterable
 class LunetError(Exception):
     """A wrong input, told in one line: where, what was found, what is expected, what to do.
 
+    The command line prints ``error: <where>: <found>, <expected>. <action>.`` and exits with
+    ``exit_code``.
+
     Parameters
     ----------
     where
@@ -19,9 +22,6 @@ class LunetError(Exception):
         What is allowed, without a trailing full stop.
     action
         What the user can do about it; a sentence without a trailing full stop.
-
-    The command line prints ``error: <where>: <found>, <expected>. <action>.`` and exits with
-    ``exit_code``.
     """
 
     exit_code = 2

@@ -1,4 +1,4 @@
-"""One process at a time makes a file or folder, and others see it whole or not at all.
+"""One process at a time makes a file or folder that several need.
 
 The kernel frees the lock of a dead process. A second process waits, since it needs the same files;
 the outputs of a study have owners instead, who are told apart on a cluster (:mod:`lunet.locks`).
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -56,22 +55,3 @@ def _acquire(descriptor: int, lock: Path, wait: float, say: Callable[[str], None
             say(f"another process works on this ({lock}); waiting for it")
             announced = True
         time.sleep(_POLL)
-
-
-@contextmanager
-def staging(target: str | Path) -> Iterator[Path]:
-    """A new folder beside ``target``, gone afterwards unless the caller renamed it.
-
-    Left-overs of a process that died are removed first, so the caller holds a lock of ``target`` if
-    another process may work on it.
-    """
-    final = Path(target)
-    stage = final.with_name(f".{final.name}.part")
-    if stage.exists():
-        shutil.rmtree(stage)
-    stage.mkdir(parents=True)
-    try:
-        yield stage
-    finally:
-        if stage.exists():
-            shutil.rmtree(stage)

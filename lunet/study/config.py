@@ -252,7 +252,7 @@ def _check_grid(config: Config) -> None:
 def _check_comparisons(config: Config) -> None:
     rows = {*config.presets, *(["atlas_prior"] if config.prior else [])}
     named = [("statistics.reference", config.statistics.reference)]
-    named += [("statistics.pairs", name) for pair in config.statistics.pairs for name in pair]
+    named += [("statistics.pairs", name) for pair in config.statistics.named_pairs for name in pair]
     for key, name in named:
         if name is not None and name not in rows:
             raise ConfigError(key, f"{name!r} is not in the study", nearest(name, rows))
