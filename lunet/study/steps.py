@@ -68,7 +68,7 @@ STEPS = {
     "architecture": Step(
         ("task", "model"), ("lunet.reporting.figures.architecture",), builds_model=True
     ),
-    "report": Step(("statistics", "report"), ("lunet.reporting.html.report",)),
+    "report": Step(("statistics", "report", "pilot"), ("lunet.reporting.html.report",)),
     "prune_table": Step(("statistics", "report"), ("lunet.reporting.tables.pruning",)),
     "prune_figure": Step(("statistics", "report"), ("lunet.reporting.figures.pruning",)),
     "prune": Step(("task", "model", "recipe", "prune"), ("lunet.pruning.run",), builds_model=True),

@@ -12,6 +12,7 @@ import pandas as pd
 from lunet.files import read_json, write_text
 from lunet.metrics.settings import StatisticsSettings
 from lunet.reporting import markup
+from lunet.reporting.html.answer import answer_part, power_part
 from lunet.reporting.html.methods import Facts, checklist, methods
 from lunet.reporting.html.page import folded, html_page, picture
 from lunet.reporting.markup import Cell, Column, Table, cell, read_table
@@ -89,7 +90,10 @@ def write_report(
     report = build_settings(ReportSettings, settings.get("report", {}), "report")
     facts = _facts(sources, settings, manifest)
     shown = {path.stem: read_table(path) for path in sorted(tables.glob("*.md"))}
+    told = answer_part(tables.parent)
+    told += power_part(settings.get("pilot"), facts.statistics, facts.counts)
     sections = [
+        ("answer", "Answer", told),
         ("summary", "Summary", _summary(tables / "claims.csv", shown)),
         ("tables", "Tables", _tables(shown)),
         ("figures", "Figures", _figures(figures)),
