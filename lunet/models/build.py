@@ -1,4 +1,4 @@
-"""A network from its row in the table of presets; imports just the module that the row names."""
+"""A network from its module, its class and their arguments; imports just the module named."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 from torch import nn
 
 from lunet.errors import ConfigError, nearest
+from lunet.task import Task
 
 
 def build_network(
@@ -47,6 +48,34 @@ def build_network(
         if value < 1:
             raise ConfigError(key, f"{value}", "at least one channel is needed")
     return make(in_channels, out_channels, **everything)
+
+
+def build_for_task(model: Mapping[str, Any], task: Task) -> nn.Module:
+    """The network that a ``model`` section describes, for a task, with fresh weights.
+
+    Parameters
+    ----------
+    model
+        ``module``, ``name`` and, where the network needs some, ``arguments``.
+    task
+        Gives image channels, logit channels and the number of spatial axes.
+
+    Raises
+    ------
+    ConfigError
+        If the section has no ``module`` or ``name``, or as :func:`build_network`.
+    """
+    for key in ("module", "name"):
+        if key not in model:
+            raise ConfigError(f"model.{key}", "missing", "a network's section needs it")
+    return build_network(
+        model["module"],
+        model["name"],
+        in_channels=len(task.channels),
+        out_channels=task.out_channels,
+        ndim=task.dimensions,
+        arguments=model.get("arguments", {}),
+    )
 
 
 def _network_class(module: str, name: str) -> Callable[..., nn.Module]:

@@ -52,7 +52,7 @@ def cut_network(
     """
     smaller = cut_section(model, section, cut)
     network = build_network(
-        str(smaller["module"]).rpartition(".")[2],
+        smaller["module"],
         smaller["name"],
         in_channels=int(getattr(model, "in_channels", 1)),
         out_channels=int(getattr(model, "out_channels", 1)),

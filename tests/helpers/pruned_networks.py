@@ -15,9 +15,7 @@ Section = dict[str, Any]
 
 def section(module: str, name: str, **arguments: Any) -> Section:
     """A ``model`` section."""
-    return {"preset": "tiny", "module": f"lunet.models.{module}", "name": name} | {
-        "arguments": arguments
-    }
+    return {"preset": "tiny", "module": module, "name": name} | {"arguments": arguments}
 
 
 FAMILIES: dict[str, tuple[Section, int]] = {
@@ -41,7 +39,7 @@ def network(family: str, *, out_channels: int = 2) -> nn.Module:
     """A network of the family in float64 and evaluation mode, all of its numbers random."""
     description, ndim = FAMILIES[family]
     model = build_network(
-        description["module"].rpartition(".")[2],
+        description["module"],
         description["name"],
         in_channels=1,
         out_channels=out_channels,
