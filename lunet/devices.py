@@ -57,33 +57,6 @@ def claimed_gpu(device: str) -> Iterator[str | None]:
                 os.environ[_VISIBLE] = before
 
 
-def check_promise(device: str, available: bool) -> None:
-    """Refuse to train silently on a CPU where a GPU was asked for.
-
-    Parameters
-    ----------
-    device
-        ``auto``, ``cpu`` or ``cuda``, as configured.
-    available
-        Whether PyTorch sees a GPU.
-
-    Raises
-    ------
-    ConfigError
-        If a GPU was asked of SLURM, or ``cuda`` is configured, and there is none.
-    """
-    asked = os.environ.get("SLURM_JOB_GPUS") or os.environ.get("SLURM_STEP_GPUS")
-    if available or device == "cpu" or (device == "auto" and not asked):
-        return
-    found = f"SLURM gave GPU {asked}, but PyTorch sees none" if asked else "PyTorch sees no GPU"
-    raise ConfigError(
-        "train.engine.device",
-        f"is {device!r}; {found}",
-        "a GPU is needed",
-        "Install a CUDA build of torch, or allow the CPU with train.engine.device=cpu",
-    )
-
-
 def share_gpus(runs: int) -> None:
     """Let so many jobs of this process, and of those that it starts, share one GPU.
 

@@ -122,10 +122,9 @@ def _carry_out(arguments: argparse.Namespace) -> int:
 
 def _train(arguments: argparse.Namespace) -> None:
     """Collect the settings of one run and train."""
-    import torch
-
-    from lunet.devices import check_promise, claimed_gpu
+    from lunet.devices import claimed_gpu
     from lunet.settings import build_settings, replace
+    from lunet.training.compute.device import choose_device
     from lunet.training.job import TrainingJob
     from lunet.training.recipe import Recipe
     from lunet.training.run import run_training
@@ -153,7 +152,7 @@ def _train(arguments: argparse.Namespace) -> None:
         **places,
     )
     with claimed_gpu(recipe.engine.device):
-        check_promise(recipe.engine.device, available=torch.cuda.is_available())
+        choose_device(recipe.engine.device, key="train.engine.device")  # refused before any work
         run_training(job)
     if arguments.settings is None:  # who types needs to know where it went
         print(f"weights, history and provenance in {places['out']}", flush=True)

@@ -27,6 +27,7 @@ from lunet.efficiency.settings import EfficiencySettings
 from lunet.models.build import build_for_task
 from lunet.settings import build_settings as build_settings
 from lunet.task import Task, task_from_dict
+from lunet.training.compute.device import choose_device
 
 
 class MeasureJob(TypedDict):
@@ -142,9 +143,7 @@ def make_bench(job: MeasureJob) -> Bench:
     """The network of a job on its device, in a process with its number of threads."""
     settings = build_settings(EfficiencySettings, job["efficiency"], "efficiency")
     task = task_from_dict(job["task"])
-    device = settings.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = choose_device(settings.device, key="efficiency.device").type
     torch.set_num_threads(settings.threads)
     torch.manual_seed(0)
     model = build_for_task(job["model"], task)

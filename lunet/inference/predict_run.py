@@ -18,9 +18,10 @@ from lunet.inference.load import load_model
 from lunet.inference.output import geometry_of, subset_cases, write_predictions
 from lunet.inference.postprocess_search import CHOSEN, choose_postprocessing
 from lunet.inference.probability_maps import FOLDER, keep_only, write_map
-from lunet.inference.segment import NativeChannels, choose_device, probabilities_of
+from lunet.inference.segment import NativeChannels, probabilities_of
 from lunet.inference.settings import WEIGHTS, PredictSettings
 from lunet.task import Task
+from lunet.training.compute.device import choose_device
 
 
 def predict_run(

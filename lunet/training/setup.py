@@ -15,8 +15,9 @@ from lunet.task import Task
 from lunet.training.augmentation.batched import Augment, Augmenter, active
 from lunet.training.callbacks import log
 from lunet.training.checkpoint import State, seed_everything
-from lunet.training.compute.arithmetic import Arithmetic, resolve_device
+from lunet.training.compute.arithmetic import Arithmetic
 from lunet.training.compute.autotune import Question, choose_arithmetic
+from lunet.training.compute.device import choose_device
 from lunet.training.ema import MovingAverage
 from lunet.training.job import TrainingJob
 from lunet.training.losses.build import Objective, build_objective
@@ -39,7 +40,7 @@ def build_training(
     LunetError
         Data, recipe and network do not fit each other.
     """
-    device = resolve_device(job.recipe.engine)
+    device = choose_device(job.recipe.engine.device, key="train.engine.device")
     sampler = _sampler(job, manifest, fold, device)
     validator = _validator(job, manifest, fold, device)
     arithmetic = _arithmetic(job, sampler, validator.objective, state)

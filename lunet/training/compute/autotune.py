@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from lunet.errors import ConfigError
+from lunet.errors import ConfigError, is_out_of_memory
 from lunet.file_lock import exclusive
 from lunet.files import read_json, write_json
 from lunet.provenance import cpu_model
@@ -25,7 +25,6 @@ from lunet.training.checkpoint import stamp_of
 from lunet.training.compute.arithmetic import Arithmetic, plain_arithmetic
 from lunet.training.compute.gradient_check import find_fault, reference
 from lunet.training.losses.build import Objective
-from lunet.training.memory import is_out_of_memory
 from lunet.training.recipe import Engine
 from lunet.training.volumes import Batch
 
