@@ -8,6 +8,7 @@ import hashlib
 import json
 import math
 import os
+import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -35,6 +36,25 @@ def atomic(path: str | Path) -> Iterator[Path]:
     finally:
         part.unlink(missing_ok=True)
     _sync_folder(final.parent)
+
+
+@contextmanager
+def staging(target: str | Path) -> Iterator[Path]:
+    """A new folder beside ``target``, gone afterwards unless the caller renamed it.
+
+    Left-overs of a process that died are removed first, so the caller holds a lock of ``target`` if
+    another process may work on it.
+    """
+    final = Path(target)
+    stage = final.with_name(f".{final.name}.part")
+    if stage.exists():
+        shutil.rmtree(stage)
+    stage.mkdir(parents=True)
+    try:
+        yield stage
+    finally:
+        if stage.exists():
+            shutil.rmtree(stage)
 
 
 def require_writable(path: str | Path) -> None:

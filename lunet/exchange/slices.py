@@ -21,8 +21,7 @@ from lunet.data.ground_truth import read_case_label
 from lunet.data.io.images import read_image, require_grid
 from lunet.data.layouts.importing import require_new
 from lunet.errors import ConfigError
-from lunet.file_lock import staging
-from lunet.files import write_csv
+from lunet.files import staging, write_csv
 
 COLUMNS = ("file", "case", "group", "slice", "labelled", "pixels", "column_mm", "row_mm")
 

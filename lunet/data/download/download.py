@@ -22,8 +22,8 @@ from lunet.data.layouts.staging import place_archive, place_folder
 from lunet.data.phantoms.make import make_phantom
 from lunet.data.settings import DatasetSettings
 from lunet.errors import ConfigError, DataError
-from lunet.file_lock import exclusive, staging
-from lunet.files import read_json, write_json
+from lunet.files import read_json, staging, write_json
+from lunet.locks import exclusive
 from lunet.settings import plain
 
 VARIABLE = "LUNET_DATA"

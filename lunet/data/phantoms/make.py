@@ -17,8 +17,7 @@ from lunet.data.catalog import task_of
 from lunet.data.phantoms.fields import PhantomCase
 from lunet.data.settings import DatasetSettings, PhantomSettings
 from lunet.errors import ConfigError, DataError
-from lunet.file_lock import staging
-from lunet.files import write_bytes, write_json
+from lunet.files import staging, write_bytes, write_json
 
 _MODULES = {
     "hippocampus": "lunet.data.phantoms.hippocampus",

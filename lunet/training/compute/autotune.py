@@ -18,8 +18,8 @@ import torch
 from torch import nn
 
 from lunet.errors import ConfigError, is_out_of_memory
-from lunet.file_lock import exclusive
 from lunet.files import read_json, write_json
+from lunet.locks import exclusive
 from lunet.provenance import cpu_model
 from lunet.training.checkpoint import stamp_of
 from lunet.training.compute.arithmetic import Arithmetic, plain_arithmetic

@@ -34,8 +34,7 @@ from lunet.data.layouts.importing import require_new, write_links
 from lunet.data.layouts.task import FOREGROUND, chosen_groups, chosen_rule
 from lunet.data.settings import DatasetSettings
 from lunet.errors import DataError
-from lunet.file_lock import staging
-from lunet.files import read_json
+from lunet.files import read_json, staging
 from lunet.task import Task
 
 _READER = Path(__file__).with_name("unpickle.py")
