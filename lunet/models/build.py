@@ -84,16 +84,17 @@ def _network_class(module: str, name: str) -> Callable[..., nn.Module]:
         raise ConfigError(
             "model.module", repr(module), "no such model module", nearest(module, files)
         )
-    found = vars(importlib.import_module(f"lunet.models.{module}"))
-    networks = {
-        key
-        for key, value in found.items()
+    full_name = f"lunet.models.{module}"
+    networks: dict[str, Callable[..., nn.Module]] = {
+        key: value
+        for key, value in vars(importlib.import_module(full_name)).items()
         if inspect.isclass(value) and issubclass(value, nn.Module) and not key.startswith("_")
+        if value.__module__ == full_name  # a base from elsewhere is no network
     }
     if name not in networks:
-        where = f"lunet.models.{module} has no such network"
+        where = f"{full_name} has no such network"
         raise ConfigError("model.name", repr(name), where, nearest(name, networks))
-    return found[name]
+    return networks[name]
 
 
 def _check_arguments(make: Callable[..., nn.Module], where: str, given: Mapping[str, Any]) -> None:

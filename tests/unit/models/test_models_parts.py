@@ -29,7 +29,7 @@ def fixed_seed() -> None:
     torch.manual_seed(0)
 
 
-SHARED = {"blocks", "padding", "resizing", "mamba", "selective_scan"}
+SHARED = {"blocks", "planned", "padding", "resizing", "mamba", "selective_scan"}
 
 
 @given(
@@ -192,6 +192,7 @@ def test_global_response_norm() -> None:
 BAD: list[Any] = [
     ("unett", "UNet", {}, "did you mean 'unet'"),
     ("unet", "Unet", {}, "did you mean 'UNet'"),
+    ("unet", "PlannedNetwork", {}, "no such network"),
     ("unet", "UNet", {"width": [2, 2]}, "did you mean 'widths'"),
     ("unet", "UNet", {}, "widths: missing"),
     ("unet", "UNet", {"widths": [4]}, "two or more levels"),
