@@ -9,7 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pruned_networks import FAMILIES, image, network, section, silence
+from pruned_networks import FAMILIES, cut_network, dropout_of, image, network, section, silence
 from torch import nn
 
 from lunet.data.settings import PreprocessSettings
@@ -19,9 +19,7 @@ from lunet.inference.load import load_model
 from lunet.models.build import build_for_task, build_network
 from lunet.pruning.channel_groups import layers_of_network
 from lunet.pruning.surgery import (
-    cut_network,
     cut_optimiser,
-    dropout_of,
     removal,
     trained_parameters,
 )
