@@ -103,17 +103,13 @@ def _check_arguments(make: Callable[..., nn.Module], where: str, given: Mapping[
     for key, value in given.items():
         if key not in known:
             raise ConfigError(f"{where}.{key}", "unknown argument", "", nearest(key, known))
-        if not _fits(value, known[key].annotation):
-            wanted = f"a value of type {known[key].annotation} is needed"
+        kinds = known[key].annotation  # a text, which may join several types with "|"
+        if not any(_is_of(value, kind.strip()) for kind in kinds.split("|")):
+            wanted = f"a value of type {kinds} is needed"
             raise ConfigError(f"{where}.{key}", f"found {value!r}", wanted)
     for key, parameter in known.items():
         if key not in given and parameter.default is inspect.Parameter.empty:
             raise ConfigError(f"{where}.{key}", "missing", "this argument is needed")
-
-
-def _fits(value: Any, annotation: str) -> bool:
-    """Whether a JSON value is one of the types that an annotation joins with ``|``."""
-    return any(_is_of(value, kind.strip()) for kind in annotation.split("|"))
 
 
 def _is_of(value: Any, kind: str) -> bool:
