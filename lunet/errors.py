@@ -1,8 +1,9 @@
-"""The errors a user can act on; everything else is a bug and keeps its traceback."""
+"""The errors a user can act on, and a full memory; everything else is a bug with its traceback."""
 
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 
 
@@ -65,6 +66,19 @@ class Interrupted(LunetError):
 
     exit_code = 75
     reason = "interrupted, resumable"
+
+
+_NO_MEMORY = re.compile(
+    r"out of memory|can't allocate memory|not enough memory|Failed to allocate memory"
+)
+"""Texts of CUDA, of PyTorch on the CPU and of ITK, which raise a plain ``RuntimeError``."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an allocation failed, on the host or on a GPU, in PyTorch, NumPy or ITK."""
+    if isinstance(error, MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and bool(_NO_MEMORY.search(str(error)))
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

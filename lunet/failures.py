@@ -7,7 +7,7 @@ import os
 import subprocess
 from dataclasses import dataclass
 
-from lunet.errors import Interrupted, LunetError, TrainingError
+from lunet.errors import Interrupted, LunetError, TrainingError, is_out_of_memory
 
 
 @dataclass(frozen=True)
@@ -52,8 +52,6 @@ _DISKS = {
     errno.EACCES: ("no permission", "Set roots.results and roots.work to writable folders"),
 }
 
-_NO_MEMORY = ("DefaultCPUAllocator: can't allocate", "Failed to allocate memory for image")
-"""Texts of PyTorch and of ITK, which raise a plain ``RuntimeError``."""
 _PATHS = {
     errno.EISDIR: "a folder in the place of a file",
     errno.ENOTDIR: "a file in the place of a folder",
@@ -66,16 +64,16 @@ _PATHS = {
 def classify(error: BaseException) -> Failure:
     """Sort the exception that ended a step.
 
-    Known by type and errno; PyTorch's CPU allocator raises a plain ``RuntimeError``, which its
-    text tells.
+    It is recognised by its type, its errno or, for a failed allocation, its text.
     """
     for link in _chain(error):
         if isinstance(link, LunetError):
             return _foreseen(link)
-        if type(link).__name__ == "OutOfMemoryError":
+        of_gpu = type(link).__name__ == "OutOfMemoryError" or "CUDA" in str(link)
+        if is_out_of_memory(link) and of_gpu:
             advice = f"{_SMALLER}, or ask for a GPU with more memory (slurm: gpu_model)"
             return Failure("out of GPU memory", advice, 1)
-        if isinstance(link, MemoryError) or any(text in str(link) for text in _NO_MEMORY):
+        if is_out_of_memory(link):
             return Failure("out of host memory", f"{_SMALLER}, or raise mem_mb in the profile", 1)
         if isinstance(link, OSError) and link.errno in _DISKS:
             reason, advice = _DISKS[link.errno]

@@ -4,8 +4,11 @@ A lock is a folder of numbered files; the highest number is the owner. A file is
 exclusively, so of two starters only one gets a number, and a starter that judged an owner dead
 cannot displace a newer one. A living owner renews its file's time; a dead one is known by its
 process (same host), its SLURM job, or its silence. An owner that was silent (suspended, say) and
-was replaced meanwhile ends itself at its next sign of life. A second starter is refused at once;
-where it should wait for the first, as for a download that both need, see :mod:`lunet.file_lock`.
+was replaced meanwhile ends itself at its next sign of life. A second starter is refused at once.
+
+Where a second process should wait for the first, as for a download that both need, a plain lock
+file is enough (:func:`exclusive`). It cannot do the owner's work: it does not know who holds it,
+and on a network file system the lock of a dead machine may stay.
 """
 
 from __future__ import annotations
@@ -19,10 +22,12 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from lunet.errors import Busy
 
@@ -31,6 +36,7 @@ HEARTBEAT = 10.0
 SILENCE = 90.0
 """Seconds without one after which an owner elsewhere is taken for dead."""
 _LOOK = 2.0
+_POLL = 0.2
 
 
 @dataclass(frozen=True)
@@ -94,6 +100,36 @@ def owned(output: str | Path, *, heartbeat: float = HEARTBEAT) -> Iterator[Held]
         stop.set()
         beat.join()
         _release(held)
+
+
+@contextmanager
+def exclusive(
+    path: str | Path, *, wait: float = 24 * 3600.0, say: Callable[[str], None] = print
+) -> Iterator[None]:
+    """Hold the lock file ``path`` (made if needed, kept afterwards); a second process waits.
+
+    The operating system frees the lock of a dead process.
+
+    Raises
+    ------
+    Busy
+        If another living process holds it for longer than ``wait`` seconds.
+    """
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        say(f"another process works on this ({path}); waiting for it")
+        try:
+            lock.acquire(timeout=wait, poll_interval=_POLL)
+        except Timeout as error:
+            expected = f"waited {wait:g} s for it"
+            raise Busy(path, "is held by another process", expected, "Try later") from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def acquire(folder: Path) -> Held:

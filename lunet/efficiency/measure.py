@@ -24,9 +24,10 @@ from lunet.efficiency.counts import count_macs, count_parameters
 from lunet.efficiency.engines import Source, Unavailable, make_runner, onnx_bytes
 from lunet.efficiency.memory import count_memory, measured_peak
 from lunet.efficiency.settings import EfficiencySettings
-from lunet.models.build import build_network
+from lunet.models.build import build_for_task
 from lunet.settings import build_settings as build_settings
 from lunet.task import Task, task_from_dict
+from lunet.training.compute.device import choose_device
 
 
 class MeasureJob(TypedDict):
@@ -142,20 +143,10 @@ def make_bench(job: MeasureJob) -> Bench:
     """The network of a job on its device, in a process with its number of threads."""
     settings = build_settings(EfficiencySettings, job["efficiency"], "efficiency")
     task = task_from_dict(job["task"])
-    device = settings.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = choose_device(settings.device, key="efficiency.device").type
     torch.set_num_threads(settings.threads)
     torch.manual_seed(0)
-    section = job["model"]
-    model = build_network(
-        section["module"].rpartition(".")[2],
-        section["name"],
-        in_channels=len(task.channels),
-        out_channels=task.out_channels,
-        ndim=task.dimensions,
-        arguments=section.get("arguments", {}),
-    )
+    model = build_for_task(job["model"], task)
     return Bench(model.to(device).eval(), task, settings, device, job["training_batch"])
 
 

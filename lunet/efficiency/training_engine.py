@@ -22,9 +22,9 @@ import torch
 
 from lunet.efficiency.measure import Bench, MeasureJob, cross_entropy, make_bench
 from lunet.efficiency.memory import HighWater, process_bytes
+from lunet.errors import is_out_of_memory
 from lunet.settings import build_settings
 from lunet.training.compute.arithmetic import Arithmetic, keep_freed_memory, plain_arithmetic
-from lunet.training.memory import is_out_of_memory
 from lunet.training.recipe import Engine
 
 _SMALL = 32  # voxels per axis of a first step, which loads kernels

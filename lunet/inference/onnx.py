@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from lunet.errors import DataError, LunetError
 from lunet.files import atomic, canonical_json
-from lunet.inference.description import build_described, description_from_dict
+from lunet.inference.description import description_from_dict
+from lunet.models.build import build_for_task
 
 INPUT, OUTPUT, KEY = "image", "logits", "lunet"
 _EXAMPLE = (2, 40, 48, 56)  # batch and sizes: all different, none 0 or 1, which export would fix
@@ -114,7 +115,7 @@ def load_onnx(path: str | Path) -> OnnxNetwork:
     if text is None:
         raise DataError(path, "carries no description", "an ONNX file of `lunet export` is needed")
     described = description_from_dict(json.loads(text), where=path)
-    network = OnnxNetwork(session, build_described(described).to("meta"))
+    network = OnnxNetwork(session, build_for_task(described.model, described.task).to("meta"))
     network.lunet = described  # type: ignore[assignment]
     return network.eval()
 

@@ -93,13 +93,14 @@ def predict_native(
     if prepared is None:
         channels = _background(described.task, geometry)
         return np.zeros(geometry.native_shape, np.uint8), channels, geometry
+    device = next((p.device for p in models[0].parameters()), torch.device("cpu"))
     mask, probabilities = segment(
         models,
         prepared,
         geometry,
         task=described.task,
         settings=settings,
-        device=_device(models[0]),
+        device=device,
     )
     return mask, probabilities, geometry
 
@@ -177,7 +178,3 @@ def _source(
     if matrix.shape != (4, 4):
         raise DataError("image", f"a {matrix.shape} affine", "4 x 4, or a spacing of 3 values")
     return Scan(np.ascontiguousarray(array, np.float32), matrix)
-
-
-def _device(model: nn.Module) -> torch.device:
-    return next((p.device for p in model.parameters()), torch.device("cpu"))

@@ -98,10 +98,3 @@ def _scratch(shape: tuple[int, ...]) -> NDArray[np.floating]:
         return np.zeros(shape, np.float32)
     with tempfile.TemporaryFile() as file:  # the map keeps the nameless file alive
         return np.memmap(file, dtype=np.float16, mode="w+", shape=shape)
-
-
-def choose_device(name: str = "auto") -> torch.device:
-    """``auto`` is CUDA where there is one."""
-    if name != "auto":
-        return torch.device(name)
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

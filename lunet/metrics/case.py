@@ -6,20 +6,18 @@ Native space, millimetres, and a rule for every empty mask: see :func:`evaluate_
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from lunet.errors import DataError
 from lunet.metrics.columns import DISTANCES, OVERLAP, VOLUMES, case_columns, nsd_column
 from lunet.metrics.inputs import (
     UNIT_SPACING,
     Labels,
     checked_arrays,
     checked_labels,
-    checked_mask,
     checked_spacing,
     checked_tolerances,
     checked_volume,
@@ -92,41 +90,6 @@ def evaluate_case(
         for name, indices in wanted.items()
     ]
     return pd.DataFrame(rows, columns=case_columns(limits))
-
-
-def evaluate_regions(
-    reference: Mapping[str, ArrayLike],
-    prediction: Mapping[str, ArrayLike],
-    *,
-    spacing: Sequence[float] = UNIT_SPACING,
-    tolerances: Sequence[float] = (1.0,),
-) -> pd.DataFrame:
-    """As :func:`evaluate_case`, for regions that are given as one boolean mask each.
-
-    Parameters
-    ----------
-    reference, prediction
-        Name of each region and its boolean mask. Regions may overlap. Both have the same names.
-
-    Raises
-    ------
-    DataError
-        If the names differ, or as :func:`evaluate_case`.
-    """
-    if list(reference) != list(prediction):
-        found = f"{sorted(prediction)} against {sorted(reference)}"
-        raise DataError("regions", found, "reference and prediction must have the same regions")
-    frames = [
-        evaluate_case(
-            checked_mask(name, reference[name]),
-            checked_mask(name, prediction[name]),
-            spacing=spacing,
-            labels={name: 1},
-            tolerances=tolerances,
-        )
-        for name in reference
-    ]
-    return pd.concat(frames, ignore_index=True)
 
 
 def _row(

@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from lunet.errors import ConfigError, nearest
 from lunet.files import read_json
-from lunet.models.build import build_network
+from lunet.models.build import build_for_task
 from lunet.pruning.settings import CONTROLS, PRUNING, PruneSettings
 from lunet.task import Task
 from lunet.training.job import TrainingJob
@@ -125,17 +124,5 @@ def flat_arguments(model: Section, task: Task, parameters: int) -> dict[str, Any
 def parameters_of(model: Section, task: Task) -> int:
     """Number of parameters of a ``model`` section's network, without making it."""
     with torch.device("meta"):
-        network = build_section(model, task)
+        network = build_for_task(model, task)
     return sum(parameter.numel() for parameter in network.parameters())
-
-
-def build_section(model: Section, task: Task) -> nn.Module:
-    """The network of a ``model`` section for a task, with fresh weights."""
-    return build_network(
-        str(model["module"]).rpartition(".")[2],
-        model["name"],
-        in_channels=len(task.channels),
-        out_channels=task.out_channels,
-        ndim=task.dimensions,
-        arguments=model["arguments"],
-    )

@@ -12,7 +12,8 @@ from typing import Any
 from lunet.data.folds import Fold
 from lunet.data.prepared import Manifest
 from lunet.files import write_bytes, write_csv, write_json
-from lunet.pruning.job import PruneJob, build_section
+from lunet.models.build import build_for_task
+from lunet.pruning.job import PruneJob
 from lunet.pruning.schedule import PruningSchedule, Row
 from lunet.settings import plain
 from lunet.training.history import write_history
@@ -123,7 +124,7 @@ def test_curve(
     curve = []
     for row in rows:
         state, about = load_weights(iteration_file(job, row["iteration"]))
-        model = build_section(about["model"], job.task)
+        model = build_for_task(about["model"], job.task)
         model.load_state_dict(state)
         network = training.arithmetic.place(model)
         found = validator.run(network, training.arithmetic.forward, stop=lambda: False)

@@ -42,7 +42,7 @@ from lunet.training.compute.arithmetic import keep_freed_memory
 from lunet.training.history import check_metrics
 from lunet.training.job import TrainingJob
 from lunet.training.loop import CheckpointSaver
-from lunet.training.recipe import Recipe, Schedule
+from lunet.training.recipe import Schedule
 from lunet.training.results import metadata
 from lunet.training.run import built, read_data, tidy, train_stage
 from lunet.training.setup import with_network
@@ -138,7 +138,8 @@ def _walk(
     """Train and cut in turn; returns the last iteration's training and why it is the last."""
     while True:
         end = task.last_epoch(course.iteration) if task.removes_channels else job.recipe.epochs
-        training.recipe = _stage(job.recipe, end)
+        # the rates are those of the whole course already
+        training.recipe = dataclasses.replace(job.recipe, epochs=end, schedule=Schedule())
         present = course.job(job)
         train_stage(present, training, manifest, keeper=keeper, request=request)
         _close(present, course, training, manifest)
@@ -147,11 +148,6 @@ def _walk(
             return training, reason
         training = _cut(task, job, course, training, manifest)
         keeper.save_if_due(training)
-
-
-def _stage(recipe: Recipe, end: int) -> Recipe:
-    """The recipe until the end of an iteration; the rates are those of the whole course already."""
-    return dataclasses.replace(recipe, epochs=end, schedule=Schedule())
 
 
 def _close(

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy import optimize, stats
 
 from lunet.errors import DataError
-from lunet.statistics.components import satterthwaite
+from lunet.statistics.components import upper_point
 from lunet.statistics.looks import FoldValues
 
 Floats = NDArray[np.float64]
@@ -163,25 +163,31 @@ def power_of(
     distance = difference + margin
     if error == 0:
         return 1.0 if distance > 0 else 0.0
-    estimated, freedom = _estimated(components, design)
-    critical = float(stats.t.isf(level, freedom)) * math.sqrt(estimated) / error
+    estimated, freedom, point = _test(components, design, level)
+    critical = point * math.sqrt(estimated) / error
     power = float(stats.nct.sf(critical, freedom, distance / error))
     if math.isfinite(power):
         return min(1.0, max(0.0, power))
     return float(stats.norm.sf(critical - distance / error))
 
 
-def _estimated(components: Components, design: Design) -> tuple[float, float]:
-    """Expected variance as the test estimates it, and its degrees of freedom."""
+def _test(components: Components, design: Design, level: float) -> tuple[float, float, float]:
+    """Expected variance as the test estimates it, its degrees of freedom, its critical value.
+
+    The estimate's degrees of freedom are Satterthwaite's; the critical value is that of
+    :func:`lunet.statistics.components.upper_point`.
+    """
     s, t, r = (value**2 for value in _deviations(components))
     n, k, m = design.subjects, design.folds, design.seeds
     between = 2 * t / m * (n - n / k) / (n - 1)  # folds differ by their trainings
     subjects = (s + 2 * r / m + between) / n
     if m < 2:
-        return subjects, n - 1
+        return subjects, n - 1, float(stats.t.isf(level, n - 1))
     runs = 2 * (t + r * k / n) / (k * m)
-    variance, freedom = satterthwaite(subjects, n - 1, runs, 2 * k * (m - 1))
-    return float(variance), float(freedom)
+    variance, of_trainings = subjects + runs, 2 * k * (m - 1)
+    freedom = variance**2 / (subjects**2 / (n - 1) + runs**2 / of_trainings)
+    point = float(upper_point(level, runs / variance, n - 1, of_trainings))
+    return variance, freedom, point
 
 
 def resolvable(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -101,15 +102,7 @@ class Study:
         if variant.structure is not None:
             arguments = read_structure(variant.structure, preset, f"variants.{name}.structure")
         arguments = arguments | variant.arguments
-        return Preset(
-            name,
-            preset.module,
-            preset.network,
-            arguments,
-            preset.recipe,
-            preset.source,
-            preset.dimensions,
-        )
+        return dataclasses.replace(preset, name=name, arguments=arguments)
 
     def sections(self, step: str, preset: str | None = None) -> dict[str, Any]:
         """The sections of the configuration that a step reads, as plain JSON values."""

@@ -104,7 +104,8 @@ class ProgressReporter:
 
     def _line(self, training: TrainingState, row: Row) -> str:
         progress, epochs = training.progress, training.recipe.epochs
-        numbers = [f"{key} {value:.5g}" for key, value in row.items() if _is_measured(key, value)]
+        measured = {k: v for k, v in row.items() if k != "epoch" and v is not None}
+        numbers = [f"{key} {value:.5g}" for key, value in measured.items()]
         seconds = progress.training_seconds + progress.validation_seconds
         left = seconds / progress.epochs_done * (epochs - progress.epochs_done)
         memory = peak_memory(training.sampler.volumes.device) / 2**30
@@ -112,10 +113,6 @@ class ProgressReporter:
             f"epoch {progress.epochs_done}/{epochs}: {', '.join(numbers)}, "
             f"{self._rate(training):.1f} samples/s, {memory:.1f} GiB, {left:.0f} s left"
         )
-
-
-def _is_measured(key: str, value: float | int | None) -> bool:
-    return key != "epoch" and value is not None
 
 
 _SECONDS_BETWEEN_PICTURES = 10.0

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from statistics import median
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lunet.errors import TrainingError
 from lunet.training.state import TrainingState
@@ -40,7 +40,7 @@ def _explanation(training: TrainingState, step: int, loss: float) -> TrainingErr
         action = "Look at the raw file with `lunet audit`, mend or leave out the case"
     else:
         cause = "the step before left the weights too large or not finite"
-        if _weights_finite(training.model):
+        if all(map(_finite, training.model.parameters())):
             cause = "the images and weights are finite"
         action = (
             f"Lower train.optimiser.lr (now {recipe.optimiser.lr:g}) or set train.clip_norm"
@@ -55,10 +55,6 @@ def _explanation(training: TrainingState, step: int, loss: float) -> TrainingErr
 
 def _finite(tensor: Tensor) -> bool:
     return bool(torch.isfinite(tensor).all())
-
-
-def _weights_finite(model: nn.Module) -> bool:
-    return all(_finite(parameter) for parameter in model.parameters())
 
 
 def no_progress(training: TrainingState) -> str | None:

@@ -82,7 +82,9 @@ def train_together(
             while waiting and len(living) < at_once and not signals:
                 run = waiting.pop(0)
                 living[_start(run, work, threads)] = run
-            for process in _ended(living):
+            # a second at most: signals are looked at in between
+            ended = connection.wait([process.sentinel for process in living], timeout=1.0)
+            for process in [process for process in living if process.sentinel in ended]:
                 run = living.pop(process)
                 codes[run.name] = process.exitcode or 0
                 log(f"{run.name}: {_told(codes[run.name], run.log)}")
@@ -109,12 +111,6 @@ def _child(run: ParallelRun, work: Callable[[Any], int], threads: int) -> None:
         os.dup2(log, stream.fileno())
     torch.set_num_threads(threads)
     sys.exit(work(run.argument))
-
-
-def _ended(living: dict[BaseProcess, ParallelRun]) -> list[BaseProcess]:
-    """Wait for the end of a process, a second at most (signals are looked at in between)."""
-    ended = connection.wait([process.sentinel for process in living], timeout=1.0)
-    return [process for process in living if process.sentinel in ended]
 
 
 @contextmanager

@@ -7,19 +7,20 @@ from pathlib import Path
 
 from lunet.data.folds import Fold, read_splits
 from lunet.data.prepared import Manifest, read_manifest
-from lunet.errors import ConfigError, DataError, TrainingError
+from lunet.errors import ConfigError, DataError, TrainingError, is_out_of_memory
 from lunet.files import sha256
 from lunet.locks import owned
 from lunet.own_files import claim
 from lunet.settings import plain
 from lunet.training.callbacks import ProgressReporter, log, warn
 from lunet.training.checkpoint import Checkpoint, State, Unusable, read_state, stamp_of
-from lunet.training.compute.arithmetic import keep_freed_memory, resolve_device
+from lunet.training.compute.arithmetic import keep_freed_memory
+from lunet.training.compute.device import choose_device
 from lunet.training.diagnostics import suspects
 from lunet.training.history import check_metrics
 from lunet.training.job import TrainingJob
 from lunet.training.loop import CheckpointSaver, train
-from lunet.training.memory import is_out_of_memory, out_of_memory
+from lunet.training.memory import out_of_memory
 from lunet.training.optim import extendable
 from lunet.training.recipe import Recipe
 from lunet.training.results import output_files, snapshots, write_results
@@ -165,7 +166,7 @@ def built(job: TrainingJob, manifest: Manifest, fold: Fold, state: State | None)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        device = resolve_device(job.recipe.engine)
+        device = choose_device(job.recipe.engine.device, key="train.engine.device")
         raise out_of_memory(error, device, f"{job.recipe.batch_size} samples") from error
 
 

@@ -101,9 +101,11 @@ class TrainingState:
 
     def state(self) -> State:
         """Everything that the next start needs to go on as if nothing had happened."""
+        parameters = self.model.named_parameters()
+        gradients = {n: p.grad for n, p in parameters if p.grad is not None}
         return {
             "model": self.model.state_dict(),
-            "gradients": _gradients(self.model) if self._amid_group else {},
+            "gradients": gradients if self._amid_group else {},
             "optimiser": self.optimiser.state_dict(),
             "schedule": self.schedule.state_dict(),
             "scaler": self.scaler.state_dict(),
@@ -139,7 +141,3 @@ class TrainingState:
 def copy_weights(model: nn.Module) -> Weights:
     """A copy on the CPU that later steps leave alone."""
     return {n: t.detach().to("cpu", copy=True) for n, t in model.state_dict().items()}
-
-
-def _gradients(model: nn.Module) -> Weights:
-    return {n: p.grad for n, p in model.named_parameters() if p.grad is not None}

@@ -22,9 +22,9 @@ from lunet.data.layouts.staging import place_archive, place_folder
 from lunet.data.phantoms.make import fill_phantom
 from lunet.data.settings import DatasetSettings
 from lunet.errors import ConfigError, DataError
-from lunet.file_lock import exclusive
 from lunet.files import read_json, write_json
 from lunet.leftovers import staged
+from lunet.locks import exclusive
 from lunet.own_files import claim, claim_files, discard, is_own, list_all, require_own
 from lunet.settings import plain
 

@@ -21,8 +21,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from lunet.errors import ConfigError, DataError
-from lunet.file_lock import exclusive
 from lunet.files import write_json
+from lunet.locks import exclusive
 
 Say = Callable[[str], None]
 LEFT = (".part", ".part.json", ".bad")

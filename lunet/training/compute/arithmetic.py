@@ -13,7 +13,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from lunet.errors import ConfigError
 from lunet.training.compute.narrow_layers import NarrowLayers
 from lunet.training.recipe import Engine
 
@@ -112,28 +111,6 @@ class Arithmetic:
         if self.memory_format == "channels_last" and tensor.ndim in (4, 5):
             return torch.channels_last if tensor.ndim == 4 else torch.channels_last_3d
         return torch.contiguous_format
-
-
-def resolve_device(engine: Engine) -> torch.device:
-    """The device that the recipe asks for; ``auto`` is CUDA where there is one.
-
-    Raises
-    ------
-    ConfigError
-        CUDA is asked for and there is none.
-    """
-    if engine.device == "cpu":
-        return torch.device("cpu")
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    if engine.device == "cuda":
-        raise ConfigError(
-            "train.engine.device",
-            "found 'cuda'",
-            f"torch {torch.__version__} sees no CUDA device",
-            "Set it to auto or cpu, or install a CUDA build of torch",
-        )
-    return torch.device("cpu")
 
 
 def plain_arithmetic(engine: Engine, device: torch.device) -> Arithmetic:

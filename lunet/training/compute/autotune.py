@@ -17,15 +17,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from lunet.errors import ConfigError
-from lunet.file_lock import exclusive
+from lunet.errors import ConfigError, is_out_of_memory
 from lunet.files import read_json, write_json
+from lunet.locks import exclusive
 from lunet.provenance import cpu_model
 from lunet.training.checkpoint import stamp_of
 from lunet.training.compute.arithmetic import Arithmetic, plain_arithmetic
 from lunet.training.compute.gradient_check import find_fault, reference
 from lunet.training.losses.build import Objective
-from lunet.training.memory import is_out_of_memory
 from lunet.training.recipe import Engine
 from lunet.training.volumes import Batch
 
@@ -104,16 +103,13 @@ def choose_arithmetic(
 def candidates(engine: Engine, plain: Arithmetic) -> list[Arithmetic]:
     """All that the recipe allows, the plain one first."""
     precisions = ("fp32", "bf16") if engine.precision == "auto" else (engine.precision,)
-    if plain.device == "cuda" and engine.precision == "auto" and not _has_bf16():
-        precisions = ("fp32", "fp16")
+    if plain.device == "cuda" and engine.precision == "auto":
+        has_bf16 = torch.cuda.get_device_capability() >= (8, 0)
+        precisions = ("fp32", "bf16" if has_bf16 else "fp16")
     layouts: Sequence[str] = ("contiguous", "channels_last")
     if engine.memory_format != "auto":
         layouts = (engine.memory_format,)
     return [replace(plain, precision=p, memory_format=m) for p in precisions for m in layouts]
-
-
-def _has_bf16() -> bool:
-    return torch.cuda.get_device_capability() >= (8, 0)
 
 
 def _measured(
@@ -184,26 +180,20 @@ def _require_sound(question: Question, fixed: Arithmetic, say: Callable[[str], N
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        if not _is_suspect(fixed, question.batch.image.ndim - 2):
+        wide = torch.backends.cpu.get_cpu_capability() == "AVX512"
+        in_3d = question.batch.image.ndim == 5
+        if not (fixed.device == "cpu" and fixed.precision == "bf16" and in_3d and wide):
             say(f"warning: engine: {_name(fixed)} could not be checked, too little memory")
             return
         reason = "there is too little memory to check its gradients, and bf16 may fail here"
     if reason:
-        raise _refusal(fixed, reason)
-
-
-def _is_suspect(choice: Arithmetic, axes: int) -> bool:
-    wide = torch.backends.cpu.get_cpu_capability() == "AVX512"
-    return choice.device == "cpu" and choice.precision == "bf16" and axes == 3 and wide
-
-
-def _refusal(choice: Arithmetic, reason: str) -> ConfigError:
-    return ConfigError(
-        "train.engine",
-        f"{_name(choice)} on this {choice.device} gives wrong gradients: {reason}",
-        "a training would go wrong silently",
-        "Set train.engine.precision: fp32 (and memory_format: contiguous, compile: off), or auto",
-    )
+        raise ConfigError(
+            "train.engine",
+            f"{_name(fixed)} on this {fixed.device} gives wrong gradients: {reason}",
+            "a training would go wrong silently",
+            "Set train.engine.precision: fp32 (and memory_format: contiguous, compile: off), "
+            "or auto",
+        )
 
 
 def step_seconds(question: Question, arithmetic: Arithmetic) -> float:

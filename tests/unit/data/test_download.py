@@ -28,8 +28,8 @@ from lunet.data.download.fetch import Patience, Sums, fetch, sums_of
 from lunet.data.phantoms.make import make_phantom
 from lunet.data.settings import DatasetSettings, PhantomSettings
 from lunet.errors import Busy, ConfigError, DataError
-from lunet.file_lock import exclusive
 from lunet.leftovers import part_of
+from lunet.locks import exclusive
 
 HASTE = Patience(timeout=2.0, tries=4, pause=0.01)
 CONTENT = random.Random(0).randbytes(400_000)
