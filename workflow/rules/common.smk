@@ -1,6 +1,10 @@
 import os
 from shlex import quote
 
+from snakemake.logging import logger
+
+from lunet.data.source import source_digest
+
 # Paths and the few functions that rules share; everything else is in lunet.study.
 
 RESULTS = study.results
@@ -33,3 +37,14 @@ def run_folder(wildcards, input):
 def base(wildcards, output):
     """Parameter: the outputs' path without its suffix."""
     return os.path.splitext(output[0])[0]
+
+
+def source(wildcards):
+    """Parameter: what the local data set holds, so that a change of it is seen."""
+    target = getattr(wildcards, "target", None)
+    if target is None:
+        return source_digest(
+            study.config.dataset, rules.download.output.raw, logger.info
+        )
+    raw = rules.transfer_download.output.raw.format(target=target)
+    return source_digest(study.config.transfer[target].dataset, raw, logger.info)

@@ -1,5 +1,3 @@
-from snakemake.logging import logger
-
 from lunet.study.forecast import Forecasts
 
 GIVEN = Forecasts(study, logger.warning)

@@ -16,6 +16,7 @@ from lunet.data.layouts.decathlon import matches
 from lunet.data.layouts.importing import require_files, write_links
 from lunet.data.layouts.open import open_dataset
 from lunet.data.settings import DatasetSettings
+from lunet.data.source import possible_roots
 from lunet.errors import DataError
 
 _UNPACKED = ".unpacked"
@@ -41,7 +42,7 @@ def place_folder(
     DataError
         If the layout is none that is known, or a file is missing.
     """
-    roots = _roots(source, names)
+    roots = possible_roots(source, names)
     listed = next((root for root in roots if matches(root)), None)
     if listed is not None and settings.layout in ("auto", "decathlon"):
         _link_all(listed, stage)
@@ -75,15 +76,6 @@ def place_archive(
         if link.is_symlink():
             os.replace(link.resolve(), link)
     shutil.rmtree(unpacked)
-
-
-def _roots(source: Path, names: Sequence[str]) -> list[Path]:
-    """Where the data set may lie: here, or in the folder below that is named so or alone."""
-    if source.is_file():
-        return [source]
-    inside = [path for path in sorted(source.iterdir()) if path.is_dir()]
-    below = inside if len(inside) == 1 else []
-    return [source, *(source / name for name in names if (source / name).is_dir()), *below]
 
 
 def _open_first(roots: Sequence[Path], settings: DatasetSettings) -> Dataset:
