@@ -98,11 +98,13 @@ def _prepare_label(
     require_grid(path, array.shape, affine, case.images[0], scan.array.shape[1:], scan.affine)
     prepared, lost = prepare_label(array, geometry)
     flat = dataset.task.dimensions == 2
+    indices, counts = np.unique(prepared[prepared > 0], return_counts=True)
     facts = {
         "label": f"labels/{case.id}.npy",
         "label_sha256": _save(out, f"labels/{case.id}.npy", prepared, by_slice=flat),
         "foreground": int(np.count_nonzero(prepared)),
         "foreground_lost": lost,
+        "voxels": {str(i): int(n) for i, n in zip(indices, counts, strict=True)},
     }
     return facts, label_digest(array, affine)
 
