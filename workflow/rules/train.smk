@@ -27,7 +27,7 @@ rule train:
         plan=PLANNED,
         settings=study.settings("train"),
         code=study.code("train"),
-        state=f"{WORK}/runs/{{preset}}/fold-{{fold}}/seed-{{seed}}",
+        state=training_state,
         folder=folder,
     shell:
         "lunet train --settings {params.settings:q} --code {params.code:q}"

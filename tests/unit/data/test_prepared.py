@@ -223,6 +223,34 @@ def test_command(raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     capsys.readouterr()
 
 
+@pytest.mark.parametrize(
+    ("change", "labels"),
+    [
+        ("preprocess.normalise=minmax", {"front": 1, "back": 2}),
+        ("dataset.remap={2: 1}", {"front": 1, "back": 2}),
+        ("dataset.labels={a: 1, b: 2}", {"a": 1, "b": 2}),
+        ("dataset={name: x, path: x, channels: [MRI], labels: {c: 1, d: 2}}", {"c": 1, "d": 2}),
+    ],
+)
+def test_a_changed_setting_leaves_the_data_set_its_labels(
+    raw: Path, tmp_path: Path, change: str, labels: dict[str, int]
+) -> None:
+    assert main(["preprocess", str(raw), "--out", str(tmp_path / "out"), "--set", change]) == 0
+    task = read_manifest(tmp_path / "out").task
+    assert (dict(task.labels), task.channels) == (labels, ("MRI",))
+
+
+def test_a_changed_setting_leaves_another_layout_its_labels(raw: Path, tmp_path: Path) -> None:
+    (raw / "dataset.json").unlink()
+    table = tmp_path / "list.csv"
+    rows = [f"{n},raw/imagesTr/{n}.nii.gz,raw/labelsTr/{n}.nii.gz" for n in ("case_01", "case_02")]
+    table.write_text("\n".join(["id,image_T2,label", *rows]))
+    words = ["--out", str(tmp_path / "out"), "--set", "preprocess.normalise=minmax"]
+    assert main(["preprocess", str(table), *words]) == 0
+    task = read_manifest(tmp_path / "out").task
+    assert (list(task.labels.values()), task.channels) == ([1, 2], ("T2",))
+
+
 def test_slices_of_a_2d_task_are_stretches_of_the_file(raw: Path, tmp_path: Path) -> None:
     listing = json.loads((raw / "dataset.json").read_text()) | {"dimensions": 2}
     (raw / "dataset.json").write_text(json.dumps(listing))
