@@ -126,13 +126,34 @@ def dataset_of(
                 pattern = settings.groups if settings else None
                 cases.append(replace(case, group=group_of(case.id, pattern, group)))
     _refuse_twins(cases, where)
-    return Dataset(
-        root=root,
-        name=str(listing.get("name") or root.name),
-        task=task or task_of_listing(listing, where),
-        cases=_limited(cases, settings.limit if settings else None),
-        rule=_rule(listing, settings, where),
+    return one_structure(
+        Dataset(
+            root=root,
+            name=str(listing.get("name") or root.name),
+            task=task or task_of_listing(listing, where),
+            cases=_limited(cases, settings.limit if settings else None),
+            rule=_rule(listing, settings, where),
+        )
     )
+
+
+def one_structure(dataset: Dataset) -> Dataset:
+    """The data set; refused if a threshold would make one structure of its several labels.
+
+    Raises
+    ------
+    ConfigError
+        If ``mask_threshold`` is set and there is more than one label.
+    """
+    labels = dataset.task.labels
+    if dataset.rule.threshold is not None and len(labels) > 1:
+        raise ConfigError(
+            "dataset.mask_threshold",
+            f"{dataset.rule.threshold:g}, but there are the labels {', '.join(labels)}",
+            "a threshold makes label 1 of all that is above it",
+            "Remove it, or name one label",
+        )
+    return dataset
 
 
 def group_of(case: str, pattern: str | None, otherwise: str) -> str:

@@ -69,7 +69,7 @@ def rank_stability(
     (Bonferroni's level for each), as p values are adjusted together; ``share_first`` and
     ``share_same_rank`` are the shares of samples in which the preset is first (a shared first
     place counts) and keeps its rank; ``kendall_tau`` is the mean tau-b between the ranking and that
-    of the samples, one number per label. Cases without a value for some preset are left out for all.
+    of the samples, one number per label. Cases without a value for a preset are left out for all.
 
     Raises
     ------

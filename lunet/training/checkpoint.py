@@ -21,6 +21,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lunet.data.settings import LARGEST_SEED
+from lunet.errors import ConfigError
 from lunet.files import atomic
 
 State = dict[str, Any]
@@ -162,7 +164,16 @@ def set_random_state(state: Mapping[str, Any]) -> None:
 
 
 def seed_everything(seed: int) -> None:
-    """Seed Python, NumPy, torch and CUDA."""
+    """Seed Python, NumPy, torch and CUDA.
+
+    Raises
+    ------
+    ConfigError
+        If the seed has more than 32 bits: PyTorch would use the last ones only, and two seeds
+        would give one network.
+    """
+    if not 0 <= seed <= LARGEST_SEED:
+        raise ConfigError("seed", f"{seed}", f"0 to {LARGEST_SEED} are possible")
     random.seed(seed)
-    np.random.seed(seed % 2**32)
+    np.random.seed(seed)
     torch.manual_seed(seed)

@@ -33,7 +33,7 @@ rule prune:
         plan=PLANNED,
         settings=study.settings("prune"),
         code=study.code("prune"),
-        state=f"{WORK}/pruning/{{preset}}/{{strategy}}/fold-{{fold}}/seed-{{seed}}",
+        state=pruning_state,
         folder=folder,
         like="",
     shell:
@@ -93,8 +93,8 @@ rule prune_evaluate:
 
 rule pruning_table:
     input:
-        beside(study),
         pruned(study, "run.json"),
+        beside=beside(study),
         trajectories=pruned(study, "trajectory.csv"),
         metrics=pruned(study, "metrics.csv"),
     output:
@@ -107,18 +107,17 @@ rule pruning_table:
         settings=study.settings("prune_table"),
         code=study.code("prune_table"),
         base=base,
-        beside=beside(study),
     shell:
         "lunet table {wildcards.name:q}"
-        " --inputs {input.trajectories:q} {input.metrics:q} {params.beside:q}"
+        " --inputs {input.trajectories:q} {input.metrics:q} {input.beside:q}"
         " --settings {params.settings:q} --code {params.code:q} --out {params.base:q}"
         " > {log:q} 2>&1"
 
 
 rule pruning_figure:
     input:
-        beside(study),
         pruned(study, "run.json"),
+        beside=beside(study),
         trajectories=pruned(study, "trajectory.csv"),
         metrics=pruned(study, "metrics.csv"),
     output:
@@ -131,10 +130,9 @@ rule pruning_figure:
         settings=study.settings("prune_figure"),
         code=study.code("prune_figure"),
         base=base,
-        beside=beside(study),
     shell:
         "lunet figure {wildcards.name:q}"
-        " --inputs {input.trajectories:q} {input.metrics:q} {params.beside:q}"
+        " --inputs {input.trajectories:q} {input.metrics:q} {input.beside:q}"
         " --settings {params.settings:q} --code {params.code:q} --out {params.base:q}"
         " > {log:q} 2>&1"
 

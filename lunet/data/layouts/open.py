@@ -10,7 +10,7 @@ import importlib
 from pathlib import Path
 from types import ModuleType
 
-from lunet.data.dataset import Dataset
+from lunet.data.dataset import Dataset, one_structure
 from lunet.data.dataset_json import locate
 from lunet.data.settings import DatasetSettings
 from lunet.errors import ConfigError, DataError, nearest
@@ -44,7 +44,7 @@ def open_dataset(
     root = locate(source)
     module = _module(name) if name != "auto" else _detect(root)
     dataset: Dataset = module.read(root, settings)
-    return dataset
+    return one_structure(dataset)
 
 
 def _module(name: str) -> ModuleType:

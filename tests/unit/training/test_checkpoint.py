@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from lunet.errors import ConfigError
 from lunet.failures import classify
 from lunet.leftovers import part_of
 from lunet.training.checkpoint import (
@@ -106,6 +107,13 @@ def test_digest_tells_types_shapes_and_order_of_lists_apart() -> None:
     assert digest([1, 2]) != digest([2, 1])
     strided = torch.arange(24.0).view(2, 3, 4).permute(2, 0, 1)
     assert digest(strided) == digest(strided.contiguous())
+
+
+def test_seeds_that_would_give_one_network_are_refused() -> None:
+    for seed in (2**32, -1):
+        with pytest.raises(ConfigError, match=f"seed: {seed}"):
+            seed_everything(seed)
+    seed_everything(2**32 - 1)
 
 
 def test_random_generators_go_on_where_they_were(place: Checkpoint) -> None:
