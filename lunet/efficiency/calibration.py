@@ -13,12 +13,14 @@ from typing import Any
 from lunet.efficiency.memory_line import memory_line
 from lunet.errors import DataError
 
-PROCESS_BYTES = 400 * 2**20  # where the system does not tell: Python, torch, the training's imports
+PROCESS_BYTES = (
+    400 * 2**20
+)  # where the system does not report it: Python, torch, the training's imports
 
 
 @dataclass(frozen=True)
 class Tried:
-    """One arithmetic: seconds per step, and growth in bytes up to then (None: not told)."""
+    """One arithmetic: seconds per step, and growth in bytes up to then (None: unknown)."""
 
     precision: str
     memory_format: str
@@ -80,7 +82,7 @@ class Volumes:
 
 
 def calibration(cost: Any) -> Calibration:
-    """What an ``efficiency.json`` says.
+    """Read the content of an ``efficiency.json``.
 
     Raises
     ------

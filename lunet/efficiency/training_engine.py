@@ -6,7 +6,7 @@ the recipe allows, plain float32 first, on the recipe's batch. From what it find
 standard input, the result JSON on standard output. Compilation is tried only where the recipe
 demands it (``compile: on``): it takes minutes.
 
-The loss is torch's cross entropy, so that an edit of the package's losses measures nothing again.
+The loss is torch's cross entropy, so that an edit of the package's losses repeats no measurement.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def measure(job: MeasureJob) -> dict[str, Any]:
     Returns
     -------
     ``batch``; ``process_bytes``: resident memory of the process after a small step, on CUDA at the
-    end (None where the system does not tell); ``tried``: per arithmetic ``precision``,
+    end (None where the system does not report it); ``tried``: per arithmetic ``precision``,
     ``memory_format``, ``compile``, ``step_ms`` (median) and ``growth_bytes``, the largest growth of
     the process (on CUDA of the allocator) up to then, network and input included, which earlier
     arithmetics share because a training tries them in one process, too.

@@ -32,7 +32,7 @@ def choose_postprocessing(
     """The settings with the largest mean Dice over the named validation cases.
 
     Tried are no flips and ``settings.flip_axes``, with and without the largest component, and for
-    sigmoid outputs :data:`THRESHOLDS`. On a tie ``settings`` themselves win.
+    sigmoid outputs :data:`THRESHOLDS`. On a tie ``settings`` themselves are chosen.
 
     Parameters
     ----------
@@ -105,7 +105,7 @@ def mean_dice(truth: NDArray[np.uint8], found: NDArray[np.uint8], task: Task) ->
 def _dice(
     truth: NDArray[np.uint8], found: NDArray[np.uint8], structures: Iterable[tuple[int, ...]]
 ) -> Iterable[float]:
-    # not that of lunet.metrics: an edit of the metrics must predict nothing anew
+    # lunet.metrics is not used: an edit of the metrics must not rerun predictions
     for indices in structures:
         one, other = np.isin(truth, indices), np.isin(found, indices)
         size = int(one.sum()) + int(other.sum())
