@@ -69,7 +69,7 @@ class Calibration:
 
 
 @dataclass(frozen=True)
-class Volumes:
+class VolumeSizes:
     """Prepared volumes of a data set: channels, voxels of a case and of its largest, and in 2D
     voxels and number of its slices; means over cases but for ``largest`` and ``largest_plane``."""
 
@@ -119,7 +119,7 @@ def calibration(cost: Any) -> Calibration:
     )
 
 
-def volumes(manifest: Any) -> Volumes:
+def volumes(manifest: Any) -> VolumeSizes:
     """The labelled volumes of a manifest of prepared data.
 
     Raises
@@ -133,7 +133,7 @@ def volumes(manifest: Any) -> Volumes:
     if not shapes:
         raise DataError("cases", "none is labelled", "a training needs some")
     sizes = [math.prod(shape) for shape in shapes]
-    return Volumes(
+    return VolumeSizes(
         channels=len(_rows(task, "channels")),
         dimensions=int(_number(task, "dimensions")),
         voxels=sum(sizes) / len(sizes),

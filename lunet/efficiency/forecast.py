@@ -31,7 +31,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lunet.efficiency.calibration import Calibration, Tried, Volumes
+from lunet.efficiency.calibration import Calibration, Tried, VolumeSizes
 
 VALIDATION_SHARE = 0.4  # of a step's time: a forward pass is a third, loss and counts the rest
 VOXEL_BYTES = (4, 1)  # of a channel of the image, of the label
@@ -93,7 +93,7 @@ class Forecast:
     choosing_seconds: float
 
 
-def load_of(recipe: Mapping[str, Any], data: Volumes, *, train: int, validation: int) -> Load:
+def load_of(recipe: Mapping[str, Any], data: VolumeSizes, *, train: int, validation: int) -> Load:
     """What a training with a recipe (plain values) on so many cases computes."""
     in_slices = data.dimensions == 2
     per_case = data.slices if in_slices else recipe["patches_per_case"]
@@ -195,7 +195,9 @@ def taken(runs: Iterable[Mapping[str, Any]], device: str | None = None) -> Taken
     )
 
 
-def check(measured: Calibration, data: Volumes, runs: Sequence[Mapping[str, Any]]) -> Check | None:
+def check(
+    measured: Calibration, data: VolumeSizes, runs: Sequence[Mapping[str, Any]]
+) -> Check | None:
     """Compare the contents of ``run.json`` files of one preset with their forecasts.
 
     None if no run was on the kind of device that was measured.
@@ -218,7 +220,7 @@ def _usable(runs: Iterable[Mapping[str, Any]], device: str | None) -> list[Mappi
     return [run for run in complete if device is None or run["engine"]["device"] == device]
 
 
-def _forecast(measured: Calibration, data: Volumes, run: Mapping[str, Any]) -> Forecast:
+def _forecast(measured: Calibration, data: VolumeSizes, run: Mapping[str, Any]) -> Forecast:
     recipe = {**run["settings"]["recipe"], "epochs": run["epochs"]}
     cases = run["cases"]
     load = load_of(recipe, data, train=cases["train"], validation=cases["validation"])

@@ -81,7 +81,7 @@ class Bench:
         )
 
 
-def measure(job: MeasureJob) -> dict[str, Any]:
+def measure_network(job: MeasureJob) -> dict[str, Any]:
     """Everything that one process measures."""
     bench = make_bench(job)
     result: dict[str, Any] = {"device": _device(bench.device)}
@@ -239,7 +239,7 @@ def _throughput(bench: Bench) -> dict[str, Any] | None:
 
 def main() -> None:
     """Read a job, measure, write the result."""
-    print(json.dumps(measure(json.load(sys.stdin)), allow_nan=False))
+    print(json.dumps(measure_network(json.load(sys.stdin)), allow_nan=False))
 
 
 def joules_per_volume(call: Callable[[], None], device: str) -> dict[str, Any] | None:

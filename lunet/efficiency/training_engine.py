@@ -30,7 +30,7 @@ from lunet.training.recipe import Engine
 _SMALL = 32  # voxels per axis of a first step, which loads kernels
 
 
-def measure(job: MeasureJob) -> dict[str, Any]:
+def measure_arithmetics(job: MeasureJob) -> dict[str, Any]:
     """Time and memory of a training step in each arithmetic.
 
     Returns
@@ -66,8 +66,8 @@ def measure(job: MeasureJob) -> dict[str, Any]:
 def arithmetics(engine: Engine, plain: Arithmetic) -> list[Arithmetic]:
     """What a training tries, the plain arithmetic first.
 
-    The same as :func:`lunet.training.compute.autotune.candidates` (a test compares them), whose
-    module is not imported because it depends on all losses.
+    The same as :func:`lunet.training.compute.autotune.candidate_arithmetics` (a test compares
+    them), whose module is not imported because it depends on all losses.
     """
     half = "bf16"
     if plain.device == "cuda" and torch.cuda.get_device_capability() < (8, 0):
@@ -111,7 +111,7 @@ def _step(bench: Bench, arithmetic: Arithmetic, image: torch.Tensor) -> Callable
 
 def main() -> None:
     """Read a job, measure, write the result."""
-    print(json.dumps(measure(json.load(sys.stdin)), allow_nan=False))
+    print(json.dumps(measure_arithmetics(json.load(sys.stdin)), allow_nan=False))
 
 
 if __name__ == "__main__":

@@ -56,7 +56,7 @@ def choose_postprocessing(
             "predict.choose needs some",
             "Set split.validation above 0, or predict.choose to false",
         )
-    tried = candidates(settings, manifest.task)
+    tried = candidate_settings(settings, manifest.task)
     rows = []
     for number, name in enumerate(names, start=1):
         rows.append(_scores(manifest, name, predictor, tried))
@@ -85,7 +85,7 @@ def _scores(
     return scores
 
 
-def candidates(settings: PredictSettings, task: Task) -> list[PredictSettings]:
+def candidate_settings(settings: PredictSettings, task: Task) -> list[PredictSettings]:
     """What is tried, ``settings`` first."""
     thresholds = THRESHOLDS if task.activation == "sigmoid" else ()
     flips = {(), settings.flip_axes}

@@ -145,7 +145,7 @@ def tensorboard(folder: Path) -> Callable[[Row], None]:
     return observe
 
 
-def curves(path: Path, *, seconds: float = _SECONDS_BETWEEN_PICTURES) -> Callable[[Row], None]:
+def live_curves(path: Path, *, seconds: float = _SECONDS_BETWEEN_PICTURES) -> Callable[[Row], None]:
     """An observer that draws losses and Dice so far to ``path`` (PNG), every few seconds at most.
 
     After a resumption the picture shows the epochs of this process.

@@ -82,7 +82,7 @@ def choose_arithmetic(
         If what the recipe fixes, or what was kept, gives wrong gradients on this machine.
     """
     plain = plain_arithmetic(question.engine, question.batch.image.device)
-    choices = candidates(question.engine, plain)
+    choices = candidate_arithmetics(question.engine, plain)
     if len(choices) == 1 or question.steps < _FEW_STEPS:
         _require_sound(question, plain, say)
         return plain
@@ -101,7 +101,7 @@ def choose_arithmetic(
         return chosen
 
 
-def candidates(engine: Engine, plain: Arithmetic) -> list[Arithmetic]:
+def candidate_arithmetics(engine: Engine, plain: Arithmetic) -> list[Arithmetic]:
     """All that the recipe allows, the plain one first."""
     precisions = ("fp32", "bf16") if engine.precision == "auto" else (engine.precision,)
     if plain.device == "cuda" and engine.precision == "auto":
