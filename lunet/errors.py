@@ -10,6 +10,9 @@ from collections.abc import Iterable
 class LunetError(Exception):
     """A wrong input, described in one line: where, what was found, what is expected, what to do.
 
+    The command line prints ``error: <where>: <found>, <expected>. <action>.`` and exits with
+    ``exit_code``.
+
     Parameters
     ----------
     where
@@ -20,9 +23,6 @@ class LunetError(Exception):
         What is allowed, without a trailing full stop.
     action
         What the user can do about it; a sentence without a trailing full stop.
-
-    The command line prints ``error: <where>: <found>, <expected>. <action>.`` and exits with
-    ``exit_code``.
     """
 
     exit_code = 2

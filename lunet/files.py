@@ -8,7 +8,6 @@ import hashlib
 import json
 import math
 import os
-import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,18 +15,19 @@ from pathlib import Path
 from typing import Any
 
 from lunet.errors import DataError
+from lunet.leftovers import part_of
 
 
 @contextmanager
 def atomic(path: str | Path) -> Iterator[Path]:
     """Yield a temporary name next to ``path``; on success fsync it and rename it into place.
 
-    The temporary name keeps the suffixes of ``path`` (writers choose their format by them). On an
-    error the temporary file is removed and ``path`` stays what it was.
+    On an error the temporary file (:func:`lunet.leftovers.part_of`) is removed and ``path`` stays
+    what it was.
     """
     final = Path(path)
     final.parent.mkdir(parents=True, exist_ok=True)
-    part = final.with_name(f".part-{os.getpid()}-{final.name}")
+    part = part_of(final)
     try:
         yield part
         with open(part, "rb+") as stream:
@@ -36,25 +36,6 @@ def atomic(path: str | Path) -> Iterator[Path]:
     finally:
         part.unlink(missing_ok=True)
     _sync_folder(final.parent)
-
-
-@contextmanager
-def staging(target: str | Path) -> Iterator[Path]:
-    """A new folder beside ``target``, gone afterwards unless the caller renamed it.
-
-    Left-overs of a process that died are removed first, so the caller holds a lock of ``target`` if
-    another process may work on it.
-    """
-    final = Path(target)
-    stage = final.with_name(f".{final.name}.part")
-    if stage.exists():
-        shutil.rmtree(stage)
-    stage.mkdir(parents=True)
-    try:
-        yield stage
-    finally:
-        if stage.exists():
-            shutil.rmtree(stage)
 
 
 def require_writable(path: str | Path) -> None:
@@ -105,6 +86,43 @@ def write_text(path: str | Path, text: str) -> None:
 def write_json(path: str | Path, value: Any) -> None:
     """Write strict JSON (no NaN, no infinity) with sorted keys, indented, atomically."""
     write_text(path, json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
+
+
+def write_new(path: str | Path, value: Any) -> bool:
+    """Write strict JSON as :func:`write_json`, but only where no file is; never replaces one.
+
+    Of several processes that write at the same time one wins; the file is whole at once.
+
+    Returns
+    -------
+    Whether this call wrote the file.
+    """
+    final = Path(path)
+    final.parent.mkdir(parents=True, exist_ok=True)
+    part = final.with_name(f".part-{os.getpid()}-{final.name}")
+    try:
+        write_json(part, value)
+        os.link(part, final)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS):
+            raise
+        return _write_without_links(part, final)
+    finally:
+        part.unlink(missing_ok=True)
+    _sync_folder(final.parent)
+    return True
+
+
+def _write_without_links(part: Path, final: Path) -> bool:
+    """On a file system without hard links: the name is taken first, then filled at once."""
+    try:
+        os.close(os.open(final, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+    except FileExistsError:
+        return False
+    os.replace(part, final)
+    return True
 
 
 def read_json(path: str | Path) -> Any:

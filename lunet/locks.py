@@ -179,8 +179,8 @@ def is_alive(path: Path) -> bool:
     owner = read_owner(path)
     if owner is None:
         return _silent_for(path) < SILENCE
-    if owner.host == _host():
-        return _process_start(owner.pid) == owner.process_start
+    if owner.host == host_name():
+        return process_start(owner.pid) == owner.process_start
     if owner.slurm_job and _slurm_says_gone(owner.slurm_job):
         return False
     return _silent_for(path) < SILENCE
@@ -191,7 +191,7 @@ def _found_dead(path: Path) -> bool:
     owner = read_owner(path)
     first = _last_sign(path)
     while is_alive(path):
-        if (owner and owner.host == _host()) or _last_sign(path) != first:
+        if (owner and owner.host == host_name()) or _last_sign(path) != first:
             return False
         time.sleep(_LOOK)
     return True
@@ -275,10 +275,10 @@ def _silent_for(path: Path) -> float:
 def _myself() -> Owner:
     pid = os.getpid()
     job = os.environ.get("SLURM_JOB_ID", "")
-    return Owner(uuid.uuid4().hex, _host(), pid, _process_start(pid) or "", job)
+    return Owner(uuid.uuid4().hex, host_name(), pid, process_start(pid) or "", job)
 
 
-def _host() -> str:
+def host_name() -> str:
     """Host name and, where there are any, process namespace: numbers mean nothing beyond it."""
     try:
         return f"{socket.gethostname()} {os.readlink('/proc/self/ns/pid')}"
@@ -286,7 +286,7 @@ def _host() -> str:
         return socket.gethostname()
 
 
-def _process_start(pid: int) -> str | None:
+def process_start(pid: int) -> str | None:
     """When a process of this host started, so that a reused number is not taken for it.
 
     None if there is no such process. Linux shows the time in ``/proc``; elsewhere only the

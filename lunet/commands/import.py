@@ -18,11 +18,13 @@ from __future__ import annotations
 
 import argparse
 
+from lunet.commands.arguments import add_out
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``lunet import``."""
     parser.add_argument("source", metavar="SOURCE", help="folder, CSV listing, or nnU-Net number")
-    parser.add_argument("--out", required=True, metavar="DIR", help="new folder")
+    add_out(parser, "DIR", "new folder")
     parser.add_argument("--layout", default="auto", help="name of the layout (default: auto)")
     parser.add_argument("--name", default=None, help="name of the data set")
     parser.add_argument("--labels", nargs="+", metavar="NAME=INDEX", help="foreground labels")

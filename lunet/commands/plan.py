@@ -15,14 +15,14 @@ import argparse
 import dataclasses
 from typing import Any
 
-from lunet.commands.arguments import add_settings
+from lunet.commands.arguments import add_out, add_settings
 from lunet.errors import ConfigError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``lunet plan``."""
     parser.add_argument("raw", metavar="RAW", help="folder of the data set")
-    parser.add_argument("--out", required=True, metavar="FILE", help="plan, .yaml or .json")
+    add_out(parser, "FILE", "plan, .yaml or .json", suffixes=("",))
     parser.add_argument("--memory-gb", type=float, help="memory of a training, GiB (free: 80 %%)")
     parser.add_argument("--largest-batch", type=int, help="largest batch proposed (16)")
     add_settings(parser)

@@ -16,7 +16,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from lunet.commands.arguments import add_settings, read_settings
+from lunet.commands.arguments import add_out, add_settings, read_settings
 from lunet.reporting.command import add_sources, read_sources
 
 
@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", metavar="NAME", help="which table")
     add_sources(parser)
     parser.add_argument("--manifest", type=Path, metavar="FILE", help="of the volumes: forecast")
-    parser.add_argument("--out", required=True, metavar="BASE", help="path without suffix")
+    add_out(parser, "BASE", "path without suffix", suffixes=(".csv", ".md", ".tex"))
     add_settings(parser)
 
 

@@ -50,6 +50,9 @@ def blend(
 ) -> None:
     """Run ``function`` tile by tile and write the weighted mean into ``out``.
 
+    The weights are separable and the tiles a Cartesian grid, hence the sum of all weights at a
+    voxel is the product of one sum per axis: no second volume is needed.
+
     Parameters
     ----------
     function
@@ -61,9 +64,6 @@ def blend(
         map. Beyond it only K x patch[0] planes are held.
     patch, overlap
         Tile in voxels per axis, and the share that tiles overlap.
-
-    The weights are separable and the tiles a Cartesian grid, hence the sum of all weights at a
-    voxel is the product of one sum per axis: no second volume is needed.
     """
     sizes = image.shape[1:]
     tile = [min(p, n) for p, n in zip(patch, sizes, strict=True)]

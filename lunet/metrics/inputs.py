@@ -88,6 +88,13 @@ def checked_spacing(spacing: Sequence[float], ndim: int) -> tuple[float, ...]:
     return steps
 
 
+def checked_volume(volume: float) -> float:
+    """Volume of a voxel in mm^3; :class:`DataError` unless it is positive and finite."""
+    if not (math.isfinite(volume) and volume > 0):
+        raise DataError("voxel_volume", str(volume), "a positive number in mm^3 is needed")
+    return float(volume)
+
+
 def checked_tolerances(tolerances: Sequence[float]) -> tuple[float, ...]:
     """Tolerances in mm; :class:`DataError` if one is negative or two share a column name."""
     limits = tuple(float(limit) for limit in tolerances)

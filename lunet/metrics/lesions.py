@@ -85,7 +85,7 @@ def count_lesions(
         Boolean masks of one shape, 2D or 3D.
     overlap
         Share of a lesion's voxels that must be predicted, 0 (any voxel) to 1.
-    purity
+    precision
         Share of a predicted component's voxels that must lie in lesions, 0 (any voxel) to 1.
     connectivity
         See :func:`components`.
@@ -146,7 +146,7 @@ def image_froc(
         Probabilities of the same shape in any unit (a float map, or whole steps).
     levels
         Thresholds in that unit, in any order; predicted is what is at least the threshold.
-    overlap, purity, connectivity
+    overlap, precision, connectivity
         See :func:`count_lesions`.
 
     Raises
@@ -217,7 +217,7 @@ def _boolean(mask: ArrayLike) -> Mask:
 
 def _check_shares(*shares: float) -> None:
     if not all(0 <= share <= 1 for share in shares):
-        raise DataError("overlap, purity", str(shares), "a share from 0 to 1 is needed")
+        raise DataError("overlap, precision", str(shares), "a share from 0 to 1 is needed")
 
 
 def _check_shapes(reference: tuple[int, ...], other: tuple[Any, ...]) -> None:

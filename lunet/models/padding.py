@@ -18,6 +18,8 @@ def legal_sizes(
 ) -> tuple[int, ...]:
     """Smallest legal spatial size (voxels per axis) that contains ``sizes``.
 
+    The arithmetic has no branch, so that exported and compiled networks keep free sizes.
+
     Parameters
     ----------
     sizes
@@ -29,8 +31,6 @@ def legal_sizes(
     long_side
         At least one axis has this many voxels; when none has, the first one is extended. Must be
         a multiple of ``multiple[0]``. Normalisations need it: one voxel has no spread.
-
-    The arithmetic has no branch, so that exported and compiled networks keep free sizes.
     """
     if torch.jit.is_tracing():  # sizes are tensors there, and a trace is valid for one size only
         sizes = [int(n) for n in sizes]

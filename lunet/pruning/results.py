@@ -18,6 +18,7 @@ from lunet.pruning.schedule import PruningSchedule, Row
 from lunet.settings import plain
 from lunet.training.history import write_history
 from lunet.training.job import TrainingJob
+from lunet.training.results import FILES as TRAINED
 from lunet.training.results import metadata, record
 from lunet.training.state import TrainingState, copy_weights
 from lunet.training.validation import build_validator
@@ -28,6 +29,10 @@ _NUMBERS = (
     "iteration", "epochs", "best_epoch", "parameters", "macs", "channels", "dice", "val_loss",
 )  # fmt: skip
 OPTIMISTIC = "chosen on the test cases themselves: an upper bound, not a result"
+
+
+FILES = (*TRAINED, "trajectory.csv", "test_curve.csv")
+"""What every pruning writes."""
 
 
 def iteration_file(job: TrainingJob, iteration: int) -> Path:

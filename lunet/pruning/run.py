@@ -19,10 +19,11 @@ from lunet.data.folds import Fold
 from lunet.data.prepared import Manifest
 from lunet.files import sha256
 from lunet.locks import owned
+from lunet.own_files import claim
 from lunet.pruning.channel_groups import layers_of_network
 from lunet.pruning.importance import Scores, channel_scores
 from lunet.pruning.job import PruneJob, starting_job
-from lunet.pruning.results import Outcome, iteration_file, test_curve, write_pruning
+from lunet.pruning.results import FILES, Outcome, iteration_file, test_curve, write_pruning
 from lunet.pruning.schedule import PruningSchedule, chosen_row, iteration_row, reason_to_stop
 from lunet.pruning.selection import Chosen, choose_channels, prunable, targeted_dropout
 from lunet.pruning.surgery import (
@@ -62,7 +63,11 @@ def run_pruning(task: PruneJob) -> None:
     """
     job = starting_job(task)
     check_metrics(job.recipe, job.task)
-    with owned(job.work) as lock, stop_requests() as request:
+    with (
+        owned(job.work) as lock,
+        claim(job.out, FILES, step="prune", inputs=[job.init] if job.init else []),
+        stop_requests() as request,
+    ):
         keep_freed_memory()
         manifest, fold = read_data(job)
         course = PruningSchedule(dict(job.model))

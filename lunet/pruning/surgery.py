@@ -103,6 +103,9 @@ def cut_optimiser(
 ) -> dict[str, Any]:
     """The state of an optimiser whose parameters were cut; surviving channels keep their moments.
 
+    Moments (any tensor of a parameter's shape: both of Adam, momentum of SGD) are cut like their
+    parameter; step counts stay.
+
     Parameters
     ----------
     state
@@ -111,9 +114,6 @@ def cut_optimiser(
         Name and shape of each parameter before the cut, in the optimiser's order.
     gone
         What goes.
-
-    Moments (any tensor of a parameter's shape: both of Adam, momentum of SGD) are cut like their
-    parameter; step counts stay.
     """
     moments = {
         index: {

@@ -114,8 +114,14 @@ class Study:
         if name == "prune":  # one more strategy, fold or seed leaves the others what they are
             chosen = plain(self.config.prune)
             return {key: chosen[key] for key in chosen if key not in _PRUNING_GRID}
-        if name == "predict":
+        if name == "predict" and preset is not None:
             return self._predict(preset)
+        if name == "networks":
+            parts = ("model", "recipe")
+            return {row: {part: self._section(part, row) for part in parts} for row in self.presets}
+        if name == "grid":
+            grid = {"presets": self.presets, "folds": self.folds, "seeds": self.config.seeds}
+            return {key: list(value) for key, value in grid.items()}
         if name == "models":
             return [self._section("model", row) for row in self.presets]
         if name not in ("model", "recipe"):

@@ -10,6 +10,7 @@ from lunet.data.prepared import Manifest, read_manifest
 from lunet.errors import ConfigError, DataError, TrainingError, is_out_of_memory
 from lunet.files import sha256
 from lunet.locks import owned
+from lunet.own_files import claim
 from lunet.settings import plain
 from lunet.training.callbacks import ProgressReporter, log, warn
 from lunet.training.checkpoint import Checkpoint, State, Unusable, read_state, stamp_of
@@ -22,7 +23,7 @@ from lunet.training.loop import CheckpointSaver, train
 from lunet.training.memory import out_of_memory
 from lunet.training.optim import extendable
 from lunet.training.recipe import Recipe
-from lunet.training.results import snapshots, write_results
+from lunet.training.results import output_files, snapshots, write_results
 from lunet.training.setup import build_training
 from lunet.training.signals import StopRequest, stop_requests
 from lunet.training.state import TrainingState
@@ -37,7 +38,12 @@ def run_training(job: TrainingJob) -> None:
         Of the kinds that :mod:`lunet.errors` lists; nothing is half-written then.
     """
     check_metrics(job.recipe, job.task)
-    with owned(job.work), stop_requests() as request:
+    inputs = [path for path in (job.init, job.resume) if path]
+    with (
+        owned(job.work),
+        claim(job.out, output_files(job), step="train", inputs=inputs),
+        stop_requests() as request,
+    ):
         keep_freed_memory()
         manifest, fold = read_data(job)
         keeper = CheckpointSaver(

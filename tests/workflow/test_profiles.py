@@ -16,6 +16,7 @@ import pytest
 import yaml
 import yte
 from paths import ROOT
+from patience import patient
 
 STAND_INS = Path(__file__).parent / "slurm" / "stand_ins" / "slurm.py"
 PROFILES = sorted((ROOT / "profiles").glob("*/config.yaml"))
@@ -216,7 +217,7 @@ def submitted(tmp_path_factory) -> dict[str, list[str]]:
         },
         capture_output=True,
         text=True,
-        timeout=200,
+        timeout=patient(60),
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr

@@ -20,6 +20,7 @@ from lunet.data.dataset import Dataset
 from lunet.data.io.images import GRID_TOLERANCE
 from lunet.errors import DataError
 from lunet.files import write_csv, write_json, write_text
+from lunet.own_files import claim
 
 
 @dataclass(frozen=True)
@@ -70,11 +71,19 @@ def audit(
 
 
 def write_audit(result: Audit, out: str | Path) -> None:
-    """Write ``findings.csv``, ``audit.html`` and, last, ``audit_summary.json`` into ``out``."""
+    """Write ``findings.csv``, ``audit.html`` and, last, ``summary.json`` into ``out``.
+
+    Raises
+    ------
+    ConfigError
+        If ``out`` holds files that no step of this package wrote.
+    """
     out = Path(out)
-    write_csv(out / "findings.csv", COLUMNS, (finding.as_row() for finding in result.findings))
-    write_text(out / "audit.html", audit_page(result.dataset, result.findings, result.facts))
-    write_json(out / "summary.json", audit_summary(result))
+    names = ("findings.csv", "audit.html", "summary.json")
+    with claim(out, names, step="audit", inputs=[result.dataset.root], alone=True):
+        write_csv(out / names[0], COLUMNS, (finding.as_row() for finding in result.findings))
+        write_text(out / names[1], audit_page(result.dataset, result.findings, result.facts))
+        write_json(out / names[2], audit_summary(result))
 
 
 def audit_summary(result: Audit) -> dict[str, Any]:

@@ -27,7 +27,7 @@ def compared(cases: pd.DataFrame, statistics: StatisticsSettings) -> pd.DataFram
     Columns as :func:`lunet.statistics.claims.claims`; no row where there is no pair.
     """
     check_metrics(cases, [statistics.metric])
-    named = {statistics.reference, *(name for pair in statistics.pairs for name in pair)}
+    named = {statistics.reference, *(name for pair in statistics.named_pairs for name in pair)}
     # Filled in before the prior leaves, so that claims and summaries are over the same cases.
     cases = with_empty_references(cases, statistics.metric)
     rows = cases if PRIOR in named else cases[cases["preset"] != PRIOR]
@@ -37,7 +37,7 @@ def compared(cases: pd.DataFrame, statistics: StatisticsSettings) -> pd.DataFram
         rows,
         statistics.metric,
         reference=statistics.reference,
-        pairs=statistics.pairs,
+        pairs=statistics.named_pairs,
         margin=statistics.margin or None,
         alpha=round(1 - statistics.confidence, 10),
         resamples=statistics.resamples,

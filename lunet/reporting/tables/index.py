@@ -83,7 +83,8 @@ TABLES = {
         ("metrics", "runs", "efficiency"),
     ),
     "batches": TableRow(
-        lambda m: tables_memory.batches(m.costs, m.report, m.statistics.pairs), ("efficiency",)
+        lambda m: tables_memory.batches(m.costs, m.report, m.statistics.named_pairs),
+        ("efficiency",),
     ),
     "forecast": TableRow(
         lambda m: tables_forecast.forecast(m.costs, m.runs, m.sources.manifest),

@@ -70,7 +70,7 @@ def test_the_image_froc_agrees_with_the_counts_with_purity_too() -> None:
     steps = np.rint(200 * np.clip(0.6 * reference + 0.5 * rng.random((40, 40)), 0, 1))
     levels = np.array([20, 60, 90, 120, 150])
     for overlap, precision in ((0.0, 0.0), (0.0, 0.1), (0.5, 0.3)):
-        options = {"overlap": overlap, "purity": precision}
+        options = {"overlap": overlap, "precision": precision}
         froc = image_froc(reference, steps.astype(np.uint8), levels=levels, **options)
         for place, level in enumerate(levels):
             counts = count_lesions(reference, steps >= level, **options)

@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from patience import patient
 from study_of_numbers import DICE, write_study
 
 from lunet.cli import main
@@ -106,7 +107,10 @@ def test_browser_shows_it_without_error(report: Path, tmp_path: Path, width: int
     words += ["--enable-logging=stderr", "--window-size=1400,900", "--virtual-time-budget=3000"]
     shot = f"--screenshot={tmp_path / 'page.png'}"
     done = subprocess.run(
-        [*words, shot, "--dump-dom", frame.as_uri()], capture_output=True, text=True, timeout=90
+        [*words, shot, "--dump-dom", frame.as_uri()],
+        capture_output=True,
+        text=True,
+        timeout=patient(25),
     )
     assert "CONSOLE" not in done.stderr
     assert (tmp_path / "page.png").stat().st_size > 10_000

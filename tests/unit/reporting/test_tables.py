@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from paths import ROOT
+from patience import patient
 from study_of_numbers import DICE, write_study
 
 from lunet.cli import main
@@ -216,6 +217,6 @@ def test_latex_of_every_table_compiles(study: Path, tmp_path: Path) -> None:
     head = r"\documentclass{article}\usepackage{booktabs}\usepackage{graphicx}\begin{document}"
     (tmp_path / "all.tex").write_text(f"{head}\n{inputs}\\end{{document}}\n")
     words = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "all.tex"]
-    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=patient(15))
     assert done.returncode == 0, done.stdout[-800:]
     assert "Missing character" not in done.stdout

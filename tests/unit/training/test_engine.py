@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from patience import patient
 from tiny_training import TASK, TINY, job, prepare
 
 from lunet.data.folds import read_splits
@@ -194,7 +195,7 @@ def test_folds_that_measure_at_once_compute_alike_and_no_entry_is_lost(tmp_path:
     folds = [context.Process(target=at_once, args=(i, cache, gate, answers)) for i in (1, 2)]
     for fold in folds:
         fold.start()
-    found = {answers.get(timeout=60) for _ in folds}
+    found = {answers.get(timeout=patient(15)) for _ in folds}
     for fold in folds:
         fold.join()
     assert len(found) == 1

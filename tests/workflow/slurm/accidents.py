@@ -28,7 +28,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cluster
-from studies import PROJECT, STATE, WEIGHTS, Checkout, call, configuration, prepared, wait_for
+from patience import wait_for
+from studies import PROJECT, STATE, WEIGHTS, Checkout, call, configuration, prepared
 
 EPOCHS = 400  # about half a minute on a free core: longer than SLURM needs to miss a node
 _QUIET = ("--parsable", "-o", "/dev/null", "-D", "/")
@@ -154,8 +155,8 @@ def preempted_for_good(scene: Scene) -> Row:
     scene.begin(LUNET_GPU_PARTITION="cheap")
     job = scene.job()
     _urgent_job()
-    wait_for("the job's end", lambda: job not in scene.checkout.jobs(), 60)
-    wait_for("a warning", lambda: "preemption" in scene.checkout.output, 60)
+    wait_for("the job's end", lambda: job not in scene.checkout.jobs())
+    wait_for("a warning", lambda: "preemption" in scene.checkout.output)
     scene.stop(signal.SIGINT)
     scene.recover("--cancel")
     scene.process = scene.checkout.start(WEIGHTS)
@@ -187,7 +188,7 @@ def memory_limit(scene: Scene) -> Row:
     """The job needs more memory than it asked for."""
     scene.edit_profile("  train:\n", "  train:\n    mem_mb: 250 * 8 ** (attempt - 1)\n")
     scene.process = scene.checkout.start(WEIGHTS)
-    wait_for("the limit", lambda: "Trying to restart" in scene.checkout.output, 120)
+    wait_for("the limit", lambda: "Trying to restart" in scene.checkout.output)
     scene.mark()
     wait_for("an epoch", scene.checkout.epoch)
     after = time.monotonic() - scene.moment
@@ -200,7 +201,7 @@ def node_lost(scene: Scene) -> Row:
     """A node stops answering, with its processes still alive, and comes back."""
     scene.begin()
     cluster.stop_node("g1")
-    wait_for("SLURM to notice", lambda: "down" in call("sinfo", "-h", "-n", "g1", "-o", "%t"), 120)
+    wait_for("SLURM to notice", lambda: "down" in call("sinfo", "-h", "-n", "g1", "-o", "%t"))
     cluster.start_node("g1")
     return scene.end("node down and back", "nothing; SLURM starts the job again")
 
@@ -339,7 +340,7 @@ def full_results(scene: Scene) -> Row:
     with _small_disk(scene.checkout.root / "results/s/runs", "12m") as disk:
         scene.begin("--retries", "8", epoch=40)
         ballast = _fill(disk)
-        wait_for("the training's end", lambda: "lunet ended" in scene.checkout.log, 300)
+        wait_for("the training's end", lambda: "lunet ended" in scene.checkout.log)
         scene.mark()
         seen = _full(scene)
         ballast.unlink()
@@ -365,7 +366,7 @@ def _fill(disk: Path) -> Path:
 
 
 def _full(scene: Scene) -> str:
-    wait_for("the failure", lambda: "lunet ended" in scene.checkout.output, 180)
+    wait_for("the failure", lambda: "lunet ended" in scene.checkout.output)
     seen = scene.last("lunet ended")
     assert "full disk" in seen, seen
     return seen
@@ -377,9 +378,9 @@ def read_only(scene: Scene) -> Row:
     with _small_disk(disk, "12m"):
         scene.begin("--retries", "8", epoch=40)
         call("mount", "-o", "remount,ro", str(disk))
-        wait_for("the training's end", lambda: "lunet ended" in scene.checkout.log, 300)
+        wait_for("the training's end", lambda: "lunet ended" in scene.checkout.log)
         scene.mark()
-        wait_for("the failure", lambda: "lunet ended" in scene.checkout.output, 180)
+        wait_for("the failure", lambda: "lunet ended" in scene.checkout.output)
         seen = scene.last("lunet ended")
         call("mount", "-o", "remount,rw", str(disk))
         return scene.end("read-only file system", seen)
