@@ -1,4 +1,4 @@
-"""Each job its own GPU: on a shared machine by locks, under SLURM by what SLURM gave."""
+"""A GPU for each job: by locks on a shared machine, by SLURM's choice under SLURM."""
 
 from __future__ import annotations
 
@@ -84,15 +84,15 @@ def _gpus() -> list[str]:
 
 
 def _first_free(gpus: list[str], held: contextlib.ExitStack) -> str:
-    told = False
+    is_announced = False
     while True:
         for slot in range(runs_per_gpu()):
             for gpu in gpus:
                 if _lock(gpu, slot, held):
                     return gpu
-        if not told:
+        if not is_announced:
             print(f"waiting for a free GPU of {', '.join(gpus)}", file=sys.stderr, flush=True)
-            told = True
+            is_announced = True
         time.sleep(1.0)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 
 class LunetError(Exception):
-    """A wrong input, told in one line: where, what was found, what is expected, what to do.
+    """A wrong input, described in one line: where, what was found, what is expected, what to do.
 
     The command line prints ``error: <where>: <found>, <expected>. <action>.`` and exits with
     ``exit_code``.
@@ -48,7 +48,7 @@ class DataError(LunetError):
 
 
 class TrainingError(LunetError):
-    """A training cannot go on: non-finite loss, too few volumes, a state that does not fit."""
+    """A training cannot continue: non-finite loss, too few volumes, a state that does not fit."""
 
     exit_code = 3
     reason = "training failed"

@@ -209,13 +209,13 @@ def _code(arguments: argparse.Namespace, preset: str) -> str:
 
 
 def _observers(arguments: argparse.Namespace, out: Path) -> tuple[Callable[[Row], None], ...]:
-    from lunet.training.callbacks import curves, tensorboard
+    from lunet.training.callbacks import live_curves, tensorboard
 
     chosen = []
     if arguments.tensorboard:
         chosen.append(tensorboard(out / "tensorboard"))
     if arguments.curves:
-        chosen.append(curves(out / "curves.png"))
+        chosen.append(live_curves(out / "curves.png"))
     return tuple(chosen)
 
 

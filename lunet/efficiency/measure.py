@@ -33,7 +33,7 @@ from lunet.training.compute.device import choose_device
 class MeasureJob(TypedDict):
     """What a process measures: plain sections, the training batch, and whether it counts too.
 
-    ``engine`` is the recipe's section of that name; empty where no training is told.
+    ``engine`` is the recipe's section of that name; empty where no training is to be measured.
     """
 
     model: dict[str, Any]
@@ -81,7 +81,7 @@ class Bench:
         )
 
 
-def measure(job: MeasureJob) -> dict[str, Any]:
+def measure_network(job: MeasureJob) -> dict[str, Any]:
     """Everything that one process measures."""
     bench = make_bench(job)
     result: dict[str, Any] = {"device": _device(bench.device)}
@@ -116,7 +116,7 @@ def training_step(model: nn.Module, x: Tensor) -> None:
 
 
 def two_training_steps(model: nn.Module, x: Tensor) -> None:
-    """Two steps with one optimiser: only the second has Adam's moments beside the activations."""
+    """Two steps with one optimiser: only the second holds Adam's moments and activations."""
     model.train()
     optimiser = torch.optim.Adam(model.parameters(), foreach=False)
     for _ in range(2):
@@ -165,7 +165,7 @@ def _device(device: str) -> dict[str, Any]:
 
 
 def _measured_memory(bench: Bench) -> dict[str, int | None]:
-    """Peaks in a process that has run nothing large yet, after a small run that loads kernels."""
+    """Peak memory; a small run first loads kernels, and nothing large may have run before."""
     small = torch.zeros(2, *bench.shape(1)[1:2], *(32,) * bench.task.dimensions)
     training_step(copy.deepcopy(bench.model), small.to(bench.device))
     x, batch = bench.image(1), bench.image(bench.training_batch)
@@ -239,7 +239,7 @@ def _throughput(bench: Bench) -> dict[str, Any] | None:
 
 def main() -> None:
     """Read a job, measure, write the result."""
-    print(json.dumps(measure(json.load(sys.stdin)), allow_nan=False))
+    print(json.dumps(measure_network(json.load(sys.stdin)), allow_nan=False))
 
 
 def joules_per_volume(call: Callable[[], None], device: str) -> dict[str, Any] | None:

@@ -51,7 +51,7 @@ def _step(model: nn.Module, x: Tensor) -> None:
 
 
 def usable_memory(gib: float | None) -> float:
-    """Bytes that a training may take: as said, else 80 % of what is free on the device."""
+    """Bytes that a training may take: ``gib``, else 80 % of what is free on the device."""
     if gib is not None:
         return gib * 2**30
     return 0.8 * available_memory(choose_device())

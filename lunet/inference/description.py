@@ -25,7 +25,7 @@ class Description:
     model
         The ``model`` section: preset, module, name, arguments.
     training
-        What else the file says of its training: study, fold, seed, epoch.
+        Further facts of the file on its training: study, fold, seed, epoch.
     """
 
     task: Task

@@ -20,12 +20,12 @@ from lunet.models.live_memory import forward_bytes
 from lunet.task import Task
 
 _GIB = 2**30
-_SLICES = 8  # slices of a 2D task that go through the network together
+_SLICES = 8  # slices of a 2D task in one batch
 
 
 @dataclass(frozen=True)
 class WindowPlan:
-    """How an image goes through the networks: ``patch`` in voxels, or None for the whole image."""
+    """How an image is passed to the networks: ``patch`` in voxels, or None for the whole image."""
 
     patch: tuple[int, ...] | None
 
@@ -50,7 +50,7 @@ def predict_probabilities(
     out
         (K, x, y, z) floating array or memory map that is filled.
     task
-        A 2D task goes slice by slice along z and is stacked again.
+        For a 2D task the image is cut into slices along z.
     settings
         Flips, tiles, overlap and memory; whole images are used where the estimate fits.
 

@@ -61,7 +61,7 @@ def segment(
     image
         (C, x, y, z), or (C, x, y) for a picture: prepared intensities, float32.
     geometry
-        The way back to the raw grid.
+        Where the prepared volume lies in the raw grid.
 
     Returns
     -------
@@ -84,7 +84,7 @@ def probabilities_of(
     settings: PredictSettings,
     device: torch.device | str = "cpu",
 ) -> NativeChannels:
-    """The probabilities alone, see :func:`segment`."""
+    """Only the probabilities of :func:`segment`."""
     volume = image if image.ndim == 4 else image[..., None]
     probabilities = _scratch((task.out_channels, *volume.shape[1:]))
     predict_probabilities(

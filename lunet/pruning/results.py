@@ -1,4 +1,4 @@
-"""What a pruning leaves behind, and the one time that it looks at test cases: at the end."""
+"""The results of a pruning; only here, at its end, are test cases used."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ FILES = (*TRAINED, "trajectory.csv", "test_curve.csv")
 
 
 def iteration_file(job: TrainingJob, iteration: int) -> Path:
-    """Where the best weights of an iteration lie until the end."""
+    """Where the best weights of an iteration are kept until the end."""
     return job.work / "iterations" / f"{iteration:04d}.safetensors"
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a pruning came to.
+    """The outcome of a pruning.
 
     Attributes
     ----------

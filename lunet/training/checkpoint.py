@@ -1,8 +1,8 @@
 """The resume state of a training: all of it, atomic, two generations, checked on reading.
 
 A state is a nested structure of dicts, lists, numbers, texts and tensors, so that
-``torch.load(weights_only=True)`` reads it: no code is ever executed. Its stamp says for which
-settings, code and data it holds; its checksum covers every tensor and number.
+``torch.load(weights_only=True)`` reads it: no code is ever executed. Its stamp names the
+settings, code and data for which it is valid; its checksum covers every tensor and number.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Checkpoint:
                 os.replace(self.newest, self.previous)
 
     def load(self, *, stamp: str, say: Callable[[str], None]) -> State | None:
-        """The newest readable state with this stamp; None if there is none to go on from.
+        """The newest readable state with this stamp; None if none can be resumed.
 
         ``say`` gets one line per file that is not used.
         """
@@ -69,7 +69,7 @@ class Checkpoint:
                 return read_state(path, stamp=stamp)
             except Unusable as error:
                 say(f"{path}: {error}; it is not used")
-                path.unlink()  # never to be taken for the good state before the next one
+                path.unlink()  # it must never pass for the good state before the next one
         return None
 
     def remove(self) -> None:
@@ -81,7 +81,7 @@ class Checkpoint:
 
 
 class Unusable(Exception):
-    """A state that cannot be gone on from: damaged, or of another training."""
+    """A state that cannot be resumed: damaged, or of another training."""
 
 
 def read_state(path: Path, *, stamp: str) -> State:
@@ -90,7 +90,7 @@ def read_state(path: Path, *, stamp: str) -> State:
     Raises
     ------
     Unusable
-        Unreadable, of another format, checksum or stamp that does not agree.
+        If the file is damaged, of another format, or made with another stamp.
     """
     try:
         complete = torch.load(path, map_location="cpu", weights_only=True)
@@ -108,7 +108,7 @@ def read_state(path: Path, *, stamp: str) -> State:
 
 
 def digest(value: Any) -> str:
-    """SHA-256 over a nested structure: order of dicts does not count, types and shapes do."""
+    """SHA-256 over a nested structure: types and shapes count, the order of dicts does not."""
     summary = hashlib.sha256()
     for piece in _pieces(value):
         summary.update(piece)

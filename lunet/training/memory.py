@@ -1,4 +1,4 @@
-"""Memory of the machine and the device, in bytes, and errors that tell what was needed."""
+"""Memory of the machine and the device, in bytes, and the error that names what was needed."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def peak_memory(device: torch.device) -> int:
 
 
 def out_of_memory(error: BaseException, device: torch.device, batch: str) -> TrainingError:
-    """What was needed, what there is, which keys make it less."""
+    """The error for a full memory: what was needed, what is free, which keys reduce it."""
     return TrainingError(
         "training",
         f"out of memory on {device} with batches of {batch}: {_wanted(error)}",

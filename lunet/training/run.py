@@ -30,7 +30,7 @@ from lunet.training.state import TrainingState
 
 
 def run_training(job: TrainingJob) -> None:
-    """Train, going on from a saved state if there is one that fits, and write the results.
+    """Train, from a saved state if there is one that fits, and write the results.
 
     Raises
     ------
@@ -72,7 +72,7 @@ def _tell_about_more_epochs(recipe: Recipe) -> None:
             if extendable(recipe.schedule)
             else f"the rates of the {recipe.schedule.name} schedule depend on their number"
         )
-        log(f"the state is kept, but more epochs will start anew: {reason}")
+        log(f"the state is kept, but more epochs will start from the beginning: {reason}")
 
 
 def read_data(job: TrainingJob) -> tuple[Manifest, Fold]:
@@ -109,7 +109,7 @@ def read_data(job: TrainingJob) -> tuple[Manifest, Fold]:
 
 
 def _stamp(job: TrainingJob, manifest: Manifest, fold: Fold) -> str:
-    """What a saved state is valid for; more epochs may be asked for where that changes nothing."""
+    """Digest of what a saved state is valid for; it leaves out the epochs where more may follow."""
     recipe = plain(job.recipe)
     for key in ("source", "keep_state", "save_every"):
         del recipe[key]
@@ -130,16 +130,16 @@ def _stamp(job: TrainingJob, manifest: Manifest, fold: Fold) -> str:
 
 
 def _may_grow(recipe: Recipe) -> bool:
-    """Whether a finished training, given more epochs, equals one that had them from the start.
+    """Whether a finished training that gets more epochs equals one that had them from the start.
 
-    The last epoch is always validated: where it is off the beat of ``validate_every``, a longer
+    The last epoch is always validated: where it is no multiple of ``validate_every``, a longer
     training would not have validated it.
     """
     return extendable(recipe.schedule) and recipe.epochs % recipe.validate_every == 0
 
 
 def tidy(work: Path) -> None:
-    """Remove what a killed process left half-written (the lock says that no other is writing)."""
+    """Remove what a killed process left half-written; the lock excludes a living one."""
     work.mkdir(parents=True, exist_ok=True)
     for part in work.glob(".part-*"):
         part.unlink()
@@ -160,7 +160,7 @@ def _saved_state(job: TrainingJob, keeper: CheckpointSaver) -> State | None:
 
 
 def built(job: TrainingJob, manifest: Manifest, fold: Fold, state: State | None) -> TrainingState:
-    """:func:`build_training`, telling in plain words where the memory does not suffice."""
+    """:func:`build_training`, with a clear error where the memory does not suffice."""
     try:
         return build_training(job, manifest, fold, state)
     except (RuntimeError, MemoryError) as error:
@@ -183,7 +183,7 @@ def train_stage(
     Raises
     ------
     LunetError
-        Of the kinds that :mod:`lunet.errors` lists, in the words of a user.
+        Of the kinds that :mod:`lunet.errors` lists, in terms that a user knows.
     """
     watch = ProgressReporter(training, bar=sys.stderr.isatty(), on_epoch=job.observers)
     try:
@@ -204,7 +204,7 @@ def train_stage(
 
 
 def _told(error: Exception, training: TrainingState) -> Exception:
-    """The error in the user's words where it is one that a user can act on."""
+    """The error in terms that a user knows, where a user can act on it."""
     sampler = training.sampler
     if is_out_of_memory(error):
         batch = f"{sampler.batch_size} x {sampler.size or 'whole volumes'}"

@@ -33,7 +33,7 @@ from lunet.training.weights import initialise
 def build_training(
     job: TrainingJob, manifest: Manifest, fold: Fold, state: State | None
 ) -> TrainingState:
-    """Everything that the loop works with, standing where ``state`` says.
+    """Everything that the loop works with, at the point that ``state`` was saved at.
 
     Raises
     ------
@@ -51,16 +51,16 @@ def build_training(
     if state:
         training.load(state)
         progress = training.progress
-        log(f"goes on at epoch {progress.epoch}, step {progress.step} of {sampler.steps}")
+        log(f"resumes at epoch {progress.epoch}, step {progress.step} of {sampler.steps}")
     return training
 
 
 def with_network(
     job: TrainingJob, manifest: Manifest, training: TrainingState, state: State
 ) -> TrainingState:
-    """``training`` with the network of ``job`` instead of its own, standing where ``state`` says.
+    """``training`` with the network of ``job`` instead of its own, at the point of ``state``.
 
-    Data, arithmetic and random numbers go on as they were; ``state`` fits the new network.
+    Data, arithmetic and random numbers stay as they were; ``state`` fits the new network.
     """
     model = training.arithmetic.place(build_for_task(job.model, job.task))
     changed = _with_optimiser(
@@ -148,7 +148,7 @@ def _model(job: TrainingJob) -> nn.Module:
 def _arithmetic(
     job: TrainingJob, sampler: Sampler, objective: Objective, state: State | None
 ) -> Arithmetic:
-    """As the saved state was computed, so that it goes on bit for bit; else chosen now."""
+    """The one of the saved state, so that it resumes bit for bit; otherwise chosen now."""
     if state and state["arithmetic"]["device"] == sampler.volumes.device.type:
         return Arithmetic(**state["arithmetic"])
     question = Question(
@@ -165,7 +165,7 @@ def _arithmetic(
 def build_augment(
     settings: Augmentation, ndim: int, *, spacing: Sequence[float] | None = None
 ) -> Augment | None:
-    """The augmentation of a recipe, by the engine it names; None where nothing is switched on.
+    """The augmentation of a recipe; None where nothing is switched on.
 
     Parameters
     ----------

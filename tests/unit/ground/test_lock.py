@@ -130,7 +130,7 @@ def test_a_file_system_that_is_away_ends_nobody(tmp_path, monkeypatch, capsys):
         assert failed.wait(30)
         time.sleep(0.2)
         held.confirm()
-    assert "no sign of life" in capsys.readouterr().out
+    assert "could not be renewed" in capsys.readouterr().out
 
 
 def test_an_owner_whose_slurm_job_ended_is_dead(tmp_path, monkeypatch):

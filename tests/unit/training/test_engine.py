@@ -18,7 +18,12 @@ from lunet.files import read_json
 from lunet.models.build import build_network
 from lunet.training.compute import autotune as engine
 from lunet.training.compute.arithmetic import Arithmetic, plain_arithmetic
-from lunet.training.compute.autotune import Question, candidates, choose_arithmetic, step_seconds
+from lunet.training.compute.autotune import (
+    Question,
+    candidate_arithmetics,
+    choose_arithmetic,
+    step_seconds,
+)
 from lunet.training.compute.device import choose_device
 from lunet.training.losses.build import build_objective
 from lunet.training.recipe import Engine
@@ -130,7 +135,7 @@ def test_a_choice_that_does_not_fit_is_left_out(monkeypatch: pytest.MonkeyPatch)
     assert 0 < step_seconds(question(), PLAIN) < 60
 
 
-@pytest.mark.parametrize("choice", candidates(Engine(), PLAIN), ids=str)
+@pytest.mark.parametrize("choice", candidate_arithmetics(Engine(), PLAIN), ids=str)
 def test_every_candidate_computes_nearly_the_same(choice: Arithmetic) -> None:
     torch.manual_seed(0)
     model = make().eval()
@@ -175,7 +180,7 @@ def test_a_resumed_training_is_computed_as_it_began(tmp_path: Path) -> None:
 def at_once(number: int, cache: Path, gate: Any, answers: Any) -> None:
     """A fold in a process of its own, whose stop-watch prefers another arithmetic."""
     torch.set_num_threads(1)
-    order = candidates(Engine(), PLAIN)
+    order = candidate_arithmetics(Engine(), PLAIN)
     best = order[number % len(order)]
     engine.step_seconds = lambda _, choice: 0.01 if choice == best else 0.1
     gate.wait()
