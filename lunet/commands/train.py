@@ -174,8 +174,8 @@ def _register(arguments: argparse.Namespace, places: dict[str, Path]) -> None:
     sections = handed_over()
     if sections is None:
         sections = read_study(arguments).sections("register")
-    files = {name: places[name] for name in ("manifest", "splits")}
-    for line in register(arguments.protocol, sections, **files):
+    manifest, splits = places["manifest"], places["splits"]
+    for line in register(arguments.protocol, sections, manifest=manifest, splits=splits):
         print(line, flush=True)
 
 
