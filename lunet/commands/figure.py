@@ -46,8 +46,11 @@ def run(arguments: argparse.Namespace) -> None:
     else:
         from lunet.reporting.figures.index import needs, write_figure
 
-    sources = read_sources(arguments, needs(arguments.name))
+    from lunet.reporting.result_files import with_asked
+
     settings = read_settings(arguments, "figure")
+    kinds = with_asked(needs(arguments.name), settings.get("statistics"))
+    sources = read_sources(arguments, kinds)
     manifest = arguments.manifest
     for path in write_figure(arguments.name, sources, settings, arguments.out, manifest=manifest):
         print(path)

@@ -1,8 +1,8 @@
 """Build one table of a study from its per-case files: BASE.csv, BASE.md and BASE.tex.
 
-NAME is summary, accuracy, efficiency, batches, forecast, joint, comparisons, claims, failures,
-lesions or protocol; or pruning or pruning_comparisons, which --inputs with the prunings'
-trajectory.csv makes.
+NAME is summary, accuracy, efficiency, batches, forecast, joint, comparisons, claims, limits,
+detection, failures, lesions or protocol; or pruning or pruning_comparisons, which --inputs with the
+prunings' trajectory.csv makes.
 The same files give the same bytes on any machine; runs of one preset that were made with other
 settings or code are refused.
 
@@ -31,12 +31,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Build the table."""
+    from lunet.reporting.result_files import with_asked
+
     if arguments.name.startswith("pruning"):
         from lunet.reporting.tables.pruning import needs, write_table
     else:
         from lunet.reporting.tables.index import needs, write_table
 
-    sources = read_sources(arguments, needs(arguments.name))
     settings = read_settings(arguments, "table")
+    kinds = with_asked(needs(arguments.name), settings.get("statistics"))
+    sources = read_sources(arguments, kinds)
     for path in write_table(arguments.name, sources, settings, arguments.out):
         print(path)

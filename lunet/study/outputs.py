@@ -19,6 +19,8 @@ TABLES = {
     "joint": ("metrics", "runs", "efficiency"),
     "comparisons": ("metrics", "runs"),
     "claims": ("metrics", "runs"),
+    "limits": ("metrics", "runs"),
+    "detection": ("metrics", "runs"),
     "failures": ("metrics", "runs"),
     "published": ("metrics", "runs", "efficiency"),
     "batches": ("efficiency",),

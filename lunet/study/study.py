@@ -231,7 +231,10 @@ class Study:
 
         def of(wildcards: Any) -> list[str]:
             is_published = wildcards.name.startswith("published")
-            return self.files(known[wildcards.name]) + (extra if is_published else [])
+            kinds = known[wildcards.name]
+            if self.config.statistics.pairs == "all" and "metrics" in kinds:
+                kinds = tuple(dict.fromkeys((*kinds, "efficiency")))  # the cheaper one is asked
+            return self.files(kinds) + (extra if is_published else [])
 
         return of
 
