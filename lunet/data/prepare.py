@@ -20,6 +20,7 @@ from lunet.data.dataset import Case, Dataset
 from lunet.data.geometry import Geometry
 from lunet.data.ground_truth import read_case_label
 from lunet.data.io.images import Scan, read_image, require_grid
+from lunet.data.left_out import count_lines, counts_of
 from lunet.data.prepared import MANIFEST, Manifest
 from lunet.data.preprocess import prepare_image, prepare_label
 from lunet.data.settings import PreprocessSettings
@@ -54,6 +55,8 @@ def prepare_dataset(
         raise DataError(dataset.root, "no cases", "at least one is needed")
     names = [MANIFEST, *(_array("images", case) for case in dataset.cases)]
     names += [_array("labels", case) for case in dataset.cases if case.labelled]
+    for line in count_lines(dataset, most=20):
+        log(line)
     with claim(out, names, step=STEP, inputs=[dataset.root], alone=True) as old:
         records = []
         for number, case in enumerate(dataset.cases, start=1):
@@ -125,6 +128,7 @@ def _manifest(
         "preprocess": plain(settings),
         "dataset": {
             "name": dataset.name,
+            "counts": counts_of(dataset),
             "source": read_json(source) if source.exists() else None,
         },
         "labels": {

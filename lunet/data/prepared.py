@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from lunet.data.ids import require_id
 from lunet.errors import DataError, nearest
 from lunet.files import read_json
 from lunet.task import Task, task_from_dict
@@ -113,7 +114,7 @@ class Manifest:
     def _case(self, record: Mapping[str, Any]) -> PreparedCase:
         return PreparedCase(
             folder=self.path.parent,
-            id=record["id"],
+            id=require_id(record["id"], self.path),
             group=record["group"],
             labelled=record["labelled"],
             shape=tuple(record["shape"]),

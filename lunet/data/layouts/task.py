@@ -11,6 +11,7 @@ import numpy as np
 from lunet.data.catalog import remap_of
 from lunet.data.dataset import Case, Dataset, group_of
 from lunet.data.io.images import LOSSY, PICTURES, LabelRule, read_raw, suffix_of
+from lunet.data.left_out import without_content
 from lunet.data.settings import DatasetSettings
 from lunet.errors import DataError
 from lunet.task import Task
@@ -64,7 +65,7 @@ def infer_labels(
         return settings.labels, rule
     values: set[float] = set()
     for case in cases:
-        if case.label is not None:
+        if case.label is not None and not without_content(case):
             values |= _values(case.label)
     found = {rule.remap.get(int(value), int(value)) for value in values} - {0}
     if found == {WHITE}:
