@@ -21,6 +21,7 @@ from lunet.data.geometry import Geometry
 from lunet.data.ground_truth import label_digest, read_case_label
 from lunet.data.intact import CHECKED, note_intact
 from lunet.data.io.images import Scan, read_image, require_grid
+from lunet.data.left_out import count_lines, counts_of
 from lunet.data.prepared import MANIFEST, Manifest
 from lunet.data.preprocess import prepare_image, prepare_label
 from lunet.data.settings import PreprocessSettings
@@ -55,6 +56,8 @@ def prepare_dataset(
         raise DataError(dataset.root, "no cases", "at least one is needed")
     names = [MANIFEST, *(_array("images", case) for case in dataset.cases)]
     names += [_array("labels", case) for case in dataset.cases if case.labelled]
+    for line in count_lines(dataset, most=20):
+        log(line)
     with claim(out, names, step=STEP, inputs=[dataset.root], alone=True) as old:
         (out / CHECKED).unlink(missing_ok=True)
         records = []
@@ -136,6 +139,7 @@ def _manifest(
         "preprocess": plain(settings),
         "dataset": {
             "name": dataset.name,
+            "counts": counts_of(dataset),
             "source": read_json(source) if source.exists() else None,
         },
         "labels": {

@@ -19,6 +19,7 @@ from lunet.data.audit.listing import check_listing, check_splits
 from lunet.data.audit.page import audit_page
 from lunet.data.dataset import Dataset
 from lunet.data.io.images import GRID_TOLERANCE, RoundedLabels
+from lunet.data.left_out import count_lines, counts_of
 from lunet.errors import DataError
 from lunet.files import write_csv, write_json, write_text
 from lunet.own_files import claim
@@ -97,6 +98,7 @@ def audit_summary(result: Audit) -> dict[str, Any]:
         "task": result.dataset.task.as_dict(),
         "cases": len(cases),
         "labelled": sum(case.labelled for case in cases),
+        "counts": counts_of(result.dataset),
         "groups": len({case.group for case in cases}),
         "readable": len(result.facts),
         "findings": counts(result.findings),
@@ -117,7 +119,8 @@ def audit_lines(result: Audit, *, limit: int = 20) -> list[str]:
         shown.append(f"... and {len(result.findings) - limit} more")
     count = counts(result.findings)
     total = ", ".join(f"{count[name]} {name}{'s' * (count[name] != 1)}" for name in SEVERITIES)
-    return [*shown, f"{result.dataset.name}: {len(result.dataset.cases)} cases, {total}"]
+    last = f"{result.dataset.name}: {len(result.dataset.cases)} cases, {total}"
+    return [*count_lines(result.dataset, most=limit), *shown, last]
 
 
 def require_sound(result: Audit, out: str | Path) -> None:

@@ -14,10 +14,11 @@ from typing import Any
 
 from lunet.data.catalog import PHANTOM, entry_of
 from lunet.data.catalog_table import CatalogEntry
-from lunet.data.dataset import LISTING
+from lunet.data.dataset import LISTING, read_dataset
 from lunet.data.download.fetch import LEFT, Patience, Sums, disk_space, fetch, sums_of
 from lunet.data.io.archive import is_archive
 from lunet.data.layouts.staging import place_archive, place_folder
+from lunet.data.left_out import count_lines
 from lunet.data.phantoms.make import fill_phantom
 from lunet.data.settings import DatasetSettings
 from lunet.data.source import VARIABLE, local_source, source_names
@@ -69,6 +70,8 @@ def download(
         with claim_files([memory], step=STEP), staged(target) as stage:
             source = _obtain(settings, stage, place, patience, say)
             write_json(stage / SOURCE, source)
+            for line in count_lines(read_dataset(stage, settings)):
+                say(line)
             list_all(stage, step=STEP)
             write_json(memory, request)
             if target.exists():  # empty, as `_is_ready` found
