@@ -27,7 +27,7 @@ from lunet.inference.output import SUFFIX
 from lunet.inference.predict import predict_native
 from lunet.inference.segment import choose_device
 from lunet.inference.settings import WEIGHTS, PredictSettings, TransferSettings
-from lunet.metrics.columns import case_columns
+from lunet.metrics.catalog import case_columns
 from lunet.metrics.settings import EvaluateSettings
 from lunet.provenance import stamp
 from lunet.settings import plain

@@ -6,6 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lunet.inference.description import Description
+from lunet.metrics.catalog import title
+
+RESULTS = ("dice", "hd95", "assd")
+"""Metrics that a card shows."""
 
 _USE = """\
 ## Use
@@ -118,11 +122,11 @@ def _results(results: Mapping[str, Mapping[str, float]]) -> str:
     lines = [
         "## Results\n",
         "Means over the test cases; a missed structure counts with the worst value.\n",
-        "| structure | cases | missed | Dice | HD95 (mm) | ASSD (mm) |",
-        "|---|---|---|---|---|---|",
+        f"| structure | cases | missed | {' | '.join(map(title, RESULTS))} |",
+        "|---" * (3 + len(RESULTS)) + "|",
     ]
     for name, row in results.items():
-        numbers = [f"{row[key]:.3g}" if key in row else "" for key in ("dice", "hd95", "assd")]
+        numbers = [f"{row[key]:.3g}" if key in row else "" for key in RESULTS]
         cells = [name, f"{row['cases']:g}", f"{row['missed']:g}", *numbers]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"

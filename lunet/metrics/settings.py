@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from lunet.metrics.catalog import check_metric
 from lunet.settings import setting
 
 
@@ -39,8 +40,10 @@ class LesionSettings:
 class StatisticsSettings:
     """How results are compared; stated before the study runs."""
 
-    metric: str = setting("dice", doc="primary metric of claims")
-    margin: float = setting(0.01, doc="non-inferiority margin of the primary metric", minimum=0)
+    metric: str = setting("dice", doc="primary metric of claims; it has a better side")
+    margin: float = setting(
+        0.01, doc="non-inferiority margin of the primary metric, in its unit", minimum=0
+    )
     reference: str | None = setting(None, doc="preset that the others are compared with; else all")
     pairs: tuple[tuple[str, str], ...] = setting(
         (), doc="only these comparisons, each [preset, reference]; else by `reference`"
@@ -48,3 +51,6 @@ class StatisticsSettings:
     confidence: float = setting(0.95, doc="level of confidence intervals", minimum=0.5, maximum=1)
     resamples: int = setting(2000, doc="bootstrap and permutation resamples", minimum=100)
     seed: int = setting(0, doc="seed of the resampling")
+
+    def __post_init__(self) -> None:
+        check_metric(self.metric, "statistics.metric", comparable=True)

@@ -12,8 +12,9 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
+from lunet.metrics.catalog import direction
 from lunet.statistics.paired import magnitudes, paired_values
-from lunet.statistics.values import case_values, direction
+from lunet.statistics.values import case_values
 
 Floats = NDArray[np.float64]
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from lunet.metrics.catalog import compared_name, find_metric, is_of, title, unit_suffix
 from lunet.metrics.settings import StatisticsSettings
 from lunet.reporting.costs import device
-from lunet.reporting.numbers import title
 
 _LOSSES = {"dice": "soft Dice loss", "bce": "binary cross-entropy", "ce": "cross-entropy"}
 _OPTIMISERS = {"adam": "Adam", "adamw": "AdamW", "sgd": "SGD"}
@@ -19,7 +19,8 @@ class Facts:
     """What the report's words are made of.
 
     ``runs`` are provenances (``run.json``), ``manifest`` that of the prepared data or empty,
-    ``counts`` the numbers of cases, subjects, presets, folds and seeds.
+    ``counts`` the numbers of cases, subjects, presets, folds and seeds, ``metrics`` the columns
+    of the accuracy table.
     """
 
     runs: Sequence[Mapping[str, Any]]
@@ -27,6 +28,7 @@ class Facts:
     costs: Mapping[str, Mapping[str, Any]]
     counts: Mapping[str, int]
     statistics: StatisticsSettings
+    metrics: Sequence[str] = ()
 
 
 def methods(facts: Facts) -> str:
@@ -131,18 +133,26 @@ def _evaluation(facts: Facts) -> str:
     return (
         "Predictions were compared with the references in native image space, in mm, per case and "
         "structure; a missed structure scores the worst value and is counted, a structure absent "
-        "from both masks is left out and counted."
+        "from both masks is left out and counted." + _definitions(facts.metrics)
     )
+
+
+def _definitions(metrics: Sequence[str]) -> str:
+    """What each metric of the report is, in the words of the catalog."""
+    rows = [row for row in map(find_metric, metrics) if row is not None]
+    words = "; ".join(f"{title(row.name)}, {row.definition}" for row in rows)
+    return f" With the masks of the reference R and the prediction P: {words}." if words else ""
 
 
 def _statistics(facts: Facts) -> str:
     settings = facts.statistics
+    margin = f"{settings.margin:g}{unit_suffix(settings.metric)}"
     return (
         f"Means over cases are given with {100 * settings.confidence:g} % bootstrap confidence "
         f"intervals (BCa, {settings.resamples} resamples of subjects, seed {settings.seed}). "
-        f"Presets were compared by {title(settings.metric)}, paired by case, with sign-flip "
-        "permutation and Wilcoxon signed-rank tests, Holm-adjusted; the non-inferiority margin of "
-        f"{settings.margin:g} was stated in the configuration before the runs."
+        f"Presets were compared by {compared_name(settings.metric)}, paired by case, with "
+        "sign-flip permutation and Wilcoxon signed-rank tests, Holm-adjusted; the non-inferiority "
+        f"margin of {margin} was stated in the configuration before the runs."
     )
 
 
@@ -163,10 +173,11 @@ def checklist(facts: Facts, metrics: Sequence[str]) -> list[tuple[str, str, str]
     Rows (topic, question, answer of this study); an answer that the files cannot give says so.
     """
     counts, settings = facts.counts, facts.statistics
-    overlap = [title(m) for m in metrics if m in ("dice", "iou")]
-    boundary = [title(m) for m in metrics if m.startswith(("nsd", "hd", "assd", "masd"))]
+    overlap = [title(name) for name in metrics if is_of(name, "overlap")]
+    boundary = [title(name) for name in metrics if is_of(name, "border", "surface")]
     status = f"{counts['missed']} missed, {counts['spurious']} spurious, {counts['both_empty']}"
-    claims = f"margin {settings.margin:g} in {title(settings.metric)}, from the configuration"
+    margin = f"{settings.margin:g}{unit_suffix(settings.metric)}"
+    claims = f"margin {margin} in {compared_name(settings.metric)}, from the configuration"
     several = "yes, reported apart from cases" if counts["seeds"] > 1 else "no: one seed per fold"
     return [
         ("Task", "Structures and their relation", _relation(facts)),

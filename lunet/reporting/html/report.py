@@ -87,7 +87,7 @@ def write_report(
         Whether the pruning's tables and figures, beside the others, are shown.
     """
     report = build_settings(ReportSettings, settings.get("report", {}), "report")
-    facts = _facts(sources, settings, manifest)
+    facts = _facts(sources, settings, manifest, report.metrics)
     shown = {path.stem: read_table(path) for path in sorted(tables.glob("*.md"))}
     sections = [
         ("summary", "Summary", _summary(tables / "claims.csv", shown)),
@@ -109,7 +109,12 @@ def write_report(
     write_text(out, html_page(title, _lead(facts), kept))
 
 
-def _facts(sources: ResultFiles, settings: Mapping[str, Any], manifest: Path | None) -> Facts:
+def _facts(
+    sources: ResultFiles,
+    settings: Mapping[str, Any],
+    manifest: Path | None,
+    metrics: Sequence[str],
+) -> Facts:
     cases = read_cases(sources)
     return Facts(
         runs=read_runs(sources),
@@ -117,6 +122,7 @@ def _facts(sources: ResultFiles, settings: Mapping[str, Any], manifest: Path | N
         costs=read_efficiency(sources),
         counts=_counts(cases),
         statistics=build_settings(StatisticsSettings, settings.get("statistics", {}), "statistics"),
+        metrics=metrics,
     )
 
 

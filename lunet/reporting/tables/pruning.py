@@ -11,10 +11,11 @@ from typing import Any
 import pandas as pd
 
 from lunet.errors import ConfigError, DataError, nearest
+from lunet.metrics.catalog import compared_title
 from lunet.metrics.settings import StatisticsSettings
 from lunet.reporting.costs import flat
 from lunet.reporting.markup import Cell, Column, Table, cell, write
-from lunet.reporting.numbers import NONE, decimals, fixed, integer, interval, significant, title
+from lunet.reporting.numbers import NONE, decimals, fixed, integer, interval, significant
 from lunet.reporting.pruned import TITLES, Pruning, by_strategy, read_prunings
 from lunet.reporting.result_files import PRIOR, ResultFiles, read_cases, read_efficiency, read_runs
 from lunet.reporting.scores import headline, headline_summary
@@ -60,7 +61,8 @@ def pruning(sources: ResultFiles, statistics: StatisticsSettings) -> Table:
     rows = [_strategy(runs, scores) for runs in by_strategy(prunings).values()]
     rows += _presets(sources, scores, {pruning.label for pruning in prunings})
     runs = max(len(found) for found in by_strategy(prunings).values())
-    score = f"Test {title(statistics.metric)}, {headline(cases)} [{level(statistics)} interval]"
+    score = f"Test {compared_title(statistics.metric)}, {headline(cases)}"
+    score += f" [{level(statistics)} interval]"
     heads = (
         "Parameters", "Channels", "GMAC", "Validation Dice", score, "Test Dice, prepared volumes",
         "Best on test (optimistic)", "Epochs", "Device hours",

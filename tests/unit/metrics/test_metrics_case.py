@@ -16,7 +16,7 @@ from scipy.spatial.distance import cdist
 from lunet.errors import DataError
 from lunet.metrics import nearest
 from lunet.metrics.case import evaluate_case, evaluate_regions
-from lunet.metrics.columns import case_columns
+from lunet.metrics.catalog import case_columns
 
 FIXED = settings(
     max_examples=200,
