@@ -15,7 +15,7 @@ from prepared_cases import AFFINE, label_of, make_prepared
 
 from lunet.cli import main
 from lunet.errors import DataError
-from lunet.evaluation.evaluation import Folders, Run, evaluate_folders, evaluate_run
+from lunet.evaluation.evaluation import EvaluatedRun, Folders, evaluate_folders, evaluate_run
 from lunet.metrics.case import evaluate_case
 from lunet.metrics.settings import EvaluateSettings
 
@@ -46,7 +46,7 @@ def evaluate(study: Path, predictions: Path, out: Path) -> list[dict[str, str]]:
         study / "prepared" / "manifest.json",
         study / "splits.json",
         predictions,
-        run=Run("p", 0, 7),
+        run=EvaluatedRun("p", 0, 7),
         settings=SETTINGS,
         out=out,
         log=lambda _: None,
