@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from lunet.errors import ConfigError, nearest
+from lunet.errors import ConfigError
 from lunet.metrics.catalog import compared_title
 from lunet.metrics.settings import StatisticsSettings
 from lunet.reporting.costs import flat
@@ -45,19 +45,6 @@ _LOOKS = {
 }
 
 
-def needs(name: str) -> tuple[str, ...]:
-    """Kinds of files of a results grid: none, since prunings are named by ``--inputs``.
-
-    Raises
-    ------
-    ConfigError
-        If there is no such figure.
-    """
-    if name not in FIGURES:
-        raise ConfigError("figure", f"unknown figure {name!r}", nearest(name, FIGURES))
-    return ()
-
-
 def write_figure(
     name: str,
     sources: ResultFiles,
@@ -70,7 +57,6 @@ def write_figure(
 
     ``manifest`` is not needed: no image is shown.
     """
-    needs(name)
     chosen = build_settings(StatisticsSettings, settings.get("statistics", {}), "statistics")
     with style():
         return save(FIGURES[name](sources, chosen), base)

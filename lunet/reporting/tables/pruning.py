@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from lunet.errors import ConfigError, DataError, nearest
+from lunet.errors import DataError
 from lunet.metrics.catalog import compared_title
 from lunet.metrics.settings import StatisticsSettings
 from lunet.reporting.costs import flat
@@ -32,24 +32,10 @@ _NOTE = (
 )
 
 
-def needs(name: str) -> tuple[str, ...]:
-    """Kinds of files of a results grid: none, since prunings are named by ``--inputs``.
-
-    Raises
-    ------
-    ConfigError
-        If there is no such table.
-    """
-    if name not in TABLES:
-        raise ConfigError("table", f"unknown table {name!r}", nearest(name, TABLES))
-    return ()
-
-
 def write_table(
     name: str, sources: ResultFiles, settings: Mapping[str, Any], base: str | Path
 ) -> list[Path]:
-    """Make one of :data:`TABLES` and write ``BASE.csv``, ``BASE.md`` and ``BASE.tex``."""
-    needs(name)
+    """Make one of :data:`TABLES` and write ``BASE.csv``, ``.md``, ``.tex`` and ``.json``."""
     chosen = build_settings(StatisticsSettings, settings.get("statistics", {}), "statistics")
     return write(TABLES[name](sources, chosen), base)
 
