@@ -21,6 +21,7 @@ from lunet.data.settings import (
 from lunet.efficiency.settings import EfficiencySettings
 from lunet.errors import ConfigError, nearest
 from lunet.inference.settings import PredictSettings, TransferSettings
+from lunet.metrics.catalog import check_metric
 from lunet.metrics.settings import EvaluateSettings, LesionSettings, StatisticsSettings
 from lunet.pruning.settings import PruneSettings
 from lunet.reporting.settings import ReportSettings
@@ -139,6 +140,7 @@ class Config:
                 "predict.probabilities", "false", "lesions.enabled: true needs the probabilities"
             )
         _check_comparisons(self)
+        _check_measured(self)
 
 
 def parse(mapping: Mapping[str, Any]) -> Config:
@@ -313,6 +315,14 @@ def _check_grid(config: Config) -> None:
         )
     if "atlas_prior" in config.presets:
         raise ConfigError("presets", "found 'atlas_prior'", "it is added by `prior: true`")
+
+
+def _check_measured(config: Config) -> None:
+    """What is reported and compared is measured: NSD has one column per tolerance."""
+    tolerances = config.evaluate.tolerances
+    for name in config.report.metrics:
+        check_metric(name, "report.metrics", tolerances=tolerances)
+    check_metric(config.statistics.metric, "statistics.metric", tolerances=tolerances)
 
 
 def _check_comparisons(config: Config) -> None:
