@@ -1,4 +1,4 @@
-"""Atomic files: a reader sees the old content or the new one, never a half of it."""
+"""Atomic files: a reader sees the old content or the new one, never half of it."""
 
 from __future__ import annotations
 
@@ -15,18 +15,19 @@ from pathlib import Path
 from typing import Any
 
 from lunet.errors import DataError
+from lunet.leftovers import part_of
 
 
 @contextmanager
 def atomic(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary name beside ``path``; on success fsync it and rename it into place.
+    """Yield a temporary name next to ``path``; on success fsync it and rename it into place.
 
-    The temporary name keeps the suffixes of ``path`` (writers choose their format by them). On an
-    error the temporary file is removed and ``path`` stays what it was.
+    On an error the temporary file (:func:`lunet.leftovers.part_of`) is removed and ``path`` stays
+    what it was.
     """
     final = Path(path)
     final.parent.mkdir(parents=True, exist_ok=True)
-    part = final.with_name(f".part-{os.getpid()}-{final.name}")
+    part = part_of(final)
     try:
         yield part
         with open(part, "rb+") as stream:
@@ -45,7 +46,7 @@ def require_writable(path: str | Path) -> None:
     DataError
         If it takes none (``/proc``).
     OSError
-        For want of space or permission, which tells itself; ``filename`` is the folder.
+        If space or permission is missing; ``filename`` is the folder.
     """
     here = Path(path).absolute()
     folder = next(place for place in (here, *here.parents) if place.is_dir())

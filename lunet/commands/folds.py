@@ -9,20 +9,21 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from lunet.commands.arguments import add_settings, read_settings, read_study
+from lunet.commands.arguments import add_out, add_settings, read_settings, read_study
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     add_settings(parser)
     parser.add_argument("--manifest", required=True, metavar="FILE", help="of prepared volumes")
-    parser.add_argument("--out", required=True, metavar="FILE", help="splits.json to write")
+    add_out(parser, "FILE", "splits.json to write", suffixes=("",))
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Write the folds and say how large they are."""
     from lunet.data.custom_splits import own_splits, unused_cases
     from lunet.data.folds import make_splits, read_cases, write_splits
+    from lunet.data.rare_classes import missing_classes
     from lunet.data.settings import SplitSettings
     from lunet.settings import build_settings
 
@@ -42,7 +43,7 @@ def run(arguments: argparse.Namespace) -> None:
         print(f"fold {number}: {sizes}")
     if splits.held_out:
         print(f"held out: {len(splits.held_out)}")
-    for line in _warnings(arguments):
+    for line in [*missing_classes(arguments.manifest, splits), *_warnings(arguments)]:
         print(f"warning: {line}")
 
 

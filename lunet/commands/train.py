@@ -128,10 +128,10 @@ def _carry_out(arguments: argparse.Namespace) -> int:
 
 def _train(arguments: argparse.Namespace) -> None:
     """Collect the settings of one run and train."""
-    import torch
-
-    from lunet.devices import check_promise, claimed_gpu
+    from lunet.devices import claimed_gpu
+    from lunet.own_files import claim_files
     from lunet.settings import build_settings, replace
+    from lunet.training.compute.device import choose_device
     from lunet.training.job import TrainingJob
     from lunet.training.recipe import Recipe
     from lunet.training.run import run_training
@@ -160,8 +160,9 @@ def _train(arguments: argparse.Namespace) -> None:
         observers=_observers(arguments, places["out"]),
         **places,
     )
-    with claimed_gpu(recipe.engine.device):
-        check_promise(recipe.engine.device, available=torch.cuda.is_available())
+    drawn = [places["out"] / "curves.png"] if arguments.curves else []
+    with claim_files(drawn, step="train"), claimed_gpu(recipe.engine.device):
+        choose_device(recipe.engine.device, key="train.engine.device")  # refused before any work
         run_training(job)
     if arguments.settings is None:  # who types needs to know where it went
         print(f"weights, history and provenance in {places['out']}", flush=True)
@@ -206,13 +207,13 @@ def _code(arguments: argparse.Namespace, preset: str) -> str:
 
 
 def _observers(arguments: argparse.Namespace, out: Path) -> tuple[Callable[[Row], None], ...]:
-    from lunet.training.callbacks import curves, tensorboard
+    from lunet.training.callbacks import live_curves, tensorboard
 
     chosen = []
     if arguments.tensorboard:
         chosen.append(tensorboard(out / "tensorboard"))
     if arguments.curves:
-        chosen.append(curves(out / "curves.png"))
+        chosen.append(live_curves(out / "curves.png"))
     return tuple(chosen)
 
 

@@ -28,6 +28,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from lunet.errors import DataError, nearest
+from lunet.metrics.catalog import direction, is_signed
 from lunet.statistics.attainable import smallest_p
 from lunet.statistics.bootstrap import effect_interval, effect_size, mean_interval
 from lunet.statistics.components import (
@@ -38,7 +39,7 @@ from lunet.statistics.components import (
     trainings,
 )
 from lunet.statistics.significance import holm, sign_flip_test, wilcoxon_test
-from lunet.statistics.values import SIGNED, case_values, direction, run_values
+from lunet.statistics.values import case_values, run_values
 
 Floats = NDArray[np.float64]
 
@@ -183,7 +184,7 @@ def _compared(
 
 def magnitudes(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
     """The rows, with the magnitude of the metric where it is an error around zero."""
-    return rows.assign(**{metric: rows[metric].abs()}) if metric in SIGNED else rows
+    return rows.assign(**{metric: rows[metric].abs()}) if is_signed(metric) else rows
 
 
 def paired_values(part: pd.DataFrame, preset: str, reference: str) -> pd.DataFrame:

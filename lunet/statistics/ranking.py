@@ -13,9 +13,10 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
+from lunet.metrics.catalog import direction
 from lunet.statistics.components import pool, trainings
 from lunet.statistics.paired import magnitudes, paired_values
-from lunet.statistics.values import case_values, direction, run_values
+from lunet.statistics.values import case_values, run_values
 
 Floats = NDArray[np.float64]
 

@@ -14,11 +14,6 @@ from lunet.settings import plain
 if TYPE_CHECKING:
     from lunet.study.study import Study
 
-TABLES = ("accuracy", "comparisons", "claims", "failures")
-"""Tables of each target."""
-FIGURES = ("boxplot", "differences")
-"""Figures of each target."""
-
 
 def check_targets(study: Study) -> None:
     """Refuse targets that the study's networks cannot be tested on.

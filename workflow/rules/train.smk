@@ -1,5 +1,3 @@
-from snakemake.logging import logger
-
 from lunet.study.forecast import Forecasts
 from lunet.study.protocol import hand_over, known_warnings
 
@@ -37,7 +35,7 @@ rule train:
         plan=PLANNED,
         settings=study.settings("train"),
         code=study.code("train"),
-        state=f"{WORK}/runs/{{preset}}/fold-{{fold}}/seed-{{seed}}",
+        state=training_state,
         folder=folder,
     shell:
         f"lunet train --protocol {quote(RESULTS)}/protocol.json"

@@ -10,6 +10,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from lunet.metrics.catalog import compared_title as title
+from lunet.metrics.catalog import direction
 from lunet.metrics.settings import StatisticsSettings
 from lunet.reporting.figures.style import BLUE, GREY, TWO_COLUMNS, Drawing, looks, notice
 from lunet.reporting.figures.verdicts import (
@@ -18,13 +20,11 @@ from lunet.reporting.figures.verdicts import (
     WITHIN_MARGIN,
     verdict_legend,
 )
-from lunet.reporting.numbers import title
 from lunet.reporting.result_files import PRIOR
 from lunet.reporting.scores import headline
 from lunet.reporting.tables.claims import compared
 from lunet.statistics.claims import one_training
 from lunet.statistics.ranking import rank_stability
-from lunet.statistics.values import direction
 
 
 def differences(

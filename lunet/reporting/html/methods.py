@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from lunet.metrics.catalog import compared_name, find_metric, is_of, title
 from lunet.metrics.settings import StatisticsSettings
 from lunet.reporting.costs import device
-from lunet.reporting.numbers import title
 from lunet.reporting.tables.claims import margin_sentence
 from lunet.statistics.registration import Registration
 
@@ -21,7 +21,8 @@ class Facts:
     """What the report's words are made of.
 
     ``runs`` are provenances (``run.json``), ``manifest`` that of the prepared data or empty,
-    ``counts`` the numbers of cases, subjects, presets, folds and seeds.
+    ``counts`` the numbers of cases, subjects, presets, folds and seeds, ``metrics`` the columns
+    of the accuracy table.
     """
 
     runs: Sequence[Mapping[str, Any]]
@@ -30,6 +31,7 @@ class Facts:
     counts: Mapping[str, int]
     statistics: StatisticsSettings
     registered: Registration = field(default_factory=Registration)
+    metrics: Sequence[str] = ()
 
 
 def methods(facts: Facts) -> str:
@@ -134,8 +136,15 @@ def _evaluation(facts: Facts) -> str:
     return (
         "Predictions were compared with the references in native image space, in mm, per case and "
         "structure; a missed structure scores the worst value and is counted, a structure absent "
-        "from both masks is left out and counted."
+        "from both masks is left out and counted." + _definitions(facts.metrics)
     )
+
+
+def _definitions(metrics: Sequence[str]) -> str:
+    """What each metric of the report is, in the words of the catalog."""
+    rows = [row for row in map(find_metric, metrics) if row is not None]
+    words = "; ".join(f"{title(row.name)}, {row.definition}" for row in rows)
+    return f" With the masks of the reference R and the prediction P: {words}." if words else ""
 
 
 def _statistics(facts: Facts) -> str:
@@ -154,7 +163,7 @@ def _statistics(facts: Facts) -> str:
             "those of sign-flip permutation tests of subjects"
         )
     parts = [
-        f"Presets were compared by {title(settings.metric)}, paired by case.",
+        f"Presets were compared by {compared_name(settings.metric)}, paired by case.",
         f"{chance}, adjusted by Holm's method over all comparisons.",
         margin_sentence(settings, facts.registered),
         facts.registered.sentence,
@@ -179,8 +188,8 @@ def checklist(facts: Facts, metrics: Sequence[str]) -> list[tuple[str, str, str]
     Rows (topic, question, answer of this study); an answer that the files cannot give says so.
     """
     counts, settings = facts.counts, facts.statistics
-    overlap = [title(m) for m in metrics if m in ("dice", "iou")]
-    boundary = [title(m) for m in metrics if m.startswith(("nsd", "hd", "assd", "masd"))]
+    overlap = [title(name) for name in metrics if is_of(name, "overlap")]
+    boundary = [title(name) for name in metrics if is_of(name, "border", "surface")]
     status = f"{counts['missed']} missed, {counts['spurious']} spurious, {counts['both_empty']}"
     claims = f"{margin_sentence(settings, facts.registered)} {facts.registered.sentence}".strip()
     several = "yes, their variance is in intervals and tests"

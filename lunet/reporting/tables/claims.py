@@ -9,9 +9,10 @@ from typing import Any
 import pandas as pd
 
 from lunet.errors import ConfigError
+from lunet.metrics.catalog import compared_title as title
 from lunet.metrics.settings import StatisticsSettings
 from lunet.reporting.markup import Cell, Column, Table, cell
-from lunet.reporting.numbers import decimals, fixed, integer, interval, probability, title
+from lunet.reporting.numbers import decimals, fixed, integer, interval, probability
 from lunet.reporting.result_files import PRIOR, check_metrics
 from lunet.reporting.tables.scores import level
 from lunet.statistics import claims as sentences

@@ -7,9 +7,10 @@ from typing import Any
 
 import pandas as pd
 
+from lunet.metrics.catalog import title
 from lunet.metrics.settings import StatisticsSettings
 from lunet.reporting.markup import Cell, Column, Table, cell
-from lunet.reporting.numbers import NONE, decimals, fixed, integer, interval, significant, title
+from lunet.reporting.numbers import NONE, decimals, fixed, integer, interval, significant
 from lunet.reporting.result_files import PRIOR
 from lunet.reporting.scores import presets, structures, summarise
 from lunet.reporting.settings import ReportSettings
