@@ -144,8 +144,9 @@ def sentence(found: dict[str, Any]) -> str:
     places = max(3, 1 - math.floor(math.log10(max(found["resolves"], 1e-9))))
     text = (
         f"This design ({design}) can resolve {found['resolves']:.{places}f} "
-        f"{compared_name(q.metric)} with {100 * q.power:g} % power; your margin is "
-        f"{q.margin:g}, at which two equal networks are found non-inferior with {100 * found['power_at_difference']['equal']:.0f} % power."
+        f"{compared_name(q.metric)} with {100 * q.power:g} % power; your margin is {q.margin:g}, "
+        "at which two equal networks are found non-inferior with "
+        f"{100 * found['power_at_difference']['equal']:.0f} % power."
     )
     if found["resolves"] > q.margin:
         text += f" {_enough(found)}"
