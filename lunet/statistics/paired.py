@@ -142,8 +142,8 @@ def compare_presets(
     ``freedom`` and ``freedom_trainings`` degrees; ``share_trainings`` is that of the variance, and
     ``sd_`` are of subjects' mean differences, of a training's mean and of the rest. With one seed
     interval and tests are by bootstrap and sign flips of subjects, at whom alone ``p_permutation``
-    (sign flips) and ``p_wilcoxon`` look. ``_holm`` is adjusted over all rows; ``p_smallest_holm`` is the
-    smallest that sign flips can give. ``verdict``: see above.
+    (sign flips) and ``p_wilcoxon`` look. ``_holm`` is adjusted over all rows;
+    ``p_smallest_holm`` is the smallest that sign flips can give. ``verdict``: see above.
 
     Raises
     ------
