@@ -203,7 +203,7 @@ def part_of(folds: Sequence[FoldValues]) -> Part:
     whole = mean_error(differences, groups, sides)
     subjects = mean_error(differences, groups, []).error ** 2
     rest = max(0.0, whole.error**2 - subjects)
-    return Part(float(differences.mean()), subjects, rest, whole.freedom, counts)
+    return Part(float(differences.mean()), subjects, rest, whole.degrees, counts)
 
 
 def _sides(fold: FoldValues) -> tuple[Floats, Floats]:
