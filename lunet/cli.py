@@ -22,6 +22,7 @@ STEPS = {
     "plan": "propose spacing, patch and batch from a data set's fingerprint",
     "preprocess": "canonical orientation, spacing, intensities; memory-mappable volumes",
     "folds": "cross-validation folds by subject group",
+    "register": "state what a study compares, before anything is trained; written once",
     "train": "train one preset on one fold with one seed; resumes by itself",
     "predict": "segment the cases of a run, or any new scan",
     "evaluate": "Dice and surface distances per case and label",
@@ -29,6 +30,8 @@ STEPS = {
     "lesions": "lesions found, missed and wrongly predicted per patient; FROC",
     "efficiency": "parameters, MACs, latency, memory of one preset",
     "forecast": "memory and time of trainings, foreseen and taken",
+    "power": "what a study can resolve, from a pilot, before it is trained",
+    "smallest": "find the smallest network that is as good, training as little as it takes",
     "prune": "remove channels step by step and retrain",
     "table": "build a table of the study from per-case files",
     "figure": "draw a figure of the study",
@@ -38,6 +41,7 @@ STEPS = {
     "nnunet": "let nnU-Net v2 train a preset: network and patch in a plans file of its own",
     "export-slices": "write 2D slices of volumes as PNG images and labels",
     "show": "draw an overlay of image and segmentation",
+    "doctor": "check that a profile fits this cluster",
     "recover": "find, end or await left-over jobs; unlock",
     "list": "list presets, datasets, losses, recipes or augmentations",
     "schema": "write the JSON schema of the configuration",
@@ -72,8 +76,9 @@ def _overview() -> str:
     return "usage: lunet STEP [options]; `lunet STEP --help` explains each\n\n" + "\n".join(lines)
 
 
-def _run(step: str, words: Sequence[str]) -> int:
-    command = importlib.import_module(f"lunet.commands.{step.replace('-', '_')}")
+def parser_of(step: str) -> argparse.ArgumentParser:
+    """The parser of ``lunet STEP``; its help is the step's page of the documentation."""
+    command = importlib.import_module(_module(step))
     parser = argparse.ArgumentParser(
         prog=f"lunet {step}",
         description=command.__doc__,
@@ -81,7 +86,16 @@ def _run(step: str, words: Sequence[str]) -> int:
     )
     command.add_arguments(parser)
     parser.set_defaults(step=step)
-    return carry_out(command.run, parser.parse_args(words))
+    return parser
+
+
+def _module(step: str) -> str:
+    return f"lunet.commands.{step.replace('-', '_')}"
+
+
+def _run(step: str, words: Sequence[str]) -> int:
+    arguments = parser_of(step).parse_args(words)
+    return carry_out(importlib.import_module(_module(step)).run, arguments)
 
 
 def carry_out(

@@ -140,16 +140,37 @@ def dataset_of(
     kept = _limited(cases, settings.limit if settings else None)
     beyond = {case.id for case in cases} - {case.id for case in kept}
     left |= dict.fromkeys(sorted(beyond), f"dataset.limit is {settings.limit}" if settings else "")
-    return Dataset(
-        root=root,
-        name=str(listing.get("name") or root.name),
-        task=task or task_of_listing(listing, where),
-        cases=kept,
-        rule=_rule(listing, settings, where),
-        left_out=left,
-        lost=frozenset(beyond | (set(map(str, listing.get(LOST) or ())) & set(left))),
-        notes=tuple(map(str, listing.get(NOTES) or ())),
+    return one_structure(
+        Dataset(
+            root=root,
+            name=str(listing.get("name") or root.name),
+            task=task or task_of_listing(listing, where),
+            cases=kept,
+            rule=_rule(listing, settings, where),
+            left_out=left,
+            lost=frozenset(beyond | (set(map(str, listing.get(LOST) or ())) & set(left))),
+            notes=tuple(map(str, listing.get(NOTES) or ())),
+        )
     )
+
+
+def one_structure(dataset: Dataset) -> Dataset:
+    """The data set; refused if a threshold would make one structure of its several labels.
+
+    Raises
+    ------
+    ConfigError
+        If ``mask_threshold`` is set and there is more than one label.
+    """
+    labels = dataset.task.labels
+    if dataset.rule.threshold is not None and len(labels) > 1:
+        raise ConfigError(
+            "dataset.mask_threshold",
+            f"{dataset.rule.threshold:g}, but there are the labels {', '.join(labels)}",
+            "a threshold makes label 1 of all that is above it",
+            "Remove it, or name one label",
+        )
+    return dataset
 
 
 def _left_out(listing: Mapping[str, Any], where: Path) -> dict[str, str]:

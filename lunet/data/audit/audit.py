@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from lunet.data.audit.header import EQUAL_MM
 from lunet.data.audit.listing import check_listing, check_splits
 from lunet.data.audit.page import audit_page
 from lunet.data.dataset import Dataset
-from lunet.data.io.images import GRID_TOLERANCE
+from lunet.data.io.images import GRID_TOLERANCE, RoundedLabels
 from lunet.data.left_out import count_lines, counts_of
 from lunet.errors import DataError
 from lunet.files import write_csv, write_json, write_text
@@ -54,7 +55,9 @@ def audit(
     """
     findings, facts = list(check_listing(dataset)), []
     for number, case in enumerate(dataset.cases, start=1):
-        with LoggingOutputSuppressor():  # what nibabel mends in silence is a finding here
+        # what is mended in silence, or with a warning, is a finding here
+        with LoggingOutputSuppressor(), warnings.catch_warnings():
+            warnings.simplefilter("ignore", RoundedLabels)
             known, found = examine(case, dataset)
         findings += found
         facts += [known] if known else []

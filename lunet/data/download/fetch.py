@@ -22,8 +22,8 @@ from urllib.parse import urlsplit
 
 from lunet.data.download.http import LONGEST_WAIT, Refused, TooSlow, is_hopeless, open_url, wait_of
 from lunet.errors import ConfigError, DataError
-from lunet.file_lock import exclusive
 from lunet.files import write_json
+from lunet.locks import exclusive
 
 Say = Callable[[str], None]
 LEFT = (".part", ".part.json", ".bad")

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
-from lunet.data.dataset import Dataset
+from lunet.data.dataset import Dataset, one_structure
 from lunet.data.dataset_json import locate
 from lunet.data.ids import require_different, require_id
 from lunet.data.left_out import NO_CONTENT, unused_files, without_content
@@ -48,7 +48,7 @@ def open_dataset(
     root = locate(source)
     module = _module(name) if name != "auto" else _detect(root)
     dataset: Dataset = module.read(root, settings)
-    return accounted(dataset, root)
+    return accounted(one_structure(dataset), root)
 
 
 def accounted(dataset: Dataset, root: Path) -> Dataset:

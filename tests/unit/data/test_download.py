@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 from misbehaving import Behaviour, serve
+from patience import patient
 
 from lunet.cli import main
 from lunet.data.catalog import remap_of
@@ -29,8 +30,8 @@ from lunet.data.download.fetch import Patience, Sums, fetch, sums_of
 from lunet.data.phantoms.make import make_phantom
 from lunet.data.settings import DatasetSettings, PhantomSettings
 from lunet.errors import Busy, ConfigError, DataError
-from lunet.file_lock import exclusive
 from lunet.leftovers import part_of
+from lunet.locks import exclusive
 
 HASTE = Patience(timeout=2.0, tries=4, pause=0.01)
 CONTENT = random.Random(0).randbytes(400_000)
@@ -505,7 +506,7 @@ def test_a_phantom_is_made_and_recorded(tmp_path: Path) -> None:
 
 def _process(url: str, digest: str, out: str) -> None:
     settings = DatasetSettings(name="mine", mirrors=(url,), sha256=digest)
-    download(settings, out, patience=Patience(timeout=20), say=Lines())
+    download(settings, out, patience=Patience(timeout=patient(5)), say=Lines())
 
 
 def test_two_processes_at_once_fetch_once(tmp_path: Path) -> None:
@@ -518,7 +519,7 @@ def test_two_processes_at_once_fetch_once(tmp_path: Path) -> None:
         for process in both:
             process.start()
         for process in both:
-            process.join(timeout=30)
+            process.join(timeout=patient(8))
     assert [process.exitcode for process in both] == [0, 0]
     assert behaviour.sent == len(content)
     assert source(tmp_path / "raw")["name"] == "mine"
