@@ -96,7 +96,8 @@ class _Plain(urllib.request.HTTPHandler):
 
 class _Secure(urllib.request.HTTPSHandler):
     def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
-        return self.do_open(_HurriedSecure, req, context=self._context)  # type: ignore[attr-defined]
+        context = self._context  # type: ignore[attr-defined]
+        return self.do_open(_HurriedSecure, req, context=context)
 
 
 def is_hopeless(error: Exception) -> bool:
