@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from lunet.commands.arguments import add_settings, read_settings
+from lunet.commands.arguments import add_out, add_settings, read_settings
 from lunet.reporting.command import add_sources, read_sources
 from lunet.reporting.outputs import TABLES, names_help, table_row
 
@@ -25,19 +25,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", metavar="NAME", help="which table")
     add_sources(parser)
     parser.add_argument("--manifest", type=Path, metavar="FILE", help="of the volumes: forecast")
-    parser.add_argument("--out", required=True, metavar="BASE", help="path without suffix")
+    add_out(parser, "BASE", "path without suffix", suffixes=(".csv", ".md", ".tex"))
     add_settings(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Build the table."""
+    from lunet.reporting.result_files import with_asked
+
     row = table_row(arguments.name)
     if row.rule == "pruning_table":
         from lunet.reporting.tables.pruning import write_table
     else:
         from lunet.reporting.tables.index import write_table
 
-    sources = read_sources(arguments, row.needs)
     settings = read_settings(arguments, "table")
+    kinds = with_asked(row.needs, settings.get("statistics"))
+    sources = read_sources(arguments, kinds)
     for path in write_table(arguments.name, sources, settings, arguments.out):
         print(path)

@@ -30,6 +30,7 @@ WHEN = {
     "published": "`report.published` names a file",
     "lesions": "`lesions.enabled`",
     "pairs": "`statistics.pairs` names pairs",
+    "reference": "`statistics.reference`",
     "skips": "networks differ in their skips",
     "forecast": "`efficiency.training_step`",
     "batches": "`efficiency.training_step` and `efficiency.memory_batches`",
@@ -127,6 +128,18 @@ TABLES = {
         "table",
         transfer=True,
     ),
+    "limits": Output(
+        "What limits each verdict: subjects or trainings, and the smallest p value possible.",
+        _SCORES,
+        "tables",
+        "table",
+    ),
+    "detection": Output(
+        "Missed, invented and failed cases of each network, with exact confidence intervals.",
+        _SCORES,
+        "tables",
+        "table",
+    ),
     "failures": Output(
         "The worst cases of each network by name.", _SCORES, "tables", "table", transfer=True
     ),
@@ -201,6 +214,7 @@ FIGURES = {
         ("metrics",),
         "figures",
         "figure",
+        when="reference",
         transfer=True,
     ),
     "pairs": Output(

@@ -22,7 +22,8 @@ def questions(study: Study) -> dict[str, bool]:
     return {
         "published": config.report.published is not None,
         "lesions": config.lesions.enabled,
-        "pairs": bool(config.statistics.pairs),
+        "pairs": bool(config.statistics.named_pairs),
+        "reference": config.statistics.reference is not None,
         "skips": any(row.get("skip_levels", "all") != "all" for row in arguments),
         "forecast": config.efficiency.training_step,
         "batches": config.efficiency.training_step and bool(config.efficiency.memory_batches),
@@ -47,9 +48,11 @@ def sources_of(study: Study, outputs: Mapping[str, Output]) -> Callable[[Any], l
     own = study.config.report.published
 
     def of(wildcards: Any) -> list[str]:
-        row = outputs[wildcards.name]
+        row, kinds = outputs[wildcards.name], outputs[wildcards.name].needs
+        if study.config.statistics.pairs == "all" and "metrics" in kinds:
+            kinds = tuple(dict.fromkeys((*kinds, "efficiency")))  # the cheaper one is asked
         extra = [own] if own is not None and row.when == "published" else []
-        return study.files(row.needs) + extra
+        return study.files(kinds) + extra
 
     return of
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
@@ -103,15 +104,7 @@ class Study:
         if variant.structure is not None:
             arguments = read_structure(variant.structure, preset, f"variants.{name}.structure")
         arguments = arguments | variant.arguments
-        return Preset(
-            name,
-            preset.module,
-            preset.network,
-            arguments,
-            preset.recipe,
-            preset.source,
-            preset.dimensions,
-        )
+        return dataclasses.replace(preset, name=name, arguments=arguments)
 
     def sections(self, step: str, preset: str | None = None) -> dict[str, Any]:
         """The sections of the configuration that a step reads, as plain JSON values."""
@@ -123,8 +116,14 @@ class Study:
         if name == "prune":  # one more strategy, fold or seed leaves the others what they are
             chosen = plain(self.config.prune)
             return {key: chosen[key] for key in chosen if key not in _PRUNING_GRID}
-        if name == "predict":
+        if name == "predict" and preset is not None:
             return self._predict(preset)
+        if name == "networks":
+            parts = ("model", "recipe")
+            return {row: {part: self._section(part, row) for part in parts} for row in self.presets}
+        if name == "grid":
+            grid = {"presets": self.presets, "folds": self.folds, "seeds": self.config.seeds}
+            return {key: list(value) for key, value in grid.items()}
         if name == "models":
             return [self._section("model", row) for row in self.presets]
         if name not in ("model", "recipe"):

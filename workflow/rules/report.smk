@@ -2,7 +2,7 @@ from lunet.reporting.outputs import FIGURES, TABLES
 from lunet.study.outputs import caption_of, sources_of
 
 GRID = (
-    f"--results {quote(RESULTS)} --folds {' '.join(map(str, study.config.folds))}"
+    f"--folds {' '.join(map(str, study.config.folds))}"
     f" --seeds {' '.join(map(str, study.config.seeds))}"
 )
 
@@ -31,11 +31,12 @@ rule summary:
         f"{RESULTS}/logs/{{preset}}/summary.log",
     params:
         grid=GRID,
+        results=subpath(output[0], ancestor=3),
         settings=study.settings("table"),
         code=study.code("table"),
         base=base,
     shell:
-        "lunet table summary {params.grid} --presets {wildcards.preset:q}"
+        "lunet table summary --results {params.results:q} {params.grid} --presets {wildcards.preset:q}"
         " --settings {params.settings:q} --code {params.code:q} --out {params.base:q}"
         " > {log:q} 2>&1"
 
@@ -57,15 +58,16 @@ rule table:
         name="|".join(study.tables),
     params:
         grid=GRID,
+        results=subpath(output[0], ancestor=2),
         settings=study.settings("table"),
         code=study.code("table"),
         base=base,
         caption=caption_of(TABLES),
         rows=list(study.rows),
-        manifest=study.manifest,
+        manifest=manifest_option,
     shell:
-        "lunet table {wildcards.name:q} {params.grid} --presets {params.rows:q}"
-        " --manifest {params.manifest:q}"
+        "lunet table {wildcards.name:q} --results {params.results:q} {params.grid} --presets {params.rows:q}"
+        "{params.manifest}"
         " --settings {params.settings:q} --code {params.code:q} --out {params.base:q}"
         " > {log:q} 2>&1"
 
@@ -87,13 +89,14 @@ rule figure:
         name="|".join(study.figures),
     params:
         grid=GRID,
+        results=subpath(output[0], ancestor=2),
         settings=study.settings("figure"),
         code=study.code("figure"),
         base=base,
         caption=caption_of(FIGURES),
         rows=list(study.rows),
     shell:
-        "lunet figure {wildcards.name:q} {params.grid} --presets {params.rows:q}"
+        "lunet figure {wildcards.name:q} --results {params.results:q} {params.grid} --presets {params.rows:q}"
         " --settings {params.settings:q} --code {params.code:q} --out {params.base:q}"
         " > {log:q} 2>&1"
 
@@ -114,12 +117,13 @@ rule examples:
         f"{RESULTS}/logs/{{preset}}/examples.log",
     params:
         grid=GRID,
+        results=subpath(output[0], ancestor=3),
         settings=study.settings("figure"),
         code=study.code("figure"),
         base=base,
         caption=caption_of(FIGURES, "examples"),
     shell:
-        "lunet figure examples {params.grid} --presets {wildcards.preset:q}"
+        "lunet figure examples --results {params.results:q} {params.grid} --presets {wildcards.preset:q}"
         " --manifest {input.manifest:q}"
         " --settings {params.settings:q} --code {params.code:q} --out {params.base:q}"
         " > {log:q} 2>&1"
@@ -142,13 +146,14 @@ rule side_by_side:
         f"{RESULTS}/logs/figures/side_by_side.log",
     params:
         grid=GRID,
+        results=subpath(output[0], ancestor=2),
         settings=study.settings("figure"),
         code=study.code("figure"),
         base=base,
         caption=caption_of(FIGURES, "side_by_side"),
         rows=list(study.rows),
     shell:
-        "lunet figure side_by_side {params.grid} --presets {params.rows:q}"
+        "lunet figure side_by_side --results {params.results:q} {params.grid} --presets {params.rows:q}"
         " --manifest {input.manifest:q}"
         " --settings {params.settings:q} --code {params.code:q} --out {params.base:q}"
         " > {log:q} 2>&1"
@@ -193,12 +198,13 @@ rule report:
         f"{RESULTS}/logs/report.log",
     params:
         grid=GRID,
+        results=subpath(output[0], ancestor=1),
         settings=study.settings("report"),
         code=study.code("report"),
         rows=list(study.rows),
         parts=PARTS,
     shell:
-        "lunet report {params.grid} --presets {params.rows:q}{params.parts}"
+        "lunet report --results {params.results:q} {params.grid} --presets {params.rows:q}{params.parts}"
         " --manifest {input.manifest:q}"
         " --settings {params.settings:q} --code {params.code:q} --out {output.page:q}"
         " > {log:q} 2>&1"

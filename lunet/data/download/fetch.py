@@ -21,10 +21,12 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from lunet.errors import ConfigError, DataError
-from lunet.file_lock import exclusive
 from lunet.files import write_json
+from lunet.locks import exclusive
 
 Say = Callable[[str], None]
+LEFT = (".part", ".part.json", ".bad")
+"""What is appended to the name of the files that a transfer may leave beside its own."""
 _CHUNK = 1 << 18
 _AGAIN = {408, 425, 429}
 _FULL = {errno.ENOSPC, errno.EDQUOT}

@@ -86,7 +86,7 @@ FIGURES: dict[str, Callable[[Material], Drawing]] = {
     "pareto_latency": partial(_pareto, axis="latency"),
     "pareto_memory": partial(_pareto, axis="memory"),
     "boxplot": lambda m: boxplot(m.cases(), m.statistics),
-    "differences": lambda m: differences(m.cases(), m.statistics),
+    "differences": lambda m: differences(m.cases(), m.statistics, m.costs()),
     "ranks": lambda m: ranks(m.cases(), m.statistics),
     "pairs": lambda m: pairs(m.cases(), m.costs(), m.statistics),
     "skips": lambda m: skips(m.cases(), m.runs(), m.statistics),

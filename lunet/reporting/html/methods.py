@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-from lunet.metrics.catalog import compared_name, find_metric, is_of, title, unit_suffix
+from lunet.metrics.catalog import compared_name, find_metric, is_of, title
 from lunet.metrics.settings import StatisticsSettings
 from lunet.reporting.costs import device
+from lunet.reporting.tables.claims import margin_sentence
+from lunet.statistics.registration import Registration
 
 _LOSSES = {"dice": "soft Dice loss", "bce": "binary cross-entropy", "ce": "cross-entropy"}
 _OPTIMISERS = {"adam": "Adam", "adamw": "AdamW", "sgd": "SGD"}
@@ -28,6 +30,7 @@ class Facts:
     costs: Mapping[str, Mapping[str, Any]]
     counts: Mapping[str, int]
     statistics: StatisticsSettings
+    registered: Registration = field(default_factory=Registration)
     metrics: Sequence[str] = ()
 
 
@@ -146,14 +149,26 @@ def _definitions(metrics: Sequence[str]) -> str:
 
 def _statistics(facts: Facts) -> str:
     settings = facts.statistics
-    margin = f"{settings.margin:g}{unit_suffix(settings.metric)}"
-    return (
-        f"Means over cases are given with {100 * settings.confidence:g} % bootstrap confidence "
-        f"intervals (BCa, {settings.resamples} resamples of subjects, seed {settings.seed}). "
-        f"Presets were compared by {compared_name(settings.metric)}, paired by case, with "
-        "sign-flip permutation and Wilcoxon signed-rank tests, Holm-adjusted; the non-inferiority "
-        f"margin of {margin} was stated in the configuration before the runs."
-    )
+    level = f"{100 * settings.confidence:g} % confidence intervals"
+    if facts.counts["seeds"] > 1:
+        chance = (
+            f"Means over cases and their differences are given with {level} that hold the variance "
+            "between subjects and between trainings (the points of both t distributions, weighted "
+            "by their variances). The verdicts are those of t tests with the same error"
+        )
+    else:
+        chance = (
+            f"Means over cases and their differences are given with bootstrap {level} (BCa, "
+            f"{settings.resamples} resamples of subjects, seed {settings.seed}). The verdicts are "
+            "those of sign-flip permutation tests of subjects"
+        )
+    parts = [
+        f"Presets were compared by {compared_name(settings.metric)}, paired by case.",
+        f"{chance}, adjusted by Holm's method over all comparisons.",
+        margin_sentence(settings, facts.registered),
+        facts.registered.sentence,
+    ]
+    return " ".join(filter(None, parts))
 
 
 def _list(words: Sequence[str]) -> str:
@@ -176,9 +191,9 @@ def checklist(facts: Facts, metrics: Sequence[str]) -> list[tuple[str, str, str]
     overlap = [title(name) for name in metrics if is_of(name, "overlap")]
     boundary = [title(name) for name in metrics if is_of(name, "border", "surface")]
     status = f"{counts['missed']} missed, {counts['spurious']} spurious, {counts['both_empty']}"
-    margin = f"{settings.margin:g}{unit_suffix(settings.metric)}"
-    claims = f"margin {margin} in {compared_name(settings.metric)}, from the configuration"
-    several = "yes, reported apart from cases" if counts["seeds"] > 1 else "no: one seed per fold"
+    claims = f"{margin_sentence(settings, facts.registered)} {facts.registered.sentence}".strip()
+    several = "yes, their variance is in intervals and tests"
+    several = several if counts["seeds"] > 1 else "no: one seed per fold"
     return [
         ("Task", "Structures and their relation", _relation(facts)),
         ("Metrics", "Overlap metric", _list(overlap) if overlap else "none reported"),
@@ -192,7 +207,7 @@ def checklist(facts: Facts, metrics: Sequence[str]) -> list[tuple[str, str, str]
         ("Variability", "Confidence intervals", f"{100 * settings.confidence:g} %, of the mean"),
         ("Variability", "Several trainings", several),
         ("Claims", "Correction for many tests", "Holm, over all rows of the comparison table"),
-        ("Claims", "Margin stated beforehand", claims),
+        ("Claims", "Margin and comparisons stated beforehand", claims),
         ("Failures", "Worst cases named", "yes: table of failures"),
     ]
 

@@ -24,8 +24,16 @@ from lunet.reporting.html.page import (
 )
 from lunet.reporting.markup import Cell, Column, Table, cell, read_table
 from lunet.reporting.outputs import FIGURES, TABLES, of_targets, shown_in
-from lunet.reporting.result_files import PRIOR, ResultFiles, read_cases, read_efficiency, read_runs
+from lunet.reporting.result_files import (
+    PRIOR,
+    ResultFiles,
+    read_cases,
+    read_efficiency,
+    read_registration,
+    read_runs,
+)
 from lunet.reporting.settings import ReportSettings
+from lunet.reporting.tables.claims import NOTHING_ASKED
 from lunet.settings import build_settings
 from lunet.statistics.values import MEAN_LABEL
 
@@ -67,7 +75,7 @@ def write_report(
     facts = _facts(sources, settings, manifest, report.metrics)
     shown = _read_tables(tables)
     sections = [
-        Section("summary", "Summary", _summary(shown)),
+        Section("summary", "Summary", _summary(shown, facts)),
         Section("tables", "Tables", _tables(shown, shown_in(TABLES, "tables"))),
         Section("figures", "Figures", _figures(figures, shown_in(FIGURES, "figures"))),
         Section("pruning", "Pruning", pruning_part(shown, figures) if pruning else []),
@@ -88,12 +96,14 @@ def _facts(
     metrics: Sequence[str],
 ) -> Facts:
     cases = read_cases(sources)
+    statistics = build_settings(StatisticsSettings, settings.get("statistics", {}), "statistics")
     return Facts(
         runs=read_runs(sources),
         manifest=read_json(manifest) if manifest else {},
         costs=read_efficiency(sources),
         counts=_counts(cases),
-        statistics=build_settings(StatisticsSettings, settings.get("statistics", {}), "statistics"),
+        statistics=statistics,
+        registered=read_registration(sources, cases, statistics),
         metrics=metrics,
     )
 
@@ -135,13 +145,15 @@ def _read_tables(folder: Path) -> dict[str, Table]:
     }
 
 
-def _summary(tables: Mapping[str, Table]) -> list[Block]:
+def _summary(tables: Mapping[str, Table], facts: Facts) -> list[Block]:
     """Claim sentences about the mean over structures; all others in the table of claims."""
     if "claims" not in tables:
         return []
     rows = pd.DataFrame(tables["claims"].records)
     if rows.empty:
-        return [Text("One network alone: there is nothing to compare.")]
+        alone = facts.counts["presets"] < 2
+        nothing = "One network alone: there is nothing to compare." if alone else NOTHING_ASKED
+        return [Text(nothing)]
     main = rows[rows["label"] == MEAN_LABEL]
     main = rows if main.empty else main
     counted = main["verdict"].value_counts()

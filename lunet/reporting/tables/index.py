@@ -19,17 +19,20 @@ from lunet.reporting.result_files import (
     read_cases,
     read_efficiency,
     read_lesions,
+    read_registration,
     read_runs,
 )
 from lunet.reporting.settings import ReportSettings
 from lunet.reporting.tables import claims as tables_claims
 from lunet.reporting.tables import costs as tables_costs
+from lunet.reporting.tables import detection as tables_detection
 from lunet.reporting.tables import forecast as tables_forecast
 from lunet.reporting.tables import lesions as tables_lesions
 from lunet.reporting.tables import memory as tables_memory
 from lunet.reporting.tables import protocol as tables_protocol
 from lunet.reporting.tables import scores as tables_scores
 from lunet.settings import build_settings
+from lunet.statistics.registration import Registration
 
 
 @dataclass(frozen=True)
@@ -44,14 +47,24 @@ class Material:
     settings: Mapping[str, Any]
     sources: ResultFiles
 
+    def registered(self) -> Registration:
+        """What the study stated beforehand, beside what is reported now."""
+        return read_registration(self.sources, self.cases, self.statistics)
+
 
 TABLES: dict[str, Callable[[Material], Table]] = {
     "summary": lambda m: tables_scores.summary(m.cases, m.costs, m.statistics, m.report),
     "accuracy": lambda m: tables_scores.accuracy(m.cases, m.statistics, m.report),
     "efficiency": lambda m: tables_costs.efficiency(m.costs),
     "joint": lambda m: tables_costs.joint(m.cases, m.costs, m.statistics),
-    "comparisons": lambda m: tables_claims.comparisons(m.cases, m.statistics),
-    "claims": lambda m: tables_claims.claims(m.cases, m.statistics),
+    "comparisons": lambda m: tables_claims.comparisons(
+        m.cases, m.statistics, m.registered(), m.costs
+    ),
+    "claims": lambda m: tables_claims.claims(m.cases, m.statistics, m.registered(), m.costs),
+    "limits": lambda m: tables_detection.limits(
+        m.cases, m.statistics, tables_claims.compared(m.cases, m.statistics, m.costs)
+    ),
+    "detection": lambda m: tables_detection.detection(m.cases, m.statistics, m.report),
     "failures": lambda m: tables_scores.failures(m.cases, m.statistics, m.report),
     "lesions": lambda m: tables_lesions.lesions(
         read_lesions(m.sources.lesions), read_lesions(m.sources.froc), m.statistics
@@ -59,7 +72,7 @@ TABLES: dict[str, Callable[[Material], Table]] = {
     "published": lambda m: published(
         read_published(m.report.published), m.cases, m.costs, m.statistics
     ),
-    "batches": lambda m: tables_memory.batches(m.costs, m.report, m.statistics.pairs),
+    "batches": lambda m: tables_memory.batches(m.costs, m.report, m.statistics.named_pairs),
     "forecast": lambda m: tables_forecast.forecast(m.costs, m.runs, m.sources.manifest),
     "protocol": lambda m: tables_protocol.protocol(m.runs, m.settings),
 }
