@@ -152,7 +152,8 @@ def _summary(tables: Mapping[str, Table], facts: Facts) -> list[Block]:
     rows = pd.DataFrame(tables["claims"].records)
     if rows.empty:
         alone = facts.counts["presets"] < 2
-        return [Text("One network alone: there is nothing to compare." if alone else NOTHING_ASKED)]
+        nothing = "One network alone: there is nothing to compare." if alone else NOTHING_ASKED
+        return [Text(nothing)]
     main = rows[rows["label"] == MEAN_LABEL]
     main = rows if main.empty else main
     counted = main["verdict"].value_counts()

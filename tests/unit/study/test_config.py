@@ -83,7 +83,11 @@ def test_the_manual_is_the_model():
         ({"evaluate": {"tolerances": [2]}}, "report.metrics", "'nsd_1' is not measured"),
         ({"statistics": {"metric": "Dice"}}, "statistics.metric", "did you mean 'dice'"),
         ({"statistics": {"metric": "volume_ml"}}, "statistics.metric", "no better side"),
-        ({"statistics": {"metric": "nsd_2"}}, "statistics.metric", "evaluate.tolerances"),
+        (
+            {"statistics": {"metric": "nsd_2", "margin": 0.01}},
+            "statistics.metric",
+            "evaluate.tolerances",
+        ),
         ({"variants": {"v": {}}}, "variants.v.base", "required"),
         ({"variants": {"unet_small_4f": {"base": "unet_small_1f"}}}, "variants.unet_small_4f", ""),
     ],
@@ -163,7 +167,7 @@ def test_names_that_a_shell_or_a_folder_would_misread_are_refused(key, name):
 
 
 def test_every_value_in_a_shell_command_is_quoted():
-    made = r"params\.(?:grid|manifest|plan|parts)"  # built of options and values quoted one by one
+    made = r"params\.(?:grid|like|manifest|plan|parts)"  # built of options and values quoted one by one
     for path in sorted((ROOT / "workflow" / "rules").glob("*.smk")):
         text = path.read_text(encoding="utf-8")
         fields = re.findall(r"\{(\w+\.\w+|input|output|log)(?::q)?\}", text)
