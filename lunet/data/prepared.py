@@ -68,8 +68,11 @@ class PreparedCase:
         return self._map("label")
 
     def _map(self, part: str) -> Any:
-        name = self.record[part]
-        require_intact(self.folder, name, self.record[f"{part}_sha256"])
+        name, digest = self.record[part], self.record.get(f"{part}_sha256")
+        if not isinstance(digest, str):
+            where, found = self.folder / MANIFEST, f"case {self.id} has no {part}_sha256"
+            raise DataError(where, found, "its content is checked", "Prepare the data set again")
+        require_intact(self.folder, name, digest)
         return _map(self.folder / name)
 
     @property

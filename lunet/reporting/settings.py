@@ -27,6 +27,9 @@ class ReportSettings:
     budgets_gib: tuple[float, ...] = setting(
         (4, 8, 16, 24, 80), doc="memory budgets of the table of largest batches, GiB", minimum=0
     )
+    mixed_arithmetic: bool = setting(
+        False, doc="show presets whose runs were trained in different arithmetic, and say so"
+    )
 
     def __post_init__(self) -> None:
         for name in self.metrics:

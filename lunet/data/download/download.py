@@ -130,12 +130,18 @@ def _obtain(
     known = Sums(entry.md5 if entry else None, settings.sha256)
     if entry is not None and entry.size:
         say(f"{entry.name}: about {entry.size / 1e9:.2f} GB, {entry.licence}")
-    url, found = _received(urls, archive, known, patience, say)
+    size = entry.size if entry else None
+    url, found = _received(urls, archive, known, size, patience, say)
     return _from_archive(archive, found, settings, entry, stage) | {"url": url}
 
 
 def _received(
-    urls: Sequence[str], archive: Path, known: Sums, patience: Patience | None, say: Say
+    urls: Sequence[str],
+    archive: Path,
+    known: Sums,
+    size: int | None,
+    patience: Patience | None,
+    say: Say,
 ) -> tuple[str, Sums]:
     """The address of an archive in the cache, and its sums; a file of the user's stays there."""
     if os.path.lexists(archive) and not is_own(archive, step=STEP):
@@ -148,7 +154,7 @@ def _received(
         return urls[-1], found
     names = [archive.name, *(f"{archive.name}{end}" for end in LEFT)]
     with claim(archive.parent, names, step=STEP):
-        return fetch(urls, archive, expected=known, patience=patience, say=say)
+        return fetch(urls, archive, expected=known, size=size, patience=patience, say=say)
 
 
 def _archive_in(cache: Path, name: str) -> Path:

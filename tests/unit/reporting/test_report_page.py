@@ -218,7 +218,8 @@ def test_browser_shows_it_without_error(report: Path, tmp_path: Path, width: int
 def test_one_network_alone_has_a_report(report: Path, tmp_path: Path) -> None:
     """Nothing to compare: the table of claims has no row, and the page says so."""
     words = ["--results", str(report.parent), "--presets", "unet_small_4f", "atlas_prior"]
-    words += ["--folds", "0", "1", "--settings", SETTINGS]
+    alone = SETTINGS.replace("lunet_small_2f", "unet_small_4f")
+    words += ["--folds", "0", "1", "--settings", alone]
     assert main(["table", "claims", *words, "--out", str(tmp_path / "claims")]) == 0
     out = tmp_path / "r.html"
     assert main(["report", *words, "--tables", str(tmp_path), "--out", str(out)]) == 0
