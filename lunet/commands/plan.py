@@ -12,6 +12,7 @@ Example: lunet plan data/Task09_Spleen --preset lunet_small_4f --memory-gb 10 --
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from typing import Any
 
 from lunet.commands.arguments import add_out, add_settings
@@ -75,12 +76,11 @@ def _check(arguments: argparse.Namespace) -> None:
 
 def _models(sections: Any, preset: str, task: Any, ndim: int) -> list[Any]:
     """The networks of a study (a rule's sections), or that of one preset."""
-    from lunet.models.build import build_network
+    from lunet.models.build import build_for_task
     from lunet.study.networks import build_model
 
-    shape = {"in_channels": len(task.channels), "out_channels": task.out_channels, "ndim": ndim}
     if not sections:
-        return [build_model(preset, **shape)]
-    return [
-        build_network(m["module"], m["name"], arguments=m["arguments"], **shape) for m in sections
-    ]
+        channels, outputs = len(task.channels), task.out_channels
+        return [build_model(preset, in_channels=channels, out_channels=outputs, ndim=ndim)]
+    as_stored = dataclasses.replace(task, dimensions=ndim)
+    return [build_for_task(section, as_stored) for section in sections]

@@ -100,7 +100,7 @@ def _run_scans(arguments: argparse.Namespace) -> int:
     from lunet.inference.load import load_model
     from lunet.inference.predict import common_description
     from lunet.inference.predict_files import find_inputs, predict_scans
-    from lunet.inference.segment import choose_device
+    from lunet.training.compute.device import choose_device
 
     weights, rest = _split(arguments.weights)
     words = [*rest, *arguments.inputs]

@@ -128,11 +128,10 @@ def _carry_out(arguments: argparse.Namespace) -> int:
 
 def _train(arguments: argparse.Namespace) -> None:
     """Collect the settings of one run and train."""
-    import torch
-
-    from lunet.devices import check_promise, claimed_gpu
+    from lunet.devices import claimed_gpu
     from lunet.own_files import claim_files
     from lunet.settings import build_settings, replace
+    from lunet.training.compute.device import choose_device
     from lunet.training.job import TrainingJob
     from lunet.training.recipe import Recipe
     from lunet.training.run import run_training
@@ -163,7 +162,7 @@ def _train(arguments: argparse.Namespace) -> None:
     )
     drawn = [places["out"] / "curves.png"] if arguments.curves else []
     with claim_files(drawn, step="train"), claimed_gpu(recipe.engine.device):
-        check_promise(recipe.engine.device, available=torch.cuda.is_available())
+        choose_device(recipe.engine.device, key="train.engine.device")  # refused before any work
         run_training(job)
     if arguments.settings is None:  # who types needs to know where it went
         print(f"weights, history and provenance in {places['out']}", flush=True)
@@ -176,8 +175,8 @@ def _register(arguments: argparse.Namespace, places: dict[str, Path]) -> None:
     sections = handed_over()
     if sections is None:
         sections = read_study(arguments).sections("register")
-    files = {name: places[name] for name in ("manifest", "splits")}
-    for line in register(arguments.protocol, sections, **files):
+    manifest, splits = places["manifest"], places["splits"]
+    for line in register(arguments.protocol, sections, manifest=manifest, splits=splits):
         print(line, flush=True)
 
 
@@ -208,13 +207,13 @@ def _code(arguments: argparse.Namespace, preset: str) -> str:
 
 
 def _observers(arguments: argparse.Namespace, out: Path) -> tuple[Callable[[Row], None], ...]:
-    from lunet.training.callbacks import curves, tensorboard
+    from lunet.training.callbacks import live_curves, tensorboard
 
     chosen = []
     if arguments.tensorboard:
         chosen.append(tensorboard(out / "tensorboard"))
     if arguments.curves:
-        chosen.append(curves(out / "curves.png"))
+        chosen.append(live_curves(out / "curves.png"))
     return tuple(chosen)
 
 

@@ -25,14 +25,14 @@ from lunet.inference.description import description_of
 from lunet.inference.load import load_model
 from lunet.inference.output import SUFFIX
 from lunet.inference.predict import predict_native
-from lunet.inference.segment import choose_device
 from lunet.inference.settings import WEIGHTS, PredictSettings, TransferSettings
-from lunet.metrics.columns import case_columns
+from lunet.metrics.catalog import case_columns
 from lunet.metrics.settings import EvaluateSettings
 from lunet.own_files import claim, discard
 from lunet.provenance import stamp
 from lunet.settings import plain
 from lunet.task import Task
+from lunet.training.compute.device import choose_device
 
 STEP, METRICS, RECORD = "transfer", "metrics.csv", "run.json"
 Structures = dict[str, tuple[int, ...]]

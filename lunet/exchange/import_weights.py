@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 from lunet.errors import DataError, nearest
 from lunet.files import sha256
-from lunet.inference.description import build_described, description_from_dict
+from lunet.inference.description import description_from_dict
+from lunet.models.build import build_for_task
 from lunet.own_files import claim
 from lunet.training.weights import save_weights
 
@@ -188,7 +189,7 @@ def import_weights(
     """
     with claim(out, [WEIGHTS], step="import-weights", inputs=[source], alone=True):
         described = description_from_dict(dict(sections), where=source)
-        network = build_described(described)
+        network = build_for_task(described.model, described.task)
         pairs = carry_over(network, read_entries(source, key=key))
         origin = {"imported": {"file": Path(source).name, "sha256": sha256(source)}}
         save_weights(Path(out) / WEIGHTS, network, described.as_dict() | origin)

@@ -13,13 +13,12 @@ from torch import nn
 from lunet.data.io.images import PICTURES, SUFFIXES, is_hidden, stem_of, suffix_of
 from lunet.data.io.nifti import axes_of
 from lunet.data.io.write import write_channels, write_nifti, write_png
-from lunet.errors import DataError
+from lunet.errors import DataError, is_out_of_memory
 from lunet.inference.output import STEP
 from lunet.inference.predict import common_description, predict_native
 from lunet.inference.settings import PredictSettings
 from lunet.inference.show import write_overlay
 from lunet.own_files import claim
-from lunet.training.memory import is_out_of_memory
 
 _CHANNEL = re.compile(r"^(?P<case>.+)_(?P<channel>\d{4})$")
 

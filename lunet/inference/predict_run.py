@@ -19,10 +19,11 @@ from lunet.inference.load import load_model
 from lunet.inference.output import STEP, geometry_of, subset_cases, write_predictions
 from lunet.inference.postprocess_search import CHOSEN, choose_postprocessing
 from lunet.inference.probability_maps import FOLDER, map_file, write_map
-from lunet.inference.segment import NativeChannels, choose_device, probabilities_of
+from lunet.inference.segment import NativeChannels, probabilities_of
 from lunet.inference.settings import WEIGHTS, PredictSettings
 from lunet.own_files import claim, discard
 from lunet.task import Task
+from lunet.training.compute.device import choose_device
 
 RECORD = "chosen.json"
 

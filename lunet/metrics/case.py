@@ -6,20 +6,19 @@ Native space, millimetres, and a rule for every empty mask: see :func:`evaluate_
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from lunet.errors import DataError
-from lunet.metrics.columns import DISTANCES, OVERLAP, VOLUMES, case_columns, nsd_column
+from lunet.metrics import overlap, surface
+from lunet.metrics.catalog import case_columns, names_of, nsd_column
 from lunet.metrics.inputs import (
     UNIT_SPACING,
     Labels,
     checked_arrays,
     checked_labels,
-    checked_mask,
     checked_spacing,
     checked_tolerances,
     checked_volume,
@@ -27,7 +26,6 @@ from lunet.metrics.inputs import (
     joint_masks,
 )
 from lunet.metrics.overlap import Counts, Mask, centre_distance, count
-from lunet.metrics.surface import surface_distances
 
 Row = dict[str, Any]
 
@@ -94,41 +92,6 @@ def evaluate_case(
     return pd.DataFrame(rows, columns=case_columns(limits))
 
 
-def evaluate_regions(
-    reference: Mapping[str, ArrayLike],
-    prediction: Mapping[str, ArrayLike],
-    *,
-    spacing: Sequence[float] = UNIT_SPACING,
-    tolerances: Sequence[float] = (1.0,),
-) -> pd.DataFrame:
-    """As :func:`evaluate_case`, for regions that are given as one boolean mask each.
-
-    Parameters
-    ----------
-    reference, prediction
-        Name of each region and its boolean mask. Regions may overlap. Both have the same names.
-
-    Raises
-    ------
-    DataError
-        If the names differ, or as :func:`evaluate_case`.
-    """
-    if list(reference) != list(prediction):
-        found = f"{sorted(prediction)} against {sorted(reference)}"
-        raise DataError("regions", found, "reference and prediction must have the same regions")
-    frames = [
-        evaluate_case(
-            checked_mask(name, reference[name]),
-            checked_mask(name, prediction[name]),
-            spacing=spacing,
-            labels={name: 1},
-            tolerances=tolerances,
-        )
-        for name in reference
-    ]
-    return pd.concat(frames, ignore_index=True)
-
-
 def _row(
     name: str,
     reference: Mask,
@@ -167,7 +130,7 @@ def _volumes(counts: Counts, voxel_volume: float) -> Row:
     expected = counts.reference * voxel_volume / 1000.0
     error = found - expected if counts.reference or counts.prediction else math.nan
     relative = error / expected if counts.reference else math.nan
-    return dict(zip(VOLUMES, (found, expected, error, relative), strict=True))
+    return dict(zip(names_of("volume"), (found, expected, error, relative), strict=True))
 
 
 def _both_present(
@@ -177,11 +140,11 @@ def _both_present(
     spacing: tuple[float, ...],
     tolerances: tuple[float, ...],
 ) -> Row:
-    surface = surface_distances(reference, prediction, spacing=spacing, tolerances=tolerances)
+    found = surface.surface_distances(reference, prediction, spacing=spacing, tolerances=tolerances)
     return {
-        **{metric: getattr(counts, metric) for metric in OVERLAP},
-        **{metric: getattr(surface, metric) for metric in DISTANCES},
-        **dict(zip(map(nsd_column, tolerances), surface.nsd, strict=True)),
+        **{name: getattr(overlap, name)(counts) for name in names_of("overlap")},
+        **{name: getattr(surface, name)(found.a, found.b) for name in names_of("border")},
+        **dict(zip(map(nsd_column, tolerances), found.nsd, strict=True)),
         "centre_distance": centre_distance(reference, prediction, spacing),
     }
 
@@ -189,8 +152,8 @@ def _both_present(
 def _contract(status: str, worst: float, tolerances: tuple[float, ...]) -> Row:
     """Values where a mask is empty: the worst possible, or NaN if nothing was to be found."""
     undefined = status == "both_empty"
-    shares = (*OVERLAP, *map(nsd_column, tolerances))
-    distances = (*DISTANCES, "centre_distance")
+    shares = (*names_of("overlap"), *map(nsd_column, tolerances))
+    distances = names_of("border", "centre")
     return {
         **dict.fromkeys(shares, math.nan if undefined else 0.0),
         **dict.fromkeys(distances, math.nan if undefined else worst),

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lunet.errors import DataError
-from lunet.metrics.columns import nsd_column
+from lunet.metrics.catalog import nsd_column
 from lunet.metrics.overlap import Mask
 
 Labels = Mapping[str, int | Sequence[int]]
@@ -136,11 +136,3 @@ def _check_binary(pair: Pair) -> None:
             found = f"no labels are given and the {name} has the classes {np.unique(array)[:9]}"
             action = "Pass labels={'name': index, ...}, the classes of the data set"
             raise DataError("labels", found, "only binary arrays go without", action)
-
-
-def checked_mask(name: str, mask: ArrayLike) -> Mask:
-    """The mask as an array; :class:`DataError` unless it is boolean."""
-    array = np.asarray(mask)
-    if array.dtype != np.bool_:
-        raise DataError(f"regions[{name!r}]", f"type {array.dtype}", "a boolean mask is needed")
-    return array

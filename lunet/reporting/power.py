@@ -14,9 +14,9 @@ from matplotlib.figure import Figure
 
 from lunet.data.folds import read_splits
 from lunet.errors import DataError
+from lunet.metrics.catalog import compared_name, direction, unit_suffix
 from lunet.reporting.figures.style import GREY, PALETTE, TWO_COLUMNS, Drawing
 from lunet.reporting.markup import Column, Table, cell
-from lunet.reporting.numbers import title
 from lunet.reporting.result_files import PRIOR, from_inputs, read_cases
 from lunet.statistics.looks import fold_values
 from lunet.statistics.power import (
@@ -29,7 +29,6 @@ from lunet.statistics.power import (
     seeds_needed,
     subjects_needed,
 )
-from lunet.statistics.values import direction
 
 
 @dataclass(frozen=True)
@@ -169,9 +168,10 @@ def sentence(found: dict[str, Any]) -> str:
     q, design = Question(**found["question"]), Design(**found["design"])
     places = max(3, 1 - math.floor(math.log10(max(found["resolves"], 1e-9))))
     text = (
-        f"This design ({design}) can resolve {found['resolves']:.{places}f} {title(q.metric)} with "
-        f"{100 * q.power:g} % power; your margin is {q.margin:g}, at which two equal networks are "
-        f"found non-inferior with {100 * found['power_at_difference']['equal']:.0f} % power."
+        f"This design ({design}) can resolve {found['resolves']:.{places}f} "
+        f"{compared_name(q.metric)} with {100 * q.power:g} % power; your margin is {q.margin:g}, "
+        "at which two equal networks are found non-inferior with "
+        f"{100 * found['power_at_difference']['equal']:.0f} % power."
     )
     if found["resolves"] > q.margin:
         text += f" {_enough(found)}"
@@ -225,8 +225,8 @@ def table(found: dict[str, Any]) -> Table:
     columns: tuple[str, ...] = ("Seeds", "Folds", f"Subjects for {100 * q.power:g} %")
     columns += (f"Resolves with {design.subjects} subjects", f"Power at {q.margin:g}")
     caption = (
-        f"Non-inferiority by {q.margin:g} {title(q.metric)}, one-sided level {q.level:g}, "
-        "two equal networks."
+        f"Non-inferiority by {q.margin:g}{unit_suffix(q.metric)} {compared_name(q.metric)}, "
+        f"one-sided level {q.level:g}, two equal networks."
     )
     return Table("power", caption, tuple(map(Column, columns)), rows, tuple(found["options"]))
 

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from lunet.errors import ConfigError
 from lunet.files import read_json, write_csv
+from lunet.metrics.catalog import compared_title as title
 from lunet.reporting.costs import flat
 from lunet.reporting.figures.style import (
     BLUE,
@@ -24,7 +25,6 @@ from lunet.reporting.figures.style import (
     save,
     style,
 )
-from lunet.reporting.numbers import title
 from lunet.reporting.result_files import ResultFiles, read_cases
 from lunet.statistics.looks import Counts, FoldValues, fold_values
 from lunet.statistics.looks import looks as looks_at

@@ -17,10 +17,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from lunet.errors import DataError
+from lunet.metrics.catalog import direction
 from lunet.statistics.components import UNTRAINED, MeanError, Trainings, mean_error
 from lunet.statistics.paired import magnitudes
 from lunet.statistics.sequential import Estimate, Look, Plan, look
-from lunet.statistics.values import MEAN_LABEL, direction, run_values
+from lunet.statistics.values import MEAN_LABEL, run_values
 
 Floats = NDArray[np.float64]
 

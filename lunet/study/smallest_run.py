@@ -68,8 +68,8 @@ def margin_of(study: Study) -> float:
     """The margin of the search: its own, else that of the statistics."""
     own = study.config.smallest.margin
     margin = study.config.statistics.margin if own is None else own
-    if not margin > 0:
-        raise ConfigError("smallest.margin", f"found {margin:g}", "a number above 0 is needed")
+    if margin is None or not margin > 0:
+        raise ConfigError("smallest.margin", f"found {margin}", "a number above 0 is needed")
     return margin
 
 

@@ -37,7 +37,7 @@ def _snapshot(epoch: int) -> str:
 def snapshots(
     job: TrainingJob, training: TrainingState, manifest: Manifest
 ) -> Callable[[int], None]:
-    """A function that keeps the present weights in ``out/snapshots``, by epoch."""
+    """A function that writes the present weights to ``out/snapshots``, by epoch."""
 
     def keep(epoch: int) -> None:
         with training.ema_weights() as model:
@@ -50,7 +50,7 @@ def snapshots(
 def metadata(
     job: TrainingJob, training: TrainingState, manifest: Manifest, epoch: int
 ) -> dict[str, Any]:
-    """What the header of a weights file says: enough to rebuild and use the network."""
+    """The header of a weights file: enough to rebuild and use the network."""
     return {
         "model": dict(job.model),
         "task": job.task.as_dict(),

@@ -115,7 +115,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_it_went_on_and_equals_an_undisturbed_run(study: Path) -> None:
-    assert "goes on in iteration" in (study / f"results/p/logs/{RUN}/prune.log").read_text()
+    assert "resumes in iteration" in (study / f"results/p/logs/{RUN}/prune.log").read_text()
     done(
         command(
             study,

@@ -91,7 +91,7 @@ def test_damaged_states_are_told_and_not_used(
     state.write_bytes(content[:cut] + bytes(cut) + content[2 * cut :])
     assert finish(start(task)) == 0
     assert "state.pt: damaged" in log_of(task)
-    assert "goes on at epoch 5" in log_of(task)
+    assert "resumes at epoch 5" in log_of(task)
     assert results(tmp_path) == results(undisturbed[0])
 
 
@@ -103,5 +103,5 @@ def test_without_any_readable_state_it_starts_anew(
     for name in ("state.pt", "previous.pt"):
         (task.work / name).write_bytes(b"nothing")
     assert finish(start(task)) == 0
-    assert "goes on" not in log_of(task)
+    assert "resumes" not in log_of(task)
     assert results(tmp_path) == results(undisturbed[0])

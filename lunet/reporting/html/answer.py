@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from lunet.files import read_json
 from lunet.metrics.settings import StatisticsSettings
-from lunet.reporting.html.page import picture
+from lunet.reporting.html.page import Block, Text, picture
 from lunet.reporting.power import Question, facts, pilot_components, pilot_rows, sentence
 from lunet.statistics.power import Design
 
@@ -19,18 +18,20 @@ _CAPTION = (
 )
 
 
-def answer_part(results: Path) -> str:
-    """Sentence and figure of ``smallest/`` in a results folder, as HTML; empty without a search."""
+def answer_part(results: Path) -> list[Block]:
+    """Sentence and figure of ``smallest/`` in a results folder; nothing without a search."""
     verdict = results / "smallest" / "verdict.json"
     if not verdict.is_file():
-        return ""
-    said = f"<p><b>{html.escape(read_json(verdict)['sentence'])}</b></p>\n"
+        return []
     figure = results / "smallest" / "smallest.svg"
-    return said + (picture(figure, _CAPTION) if figure.is_file() else "")
+    said: list[Block] = [Text(read_json(verdict)["sentence"], "strong")]
+    return [*said, picture(figure, _CAPTION)] if figure.is_file() else said
 
 
-def power_part(pilot: str | None, statistics: StatisticsSettings, counts: Mapping[str, Any]) -> str:
-    """What the study's design could resolve by its pilot, as HTML; empty without one.
+def power_part(
+    pilot: str | None, statistics: StatisticsSettings, counts: Mapping[str, Any]
+) -> list[Block]:
+    """What the study's design could resolve by its pilot; nothing without one.
 
     Parameters
     ----------
@@ -41,11 +42,11 @@ def power_part(pilot: str | None, statistics: StatisticsSettings, counts: Mappin
     counts
         Numbers of ``groups`` (subjects), ``folds`` and ``seeds`` of the study.
     """
-    if pilot is None or not statistics.margin > 0:
-        return ""
+    if pilot is None or not statistics.margin:
+        return []
     level = (1 - statistics.confidence) / 2
     question = Question(statistics.metric, statistics.margin, level)
     design = Design(max(2, counts["groups"]), counts["folds"], counts["seeds"])
     components = pilot_components(pilot_rows(pilot), question.metric)
     text = sentence(facts(components, design, question))
-    return f"<p>By the pilot {html.escape(pilot)}: {html.escape(text)}</p>\n"
+    return [Text(f"By the pilot {pilot}: {text}")]

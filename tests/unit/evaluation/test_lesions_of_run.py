@@ -9,6 +9,7 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
+from froc import froc_curve
 from prepared_cases import AFFINE, make_prepared
 
 from lunet.cli import main
@@ -17,7 +18,6 @@ from lunet.errors import DataError
 from lunet.evaluation.lesions import LEVELS, lesions_of_run
 from lunet.evaluation.pairs import EvaluatedRun
 from lunet.inference.probability_maps import FOLDER, read_map, to_steps, write_map
-from lunet.metrics.lesions import froc_curve
 from lunet.metrics.settings import LesionSettings, StatisticsSettings
 from lunet.metrics.thresholds import FROC_THRESHOLDS
 from lunet.reporting.figures.froc import froc

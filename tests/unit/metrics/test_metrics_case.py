@@ -17,8 +17,8 @@ from scipy.spatial.transform import Rotation
 from lunet.data.geometry import spacing_of, voxel_volume
 from lunet.errors import DataError
 from lunet.metrics import nearest
-from lunet.metrics.case import evaluate_case, evaluate_regions
-from lunet.metrics.columns import case_columns
+from lunet.metrics.case import evaluate_case
+from lunet.metrics.catalog import case_columns
 
 FIXED = settings(
     max_examples=200,
@@ -133,16 +133,6 @@ def test_labels_of_the_data_set_decide_not_those_found() -> None:
     assert list(frame["status"]) == ["ok", "missed", "both_empty", "ok", "ok"]
     assert frame.loc["whole", "dice"] == frame.loc["background", "dice"] == 1
     assert frame.loc["one", "precision"] == pytest.approx(0.5)
-
-
-def test_overlapping_regions_given_as_masks() -> None:
-    core, whole = cube((9, 9, 9), 3, 6), cube((9, 9, 9), 1, 8)
-    frame = evaluate_regions({"core": core, "whole": whole}, {"core": core, "whole": core})
-    assert list(frame["label"]) == ["core", "whole"]
-    assert frame.loc[0, "dice"] == 1
-    assert frame.loc[1, "recall"] == pytest.approx(27 / 343)
-    with pytest.raises(DataError, match="same regions"):
-        evaluate_regions({"core": core}, {"whole": core})
 
 
 def test_two_dimensions_take_the_default_spacing_and_a_slice_of_1_mm() -> None:

@@ -14,6 +14,7 @@ from lunet.errors import LunetError
 from lunet.files import write_json
 from lunet.metrics.settings import StatisticsSettings
 from lunet.reporting.html.answer import answer_part, power_part
+from lunet.reporting.html.page import Section, Text, html_page
 from lunet.reporting.power import Question, facts, sentence
 from lunet.statistics.power import Components, Design
 from lunet.study.config import parse
@@ -121,10 +122,11 @@ def test_the_command_takes_the_design_of_a_study(pilot: Path, tmp_path: Path, ca
 
 def test_the_report_opens_with_the_answer_and_the_power(pilot: Path, tmp_path: Path) -> None:
     write_json(tmp_path / "smallest/verdict.json", {"sentence": "The smallest is <this>."})
-    told = answer_part(tmp_path)
-    assert "The smallest is &lt;this&gt;." in told
-    assert answer_part(tmp_path / "none") == ""
+    page = html_page("t", "l", [Section("answer", "Answer", answer_part(tmp_path))])
+    assert "<strong>The smallest is &lt;this&gt;.</strong>" in page
+    assert answer_part(tmp_path / "none") == []
     counts = {"groups": 30, "folds": 5, "seeds": 2}
-    said = power_part(str(pilot), StatisticsSettings(), counts)
-    assert "30 subjects, 5 folds, 2 seeds" in said
-    assert power_part(None, StatisticsSettings(), counts) == ""
+    (said,) = power_part(str(pilot), StatisticsSettings(), counts)
+    assert isinstance(said, Text)
+    assert "30 subjects, 5 folds, 2 seeds" in said.text
+    assert power_part(None, StatisticsSettings(), counts) == []

@@ -63,7 +63,7 @@ def test_a_signal_is_handed_on_and_the_same_command_goes_on(data: Path, tmp_path
     assert "left on SIGTERM, state saved at epoch" in (run / "train.log").read_text()
     assert not (tmp_path / "out/fold-0/seed-1").exists()  # it was not begun any more
     assert main(command) == 0
-    assert "goes on at epoch" in (run / "train.log").read_text()
+    assert "resumes at epoch" in (run / "train.log").read_text()
     assert main(words(data, tmp_path / "alone", recipe=long)) == 0
     assert contents(run) == contents(tmp_path / "alone" / "out")
 

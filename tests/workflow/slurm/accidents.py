@@ -80,8 +80,8 @@ class Scene:
 
     def goes_on(self, seconds: float = 180) -> tuple[int, float]:
         """Wait until the training goes on; epochs trained twice, seconds since the accident."""
-        wait_for("going on", lambda: "goes on at epoch" in self.checkout.log, seconds)
-        (line,) = (row for row in self.checkout.log.splitlines() if row.startswith("goes on"))
+        wait_for("going on", lambda: "resumes at epoch" in self.checkout.log, seconds)
+        (line,) = (row for row in self.checkout.log.splitlines() if row.startswith("resumes"))
         epoch = int(line.split()[4].rstrip(","))
         wait_for("an epoch", self.checkout.epoch)
         return max(self.epoch - epoch + 1, 0), time.monotonic() - self.moment
@@ -211,7 +211,7 @@ def controller_restarted(scene: Scene) -> Row:
     scene.begin()
     cluster.restart_controller()
     scene.finish()
-    assert "goes on" not in scene.checkout.log
+    assert "resumes" not in scene.checkout.log
     return Row("controller restarted", "nothing", 0, 0.0)
 
 
@@ -230,7 +230,7 @@ def terminated(scene: Scene) -> Row:
     scene.process.send_signal(signal.SIGTERM)
     scene.process.wait(240)
     assert scene.checkout.digest() == scene.reference
-    assert "goes on" not in scene.checkout.log
+    assert "resumes" not in scene.checkout.log
     seen = scene.last("Will exit after")
     assert scene.checkout.run(WEIGHTS) == 0
     scene.process = scene.checkout.start(WEIGHTS)
@@ -243,7 +243,7 @@ def killed(scene: Scene) -> Row:
     scene.begin()
     scene.stop(signal.SIGKILL)
     scene.recover("--wait")
-    assert "goes on" not in scene.checkout.log
+    assert "resumes" not in scene.checkout.log
     before = (scene.checkout.root / WEIGHTS).stat().st_mtime_ns
     scene.process = scene.checkout.start(WEIGHTS)
     scene.finish()
@@ -281,7 +281,7 @@ def two_snakemakes(scene: Scene) -> Row:
     assert scene.checkout.run(WEIGHTS) == 1
     assert scene.last("LockException")
     scene.finish()
-    assert "goes on" not in scene.checkout.log
+    assert "resumes" not in scene.checkout.log
     return Row("two Snakemakes at once", "the second stops: LockException", 0, 0.0)
 
 
