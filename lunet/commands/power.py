@@ -62,7 +62,7 @@ def run(arguments: argparse.Namespace) -> None:
     study = _study(arguments)
     question = Question(**(question_of(study) | stated if study else stated))
     _check(question)
-    components, design = _given(arguments, study)
+    components, design = _given(arguments, study, question.metric)
     found = facts(components, design, question)
     found |= {"sentence": sentence(found), "same_hours_sentence": bought(found)}
     shown = table(found)
@@ -100,7 +100,7 @@ def _study(arguments: argparse.Namespace) -> Any:
     return Study(load(arguments.config)) if arguments.config else None
 
 
-def _given(arguments: argparse.Namespace, study: Any) -> tuple[Any, Any]:
+def _given(arguments: argparse.Namespace, study: Any, metric: str) -> tuple[Any, Any]:
     """Components and design, from the pilot or as stated."""
     from lunet.reporting.power import pilot_components, pilot_design, pilot_rows
     from lunet.statistics.power import Components, Design
@@ -119,7 +119,7 @@ def _given(arguments: argparse.Namespace, study: Any) -> tuple[Any, Any]:
         chosen = defaults | {key: value for key, value in sizes.items() if value is not None}
         return Components(**spread, knows_trainings=known), Design(**chosen)
     rows = pilot_rows(pilot)
-    components = pilot_components(rows, arguments.metric, arguments.presets, arguments.reference)
+    components = pilot_components(rows, metric, arguments.presets, arguments.reference)
     known_design = study_design(study, rows) if study else pilot_design(rows)
     changes = {key: value for key, value in sizes.items() if value is not None}
     changed = {name: value for name, value in stated.items() if value is not None}
