@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from lunet.errors import DataError
+from lunet.reading import read_json as read_json
 
 
 @contextmanager
@@ -85,22 +86,6 @@ def write_text(path: str | Path, text: str) -> None:
 def write_json(path: str | Path, value: Any) -> None:
     """Write strict JSON (no NaN, no infinity) with sorted keys, indented, atomically."""
     write_text(path, json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
-
-
-def read_json(path: str | Path) -> Any:
-    """Read a JSON file.
-
-    Raises
-    ------
-    DataError
-        If the file is missing or is not JSON.
-    """
-    try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise DataError(path, "the file is missing", "a JSON file is needed here") from error
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise DataError(path, f"is not JSON ({error})", "a JSON file is needed here") from error
 
 
 def write_csv(path: str | Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:

@@ -23,8 +23,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TypedDict
 
-from lunet.errors import Busy
+from lunet.errors import Busy, DataError
+from lunet.reading import read_record
 
 HEARTBEAT = 10.0
 """Seconds between two signs of life of an owner."""
@@ -47,6 +49,14 @@ class Owner:
         """For messages: SLURM job if there is one, process and host."""
         job = f"SLURM job {self.slurm_job}, " if self.slurm_job else ""
         return f"{job}process {self.pid} on {self.host.split()[0]}"
+
+
+class _OwnerForm(TypedDict):
+    token: str
+    host: str
+    pid: int
+    process_start: str
+    slurm_job: str
 
 
 @dataclass(frozen=True)
@@ -132,9 +142,10 @@ def acquire(folder: Path) -> Held:
 def read_owner(path: Path) -> Owner | None:
     """The owner that a lock file names; None while it is being written."""
     try:
-        return Owner(**json.loads(path.read_text(encoding="utf-8")))
-    except (json.JSONDecodeError, TypeError, FileNotFoundError):
+        found = read_record(path, _OwnerForm)
+    except DataError:
         return None
+    return Owner(**found)
 
 
 def is_alive(path: Path) -> bool:

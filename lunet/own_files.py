@@ -9,10 +9,16 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
-from lunet.errors import ConfigError, DataError
-from lunet.files import read_json, write_json
+from lunet.errors import ConfigError
+from lunet.files import write_json
+from lunet.reading import read_record
+
+
+class _Marker(TypedDict):
+    files: list[str]
+
 
 MARKER = ".lunet-files.json"
 
@@ -81,11 +87,7 @@ def _listed(folder: Path) -> list[str]:
     path = folder / MARKER
     if not path.is_file():
         return []
-    content: Any = read_json(path)
-    files = content.get("files") if isinstance(content, dict) else None
-    if not isinstance(files, list) or not all(isinstance(name, str) for name in files):
-        raise DataError(path, "is no list of files", "a list that lunet wrote", "Remove it")
-    return [name for name in files if _is_inside(name)]
+    return [name for name in read_record(path, _Marker)["files"] if _is_inside(name)]
 
 
 def _is_inside(name: str) -> bool:

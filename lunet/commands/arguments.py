@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from lunet.errors import ConfigError
+from lunet.errors import ConfigError, shown
+from lunet.reading import parse_json, parse_yaml
 
 _UNNAMED = {"name": "unnamed", "path": ".", "labels": {"foreground": 1}, "channels": ["image"]}
 _PEOPLE = {"study": "by-hand", "dataset": _UNNAMED}
@@ -59,9 +57,9 @@ def planned(sections: dict[str, Any], path: str | None) -> dict[str, Any]:
     """The sections with the values of a plan of ``lunet plan`` in place of their own."""
     if path is None:
         return sections
-    from lunet.study.config import PLANNED, read_mapping
+    from lunet.study.config import PLANNED, read_plan
 
-    plan = read_mapping(path)
+    plan = read_plan(path)
     for name in PLANNED:
         section = "recipe" if name == "train" else name
         if section in sections:
@@ -123,13 +121,17 @@ def prepared_of(arguments: argparse.Namespace, what: str) -> tuple[Path, Path]:
 
 
 def _from_json(text: str) -> dict[str, Any]:
-    try:
-        value = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ConfigError("--settings", f"is not JSON ({error})", "an object is needed") from error
+    value = parse_json(text, "--settings", ConfigError)
     if not isinstance(value, dict):
-        raise ConfigError("--settings", f"found {value!r}", "an object is needed")
-    return value
+        raise ConfigError("--settings", f"found {shown(value)}", "an object is needed")
+    return _Sections(value)
+
+
+class _Sections(dict[str, Any]):
+    """Sections by name; one that a step asks for in vain is an error of the caller's."""
+
+    def __missing__(self, name: str) -> Any:
+        raise ConfigError("--settings", f"no section {name!r}", "this step reads it")
 
 
 def _change(mapping: dict[str, Any], change: str) -> None:
@@ -140,9 +142,9 @@ def _change(mapping: dict[str, Any], change: str) -> None:
     *parents, last = key.split(".")
     place = mapping
     for parent in parents:
-        place[parent] = dict(place.get(parent) or {})
+        inside = place.get(parent) or {}
+        if not isinstance(inside, dict):
+            raise ConfigError("--set", f"{key}: {parent} is {shown(inside)}", "no key below it")
+        place[parent] = dict(inside)
         place = place[parent]
-    try:
-        place[last] = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError("--set", f"{key}: {text!r} is not YAML", "a value is expected") from error
+    place[last] = parse_yaml(text, f"--set {key}")

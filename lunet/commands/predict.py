@@ -161,11 +161,11 @@ def _settings(arguments: argparse.Namespace) -> Any:
 
 def _chosen(path: str) -> dict[str, Any]:
     """What ``predict.choose`` has chosen on validation cases, from its ``chosen.json``."""
-    from lunet.files import read_json
     from lunet.inference.postprocess_search import CHOSEN
+    from lunet.reading import read_object
 
-    content = read_json(path)
-    if not isinstance(content, dict) or not set(CHOSEN) <= set(content):
+    content = read_object(path)
+    if not set(CHOSEN) <= set(content):
         expected = f"a study's chosen.json has {', '.join(CHOSEN)}"
         raise ConfigError("--chosen", f"{path} is no record of a choice", expected)
     return {name: content[name] for name in CHOSEN}

@@ -24,7 +24,8 @@ from lunet.data.prepared import MANIFEST, Manifest
 from lunet.data.preprocess import prepare_image, prepare_label
 from lunet.data.settings import PreprocessSettings
 from lunet.errors import DataError
-from lunet.files import atomic, read_json, sha256, write_text
+from lunet.files import atomic, sha256, write_text
+from lunet.reading import read_object
 from lunet.settings import plain
 
 
@@ -112,7 +113,7 @@ def _manifest(
         "preprocess": plain(settings),
         "dataset": {
             "name": dataset.name,
-            "source": read_json(source) if source.exists() else None,
+            "source": read_object(source) if source.exists() else None,
         },
         "labels": {
             "remap": {str(old): new for old, new in dataset.rule.remap.items()},

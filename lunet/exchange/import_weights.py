@@ -6,7 +6,6 @@ k-th floating tensor of a published state belongs to the k-th of ours.
 
 from __future__ import annotations
 
-import json
 import pickle
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from torch import Tensor, nn
 from lunet.errors import DataError, nearest
 from lunet.files import sha256
 from lunet.inference.description import build_described, description_from_dict
+from lunet.reading import parse_json, typed
 from lunet.training.weights import save_weights
 
 Entries = list[tuple[str, Tensor]]
@@ -68,10 +68,15 @@ def read_entries(path: str | Path, *, key: str | None = None) -> Entries:
 def _read_safetensors(path: Path) -> Entries:
     try:
         with safe_open(path, framework="pt") as file:
-            names = json.loads((file.metadata() or {}).get("order", "null")) or list(file.keys())
+            order = (file.metadata() or {}).get("order")
+            names = list(file.keys()) if order is None else _order(order, path)
             return [(name, file.get_tensor(name)) for name in names]
-    except (SafetensorError, json.JSONDecodeError) as error:
+    except SafetensorError as error:
         raise DataError(path, f"unreadable ({error})", "a safetensors file is needed") from error
+
+
+def _order(text: str, path: Path) -> list[str]:
+    return typed(parse_json(text, path), list[str], f"{path}: order")
 
 
 def _is_state(value: Any) -> bool:
@@ -188,7 +193,7 @@ def import_weights(
     if place.exists():
         raise DataError(place, "exists already", "a new folder is needed", "Name another one")
     described = description_from_dict(dict(sections), where=source)
-    network = build_described(described)
+    network = build_described(described, where=source)
     pairs = carry_over(network, read_entries(source, key=key))
     origin = {"imported": {"file": Path(source).name, "sha256": sha256(source)}}
     save_weights(place, network, described.as_dict() | origin)

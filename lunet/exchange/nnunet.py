@@ -14,13 +14,27 @@ import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 from torch import nn
 
-from lunet.errors import ConfigError, DataError, nearest
-from lunet.files import read_json, write_json
+from lunet.errors import ConfigError, nearest
+from lunet.files import write_json
 from lunet.models.build import build_network
+from lunet.reading import read_record
+from lunet.settings import Size
+
+
+class _Configuration(TypedDict):
+    patch_size: NotRequired[list[Size]]
+
+
+class _Plans(TypedDict):
+    """What is read of nnU-Net's plans."""
+
+    plans_name: NotRequired[str]
+    configurations: dict[str, _Configuration]
+
 
 CLASS = "lunet.exchange.nnunet.network"
 TRAINER = "nnUNetTrainerNoDeepSupervision"
@@ -131,9 +145,7 @@ def export_plans(
         If the file holds no plans of nnU-Net version 2.
     """
     path = Path(plans)
-    content = read_json(path)
-    if not isinstance(content, dict) or "configurations" not in content:
-        raise DataError(path, "no 'configurations'", "plans of nnU-Net v2 are expected")
+    content = read_record(path, _Plans)
     name = f"{content.get('plans_name', path.stem)}_{model['preset']}"
     out = path.with_name(f"{name}.json")
     write_json(

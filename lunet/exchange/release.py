@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 import shutil
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -13,11 +12,13 @@ from typing import Any
 
 from torch import nn
 
+from lunet.data.prepared import ManifestForm
 from lunet.errors import DataError
 from lunet.exchange.card import model_card
-from lunet.files import read_json, write_bytes, write_json, write_text
+from lunet.files import write_bytes, write_json, write_text
 from lunet.inference.description import Description, description_of
 from lunet.inference.load import find_weights, load_model
+from lunet.reading import number_in, read_record, read_rows
 
 RESULTS = ("dice", "hd95", "assd")
 
@@ -102,23 +103,22 @@ def mean_results(path: Path) -> dict[str, dict[str, float]]:
     Cells that are empty (both masks empty) are left out of the means; ``missed`` counts the
     structures that the network did not find at all, whose worst values are in the means.
     """
-    with open(path, newline="", encoding="utf-8") as stream:
-        rows = list(csv.DictReader(stream))
-    if not rows or not {"label", "status", *RESULTS} <= set(rows[0]):
-        raise DataError(path, "is no table of `lunet evaluate`", "a metrics.csv is expected")
+    rows = read_rows(
+        path, needed=("label", "status", *RESULTS), what="a metrics.csv of `lunet evaluate`"
+    )
     groups: dict[str, list[dict[str, str]]] = defaultdict(list)
     for row in rows:
         groups[row["label"]].append(row)
-    return {label: _means(members) for label, members in groups.items()}
+    return {label: _means(members, path) for label, members in groups.items()}
 
 
-def _means(rows: list[dict[str, str]]) -> dict[str, float]:
+def _means(rows: list[dict[str, str]], path: Path) -> dict[str, float]:
     means: dict[str, float] = {
         "cases": len(rows),
         "missed": sum(row["status"] == "missed" for row in rows),
     }
     for name in RESULTS:
-        values = [float(row[name]) for row in rows if row[name] != ""]
+        values = [number_in(row, name, path) for row in rows if row[name] != ""]
         if values:
             means[name] = round(fmean(values), 4)
     return means
@@ -142,8 +142,8 @@ def _sources(run: Path, given: ReleaseSources) -> ReleaseSources:
 def _data(manifest: Path | None) -> dict[str, Any]:
     if manifest is None:
         return {}
-    content: Mapping[str, Any] = read_json(manifest)
-    dataset = content.get("dataset") or {}
+    content = read_record(manifest, ManifestForm)
+    dataset = content.get("dataset", {})
     return {
         "name": dataset.get("name"),
         "source": dataset.get("source") or {},

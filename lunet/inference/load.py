@@ -37,7 +37,9 @@ def load_model(source: str | Path) -> nn.Module:
         return load_onnx(path)
     state, metadata = load_weights(path)
     described = description_from_dict(metadata, where=path)
-    model = build_described(described)
+    with torch.device("meta"):  # a damaged description may be of a network that fills the memory
+        _load_state(build_described(described, where=path), state, path)
+    model = build_described(described, where=path)
     _load_state(model, state, path)
     model.lunet = described  # type: ignore[assignment]
     return model.eval()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,10 +12,22 @@ from numpy.typing import NDArray
 from lunet.data.folds import Fold, read_splits
 from lunet.data.geometry import Geometry, geometry_from_dict
 from lunet.data.io.write import write_nifti
-from lunet.data.prepared import Manifest, PreparedCase
+from lunet.data.prepared import MANIFEST, Manifest, PreparedCase
 from lunet.errors import ConfigError, DataError
-from lunet.files import read_json, write_json
+from lunet.files import write_json
 from lunet.own_files import claim
+from lunet.reading import read_record, wrong_in
+
+
+class _Entry(TypedDict):
+    file: str
+
+
+class _List(TypedDict):
+    """What is read of the list of predictions."""
+
+    cases: list[_Entry]
+
 
 LIST = "predictions.json"
 SUFFIX = ".nii.gz"
@@ -45,7 +57,9 @@ def subset_cases(path: str | Path, fold: int, subset: str) -> tuple[str, ...]:
 
 def geometry_of(case: PreparedCase) -> Geometry:
     """Where the prepared volume of a case lies in its raw one."""
-    return geometry_from_dict(case.record["geometry"])
+    where = f"{case.folder / MANIFEST}: case {case.id}"
+    with wrong_in(where):
+        return geometry_from_dict(case.record.get("geometry") or {})
 
 
 def write_predictions(
@@ -89,6 +103,4 @@ def write_predictions(
 
 def _listed(path: Path) -> list[str]:
     """Masks that the list of an earlier run names; runs older than the marker have only this."""
-    content: Any = read_json(path) if path.is_file() else {}
-    cases = content.get("cases", []) if isinstance(content, dict) else []
-    return [str(entry["file"]) for entry in cases if isinstance(entry, dict) and "file" in entry]
+    return [entry["file"] for entry in read_record(path, _List)["cases"]] if path.is_file() else []

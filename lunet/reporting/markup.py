@@ -177,6 +177,7 @@ def _html_cell(item: Cell, column: Column) -> str:
     return f"<td{_class(column)}>{first}{below}</td>"
 
 
+_WHAT = "a Markdown table of `lunet table`"
 _INTERVAL = re.compile(r"^(?P<value>.+?) (?P<interval>\[[^\[\]]*\])$")
 
 
@@ -188,10 +189,10 @@ def read_table(path: Path) -> Table:
     DataError
         If the file holds no table.
     """
-    lines = path.read_text(encoding="utf-8").split("\n")
+    lines = read_text(path, needed=_WHAT).split("\n")
     body = [line for line in lines if line.startswith("|")]
-    if len(body) < 2:
-        raise DataError(path, "no table", "a Markdown table of `lunet table` is needed")
+    if len(body) < 2 or len({len(_words(line)) for line in body}) > 1:
+        raise DataError(path, "no table whose rows have equally many cells", f"{_WHAT} is needed")
     heads, rule, *rows = [_words(line) for line in body]
     columns = tuple(
         Column(head, text=not dashes.endswith(":"))

@@ -23,7 +23,8 @@ from lunet.data.phantoms.make import make_phantom
 from lunet.data.settings import DatasetSettings
 from lunet.errors import ConfigError, DataError
 from lunet.file_lock import exclusive, staging
-from lunet.files import read_json, write_json
+from lunet.files import write_json
+from lunet.reading import read_json, read_object
 from lunet.settings import plain
 
 VARIABLE = "LUNET_DATA"
@@ -214,9 +215,7 @@ def _phantom(settings: DatasetSettings, stage: Path) -> dict[str, Any]:
 def _record(
     kind: str, settings: DatasetSettings, entry: CatalogEntry | None, stage: Path
 ) -> dict[str, Any]:
-    listing = read_json(stage / LISTING)
-    if not isinstance(listing, dict):
-        raise DataError(stage / LISTING, "is no mapping", "the Decathlon's form is expected")
+    listing = read_object(stage / LISTING)
     # the official files spell the key `relase`
     version = listing.get("release") or listing.get("relase") or ""
     return {

@@ -6,7 +6,6 @@ import email.message
 import errno
 import hashlib
 import http.client
-import json
 import os
 import shutil
 import sys
@@ -17,12 +16,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 from urllib.parse import urlsplit
 
 from lunet.errors import ConfigError, DataError
 from lunet.file_lock import exclusive
 from lunet.files import write_json
+from lunet.reading import read_record
 
 Say = Callable[[str], None]
 _CHUNK = 1 << 18
@@ -54,6 +54,14 @@ class Patience:
     tries: int = 6
     pause: float = 1.0
     longest_pause: float = 60.0
+
+
+class _State(TypedDict):
+    """What is known of a part."""
+
+    url: str
+    validator: str | None
+    total: int | None
 
 
 class _Refused(Exception):
@@ -267,10 +275,9 @@ def _state_of(part: Path) -> Path:
 
 def _read_state(part: Path) -> dict[str, Any]:
     try:
-        state = json.loads(_state_of(part).read_text(encoding="utf-8"))
-    except (FileNotFoundError, json.JSONDecodeError, UnicodeDecodeError):
+        return dict(read_record(_state_of(part), _State))
+    except DataError:
         return {}  # as after a first start: the transfer then begins without a memory
-    return state if isinstance(state, dict) else {}
 
 
 def _size(path: Path) -> int:

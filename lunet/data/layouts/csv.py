@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 
 from lunet.data.dataset import Case, Dataset
@@ -10,6 +9,7 @@ from lunet.data.io.images import stem_of
 from lunet.data.layouts.task import chosen_groups, dimensions_of, infer_labels
 from lunet.data.settings import DatasetSettings
 from lunet.errors import DataError
+from lunet.reading import read_rows
 from lunet.task import Task
 
 LOOKS_FOR = "a .csv file with columns image (or image_<channel>), label, and if wanted id, group"
@@ -26,10 +26,9 @@ def read(root: Path, settings: DatasetSettings) -> Dataset:
     """Read the listing; rows without a label are unlabelled cases."""
     if not root.is_file():
         raise DataError(root, "is no file", LOOKS_FOR)
-    with open(root, newline="", encoding="utf-8-sig") as stream:
-        reader = csv.DictReader(stream)
-        columns = [column.strip() for column in reader.fieldnames or ()]
-        rows = [{k.strip(): (v or "").strip() for k, v in row.items() if k} for row in reader]
+    found = read_rows(root, separators=",;\t", what=LOOKS_FOR)
+    columns = list(found[0]) if found else []
+    rows = [{column: cell.strip() for column, cell in row.items()} for row in found]
     images = [c for c in columns if c == "image" or c.startswith("image_")]
     if not images:
         raise DataError(root, f"columns {', '.join(columns)}", LOOKS_FOR)

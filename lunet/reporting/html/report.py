@@ -9,12 +9,15 @@ from typing import Any
 
 import pandas as pd
 
-from lunet.files import read_json, write_text
+from lunet.data.prepared import ManifestForm
+from lunet.files import write_text
 from lunet.metrics.settings import StatisticsSettings
+from lunet.reading import read_record
 from lunet.reporting import markup
 from lunet.reporting.html.methods import Facts, checklist, methods
 from lunet.reporting.html.page import folded, html_page, picture
 from lunet.reporting.markup import Cell, Column, Table, cell, read_table
+from lunet.reporting.read_frame import read_texts
 from lunet.reporting.result_files import PRIOR, ResultFiles, read_cases, read_efficiency, read_runs
 from lunet.reporting.settings import ReportSettings
 from lunet.settings import build_settings
@@ -113,7 +116,7 @@ def _facts(sources: ResultFiles, settings: Mapping[str, Any], manifest: Path | N
     cases = read_cases(sources)
     return Facts(
         runs=read_runs(sources),
-        manifest=read_json(manifest) if manifest else {},
+        manifest=read_record(manifest, ManifestForm) if manifest else {},
         costs=read_efficiency(sources),
         counts=_counts(cases),
         statistics=build_settings(StatisticsSettings, settings.get("statistics", {}), "statistics"),
@@ -152,7 +155,7 @@ def _summary(claims: Path, tables: Mapping[str, Table]) -> str:
     """Claim sentences about the mean over structures; all others in the table of claims."""
     if not claims.is_file():
         return ""
-    rows = pd.read_csv(claims, dtype="str", keep_default_na=False)
+    rows = read_texts(claims, what="a table of claims")
     if rows.empty:  # then the file has a header of another kind, too
         return "<p>One network alone: there is nothing to compare.</p>\n"
     main = rows[rows["label"] == MEAN_LABEL]

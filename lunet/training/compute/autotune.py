@@ -19,8 +19,9 @@ from torch import nn
 
 from lunet.errors import ConfigError
 from lunet.file_lock import exclusive
-from lunet.files import read_json, write_json
+from lunet.files import write_json
 from lunet.provenance import cpu_model
+from lunet.reading import read_record, typed
 from lunet.training.checkpoint import stamp_of
 from lunet.training.compute.arithmetic import Arithmetic, plain_arithmetic
 from lunet.training.compute.gradient_check import find_fault, reference
@@ -271,14 +272,25 @@ def _machine(device: str) -> str:
     return torch.cuda.get_device_name() if device == "cuda" else cpu_model()
 
 
+class _Entry(TypedDict):
+    choice: dict[str, Any]
+    seconds_per_step: dict[str, float]
+    machines: list[str]
+
+
+def _entries(cache: Path) -> dict[str, _Entry]:
+    """Choices by key."""
+    return read_record(cache, dict[str, _Entry]) if cache.is_file() else {}
+
+
 def _kept(
     cache: Path, key: str, question: Question, say: Callable[[str], None]
 ) -> Arithmetic | None:
     """The choice of a former measurement; it is checked on a machine that has not seen it."""
-    entry = read_json(cache).get(key) if cache.is_file() else None
+    entry = _entries(cache).get(key)
     if not entry:
         return None
-    choice = Arithmetic(**entry["choice"])
+    choice = typed(entry["choice"], Arithmetic, f"{cache}: {key}.choice")
     if _machine(choice.device) not in entry["machines"]:
         _require_sound(question, choice, say)
         _keep(cache, key, choice, entry["seconds_per_step"])
@@ -289,8 +301,9 @@ def _keep(cache: Path, key: str, chosen: Arithmetic, seconds: dict[str, float]) 
     """Add a choice, or this machine to it; other presets write into the same file."""
     known = {name: value for name, value in seconds.items() if value < float("inf")}
     with exclusive(cache.with_name(f".{cache.name}.lock")):
-        entries = read_json(cache) if cache.is_file() else {}
-        machines = {*entries.get(key, {}).get("machines", []), _machine(chosen.device)}
+        entries = _entries(cache)
+        known_on = entries[key]["machines"] if key in entries else []
+        machines = {*known_on, _machine(chosen.device)}
         entries[key] = {
             "choice": asdict(chosen),
             "seconds_per_step": known,
