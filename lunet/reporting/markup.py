@@ -11,6 +11,7 @@ from typing import Any
 
 from lunet.errors import DataError
 from lunet.files import write_csv, write_text
+from lunet.reading import read_text
 from lunet.reporting.numbers import stored
 
 

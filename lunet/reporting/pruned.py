@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import pandas as pd
 
@@ -13,7 +13,7 @@ from lunet.errors import ConfigError, DataError
 from lunet.reading import read_record
 from lunet.reporting.read_frame import read_frame
 from lunet.reporting.result_files import ResultFiles
-from lunet.training.run_form import Count, RunForm
+from lunet.training.run_form import Count
 
 TITLES = {
     "stamp": "STAMP",
@@ -44,7 +44,7 @@ class _Test(TypedDict):
     optimistic: NotRequired[_Optimistic]
 
 
-class _PruningForm(RunForm):
+class _PruningForm(TypedDict):
     """The ``run.json`` of a pruning, as far as it is read."""
 
     strategy: str

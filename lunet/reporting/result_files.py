@@ -14,7 +14,7 @@ from lunet.efficiency.cost_form import CostForm
 from lunet.errors import ConfigError, DataError, nearest, shown
 from lunet.files import canonical_json
 from lunet.metrics.columns import STATUSES
-from lunet.reading import read_object, read_record, read_text
+from lunet.reading import header_of, read_object, read_record, read_text
 from lunet.reporting.read_frame import read_frame
 from lunet.training.run_form import RunForm
 
@@ -220,7 +220,9 @@ def read_runs(sources: ResultFiles) -> list[dict[str, Any]]:
     DataError
         If settings, code or data digest differ between two runs of a preset.
     """
-    runs = [{**read_record(path, RunForm), "path": path} for path in sources.runs]
+    runs: list[dict[str, Any]] = [
+        {**read_record(path, RunForm), "path": path} for path in sources.runs
+    ]
     first: dict[str, dict[str, Any]] = {}
     for run in runs:
         preset = str(run.get("preset") or run_key(run["path"])[0])

@@ -176,9 +176,12 @@ def _runs(study: Study, preset: str) -> list[Any]:
     model = canonical_json(study.sections("train", preset)["model"])
     paths = (Path(run, "run.json") for run in study.runs([preset]))
     runs = [dict(read_record(path, RunForm)) for path in paths if path.is_file()]
-    return [
-        run for run in runs if canonical_json((run.get("settings") or {}).get("model")) == model
-    ]
+    return [run for run in runs if canonical_json(_network(run)) == model]
+
+
+def _network(run: RunForm) -> dict[str, Any] | None:
+    settings = run.get("settings")
+    return settings.get("model") if settings else None
 
 
 def _checked(forecasts: Forecasts, preset: str, found: Forecast | Gap) -> tuple[str, ...]:
