@@ -23,7 +23,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TypedDict
 
 from lunet.errors import Busy, DataError
 from lunet.reading import read_record
@@ -49,14 +48,6 @@ class Owner:
         """For messages: SLURM job if there is one, process and host."""
         job = f"SLURM job {self.slurm_job}, " if self.slurm_job else ""
         return f"{job}process {self.pid} on {self.host.split()[0]}"
-
-
-class _OwnerForm(TypedDict):
-    token: str
-    host: str
-    pid: int
-    process_start: str
-    slurm_job: str
 
 
 @dataclass(frozen=True)
@@ -142,10 +133,9 @@ def acquire(folder: Path) -> Held:
 def read_owner(path: Path) -> Owner | None:
     """The owner that a lock file names; None while it is being written."""
     try:
-        found = read_record(path, _OwnerForm)
+        return read_record(path, Owner)
     except DataError:
         return None
-    return Owner(**found)
 
 
 def is_alive(path: Path) -> bool:

@@ -1,4 +1,4 @@
-"""The one way in for JSON, YAML and tables: bounded, typed, and refused in one line.
+"""The one way in for JSON and tables (YAML: :mod:`lunet.reading_yaml`): bounded, typed, one line.
 
 A file may come from anybody and may be damaged: its size, its depth and its numbers are bounded
 before anything works with them, and a message names file, key or row, what was found and what is
@@ -15,21 +15,14 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from lunet.errors import ConfigError, DataError, LunetError, shown
 from lunet.settings import convert
 
-if TYPE_CHECKING:
-    import yaml
-
 MOST_BYTES = 512 << 20
 """Of JSON or a table: a manifest of 100,000 cases has about 100 MB."""
-MOST_YAML = 1 << 20
-"""Bytes of a configuration; PyYAML takes about ten seconds for so many."""
 DEEPEST = 100
-MOST_VALUES = 100_000
-"""Values of a configuration after its aliases are written out."""
 _DIGITS = 40
 _LONGEST_HEADER = 1 << 20
 _BOMS = {
@@ -211,113 +204,6 @@ def _is_deep(value: Any) -> bool:
         parts = (part.values() if isinstance(part, dict) else part for part in level)
         level = [item for part in parts for item in part if isinstance(item, dict | list)]
     return bool(level)
-
-
-def read_yaml(path: str | Path) -> dict[str, Any]:
-    """The mapping that a YAML file holds.
-
-    Raises
-    ------
-    ConfigError
-        If the file is missing, :func:`parse_yaml` refuses it, or it holds something else.
-    """
-    text = read_text(path, needed="a configuration (YAML)", most=MOST_YAML, fault=ConfigError)
-    value = parse_yaml(text, path)
-    if not isinstance(value, dict):
-        raise ConfigError(path, f"holds {type(value).__name__}", "a mapping is expected")
-    return value
-
-
-def parse_yaml(text: str, where: object) -> Any:
-    """The value of a YAML text; ``where`` is named in messages.
-
-    Raises
-    ------
-    ConfigError
-        If it is not YAML, gives a key twice, is nested too deeply, or is a bomb: aliases of
-        aliases that would be more than 100,000 values.
-    """
-    import yaml  # most steps need none
-
-    try:
-        loader = yaml.SafeLoader(text)
-        node = loader.get_single_node()
-        twice = _repeated_keys(node)
-        fault = _bomb(node)
-        value = None if fault or node is None else loader.construct_document(node)
-    except RecursionError as error:
-        raise ConfigError(where, "is nested too deeply", f"at most {DEEPEST} levels") from error
-    except (
-        yaml.YAMLError,
-        ValueError,
-        TypeError,
-        OverflowError,
-        LookupError,
-        AttributeError,
-    ) as error:
-        # PyYAML's constructors raise plain errors for impossible dates and numbers
-        raise ConfigError(where, f"is not YAML ({error})", "a configuration is needed") from error
-    if twice:
-        action = "Only the last would count; join them"
-        raise ConfigError(where, f"{twice[0]} given twice", "each key once", action)
-    if fault:
-        raise ConfigError(where, fault, "a plain configuration is needed")
-    return value
-
-
-def _repeated_keys(root: yaml.Node | None) -> list[str]:
-    """Keys that one mapping of a YAML text names again, with their lines; YAML itself is silent."""
-    found: list[str] = []
-    for node in _nodes(root):
-        if not isinstance(node, yaml.MappingNode):
-            continue
-        lines: dict[str, int] = {}
-        for key, _ in node.value:
-            if not isinstance(key, yaml.ScalarNode):
-                continue
-            name, line = key.value, key.start_mark.line + 1
-            if name in lines:
-                found.append(f"`{name:.60}` (lines {lines[name]} and {line})")
-            lines[name] = line
-    return found
-
-
-def _nodes(root: yaml.Node | None) -> Iterator[yaml.Node]:
-    """Each node of a YAML document once."""
-    todo, seen = [root] if root is not None else [], set()
-    while todo:
-        node = todo.pop()
-        if id(node) not in seen:  # else an alias
-            seen.add(id(node))
-            yield node
-            todo += _children(node)
-
-
-def _children(node: yaml.Node) -> list[yaml.Node]:
-    if isinstance(node, yaml.MappingNode):
-        return [part for pair in node.value for part in pair]
-    return list(node.value) if isinstance(node, yaml.SequenceNode) else []
-
-
-def _bomb(root: yaml.Node | None) -> str:
-    """What makes a document too large once its aliases are written out; empty if nothing does."""
-    sizes: dict[int, tuple[int, int] | None] = {}
-
-    def measure(node: yaml.Node) -> tuple[int, int]:
-        """Values and levels of a node."""
-        if id(node) in sizes:
-            known = sizes[id(node)]
-            return known if known is not None else (MOST_VALUES + 1, 0)  # it contains itself
-        sizes[id(node)] = None
-        parts = [measure(child) for child in _children(node)]
-        size = 1 + sum(values for values, _ in parts), 1 + max((n for _, n in parts), default=0)
-        sizes[id(node)] = size
-        return size
-
-    values, levels = measure(root) if root is not None else (0, 0)
-    if values > MOST_VALUES:
-        return f"its aliases make more than {MOST_VALUES} values of it"
-    return f"is nested {levels} levels deep (at most {DEEPEST})" if levels > DEEPEST else ""
 
 
 def read_rows(

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from lunet.errors import ConfigError, shown
-from lunet.reading import parse_json, parse_yaml
+from lunet.reading import parse_json
+from lunet.reading_yaml import parse_yaml
 
 _UNNAMED = {"name": "unnamed", "path": ".", "labels": {"foreground": 1}, "channels": ["image"]}
 _PEOPLE = {"study": "by-hand", "dataset": _UNNAMED}

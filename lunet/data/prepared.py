@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any, NotRequired, TypedDict
 
 import numpy as np
@@ -189,7 +190,7 @@ def _map(path: Path, shape: tuple[int, ...], kind: type[np.generic]) -> Any:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError as error:
         raise DataError(path, "missing", "the manifest names it", "Prepare anew") from error
-    except (ValueError, EOFError, OverflowError, SyntaxError, TypeError) as error:
+    except (ValueError, EOFError, OverflowError, SyntaxError, TypeError, TokenError) as error:
         raise DataError(path, f"damaged ({error})", "a .npy array", "Prepare anew") from error
     if array.dtype != kind or array.shape[-len(shape) :] != shape:
         found = f"{array.dtype} of shape {array.shape}"

@@ -6,6 +6,7 @@ k-th floating tensor of a published state belongs to the k-th of ours.
 
 from __future__ import annotations
 
+import errno
 import pickle
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -57,7 +58,9 @@ def read_entries(path: str | Path, *, key: str | None = None) -> Entries:
         return _read_safetensors(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except _NO_STATE as error:
+    except (*_NO_STATE, OSError) as error:
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+            raise  # the disk's or the system's, not the content's
         reason = (str(error).splitlines() or [""])[0]
         reason = reason if isinstance(error, _TOLD) else f"{type(error).__name__} {reason}".strip()
         action = "Save network.state_dict() instead of the whole network"

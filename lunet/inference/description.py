@@ -83,7 +83,7 @@ def description_from_dict(value: Any, *, where: str | Path) -> Description:
     return Description(task, dict(found["preprocess"]), dict(found["model"]), rest)
 
 
-def build_described(described: Description, *, where: str | Path) -> nn.Module:
+def build_described(described: Description, *, where: str | Path = "description") -> nn.Module:
     """The network of a description, with fresh weights; ``where`` is the file that it came from.
 
     Raises

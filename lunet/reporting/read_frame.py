@@ -49,8 +49,15 @@ def read_frame(
     return frame
 
 
+def _number(value: object) -> float:
+    try:
+        return float(value)  # type: ignore[arg-type]
+    except (ValueError, TypeError, OverflowError):
+        return np.nan
+
+
 def _check_numbers(frame: pd.DataFrame, name: str, path: str | Path) -> None:
-    numbers = pd.to_numeric(frame[name], errors="coerce").to_numpy(np.float64)
+    numbers = frame[name].map(_number).to_numpy(np.float64)
     given = frame[name].notna().to_numpy()
     is_bool = frame[name].dtype == bool
     wrong, expected = np.isnan(numbers) & given, "a number is expected"

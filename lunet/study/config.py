@@ -14,8 +14,8 @@ from lunet.errors import ConfigError, nearest, shown
 from lunet.inference.settings import PredictSettings, TransferSettings
 from lunet.metrics.settings import EvaluateSettings, LesionSettings, StatisticsSettings
 from lunet.pruning.settings import PruneSettings
-from lunet.reading import read_yaml as read_mapping
 from lunet.reading import typed
+from lunet.reading_yaml import read_yaml as read_mapping
 from lunet.reporting.settings import ReportSettings
 from lunet.settings import build_settings, schema, setting
 from lunet.study.presets import PAPER_PRESETS, known_presets

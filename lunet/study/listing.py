@@ -175,7 +175,7 @@ def _runs(study: Study, preset: str) -> list[Any]:
     """Contents of the ``run.json`` of the preset's finished runs, of this network."""
     model = canonical_json(study.sections("train", preset)["model"])
     paths = (Path(run, "run.json") for run in study.runs([preset]))
-    runs = [dict(read_record(path, RunForm)) for path in paths if path.is_file()]
+    runs = [read_record(path, RunForm) for path in paths if path.is_file()]
     return [run for run in runs if canonical_json(_network(run)) == model]
 
 

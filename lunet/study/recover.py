@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lunet.errors import Busy, ConfigError, LunetError
-from lunet.reading import read_yaml
+from lunet.reading_yaml import read_yaml
 
 
 @dataclass(frozen=True)

@@ -7,15 +7,13 @@ RAS+ world space, as nibabel does; pictures have the identity.
 
 from __future__ import annotations
 
-import zlib
+import errno
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from nibabel.filebasedimages import ImageFileError
-from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
 from lunet.data.geometry import corner_shift, spacing_of
@@ -31,7 +29,8 @@ SUFFIXES = NIFTI + ITK + PICTURES
 # Two grids are one if no corner of the volume moves by more than this share of a voxel.
 GRID_TOLERANCE = 0.1
 Raw = tuple[NDArray[Any], NDArray[np.float64]]  # array and affine
-_UNREADABLE = (OSError, EOFError, ValueError, zlib.error, ImageFileError, HeaderDataError)
+_OF_THE_SYSTEM = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+_LONGEST_LINE = 1000
 
 
 @dataclass(frozen=True)
@@ -129,16 +128,32 @@ def _read(
         if suffix in NIFTI:
             return nifti(path)
         return _read_itk(path) if suffix in ITK else (picture(path), np.eye(4))
-    except MemoryError:
+    except (MemoryError, DataError):
         raise
-    except _UNREADABLE as error:
+    except Exception as error:  # what a format's library makes of damaged bytes may be any error
+        if isinstance(error, OSError) and error.errno in _OF_THE_SYSTEM:
+            raise
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DataError(path, f"cannot be read ({reason})", "", "Fetch the file anew") from error
+        denied = isinstance(error, PermissionError)
+        action = "Allow reading it" if denied else "Fetch the file anew"
+        raise DataError(path, f"cannot be read ({reason})", "", action) from error
+
+
+def _check_header(path: str | Path) -> None:
+    """Refuse a text header with an endless line, with which ITK ends the whole process."""
+    with open(path, "rb") as stream:
+        for _ in range(_LONGEST_LINE):
+            line = stream.readline(_LONGEST_LINE + 1)
+            if len(line) > _LONGEST_LINE:
+                raise ValueError(f"a line of its header has more than {_LONGEST_LINE} characters")
+            if not line.strip() or line.startswith(b"ElementDataFile"):
+                return
 
 
 def _read_itk(path: str | Path) -> Raw:
     import SimpleITK as sitk  # only a part of the data sets needs it
 
+    _check_header(path)
     try:
         image = sitk.ReadImage(str(path))
     except RuntimeError as error:
