@@ -24,6 +24,10 @@ from lunet.errors import ConfigError, nearest, shown
 
 Settings = TypeVar("Settings")
 _MISSING = dataclasses.MISSING
+LARGEST_SEED = 2**32 - 1
+"""Of a seed: generators use 32 bits of it, so that a larger one would repeat a smaller one."""
+LONGEST_AXIS, MOST_THREADS = 2**16, 1024
+"""Bounds of settings: voxels along an axis; threads that a process may start."""
 _LARGEST = 2**63 - 1
 """Of a whole number: what NumPy and torch hold."""
 

@@ -3,15 +3,45 @@
 from __future__ import annotations
 
 import argparse
+import math
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from lunet.errors import ConfigError, shown
 from lunet.reading import parse_json
 from lunet.reading_yaml import parse_yaml
+from lunet.settings import LARGEST_SEED, LONGEST_AXIS
 
 _UNNAMED = {"name": "unnamed", "path": ".", "labels": {"foreground": 1}, "channels": ["image"]}
 _PEOPLE = {"study": "by-hand", "dataset": _UNNAMED}
+
+
+def whole(minimum: int, maximum: int = LONGEST_AXIS) -> Callable[[str], int]:
+    """The type of an argument that is a whole number within bounds (inclusive)."""
+
+    def number(text: str) -> int:
+        if not re.fullmatch(r"[+-]?[0-9]{1,12}", text) or not minimum <= int(text) <= maximum:
+            expected = f"a whole number from {minimum} to {maximum} is expected"
+            raise argparse.ArgumentTypeError(f"found {shown(text)}, {expected}")
+        return int(text)
+
+    return number
+
+
+SEED, AXIS, NATURAL, POSITIVE = whole(0, LARGEST_SEED), whole(0, 2), whole(0), whole(1)
+
+
+def real(text: str) -> float:
+    """The type of an argument that is a finite number."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"found {shown(text)}, a finite number is expected")
+    return value
 
 
 def add_settings(parser: argparse.ArgumentParser) -> None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from lunet.commands.arguments import add_settings
+from lunet.commands.arguments import POSITIVE, add_settings, real
 from lunet.errors import ConfigError
 
 
@@ -22,8 +22,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``lunet plan``."""
     parser.add_argument("raw", metavar="RAW", help="folder of the data set")
     parser.add_argument("--out", required=True, metavar="FILE", help="plan, .yaml or .json")
-    parser.add_argument("--memory-gb", type=float, help="memory of a training, GiB (free: 80 %%)")
-    parser.add_argument("--largest-batch", type=int, help="largest batch proposed (16)")
+    parser.add_argument("--memory-gb", type=real, help="memory of a training, GiB (free: 80 %%)")
+    parser.add_argument("--largest-batch", type=POSITIVE, help="largest batch proposed (16)")
     add_settings(parser)
 
 

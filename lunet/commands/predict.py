@@ -18,7 +18,7 @@ import argparse
 import sys
 from typing import Any
 
-from lunet.commands.arguments import add_plan, add_settings
+from lunet.commands.arguments import AXIS, NATURAL, POSITIVE, add_plan, add_settings, real
 from lunet.errors import ConfigError
 
 
@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     run.add_argument("--prior", action="store_true", help="write the atlas prior instead")
     run.add_argument("--manifest", help="manifest.json of the prepared data set")
     run.add_argument("--splits", help="splits.json")
-    run.add_argument("--fold", type=int, default=0)
+    run.add_argument("--fold", type=NATURAL, default=0)
     run.add_argument(
         "--subset", choices=("test", "validation", "train", "held_out"), default="test"
     )
@@ -42,11 +42,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     new.add_argument("--probabilities", action="store_true", help="write probabilities too")
     new.add_argument("--overlay", action="store_true", help="write overlays/*.png too")
     new.add_argument("--chosen", metavar="FILE", help="chosen.json beside a study's predictions")
-    new.add_argument("--threshold", type=float, help="of sigmoid outputs")
-    new.add_argument("--flip-axes", type=int, nargs="*", metavar="AXIS", help="test-time flips")
-    new.add_argument("--patch", type=int, nargs="+", metavar="VOXELS", help="tile")
-    new.add_argument("--overlap", type=float, help="share that tiles overlap")
-    new.add_argument("--memory-gb", type=float, help="whole images where the estimate fits")
+    new.add_argument("--threshold", type=real, help="of sigmoid outputs")
+    new.add_argument("--flip-axes", type=AXIS, nargs="*", metavar="AXIS", help="test-time flips")
+    new.add_argument("--patch", type=POSITIVE, nargs="+", metavar="VOXELS", help="tile")
+    new.add_argument("--overlap", type=real, help="share that tiles overlap")
+    new.add_argument("--memory-gb", type=real, help="whole images where the estimate fits")
     new.add_argument(
         "--largest-component", action="store_true", default=None, help="keep one part per label"
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from lunet.settings import setting
+from lunet.settings import LARGEST_SEED, LONGEST_AXIS, setting
 
 
 @dataclass(frozen=True)
@@ -15,8 +15,8 @@ class PhantomSettings:
     kind: Literal[
         "hippocampus", "harp", "spleen", "lung", "brats2021", "brats2023", "heart_ct", "heart_mr"
     ] = setting("hippocampus", doc="what is imitated")
-    subjects: int = setting(12, doc="number of subjects", minimum=1)
-    seed: int = setting(0, doc="seed of the generator")
+    subjects: int = setting(12, doc="number of subjects", minimum=1, maximum=100_000)
+    seed: int = setting(0, doc="seed of the generator", minimum=0, maximum=LARGEST_SEED)
     difficulty: float = setting(1.0, doc="scale of noise and bias field", minimum=0, maximum=10)
     scale: float = setting(
         0.75, doc="size in voxels, relative to the real data", minimum=0.5, maximum=4
@@ -64,7 +64,7 @@ class PreprocessSettings:
 
     orientation: str = setting("RAS", doc="axis codes of the prepared volumes, or `keep`")
     spacing: tuple[float, ...] | Literal["keep"] = setting(
-        "keep", doc="target spacing in mm, or `keep`"
+        "keep", doc="target spacing in mm, or `keep`", minimum=1e-3, maximum=1e3
     )
     clip: tuple[float, float] | None = setting(
         (0.5, 99.5), doc="percentiles that intensities are clipped to"
@@ -78,7 +78,10 @@ class PreprocessSettings:
         "set, else the volume's range, to 0..1",
     )
     size: tuple[int, ...] | None = setting(
-        None, doc="voxels per axis that volumes are centre cropped or padded to"
+        None,
+        doc="voxels per axis that volumes are centre cropped or padded to",
+        minimum=1,
+        maximum=LONGEST_AXIS,
     )
 
 
@@ -90,8 +93,9 @@ class PlanSettings:
         None,
         doc="memory of a training, GiB; else 80 % of what is free where the plan is made",
         minimum=0,
+        maximum=1e6,
     )
-    largest_batch: int = setting(16, doc="largest batch proposed", minimum=1)
+    largest_batch: int = setting(16, doc="largest batch proposed", minimum=1, maximum=65536)
 
 
 @dataclass(frozen=True)
@@ -103,8 +107,9 @@ class SplitSettings:
         doc="number of cross-validation folds; 1: one fold that trains on all cases that are not "
         "held out, and tests on those",
         minimum=1,
+        maximum=1000,
     )
-    seed: int = setting(42, doc="seed of the split")
+    seed: int = setting(42, doc="seed of the split", minimum=0)
     validation: float = setting(
         0.1,
         doc="share of a fold's training groups kept for model selection, unless `file` names them",
@@ -120,5 +125,7 @@ class SplitSettings:
         "`splits_final.json`",
     )
     counts: dict[str, int] = setting(
-        {}, doc="cases that each part of a fold of the file must have, e.g. {train: 876, test: 375}"
+        {},
+        doc="cases that each part of a fold of the file must have, e.g. {train: 876, test: 375}",
+        minimum=0,
     )

@@ -38,7 +38,7 @@ def load_model(source: str | Path) -> nn.Module:
     state, metadata = load_weights(path)
     described = description_from_dict(metadata, where=path)
     with torch.device("meta"):  # a damaged description may be of a network that fills the memory
-        _load_state(build_described(described, where=path), state, path)
+        _check_fit(build_described(described, where=path), state, path)
     model = build_described(described, where=path)
     _load_state(model, state, path)
     model.lunet = described  # type: ignore[assignment]
@@ -62,6 +62,19 @@ def find_weights(source: str | Path) -> Path:
     if not path.is_file():
         raise DataError(path, "the file is missing", "weights of a trained network are needed")
     return path
+
+
+def _check_fit(twin: nn.Module, state: dict[str, Tensor], path: Path) -> None:
+    own = {name: tuple(tensor.shape) for name, tensor in twin.state_dict().items()}
+    given = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    for name in [*own, *given]:
+        if own.get(name) != given.get(name):
+            found = f"{name} is {given.get(name, 'missing')}, not {own.get(name, 'wanted')}"
+            raise DataError(
+                path,
+                f"does not fit its own description ({found})",
+                "matching weights are expected",
+            )
 
 
 def _load_state(model: nn.Module, state: dict[str, Tensor], path: Path) -> None:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lunet.settings import setting
+from lunet.settings import LARGEST_SEED, setting
 
 
 @dataclass(frozen=True)
 class EvaluateSettings:
     """What is measured per case and label."""
 
-    tolerances: tuple[float, ...] = setting((1.0,), doc="NSD tolerances in mm", minimum=0)
+    tolerances: tuple[float, ...] = setting(
+        (1.0,), doc="NSD tolerances in mm", minimum=0, maximum=1e6
+    )
 
 
 @dataclass(frozen=True)
@@ -46,5 +48,7 @@ class StatisticsSettings:
         (), doc="only these comparisons, each [preset, reference]; else by `reference`"
     )
     confidence: float = setting(0.95, doc="level of confidence intervals", minimum=0.5, maximum=1)
-    resamples: int = setting(2000, doc="bootstrap and permutation resamples", minimum=100)
-    seed: int = setting(0, doc="seed of the resampling")
+    resamples: int = setting(
+        2000, doc="bootstrap and permutation resamples", minimum=100, maximum=1_000_000
+    )
+    seed: int = setting(0, doc="seed of the resampling", minimum=0, maximum=LARGEST_SEED)

@@ -17,7 +17,7 @@ from lunet.pruning.settings import PruneSettings
 from lunet.reading import typed
 from lunet.reading_yaml import read_yaml as read_mapping
 from lunet.reporting.settings import ReportSettings
-from lunet.settings import build_settings, schema, setting
+from lunet.settings import LARGEST_SEED, build_settings, schema, setting
 from lunet.study.presets import PAPER_PRESETS, known_presets
 
 PLANNED = ("preprocess", "train", "predict")
@@ -61,7 +61,7 @@ class Config:
         "it is reported (`split.held_out`), and selects its weights on what it trains on",
         minimum=0,
     )
-    seeds: tuple[int, ...] = setting((0,), doc="seeds to train", minimum=0)
+    seeds: tuple[int, ...] = setting((0,), doc="seeds to train", minimum=0, maximum=LARGEST_SEED)
     recipe: str | None = setting(None, doc="one named recipe for all; else each preset's own")
     train: dict[str, Any] = setting({}, doc="changes of every recipe, e.g. `{epochs: 50}`")
     overrides: dict[str, dict[str, Any]] = setting(

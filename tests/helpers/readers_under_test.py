@@ -346,7 +346,7 @@ def _configurations(root: Path) -> Iterator[Reader]:
 
     def by_rule(path: Path) -> None:
         """A whole step, as a rule calls it; its exit code must not be that of a bug."""
-        words = ["preprocess", "--raw", str(data), "--out", str(root / "out" / "manifest.json")]
+        words = ["preprocess", str(data), "--out", str(root / "out")]
         told = io.StringIO()
         with redirect_stderr(told), redirect_stdout(told):
             text = path.read_text(encoding="utf-8", errors="replace")

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lunet.data.geometry import corner_shift, spacing_of
+from lunet.data.io.itk import read_itk
 from lunet.data.io.nifti import count_broken, read_nifti, read_nifti_values
 from lunet.data.io.pictures import read_indices, read_intensities
 from lunet.errors import DataError
@@ -30,7 +31,6 @@ SUFFIXES = NIFTI + ITK + PICTURES
 GRID_TOLERANCE = 0.1
 Raw = tuple[NDArray[Any], NDArray[np.float64]]  # array and affine
 _OF_THE_SYSTEM = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
-_LONGEST_LINE = 1000
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ def _read(
     try:
         if suffix in NIFTI:
             return nifti(path)
-        return _read_itk(path) if suffix in ITK else (picture(path), np.eye(4))
+        return read_itk(path) if suffix in ITK else (picture(path), np.eye(4))
     except (MemoryError, DataError):
         raise
     except Exception as error:  # what a format's library makes of damaged bytes may be any error
@@ -137,36 +137,6 @@ def _read(
         denied = isinstance(error, PermissionError)
         action = "Allow reading it" if denied else "Fetch the file anew"
         raise DataError(path, f"cannot be read ({reason})", "", action) from error
-
-
-def _check_header(path: str | Path) -> None:
-    """Refuse a text header with an endless line, with which ITK ends the whole process."""
-    with open(path, "rb") as stream:
-        for _ in range(_LONGEST_LINE):
-            line = stream.readline(_LONGEST_LINE + 1)
-            if len(line) > _LONGEST_LINE:
-                raise ValueError(f"a line of its header has more than {_LONGEST_LINE} characters")
-            if not line.strip() or line.startswith(b"ElementDataFile"):
-                return
-
-
-def _read_itk(path: str | Path) -> Raw:
-    import SimpleITK as sitk  # only a part of the data sets needs it
-
-    _check_header(path)
-    try:
-        image = sitk.ReadImage(str(path))
-    except RuntimeError as error:
-        raise ValueError(str(error).strip().splitlines()[-1]) from error
-    dimensions = image.GetDimension()
-    affine = np.eye(4)
-    direction = np.array(image.GetDirection()).reshape(dimensions, dimensions)
-    affine[:dimensions, :dimensions] = direction * np.array(image.GetSpacing())
-    affine[:dimensions, 3] = image.GetOrigin()
-    affine[:2] *= -1  # ITK's world is LPS
-    array = sitk.GetArrayFromImage(image)
-    spatial = tuple(reversed(range(dimensions)))
-    return array.transpose(spatial + tuple(range(dimensions, array.ndim))), affine
 
 
 def read_image(paths: Sequence[str | Path], *, channels: int | None = None) -> Scan:
