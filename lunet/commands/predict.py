@@ -119,7 +119,9 @@ def _run_scans(arguments: argparse.Namespace) -> int:
         log=lambda line: print(line, file=sys.stderr),
     )
     if failures:
-        print(f"{len(failures)} of {len(inputs)} image(s) failed", file=sys.stderr)
+        print(f"{len(failures)} of {len(inputs)} image(s) failed:", file=sys.stderr)
+        for line in failures:
+            print(f"  {line}", file=sys.stderr)
     return 1 if failures else 0
 
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lunet.commands.arguments import (
+    NATURAL,
     POSITIVE,
     SEED,
     add_plan,

@@ -18,7 +18,7 @@ from typing import Any, NotRequired, TypedDict
 
 from torch import nn
 
-from lunet.errors import ConfigError, nearest
+from lunet.errors import ConfigError, DataError, nearest, shown
 from lunet.files import write_json
 from lunet.models.build import build_network
 from lunet.reading import read_record
@@ -146,7 +146,10 @@ def export_plans(
     """
     path = Path(plans)
     content = read_record(path, _Plans)
-    name = f"{content.get('plans_name', path.stem)}_{model['preset']}"
+    theirs = content.get("plans_name", path.stem)
+    if Path(theirs).name != theirs or not theirs.isprintable():
+        raise DataError(f"{path}: plans_name", f"found {shown(theirs)}", "the name of a file")
+    name = f"{theirs}_{model['preset']}"
     out = path.with_name(f"{name}.json")
     write_json(
         out,

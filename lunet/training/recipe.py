@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from lunet.errors import ConfigError
-from lunet.settings import MOST_THREADS, setting
+from lunet.settings import LONGEST_AXIS, MOST_THREADS, setting
 from lunet.training.losses.table import objective_options
 
 
