@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import subprocess
 from dataclasses import dataclass
 
@@ -18,6 +19,8 @@ class Failure:
     ----------
     reason
         ``out of GPU memory``, ``out of host memory``, ``full disk``, ``read-only file system``,
+        ``a file larger than allowed``, ``too many open files``, ``no further process or thread``,
+        ``an error of the disk``,
         ``bad data``, ``bad config``, ``non-finite loss``, ``training failed``,
         ``owned by another process``, ``time limit``, ``preempted``, ``cancelled or requeued``,
         ``interrupted`` (these four resumable) or ``bug``.
@@ -45,15 +48,32 @@ _NEAR_LIMIT = 180.0
 """Seconds before a job's limit within which a request to leave is put down to the limit."""
 _SMALLER = "Lower train.batch_size or set train.patch"
 _SPACE = "Free space, or set roots.results and roots.work elsewhere"
-_DISKS = {
+_SYSTEM = {
     errno.ENOSPC: ("full disk", _SPACE),
     errno.EDQUOT: ("full disk (quota)", _SPACE),
     errno.EROFS: ("read-only file system", "Set roots.results and roots.work to writable folders"),
     errno.EACCES: ("no permission", "Set roots.results and roots.work to writable folders"),
+    errno.EPERM: ("no permission", "Set roots.results and roots.work to writable folders"),
+    errno.EFBIG: (
+        "a file larger than allowed",
+        "Raise the limit (`ulimit -f unlimited`), or write to a file system without one",
+    ),
+    errno.EMFILE: ("too many open files", "Raise the limit, e.g. `ulimit -n 4096`"),
+    errno.ENFILE: ("too many open files on this machine", "End other programs, or ask its owner"),
+    errno.EAGAIN: (
+        "no further process or thread",
+        "Raise the limit (`ulimit -u`), or lower train.engine.threads and the number of jobs",
+    ),
+    errno.EIO: ("an error of the disk", "Check the disk or the network file system; start again"),
+    errno.ESTALE: ("a network file that is gone", "Start again once the file system answers"),
 }
 
-_NO_MEMORY = ("DefaultCPUAllocator: can't allocate", "Failed to allocate memory for image")
-"""Texts of PyTorch and of ITK, which raise a plain ``RuntimeError``."""
+NO_MEMORY = re.compile(
+    r"out of memory|can't allocate memory|not enough memory|Failed to allocate memory|bad_alloc"
+    r"|[Cc]annot allocate memory|could not (execute|create) a primitive|failed to map segment"
+)
+"""Texts of PyTorch, oneDNN, ITK and the loader, which raise plain errors when memory is short."""
+_NO_THREAD = re.compile(r"can't start new thread|[Tt]hread creation failed|pthread_create")
 _PATHS = {
     errno.EISDIR: "a folder in the place of a file",
     errno.ENOTDIR: "a file in the place of a folder",
@@ -66,8 +86,7 @@ _PATHS = {
 def classify(error: BaseException) -> Failure:
     """Sort the exception that ended a step.
 
-    Known by type and errno; PyTorch's CPU allocator raises a plain ``RuntimeError``, which its
-    text tells.
+    Known by type and errno; PyTorch and others raise plain errors, which their texts tell.
     """
     for link in _chain(error):
         if isinstance(link, LunetError):
@@ -75,16 +94,26 @@ def classify(error: BaseException) -> Failure:
         if type(link).__name__ == "OutOfMemoryError":
             advice = f"{_SMALLER}, or ask for a GPU with more memory (slurm: gpu_model)"
             return Failure("out of GPU memory", advice, 1)
-        if isinstance(link, MemoryError) or any(text in str(link) for text in _NO_MEMORY):
-            return Failure("out of host memory", f"{_SMALLER}, or raise mem_mb in the profile", 1)
-        if isinstance(link, OSError) and link.errno in _DISKS:
-            reason, advice = _DISKS[link.errno]
+        if _is_memory(link):
+            advice = f"{_SMALLER}, or raise mem_mb in the profile or the limit (`ulimit -v`)"
+            return Failure("out of host memory", advice, 1)
+        if isinstance(link, RuntimeError) and _NO_THREAD.search(str(link)):
+            return Failure(*_SYSTEM[errno.EAGAIN], 1)
+        if isinstance(link, OSError) and link.errno in _SYSTEM:
+            reason, advice = _SYSTEM[link.errno]
             place = f" at {link.filename}" if link.filename else ""
             return Failure(reason + place, advice, 1)
         if isinstance(link, OSError) and link.errno in _PATHS and link.filename:
             return Failure(f"{_PATHS[link.errno]} at {link.filename}", "Name another path", 2)
     advice = "Please report it with the lines above"
     return Failure(f"bug ({type(error).__name__}: {error})", advice, 1)
+
+
+def _is_memory(error: BaseException) -> bool:
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    told = isinstance(error, RuntimeError | ImportError) and NO_MEMORY.search(str(error))
+    return isinstance(error, MemoryError) or bool(told)
 
 
 def _foreseen(error: LunetError) -> Failure:

@@ -142,8 +142,22 @@ def _save(path: Path, array: NDArray[Any], *, by_slice: bool) -> str:
     through a memory map would read whole volumes.
     """
     with atomic(path) as part:
-        np.save(part, np.asfortranarray(array) if by_slice else array, allow_pickle=False)
+        write_array(part, np.asfortranarray(array) if by_slice else np.ascontiguousarray(array))
         return sha256(part)
+
+
+def write_array(path: Path, array: NDArray[Any]) -> None:
+    """Write a contiguous array as ``np.save`` does, but with an error that says why it failed.
+
+    Raises
+    ------
+    OSError
+        With its ``errno``: NumPy's own has none on a full disk.
+    """
+    with open(path, "wb") as stream:
+        head = np.lib.format.header_data_from_array_1_0(array)
+        np.lib.format.write_array_header_1_0(stream, head)
+        stream.write(array.ravel(order="K").view(np.uint8).data)
 
 
 def _relative(path: Path, folder: Path) -> str:

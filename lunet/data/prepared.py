@@ -19,6 +19,20 @@ from lunet.task import Task, TaskForm, task_from_dict
 MANIFEST = "manifest.json"
 
 
+class _About(TypedDict):
+    name: NotRequired[str | None]
+    source: NotRequired[dict[str, Any] | None]
+
+
+class AboutForm(TypedDict):
+    """What a manifest says of the data as a whole, for reports and releases."""
+
+    dataset: NotRequired[_About]
+    digest: NotRequired[str]
+    task: NotRequired[dict[str, Any]]
+    preprocess: NotRequired[dict[str, Any]]
+
+
 class _Raw(TypedDict):
     images: list[str]
     label: str | None

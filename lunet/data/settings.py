@@ -37,7 +37,11 @@ class DatasetSettings:
         "$nnUNet_raw; else $LUNET_DATA, else download",
     )
     sha256: str | None = setting(None, doc="expected digest of the archive, else recorded")
-    mirrors: tuple[str, ...] = setting((), doc="further addresses, tried before the origin")
+    mirrors: tuple[str, ...] = setting(
+        (),
+        doc="further addresses, tried before the origin; `$NAME` in one is that environment "
+        "variable, so that no password or token need stand in a configuration",
+    )
     layout: Literal["auto", "decathlon", "nnunet", "bids", "folders", "csv", "brats", "mmwhs"] = (
         setting("auto", doc="how the folder is laid out")
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,13 +11,14 @@ from typing import Any
 
 from torch import nn
 
-from lunet.data.prepared import ManifestForm
+from lunet.data.prepared import AboutForm
 from lunet.errors import DataError
 from lunet.exchange.card import model_card
 from lunet.files import write_bytes, write_json, write_text
 from lunet.inference.description import Description, description_of
 from lunet.inference.load import find_weights, load_model
-from lunet.reading import number_in, read_record, read_rows
+from lunet.public import public
+from lunet.reading import number_in, read_object, read_record, read_rows
 
 RESULTS = ("dice", "hd95", "assd")
 
@@ -78,12 +78,12 @@ def export_release(
     program = _write_program(model, described, folder / "model.pt2", log) if with_program else ""
     checks = _write_onnx(model, described, folder / "model.onnx", log) if with_onnx else []
     write_bytes(folder / "weights.safetensors", weights.read_bytes())
-    write_json(folder / "plan.json", described.as_dict())
+    write_json(folder / "plan.json", public(described.as_dict()))
     write_json(folder / "labels.json", _labels(described))
     write_json(folder / "data.json", data)
     write_json(folder / "results.json", results)
     if found.record:
-        shutil.copyfile(found.record, folder / "run.json")
+        write_json(folder / "run.json", public(read_object(found.record)))
     parameters = sum(p.numel() for p in model.parameters())
     card = model_card(
         described,
@@ -142,11 +142,11 @@ def _sources(run: Path, given: ReleaseSources) -> ReleaseSources:
 def _data(manifest: Path | None) -> dict[str, Any]:
     if manifest is None:
         return {}
-    content = read_record(manifest, ManifestForm)
-    dataset = content.get("dataset", {})
+    content = read_record(manifest, AboutForm)
+    dataset = content.get("dataset") or {}
     return {
-        "name": dataset.get("name"),
-        "source": dataset.get("source") or {},
+        "name": public(dataset.get("name")),
+        "source": public(dataset.get("source") or {}),
         "digest": content.get("digest"),
     }
 

@@ -98,10 +98,23 @@ def export_onnx(
         found = f"ONNX cannot express {type(model).__name__} with free sizes ({reason:.160})"
         raise LunetError(path, found, "", "Export it with --no-onnx") from error
     assert program is not None  # the dynamo exporter always returns one
+    _forget_sources(program.model)
     if description is not None:
         program.model.metadata_props[KEY] = canonical_json(description)
     with atomic(path) as part:
         program.save(part, external_data=False)
+
+
+def _forget_sources(model: Any) -> None:
+    """Remove what torch's exporter notes of each node: lines and folders of the source code."""
+    for node in model.graph.all_nodes():
+        node.metadata_props.clear()
+    for value in (*model.graph.inputs, *model.graph.outputs):
+        value.metadata_props.clear()
+    for node in model.graph.all_nodes():
+        for value in node.outputs:
+            value.metadata_props.clear()
+    model.graph.metadata_props.clear()
 
 
 def load_onnx(path: str | Path) -> OnnxNetwork:

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from lunet.errors import TrainingError
+from lunet.failures import NO_MEMORY
 
 _CGROUP = Path("/sys/fs/cgroup")
 
@@ -38,12 +39,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether ``error`` says that an allocation failed: CUDA, torch on the CPU, NumPy, ITK."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
-    return isinstance(error, RuntimeError) and bool(
-        re.search(
-            r"out of memory|can't allocate memory|not enough memory|Failed to allocate memory",
-            str(error),
-        )
-    )
+    return isinstance(error, RuntimeError) and NO_MEMORY.search(str(error)) is not None
 
 
 def out_of_memory(error: BaseException, device: torch.device, batch: str) -> TrainingError:

@@ -24,6 +24,7 @@ from lunet.data.settings import DatasetSettings
 from lunet.errors import ConfigError, DataError
 from lunet.file_lock import exclusive, staging
 from lunet.files import write_json
+from lunet.public import public_url
 from lunet.reading import read_json, read_object
 from lunet.settings import plain
 
@@ -60,6 +61,7 @@ def download(
     target = Path(out).absolute()
     memory = target.with_name(f".{target.name}.download")
     request = {key: plain(getattr(settings, key)) for key in _KEYS}
+    request["mirrors"] = [public_url(url) for url in settings.mirrors]
     with exclusive(target.with_name(f".{target.name}.lock"), say=say), disk_space(target):
         if _is_ready(target, memory, request):
             say(f"{target} is complete")
@@ -114,7 +116,7 @@ def _obtain(
         return _from_archive(local, found, settings, entry, stage) | {"path": str(local)}
     if local is not None:
         return _from_folder(local, settings, entry, stage)
-    urls = [*settings.mirrors, *(entry.urls if entry else ())]
+    urls = [*map(os.path.expandvars, settings.mirrors), *(entry.urls if entry else ())]
     if not urls:
         raise _unregistered(settings, entry)
     archive = _archive_in(cache, settings.name)
@@ -122,7 +124,7 @@ def _obtain(
     if entry is not None and entry.size:
         say(f"{entry.name}: about {entry.size / 1e9:.2f} GB, {entry.licence}")
     url, found = fetch(urls, archive, expected=known, patience=patience, say=say)
-    return _from_archive(archive, found, settings, entry, stage) | {"url": url}
+    return _from_archive(archive, found, settings, entry, stage) | {"url": public_url(url)}
 
 
 def _archive_in(cache: Path, name: str) -> Path:

@@ -19,9 +19,10 @@ from pathlib import Path
 from typing import Any, TypedDict
 from urllib.parse import urlsplit
 
-from lunet.errors import ConfigError, DataError
+from lunet.errors import ConfigError, DataError, shown
 from lunet.file_lock import exclusive
 from lunet.files import write_json
+from lunet.public import public_text, public_url
 from lunet.reading import read_record
 
 Say = Callable[[str], None]
@@ -104,9 +105,8 @@ def fetch(
     path.parent.mkdir(parents=True, exist_ok=True)
     for url in urls:
         if urlsplit(url).scheme not in ("http", "https"):
-            raise ConfigError(
-                "dataset.mirrors", f"found {url!r}", "http:// or https:// is expected"
-            )
+            found, expected = f"found {shown(public_url(url))}", "http:// or https:// is expected"
+            raise ConfigError("dataset.mirrors", found, expected)
     with exclusive(path.with_name(f".{path.name}.lock"), say=say), disk_space(path):
         if path.exists() and expected != Sums():
             found = sums_of(path)
@@ -117,8 +117,8 @@ def fetch(
             found, fault = _fetch_from(url, path, expected, patience or Patience(), say)
             if not fault:
                 return url, found
-            say(f"{url}: {fault}")
-            faults.append(f"{url}: {fault}")
+            faults.append(f"{public_url(url)}: {public_text(fault)}")
+            say(faults[-1])
     raise DataError(
         path.name,
         "; ".join(faults) or "no address is known",
@@ -178,7 +178,7 @@ def _receive(url: str, part: Path, patience: Patience, say: Say) -> str:
         failures, pause = (1, patience.pause) if progress else (failures + 1, pause * 2)
         if failures >= patience.tries:
             return f"{fault} ({failures} tries without progress)"
-        say(f"{fault}; again in {min(pause, patience.longest_pause):g} s")
+        say(f"{public_text(fault)}; again in {min(pause, patience.longest_pause):g} s")
         time.sleep(min(pause, patience.longest_pause))
 
 
@@ -205,7 +205,7 @@ def _headers(url: str, start: int, state: dict[str, Any]) -> dict[str, str]:
     headers = {"User-Agent": "lunet", "Accept-Encoding": "identity"}
     if start:
         headers["Range"] = f"bytes={start}-"
-        if state.get("validator") and state.get("url") == url:
+        if state.get("validator") and state.get("url") == public_url(url):
             headers["If-Range"] = state["validator"]
     return headers
 
@@ -222,7 +222,7 @@ def _store(
             part.unlink()  # a range of some other file; ask anew for all of it
             return False
     validator = _validator(response.headers)
-    write_json(_state_of(part), {"url": url, "validator": validator, "total": total})
+    write_json(_state_of(part), {"url": public_url(url), "validator": validator, "total": total})
     missing = (total or 0) - start
     free = shutil.disk_usage(part.parent).free
     if missing > free:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from lunet.data.prepared import ManifestForm
+from lunet.data.prepared import AboutForm
 from lunet.files import write_text
 from lunet.metrics.settings import StatisticsSettings
 from lunet.reading import read_record
@@ -116,7 +116,7 @@ def _facts(sources: ResultFiles, settings: Mapping[str, Any], manifest: Path | N
     cases = read_cases(sources)
     return Facts(
         runs=read_runs(sources),
-        manifest=read_record(manifest, ManifestForm) if manifest else {},
+        manifest=read_record(manifest, AboutForm) if manifest else {},
         costs=read_efficiency(sources),
         counts=_counts(cases),
         statistics=build_settings(StatisticsSettings, settings.get("statistics", {}), "statistics"),
