@@ -105,8 +105,8 @@ def fetch(
     path.parent.mkdir(parents=True, exist_ok=True)
     for url in urls:
         if urlsplit(url).scheme not in ("http", "https"):
-            found, expected = f"found {shown(public_url(url))}", "http:// or https:// is expected"
-            raise ConfigError("dataset.mirrors", found, expected)
+            what = f"found {shown(public_url(url))}"
+            raise ConfigError("dataset.mirrors", what, "http:// or https:// is expected")
     with exclusive(path.with_name(f".{path.name}.lock"), say=say), disk_space(path):
         if path.exists() and expected != Sums():
             found = sums_of(path)

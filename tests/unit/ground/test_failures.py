@@ -155,7 +155,7 @@ sys.exit(main(words))
     ("name", "value", "size", "reason"),
     [
         ("RLIMIT_FSIZE", 2000, None, "a file larger than allowed"),
-        ("RLIMIT_NOFILE", 0, None, "too many open files"),
+        ("RLIMIT_NOFILE", -1, None, "too many open files"),
         ("RLIMIT_AS", 200 << 20, [600, 600, 600], "out of host memory"),
     ],
 )
