@@ -16,7 +16,7 @@ from lunet.data.settings import DatasetSettings
 from lunet.errors import ConfigError, DataError
 from lunet.files import read_json, write_json
 from lunet.public import public, public_path, public_text, public_url
-from lunet.training.run import train
+from lunet.training.run import run_training
 
 USER, PASSWORD, TOKEN = "hannahsecret", "hunter2secret", "sesamesecret"
 PLANTED = (USER, PASSWORD, TOKEN)
@@ -98,11 +98,11 @@ def test_the_record_of_a_training(tmp_path: Path) -> None:
     data = tiny_training.prepare(tmp_path / "data")
     recipe = dataclasses.replace(tiny_training.TINY, epochs=1)
     first = tiny_training.job(data, tmp_path / "home" / USER, recipe)
-    train(first)
+    run_training(first)
     second = tiny_training.job(
         data, tmp_path / "second", recipe, init=first.out / "weights.safetensors"
     )
-    train(second)
+    run_training(second)
     assert read_json(second.out / "run.json")["init"] == "weights.safetensors"
     assert secrets_in(second.out) == []
 
