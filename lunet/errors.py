@@ -1,8 +1,10 @@
-"""The errors a user can act on; everything else is a bug and keeps its traceback."""
+"""The errors a user can act on, and a full memory; everything else is a bug with its traceback."""
 
 from __future__ import annotations
 
 import difflib
+import errno
+import re
 import reprlib
 from collections.abc import Iterable
 
@@ -11,7 +13,10 @@ _LONGEST = 1000
 
 
 class LunetError(Exception):
-    """A wrong input, told in one line: where, what was found, what is expected, what to do.
+    """A wrong input, described in one line: where, what was found, what is expected, what to do.
+
+    The command line prints ``error: <where>: <found>, <expected>. <action>.`` and exits with
+    ``exit_code``.
 
     Parameters
     ----------
@@ -23,9 +28,6 @@ class LunetError(Exception):
         What is allowed, without a trailing full stop.
     action
         What the user can do about it; a sentence without a trailing full stop.
-
-    The command line prints ``error: <where>: <found>, <expected>. <action>.`` and exits with
-    ``exit_code``.
     """
 
     exit_code = 2
@@ -52,7 +54,7 @@ class DataError(LunetError):
 
 
 class TrainingError(LunetError):
-    """A training cannot go on: non-finite loss, too few volumes, a state that does not fit."""
+    """A training cannot continue: non-finite loss, too few volumes, a state that does not fit."""
 
     exit_code = 3
     reason = "training failed"
@@ -98,6 +100,23 @@ def _one_line(text: str) -> str:
         return text
     spaced = " ".join(text.split())
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in spaced)
+
+
+_NO_MEMORY = re.compile(
+    r"out of memory|can't allocate memory|not enough memory|Failed to allocate memory|bad_alloc"
+    r"|[Cc]annot allocate memory|could not (execute|create) a primitive|failed to map segment"
+)
+"""Texts of CUDA, PyTorch, oneDNN, ITK and the loader, which raise plain errors."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an allocation failed, on the host or on a GPU, in PyTorch, NumPy or ITK."""
+    if isinstance(error, MemoryError):
+        return True
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    is_plain = isinstance(error, RuntimeError | ImportError)
+    return is_plain and bool(_NO_MEMORY.search(str(error)))
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

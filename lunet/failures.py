@@ -8,12 +8,12 @@ import re
 import subprocess
 from dataclasses import dataclass
 
-from lunet.errors import Interrupted, LunetError, TrainingError
+from lunet.errors import Interrupted, LunetError, TrainingError, is_out_of_memory
 
 
 @dataclass(frozen=True)
 class Failure:
-    """The sort of an end.
+    """How a job ended.
 
     Attributes
     ----------
@@ -27,7 +27,7 @@ class Failure:
     advice
         What to change; may be empty.
     exit_code
-        Exit code of the process; 75 (try again) tells a scheduler that a retry resumes.
+        Exit code of the process; 75 (try again) lets a scheduler retry, which resumes.
     """
 
     reason: str
@@ -36,7 +36,7 @@ class Failure:
 
     @property
     def is_bug(self) -> bool:
-        """Whether nothing that a user does can mend it."""
+        """Whether only a change of the code can mend it."""
         return self.reason.startswith("bug")
 
     def line(self) -> str:
@@ -45,7 +45,7 @@ class Failure:
 
 
 _NEAR_LIMIT = 180.0
-"""Seconds before a job's limit within which a request to leave is put down to the limit."""
+"""Seconds before a job's limit within which the limit is the likely cause of a request to leave."""
 _SMALLER = "Lower train.batch_size or set train.patch"
 _SPACE = "Free space, or set roots.results and roots.work elsewhere"
 _SYSTEM = {
@@ -68,33 +68,29 @@ _SYSTEM = {
     errno.ESTALE: ("a network file that is gone", "Start again once the file system answers"),
 }
 
-NO_MEMORY = re.compile(
-    r"out of memory|can't allocate memory|not enough memory|Failed to allocate memory|bad_alloc"
-    r"|[Cc]annot allocate memory|could not (execute|create) a primitive|failed to map segment"
-)
-"""Texts of PyTorch, oneDNN, ITK and the loader, which raise plain errors when memory is short."""
 _NO_THREAD = re.compile(r"can't start new thread|[Tt]hread creation failed|pthread_create")
 _PATHS = {
     errno.EISDIR: "a folder in the place of a file",
     errno.ENOTDIR: "a file in the place of a folder",
-    errno.EEXIST: "something of that name is in the way",
-    errno.ENAMETOOLONG: "too long a name",
+    errno.EEXIST: "a file or folder of that name exists",
+    errno.ENAMETOOLONG: "the name is too long",
 }
-"""Paths as a user may give them, and no bug."""
+"""Faults of a path that a user gave; they are no bugs."""
 
 
 def classify(error: BaseException) -> Failure:
-    """Sort the exception that ended a step.
+    """Classify the exception that ended a step.
 
     Known by type and errno; PyTorch and others raise plain errors, which their texts tell.
     """
     for link in _chain(error):
         if isinstance(link, LunetError):
-            return _foreseen(link)
-        if type(link).__name__ == "OutOfMemoryError":
+            return _of_own_error(link)
+        of_gpu = type(link).__name__ == "OutOfMemoryError" or "CUDA" in str(link)
+        if is_out_of_memory(link) and of_gpu:
             advice = f"{_SMALLER}, or ask for a GPU with more memory (slurm: gpu_model)"
             return Failure("out of GPU memory", advice, 1)
-        if _is_memory(link):
+        if is_out_of_memory(link):
             advice = f"{_SMALLER}, or raise mem_mb in the profile or the limit (`ulimit -v`)"
             return Failure("out of host memory", advice, 1)
         if isinstance(link, RuntimeError) and _NO_THREAD.search(str(link)):
@@ -109,15 +105,8 @@ def classify(error: BaseException) -> Failure:
     return Failure(f"bug ({type(error).__name__}: {error})", advice, 1)
 
 
-def _is_memory(error: BaseException) -> bool:
-    if isinstance(error, OSError):
-        return error.errno == errno.ENOMEM
-    told = isinstance(error, RuntimeError | ImportError) and NO_MEMORY.search(str(error))
-    return isinstance(error, MemoryError) or bool(told)
-
-
-def _foreseen(error: LunetError) -> Failure:
-    """An end that has told what to do; here it is sorted."""
+def _of_own_error(error: LunetError) -> Failure:
+    """Classify an error of :mod:`lunet.errors`, which has its advice already."""
     if isinstance(error, Interrupted):
         return Failure(*_asked_by_slurm(), error.exit_code)
     reason = error.reason
@@ -133,8 +122,8 @@ def _foreseen(error: LunetError) -> Failure:
 
 
 def _asked_by_slurm() -> tuple[str, str]:
-    """Why SLURM, or somebody else, asked to leave, and what follows."""
-    again = "The state is saved; the same command, or a retry of Snakemake, goes on from there"
+    """Why SLURM or somebody else asked the job to leave, and what to do."""
+    again = "The state is saved; the same command, or a retry of Snakemake, resumes from there"
     state, left, preempted = _slurm_state(os.environ.get("SLURM_JOB_ID", ""))
     if preempted or state == "PREEMPTED":
         return "preempted, resumable", again

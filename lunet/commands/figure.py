@@ -20,7 +20,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from lunet.commands.arguments import add_settings, read_settings
+from lunet.commands.arguments import add_out, add_settings, read_settings
 from lunet.reporting.command import add_sources, read_sources
 
 
@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", metavar="NAME", help="which figure")
     add_sources(parser)
     parser.add_argument("--manifest", type=Path, metavar="FILE", help="manifest.json, for images")
-    parser.add_argument("--out", required=True, metavar="BASE", help="path without suffix")
+    add_out(parser, "BASE", "path without suffix", suffixes=(".svg", ".pdf", ".png", ".csv"))
     add_settings(parser)
 
 
@@ -46,8 +46,11 @@ def run(arguments: argparse.Namespace) -> None:
     else:
         from lunet.reporting.figures.index import needs, write_figure
 
-    sources = read_sources(arguments, needs(arguments.name))
+    from lunet.reporting.result_files import with_asked
+
     settings = read_settings(arguments, "figure")
+    kinds = with_asked(needs(arguments.name), settings.get("statistics"))
+    sources = read_sources(arguments, kinds)
     manifest = arguments.manifest
     for path in write_figure(arguments.name, sources, settings, arguments.out, manifest=manifest):
         print(path)

@@ -16,6 +16,7 @@ from typing import Any
 from lunet.commands.arguments import (
     NATURAL,
     SEED,
+    add_out,
     add_plan,
     add_settings,
     planned,
@@ -35,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--fold", type=NATURAL, default=0)
     parser.add_argument("--seed", type=SEED, default=0)
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
-    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder to write")
+    add_out(parser, "DIR", "folder to write")
 
 
 def run(arguments: argparse.Namespace) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, NotRequired, TypedDict, TypeVar
 
@@ -89,6 +89,7 @@ def nnunet_task(listing: Mapping[str, Any], where: Path, dimensions: int) -> Tas
     """
     declared = typed(listing, _NnunetDeclared, where)
     names = by_number(declared["channel_names"], f"{where}: channel_names")
+    require_no_gap(names, where)
     labels, regions = nnunet_labels(declared["labels"], where)
     with wrong_in(where):
         return Task(tuple(names.values()), labels, regions, dimensions)
@@ -119,6 +120,17 @@ def locate(source: str | Path) -> Path:
         )
     advice = f"Set {NNUNET_RAW} to name nnU-Net data sets by number" if number else ""
     raise DataError(path, "does not exist", "a folder, a CSV file or an archive", advice)
+
+
+def require_no_gap(numbers: Iterable[int], where: str | Path) -> None:
+    """Raise :class:`DataError` unless channels are numbered 0, 1, 2, ...: files have these numbers.
+
+    With a gap, a channel would be renumbered and read from another channel's file.
+    """
+    found = sorted(numbers)
+    if found != list(range(len(found))):
+        told = ", ".join(map(str, found))
+        raise DataError(where, f"channels are numbered {told}", f"0 to {len(found) - 1}")
 
 
 def nnunet_labels(
@@ -158,6 +170,7 @@ def task_of_listing(listing: Mapping[str, Any], where: str | Path) -> Task:
             raise DataError(f"{where}: labels", f"{shown(labels)}", "each name once")
     foreground = {name: index for name, index in named.items() if index != 0}
     channels = by_number(declared["modality"], f"{where}: modality")
+    require_no_gap(channels, where)
     regions = {name: tuple(members) for name, members in (declared.get("regions") or {}).items()}
     with wrong_in(where):
         return Task(tuple(channels.values()), foreground, regions, declared.get("dimensions", 3))

@@ -227,6 +227,15 @@ def spacing_of(affine: NDArray[np.float64]) -> tuple[float, float, float]:
     return float(x), float(y), float(z)
 
 
+def voxel_volume(affine: NDArray[np.float64], ndim: int = 3) -> float:
+    """Volume of a voxel in mm^3, or with ``ndim=2`` the area of a pixel in mm^2.
+
+    The determinant, not the product of the spacing: the two differ where the grid is sheared.
+    """
+    axes = np.asarray(affine, float)[:3, :ndim]
+    return math.sqrt(max(float(np.linalg.det(axes.T @ axes)), 0.0))
+
+
 def is_invertible(affine: NDArray[np.float64]) -> bool:
     """Whether an affine is finite and maps voxels to distinct places."""
     return bool(np.isfinite(affine).all() and abs(np.linalg.det(affine[:3, :3])) > 1e-9)

@@ -1,4 +1,4 @@
-"""Prepared volumes on disk: a manifest, and arrays that are memory-mapped, never loaded whole."""
+"""Prepared volumes on disk: a manifest, and arrays that are checked and memory-mapped."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 
+from lunet.data.ids import require_id
+from lunet.data.intact import require_intact
 from lunet.errors import DataError, nearest, shown
 from lunet.reading import read_record
 from lunet.settings import Millimetres, Size
@@ -45,7 +47,9 @@ class CaseRecord(TypedDict):
     group: str
     labelled: bool
     image: str
+    image_sha256: str
     label: str | None
+    label_sha256: str | None
     shape: list[Size]
     spacing: list[Millimetres]
     foreground: NotRequired[int]
@@ -88,8 +92,16 @@ class PreparedCase:
     record: Mapping[str, Any]
 
     def image(self) -> np.memmap[Any, np.dtype[np.float32]]:
-        """Image (channel, x, y, z) float32, memory-mapped and read-only."""
-        return _map(self.folder / self.record["image"], self.shape, np.float32)
+        """Image (channel, x, y, z) float32, memory-mapped and read-only.
+
+        The map holds an open file for as long as it lives: many cases are opened one by one.
+
+        Raises
+        ------
+        DataError
+            If the file is missing, or is not what was prepared.
+        """
+        return self._map("image")
 
     def label(self) -> np.memmap[Any, np.dtype[np.uint8]]:
         """Class indices (x, y, z) uint8, memory-mapped and read-only.
@@ -97,11 +109,16 @@ class PreparedCase:
         Raises
         ------
         DataError
-            If the case has no label.
+            If the case has no label, or its file is missing or is not what was prepared.
         """
         if not self.labelled:
             raise DataError(self.folder / MANIFEST, f"case {self.id} has no label", "one is needed")
-        return _map(self.folder / str(self.record["label"]), self.shape, np.uint8)
+        return self._map("label")
+
+    def _map(self, part: str) -> Any:
+        name, kind = self.record[part], np.float32 if part == "image" else np.uint8
+        require_intact(self.folder, name, self.record[f"{part}_sha256"])
+        return _map(self.folder / name, self.shape, kind)
 
     @property
     def raw_images(self) -> tuple[Path, ...]:
@@ -169,7 +186,7 @@ class Manifest:
     def _case(self, record: Mapping[str, Any]) -> PreparedCase:
         return PreparedCase(
             folder=self.path.parent,
-            id=record["id"],
+            id=require_id(record["id"], self.path),
             group=record["group"],
             labelled=record["labelled"],
             shape=tuple(record["shape"]),

@@ -16,12 +16,14 @@ from lunet.reading import typed
 from lunet.settings import Size
 
 _MOST = 1e18  # bytes, milliseconds, voxels
-PROCESS_BYTES = 400 * 2**20  # where the system does not tell: Python, torch, the training's imports
+PROCESS_BYTES = (
+    400 * 2**20
+)  # where the system does not report it: Python, torch, the training's imports
 
 
 @dataclass(frozen=True)
 class Tried:
-    """One arithmetic: seconds per step, and growth in bytes up to then (None: not told)."""
+    """One arithmetic: seconds per step, and growth in bytes up to then (None: unknown)."""
 
     precision: str
     memory_format: str
@@ -70,7 +72,7 @@ class Calibration:
 
 
 @dataclass(frozen=True)
-class Volumes:
+class VolumeSizes:
     """Prepared volumes of a data set: channels, voxels of a case and of its largest, and in 2D
     voxels and number of its slices; means over cases but for ``largest`` and ``largest_plane``."""
 
@@ -83,7 +85,7 @@ class Volumes:
 
 
 def calibration(cost: Any) -> Calibration:
-    """What an ``efficiency.json`` says.
+    """Read the content of an ``efficiency.json``.
 
     Raises
     ------
@@ -120,7 +122,7 @@ def calibration(cost: Any) -> Calibration:
     )
 
 
-def volumes(manifest: Any) -> Volumes:
+def volumes(manifest: Any) -> VolumeSizes:
     """The labelled volumes of a manifest of prepared data.
 
     Raises
@@ -134,7 +136,7 @@ def volumes(manifest: Any) -> Volumes:
     if not shapes:
         raise DataError("cases", "none is labelled", "a training needs some")
     sizes = [math.prod(shape) for shape in shapes]
-    return Volumes(
+    return VolumeSizes(
         channels=len(_rows(task, "channels")),
         dimensions=int(_number(task, "dimensions")),
         voxels=sum(sizes) / len(sizes),

@@ -21,6 +21,7 @@ from torch import nn
 from lunet.errors import ConfigError, DataError, nearest, shown
 from lunet.files import write_json
 from lunet.models.build import build_network
+from lunet.own_files import claim_files
 from lunet.reading import read_record
 from lunet.settings import Size
 
@@ -143,6 +144,8 @@ def export_plans(
     ------
     DataError
         If the file holds no plans of nnU-Net version 2.
+    ConfigError
+        If a file of that name exists and is not of this command.
     """
     path = Path(plans)
     content = read_record(path, _Plans)
@@ -151,15 +154,14 @@ def export_plans(
         raise DataError(f"{path}: plans_name", f"found {shown(theirs)}", "the name of a file")
     name = f"{theirs}_{model['preset']}"
     out = path.with_name(f"{name}.json")
-    write_json(
-        out,
-        changed_plans(
-            content,
-            model,
-            name=name,
-            configuration=configuration,
-            patch=patch,
-            batch_size=batch_size,
-        ),
+    changed = changed_plans(
+        content,
+        model,
+        name=name,
+        configuration=configuration,
+        patch=patch,
+        batch_size=batch_size,
     )
+    with claim_files([out], step="nnunet", inputs=[path]):
+        write_json(out, changed)
     return out

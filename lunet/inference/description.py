@@ -10,7 +10,7 @@ from torch import nn
 
 from lunet.data.settings import PreprocessSettings
 from lunet.errors import DataError, shown
-from lunet.models.build import build_network
+from lunet.models.build import build_for_task
 from lunet.reading import typed, wrong_in
 from lunet.settings import build_settings
 from lunet.task import Task, TaskForm, task_from_dict
@@ -44,7 +44,7 @@ class Description:
     model
         The ``model`` section: preset, module, name, arguments.
     training
-        What else the file says of its training: study, fold, seed, epoch.
+        Further facts of the file on its training: study, fold, seed, epoch.
     """
 
     task: Task
@@ -91,16 +91,8 @@ def build_described(described: Description, *, where: str | Path = "description"
     DataError
         If there is no such network, or it does not take these arguments.
     """
-    section, task = described.model, described.task
     with wrong_in(where):
-        return build_network(
-            str(section["module"]).rpartition(".")[2],
-            section["name"],
-            in_channels=len(task.channels),
-            out_channels=task.out_channels,
-            ndim=task.dimensions,
-            arguments=section.get("arguments", {}),
-        )
+        return build_for_task(described.model, described.task)
 
 
 def description_of(model: nn.Module) -> Description:

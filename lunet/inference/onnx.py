@@ -33,7 +33,7 @@ class OnnxNetwork(nn.Module):
     def __init__(self, session: Any, twin: nn.Module) -> None:
         super().__init__()
         self._session = session
-        self._twin = (twin,)  # in a tuple it is no part of this module
+        self._twin = (twin,)  # inside a tuple it is not registered as a sub-module
 
     @property
     def twin(self) -> nn.Module:

@@ -49,14 +49,6 @@ def count(reference: Mask, prediction: Mask) -> Counts:
     )
 
 
-def volume_ml(voxels: int, spacing: Sequence[float]) -> float:
-    """Volume of ``voxels`` in ml (mm^3 / 1000).
-
-    In 2D a pixel counts as 1 mm thick, so the value is the area in mm^2 / 1000.
-    """
-    return voxels * float(np.prod(spacing)) / 1000.0
-
-
 def centre_distance(reference: Mask, prediction: Mask, spacing: Sequence[float]) -> float:
     """Distance in mm between the centres of mass of two non-empty boolean masks."""
     shift = (centre(reference) - centre(prediction)) * np.asarray(spacing, dtype=np.float64)

@@ -1,4 +1,4 @@
-"""What one pruning, or one of its controls, is told; with which network and epochs it starts."""
+"""The description of one pruning or control: settings, data, first network, epochs."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Annotated, Any, TypedDict
 
 import torch
-from torch import nn
 
 from lunet.errors import ConfigError, nearest
-from lunet.models.build import build_network
+from lunet.models.build import build_for_task
 from lunet.pruning.settings import CONTROLS, PRUNING, PruneSettings
 from lunet.reading import read_record
 from lunet.settings import Within
@@ -46,8 +45,8 @@ class PruneJob:
     Attributes
     ----------
     training
-        Data, recipe, seed and places. ``recipe.epochs`` is not used: the epochs are those of
-        ``settings``, or for a control those that ``like`` took.
+        Data, recipe, seed and folders. ``recipe.epochs`` is not used: the epochs come from
+        ``settings``, or for a control from the run ``like``.
     settings, strategy
         How to prune.
     like
@@ -70,7 +69,7 @@ class PruneJob:
 
 
 def starting_job(task: PruneJob) -> TrainingJob:
-    """The training that a strategy starts with: network, and epochs in all.
+    """The training that a strategy starts with: its network and its total number of epochs.
 
     Early stopping and snapshots are off: each iteration recovers for exactly as many epochs as the
     settings say, and a control trains for as many as the whole ``stamp`` run took.
@@ -111,7 +110,7 @@ def _control(task: PruneJob) -> tuple[dict[str, Any], int]:
 def flat_arguments(model: Section, task: Task, parameters: int) -> dict[str, Any]:
     """Arguments of the network of equal width at all levels that is nearest in parameters.
 
-    Of two that are equally near, the smaller.
+    Of two that are equally near, the smaller one is taken.
 
     Raises
     ------
@@ -140,17 +139,5 @@ def flat_arguments(model: Section, task: Task, parameters: int) -> dict[str, Any
 def parameters_of(model: Section, task: Task) -> int:
     """Number of parameters of a ``model`` section's network, without making it."""
     with torch.device("meta"):
-        network = build_section(model, task)
+        network = build_for_task(model, task)
     return sum(parameter.numel() for parameter in network.parameters())
-
-
-def build_section(model: Section, task: Task) -> nn.Module:
-    """The network of a ``model`` section for a task, with fresh weights."""
-    return build_network(
-        str(model["module"]).rpartition(".")[2],
-        model["name"],
-        in_channels=len(task.channels),
-        out_channels=task.out_channels,
-        ndim=task.dimensions,
-        arguments=model["arguments"],
-    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,11 @@ from lunet.efficiency.cost_form import CostForm
 from lunet.errors import ConfigError, DataError, nearest, shown
 from lunet.files import canonical_json
 from lunet.metrics.columns import STATUSES
+from lunet.metrics.settings import StatisticsSettings
 from lunet.reading import header_of, read_object, read_record, read_text
 from lunet.reporting.read_frame import read_frame
+from lunet.settings import plain
+from lunet.statistics.registration import Registration, registration
 from lunet.training.run_form import RunForm
 
 PRIOR = "atlas_prior"
@@ -52,6 +55,11 @@ class Grid:
             return [self.results / "presets" / name / "efficiency.json" for name in trained]
         if kind == "manifest":
             return [] if self.manifest is None else [self.manifest]
+        if kind == "protocol":  # the tests on another data set have that of their study
+            study = self.results.parents[1] if self.results.parent.name == "transfer" else None
+            places = [self.results, *([study] if study else [])]
+            found = [place / "protocol.json" for place in places]
+            return [path for path in found if path.is_file()][:1]
         names = self.presets if kind == "metrics" else trained
         return [
             self.results / "runs" / preset / f"fold-{fold}" / f"seed-{seed}" / _NAMES[kind]
@@ -64,7 +72,7 @@ class Grid:
 @dataclass(frozen=True)
 class ResultFiles:
     """Input files by kind: per-case metrics, histories, provenance, costs, courses of pruning,
-    the manifest of the prepared volumes."""
+    the manifest of the prepared volumes, the study's protocol."""
 
     metrics: tuple[Path, ...] = ()
     histories: tuple[Path, ...] = ()
@@ -74,6 +82,18 @@ class ResultFiles:
     froc: tuple[Path, ...] = ()
     trajectories: tuple[Path, ...] = ()
     manifest: tuple[Path, ...] = ()
+    protocol: tuple[Path, ...] = ()
+
+
+def with_asked(
+    kinds: tuple[str, ...], statistics: Mapping[str, Any] | None = None
+) -> tuple[str, ...]:
+    """The kinds, and what the settings of statistics add to them."""
+    if "metrics" not in kinds:
+        return kinds
+    is_all = bool(statistics and statistics.get("pairs") == "all")
+    added = ("protocol", *(["efficiency"] if is_all else []))
+    return (*kinds, *(kind for kind in added if kind not in kinds))
 
 
 def from_grid(grid: Grid, kinds: Iterable[str]) -> ResultFiles:
@@ -111,7 +131,7 @@ def _expand(inputs: Sequence[str]) -> Iterable[Path]:
             listing = Path(word[1:])
             yield from map(Path, _listed(listing))
         elif Path(word).is_dir():
-            known = (*_NAMES.values(), "efficiency.json", "trajectory.csv")
+            known = (*_NAMES.values(), "efficiency.json", "trajectory.csv", "protocol.json")
             yield from sorted(path for path in Path(word).rglob("*") if path.name in known)
         else:
             yield Path(word)
@@ -132,6 +152,8 @@ def _kind(path: Path) -> str:
         raise DataError(path, "missing", "a metrics, history, run or efficiency file is needed")
     if path.suffix == ".json":
         content = read_object(path)
+        if "stated" in content and "digest" in content:
+            return "protocol"
         if isinstance(content.get("cases"), list):
             return "manifest"
         return "efficiency" if "macs" in content else "runs"
@@ -196,6 +218,22 @@ def read_lesions(paths: Sequence[Path]) -> pd.DataFrame:
     what = "a table of `lunet lesions`"
     frames = [read_frame(path, needed=needed, texts=_TEXTS, what=what) for path in paths]
     return pd.concat(frames, ignore_index=True)
+
+
+def read_registration(
+    sources: ResultFiles, cases: pd.DataFrame, statistics: StatisticsSettings
+) -> Registration:
+    """What the study's protocol says of the rows and settings that are reported now."""
+    protocol = read_object(sources.protocol[0]) if sources.protocol else None
+    trained = cases[cases["preset"] != PRIOR]
+    grid = {"presets": trained["preset"], "folds": trained["fold"], "seeds": trained["seed"]}
+    return registration(
+        protocol,
+        plain(statistics),
+        {key: list(values.unique()) for key, values in grid.items()},
+        finished=[str(run["finished"]) for run in read_runs(sources) if run.get("finished")],
+        left_out="" if PRIOR in set(cases["preset"]) else PRIOR,
+    )
 
 
 def read_efficiency(sources: ResultFiles) -> dict[str, dict[str, Any]]:

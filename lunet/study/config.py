@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from lunet.data.settings import DatasetSettings, PlanSettings, PreprocessSettings, SplitSettings
+import yaml
+
+from lunet.data.settings import (
+    DatasetSettings,
+    PlanSettings,
+    PreprocessSettings,
+    SplitSettings,
+)
 from lunet.efficiency.settings import EfficiencySettings
 from lunet.errors import ConfigError, nearest, shown
 from lunet.inference.settings import PredictSettings, TransferSettings
@@ -19,18 +27,42 @@ from lunet.reading_yaml import read_yaml as read_mapping
 from lunet.reporting.settings import ReportSettings
 from lunet.settings import LARGEST_SEED, build_settings, schema, setting
 from lunet.study.presets import PAPER_PRESETS, known_presets
+from lunet.study.settings import SmallestSettings
 
 PLANNED = ("preprocess", "train", "predict")
 # ASCII alone: what looks alike or is invisible would make two folders of one name
 _SEGMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_VARIABLE = re.compile(r"\$(?:\{(\w+)\}|([A-Za-z_]\w*))")
 
 
 @dataclass(frozen=True)
 class Roots:
-    """Folders that a study writes to; scratch disks of a cluster, for example."""
+    """Folders that a study writes to; scratch disks of a cluster, for example.
 
-    results: str = setting("results", doc="what the study produces")
-    work: str = setting("work", doc="downloads, prepared volumes, resume states")
+    ``~`` is the home folder, ``$NAME`` and ``${NAME}`` are variables of the environment.
+    """
+
+    results: str = setting(
+        "results", doc="what the study produces; `~` and `$SCRATCH` are read as a shell reads them"
+    )
+    work: str = setting("work", doc="downloads, prepared volumes, resume states; so too")
+
+    def __post_init__(self) -> None:
+        for name in ("results", "work"):
+            object.__setattr__(self, name, _expanded(getattr(self, name), f"roots.{name}"))
+
+
+def _expanded(path: str, where: str) -> str:
+    """A folder's path with the home folder and the environment's variables in their places."""
+    missing = [a or b for a, b in _VARIABLE.findall(path) if (a or b) not in os.environ]
+    if missing:
+        found = f"${missing[0]} is not set"
+        raise ConfigError(where, found, "a variable of the environment", "Set it, or name a folder")
+    found = os.path.expanduser(os.path.expandvars(path))
+    if not found or found.startswith("~") or set(found) & set("{}"):
+        expected = "a folder without braces, of a user who exists"
+        raise ConfigError(where, f"found {path!r}", expected, "Name another folder")
+    return found.rstrip("/") or "/"
 
 
 @dataclass(frozen=True)
@@ -90,6 +122,11 @@ class Config:
     efficiency: EfficiencySettings = setting(EfficiencySettings(), doc="cost of the networks")
     report: ReportSettings = setting(ReportSettings(), doc="tables, figures, report")
     prune: PruneSettings = setting(PruneSettings(), doc="channel pruning")
+    smallest: SmallestSettings = setting(
+        SmallestSettings(),
+        doc="search for the smallest network (`lunet smallest`); unless `presets` are given, they "
+        "are its networks",
+    )
     prior: bool = setting(True, doc="report the atlas prior as the study's floor")
 
     def __post_init__(self) -> None:
@@ -113,7 +150,51 @@ def parse(mapping: Mapping[str, Any]) -> Config:
     ConfigError
         Unknown key, wrong type, impossible value or combination; one line each.
     """
-    return build_settings(Config, _with_plan(mapping))
+    return build_settings(Config, _with_candidates(_with_plan(mapping)))
+
+
+def _with_candidates(mapping: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The mapping with the networks of its search as presets, where it states none itself."""
+    if mapping.get("smallest") is None or "presets" in mapping:
+        return mapping
+    smallest = build_settings(SmallestSettings, mapping["smallest"], "smallest")
+    return {**mapping, "presets": list(smallest.presets())} if smallest.is_asked else mapping
+
+
+def with_words(mapping: Mapping[str, Any], words: Mapping[str, Any]) -> dict[str, Any]:
+    """The mapping with the values that Snakemake's ``--config`` named read as YAML.
+
+    Snakemake hands over all that is nested in such a value (``seeds=[0,1]``,
+    ``train={epochs: 7}``) as texts. Where a text is meant, as for a path, it stays one.
+
+    Parameters
+    ----------
+    mapping
+        The configuration, with the words' values in it.
+    words
+        What ``--config`` named, by key.
+    """
+    return {**mapping, **_meant(mapping, words, json_schema())}
+
+
+def _meant(value: Any, word: Any, form: Mapping[str, Any]) -> Any:
+    """``value``, of which ``word`` came from the command line, in the types of a JSON schema."""
+    forms: list[Mapping[str, Any]] = form.get("anyOf") or [form]
+    if isinstance(word, Mapping) and isinstance(value, Mapping):
+        keys, rest = _first(forms, "properties"), _first(forms, "additionalProperties")
+        read = {key: _meant(value[key], word[key], keys.get(key, rest)) for key in word}
+        return {**value, **read}
+    if isinstance(word, list) and value == word:
+        return [_meant(item, item, _first(forms, "items")) for item in word]
+    is_text = isinstance(word, str) and value == word
+    if not is_text or (any(f.get("type") == "string" for f in forms) and word != "null"):
+        return value
+    return yaml.safe_load(word)
+
+
+def _first(forms: Sequence[Mapping[str, Any]], key: str) -> Mapping[str, Any]:
+    """The first of the forms' entries of that name, else one that allows anything."""
+    return next((form[key] for form in forms if form.get(key)), {})
 
 
 def _with_plan(mapping: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -165,6 +246,7 @@ def json_schema() -> dict[str, Any]:
 def _check_names(config: Config) -> None:
     """Names become folders and words of shell commands: all of them obey one rule."""
     named = [("study", config.study), *(("presets", name) for name in config.presets)]
+    named += [("smallest", name) for name in config.smallest.presets()]
     for key in ("variants", "overrides", "transfer"):
         named += [(key, name) for name in getattr(config, key)]
     for key, name in named:
@@ -214,7 +296,7 @@ def _check_grid(config: Config) -> None:
 def _check_comparisons(config: Config) -> None:
     rows = {*config.presets, *(["atlas_prior"] if config.prior else [])}
     named = [("statistics.reference", config.statistics.reference)]
-    named += [("statistics.pairs", name) for pair in config.statistics.pairs for name in pair]
+    named += [("statistics.pairs", name) for pair in config.statistics.named_pairs for name in pair]
     for key, name in named:
         if name is not None and name not in rows:
             raise ConfigError(key, f"{name!r} is not in the study", nearest(name, rows))

@@ -31,6 +31,12 @@ _FILES = """
 """
 
 
+def is_generated(path: Path) -> bool:
+    """Whether a file is a manual or a schema of this package, of whatever version."""
+    text = path.read_text(encoding="utf-8", errors="replace")
+    return "written by `lunet schema" in text or '"title": "lunet study"' in text
+
+
 def manual(files: dict[str, str]) -> str:
     """Markdown: the studies shipped, then every section with its keys, types and defaults.
 

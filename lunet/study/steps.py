@@ -35,6 +35,21 @@ STEPS = {
     ),
     "preprocess": Step(("dataset", "task", "preprocess"), ("lunet.data.prepare",)),
     "folds": Step(("split",), ("lunet.data.custom_splits",)),
+    # no rule's parameters: jobs are handed its sections (lunet.study.protocol)
+    "register": Step(
+        (
+            "dataset",
+            "task",
+            "preprocess",
+            "split",
+            "networks",
+            "predict",
+            "evaluate",
+            "grid",
+            "statistics",
+        ),
+        (),
+    ),
     "train": Step(("task", "model", "recipe"), ("lunet.training.run",), builds_model=True),
     "predict": Step(
         ("task", "model", "predict"), ("lunet.inference.predict_run",), builds_model=True

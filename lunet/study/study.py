@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -101,15 +102,7 @@ class Study:
         if variant.structure is not None:
             arguments = read_structure(variant.structure, preset, f"variants.{name}.structure")
         arguments = arguments | variant.arguments
-        return Preset(
-            name,
-            preset.module,
-            preset.network,
-            arguments,
-            preset.recipe,
-            preset.source,
-            preset.dimensions,
-        )
+        return dataclasses.replace(preset, name=name, arguments=arguments)
 
     def sections(self, step: str, preset: str | None = None) -> dict[str, Any]:
         """The sections of the configuration that a step reads, as plain JSON values."""
@@ -121,8 +114,14 @@ class Study:
         if name == "prune":  # one more strategy, fold or seed leaves the others what they are
             chosen = plain(self.config.prune)
             return {key: chosen[key] for key in chosen if key not in _PRUNING_GRID}
-        if name == "predict":
+        if name == "predict" and preset is not None:
             return self._predict(preset)
+        if name == "networks":
+            parts = ("model", "recipe")
+            return {row: {part: self._section(part, row) for part in parts} for row in self.presets}
+        if name == "grid":
+            grid = {"presets": self.presets, "folds": self.folds, "seeds": self.config.seeds}
+            return {key: list(value) for key, value in grid.items()}
         if name == "models":
             return [self._section("model", row) for row in self.presets]
         if name not in ("model", "recipe"):
@@ -232,7 +231,10 @@ class Study:
 
         def of(wildcards: Any) -> list[str]:
             is_published = wildcards.name.startswith("published")
-            return self.files(known[wildcards.name]) + (extra if is_published else [])
+            kinds = known[wildcards.name]
+            if self.config.statistics.pairs == "all" and "metrics" in kinds:
+                kinds = tuple(dict.fromkeys((*kinds, "efficiency")))  # the cheaper one is asked
+            return self.files(kinds) + (extra if is_published else [])
 
         return of
 

@@ -23,7 +23,7 @@ from small_networks import BINARY, UNET, save_run
 from lunet.data.geometry import plan_geometry
 from lunet.errors import LunetError
 from lunet.failures import classify
-from lunet.files import write_csv, write_json
+from lunet.files import sha256, write_csv, write_json
 
 Read = Callable[[Path], object]
 PATIENCE = 120
@@ -168,6 +168,7 @@ def _manifest(root: Path) -> dict[str, Any]:
     ):
         (root / kind).mkdir(parents=True, exist_ok=True)
         np.save(root / kind / "a.npy", array)
+    sums = {kind: sha256(root / f"{kind}s" / "a.npy") for kind in ("image", "label")}
     geometry = plan_geometry(shape, np.eye(4))
     case = {
         "id": "a",
@@ -175,6 +176,8 @@ def _manifest(root: Path) -> dict[str, Any]:
         "labelled": True,
         "image": "images/a.npy",
         "label": "labels/a.npy",
+        "image_sha256": sums["image"],
+        "label_sha256": sums["label"],
         "shape": list(shape),
         "spacing": [1.0, 1.0, 1.0],
         "affine": np.eye(4).tolist(),
@@ -395,9 +398,8 @@ def _records(root: Path) -> Iterator[Reader]:
     from lunet.commands.predict import _chosen
     from lunet.data.download.fetch import _read_state
     from lunet.exchange.nnunet import changed_plans, export_plans
-    from lunet.inference.output import _listed
     from lunet.locks import read_owner
-    from lunet.own_files import claim
+    from lunet.own_files import _listed
     from lunet.pruning.job import _Stamped
     from lunet.reading import read_record
     from lunet.training.compute.autotune import _entries
@@ -408,8 +410,15 @@ def _records(root: Path) -> Iterator[Reader]:
             {"threshold": 0.5, "flip_axes": [0], "largest_component": False},
             lambda path: _chosen(str(path)),
         ),
-        "predictions.json": ({"cases": [{"case": "a", "file": "a.nii.gz"}]}, _listed),
-        ".lunet-files.json": ({"files": ["a.nii.gz"]}, lambda path: claim(path.parent, ["b"])),
+        ".lunet-files.json": (
+            {
+                "files": {
+                    "a.nii.gz": {"step": "predict", "size": 3},
+                    "b": {"step": "x", "size": None},
+                }
+            },
+            lambda path: _listed(path.parent),
+        ),
         "engine.json": (
             {"key": {"choice": one, "seconds_per_step": {"a": 1.0}, "machines": ["m"]}},
             _entries,

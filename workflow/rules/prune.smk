@@ -33,49 +33,31 @@ rule prune:
         plan=PLANNED,
         settings=study.settings("prune"),
         code=study.code("prune"),
-        state=f"{WORK}/pruning/{{preset}}/{{strategy}}/fold-{{fold}}/seed-{{seed}}",
+        state=pruning_state,
         folder=folder,
+        like="",
     shell:
         "lunet prune --settings {params.settings:q} --code {params.code:q}"
-        " --strategy {wildcards.strategy:q}"
+        " --strategy {wildcards.strategy:q}{params.like}"
         " --manifest {input.manifest:q} --splits {input.splits:q}"
         " --fold {wildcards.fold:q} --seed {wildcards.seed:q}"
         " --work {params.state:q} --out {params.folder:q}{params.plan} > {log:q} 2>&1"
 
 
-rule prune_control:
+# a control trains for as long as the stamp run took, so its record is an input
+use rule prune as prune_control with:
     input:
         PLAN,
         manifest=rules.preprocess.output.manifest,
         splits=rules.folds.output.splits,
         like=f"{RESULTS}/pruning/{{preset}}/stamp/fold-{{fold}}/seed-{{seed}}/run.json",
-    output:
-        multiext(f"{PRUNED}/", "weights.safetensors", "last.safetensors"),
-        multiext(f"{PRUNED}/", "trajectory.csv", "test_curve.csv", "history.csv"),
-        record=f"{PRUNED}/run.json",
-    log:
-        f"{PRUNE_LOGS}/prune.log",
-    benchmark:
-        f"{PRUNE_LOGS}/prune.benchmark.tsv"
     wildcard_constraints:
         strategy="scratch|flat",
-    resources:
-        gpu=1,
     params:
-        plan=PLANNED,
-        settings=study.settings("prune"),
-        code=study.code("prune"),
-        state=f"{WORK}/pruning/{{preset}}/{{strategy}}/fold-{{fold}}/seed-{{seed}}",
-        folder=folder,
-    shell:
-        "lunet prune --settings {params.settings:q} --code {params.code:q}"
-        " --strategy {wildcards.strategy:q} --like {input.like:q}"
-        " --manifest {input.manifest:q} --splits {input.splits:q}"
-        " --fold {wildcards.fold:q} --seed {wildcards.seed:q}"
-        " --work {params.state:q} --out {params.folder:q}{params.plan} > {log:q} 2>&1"
+        like=lambda wildcards, input: f" --like {quote(input.like)}",
 
 
-rule prune_predict:
+use rule predict as prune_predict with:
     input:
         PLAN,
         weights=f"{PRUNED}/weights.safetensors",
@@ -86,17 +68,6 @@ rule prune_predict:
         predictions=directory(f"{PRUNED}/predictions"),
     log:
         f"{PRUNE_LOGS}/predict.log",
-    resources:
-        gpu=1,
-    params:
-        plan=PLANNED,
-        settings=study.settings("predict"),
-        code=study.code("predict"),
-        folder=run_folder,
-    shell:
-        "lunet predict --settings {params.settings:q} --code {params.code:q}"
-        " --weights {params.folder:q} --manifest {input.manifest:q} --splits {input.splits:q}"
-        " --fold {wildcards.fold:q} --out {output.predictions:q}{params.plan} > {log:q} 2>&1"
 
 
 rule prune_evaluate:
@@ -122,8 +93,8 @@ rule prune_evaluate:
 
 rule pruning_table:
     input:
-        beside(study),
         pruned(study, "run.json"),
+        beside=beside(study),
         trajectories=pruned(study, "trajectory.csv"),
         metrics=pruned(study, "metrics.csv"),
     output:
@@ -136,18 +107,17 @@ rule pruning_table:
         settings=study.settings("prune_table"),
         code=study.code("prune_table"),
         base=base,
-        beside=beside(study),
     shell:
         "lunet table {wildcards.name:q}"
-        " --inputs {input.trajectories:q} {input.metrics:q} {params.beside:q}"
+        " --inputs {input.trajectories:q} {input.metrics:q} {input.beside:q}"
         " --settings {params.settings:q} --code {params.code:q} --out {params.base:q}"
         " > {log:q} 2>&1"
 
 
 rule pruning_figure:
     input:
-        beside(study),
         pruned(study, "run.json"),
+        beside=beside(study),
         trajectories=pruned(study, "trajectory.csv"),
         metrics=pruned(study, "metrics.csv"),
     output:
@@ -160,10 +130,9 @@ rule pruning_figure:
         settings=study.settings("prune_figure"),
         code=study.code("prune_figure"),
         base=base,
-        beside=beside(study),
     shell:
         "lunet figure {wildcards.name:q}"
-        " --inputs {input.trajectories:q} {input.metrics:q} {params.beside:q}"
+        " --inputs {input.trajectories:q} {input.metrics:q} {input.beside:q}"
         " --settings {params.settings:q} --code {params.code:q} --out {params.base:q}"
         " > {log:q} 2>&1"
 

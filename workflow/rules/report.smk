@@ -1,5 +1,5 @@
 GRID = (
-    f"--results {quote(RESULTS)} --folds {' '.join(map(str, study.config.folds))}"
+    f"--folds {' '.join(map(str, study.config.folds))}"
     f" --seeds {' '.join(map(str, study.config.seeds))}"
 )
 
@@ -26,11 +26,12 @@ rule summary:
         f"{RESULTS}/logs/{{preset}}/summary.log",
     params:
         grid=GRID,
+        results=subpath(output[0], ancestor=3),
         settings=study.settings("table"),
         code=study.code("table"),
         base=base,
     shell:
-        "lunet table summary {params.grid} --presets {wildcards.preset:q}"
+        "lunet table summary --results {params.results:q} {params.grid} --presets {wildcards.preset:q}"
         " --settings {params.settings:q} --code {params.code:q} --out {params.base:q}"
         " > {log:q} 2>&1"
 
@@ -52,14 +53,15 @@ rule table:
         name="|".join(study.tables),
     params:
         grid=GRID,
+        results=subpath(output[0], ancestor=2),
         settings=study.settings("table"),
         code=study.code("table"),
         base=base,
         rows=list(study.rows),
-        manifest=study.manifest,
+        manifest=manifest_option,
     shell:
-        "lunet table {wildcards.name:q} {params.grid} --presets {params.rows:q}"
-        " --manifest {params.manifest:q}"
+        "lunet table {wildcards.name:q} --results {params.results:q} {params.grid} --presets {params.rows:q}"
+        "{params.manifest}"
         " --settings {params.settings:q} --code {params.code:q} --out {params.base:q}"
         " > {log:q} 2>&1"
 
@@ -81,12 +83,13 @@ rule figure:
         name="|".join(study.figures),
     params:
         grid=GRID,
+        results=subpath(output[0], ancestor=2),
         settings=study.settings("figure"),
         code=study.code("figure"),
         base=base,
         rows=list(study.rows),
     shell:
-        "lunet figure {wildcards.name:q} {params.grid} --presets {params.rows:q}"
+        "lunet figure {wildcards.name:q} --results {params.results:q} {params.grid} --presets {params.rows:q}"
         " --settings {params.settings:q} --code {params.code:q} --out {params.base:q}"
         " > {log:q} 2>&1"
 
@@ -107,11 +110,12 @@ rule examples:
         f"{RESULTS}/logs/{{preset}}/examples.log",
     params:
         grid=GRID,
+        results=subpath(output[0], ancestor=3),
         settings=study.settings("figure"),
         code=study.code("figure"),
         base=base,
     shell:
-        "lunet figure examples {params.grid} --presets {wildcards.preset:q}"
+        "lunet figure examples --results {params.results:q} {params.grid} --presets {wildcards.preset:q}"
         " --manifest {input.manifest:q}"
         " --settings {params.settings:q} --code {params.code:q} --out {params.base:q}"
         " > {log:q} 2>&1"
@@ -134,12 +138,13 @@ rule side_by_side:
         f"{RESULTS}/logs/figures/side_by_side.log",
     params:
         grid=GRID,
+        results=subpath(output[0], ancestor=2),
         settings=study.settings("figure"),
         code=study.code("figure"),
         base=base,
         rows=list(study.rows),
     shell:
-        "lunet figure side_by_side {params.grid} --presets {params.rows:q}"
+        "lunet figure side_by_side --results {params.results:q} {params.grid} --presets {params.rows:q}"
         " --manifest {input.manifest:q}"
         " --settings {params.settings:q} --code {params.code:q} --out {params.base:q}"
         " > {log:q} 2>&1"
@@ -180,12 +185,13 @@ rule report:
         f"{RESULTS}/logs/report.log",
     params:
         grid=GRID,
+        results=subpath(output[0], ancestor=1),
         settings=study.settings("report"),
         code=study.code("report"),
         rows=list(study.rows),
         parts=PARTS,
     shell:
-        "lunet report {params.grid} --presets {params.rows:q}{params.parts}"
+        "lunet report --results {params.results:q} {params.grid} --presets {params.rows:q}{params.parts}"
         " --manifest {input.manifest:q}"
         " --settings {params.settings:q} --code {params.code:q} --out {output.page:q}"
         " > {log:q} 2>&1"

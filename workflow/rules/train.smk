@@ -1,10 +1,10 @@
-from snakemake.logging import logger
-
 from lunet.study.forecast import Forecasts
 
 GIVEN = Forecasts(study, logger.warning)
 
 
+# the first training of a study writes its protocol, which is never replaced and is no input: what
+# changes in it later must train nothing again
 rule train:
     input:
         PLAN,
@@ -29,10 +29,11 @@ rule train:
         plan=PLANNED,
         settings=study.settings("train"),
         code=study.code("train"),
-        state=f"{WORK}/runs/{{preset}}/fold-{{fold}}/seed-{{seed}}",
+        state=training_state,
         folder=folder,
     shell:
-        "lunet train --settings {params.settings:q} --code {params.code:q}"
+        f"lunet train --protocol {quote(RESULTS)}/protocol.json"
+        " --settings {params.settings:q} --code {params.code:q}"
         " --manifest {input.manifest:q} --splits {input.splits:q}"
         " --fold {wildcards.fold:q} --seed {wildcards.seed:q}"
         " --work {params.state:q} --out {params.folder:q}{params.plan} > {log:q} 2>&1"

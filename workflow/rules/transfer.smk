@@ -25,6 +25,7 @@ use rule download as transfer_download with:
         f"{TARGET_LOGS}/download.log",
     params:
         settings=target_settings(study, "download"),
+        source=source,
 
 
 use rule audit as transfer_audit with:

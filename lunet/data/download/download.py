@@ -14,22 +14,25 @@ from typing import Any
 
 from lunet.data.catalog import PHANTOM, entry_of
 from lunet.data.catalog_table import CatalogEntry
-from lunet.data.dataset import LISTING
-from lunet.data.download.fetch import Patience, Sums, disk_space, fetch, sums_of
-from lunet.data.io.archive import SUFFIXES, is_archive
-from lunet.data.layouts.open import locate
+from lunet.data.dataset import LISTING, read_dataset
+from lunet.data.download.fetch import LEFT, Patience, Sums, disk_space, fetch, sums_of
+from lunet.data.io.archive import is_archive
 from lunet.data.layouts.staging import place_archive, place_folder
-from lunet.data.phantoms.make import make_phantom
+from lunet.data.left_out import count_lines
+from lunet.data.phantoms.make import fill_phantom
 from lunet.data.settings import DatasetSettings
+from lunet.data.source import VARIABLE, local_source, source_names
 from lunet.errors import ConfigError, DataError
-from lunet.file_lock import exclusive, staging
 from lunet.files import write_json
+from lunet.leftovers import staged
+from lunet.locks import exclusive
+from lunet.own_files import claim, claim_files, discard, is_own, list_all, require_own
 from lunet.public import public_url
 from lunet.reading import read_json, read_object
 from lunet.settings import plain
 
-VARIABLE = "LUNET_DATA"
 Say = Callable[[str], None]
+STEP, SOURCE = "download", "source.json"
 _KEYS = ("name", "path", "sha256", "mirrors", "layout", "phantom")
 
 
@@ -66,15 +69,20 @@ def download(
         if _is_ready(target, memory, request):
             say(f"{target} is complete")
             return target
-        with staging(target) as stage:
-            source = _obtain(settings, stage, Path(cache or target.parent), patience, say)
-            write_json(stage / "source.json", source)
+        place = Path(cache or target.parent)
+        with claim_files([memory], step=STEP), staged(target) as stage:
+            source = _obtain(settings, stage, place, patience, say)
+            write_json(stage / SOURCE, source)
+            for line in count_lines(read_dataset(stage, settings)):
+                say(line)
+            list_all(stage, step=STEP)
             write_json(memory, request)
             if target.exists():  # empty, as `_is_ready` found
                 shutil.rmtree(target)
             os.rename(stage, target)
-        if not keep_archive:
-            _archive_in(Path(cache or target.parent), settings.name).unlink(missing_ok=True)
+        archive = _archive_in(place, settings.name)
+        if not keep_archive and is_own(archive, step=STEP):
+            discard(place, [archive.name], step=STEP)
     say(f"{source['kind']}: {source['name']} is in {target}")
     return target
 
@@ -83,9 +91,11 @@ def _is_ready(target: Path, memory: Path, request: Mapping[str, Any]) -> bool:
     """Whether the folder holds what is asked for; an error if it holds anything else."""
     if not target.exists() or _is_empty(target):
         return False
-    is_whole = (target / "source.json").exists() and (target / LISTING).exists()
+    is_whole = (target / SOURCE).exists() and (target / LISTING).exists()
     if is_whole and memory.exists() and read_json(memory) == request:
         return True
+    if not is_whole:  # not even a part of ours is replaced
+        require_own(target, step=STEP)
     raise DataError(
         target,
         "holds something else already, or only a part",
@@ -106,7 +116,7 @@ def _obtain(
     if settings.name == PHANTOM:
         return _phantom(settings, stage)
     entry = entry_of(settings)
-    local = _local_source(settings, entry)
+    local = local_source(settings)
     if local is not None and is_archive(local):
         say(f"reading {local}")
         found = sums_of(local)
@@ -123,34 +133,29 @@ def _obtain(
     known = Sums(entry.md5 if entry else None, settings.sha256)
     if entry is not None and entry.size:
         say(f"{entry.name}: about {entry.size / 1e9:.2f} GB, {entry.licence}")
-    url, found = fetch(urls, archive, expected=known, patience=patience, say=say)
+    url, found = _received(urls, archive, known, patience, say)
     return _from_archive(archive, found, settings, entry, stage) | {"url": public_url(url)}
+
+
+def _received(
+    urls: Sequence[str], archive: Path, known: Sums, patience: Patience | None, say: Say
+) -> tuple[str, Sums]:
+    """The address of an archive in the cache, and its sums; a file of the user's stays there."""
+    if os.path.lexists(archive) and not is_own(archive, step=STEP):
+        found = sums_of(archive)
+        fault = known.mismatch(found) or ("its digest is not known" if known == Sums() else "")
+        if fault:
+            advice = "Move it away, or set dataset.path to it"
+            raise DataError(archive, f"was not fetched by this command; {fault}", "", advice)
+        say(f"{archive} is here already")
+        return urls[-1], found
+    names = [archive.name, *(f"{archive.name}{end}" for end in LEFT)]
+    with claim(archive.parent, names, step=STEP):
+        return fetch(urls, archive, expected=known, patience=patience, say=say)
 
 
 def _archive_in(cache: Path, name: str) -> Path:
     return cache / f".{name}.tar"
-
-
-def _local_source(settings: DatasetSettings, entry: CatalogEntry | None) -> Path | None:
-    """The local folder or archive that the settings or the environment name, if there is one."""
-    if settings.path is not None:
-        path = locate(settings.path)
-        is_set = path.is_file() or (path / LISTING).exists()
-        return path if is_set else _inside(path, _names(settings, entry)) or path
-    folder = os.environ.get(VARIABLE)
-    if not folder:
-        return None
-    return _inside(Path(folder).expanduser().absolute(), _names(settings, entry))
-
-
-def _names(settings: DatasetSettings, entry: CatalogEntry | None) -> list[str]:
-    return [settings.name, *([entry.name] if entry else [])]
-
-
-def _inside(folder: Path, names: Sequence[str]) -> Path | None:
-    """The folder or archive of one of these names in a folder of data sets."""
-    places = [folder / f"{name}{suffix}" for name in names for suffix in ("", *SUFFIXES)]
-    return next((path for path in places if path.exists()), None)
 
 
 def _unregistered(settings: DatasetSettings, entry: CatalogEntry | None) -> DataError:
@@ -177,7 +182,7 @@ def _from_folder(
             "a digest is that of an archive",
             "Remove it or name the archive",
         )
-    root = place_folder(folder, stage, settings, _names(settings, entry))
+    root = place_folder(folder, stage, settings, source_names(settings))
     return _record(_local_kind(entry), settings, entry, stage) | {"path": str(root)}
 
 
@@ -189,7 +194,7 @@ def _from_archive(
     stage: Path,
 ) -> dict[str, Any]:
     """Unpack; only an archive with the official sum is called official."""
-    place_archive(archive, stage, settings, _names(settings, entry))
+    place_archive(archive, stage, settings, source_names(settings))
     is_official = entry is not None and entry.md5 is not None and entry.md5 == found.md5
     kind = "official" if is_official else _local_kind(entry)
     sums = {"archive_md5": found.md5, "archive_sha256": found.sha256}
@@ -208,7 +213,7 @@ def _phantom(settings: DatasetSettings, stage: Path) -> dict[str, Any]:
             "a study makes its phantom in the layout 'project'",
             "Make the published layout by `lunet phantom` and set dataset.name and dataset.path",
         )
-    make_phantom(settings.phantom, stage)
+    fill_phantom(settings.phantom, stage)
     return _record("phantom", settings, entry_of(settings), stage) | {
         "phantom": plain(settings.phantom)
     }

@@ -20,12 +20,14 @@ from typing import Any, TypedDict
 from urllib.parse import urlsplit
 
 from lunet.errors import ConfigError, DataError, shown
-from lunet.file_lock import exclusive
 from lunet.files import write_json
+from lunet.locks import exclusive
 from lunet.public import public_text, public_url
 from lunet.reading import read_record
 
 Say = Callable[[str], None]
+LEFT = (".part", ".part.json", ".bad")
+"""What is appended to the name of the files that a transfer may leave beside its own."""
 _CHUNK = 1 << 18
 _AGAIN = {408, 425, 429}
 _FULL = {errno.ENOSPC, errno.EDQUOT}

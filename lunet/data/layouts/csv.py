@@ -6,10 +6,10 @@ from pathlib import Path
 
 from lunet.data.dataset import Case, Dataset
 from lunet.data.io.images import stem_of
+from lunet.data.io.table import read_table
 from lunet.data.layouts.task import chosen_groups, dimensions_of, infer_labels
 from lunet.data.settings import DatasetSettings
 from lunet.errors import DataError
-from lunet.reading import read_rows
 from lunet.task import Task
 
 LOOKS_FOR = "a .csv file with columns image (or image_<channel>), label, and if wanted id, group"
@@ -26,9 +26,7 @@ def read(root: Path, settings: DatasetSettings) -> Dataset:
     """Read the listing; rows without a label are unlabelled cases."""
     if not root.is_file():
         raise DataError(root, "is no file", LOOKS_FOR)
-    found = read_rows(root, separators=",;\t", what=LOOKS_FOR)
-    columns = list(found[0]) if found else []
-    rows = [{column: cell.strip() for column, cell in row.items()} for row in found]
+    columns, rows = read_table(root)
     images = [c for c in columns if c == "image" or c.startswith("image_")]
     if not images:
         raise DataError(root, f"columns {', '.join(columns)}", LOOKS_FOR)

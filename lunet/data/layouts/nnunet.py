@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NotRequired, TypedDict
@@ -106,7 +107,7 @@ def _folder(root: Path, folder: str, ending: str, channels: int) -> Iterator[Cas
             images.append(place / f"{stem}{ending}")
         label = root / folder.replace("images", "labels") / f"{name}{ending}"
         part = "training" if folder == "imagesTr" else "test"
-        yield Case(name, tuple(images), label if label.exists() else None, name, part)
+        yield Case(name, tuple(images), label if os.path.lexists(label) else None, name, part)
     odd = sorted(stem for stem in names if not _is_channel(stem))
     if odd:
         raise DataError(

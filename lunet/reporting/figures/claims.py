@@ -52,7 +52,7 @@ def pairs(
     score the same. Right, the mean paired difference with its interval. Shaded: within the margin.
     Marker and colour tell the verdict of the adjusted tests over all named pairs.
     """
-    if not statistics.pairs:
+    if not statistics.named_pairs:
         return notice("statistics.pairs names no pair")
     data = pair_data(cases, costs, statistics)
     height = max(2.9, 1.3 + 0.32 * len(data))

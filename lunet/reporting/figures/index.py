@@ -95,7 +95,7 @@ FIGURES = {
     "pareto_latency": FigureRow(partial(_pareto, axis="latency"), _BOTH),
     "pareto_memory": FigureRow(partial(_pareto, axis="memory"), _BOTH),
     "boxplot": FigureRow(lambda m: boxplot(m.cases(), m.statistics), _SCORES),
-    "differences": FigureRow(lambda m: differences(m.cases(), m.statistics), _SCORES),
+    "differences": FigureRow(lambda m: differences(m.cases(), m.statistics, m.costs()), _SCORES),
     "ranks": FigureRow(lambda m: ranks(m.cases(), m.statistics), _SCORES),
     "pairs": FigureRow(lambda m: pairs(m.cases(), m.costs(), m.statistics), _BOTH),
     "skips": FigureRow(lambda m: skips(m.cases(), m.runs(), m.statistics), ("metrics", "runs")),

@@ -18,8 +18,16 @@ from lunet.reporting.html.methods import Facts, checklist, methods
 from lunet.reporting.html.page import folded, html_page, picture
 from lunet.reporting.markup import Cell, Column, Table, cell, read_table
 from lunet.reporting.read_frame import read_texts
-from lunet.reporting.result_files import PRIOR, ResultFiles, read_cases, read_efficiency, read_runs
+from lunet.reporting.result_files import (
+    PRIOR,
+    ResultFiles,
+    read_cases,
+    read_efficiency,
+    read_registration,
+    read_runs,
+)
 from lunet.reporting.settings import ReportSettings
+from lunet.reporting.tables.claims import NOTHING_ASKED
 from lunet.settings import build_settings
 from lunet.statistics.values import MEAN_LABEL
 
@@ -32,6 +40,8 @@ _TABLES = (
     "forecast",
     "published",
     "comparisons",
+    "limits",
+    "detection",
     "failures",
 )
 _CAPTIONS = {
@@ -93,7 +103,7 @@ def write_report(
     facts = _facts(sources, settings, manifest)
     shown = {path.stem: read_table(path) for path in sorted(tables.glob("*.md"))}
     sections = [
-        ("summary", "Summary", _summary(tables / "claims.csv", shown)),
+        ("summary", "Summary", _summary(tables / "claims.csv", shown, facts)),
         ("tables", "Tables", _tables(shown)),
         ("figures", "Figures", _figures(figures)),
         ("pruning", "Pruning", pruning_part(shown, figures) if pruning else ""),
@@ -114,12 +124,14 @@ def write_report(
 
 def _facts(sources: ResultFiles, settings: Mapping[str, Any], manifest: Path | None) -> Facts:
     cases = read_cases(sources)
+    statistics = build_settings(StatisticsSettings, settings.get("statistics", {}), "statistics")
     return Facts(
         runs=read_runs(sources),
         manifest=read_record(manifest, AboutForm) if manifest else {},
         costs=read_efficiency(sources),
         counts=_counts(cases),
-        statistics=build_settings(StatisticsSettings, settings.get("statistics", {}), "statistics"),
+        statistics=statistics,
+        registered=read_registration(sources, cases, statistics),
     )
 
 
@@ -151,13 +163,15 @@ def _lead(facts: Facts) -> str:
     )
 
 
-def _summary(claims: Path, tables: Mapping[str, Table]) -> str:
+def _summary(claims: Path, tables: Mapping[str, Table], facts: Facts) -> str:
     """Claim sentences about the mean over structures; all others in the table of claims."""
     if not claims.is_file():
         return ""
     rows = read_texts(claims, what="a table of claims")
     if rows.empty:  # then the file has a header of another kind, too
-        return "<p>One network alone: there is nothing to compare.</p>\n"
+        alone = facts.counts["presets"] < 2
+        told = "One network alone: there is nothing to compare." if alone else NOTHING_ASKED
+        return f"<p>{html.escape(told)}</p>\n"
     main = rows[rows["label"] == MEAN_LABEL]
     main = rows if main.empty else main
     counted = main["verdict"].value_counts()

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lunet.efficiency.calibration import Calibration, Volumes, calibration, volumes
+from lunet.efficiency.calibration import Calibration, VolumeSizes, calibration, volumes
 from lunet.efficiency.forecast import Check, check
 from lunet.errors import ConfigError
 from lunet.reading import read_object, wrong_in
@@ -77,7 +77,7 @@ def forecast(
     )
 
 
-def _volumes(path: Path) -> Volumes:
+def _volumes(path: Path) -> VolumeSizes:
     with wrong_in(path):
         return volumes(read_object(path))
 

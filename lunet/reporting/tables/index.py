@@ -18,17 +18,20 @@ from lunet.reporting.result_files import (
     read_cases,
     read_efficiency,
     read_lesions,
+    read_registration,
     read_runs,
 )
 from lunet.reporting.settings import ReportSettings
 from lunet.reporting.tables import claims as tables_claims
 from lunet.reporting.tables import costs as tables_costs
+from lunet.reporting.tables import detection as tables_detection
 from lunet.reporting.tables import forecast as tables_forecast
 from lunet.reporting.tables import lesions as tables_lesions
 from lunet.reporting.tables import memory as tables_memory
 from lunet.reporting.tables import protocol as tables_protocol
 from lunet.reporting.tables import scores as tables_scores
 from lunet.settings import build_settings
+from lunet.statistics.registration import Registration
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,10 @@ class Material:
     report: ReportSettings
     settings: Mapping[str, Any]
     sources: ResultFiles
+
+    def registered(self) -> Registration:
+        """What the study stated beforehand, beside what is reported now."""
+        return read_registration(self.sources, self.cases, self.statistics)
 
 
 @dataclass(frozen=True)
@@ -66,9 +73,22 @@ TABLES = {
         ("metrics", "runs", "efficiency"),
     ),
     "comparisons": TableRow(
-        lambda m: tables_claims.comparisons(m.cases, m.statistics), ("metrics", "runs")
+        lambda m: tables_claims.comparisons(m.cases, m.statistics, m.registered(), m.costs),
+        ("metrics", "runs"),
     ),
-    "claims": TableRow(lambda m: tables_claims.claims(m.cases, m.statistics), ("metrics", "runs")),
+    "claims": TableRow(
+        lambda m: tables_claims.claims(m.cases, m.statistics, m.registered(), m.costs),
+        ("metrics", "runs"),
+    ),
+    "detection": TableRow(
+        lambda m: tables_detection.detection(m.cases, m.statistics, m.report), ("metrics", "runs")
+    ),
+    "limits": TableRow(
+        lambda m: tables_detection.limits(
+            m.cases, m.statistics, tables_claims.compared(m.cases, m.statistics, m.costs)
+        ),
+        ("metrics", "runs"),
+    ),
     "failures": TableRow(
         lambda m: tables_scores.failures(m.cases, m.statistics, m.report), ("metrics", "runs")
     ),
@@ -83,7 +103,8 @@ TABLES = {
         ("metrics", "runs", "efficiency"),
     ),
     "batches": TableRow(
-        lambda m: tables_memory.batches(m.costs, m.report, m.statistics.pairs), ("efficiency",)
+        lambda m: tables_memory.batches(m.costs, m.report, m.statistics.named_pairs),
+        ("efficiency",),
     ),
     "forecast": TableRow(
         lambda m: tables_forecast.forecast(m.costs, m.runs, m.sources.manifest),

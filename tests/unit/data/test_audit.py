@@ -161,6 +161,12 @@ def to_border(array: np.ndarray) -> np.ndarray:
     return moved
 
 
+def no_class_but_in_the_first(root: Path) -> None:
+    for path in sorted((root / "labelsTr").glob("*.nii.gz"))[1:]:
+        label = np.asarray(nib.load(path).dataobj)
+        tiny.save(path, np.where(label == 2, 1, label).astype(np.uint8))
+
+
 PLANTED = {
     # name: (planter, check, severity, part of file or field)
     "missing label": (lambda r: (r / LABEL).unlink(), "missing_file", "error", LABEL),
@@ -193,6 +199,15 @@ PLANTED = {
         "undeclared_label", "error", LABEL,
     ),
     "float label": (alter(LABEL, lambda a: a.astype(np.float32)), "float_label", "warning", LABEL),
+    "label drift": (
+        alter(LABEL, lambda a: a * np.float32(0.9999999)), "label_drift", "warning", LABEL
+    ),
+    "label drift, too far": (
+        alter(LABEL, lambda a: a * np.float32(0.998)), "fractional_label", "error", LABEL
+    ),
+    "class of one subject": (
+        no_class_but_in_the_first, "class_in_one_subject", "warning", "case_01"
+    ),
     "fractional label": (
         alter(LABEL, lambda a: with_voxels(0.5)(a.astype(np.float32))),
         "fractional_label", "error", LABEL,

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import json
+from pathlib import Path
 
 import pytest
 
 from lunet.errors import DataError
-from lunet.files import atomic, canonical_json, read_json, sha256, write_csv, write_json, write_text
+from lunet.files import (
+    atomic,
+    canonical_json,
+    read_json,
+    sha256,
+    write_csv,
+    write_json,
+    write_new,
+    write_text,
+)
 
 
 def test_an_error_leaves_the_old_file_and_no_litter(tmp_path):
@@ -57,3 +68,20 @@ def test_canonical_json_does_not_depend_on_order():
 def test_sha256(tmp_path):
     (tmp_path / "x").write_bytes(b"abc")
     assert sha256(tmp_path / "x").startswith("ba7816bf8f01cfea")
+
+
+def test_a_new_file_is_written_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "folder" / "once.json"
+    assert write_new(path, {"a": 1})
+    assert not write_new(path, {"a": 2})
+    assert read_json(path) == {"a": 1}
+
+    def refused(*_: object) -> None:
+        raise OSError(errno.EPERM, "no hard links here")
+
+    monkeypatch.setattr("os.link", refused)
+    assert not write_new(path, {"a": 2})
+    other = path.with_name("other.json")
+    assert write_new(other, {"a": 3})
+    assert read_json(other) == {"a": 3}
+    assert [one.name for one in sorted(path.parent.iterdir())] == ["once.json", "other.json"]

@@ -34,7 +34,8 @@ from lunet.study.outputs import FIGURES as DECLARED
 from lunet.study.presets import PAPER_PRESETS
 
 PUBLISHED = ROOT / "config" / "published" / "brats2021.csv"
-SETTINGS = {"statistics": {"resamples": 100}, "report": {"published": str(PUBLISHED)}}
+STATISTICS = {"resamples": 100, "reference": "unet_small_4f"}
+SETTINGS = {"statistics": STATISTICS, "report": {"published": str(PUBLISHED)}}
 PICTURES = ("examples", "side_by_side")
 
 

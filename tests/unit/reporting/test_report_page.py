@@ -9,16 +9,20 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from patience import patient
 from study_of_numbers import DICE, write_study
 
 from lunet.cli import main
+from lunet.files import write_json
 from lunet.metrics.settings import StatisticsSettings
 from lunet.reporting.html.methods import Facts, methods
 from lunet.reporting.html.page import html_page
-from lunet.reporting.markup import Table
+from lunet.reporting.markup import Table, read_table
+from lunet.statistics.registration import digest
 
 PRESETS = (*DICE, "atlas_prior")
-SETTINGS = json.dumps({"statistics": {"resamples": 100}, "report": {"title": "A <study> & more"}})
+STATISTICS = {"resamples": 100, "reference": "lunet_small_2f"}
+SETTINGS = json.dumps({"statistics": STATISTICS, "report": {"title": "A <study> & more"}})
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")
 _PROBE = """
 <script>
@@ -61,7 +65,7 @@ def test_report_tells_claims_numbers_methods_and_origin(report: Path) -> None:
     assert "is better than lunet_small_2f" in text
     assert "353,949" in text
     assert "trained for 3 epochs with Adam, learning rate 0.01" in text
-    assert "non-inferiority margin of 0.01 was stated" in text
+    assert "Non-inferiority margin: 0.01 in Dice; no protocol.json says when it was stated" in text
     assert "0123abc" in text
     assert "32 cases" in text
     assert "1 missed, 0 spurious, 0 both empty" in text
@@ -72,6 +76,32 @@ def test_same_inputs_give_the_same_report(report: Path, tmp_path: Path) -> None:
     words = ["--results", str(report.parent), "--presets", *PRESETS, "--folds", "0", "1"]
     assert main(["report", *words, "--settings", SETTINGS, "--out", str(tmp_path / "r.html")]) == 0
     assert (tmp_path / "r.html").read_bytes() == report.read_bytes()
+
+
+def test_what_was_changed_after_the_runs_is_told(report: Path, tmp_path: Path) -> None:
+    """A protocol that was stated with another margin, before the runs."""
+    results = tmp_path / "study"
+    shutil.copytree(report.parent, results)
+    stated = {"statistics": STATISTICS | {"metric": "dice", "margin": 0.005}, "presets": [*DICE]}
+    stated |= {"folds": [0, 1], "seeds": [0]}
+    content = {"stated": stated, "digest": digest(stated), "time": "2026-01-02T03:04:05Z"}
+    write_json(results / "protocol.json", content)
+    words = ["--results", str(results), "--presets", *PRESETS, "--folds", "0", "1"]
+    words += ["--settings", SETTINGS]
+    told = "Changed after the runs: margin was 0.005."
+    assert main(["table", "claims", *words, "--out", str(results / "tables" / "claims")]) == 0
+    claims = read_table(results / "tables" / "claims.md")
+    assert told in claims.note
+    assert all(row[1].lines[0].endswith(told) for row in claims.rows)
+    assert main(["report", *words, "--out", str(tmp_path / "r.html")]) == 0
+    page = (tmp_path / "r.html").read_text()
+    assert page.count(told) >= 6
+    # the same protocol, kept
+    stated["statistics"]["margin"] = 0.01
+    write_json(results / "protocol.json", content | {"digest": digest(stated)})
+    assert main(["report", *words, "--out", str(tmp_path / "r.html")]) == 0
+    page = (tmp_path / "r.html").read_text()
+    assert "0.01 in Dice; stated before the runs, on 2026-01-02T03:04:05Z" in page
 
 
 def test_methods_name_each_recipe_once() -> None:
@@ -106,7 +136,10 @@ def test_browser_shows_it_without_error(report: Path, tmp_path: Path, width: int
     words += ["--enable-logging=stderr", "--window-size=1400,900", "--virtual-time-budget=3000"]
     shot = f"--screenshot={tmp_path / 'page.png'}"
     done = subprocess.run(
-        [*words, shot, "--dump-dom", frame.as_uri()], capture_output=True, text=True, timeout=90
+        [*words, shot, "--dump-dom", frame.as_uri()],
+        capture_output=True,
+        text=True,
+        timeout=patient(25),
     )
     assert "CONSOLE" not in done.stderr
     assert (tmp_path / "page.png").stat().st_size > 10_000

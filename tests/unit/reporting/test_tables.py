@@ -10,11 +10,14 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from paths import ROOT
-from study_of_numbers import DICE, write_study
+from patience import patient
+from study_of_numbers import DICE, MACS, write_study
 
 from lunet.cli import main
 from lunet.errors import ConfigError, DataError
 from lunet.files import read_json, write_json
+from lunet.metrics.settings import StatisticsSettings
+from lunet.reporting.figures.paired import differences
 from lunet.reporting.markup import (
     Column,
     Table,
@@ -26,13 +29,23 @@ from lunet.reporting.markup import (
     write,
 )
 from lunet.reporting.numbers import decimals, fixed, significant
-from lunet.reporting.result_files import Grid, ResultFiles, from_grid, from_inputs, read_runs
+from lunet.reporting.result_files import (
+    Grid,
+    ResultFiles,
+    from_grid,
+    from_inputs,
+    read_cases,
+    read_runs,
+    with_asked,
+)
+from lunet.reporting.tables.claims import compared
 from lunet.reporting.tables.index import TABLES, make_table, needs, write_table
 from lunet.study.outputs import TABLES as DECLARED
 
 PRESETS = (*DICE, "atlas_prior")
 PUBLISHED = ROOT / "config" / "published" / "brats2021.csv"
-SETTINGS = {"statistics": {"resamples": 200}, "report": {"published": str(PUBLISHED)}}
+STATISTICS = {"resamples": 200, "reference": "lunet_small_2f"}
+SETTINGS = {"statistics": STATISTICS, "report": {"published": str(PUBLISHED)}}
 
 
 @pytest.fixture(scope="module")
@@ -113,8 +126,72 @@ def test_costs_name_unit_device_and_instability(study: Path) -> None:
 
 def test_one_preset_alone_gives_empty_comparisons(study: Path) -> None:
     for name in ("comparisons", "claims"):
-        alone = sources(study, name, ("unet_small_4f", "atlas_prior"))
+        alone = sources(study, name, ("lunet_small_2f", "atlas_prior"))
         assert make_table(name, alone, SETTINGS).rows == ()
+
+
+def test_nothing_is_compared_that_nobody_asked_for(study: Path) -> None:
+    table = make_table("claims", sources(study, "claims"), {"statistics": {"resamples": 100}})
+    assert table.rows == ()
+    assert "No comparison is asked for" in table.note
+
+
+def test_all_pairs_on_request_with_the_cheaper_one_as_candidate(study: Path) -> None:
+    kinds = with_asked(needs("claims"), {"pairs": "all"})
+    grid = Grid(study, PRESETS, (0, 1), (0, 1), study / "manifest.json")
+    settings = {"statistics": {"resamples": 100, "pairs": "all", "cost": "macs"}}
+    table = make_table("claims", from_grid(grid, kinds), settings)
+    pairs = {(row["preset"], row["reference"]) for row in table.records}
+    assert len(pairs) == 10
+    assert all(MACS[one] < MACS[other] for one, other in pairs)
+    with pytest.raises(ConfigError, match="macs of unet_small_4f are not known"):
+        make_table("claims", sources(study, "claims"), settings)
+
+
+def test_without_a_margin_none_is_spoken_of(study: Path) -> None:
+    settings = {"statistics": STATISTICS | {"margin": 0}}
+    table = make_table("claims", sources(study, "claims"), settings)
+    words = [table.note, *(row["sentence"] for row in table.records)]
+    assert not any("margin" in text or "non-inferior to" in text for text in words)
+
+
+def test_another_metric_states_its_own_margin(study: Path) -> None:
+    settings = {"statistics": STATISTICS | {"metric": "hd95"}}
+    with pytest.raises(ConfigError, match=r"statistics\.margin: none given, hd95 needs its own"):
+        make_table("claims", sources(study, "claims"), settings)
+
+
+def test_figure_and_table_share_one_family_of_tests(study: Path) -> None:
+    statistics = StatisticsSettings(**STATISTICS)
+    cases = read_cases(sources(study, "claims"))
+    table = compared(cases, statistics).set_index(["preset", "label"])
+    for row in differences(cases, statistics).data.to_dict("records"):
+        same = table.loc[(row["preset"], row["label"])]
+        assert (row["p_difference_holm"], row["verdict"]) == (
+            same["p_difference_holm"], same["verdict"],
+        )  # fmt: skip
+
+
+def test_a_miss_is_a_rate_and_no_distance_where_found(study: Path) -> None:
+    table = make_table("detection", sources(study, "detection"), SETTINGS)
+    rows = {(row["preset"], row["label"]): row for row in table.records}
+    missing = rows["lunet_small_2f", "anterior"]  # one of 24 cases, in both trainings
+    assert missing["missed"] == pytest.approx(1 / 24)
+    assert missing["missed_low"] < 1 / 24 < missing["missed_high"]
+    assert missing["hd95_found_mean"] < 5
+    accuracy = make_table("accuracy", sources(study, "accuracy"), SETTINGS)
+    whole = {(row["preset"], row["label"]): row for row in accuracy.records}
+    assert whole["lunet_small_2f", "anterior"]["hd95_mean"] > missing["hd95_found_mean"] + 2
+
+
+def test_limits_are_told_of_presets_and_of_comparisons(study: Path) -> None:
+    table = make_table("limits", sources(study, "limits"), SETTINGS)
+    by_pair = {(r["preset"], r["reference"], r["label"]): r for r in table.records}
+    assert by_pair["unet_small_4f", "", "anterior"]["n_seeds"] == 2
+    assert by_pair["atlas_prior", "", "anterior"]["limit"] == "subjects"
+    row = by_pair["unet_small_4f", "lunet_small_2f", "anterior"]
+    assert 0 <= row["share_trainings"] <= 1
+    assert row["error"] > 0
 
 
 def test_protocol_tells_settings_versions_and_commit(study: Path) -> None:
@@ -216,6 +293,6 @@ def test_latex_of_every_table_compiles(study: Path, tmp_path: Path) -> None:
     head = r"\documentclass{article}\usepackage{booktabs}\usepackage{graphicx}\begin{document}"
     (tmp_path / "all.tex").write_text(f"{head}\n{inputs}\\end{{document}}\n")
     words = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "all.tex"]
-    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=patient(15))
     assert done.returncode == 0, done.stdout[-800:]
     assert "Missing character" not in done.stdout

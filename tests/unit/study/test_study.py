@@ -92,7 +92,9 @@ def test_a_section_touches_only_its_steps(change, touched):
     changed = {
         step
         for step in STEPS
-        if one.settings(step)(wildcards()) != other.settings(step)(wildcards())
+        # what is registered is handed to jobs apart from their settings, and runs nothing again
+        if step != "register"
+        and one.settings(step)(wildcards()) != other.settings(step)(wildcards())
     }
     assert changed == touched
 
