@@ -16,6 +16,7 @@ from typing import Any
 
 from lunet.errors import DataError
 from lunet.leftovers import part_of
+from lunet.reading import read_json as read_json
 
 _FORMULA = tuple("=+-@\t\r")
 
@@ -125,22 +126,6 @@ def _write_without_links(part: Path, final: Path) -> bool:
         return False
     os.replace(part, final)
     return True
-
-
-def read_json(path: str | Path) -> Any:
-    """Read a JSON file.
-
-    Raises
-    ------
-    DataError
-        If the file is missing or is not JSON.
-    """
-    try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise DataError(path, "the file is missing", "a JSON file is needed here") from error
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise DataError(path, f"is not JSON ({error})", "a JSON file is needed here") from error
 
 
 def write_csv(path: str | Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
