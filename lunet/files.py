@@ -16,7 +16,6 @@ from typing import Any
 
 from lunet.errors import DataError
 from lunet.leftovers import part_of
-from lunet.reading import read_json as read_json
 
 _FORMULA = tuple("=+-@\t\r")
 

@@ -131,9 +131,8 @@ def fetch(
         most = _MOST if size is None else int(1.5 * size) + _CHUNK
         for url in urls:
             if expected == Sums() and urlsplit(url).scheme == "http":
-                say(
-                    f"{public_url(url)}: plain http, and no digest is known: nobody checks what comes; {_SET}"
-                )
+                fault = "plain http, and no digest is known: nobody checks what comes"
+                say(f"{public_url(url)}: {fault}; {_SET}")
             link = _Link(url, patience or Patience(), most, is_checked=expected != Sums())
             found, fault = _fetch_from(link, path, expected, say)
             if not fault:

@@ -14,8 +14,9 @@ from lunet.data.download.download import download
 from lunet.data.download.fetch import Patience
 from lunet.data.settings import DatasetSettings
 from lunet.errors import ConfigError, DataError
-from lunet.files import read_json, write_json
+from lunet.files import write_json
 from lunet.public import public, public_path, public_text, public_url
+from lunet.reading import read_json
 from lunet.training.run import run_training
 
 USER, PASSWORD, TOKEN = "hannahsecret", "hunter2secret", "sesamesecret"
