@@ -104,18 +104,29 @@ def read_study(arguments: argparse.Namespace) -> Any:
 
     The preset need not be one of the study's.
 
-    Without ``--config``: a study of one image channel and one label named ``foreground``.
+    Without ``--config``: a study of the data set that the command reads, as its ``dataset.json``
+    says, else of one image channel and one label named ``foreground``.
     """
     from lunet.study.config import read_mapping
     from lunet.study.study import study_of
 
-    mapping = read_mapping(arguments.config) if arguments.config else dict(_PEOPLE)
+    mapping = read_mapping(arguments.config) if arguments.config else _by_hand(arguments)
     for change in arguments.changes:
         _change(mapping, change)
     known = mapping.get("presets") or []
     if arguments.preset and isinstance(known, list) and arguments.preset not in known:
         mapping["presets"] = [*known, arguments.preset]
     return study_of(mapping)
+
+
+def _by_hand(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The configuration of a command that names its data set, if at all, by a folder."""
+    from lunet.data.dataset_json import declared_task
+
+    raw = getattr(arguments, "raw", None)
+    if raw is None or declared_task(raw) is None:
+        return dict(_PEOPLE)
+    return {**_PEOPLE, "dataset": {"name": "unnamed", "path": str(raw)}}
 
 
 def prepared_of(arguments: argparse.Namespace, what: str) -> tuple[Path, Path]:

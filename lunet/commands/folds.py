@@ -23,6 +23,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Write the folds and say how large they are."""
     from lunet.data.custom_splits import own_splits, unused_cases
     from lunet.data.folds import make_splits, read_cases, write_splits
+    from lunet.data.rare_classes import missing_classes
     from lunet.data.settings import SplitSettings
     from lunet.settings import build_settings
 
@@ -42,7 +43,7 @@ def run(arguments: argparse.Namespace) -> None:
         print(f"fold {number}: {sizes}")
     if splits.held_out:
         print(f"held out: {len(splits.held_out)}")
-    for line in _warnings(arguments):
+    for line in [*missing_classes(arguments.manifest, splits), *_warnings(arguments)]:
         print(f"warning: {line}")
 
 

@@ -31,12 +31,25 @@ def open_raw(arguments: argparse.Namespace, step: str) -> Dataset:
     from lunet.task import task_from_dict
 
     sections = raw_sections(arguments, step)
+    if sections and arguments.settings is None and arguments.config is None:
+        # what `--set` does not name is the data set's own
+        named = {change.partition("=")[0] for change in arguments.changes}
+        given = {key: sections["dataset"][key] for key in sections["dataset"] if _is(key, named)}
+        own = given | {"name": "unnamed", "path": str(arguments.raw)}
+        chosen_settings = build_settings(DatasetSettings, own, "dataset")
+        return open_dataset(arguments.raw, chosen_settings, getattr(arguments, "layout", None))
     settings = build_settings(DatasetSettings, sections["dataset"], "dataset") if sections else None
     task = task_from_dict(sections["task"]) if sections else None
     layout = getattr(arguments, "layout", None)
     if layout is None and settings is not None and (Path(arguments.raw) / LISTING).exists():
         return read_dataset(arguments.raw, settings, task)  # a rule's call: the project's layout
     return open_dataset(arguments.raw, settings, layout)
+
+
+def _is(key: str, named: set[str]) -> bool:
+    """Whether ``--set`` names this key of the data set, or something above or below it."""
+    path = f"dataset.{key}."
+    return any(f"{name}.".startswith(path) or path.startswith(f"{name}.") for name in named)
 
 
 def by_hand(arguments: argparse.Namespace) -> DatasetSettings:

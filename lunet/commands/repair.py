@@ -19,7 +19,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--trust-image-header",
         action="store_true",
-        help="labels of equal shape that lie elsewhere get the image's affine",
+        help="labels and further channels of equal shape that lie elsewhere get the affine of the "
+        "case's first image file",
     )
     parser.add_argument(
         "--fill-non-finite",

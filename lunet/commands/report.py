@@ -39,7 +39,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Write the report."""
     from lunet.reporting.html.report import example_pictures, write_report
 
-    sources = read_sources(arguments, ("metrics", "runs", "efficiency"))
+    sources = read_sources(arguments, ("metrics", "runs", "efficiency", "protocol"))
     folders = {name: getattr(arguments, name) for name in ("tables", "figures")}
     for name, folder in folders.items():
         if folder is None and arguments.results is None:

@@ -175,10 +175,8 @@ def _register(arguments: argparse.Namespace, places: dict[str, Path]) -> None:
     sections = handed_over()
     if sections is None:
         sections = read_study(arguments).sections("register")
-    given = register(
-        arguments.protocol, sections, manifest=places["manifest"], splits=places["splits"]
-    )
-    for line in given:
+    manifest, splits = places["manifest"], places["splits"]
+    for line in register(arguments.protocol, sections, manifest=manifest, splits=splits):
         print(line, flush=True)
 
 

@@ -1,7 +1,12 @@
-"""Reference segmentations in native space: the raw label files, as class indices."""
+"""Reference segmentations in native space: the raw label files, as class indices.
+
+What is scored against is what was prepared and trained on: a label that was changed since is
+refused.
+"""
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -23,12 +28,33 @@ def read_reference(manifest: Manifest, case: str) -> tuple[NDArray[np.uint8], ND
     Raises
     ------
     DataError
-        If the case has no label, or its file is missing or damaged.
+        If the case has no label, its file is missing or damaged, or holds another label than
+        when the data set was prepared.
     """
     path = manifest.case(case).raw_label
     if path is None:
         raise DataError(manifest.path, f"case {case} has no label", "one is needed to evaluate")
-    return read_case_label(path, manifest.task, label_rule(manifest))
+    array, affine = read_case_label(path, manifest.task, label_rule(manifest))
+    prepared = manifest.case(case).record["raw"].get("label_sha256")
+    if label_digest(array, affine) != prepared:
+        raise DataError(
+            path,
+            f"case {case} has another label than when {manifest.path} was made",
+            "scores need the label that was prepared and trained on",
+            "Put the label back, or start the study (or `lunet preprocess`) again with the new one",
+        )
+    return array, affine
+
+
+def label_digest(array: NDArray[np.uint8], affine: NDArray[np.float64]) -> str:
+    """SHA-256 of a label on the raw grid: class indices (x, y, z) uint8, and affine (4, 4) in mm.
+
+    The affine counts to 0.001 mm; how the file is compressed does not count.
+    """
+    grid = np.round(np.asarray(affine, np.float64), 3) + 0.0  # -0.0 is 0.0
+    digest = hashlib.sha256(f"{array.shape} {grid.tolist()}".encode())
+    digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
 
 
 def read_case_label(

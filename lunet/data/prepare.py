@@ -18,8 +18,10 @@ from numpy.typing import NDArray
 
 from lunet.data.dataset import Case, Dataset
 from lunet.data.geometry import Geometry
-from lunet.data.ground_truth import read_case_label
+from lunet.data.ground_truth import label_digest, read_case_label
+from lunet.data.intact import CHECKED, note_intact
 from lunet.data.io.images import Scan, read_image, require_grid
+from lunet.data.left_out import count_lines, counts_of
 from lunet.data.prepared import MANIFEST, Manifest
 from lunet.data.preprocess import prepare_image, prepare_label
 from lunet.data.settings import PreprocessSettings
@@ -54,7 +56,10 @@ def prepare_dataset(
         raise DataError(dataset.root, "no cases", "at least one is needed")
     names = [MANIFEST, *(_array("images", case) for case in dataset.cases)]
     names += [_array("labels", case) for case in dataset.cases if case.labelled]
+    for line in count_lines(dataset, most=20):
+        log(line)
     with claim(out, names, step=STEP, inputs=[dataset.root], alone=True) as old:
+        (out / CHECKED).unlink(missing_ok=True)
         records = []
         for number, case in enumerate(dataset.cases, start=1):
             records.append(_prepare_case(case, dataset, settings, out))
@@ -81,7 +86,7 @@ def _prepare_case(
         "group": case.group,
         "labelled": case.labelled,
         "image": _array("images", case),
-        "image_sha256": _save(out / _array("images", case), image, by_slice=flat),
+        "image_sha256": _save(out, _array("images", case), image, by_slice=flat),
         "label": None,
         "label_sha256": None,
         "shape": list(geometry.shape),
@@ -91,33 +96,42 @@ def _prepare_case(
         "raw": {
             "images": [_relative(path, out) for path in case.images],
             "label": _relative(case.label, out) if case.label else None,
+            "label_sha256": None,
         },
     }
     if case.label is not None:
-        record |= _prepare_label(case, case.label, scan, geometry, dataset, out)
+        label, raw = _prepare_label(case, case.label, scan, geometry, dataset, out)
+        record |= label
+        record["raw"]["label_sha256"] = raw
     return record
 
 
 def _prepare_label(
     case: Case, path: Path, scan: Scan, geometry: Geometry, dataset: Dataset, out: Path
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], str]:
+    """What the manifest says of the prepared label, and the digest of the raw one."""
     array, affine = read_case_label(path, dataset.task, dataset.rule)
     require_grid(path, array.shape, affine, case.images[0], scan.array.shape[1:], scan.affine)
     prepared, lost = prepare_label(array, geometry)
     flat = dataset.task.dimensions == 2
-    return {
+    indices, counts = np.unique(prepared[prepared > 0], return_counts=True)
+    facts = {
         "label": _array("labels", case),
-        "label_sha256": _save(out / _array("labels", case), prepared, by_slice=flat),
+        "label_sha256": _save(out, _array("labels", case), prepared, by_slice=flat),
         "foreground": int(np.count_nonzero(prepared)),
         "foreground_lost": lost,
+        "voxels": {str(i): int(n) for i, n in zip(indices, counts, strict=True)},
     }
+    return facts, label_digest(array, affine)
 
 
 def _manifest(
     dataset: Dataset, settings: PreprocessSettings, records: list[dict[str, Any]]
 ) -> dict[str, Any]:
     sums = "".join(
-        f"{r['id']} {r['group']} {r['image_sha256']} {r['label_sha256']}\n" for r in records
+        f"{r['id']} {r['group']} {r['image_sha256']} {r['label_sha256']}"
+        f" {r['raw']['label_sha256']}\n"
+        for r in records
     )
     source = dataset.root / "source.json"
     return {
@@ -125,6 +139,7 @@ def _manifest(
         "preprocess": plain(settings),
         "dataset": {
             "name": dataset.name,
+            "counts": counts_of(dataset),
             "source": read_json(source) if source.exists() else None,
         },
         "labels": {
@@ -147,15 +162,17 @@ def _text(content: dict[str, Any]) -> str:
     return rest.replace('"cases": []', f'"cases": [\n{lines}\n]', 1) + "\n"
 
 
-def _save(path: Path, array: NDArray[Any], *, by_slice: bool) -> str:
+def _save(out: Path, name: str, array: NDArray[Any], *, by_slice: bool) -> str:
     """Write an array; ``by_slice`` makes each slice (last axis) one stretch of the file.
 
     A slice of a volume in C order touches every page of the file, so a 2D training that reads it
     through a memory map would read whole volumes.
     """
-    with atomic(path) as part:
+    with atomic(out / name) as part:
         np.save(part, np.asfortranarray(array) if by_slice else array, allow_pickle=False)
-        return sha256(part)
+        digest = sha256(part)
+    note_intact(out, name, digest)
+    return digest
 
 
 def _relative(path: Path, folder: Path) -> str:

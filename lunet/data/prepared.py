@@ -1,4 +1,4 @@
-"""Prepared volumes on disk: a manifest, and arrays that are memory-mapped, never loaded whole."""
+"""Prepared volumes on disk: a manifest, and arrays that are checked and memory-mapped."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from lunet.data.ids import require_id
+from lunet.data.intact import require_intact
 from lunet.errors import DataError, nearest
 from lunet.files import read_json
 from lunet.task import Task, task_from_dict
@@ -42,8 +44,16 @@ class PreparedCase:
     record: Mapping[str, Any]
 
     def image(self) -> np.memmap[Any, np.dtype[np.float32]]:
-        """Image (channel, x, y, z) float32, memory-mapped and read-only."""
-        return _map(self.folder / self.record["image"])
+        """Image (channel, x, y, z) float32, memory-mapped and read-only.
+
+        The map holds an open file for as long as it lives: many cases are opened one by one.
+
+        Raises
+        ------
+        DataError
+            If the file is missing, or is not what was prepared.
+        """
+        return self._map("image")
 
     def label(self) -> np.memmap[Any, np.dtype[np.uint8]]:
         """Class indices (x, y, z) uint8, memory-mapped and read-only.
@@ -51,11 +61,19 @@ class PreparedCase:
         Raises
         ------
         DataError
-            If the case has no label.
+            If the case has no label, or its file is missing or is not what was prepared.
         """
         if not self.labelled:
             raise DataError(self.folder / MANIFEST, f"case {self.id} has no label", "one is needed")
-        return _map(self.folder / self.record["label"])
+        return self._map("label")
+
+    def _map(self, part: str) -> Any:
+        name, digest = self.record[part], self.record.get(f"{part}_sha256")
+        if not isinstance(digest, str):
+            where, found = self.folder / MANIFEST, f"case {self.id} has no {part}_sha256"
+            raise DataError(where, found, "its content is checked", "Prepare the data set again")
+        require_intact(self.folder, name, digest)
+        return _map(self.folder / name)
 
     @property
     def raw_images(self) -> tuple[Path, ...]:
@@ -113,7 +131,7 @@ class Manifest:
     def _case(self, record: Mapping[str, Any]) -> PreparedCase:
         return PreparedCase(
             folder=self.path.parent,
-            id=record["id"],
+            id=require_id(record["id"], self.path),
             group=record["group"],
             labelled=record["labelled"],
             shape=tuple(record["shape"]),

@@ -7,6 +7,9 @@ from typing import Literal
 
 from lunet.settings import setting
 
+LARGEST_SEED = 2**32 - 1
+"""Of a generator's seed: PyTorch's has 32 bits, two larger seeds would give one network."""
+
 
 @dataclass(frozen=True)
 class PhantomSettings:
@@ -16,7 +19,7 @@ class PhantomSettings:
         "hippocampus", "harp", "spleen", "lung", "brats2021", "brats2023", "heart_ct", "heart_mr"
     ] = setting("hippocampus", doc="what is imitated")
     subjects: int = setting(12, doc="number of subjects", minimum=1)
-    seed: int = setting(0, doc="seed of the generator")
+    seed: int = setting(0, doc="seed of the generator", minimum=0, maximum=LARGEST_SEED)
     difficulty: float = setting(1.0, doc="scale of noise and bias field", minimum=0, maximum=10)
     scale: float = setting(
         0.75, doc="size in voxels, relative to the real data", minimum=0.5, maximum=4

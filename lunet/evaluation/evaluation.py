@@ -28,7 +28,7 @@ from lunet.evaluation.pairs import (
 )
 from lunet.files import write_csv
 from lunet.metrics.case import evaluate_case
-from lunet.metrics.columns import case_columns
+from lunet.metrics.catalog import case_columns
 from lunet.metrics.settings import EvaluateSettings
 
 Structures = Mapping[str, tuple[int, ...]]

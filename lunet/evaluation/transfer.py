@@ -26,7 +26,7 @@ from lunet.inference.load import load_model
 from lunet.inference.output import SUFFIX
 from lunet.inference.predict import predict_native
 from lunet.inference.settings import WEIGHTS, PredictSettings, TransferSettings
-from lunet.metrics.columns import case_columns
+from lunet.metrics.catalog import case_columns
 from lunet.metrics.settings import EvaluateSettings
 from lunet.own_files import claim, discard
 from lunet.provenance import stamp

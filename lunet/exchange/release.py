@@ -13,13 +13,12 @@ from typing import Any
 from torch import nn
 
 from lunet.errors import DataError
-from lunet.exchange.card import model_card
+from lunet.exchange.card import RESULTS, model_card
 from lunet.files import read_json, write_bytes, write_json, write_text
 from lunet.inference.description import Description, description_of
 from lunet.inference.load import find_weights, load_model
 from lunet.own_files import claim, discard
 
-RESULTS = ("dice", "hd95", "assd")
 STEP = "export"
 FILES = (
     WEIGHTS := "weights.safetensors",

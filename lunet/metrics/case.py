@@ -12,7 +12,8 @@ from typing import Any
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from lunet.metrics.columns import DISTANCES, OVERLAP, VOLUMES, case_columns, nsd_column
+from lunet.metrics import overlap, surface
+from lunet.metrics.catalog import case_columns, names_of, nsd_column
 from lunet.metrics.inputs import (
     UNIT_SPACING,
     Labels,
@@ -25,7 +26,6 @@ from lunet.metrics.inputs import (
     joint_masks,
 )
 from lunet.metrics.overlap import Counts, Mask, centre_distance, count
-from lunet.metrics.surface import surface_distances
 
 Row = dict[str, Any]
 
@@ -130,7 +130,7 @@ def _volumes(counts: Counts, voxel_volume: float) -> Row:
     expected = counts.reference * voxel_volume / 1000.0
     error = found - expected if counts.reference or counts.prediction else math.nan
     relative = error / expected if counts.reference else math.nan
-    return dict(zip(VOLUMES, (found, expected, error, relative), strict=True))
+    return dict(zip(names_of("volume"), (found, expected, error, relative), strict=True))
 
 
 def _both_present(
@@ -140,11 +140,11 @@ def _both_present(
     spacing: tuple[float, ...],
     tolerances: tuple[float, ...],
 ) -> Row:
-    surface = surface_distances(reference, prediction, spacing=spacing, tolerances=tolerances)
+    found = surface.surface_distances(reference, prediction, spacing=spacing, tolerances=tolerances)
     return {
-        **{metric: getattr(counts, metric) for metric in OVERLAP},
-        **{metric: getattr(surface, metric) for metric in DISTANCES},
-        **dict(zip(map(nsd_column, tolerances), surface.nsd, strict=True)),
+        **{name: getattr(overlap, name)(counts) for name in names_of("overlap")},
+        **{name: getattr(surface, name)(found.a, found.b) for name in names_of("border")},
+        **dict(zip(map(nsd_column, tolerances), found.nsd, strict=True)),
         "centre_distance": centre_distance(reference, prediction, spacing),
     }
 
@@ -152,8 +152,8 @@ def _both_present(
 def _contract(status: str, worst: float, tolerances: tuple[float, ...]) -> Row:
     """Values where a mask is empty: the worst possible, or NaN if nothing was to be found."""
     undefined = status == "both_empty"
-    shares = (*OVERLAP, *map(nsd_column, tolerances))
-    distances = (*DISTANCES, "centre_distance")
+    shares = (*names_of("overlap"), *map(nsd_column, tolerances))
+    distances = names_of("border", "centre")
     return {
         **dict.fromkeys(shares, math.nan if undefined else 0.0),
         **dict.fromkeys(distances, math.nan if undefined else worst),

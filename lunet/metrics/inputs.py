@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lunet.errors import DataError
-from lunet.metrics.columns import nsd_column
+from lunet.metrics.catalog import nsd_column
 from lunet.metrics.overlap import Mask
 
 Labels = Mapping[str, int | Sequence[int]]

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from lunet.errors import ConfigError
+from lunet.metrics.catalog import check_metric
 from lunet.settings import setting
 
 
@@ -45,7 +46,7 @@ DICE_MARGIN = 0.01
 class StatisticsSettings:
     """How results are compared; stated before the study runs."""
 
-    metric: str = setting("dice", doc="primary metric of claims")
+    metric: str = setting("dice", doc="primary metric of claims; it has a better side")
     margin: float | None = setting(
         None,
         doc="non-inferiority margin in the metric's own unit; 0: none. Dice has "
@@ -71,6 +72,7 @@ class StatisticsSettings:
     seed: int = setting(0, doc="seed of the resampling")
 
     def __post_init__(self) -> None:
+        check_metric(self.metric, "statistics.metric", comparable=True)
         if self.margin is not None:
             return
         if self.metric != "dice":

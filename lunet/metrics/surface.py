@@ -9,9 +9,9 @@ Two surfaces are in use, because the field uses two:
 * NSD takes the **sub-voxel surface** between voxel centres, weighted by area
   (:mod:`lunet.metrics.surfels`). Twin: the ``surface-distance`` package (arXiv:1809.04430).
 
-With the distances ``a`` of the reference's border to the prediction's, and ``b`` the other way:
-``HD = max(max a, max b)``; ``HD95 = max(P95 a, P95 b)``, percentiles interpolated linearly;
-``ASSD = (sum a + sum b) / (|a| + |b|)``; ``MASD = (mean a + mean b) / 2``.
+The functions of the border metrics have the names of their columns and take the distances ``a`` of
+the reference's border voxels to the prediction's border, and ``b`` the other way, in mm, neither
+empty. :mod:`lunet.metrics.case` finds them by the rows of :mod:`lunet.metrics.catalog`.
 
 NSD counts a distance that equals the tolerance, and on a grid of 1 mm with a tolerance of 1 mm most
 distances do. Headers keep float32, so an oblique one gives 0.9999999 or 1.0000001 mm for 1 mm: the
@@ -37,14 +37,36 @@ SLACK = 1e-5
 """Share of a tolerance that a distance may lie above it: ten nanometres at 1 mm."""
 
 
+def hd(a: Floats, b: Floats) -> float:
+    """Hausdorff distance ``max(max a, max b)``."""
+    return float(max(a.max(), b.max()))
+
+
+def hd95(a: Floats, b: Floats) -> float:
+    """``max(P95 a, P95 b)``, percentiles interpolated linearly."""
+    return float(max(np.percentile(a, 95), np.percentile(b, 95)))
+
+
+def assd(a: Floats, b: Floats) -> float:
+    """Average symmetric surface distance ``(sum a + sum b) / (|a| + |b|)``."""
+    return float((a.sum() + b.sum()) / (a.size + b.size))
+
+
+def masd(a: Floats, b: Floats) -> float:
+    """Mean average surface distance ``(mean a + mean b) / 2``."""
+    return float((a.mean() + b.mean()) / 2)
+
+
 @dataclass(frozen=True)
 class SurfaceDistances:
-    """Surface metrics of two non-empty masks; distances in mm, NSD in [0, 1]."""
+    """What the surface metrics of two non-empty masks are made of.
 
-    hd: float
-    hd95: float
-    assd: float
-    masd: float
+    ``a`` and ``b`` are the distances in mm of each border voxel of the reference to the border of
+    the prediction, and the other way; ``nsd`` is the NSD in [0, 1] at each tolerance.
+    """
+
+    a: Floats
+    b: Floats
     nsd: tuple[float, ...]
 
 
@@ -55,7 +77,7 @@ def surface_distances(
     spacing: Sequence[float],
     tolerances: Sequence[float] = (1.0,),
 ) -> SurfaceDistances:
-    """All surface metrics of two masks in one pass.
+    """Distances between the borders, and NSD, of two masks in one pass.
 
     Parameters
     ----------
@@ -73,10 +95,8 @@ def surface_distances(
     flat = grid.pad(reference), grid.pad(prediction)
     a, b = _both_ways(grid, border(grid, flat[0]), border(grid, flat[1]), near)
     return SurfaceDistances(
-        hd=float(max(a.max(), b.max())),
-        hd95=float(max(np.percentile(a, 95), np.percentile(b, 95))),
-        assd=float((a.sum() + b.sum()) / (a.size + b.size)),
-        masd=float((a.mean() + b.mean()) / 2),
+        a=a,
+        b=b,
         nsd=_nsd(grid, corner_codes(grid, flat[0]), corner_codes(grid, flat[1]), near, tolerances),
     )
 

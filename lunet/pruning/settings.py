@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from lunet.data.settings import LARGEST_SEED
 from lunet.errors import ConfigError
 from lunet.settings import setting
 
@@ -57,7 +58,7 @@ class PruneSettings:
         PRUNING, doc="strategies with targeted dropout"
     )
     folds: tuple[int, ...] = setting((0,), doc="folds", minimum=0)
-    seeds: tuple[int, ...] = setting((0,), doc="seeds", minimum=0)
+    seeds: tuple[int, ...] = setting((0,), doc="seeds", minimum=0, maximum=LARGEST_SEED)
 
     def __post_init__(self) -> None:
         for key in ("strategies", "folds", "seeds"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -76,6 +76,17 @@ class ResultFiles:
     trajectories: tuple[Path, ...] = ()
     manifest: tuple[Path, ...] = ()
     protocol: tuple[Path, ...] = ()
+
+
+def with_asked(
+    kinds: tuple[str, ...], statistics: Mapping[str, Any] | None = None
+) -> tuple[str, ...]:
+    """The kinds, and what the settings of statistics add to them."""
+    if "metrics" not in kinds:
+        return kinds
+    is_all = bool(statistics and statistics.get("pairs") == "all")
+    added = ("protocol", *(["efficiency"] if is_all else []))
+    return (*kinds, *(kind for kind in added if kind not in kinds))
 
 
 def from_grid(grid: Grid, kinds: Iterable[str]) -> ResultFiles:

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lunet.errors import DataError
+from lunet.metrics.catalog import compared_name, unit_suffix
 from lunet.reporting.costs import flat
-from lunet.reporting.numbers import title
 from lunet.reporting.smallest import COSTS, Evidence
 from lunet.statistics.power import Design, components_of, seeds_needed, subjects_needed
 
@@ -60,7 +60,8 @@ def answer(
 
 
 def _claim(facts: Mapping[str, Any]) -> str:
-    return f"not inferior to {facts['reference']} by {facts['margin']:g} {title(facts['metric'])}"
+    margin = f"{facts['margin']:g}{unit_suffix(facts['metric'])}"
+    return f"not inferior to {facts['reference']} by {margin} {compared_name(facts['metric'])}"
 
 
 def _found(facts: Mapping[str, Any], costs: Mapping[str, Mapping[str, Any]]) -> str:

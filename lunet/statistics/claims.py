@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from lunet.metrics.catalog import compared_name, unit_suffix
 from lunet.statistics.detection import detection
 from lunet.statistics.paired import compare_presets
 
@@ -16,22 +17,6 @@ ONE_TRAINING = (
     "training may differ."
 )
 """What stands beside every comparison that knows no variance between trainings."""
-
-_UNITS = {
-    **dict.fromkeys(("hd", "hd95", "assd", "masd", "centre_distance"), " mm"),
-    "volume_error_ml": " ml",
-}
-_NAMES = {
-    "dice": "Dice",
-    "iou": "IoU",
-    "hd": "HD",
-    "hd95": "HD95",
-    "assd": "ASSD",
-    "masd": "MASD",
-    "volume_error_ml": "absolute volume error",
-    "volume_error_relative": "relative volume error",
-    "centre_distance": "centre distance",
-}
 
 
 def claims(
@@ -76,7 +61,7 @@ def claims(
 
 def claim_sentence(row: Mapping[str, Any], *, alpha: float = 0.05) -> str:
     """One sentence for a row of ``compare_presets``: the verdict and the numbers behind it."""
-    subject = f"{_metric_name(row['metric'])}, {row['label']}: {row['preset']}"
+    subject = f"{compared_name(row['metric'])}, {row['label']}: {row['preset']}"
     if not row["n"]:
         return f"{subject} against {row['reference']} is not resolved: no case has a value."
     return f"{subject} {_verdict(row, alpha)}: {_numbers(row, alpha)}.{_scope(row)}"
@@ -150,7 +135,7 @@ def one_training(rows: pd.DataFrame, untrained: Sequence[str] = ()) -> bool:
 
 def _numbers(row: Mapping[str, Any], alpha: float) -> str:
     digits = _digits(row)
-    unit = _UNITS.get(row["metric"], "")
+    unit = unit_suffix(row["metric"])
     low, high = (_signed(row[bound], digits) for bound in ("ci_low", "ci_high"))
     interval = f"{100 * (1 - alpha):g} % CI {low} to {high}"
     if not math.isfinite(row["ci_low"]):
@@ -183,13 +168,7 @@ def p_text(p: float) -> str:
 
 
 def _margin(row: Mapping[str, Any]) -> str:
-    return f"{row['margin']:g}{_UNITS.get(row['metric'], '')}"
-
-
-def _metric_name(metric: str) -> str:
-    if metric.startswith("nsd_"):
-        return f"NSD at {metric.removeprefix('nsd_')} mm"
-    return _NAMES.get(metric, metric)
+    return f"{row['margin']:g}{unit_suffix(row['metric'])}"
 
 
 def _digits(row: Mapping[str, Any]) -> int:

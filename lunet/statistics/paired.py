@@ -28,6 +28,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from lunet.errors import DataError, nearest
+from lunet.metrics.catalog import direction, is_signed
 from lunet.statistics.attainable import smallest_p
 from lunet.statistics.bootstrap import effect_interval, effect_size, mean_interval
 from lunet.statistics.components import (
@@ -38,7 +39,7 @@ from lunet.statistics.components import (
     trainings,
 )
 from lunet.statistics.significance import holm, sign_flip_test, wilcoxon_test
-from lunet.statistics.values import SIGNED, case_values, direction, run_values
+from lunet.statistics.values import case_values, run_values
 
 Floats = NDArray[np.float64]
 
@@ -138,12 +139,11 @@ def compare_presets(
     ``n_seeds`` is the number of seeds per fold on each side. From two on, interval,
     ``p_difference`` (two-sided) and ``p_noninferior`` (one-sided for "worse by the margin or
     more") are t tests, trainings counted in (:func:`lunet.statistics.components.mean_error`), with
-    ``freedom`` degrees of the subjects and ``freedom_trainings`` of the trainings, whose share of
-    the variance is ``share_trainings``; ``sd_`` are the standard deviations of subjects' mean
-    differences, of a training's mean and of the rest. With one seed interval and tests are by
-    bootstrap and sign flips of subjects. ``p_permutation`` (sign flips) and ``p_wilcoxon``
-    look at subjects alone. ``_holm`` is adjusted over all rows; ``p_smallest_holm`` is the
-    smallest that sign flips of so many subjects can give (with one seed). ``verdict``: see above.
+    ``freedom`` and ``freedom_trainings`` degrees; ``share_trainings`` is that of the variance, and
+    ``sd_`` are of subjects' mean differences, of a training's mean and of the rest. With one seed
+    interval and tests are by bootstrap and sign flips of subjects, at whom alone ``p_permutation``
+    (sign flips) and ``p_wilcoxon`` look. ``_holm`` is adjusted over all rows;
+    ``p_smallest_holm`` is the smallest that sign flips can give. ``verdict``: see above.
 
     Raises
     ------
@@ -184,7 +184,7 @@ def _compared(
 
 def magnitudes(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
     """The rows, with the magnitude of the metric where it is an error around zero."""
-    return rows.assign(**{metric: rows[metric].abs()}) if metric in SIGNED else rows
+    return rows.assign(**{metric: rows[metric].abs()}) if is_signed(metric) else rows
 
 
 def paired_values(part: pd.DataFrame, preset: str, reference: str) -> pd.DataFrame:

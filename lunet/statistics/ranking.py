@@ -13,9 +13,10 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
+from lunet.metrics.catalog import direction
 from lunet.statistics.components import pool, trainings
 from lunet.statistics.paired import magnitudes, paired_values
-from lunet.statistics.values import case_values, direction, run_values
+from lunet.statistics.values import case_values, run_values
 
 Floats = NDArray[np.float64]
 
@@ -67,9 +68,9 @@ def rank_stability(
     Per label a row per preset, best first, with ``RANK_COLUMNS``. ``rank`` is 1 for the best
     (ties share the mean rank); ``rank_low`` to ``rank_high`` are intervals that hold together
     (Bonferroni's level for each), as p values are adjusted together; ``share_first`` and
-    ``share_same_rank`` are the shares of samples in which the preset is first (a shared first
-    place counts) and keeps its rank; ``kendall_tau`` is the mean tau-b between the ranking and that
-    of the samples, one number per label. Cases without a value for some preset are left out for all.
+    ``share_same_rank`` are the shares of samples in which the preset is first (a shared first place
+    counts) and keeps its rank; ``kendall_tau`` is the mean tau-b between the ranking and those of
+    the samples, one number per label. Cases without a value for some preset are left out for all.
 
     Raises
     ------

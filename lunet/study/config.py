@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import yaml
 
-from lunet.data.settings import DatasetSettings, PlanSettings, PreprocessSettings, SplitSettings
+from lunet.data.settings import (
+    LARGEST_SEED,
+    DatasetSettings,
+    PlanSettings,
+    PreprocessSettings,
+    SplitSettings,
+)
 from lunet.efficiency.settings import EfficiencySettings
 from lunet.errors import ConfigError, nearest
 from lunet.inference.settings import PredictSettings, TransferSettings
+from lunet.metrics.catalog import check_metric
 from lunet.metrics.settings import EvaluateSettings, LesionSettings, StatisticsSettings
 from lunet.pruning.settings import PruneSettings
 from lunet.reporting.settings import ReportSettings
@@ -24,14 +32,37 @@ from lunet.study.settings import SmallestSettings
 PLANNED = ("preprocess", "train", "predict")
 # ASCII alone: what looks alike or is invisible would make two folders of one name
 _SEGMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_VARIABLE = re.compile(r"\$(?:\{(\w+)\}|([A-Za-z_]\w*))")
 
 
 @dataclass(frozen=True)
 class Roots:
-    """Folders that a study writes to; scratch disks of a cluster, for example."""
+    """Folders that a study writes to; scratch disks of a cluster, for example.
 
-    results: str = setting("results", doc="what the study produces")
-    work: str = setting("work", doc="downloads, prepared volumes, resume states")
+    ``~`` is the home folder, ``$NAME`` and ``${NAME}`` are variables of the environment.
+    """
+
+    results: str = setting(
+        "results", doc="what the study produces; `~` and `$SCRATCH` are read as a shell reads them"
+    )
+    work: str = setting("work", doc="downloads, prepared volumes, resume states; so too")
+
+    def __post_init__(self) -> None:
+        for name in ("results", "work"):
+            object.__setattr__(self, name, _expanded(getattr(self, name), f"roots.{name}"))
+
+
+def _expanded(path: str, where: str) -> str:
+    """A folder's path with the home folder and the environment's variables in their places."""
+    missing = [a or b for a, b in _VARIABLE.findall(path) if (a or b) not in os.environ]
+    if missing:
+        found = f"${missing[0]} is not set"
+        raise ConfigError(where, found, "a variable of the environment", "Set it, or name a folder")
+    found = os.path.expanduser(os.path.expandvars(path))
+    if not found or found.startswith("~") or set(found) & set("{}"):
+        expected = "a folder without braces, of a user who exists"
+        raise ConfigError(where, f"found {path!r}", expected, "Name another folder")
+    return found.rstrip("/") or "/"
 
 
 @dataclass(frozen=True)
@@ -62,7 +93,7 @@ class Config:
         "it is reported (`split.held_out`), and selects its weights on what it trains on",
         minimum=0,
     )
-    seeds: tuple[int, ...] = setting((0,), doc="seeds to train", minimum=0)
+    seeds: tuple[int, ...] = setting((0,), doc="seeds to train", minimum=0, maximum=LARGEST_SEED)
     recipe: str | None = setting(None, doc="one named recipe for all; else each preset's own")
     train: dict[str, Any] = setting({}, doc="changes of every recipe, e.g. `{epochs: 50}`")
     overrides: dict[str, dict[str, Any]] = setting(
@@ -91,6 +122,11 @@ class Config:
     efficiency: EfficiencySettings = setting(EfficiencySettings(), doc="cost of the networks")
     report: ReportSettings = setting(ReportSettings(), doc="tables, figures, report")
     prune: PruneSettings = setting(PruneSettings(), doc="channel pruning")
+    pilot: str | None = setting(
+        None,
+        doc="results of finished runs: by their spread a start says, and the report repeats, what "
+        "this design can resolve (`lunet power`)",
+    )
     smallest: SmallestSettings = setting(
         SmallestSettings(),
         doc="search for the smallest network (`lunet smallest`); unless `presets` are given, they "
@@ -109,6 +145,7 @@ class Config:
                 "predict.probabilities", "false", "lesions.enabled: true needs the probabilities"
             )
         _check_comparisons(self)
+        _check_measured(self)
 
 
 def parse(mapping: Mapping[str, Any]) -> Config:
@@ -128,6 +165,42 @@ def _with_candidates(mapping: Mapping[str, Any]) -> Mapping[str, Any]:
         return mapping
     smallest = build_settings(SmallestSettings, mapping["smallest"], "smallest")
     return {**mapping, "presets": list(smallest.presets())} if smallest.is_asked else mapping
+
+
+def with_words(mapping: Mapping[str, Any], words: Mapping[str, Any]) -> dict[str, Any]:
+    """The mapping with the values that Snakemake's ``--config`` named read as YAML.
+
+    Snakemake hands over all that is nested in such a value (``seeds=[0,1]``,
+    ``train={epochs: 7}``) as texts. Where a text is meant, as for a path, it stays one.
+
+    Parameters
+    ----------
+    mapping
+        The configuration, with the words' values in it.
+    words
+        What ``--config`` named, by key.
+    """
+    return {**mapping, **_meant(mapping, words, json_schema())}
+
+
+def _meant(value: Any, word: Any, form: Mapping[str, Any]) -> Any:
+    """``value``, of which ``word`` came from the command line, in the types of a JSON schema."""
+    forms: list[Mapping[str, Any]] = form.get("anyOf") or [form]
+    if isinstance(word, Mapping) and isinstance(value, Mapping):
+        keys, rest = _first(forms, "properties"), _first(forms, "additionalProperties")
+        read = {key: _meant(value[key], word[key], keys.get(key, rest)) for key in word}
+        return {**value, **read}
+    if isinstance(word, list) and value == word:
+        return [_meant(item, item, _first(forms, "items")) for item in word]
+    is_text = isinstance(word, str) and value == word
+    if not is_text or (any(f.get("type") == "string" for f in forms) and word != "null"):
+        return value
+    return yaml.safe_load(word)
+
+
+def _first(forms: Sequence[Mapping[str, Any]], key: str) -> Mapping[str, Any]:
+    """The first of the forms' entries of that name, else one that allows anything."""
+    return next((form[key] for form in forms if form.get(key)), {})
 
 
 def _with_plan(mapping: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -247,6 +320,14 @@ def _check_grid(config: Config) -> None:
         )
     if "atlas_prior" in config.presets:
         raise ConfigError("presets", "found 'atlas_prior'", "it is added by `prior: true`")
+
+
+def _check_measured(config: Config) -> None:
+    """What is reported and compared is measured: NSD has one column per tolerance."""
+    tolerances = config.evaluate.tolerances
+    for name in config.report.metrics:
+        check_metric(name, "report.metrics", tolerances=tolerances)
+    check_metric(config.statistics.metric, "statistics.metric", tolerances=tolerances)
 
 
 def _check_comparisons(config: Config) -> None:

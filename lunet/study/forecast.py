@@ -55,22 +55,24 @@ class Forecasts:
         self._said: set[str] = set()
         self._read: dict[str, tuple[tuple[int, int], Any]] = {}
 
-    def mem_mb(self, wildcards: Any, attempt: int, threads: int) -> int:
+    def mem_mb(self, wildcards: Any, input: Any, attempt: int, threads: int) -> int:
         """A rule's resource: memory of a training in MiB; each attempt gets so much more."""
-        return attempt * self._asked(wildcards, attempt, threads)[0]
+        return attempt * self._asked(wildcards, input, attempt, threads)[0]
 
-    def runtime(self, wildcards: Any, attempt: int, threads: int) -> int:
+    def runtime(self, wildcards: Any, input: Any, attempt: int, threads: int) -> int:
         """A rule's resource: minutes of a training; each attempt gets so much more, up to a day
         or what ``$LUNET_LONGEST_MINUTES`` says."""
-        return min(attempt * self._asked(wildcards, attempt, threads)[1], longest_minutes())
+        return min(attempt * self._asked(wildcards, input, attempt, threads)[1], longest_minutes())
 
-    def _asked(self, wildcards: Any, attempt: int, threads: int) -> tuple[int, int]:
+    def _asked(self, wildcards: Any, input: Any, attempt: int, threads: int) -> tuple[int, int]:
         """Memory and minutes, before they are multiplied by the attempt.
 
         A further attempt never gets less than it would without a forecast: the first one may have
         had none, or the forecast may be wrong.
         """
-        found = self.look(wildcards.preset, int(wildcards.fold), threads)
+        # the rule's own files: another workflow may have put the study below a prefix
+        inputs = str(input.manifest), str(input.splits)
+        found = self.look(wildcards.preset, int(wildcards.fold), threads, inputs)
         if isinstance(found, Gap) and found.is_fault and found.reason not in self._said:
             self._said.add(found.reason)
             self._say(
@@ -81,11 +83,21 @@ class Forecasts:
             return max(mib, FALLBACK_MB), max(minutes, FALLBACK_MINUTES)
         return mib, minutes
 
-    def look(self, preset: str, fold: int, threads: int | None = None) -> Forecast | Gap:
-        """The forecast of a training, or why there is none."""
+    def look(
+        self,
+        preset: str,
+        fold: int,
+        threads: int | None = None,
+        inputs: tuple[str, str] | None = None,
+    ) -> Forecast | Gap:
+        """The forecast of a training, or why there is none.
+
+        ``inputs`` are manifest and splits, if these are not where the configuration says; the
+        other files are looked for where the splits are.
+        """
         if not self.study.config.efficiency.training_step:
             return Gap("efficiency.training_step is false: no step is measured")
-        paths = self._paths(preset)
+        paths = self._paths(preset, inputs)
         for path in paths.values():
             if not Path(path).is_file():
                 return Gap(f"{path} is not there yet")
@@ -100,14 +112,16 @@ class Forecasts:
         measured = self._parsed(paths["cost"], _in_file(calibration))
         return check(measured, self._parsed(paths["manifest"], _in_file(volumes)), runs)
 
-    def _paths(self, preset: str) -> dict[str, str]:
+    def _paths(self, preset: str, inputs: tuple[str, str] | None = None) -> dict[str, str]:
         study = self.study
+        manifest, splits = inputs or (study.manifest, f"{study.results}/splits.json")
+        results = os.path.dirname(splits)
         paths = {
-            "cost": f"{study.results}/presets/{preset}/efficiency.json",
-            "manifest": study.manifest,
-            "splits": f"{study.results}/splits.json",
+            "cost": f"{results}/presets/{preset}/efficiency.json",
+            "manifest": manifest,
+            "splits": splits,
         }
-        return paths | ({"plan": f"{study.results}/plan.yaml"} if self._is_planned else {})
+        return paths | ({"plan": f"{results}/plan.yaml"} if self._is_planned else {})
 
     @property
     def _is_planned(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -11,10 +12,11 @@ from typing import Any
 from lunet.data.catalog import task_of
 from lunet.errors import ConfigError, nearest
 from lunet.files import canonical_json
+from lunet.reporting.outputs import FIGURES, TABLES
 from lunet.settings import plain, replace
 from lunet.study.code_digest import PACKAGE, code_digest
 from lunet.study.config import Config, Variant
-from lunet.study.outputs import FIGURES, TABLES, unasked
+from lunet.study.outputs import asked
 from lunet.study.presets import Preset, find_preset, output_count, read_structure
 from lunet.study.recipes import find_recipe
 from lunet.study.steps import STEPS
@@ -176,7 +178,7 @@ class Study:
         modules = list(needs.modules)
         if needs.builds_model and preset is not None and preset != PRIOR:
             modules.append(f"lunet.models.{self.resolved(preset)[0].module}")
-        return _digest(tuple(modules), self.package)
+        return _digest(tuple(modules), needs.templates, self.package)
 
     def run(self, preset: str, fold: int, seed: int) -> str:
         """Folder of one run."""
@@ -212,28 +214,12 @@ class Study:
     @property
     def tables(self) -> tuple[str, ...]:
         """Names of the study's tables."""
-        return self._made(TABLES)
+        return asked(self, TABLES, "table")
 
     @property
     def figures(self) -> tuple[str, ...]:
         """Names of the study's figures."""
-        return self._made(FIGURES)
-
-    def _made(self, outputs: Iterable[str]) -> tuple[str, ...]:
-        left_out = unasked(self)
-        return tuple(name for name in outputs if name not in left_out)
-
-    def sources_of(self, outputs: str) -> Callable[[Any], list[str]]:
-        """An input function: what the table or figure (``outputs``) of that name is made of."""
-        known = {"tables": TABLES, "figures": FIGURES}[outputs]
-        own = self.config.report.published
-        extra = [own] if own is not None else []
-
-        def of(wildcards: Any) -> list[str]:
-            is_published = wildcards.name.startswith("published")
-            return self.files(known[wildcards.name]) + (extra if is_published else [])
-
-        return of
+        return asked(self, FIGURES, "figure")
 
     def runs(self, presets: Sequence[str] | None = None) -> Iterator[str]:
         """Folders of all runs of the given presets; of all rows if None is given."""
@@ -258,14 +244,9 @@ def _check_supervision(preset: Preset, recipe: Recipe) -> None:
     )
 
 
-_DIGESTS: dict[tuple[tuple[str, ...], Path], str] = {}
-
-
-def _digest(modules: tuple[str, ...], package: Path) -> str:
-    key = (modules, package)
-    if key not in _DIGESTS:
-        _DIGESTS[key] = code_digest(*modules, package=package)
-    return _DIGESTS[key]
+@functools.cache
+def _digest(modules: tuple[str, ...], templates: tuple[str, ...], package: Path) -> str:
+    return code_digest(*modules, templates=templates, package=package)
 
 
 def study_of(mapping: Mapping[str, Any]) -> Study:

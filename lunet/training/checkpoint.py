@@ -7,11 +7,13 @@ settings, code and data for which it is valid; its checksum covers every tensor 
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import json
 import os
 import random
+import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +23,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lunet.data.settings import LARGEST_SEED
+from lunet.errors import ConfigError, TrainingError
 from lunet.files import atomic
 
 State = dict[str, Any]
@@ -43,6 +47,11 @@ class Checkpoint:
         """The state before the last."""
         return self.folder / "previous.pt"
 
+    @property
+    def aside(self) -> tuple[Path, Path]:
+        """Where a state goes that is not used: it stays until the training has ended well."""
+        return self.folder / "state.unused.pt", self.folder / "previous.unused.pt"
+
     def save(self, state: Mapping[str, Any], *, stamp: str) -> None:
         """Write a state; at any moment at least one complete state is on disk."""
         complete = {"format": _FORMAT, "stamp": stamp, "state": dict(state)}
@@ -56,30 +65,44 @@ class Checkpoint:
                 os.replace(self.newest, self.previous)
 
     def load(self, *, stamp: str, say: Callable[[str], None]) -> State | None:
-        """The newest readable state with this stamp; None if none can be resumed.
+        """The newest whole state with this stamp; None if there is none to resume from.
 
-        ``say`` gets one line per file that is not used.
+        ``say`` gets one line per file that is not used; it is set aside, never to be taken for the
+        good state before the next one.
+
+        Raises
+        ------
+        TrainingError
+            If a file cannot be read, for a reason that may pass (permission, a failing disk).
+        MemoryError, RuntimeError
+            If memory is too small now. In both cases the file stays as it is.
         """
-        for path in (self.newest, self.previous):
-            if not path.exists():
-                continue
+        for path, aside in zip((self.newest, self.previous), self.aside, strict=True):
             try:
-                return read_state(path, stamp=stamp)
+                if path.exists():
+                    return read_state(path, stamp=stamp)
             except Unusable as error:
-                say(f"{path}: {error}; it is not used")
-                path.unlink()  # it must never pass for the good state before the next one
+                say(f"{path}: {error}; it is not used, and set aside as {aside.name}")
+                os.replace(path, aside)
+            except OSError as error:
+                raise TrainingError(
+                    path,
+                    f"cannot be read now ({error.strerror or error})",
+                    "it may be whole, so it is kept",
+                    "Start again when it can be read, or remove it to train from the beginning",
+                ) from error
         return None
 
     def remove(self) -> None:
         """Forget the states; the folder goes too if nothing else is in it."""
-        for path in (self.newest, self.previous):
+        for path in (self.newest, self.previous, *self.aside):
             path.unlink(missing_ok=True)
         if self.folder.is_dir() and not any(self.folder.iterdir()):
             self.folder.rmdir()
 
 
 class Unusable(Exception):
-    """A state that cannot be resumed: damaged, or of another training."""
+    """A state that cannot be resumed from: proven to be damaged, or of another training."""
 
 
 def read_state(path: Path, *, stamp: str) -> State:
@@ -88,13 +111,20 @@ def read_state(path: Path, *, stamp: str) -> State:
     Raises
     ------
     Unusable
-        If the file is damaged, of another format, or made with another stamp.
+        Damaged, of another format, checksum or stamp that does not agree.
+    OSError, MemoryError, RuntimeError
+        If the file cannot be read now: that proves no damage.
     """
+    _require_whole(path)
     try:
         complete = torch.load(path, map_location="cpu", weights_only=True)
         found = complete.pop("sha256")
         intact = found == digest(complete)
-    except Exception as error:  # a damaged archive fails in many ways, none of which is a bug here
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:  # foreign content fails in many ways, none of which is a bug here
+        if "allocate" in str(error):
+            raise
         raise Unusable(f"damaged ({type(error).__name__})") from error
     if not intact:
         raise Unusable("damaged (checksum)")
@@ -103,6 +133,24 @@ def read_state(path: Path, *, stamp: str) -> State:
     if complete["stamp"] != stamp:
         raise Unusable("made with other settings, code or data")
     return complete["state"]
+
+
+def _require_whole(path: Path) -> None:
+    """Refuse an archive that is cut or has a wrong byte: its own checksums tell, piece by piece.
+
+    An archive that passes and still cannot be loaded lacks memory, or is none of ours.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            bad = archive.testzip()
+    except MemoryError:
+        raise
+    except Exception as error:  # damaged tables of contents fail in many ways
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+            raise
+        raise Unusable(f"damaged ({error or type(error).__name__})") from error
+    if bad is not None:
+        raise Unusable(f"damaged (checksum of {bad})")
 
 
 def digest(value: Any) -> str:
@@ -162,7 +210,16 @@ def set_random_state(state: Mapping[str, Any]) -> None:
 
 
 def seed_everything(seed: int) -> None:
-    """Seed Python, NumPy, torch and CUDA."""
+    """Seed Python, NumPy, torch and CUDA.
+
+    Raises
+    ------
+    ConfigError
+        If the seed has more than 32 bits: PyTorch would use the last ones only, and two seeds
+        would give one network.
+    """
+    if not 0 <= seed <= LARGEST_SEED:
+        raise ConfigError("seed", f"{seed}", f"0 to {LARGEST_SEED} are possible")
     random.seed(seed)
-    np.random.seed(seed % 2**32)
+    np.random.seed(seed)
     torch.manual_seed(seed)

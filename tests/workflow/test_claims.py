@@ -84,6 +84,46 @@ def test_questions_that_are_not_asked_make_no_jobs(claims: dict[str, int], tmp_p
     assert plain["architecture"] == 3
 
 
+MODULE = """
+configfile: "study.yaml"
+module seg:
+    snakefile: {snakefile!r}
+    config: config
+    prefix: "sub"
+use rule * from seg as seg_*
+"""
+
+
+def test_below_a_prefix_every_path_is_that_of_the_prefixed_study(tmp_path: Path) -> None:
+    config = yaml.safe_load((ROOT / "config/claims_demo.yaml").read_text())
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(config | {"plan": "auto"}))
+    path = str(ROOT / "workflow/Snakefile")
+    (tmp_path / "Snakefile").write_text(MODULE.format(snakefile=path))
+    name = config["study"]
+    targets = [f"sub/results/{name}/{file}" for file in ("report.html", "tables/forecast.csv")]
+    done = subprocess.run(
+        [sys.executable, "-m", "snakemake", "-n", "-p", "--cores", "1", *targets],
+        cwd=tmp_path,
+        env=os.environ | {"LUNET_SOURCE": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    text = done.stdout + done.stderr
+    assert done.returncode == 0, text
+    paths = re.findall(rf"\S*(?:results|work)/{name}\b\S*", text)
+    assert len(paths) > 500
+    assert [path for path in paths if f"sub/results/{name}" not in path
+            and f"sub/work/{name}" not in path] == []  # fmt: skip
+    assert {found.parts[0] for found in _made(tmp_path)} <= {"Snakefile", "study.yaml", "sub"}
+
+
+def _made(folder: Path) -> list[Path]:
+    """Files below a folder, but for Snakemake's own."""
+    found = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    return [path for path in found if path.parts[0] != ".snakemake"]
+
+
 def test_pictures_of_runs_are_a_target_of_their_own(claims: dict[str, int], tmp_path: Path) -> None:
     assert "run_pictures" not in claims
     found = jobs(tmp_path, ROOT / "config/claims_demo.yaml", "pictures")

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import tiny_dataset as tiny
 import yaml
 from paths import ROOT
 
@@ -26,6 +27,7 @@ CONFIG = {
     "presets": ["lunet_small_1f", "mednext_small"],
     "folds": [0],
     "seeds": [0, 1],
+    "statistics": {"reference": "lunet_small_1f"},
 }
 SCORE_FIGURES, RUN_FIGURES, FIGURES = 8, 9, 10  # made of metrics; of runs' files; all
 
@@ -113,7 +115,7 @@ EDITS = {
         {
             **ONE_PRESET,
             "measure": 1,
-            "table": 9,
+            "table": 11,
             "summary": 1,
             "figure": FIGURES,
             "architecture": 1,
@@ -130,7 +132,7 @@ EDITS = {
             "predict": 4,
             "evaluate": 4,
             "measure": 2,
-            "table": 9,
+            "table": 11,
             "summary": 2,
             "figure": FIGURES,
             "architecture": 2,
@@ -146,7 +148,7 @@ EDITS = {
             "train": 4,
             "predict": 4,
             "evaluate": 4,
-            "table": 7,
+            "table": 9,
             "summary": 2,
             "figure": RUN_FIGURES,
             "examples": 2,
@@ -159,7 +161,7 @@ EDITS = {
         CODE,
         {
             "evaluate": 5,
-            "table": 5,
+            "table": 7,
             "summary": 3,
             "figure": SCORE_FIGURES,
             "examples": 3,
@@ -241,3 +243,25 @@ def test_one_presets_target_runs_that_preset_only(checkout):
     )
     assert "lunet_small_1f" not in text
     assert "runs/mednext_small/fold-0/seed-1" in text
+
+
+def test_a_corrected_label_reruns_what_depends_on_it(checkout):
+    raw = tiny.make(checkout / "tiny", 4)
+    dataset = {"name": "tiny", "path": str(raw)}
+    write_config(checkout, CONFIG | {"study": "local", "dataset": dataset})
+    target = "results/local/splits.json"
+    snakemake(checkout, "--quiet", "--", target)
+
+    def jobs() -> set[str]:
+        text = snakemake(checkout, "-n", "--quiet", "rules", "--", target)
+        return {rule for rule in ("download", "audit", "preprocess", "folds") if rule in text}
+
+    for path in raw.rglob("*.nii.gz"):
+        path.touch()
+    assert jobs() == set()
+    tiny.save(raw / "labelsTr/case_02.nii.gz", tiny.volumes(9)[1])
+    assert jobs() == {"download", "audit", "preprocess", "folds"}
+    snakemake(checkout, "--quiet", "--", target)
+    assert jobs() == set()
+    tiny.write_listing(raw, ["case_01", "case_02", "case_03"])
+    assert jobs() == {"download", "audit", "preprocess", "folds"}

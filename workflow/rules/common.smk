@@ -1,7 +1,13 @@
 import os
 from shlex import quote
 
-# Paths and the few functions that rules share; everything else is in lunet.study.
+from snakemake.logging import logger
+
+from lunet.data.source import source_digest
+
+# Paths and the few functions that rules share; everything else is in lunet.study. A command is
+# given paths of its rule's inputs and outputs only: in a workflow that includes this one with a
+# `prefix:`, Snakemake changes these, and no others.
 
 RESULTS = study.results
 WORK = study.work
@@ -33,3 +39,36 @@ def run_folder(wildcards, input):
 def base(wildcards, output):
     """Parameter: the outputs' path without its suffix."""
     return os.path.splitext(output[0])[0]
+
+
+def training_state(wildcards, input):
+    """Parameter: where a training keeps its resume state, beside the prepared volumes."""
+    return _state(input, "runs", wildcards.preset, wildcards)
+
+
+def pruning_state(wildcards, input):
+    """Parameter: where a pruning keeps its resume state."""
+    return _state(input, "pruning", wildcards.preset, wildcards.strategy, wildcards)
+
+
+def _state(input, *names):
+    *folders, run = names
+    work = os.path.dirname(os.path.dirname(input.manifest))
+    return "/".join((work, *folders, "fold-" + run.fold, "seed-" + run.seed))
+
+
+def manifest_option(wildcards, input):
+    """Parameter: the manifest, where a table is made of it."""
+    found = [path for path in input if os.path.basename(path) == "manifest.json"]
+    return f" --manifest {quote(found[0])}" if found else ""
+
+
+def source(wildcards):
+    """Parameter: what the local data set holds, so that a change of it is seen."""
+    target = getattr(wildcards, "target", None)
+    if target is None:
+        return source_digest(
+            study.config.dataset, rules.download.output.raw, logger.info
+        )
+    raw = rules.transfer_download.output.raw.format(target=target)
+    return source_digest(study.config.transfer[target].dataset, raw, logger.info)

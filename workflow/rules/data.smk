@@ -18,6 +18,7 @@ rule download:
         runtime=720,
     params:
         settings=study.settings("download"),
+        source=source,
     shell:
         "lunet download --settings {params.settings:q} --out {output.raw:q} > {log:q} 2>&1"
 

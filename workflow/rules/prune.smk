@@ -1,9 +1,12 @@
-from lunet.study.outputs import beside, pruned
+from lunet.reporting.outputs import FIGURES, TABLES, made_by
+from lunet.study.outputs import beside, caption_of, pruned
 
 PRUNED = f"{RESULTS}/pruning/{{preset}}/{{strategy}}/fold-{{fold}}/seed-{{seed}}"
 PRUNE_LOGS = (
     f"{RESULTS}/logs/pruning/{{preset}}/{{strategy}}/fold-{{fold}}/seed-{{seed}}"
 )
+PRUNING_TABLES = made_by(TABLES, "pruning_table")
+PRUNING_FIGURES = made_by(FIGURES, "pruning_figure")
 
 
 localrules:
@@ -33,7 +36,7 @@ rule prune:
         plan=PLANNED,
         settings=study.settings("prune"),
         code=study.code("prune"),
-        state=f"{WORK}/pruning/{{preset}}/{{strategy}}/fold-{{fold}}/seed-{{seed}}",
+        state=pruning_state,
         folder=folder,
         like="",
     shell:
@@ -93,53 +96,69 @@ rule prune_evaluate:
 
 rule pruning_table:
     input:
-        beside(study),
         pruned(study, "run.json"),
+        beside=beside(study),
         trajectories=pruned(study, "trajectory.csv"),
         metrics=pruned(study, "metrics.csv"),
     output:
-        multiext(f"{RESULTS}/tables/{{name}}", ".csv", ".md", ".tex"),
+        report(
+            f"{RESULTS}/tables/{{name}}.csv",
+            caption="../report/output.rst",
+            category="Pruning",
+            labels={"table": "{name}"},
+        ),
+        multiext(f"{RESULTS}/tables/{{name}}", ".md", ".tex", ".json"),
     log:
         f"{RESULTS}/logs/tables/{{name}}.log",
     wildcard_constraints:
-        name="pruning|pruning_comparisons",
+        name="|".join(PRUNING_TABLES),
     params:
         settings=study.settings("prune_table"),
         code=study.code("prune_table"),
+        caption=caption_of(TABLES),
         base=base,
-        beside=beside(study),
     shell:
         "lunet table {wildcards.name:q}"
-        " --inputs {input.trajectories:q} {input.metrics:q} {params.beside:q}"
+        " --inputs {input.trajectories:q} {input.metrics:q} {input.beside:q}"
         " --settings {params.settings:q} --code {params.code:q} --out {params.base:q}"
         " > {log:q} 2>&1"
 
 
 rule pruning_figure:
     input:
-        beside(study),
         pruned(study, "run.json"),
+        beside=beside(study),
         trajectories=pruned(study, "trajectory.csv"),
         metrics=pruned(study, "metrics.csv"),
     output:
-        multiext(f"{RESULTS}/figures/{{name}}", ".svg", ".pdf", ".png", ".csv"),
+        report(
+            f"{RESULTS}/figures/{{name}}.svg",
+            caption="../report/output.rst",
+            category="Pruning",
+            labels={"figure": "{name}"},
+        ),
+        multiext(f"{RESULTS}/figures/{{name}}", ".pdf", ".png", ".csv"),
     log:
         f"{RESULTS}/logs/figures/{{name}}.log",
     wildcard_constraints:
-        name="pruning_channels|pruning_dice|pruning_hours",
+        name="|".join(PRUNING_FIGURES),
     params:
         settings=study.settings("prune_figure"),
         code=study.code("prune_figure"),
+        caption=caption_of(FIGURES),
         base=base,
-        beside=beside(study),
     shell:
         "lunet figure {wildcards.name:q}"
-        " --inputs {input.trajectories:q} {input.metrics:q} {params.beside:q}"
+        " --inputs {input.trajectories:q} {input.metrics:q} {input.beside:q}"
         " --settings {params.settings:q} --code {params.code:q} --out {params.base:q}"
         " > {log:q} 2>&1"
 
 
 rule pruning:
     input:
-        multiext(f"{RESULTS}/tables/pruning", ".csv", "_comparisons.csv"),
-        multiext(f"{RESULTS}/figures/pruning_", "channels.svg", "dice.svg", "hours.svg"),
+        expand(
+            f"{RESULTS}/tables/{{name}}.{{suffix}}",
+            name=PRUNING_TABLES,
+            suffix=("csv", "json"),
+        ),
+        expand(f"{RESULTS}/figures/{{name}}.svg", name=PRUNING_FIGURES),

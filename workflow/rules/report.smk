@@ -1,5 +1,8 @@
+from lunet.reporting.outputs import FIGURES, TABLES
+from lunet.study.outputs import caption_of, sources_of
+
 GRID = (
-    f"--results {quote(RESULTS)} --folds {' '.join(map(str, study.config.folds))}"
+    f"--folds {' '.join(map(str, study.config.folds))}"
     f" --seeds {' '.join(map(str, study.config.seeds))}"
 )
 
@@ -21,56 +24,61 @@ rule summary:
     input:
         study.files_of("metrics", "runs", "efficiency"),
     output:
-        multiext(f"{RESULTS}/presets/{{preset}}/summary", ".csv", ".md", ".tex"),
+        multiext(
+            f"{RESULTS}/presets/{{preset}}/summary", ".csv", ".md", ".tex", ".json"
+        ),
     log:
         f"{RESULTS}/logs/{{preset}}/summary.log",
     params:
         grid=GRID,
+        results=subpath(output[0], ancestor=3),
         settings=study.settings("table"),
         code=study.code("table"),
         base=base,
     shell:
-        "lunet table summary {params.grid} --presets {wildcards.preset:q}"
+        "lunet table summary --results {params.results:q} {params.grid} --presets {wildcards.preset:q}"
         " --settings {params.settings:q} --code {params.code:q} --out {params.base:q}"
         " > {log:q} 2>&1"
 
 
 rule table:
     input:
-        study.sources_of("tables"),
+        sources_of(study, TABLES),
     output:
         report(
             f"{RESULTS}/tables/{{name}}.csv",
-            caption="../report/table.rst",
+            caption="../report/output.rst",
             category="Tables",
             labels={"table": "{name}"},
         ),
-        multiext(f"{RESULTS}/tables/{{name}}", ".md", ".tex"),
+        multiext(f"{RESULTS}/tables/{{name}}", ".md", ".tex", ".json"),
     log:
         f"{RESULTS}/logs/tables/{{name}}.log",
     wildcard_constraints:
         name="|".join(study.tables),
     params:
         grid=GRID,
+        results=subpath(output[0], ancestor=2),
         settings=study.settings("table"),
         code=study.code("table"),
         base=base,
+        caption=caption_of(TABLES),
         rows=list(study.rows),
-        manifest=study.manifest,
+        manifest=manifest_option,
     shell:
-        "lunet table {wildcards.name:q} {params.grid} --presets {params.rows:q}"
-        " --manifest {params.manifest:q}"
+        "lunet table {wildcards.name:q} --results {params.results:q} {params.grid} --presets {params.rows:q}"
+        "{params.manifest}"
         " --settings {params.settings:q} --code {params.code:q} --out {params.base:q}"
         " > {log:q} 2>&1"
 
 
 rule figure:
     input:
-        study.sources_of("figures"),
+        sources_of(study, FIGURES),
     output:
         report(
             f"{RESULTS}/figures/{{name}}.svg",
-            caption="../report/figure.rst",
+            caption="../report/output.rst",
             category="Figures",
             labels={"figure": "{name}"},
         ),
@@ -81,12 +89,14 @@ rule figure:
         name="|".join(study.figures),
     params:
         grid=GRID,
+        results=subpath(output[0], ancestor=2),
         settings=study.settings("figure"),
         code=study.code("figure"),
         base=base,
+        caption=caption_of(FIGURES),
         rows=list(study.rows),
     shell:
-        "lunet figure {wildcards.name:q} {params.grid} --presets {params.rows:q}"
+        "lunet figure {wildcards.name:q} --results {params.results:q} {params.grid} --presets {params.rows:q}"
         " --settings {params.settings:q} --code {params.code:q} --out {params.base:q}"
         " > {log:q} 2>&1"
 
@@ -98,7 +108,7 @@ rule examples:
     output:
         report(
             f"{RESULTS}/presets/{{preset}}/examples.png",
-            caption="../report/examples.rst",
+            caption="../report/output.rst",
             category="Examples",
             labels={"preset": "{preset}"},
         ),
@@ -107,11 +117,13 @@ rule examples:
         f"{RESULTS}/logs/{{preset}}/examples.log",
     params:
         grid=GRID,
+        results=subpath(output[0], ancestor=3),
         settings=study.settings("figure"),
         code=study.code("figure"),
         base=base,
+        caption=caption_of(FIGURES, "examples"),
     shell:
-        "lunet figure examples {params.grid} --presets {wildcards.preset:q}"
+        "lunet figure examples --results {params.results:q} {params.grid} --presets {wildcards.preset:q}"
         " --manifest {input.manifest:q}"
         " --settings {params.settings:q} --code {params.code:q} --out {params.base:q}"
         " > {log:q} 2>&1"
@@ -125,7 +137,7 @@ rule side_by_side:
     output:
         report(
             f"{RESULTS}/figures/side_by_side.png",
-            caption="../report/side_by_side.rst",
+            caption="../report/output.rst",
             category="Examples",
             labels={"figure": "side_by_side"},
         ),
@@ -134,12 +146,14 @@ rule side_by_side:
         f"{RESULTS}/logs/figures/side_by_side.log",
     params:
         grid=GRID,
+        results=subpath(output[0], ancestor=2),
         settings=study.settings("figure"),
         code=study.code("figure"),
         base=base,
+        caption=caption_of(FIGURES, "side_by_side"),
         rows=list(study.rows),
     shell:
-        "lunet figure side_by_side {params.grid} --presets {params.rows:q}"
+        "lunet figure side_by_side --results {params.results:q} {params.grid} --presets {params.rows:q}"
         " --manifest {input.manifest:q}"
         " --settings {params.settings:q} --code {params.code:q} --out {params.base:q}"
         " > {log:q} 2>&1"
@@ -147,7 +161,11 @@ rule side_by_side:
 
 rule tables:
     input:
-        expand(f"{RESULTS}/tables/{{name}}.csv", name=study.tables),
+        expand(
+            f"{RESULTS}/tables/{{name}}.{{suffix}}",
+            name=study.tables,
+            suffix=("csv", "json"),
+        ),
         expand(f"{RESULTS}/presets/{{preset}}/summary.csv", preset=study.rows),
 
 
@@ -172,6 +190,7 @@ rule report:
         rules.figures.input,
         rules.transfers.input,
         PRUNINGS,
+        ANSWERED,
         summary=rules.audit.output.summary,
         manifest=rules.preprocess.output.manifest,
     output:
@@ -180,12 +199,13 @@ rule report:
         f"{RESULTS}/logs/report.log",
     params:
         grid=GRID,
+        results=subpath(output[0], ancestor=1),
         settings=study.settings("report"),
         code=study.code("report"),
         rows=list(study.rows),
         parts=PARTS,
     shell:
-        "lunet report {params.grid} --presets {params.rows:q}{params.parts}"
+        "lunet report --results {params.results:q} {params.grid} --presets {params.rows:q}{params.parts}"
         " --manifest {input.manifest:q}"
         " --settings {params.settings:q} --code {params.code:q} --out {output.page:q}"
         " > {log:q} 2>&1"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,7 +18,8 @@ from lunet.data.audit.header import EQUAL_MM
 from lunet.data.audit.listing import check_listing, check_splits
 from lunet.data.audit.page import audit_page
 from lunet.data.dataset import Dataset
-from lunet.data.io.images import GRID_TOLERANCE
+from lunet.data.io.images import GRID_TOLERANCE, RoundedLabels
+from lunet.data.left_out import count_lines, counts_of
 from lunet.errors import DataError
 from lunet.files import write_csv, write_json, write_text
 from lunet.own_files import claim
@@ -53,7 +55,9 @@ def audit(
     """
     findings, facts = list(check_listing(dataset)), []
     for number, case in enumerate(dataset.cases, start=1):
-        with LoggingOutputSuppressor():  # what nibabel mends in silence is a finding here
+        # what is mended in silence, or with a warning, is a finding here
+        with LoggingOutputSuppressor(), warnings.catch_warnings():
+            warnings.simplefilter("ignore", RoundedLabels)
             known, found = examine(case, dataset)
         findings += found
         facts += [known] if known else []
@@ -94,6 +98,7 @@ def audit_summary(result: Audit) -> dict[str, Any]:
         "task": result.dataset.task.as_dict(),
         "cases": len(cases),
         "labelled": sum(case.labelled for case in cases),
+        "counts": counts_of(result.dataset),
         "groups": len({case.group for case in cases}),
         "readable": len(result.facts),
         "findings": counts(result.findings),
@@ -114,7 +119,8 @@ def audit_lines(result: Audit, *, limit: int = 20) -> list[str]:
         shown.append(f"... and {len(result.findings) - limit} more")
     count = counts(result.findings)
     total = ", ".join(f"{count[name]} {name}{'s' * (count[name] != 1)}" for name in SEVERITIES)
-    return [*shown, f"{result.dataset.name}: {len(result.dataset.cases)} cases, {total}"]
+    last = f"{result.dataset.name}: {len(result.dataset.cases)} cases, {total}"
+    return [*count_lines(result.dataset, most=limit), *shown, last]
 
 
 def require_sound(result: Audit, out: str | Path) -> None:

@@ -30,6 +30,7 @@ def check_labels(cases: Sequence[CaseFacts], task: Task) -> Iterator[Finding]:
                     "dataset.labels",
                 )
             continue
+        yield from _single(cases, holders, name, index)
         yield from _missing(cases, holders, name, index)
         yield from _borders(holders, name, index)
         if len(holders) >= FEW:
@@ -53,6 +54,21 @@ def _empty_regions(
                 "every region occurs",
                 "correct the codes: dataset.remap, dataset.labels, dataset.regions",
             )
+
+
+def _single(
+    cases: Sequence[CaseFacts], holders: Sequence[CaseFacts], name: str, index: int
+) -> Iterator[Finding]:
+    """A class of one subject: each fold trains without it or is tested without it."""
+    subjects, every = ({case.group for case in some} for some in (holders, cases))
+    if len(subjects) == 1 < len(every):
+        yield FindingSite(holders[0].id, holders[0].label_file).warning(
+            "class_in_one_subject",
+            "labels",
+            f"only {subjects.pop()} of {len(every)} subjects has {name} ({index})",
+            "two subjects at least, to train on and to test on",
+            "check the other labels, or leave the class out: dataset.labels, dataset.remap",
+        )
 
 
 def _missing(

@@ -1,5 +1,7 @@
 """Mending what can be mended without doubt, into a new folder; everything else is listed as left.
 
+The mended copy is audited again: what is still found there was not repaired, and is called left.
+
 Safe repairs change no voxel's meaning: label types, singleton axes, header jitter, contradicting
 header fields, files named against their content, stray files, wrong counts, and remapping that the
 settings ask for. What changes values or takes sides needs an option.
@@ -22,8 +24,8 @@ from numpy.typing import NDArray
 from lunet.data.audit.audit import audit
 from lunet.data.audit.findings import Finding
 from lunet.data.audit.read import relative
-from lunet.data.dataset import Case, Dataset
-from lunet.data.io.images import NIFTI, LabelRule, class_indices, read_raw
+from lunet.data.dataset import Case, Dataset, read_dataset
+from lunet.data.io.images import DRIFT, NIFTI, LabelRule, class_indices, drift_of, read_raw
 from lunet.data.io.write import write_nifti
 from lunet.data.layouts.importing import files_of, write_links
 from lunet.errors import DataError
@@ -36,6 +38,7 @@ _GZIP = b"\x1f\x8b"
 _MISMATCHES = ("origin_mismatch", "direction_mismatch", "spacing_mismatch")
 _DONE = {
     "float_label": "stored as integers",
+    "label_drift": "rounded and stored as integers",
     "singleton_axis": "axis dropped",
     "cosmetic_jitter": "header of the image copied",
     "qform_sform_conflict": "the affine that is read was stored in both",
@@ -53,7 +56,8 @@ class RepairOptions:
     Attributes
     ----------
     trust_image_header
-        Where image and label have one shape but lie apart, the label gets the image's affine.
+        Where the files of a case have one shape but lie apart, label and further channels get the
+        affine of the first image file.
     fill_non_finite
         NaN and -inf become the smallest finite value of their channel, +inf the largest.
     leave_out
@@ -114,12 +118,41 @@ def _write(
         cases.append(mended)
         rows += more
     # labels were remapped where the rule asked for it
-    write_links(replace(dataset, cases=tuple(cases), rule=LabelRule()), stage)
+    mended_set = replace(dataset, cases=tuple(cases), rule=LabelRule())
+    write_links(mended_set, stage)
     for folder in ("images", "labels"):
         if (stage / folder).is_dir():
             shutil.rmtree(stage / folder)
+    rows = _checked(rows, dataset, read_dataset(stage, task=dataset.task))
     write_csv(stage / LOG, COLUMNS, rows)
     return rows
+
+
+def _checked(
+    rows: Sequence[dict[str, str]], before: Dataset, after: Dataset
+) -> list[dict[str, str]]:
+    """The log, with every repair whose finding still stands in the mended copy called left."""
+    names = {case.id: _names(case, before.root) for case in before.cases}
+    standing = set()
+    for finding in audit(after).findings:
+        case = next((case for case in after.cases if case.id == finding.case), None)
+        file = finding.file
+        if case is not None:
+            there = _names(case, after.root)
+            file = dict(zip(there, names[case.id], strict=False)).get(file, file)
+        standing.add((finding.check, finding.case, file))
+    return [
+        row | {"outcome": "left", "done": f"tried ({row['done']}), and still found"}
+        if row["outcome"] == "repaired" and (row["check"], row["case"], row["file"]) in standing
+        else row
+        for row in rows
+    ]
+
+
+def _names(case: Case, root: Path) -> list[str]:
+    """Files of a case as findings show them, in one order."""
+    files = [*case.images, *([case.label] if case.label else [])]
+    return [relative(path, root) for path in files]
 
 
 def _row(finding: Finding, mends: dict[str, str]) -> dict[str, str]:
@@ -143,24 +176,27 @@ def _mend_case(
     case: Case, dataset: Dataset, checks: dict[str, set[str]], stage: Path
 ) -> tuple[Case, list[dict[str, str]]]:
     """The case with its changed files below ``stage``; further rows of the log."""
-    images = tuple(
-        _mend_file(path, checks[relative(path, dataset.root)], stage, f"{case.id}_{index:04d}")
-        for index, path in enumerate(case.images)
-    )
+    images: list[Path] = []
+    for index, path in enumerate(case.images):
+        found = checks[relative(path, dataset.root)]
+        name, first = f"{case.id}_{index:04d}", images[0] if images else None
+        images.append(_mend_file(path, found, stage, f"images/{name}", like=first))
+    files = tuple(images)
     if case.label is None:
-        return replace(case, images=images), []
+        return replace(case, images=files), []
     file = relative(case.label, dataset.root)
     rule = dataset.rule
     if not rule.remap and rule.threshold is None:
-        label = _mend_file(case.label, checks[file], stage, case.id, image=images[0])
-        return replace(case, images=images, label=label), []
+        label = _mend_file(case.label, checks[file], stage, f"labels/{case.id}", like=files[0])
+        return replace(case, images=files, label=label), []
     try:
-        label = _mend_file(case.label, checks[file], stage, case.id, image=images[0], rule=rule)
+        place = f"labels/{case.id}"
+        label = _mend_file(case.label, checks[file], stage, place, like=files[0], rule=rule)
     except DataError as error:
         rows = [_log("left", "remap", case.id, file, "values", error.found, "nothing")]
-        return replace(case, images=images), rows
+        return replace(case, images=files), rows
     rows = [_log("repaired", "remap", case.id, file, "values", str(dict(rule.remap)), "remapped")]
-    return replace(case, images=images, label=label), rows
+    return replace(case, images=files, label=label), rows
 
 
 def _mend_file(
@@ -169,33 +205,35 @@ def _mend_file(
     stage: Path,
     name: str,
     *,
-    image: Path | None = None,
+    like: Path | None = None,
     rule: LabelRule | None = None,
 ) -> Path:
-    """A mended copy of the file, or the file itself if there is nothing to do.
+    """A mended copy of the file below ``stage``, or the file itself if there is nothing to do.
 
-    ``image`` is given for labels: the file whose affine they take, if a check asks for it.
+    ``name`` is its place there, ``images/...`` or ``labels/...``, without suffix. ``like`` is the
+    file whose affine it takes if a check asks for it: the first image file of the case.
     """
+    is_label = name.startswith("labels/")
     if "wrong_compression" in checks:
-        path = _as_named(path, stage, name, "labels" if image else "images")
+        path = _as_named(path, stage / f"{name}_stored{NIFTI[0]}")
     if not (set(checks) - {"wrong_compression"}) and rule is None:
         return path
     raw, affine = read_raw(path)
     if "singleton_axis" in checks:
         raw = raw[..., 0]
-    if image is not None:
-        if {"cosmetic_jitter", *_MISMATCHES} & set(checks):
-            affine = read_raw(image)[1]
+    if like is not None and {"cosmetic_jitter", *_MISMATCHES} & set(checks):
+        affine = read_raw(like)[1]
+    if is_label:
         raw = class_indices(raw, rule, path) if rule else _as_integers(raw)
     if "not_finite" in checks:
         raw = _filled(raw)
-    place = stage / ("labels" if image else "images") / f"{name}.nii.gz"
+    place = stage / f"{name}.nii.gz"
     write_nifti(place, raw, affine)
     return place
 
 
-def _as_named(path: Path, stage: Path, name: str, folder: str) -> Path:
-    """A copy of a NIfTI file whose compression is what its name says."""
+def _as_named(path: Path, place: Path) -> Path:
+    """A copy of a NIfTI file, at ``place``, whose compression is what its name says."""
     content = path.read_bytes()
     if content[:2] == _GZIP:
         try:
@@ -204,7 +242,6 @@ def _as_named(path: Path, stage: Path, name: str, folder: str) -> Path:
             raise DataError(
                 path, f"damaged ({error})", "whole gzip data", "Fetch it anew"
             ) from error
-    place = stage / folder / f"{name}_stored{NIFTI[0]}"
     place.parent.mkdir(parents=True, exist_ok=True)
     place.write_bytes(gzip.compress(content, mtime=0))
     return place
@@ -212,9 +249,9 @@ def _as_named(path: Path, stage: Path, name: str, folder: str) -> Path:
 
 def _as_integers(raw: NDArray[Any]) -> NDArray[Any]:
     """Labels in the smallest unsigned type that holds them, if all values are whole."""
-    if raw.dtype.kind != "f" or not np.isfinite(raw).all() or (raw != np.rint(raw)).any():
+    if raw.dtype.kind != "f" or not drift_of(raw) <= DRIFT:
         return raw
-    whole = raw.astype(np.int64)
+    whole = np.rint(raw).astype(np.int64)
     return whole.astype(np.min_scalar_type(int(whole.max()))) if whole.min() >= 0 else whole
 
 

@@ -19,7 +19,15 @@ from lunet.data.audit.findings import (
     numbers,
 )
 from lunet.data.geometry import voxel_volume
-from lunet.data.io.images import LOSSY, LabelRule, suffix_of, unknown_codes
+from lunet.data.io.images import (
+    DRIFT,
+    LOSSY,
+    LabelRule,
+    drift_of,
+    suffix_of,
+    unknown_codes,
+    values_text,
+)
 from lunet.task import Task
 
 BINS = 40
@@ -84,7 +92,7 @@ def check_label_values(
     if rule.threshold is not None:
         return
     values = np.unique(raw)
-    whole = values == np.rint(values)
+    drift = drift_of(values)
     if suffix_of(place.file) in LOSSY:
         yield place.error(
             "lossy_label",
@@ -93,13 +101,16 @@ def check_label_values(
             "a lossless mask, or a threshold",
             f"dataset.mask_threshold={values.max() / 2:.4g}",
         )
-    elif not whole.all():
+    elif drift > DRIFT:
+        odd = values[np.abs(values - np.rint(values)) > DRIFT]
+        # a threshold makes one structure of all: no advice where there are several
+        advice = f"dataset.mask_threshold={values.max() / 2:.4g}, if a soft mask"
         yield place.error(
             "fractional_label",
             "values",
-            numbers(values[~whole]),
-            "whole class indices",
-            f"dataset.mask_threshold={values.max() / 2:.4g}, if a soft mask",
+            f"{values_text(odd)}, up to {drift:.2g} off whole numbers",
+            f"whole class indices, to {DRIFT:g}",
+            advice if len(task.labels) == 1 else "store class indices",
         )
     else:
         yield from _check_whole(values, raw.dtype, task, rule, place)
@@ -108,11 +119,17 @@ def check_label_values(
 def _check_whole(
     values: NDArray[Any], dtype: np.dtype[Any], task: Task, rule: LabelRule, place: FindingSite
 ) -> Iterator[Finding]:
-    if dtype.kind == "f":
+    drift = drift_of(values)
+    if drift:
+        odd = values[values != np.rint(values)]
+        found = f"{values_text(odd)}, up to {drift:.2g} off whole numbers: rounded"
+        yield place.warning("label_drift", "values", found, "whole class indices", REPAIR)
+    elif dtype.kind == "f":
         yield place.warning(
             "float_label", "dtype", f"{dtype}, whole values", "an integer type", REPAIR
         )
-    unknown = unknown_codes([int(value) for value in values], rule, task.labels.values())
+    whole = [round(value) for value in values.tolist()]
+    unknown = unknown_codes(whole, rule, task.labels.values())
     if unknown:
         declared = ", ".join(f"{name} {index}" for name, index in task.labels.items())
         yield place.error(

@@ -14,13 +14,14 @@ from typing import Any
 
 from lunet.data.catalog import PHANTOM, entry_of
 from lunet.data.catalog_table import CatalogEntry
-from lunet.data.dataset import LISTING
+from lunet.data.dataset import LISTING, read_dataset
 from lunet.data.download.fetch import LEFT, Patience, Sums, disk_space, fetch, sums_of
-from lunet.data.io.archive import SUFFIXES, is_archive
-from lunet.data.layouts.open import locate
+from lunet.data.io.archive import is_archive
 from lunet.data.layouts.staging import place_archive, place_folder
+from lunet.data.left_out import count_lines
 from lunet.data.phantoms.make import fill_phantom
 from lunet.data.settings import DatasetSettings
+from lunet.data.source import VARIABLE, local_source, source_names
 from lunet.errors import ConfigError, DataError
 from lunet.files import read_json, write_json
 from lunet.leftovers import staged
@@ -28,7 +29,6 @@ from lunet.locks import exclusive
 from lunet.own_files import claim, claim_files, discard, is_own, list_all, require_own
 from lunet.settings import plain
 
-VARIABLE = "LUNET_DATA"
 Say = Callable[[str], None]
 STEP, SOURCE = "download", "source.json"
 _KEYS = ("name", "path", "sha256", "mirrors", "layout", "phantom")
@@ -70,6 +70,8 @@ def download(
         with claim_files([memory], step=STEP), staged(target) as stage:
             source = _obtain(settings, stage, place, patience, say)
             write_json(stage / SOURCE, source)
+            for line in count_lines(read_dataset(stage, settings)):
+                say(line)
             list_all(stage, step=STEP)
             write_json(memory, request)
             if target.exists():  # empty, as `_is_ready` found
@@ -111,7 +113,7 @@ def _obtain(
     if settings.name == PHANTOM:
         return _phantom(settings, stage)
     entry = entry_of(settings)
-    local = _local_source(settings, entry)
+    local = local_source(settings)
     if local is not None and is_archive(local):
         say(f"reading {local}")
         found = sums_of(local)
@@ -128,12 +130,18 @@ def _obtain(
     known = Sums(entry.md5 if entry else None, settings.sha256)
     if entry is not None and entry.size:
         say(f"{entry.name}: about {entry.size / 1e9:.2f} GB, {entry.licence}")
-    url, found = _received(urls, archive, known, patience, say)
+    size = entry.size if entry else None
+    url, found = _received(urls, archive, known, size, patience, say)
     return _from_archive(archive, found, settings, entry, stage) | {"url": url}
 
 
 def _received(
-    urls: Sequence[str], archive: Path, known: Sums, patience: Patience | None, say: Say
+    urls: Sequence[str],
+    archive: Path,
+    known: Sums,
+    size: int | None,
+    patience: Patience | None,
+    say: Say,
 ) -> tuple[str, Sums]:
     """The address of an archive in the cache, and its sums; a file of the user's stays there."""
     if os.path.lexists(archive) and not is_own(archive, step=STEP):
@@ -146,33 +154,11 @@ def _received(
         return urls[-1], found
     names = [archive.name, *(f"{archive.name}{end}" for end in LEFT)]
     with claim(archive.parent, names, step=STEP):
-        return fetch(urls, archive, expected=known, patience=patience, say=say)
+        return fetch(urls, archive, expected=known, size=size, patience=patience, say=say)
 
 
 def _archive_in(cache: Path, name: str) -> Path:
     return cache / f".{name}.tar"
-
-
-def _local_source(settings: DatasetSettings, entry: CatalogEntry | None) -> Path | None:
-    """The local folder or archive that the settings or the environment name, if there is one."""
-    if settings.path is not None:
-        path = locate(settings.path)
-        is_set = path.is_file() or (path / LISTING).exists()
-        return path if is_set else _inside(path, _names(settings, entry)) or path
-    folder = os.environ.get(VARIABLE)
-    if not folder:
-        return None
-    return _inside(Path(folder).expanduser().absolute(), _names(settings, entry))
-
-
-def _names(settings: DatasetSettings, entry: CatalogEntry | None) -> list[str]:
-    return [settings.name, *([entry.name] if entry else [])]
-
-
-def _inside(folder: Path, names: Sequence[str]) -> Path | None:
-    """The folder or archive of one of these names in a folder of data sets."""
-    places = [folder / f"{name}{suffix}" for name in names for suffix in ("", *SUFFIXES)]
-    return next((path for path in places if path.exists()), None)
 
 
 def _unregistered(settings: DatasetSettings, entry: CatalogEntry | None) -> DataError:
@@ -199,7 +185,7 @@ def _from_folder(
             "a digest is that of an archive",
             "Remove it or name the archive",
         )
-    root = place_folder(folder, stage, settings, _names(settings, entry))
+    root = place_folder(folder, stage, settings, source_names(settings))
     return _record(_local_kind(entry), settings, entry, stage) | {"path": str(root)}
 
 
@@ -211,7 +197,7 @@ def _from_archive(
     stage: Path,
 ) -> dict[str, Any]:
     """Unpack; only an archive with the official sum is called official."""
-    place_archive(archive, stage, settings, _names(settings, entry))
+    place_archive(archive, stage, settings, source_names(settings))
     is_official = entry is not None and entry.md5 is not None and entry.md5 == found.md5
     kind = "official" if is_official else _local_kind(entry)
     sums = {"archive_md5": found.md5, "archive_sha256": found.sha256}

@@ -7,6 +7,7 @@ RAS+ world space, as nibabel does; pictures have the identity.
 
 from __future__ import annotations
 
+import warnings
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -31,8 +32,14 @@ LOSSY = (".jpg", ".jpeg")
 SUFFIXES = NIFTI + ITK + PICTURES
 # Two grids are one if no corner of the volume moves by more than this share of a voxel.
 GRID_TOLERANCE = 0.1
+# Label values this close to whole numbers are whole: what resaving as floats leaves of them.
+DRIFT = 1e-3
 Raw = tuple[NDArray[Any], NDArray[np.float64]]  # array and affine
 _UNREADABLE = (OSError, EOFError, ValueError, zlib.error, ImageFileError, HeaderDataError)
+
+
+class RoundedLabels(UserWarning):
+    """Label values that are a little off whole numbers were rounded."""
 
 
 @dataclass(frozen=True)
@@ -261,19 +268,44 @@ def read_label(
     return class_indices(raw, rule or LabelRule(), path), affine
 
 
+def drift_of(values: NDArray[Any]) -> float:
+    """How far the values of a label are from whole numbers at most; inf if one is not finite."""
+    if values.dtype.kind != "f" or values.size == 0:
+        return 0.0
+    if not np.isfinite(values).all():
+        return np.inf
+    return float(np.abs(values - np.rint(values)).max())
+
+
+def values_text(values: NDArray[Any], limit: int = 6) -> str:
+    """Values with all their digits, as many as tell them from whole numbers."""
+    shown = ", ".join(f"{value:.9g}" for value in values[:limit].tolist())
+    return shown + (", ..." if len(values) > limit else "")
+
+
 def class_indices(raw: NDArray[Any], rule: LabelRule, where: str | Path) -> NDArray[np.uint8]:
-    """Turn the values of a label file into uint8 class indices by ``rule``."""
+    """Turn the values of a label file into uint8 class indices by ``rule``.
+
+    Values within ``DRIFT`` of whole numbers are rounded, with a warning.
+    """
     if rule.threshold is not None:
         raw = raw > rule.threshold
     values = np.unique(raw)
     whole = np.rint(values.astype(np.float64))
-    if not np.isfinite(whole).all() or (whole != values).any():
-        found = ", ".join(f"{value:g}" for value in values[:6])
+    drift = drift_of(values)
+    if not drift <= DRIFT:
         raise DataError(
             where,
-            f"label values {found}{', ...' if len(values) > 6 else ''}",
+            f"label values {values_text(values)}",
             "whole numbers are expected",
-            "Set dataset.mask_threshold if this is a soft or lossy mask",
+            "Set dataset.mask_threshold if this is a soft or lossy mask of one structure",
+        )
+    if drift:
+        warnings.warn(
+            f"label values up to {drift:.2g} off whole numbers are rounded; `lunet audit` names "
+            "the files, `lunet repair` stores them as integers",
+            RoundedLabels,
+            stacklevel=2,
         )
     foreign = unknown_codes([int(value) for value in whole], rule, range(256))
     if foreign:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 
 from lunet.data.dataset import Case, Dataset
 from lunet.data.io.images import stem_of
+from lunet.data.io.table import read_table
 from lunet.data.layouts.task import chosen_groups, dimensions_of, infer_labels
 from lunet.data.settings import DatasetSettings
 from lunet.errors import DataError
@@ -26,10 +26,7 @@ def read(root: Path, settings: DatasetSettings) -> Dataset:
     """Read the listing; rows without a label are unlabelled cases."""
     if not root.is_file():
         raise DataError(root, "is no file", LOOKS_FOR)
-    with open(root, newline="", encoding="utf-8-sig") as stream:
-        reader = csv.DictReader(stream)
-        columns = [column.strip() for column in reader.fieldnames or ()]
-        rows = [{k.strip(): (v or "").strip() for k, v in row.items() if k} for row in reader]
+    columns, rows = read_table(root)
     images = [c for c in columns if c == "image" or c.startswith("image_")]
     if not images:
         raise DataError(root, f"columns {', '.join(columns)}", LOOKS_FOR)

@@ -11,6 +11,7 @@ from typing import Any
 from lunet.data.dataset import LISTING, Case, Dataset
 from lunet.data.io.detached import DETACHED, data_files
 from lunet.data.io.images import suffix_of
+from lunet.data.left_out import KEY, LOST, NOTES, counts_of
 from lunet.errors import DataError
 from lunet.files import write_json
 from lunet.own_files import renewed
@@ -93,6 +94,12 @@ def listing_of(dataset: Dataset) -> dict[str, Any]:
         "training": [],
         "test": [],
     }
+    counts = counts_of(dataset)
+    if left := counts.pop(KEY):
+        listing |= {KEY: left, LOST: sorted(dataset.lost)}
+    listing["counts"] = counts
+    if dataset.notes:
+        listing[NOTES] = list(dataset.notes)
     if task.regions:
         listing["regions"] = {name: list(indices) for name, indices in task.regions.items()}
     if dataset.rule.remap:

@@ -21,6 +21,7 @@ from lunet.data.layouts.importing import (
 )
 from lunet.data.layouts.open import open_dataset
 from lunet.data.settings import DatasetSettings
+from lunet.data.source import possible_roots
 from lunet.errors import DataError
 
 _UNPACKED = ".unpacked"
@@ -54,7 +55,7 @@ def place_folder(
     DataError
         If the layout is none that is known, or a file is missing or lies outside of ``only``.
     """
-    roots = _roots(source, names)
+    roots = possible_roots(source, names)
     listed = next((root for root in roots if matches(root)), None)
     if listed is not None and settings.layout in ("auto", "decathlon"):
         if only is not None:
@@ -99,15 +100,6 @@ def _become_file(link: Path, unpacked: Path) -> None:
     real = inside(link, unpacked, "the archive")
     link.unlink()
     link_or_copy(real, link)
-
-
-def _roots(source: Path, names: Sequence[str]) -> list[Path]:
-    """Where the data set may lie: here, or in the folder below that is named so or alone."""
-    if source.is_file():
-        return [source]
-    inside = [path for path in sorted(source.iterdir()) if path.is_dir()]
-    below = inside if len(inside) == 1 else []
-    return [source, *(source / name for name in names if (source / name).is_dir()), *below]
 
 
 def _open_first(roots: Sequence[Path], settings: DatasetSettings) -> Dataset:

@@ -10,7 +10,17 @@ import numpy as np
 
 from lunet.data.catalog import remap_of
 from lunet.data.dataset import Case, Dataset, group_of
-from lunet.data.io.images import LOSSY, PICTURES, LabelRule, read_raw, suffix_of
+from lunet.data.io.images import (
+    DRIFT,
+    LOSSY,
+    PICTURES,
+    LabelRule,
+    drift_of,
+    read_raw,
+    suffix_of,
+    values_text,
+)
+from lunet.data.left_out import without_content
 from lunet.data.settings import DatasetSettings
 from lunet.errors import DataError
 from lunet.task import Task
@@ -64,7 +74,7 @@ def infer_labels(
         return settings.labels, rule
     values: set[float] = set()
     for case in cases:
-        if case.label is not None:
+        if case.label is not None and not without_content(case):
             values |= _values(case.label)
     found = {rule.remap.get(int(value), int(value)) for value in values} - {0}
     if found == {WHITE}:
@@ -84,11 +94,10 @@ def _values(path: Path) -> set[float]:
             "class indices",
             "Say from which value on it is foreground, e.g. --threshold 127",
         )
-    if (values != np.rint(values)).any():
-        raise DataError(
-            path, "fractional mask values", "class indices", "Give --threshold for a soft mask"
-        )
-    return {float(value) for value in values}
+    if drift_of(values) > DRIFT:
+        found = f"fractional mask values {values_text(values)}"
+        raise DataError(path, found, "class indices", "Give --threshold for a soft mask")
+    return {float(np.rint(value)) for value in values}
 
 
 def dimensions_of(cases: Sequence[Case], settings: DatasetSettings) -> int:

@@ -7,20 +7,13 @@ from typing import Any
 
 import pandas as pd
 
+from lunet.metrics.catalog import compared_title, title
 from lunet.metrics.settings import StatisticsSettings
 from lunet.reporting.costs import flat
 from lunet.reporting.markup import Cell, Column, Table, cell
-from lunet.reporting.numbers import (
-    RULE,
-    decimals,
-    fixed,
-    integer,
-    interval,
-    lower_is_better,
-    title,
-)
+from lunet.reporting.numbers import RULE, decimals, fixed, integer, interval
 from lunet.reporting.result_files import PRIOR, check_metrics
-from lunet.reporting.scores import COUNTED, summarise
+from lunet.reporting.scores import COUNTED, by_quality, summarise
 from lunet.reporting.settings import ReportSettings
 from lunet.statistics.claims import ONE_TRAINING, one_training
 
@@ -50,6 +43,12 @@ def level(settings: StatisticsSettings) -> str:
     return f"{100 * settings.confidence:g} %"
 
 
+def drawn(cases: pd.DataFrame) -> str:
+    """Where the intervals of means come from."""
+    single = one_training(cases, (PRIOR,))
+    return "bootstrap over subjects" if single else "over subjects and trainings"
+
+
 def scope(cases: pd.DataFrame) -> str:
     """What a note adds where one training stands for a preset."""
     return f" {ONE_TRAINING}" if one_training(cases, (PRIOR,)) else ""
@@ -67,7 +66,7 @@ def accuracy(cases: pd.DataFrame, settings: StatisticsSettings, report: ReportSe
     return Table(
         name="accuracy",
         caption=f"Segmentation quality: mean ± sd over cases, {level(settings)} confidence interval"
-        " of the mean in brackets (bootstrap over subjects).",
+        f" of the mean in brackets ({drawn(cases)}).",
         columns=(*heads, *(Column(title(metric)) for metric in report.metrics), *_COUNT_COLUMNS),
         rows=tuple(_accuracy_row(group) for group in groups),
         records=tuple(_accuracy_record(group) for group in groups),
@@ -134,14 +133,12 @@ def _summary_row(row: Mapping[str, Any]) -> tuple[Cell, ...]:
 
 
 def failures(cases: pd.DataFrame, settings: StatisticsSettings, report: ReportSettings) -> Table:
-    """The worst cases of each preset by name: lowest primary metric, and which run it was."""
+    """The cases of each preset that the primary metric calls the worst, and which run it was."""
     metric = settings.metric
     shown = tuple(dict.fromkeys((metric, *report.metrics)))
     check_metrics(cases, shown)
     worst = pd.concat(
-        part.sort_values([metric, "case"], ascending=[not lower_is_better(metric), True]).head(
-            report.failures
-        )
+        by_quality(part, metric, best_first=False).head(report.failures)
         for _, part in cases.groupby("preset", sort=False)
     )
     keys = ["preset", "fold", "seed", "case", "label", "status"]
@@ -155,5 +152,5 @@ def failures(cases: pd.DataFrame, settings: StatisticsSettings, report: ReportSe
         *(Column(head, text=head not in ("Fold", "Seed")) for head in heads),
         *(Column(title(m)) for m in shown),
     )
-    caption = f"The {report.failures} worst cases of each preset by {title(metric)}."
+    caption = f"The {report.failures} worst cases of each preset by {compared_title(metric)}."
     return Table("failures", caption, columns, rows, records)

@@ -15,18 +15,21 @@ from PIL import Image
 from lunet.data.dataset import read_dataset
 from lunet.data.io.images import (
     LabelRule,
+    RoundedLabels,
     class_indices,
     code_book,
     read_image,
     read_label,
     read_raw,
 )
+from lunet.data.layouts.open import open_dataset
 from lunet.data.settings import DatasetSettings
 from lunet.errors import ConfigError, DataError
 from lunet.task import Task
 
 
 def listed(root: Path, **changes: object) -> Path:
+    root.mkdir(exist_ok=True)
     tiny.write_listing(root, ["hippocampus_001", "hippocampus_002", "hippocampus_003"], **changes)
     return root
 
@@ -76,7 +79,7 @@ def test_a_file_per_channel(tmp_path: Path) -> None:
         ({"training": "x"}, "no list `training`"),
         ({"training": [{"image": 3}]}, "file name"),
         ({"training": [{"image": "a.nii.gz", "label": 3}]}, "file name"),
-        ({"test": ["./imagesTr/hippocampus_001.nii.gz"]}, "listed 2 times"),
+        ({"test": ["./imagesTr/hippocampus_001.nii.gz"]}, "two cases are called"),
         ({"labels": {}}, "no 'labels'"),
         ({"labels": {"x": "front"}}, "whole numbers"),
         ({"modality": None}, "no 'modality'"),
@@ -102,9 +105,9 @@ def test_listing_that_is_no_json(tmp_path: Path) -> None:
 
 
 def test_extras_of_the_listing(tmp_path: Path) -> None:
-    extras = {"remap": {"4": 2}, "mask_threshold": 0.5, "regions": {"all": [1, 2]}, "dimensions": 2}
+    extras = {"remap": {"4": 2}, "regions": {"all": [1, 2]}, "dimensions": 2}
     dataset = read_dataset(listed(tmp_path, **extras))
-    assert dataset.rule == LabelRule({4: 2}, 0.5)
+    assert dataset.rule == LabelRule({4: 2})
     assert (dataset.task.regions, dataset.task.dimensions) == ({"all": (1, 2)}, 2)
 
 
@@ -209,6 +212,27 @@ def test_label_rule() -> None:
     np.testing.assert_array_equal(class_indices(soft, LabelRule(threshold=0.5), "x"), [0, 0, 1])
     with pytest.raises(DataError, match="mask_threshold"):
         class_indices(soft, LabelRule(), "x")
+
+
+def test_a_threshold_is_for_one_structure(tmp_path: Path) -> None:
+    root = listed(tmp_path, mask_threshold=0.5, labels={"0": "background", "1": "all"})
+    assert read_dataset(root).rule == LabelRule({}, 0.5)
+    settings = DatasetSettings(name="x", path="x", mask_threshold=1.0)
+    two = listed(tmp_path / "two")
+    for opened in (read_dataset, open_dataset):
+        with pytest.raises(ConfigError, match=r"mask_threshold: 1, but there are the labels"):
+            opened(two, settings)
+
+
+def test_values_that_drifted_are_rounded_with_a_warning() -> None:
+    raw = np.array([0, 0.9999999, 1.9999998, 3.0004], np.float32)
+    with pytest.warns(RoundedLabels, match=r"up to 0\.0004 off"):
+        found = class_indices(raw, LabelRule({3: 1}), "x")
+    np.testing.assert_array_equal(found, [0, 1, 2, 1])
+    with pytest.raises(DataError, match=r"0\.998, 2"):
+        class_indices(np.array([0, 0.998, 2]), LabelRule(), "x")
+    with pytest.raises(DataError, match="nan"):
+        class_indices(np.array([0, np.nan, 2]), LabelRule(), "x")
 
 
 def test_label_with_singleton_axis(tmp_path: Path) -> None:

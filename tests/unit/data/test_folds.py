@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 from pathlib import Path
@@ -13,12 +14,15 @@ from hypothesis import strategies as st
 from lunet.cli import main
 from lunet.data.custom_splits import all_of, own_splits
 from lunet.data.folds import (
+    Fold,
     SplitCase,
+    Splits,
     make_splits,
     read_cases,
     read_splits,
     write_splits,
 )
+from lunet.data.rare_classes import missing_classes
 from lunet.data.settings import SplitSettings
 from lunet.errors import ConfigError, DataError, LunetError
 
@@ -121,13 +125,17 @@ def test_too_few_groups_is_a_clear_error() -> None:
 
 def manifest(folder: Path, groups: int = 6) -> Path:
     """A manifest with two labelled cases per subject, and one case without a label."""
+    common = {"shape": [2, 2, 2], "spacing": [1, 1, 2.0], "image": "x.npy", "label": "y.npy"}
     cases = [
-        {"id": c.id, "group": c.group, "labelled": True, "foreground": 10, "spacing": [1, 1, 2.0]}
+        {"id": c.id, "group": c.group, "labelled": True, "foreground": 10, "voxels": {"1": 10}}
         for c in cohort(groups, [2])
     ]
-    cases.append({"id": "bare", "group": "bare", "labelled": False, "spacing": [1, 1, 1]})
+    cases[0]["voxels"]["2"] = 1
+    cases.append({"id": "bare", "group": "bare", "labelled": False})
+    task = {"channels": ["MRI"], "labels": {"a": 1, "b": 2}, "regions": {}, "dimensions": 3}
+    content = {"task": task, "preprocess": {}, "digest": "", "cases": [c | common for c in cases]}
     path = folder / "manifest.json"
-    path.write_text(json.dumps({"cases": cases}))
+    path.write_text(json.dumps(content))
     return path
 
 
@@ -151,6 +159,23 @@ def test_command_writes_what_is_read_back(tmp_path: Path) -> None:
     assert len(splits.held_out) == 2
     assert main(["folds", *words]) == 0
     assert out.read_bytes() == first
+
+
+def test_parts_that_lack_a_class_are_named(tmp_path: Path) -> None:
+    ids = [f"case_00{number}_0" for number in range(3)]
+    folds = tuple(Fold((one,), (), (two,)) for one, two in itertools.permutations(ids[:2]))
+    path = manifest(tmp_path)
+    assert missing_classes(path, Splits(0, (), folds)) == [
+        "warning: no training case of fold 1 has b (2); 1 case(s) have it: case_000_0",
+        "warning: no test case of fold 0 has b (2); 1 case(s) have it: case_000_0",
+    ]
+    content = json.loads(path.read_text())
+    content["task"]["labels"]["c"] = 3
+    path.write_text(json.dumps(content))
+    assert missing_classes(path, Splits(0, (), folds))[2:] == [
+        "warning: no training case of folds 0, 1 has c (3); no case has it",
+        "warning: no test case of folds 0, 1 has c (3); no case has it",
+    ]
 
 
 FOLD = {"train": ["case_000_0", "case_000_1"], "test": ["case_001_0"]}

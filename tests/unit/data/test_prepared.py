@@ -13,6 +13,7 @@ import pytest
 import tiny_dataset as tiny
 
 from lunet.cli import main
+from lunet.data import intact
 from lunet.data.dataset import read_dataset
 from lunet.data.ground_truth import read_reference
 from lunet.data.prepare import prepare_dataset
@@ -94,7 +95,7 @@ def test_lost_foreground_is_counted(raw: Path, tmp_path: Path) -> None:
     total = int((tiny.volumes(1)[1] > 0).sum())
     assert 0 < record["foreground_lost"] < total
     assert record["foreground"] + record["foreground_lost"] == total
-    assert "WARNING" in said[0]
+    assert "WARNING" in next(line for line in said if line.startswith("prepared"))
 
 
 def test_unlabelled_cases_are_prepared_too(raw: Path, tmp_path: Path) -> None:
@@ -138,8 +139,73 @@ def test_broken_manifests(raw: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="case_01"):
         read_manifest(tmp_path / "out").case("case_1")
     (tmp_path / "out/images/case_01.npy").write_bytes(b"\x93NUMPY")
-    with pytest.raises(DataError, match="damaged"):
+    with pytest.raises(DataError, match="something else than what was prepared"):
         read_manifest(tmp_path / "out").case("case_01").image()
+
+
+def test_swapped_arrays_are_refused(raw: Path, tmp_path: Path) -> None:
+    prepare(raw, tmp_path / "out")
+    images = tmp_path / "out/images"
+    first, second = images / "case_01.npy", images / "case_02.npy"
+    times = [os.stat(path).st_mtime_ns for path in (first, second)]
+    first.rename(images / "aside")
+    second.rename(first)
+    (images / "aside").rename(second)
+    for path, time in zip((first, second), times, strict=True):
+        os.utime(path, ns=(time, time))  # as a copy that keeps times may leave them
+    manifest = read_manifest(tmp_path / "out")
+    for name in ("case_01", "case_02"):
+        with pytest.raises(DataError, match=f"{name}.*something else than what was prepared"):
+            manifest.case(name).image()
+    assert manifest.case("case_03").image().any()
+    (tmp_path / "out/labels/case_03.npy").unlink()
+    with pytest.raises(DataError, match=r"labels/case_03\.npy: missing"):
+        manifest.case("case_03").label()
+
+
+def test_an_array_is_read_for_its_digest_only_when_it_may_have_changed(
+    raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare(raw, tmp_path / "out")
+    read: list[str] = []
+
+    def counted(path: Path) -> str:
+        read.append(path.name)
+        return sha256(path)
+
+    monkeypatch.setattr(intact, "sha256", counted)
+    for folder in ("out", "copy"):  # a copy has other inodes: each file is read once
+        manifest = read_manifest(tmp_path / folder)
+        monkeypatch.setattr(intact, "_KNOWN", {})  # a process of its own
+        for _ in range(2):
+            for case in manifest.cases.values():
+                case.image()
+                case.label()
+        if folder == "out":
+            assert read == []
+            shutil.copytree(tmp_path / "out", tmp_path / "copy")
+    assert sorted(read) == sorted([f"case_0{number}.npy" for number in (1, 2, 3)] * 2)
+    monkeypatch.setattr(intact, "_KNOWN", {})
+    (tmp_path / "copy" / intact.CHECKED).open("a").write('["images/case_01.npy", 1')  # killed
+    assert read_manifest(tmp_path / "copy").case("case_01").image().any()
+    assert len(read) == 6
+
+
+def test_a_label_that_was_changed_since_is_no_reference(raw: Path, tmp_path: Path) -> None:
+    prepare(raw, tmp_path / "out")
+    manifest = read_manifest(tmp_path / "out")
+    path = raw / "labelsTr/case_02.nii.gz"
+    label, affine = read_reference(manifest, "case_02")
+    tiny.save(path, label.astype(np.float32))  # the same label in another file
+    np.testing.assert_array_equal(read_reference(manifest, "case_02")[0], label)
+    for other, other_affine in (
+        (np.where(label == 2, 1, label).astype(np.uint8), affine),
+        (label, affine @ np.diag([1, 1, 1.01, 1])),
+    ):
+        tiny.save(path, other, other_affine)
+        with pytest.raises(DataError, match=r"case_02\.nii\.gz: case case_02 has another label"):
+            read_reference(manifest, "case_02")
+    assert read_reference(manifest, "case_01")[0].any()
 
 
 def test_command(raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -155,6 +221,34 @@ def test_command(raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert main(["preprocess", str(raw), "--out", os.fspath(tmp_path / "plain")]) == 0
     assert read_manifest(tmp_path / "plain").case("case_01").shape == tiny.SHAPE
     capsys.readouterr()
+
+
+@pytest.mark.parametrize(
+    ("change", "labels"),
+    [
+        ("preprocess.normalise=minmax", {"front": 1, "back": 2}),
+        ("dataset.remap={2: 1}", {"front": 1, "back": 2}),
+        ("dataset.labels={a: 1, b: 2}", {"a": 1, "b": 2}),
+        ("dataset={name: x, path: x, channels: [MRI], labels: {c: 1, d: 2}}", {"c": 1, "d": 2}),
+    ],
+)
+def test_a_changed_setting_leaves_the_data_set_its_labels(
+    raw: Path, tmp_path: Path, change: str, labels: dict[str, int]
+) -> None:
+    assert main(["preprocess", str(raw), "--out", str(tmp_path / "out"), "--set", change]) == 0
+    task = read_manifest(tmp_path / "out").task
+    assert (dict(task.labels), task.channels) == (labels, ("MRI",))
+
+
+def test_a_changed_setting_leaves_another_layout_its_labels(raw: Path, tmp_path: Path) -> None:
+    (raw / "dataset.json").unlink()
+    table = tmp_path / "list.csv"
+    rows = [f"{n},raw/imagesTr/{n}.nii.gz,raw/labelsTr/{n}.nii.gz" for n in ("case_01", "case_02")]
+    table.write_text("\n".join(["id,image_T2,label", *rows]))
+    words = ["--out", str(tmp_path / "out"), "--set", "preprocess.normalise=minmax"]
+    assert main(["preprocess", str(table), *words]) == 0
+    task = read_manifest(tmp_path / "out").task
+    assert (list(task.labels.values()), task.channels) == ([1, 2], ("T2",))
 
 
 def test_slices_of_a_2d_task_are_stretches_of_the_file(raw: Path, tmp_path: Path) -> None:

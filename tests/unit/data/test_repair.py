@@ -60,6 +60,7 @@ def save_label(**how: object):
 
 SAFE = {
     "float label": save_label(change=lambda a: a.astype(np.float64)),
+    "float drift": save_label(change=lambda a: a * np.float32(0.9999999)),
     "singleton": save_label(change=lambda a: a[..., None]),
     "jitter": save_label(change=lambda a: a, affine=shifted(0.02)),
     "all three": save_label(change=lambda a: a[..., None] * 1.0, affine=shifted(0.02)),
@@ -105,6 +106,44 @@ def test_headers_are_overruled_only_when_asked(raw: Path, tmp_path: Path) -> Non
     tiny.save(raw / LABEL, tiny.volumes(3)[1], shifted(7))
     assert mended(raw, tmp_path / "out") == {"origin_mismatch"}
     assert mended(raw, tmp_path / "trusted", trust_image_header=True) == set()
+
+
+def two_channels(root: Path, second: np.ndarray) -> None:
+    """The data set with a second channel, at ``second`` for case_03."""
+    entries = []
+    for number in range(1, 7):
+        name = f"case_{number:02d}"
+        files = [f"imagesTr/{name}.nii.gz", f"imagesTr/{name}_T2.nii.gz"]
+        image, _ = tiny.volumes(number)
+        tiny.save(root / files[1], image * 2, second if number == 3 else tiny.AFFINE)
+        entries.append({"id": name, "image": files, "label": f"labelsTr/{name}.nii.gz"})
+    tiny.write_listing(root, [], modality={"0": "T1", "1": "T2"}, training=entries, numTraining=6)
+
+
+def test_a_channel_that_lies_elsewhere_is_moved_when_asked(raw: Path, tmp_path: Path) -> None:
+    two_channels(raw, shifted(7))
+    assert mended(raw, tmp_path / "out") == {"origin_mismatch"}
+    assert mended(raw, tmp_path / "trusted", trust_image_header=True) == set()
+    case = read_dataset(tmp_path / "trusted").case("case_03")
+    np.testing.assert_array_equal(read_raw(case.images[1])[1], tiny.AFFINE)
+    np.testing.assert_array_equal(read_raw(case.images[1])[0], tiny.volumes(3)[0] * 2)
+
+
+def test_a_repair_that_did_not_help_is_called_left(
+    raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    two_channels(raw, shifted(0.02))
+    label = tiny.volumes(2)[1].astype(np.float64)
+    tiny.save(raw / "labelsTr/case_02.nii.gz", label)
+    monkeypatch.setattr("lunet.data.audit.repair._as_integers", lambda raw: raw)
+    rows = repair(read_dataset(raw), tmp_path / "out")
+    outcome = {(row["check"], row["case"]): row["outcome"] for row in rows}
+    assert outcome["float_label", "case_02"] == "left"
+    assert outcome["cosmetic_jitter", "case_03"] == "repaired"
+    told = next(row["done"] for row in rows if row["check"] == "float_label")
+    assert told == "tried (stored as integers), and still found"
+    with (tmp_path / "out/repairs.csv").open() as stream:
+        assert list(csv.DictReader(stream)) == rows
 
 
 def test_what_is_left_is_listed_and_can_be_left_out(raw: Path, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from lunet.data.geometry import spacing_of, voxel_volume
 from lunet.errors import DataError
 from lunet.metrics import nearest
 from lunet.metrics.case import evaluate_case
-from lunet.metrics.columns import case_columns
+from lunet.metrics.catalog import case_columns
 
 FIXED = settings(
     max_examples=200,

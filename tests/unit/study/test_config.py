@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import jsonschema
 import pytest
@@ -11,7 +12,7 @@ from paths import ROOT
 
 from lunet.errors import ConfigError
 from lunet.files import read_json, write_json
-from lunet.study.config import json_schema, load, parse
+from lunet.study.config import json_schema, load, parse, with_words
 from lunet.study.config_docs import manual, shipped
 from lunet.study.study import Study
 
@@ -34,6 +35,21 @@ def test_the_schema_file_is_the_model():
     assert read_json(ROOT / "workflow/schemas/config.schema.json") == json_schema(), (
         "run `lunet schema --out workflow/schemas/config.schema.json`"
     )
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "config").glob("*.yaml")), ids=lambda p: p.stem)
+def test_every_shipped_study_names_what_it_compares_with_what(path: Path) -> None:
+    statistics = load(path).statistics
+    assert statistics.pairs != "all"
+    assert statistics.reference or statistics.pairs
+
+
+def test_the_default_study_asks_whether_a_lunet_is_non_inferior_to_a_unet() -> None:
+    statistics = load(ROOT / "config" / "config.yaml").statistics
+    assert statistics.margin > 0
+    for candidate, reference in statistics.pairs:
+        assert candidate.startswith("lunet_")
+        assert reference == candidate.replace("lunet_", "unet_")
 
 
 def test_the_manual_is_the_model():
@@ -61,6 +77,17 @@ def test_the_manual_is_the_model():
         ({"variants": {"v": {"base": "unet_small_4f"}}, "presets": ["w"]}, "presets", "'w'"),
         ({"statistics": {"reference": "lunet_small_2f"}}, "statistics.reference", "lunet_small_1f"),
         ({"statistics": {"pairs": [["lunet_small_1f", "x"]]}}, "statistics.pairs", "'x'"),
+        ({"report": {"metrics": ["dcie"]}}, "report.metrics", "did you mean 'dice'"),
+        ({"report": {"metrics": ["nsd_2"]}}, "report.metrics", "evaluate.tolerances gives nsd_1"),
+        ({"report": {"metrics": ["nsd_1.0"]}}, "report.metrics", "did you mean 'nsd_1'"),
+        ({"evaluate": {"tolerances": [2]}}, "report.metrics", "'nsd_1' is not measured"),
+        ({"statistics": {"metric": "Dice"}}, "statistics.metric", "did you mean 'dice'"),
+        ({"statistics": {"metric": "volume_ml"}}, "statistics.metric", "no better side"),
+        (
+            {"statistics": {"metric": "nsd_2", "margin": 0.01}},
+            "statistics.metric",
+            "evaluate.tolerances",
+        ),
         ({"variants": {"v": {}}}, "variants.v.base", "required"),
         ({"variants": {"unet_small_4f": {"base": "unet_small_1f"}}}, "variants.unet_small_4f", ""),
     ],
@@ -140,9 +167,60 @@ def test_names_that_a_shell_or_a_folder_would_misread_are_refused(key, name):
 
 
 def test_every_value_in_a_shell_command_is_quoted():
-    made = r"params\.(?:grid|plan|parts)"  # built of options and values quoted one by one
+    made = r"params\.(?:grid|like|manifest|plan|parts)"  # options and values, quoted one by one
     for path in sorted((ROOT / "workflow" / "rules").glob("*.smk")):
         text = path.read_text(encoding="utf-8")
         fields = re.findall(r"\{(\w+\.\w+|input|output|log)(?::q)?\}", text)
         bare = [name for name in fields if f"{{{name}}}" in text and not re.fullmatch(made, name)]
         assert not bare, f"{path.name}: {bare}"
+
+
+def test_roots_are_read_as_a_shell_reads_them(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.setenv("SCRATCH", "/scratch/me")
+    monkeypatch.delenv("NOWHERE", raising=False)
+    found = {
+        path: parse(SMALL | {"roots": {"work": path}}).roots.work
+        for path in ("~/work", "$SCRATCH/work", "${SCRATCH}/work/", "a b/wo rk", "work")
+    }
+    assert list(found.values()) == [
+        "/home/me/work", "/scratch/me/work", "/scratch/me/work", "a b/wo rk", "work"
+    ]  # fmt: skip
+    for path, text in (
+        ("$NOWHERE/work", r"roots\.results: \$NOWHERE is not set"),
+        ("${NOWHERE}/work", r"roots\.results: \$NOWHERE is not set"),
+        ("{preset}", "without braces"),
+        ("~nobody_of_that_name/x", "a user who exists"),
+        ("", "without braces"),
+    ):
+        with pytest.raises(ConfigError, match=text):
+            parse(SMALL | {"roots": {"results": path}})
+
+
+def test_nested_values_of_the_command_line_have_their_types():
+    words = {
+        "seeds": ["0", "1"],
+        "train": {"epochs": "7", "optimiser": {"lr": "1e-3"}},
+        "dataset": {"path": "007", "labels": {"a": "1"}, "sha256": "null"},
+        "preprocess": {"spacing": ["1", "1.5", "2"], "clip": "null", "normalise": "none"},
+        "prior": False,
+    }
+    mapping = SMALL | words | {"dataset": {"name": "x", "channels": ["1"], **words["dataset"]}}
+    config = parse(with_words(mapping, words))
+    assert config.seeds == (0, 1)
+    assert config.train == {"epochs": 7, "optimiser": {"lr": "1e-3"}}
+    dataset = config.dataset
+    assert (dataset.path, dataset.labels, dataset.sha256) == ("007", {"a": 1}, None)
+    assert dataset.channels == ("1",)
+    assert (config.preprocess.spacing, config.preprocess.clip) == ((1, 1.5, 2), None)
+    assert (config.preprocess.normalise, config.prior) == ("none", False)
+    with pytest.raises(ConfigError, match=r"seeds\[0\]: found 'one'"):
+        parse(with_words(SMALL | {"seeds": ["one"]}, {"seeds": ["one"]}))
+    assert with_words(SMALL | {"seeds": [0, 1]}, {}) == SMALL | {"seeds": [0, 1]}
+
+
+@pytest.mark.parametrize("seed", [2**32, -1])
+def test_seeds_that_give_one_network_are_refused(seed):
+    for change in ({"seeds": [0, seed]}, {"prune": {"seeds": [seed]}}):
+        with pytest.raises(ConfigError, match="seeds"):
+            parse(SMALL | change)

@@ -45,8 +45,26 @@ def forecasts(said: list[str], **changes: Any) -> Forecasts:
     return Forecasts(Study(parse(CONFIG | changes)), said.append)
 
 
+def inputs(found: Forecasts, prefix: str = "") -> SimpleNamespace:
+    """A rule's inputs, as Snakemake hands them over."""
+    study = found.study
+    splits = f"{prefix}{study.results}/splits.json"
+    return SimpleNamespace(manifest=f"{prefix}{study.manifest}", splits=splits)
+
+
 def asked(found: Forecasts, *, attempt: int = 1, threads: int = 1) -> tuple[int, int]:
-    return found.mem_mb(ROW, attempt, threads), found.runtime(ROW, attempt, threads)
+    return (
+        found.mem_mb(ROW, inputs(found), attempt, threads),
+        found.runtime(ROW, inputs(found), attempt, threads),
+    )
+
+
+def test_a_study_below_a_prefix_reads_its_own_files(root: Path) -> None:
+    write_study(root / "sub")
+    found = forecasts([])
+    without = found.mem_mb(ROW, inputs(found), 1, 1)
+    assert without == FALLBACK_MB
+    assert found.mem_mb(ROW, inputs(found, "sub/"), 1, 1) != without
 
 
 @pytest.fixture
@@ -74,7 +92,8 @@ def test_a_training_is_given_its_forecast_and_more_with_each_attempt(
     with pytest.raises(ConfigError, match="LUNET_LONGEST_MINUTES: found 'a day'"):
         asked(found)
     monkeypatch.delenv("LUNET_LONGEST_MINUTES")
-    assert forecasts([], train={"batch_size": 2, "epochs": 10**6}).runtime(ROW, 1, 1) == 1440
+    found = forecasts([], train={"batch_size": 2, "epochs": 10**6})
+    assert found.runtime(ROW, inputs(found), 1, 1) == 1440
     large = cost()
     large["training_engine"]["tried"][1]["growth_bytes"] = 4000 * MIB
     write_json(root / f"results/s/presets/{PRESET}/efficiency.json", large)

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+import errno
 import math
 import random
+import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from lunet.errors import ConfigError, TrainingError
 from lunet.failures import classify
 from lunet.leftovers import part_of
 from lunet.training.checkpoint import (
@@ -78,6 +82,53 @@ def test_damaged_state_falls_back_with_a_line(place: Checkpoint, damage: str) ->
     assert "damaged" in lines[0]
 
 
+def test_what_cannot_be_read_now_is_kept(
+    place: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place.save(STATE, stamp="a")
+    content = place.newest.read_bytes()
+    load, fail = torch.load, zipfile.ZipFile
+
+    def failing(error: Exception) -> Any:
+        def call(*_: Any, **__: Any) -> None:
+            raise error
+
+        return call
+
+    def refuse(text: str) -> None:
+        raise AssertionError(text)
+
+    passing = [
+        (zipfile, "ZipFile", fail, OSError(errno.EIO, "Input/output error"), TrainingError),
+        (zipfile, "ZipFile", fail, OSError(errno.EACCES, "Permission denied"), TrainingError),
+        (zipfile, "ZipFile", fail, OSError(errno.EMFILE, "Too many open files"), TrainingError),
+        (torch, "load", load, MemoryError(), MemoryError),
+        (torch, "load", load, RuntimeError("can't allocate memory"), RuntimeError),
+        (torch, "load", load, OSError(errno.EIO, "Input/output error"), TrainingError),
+    ]
+    for module, name, original, error, expected in passing:
+        monkeypatch.setattr(module, name, failing(error))
+        with pytest.raises(expected):
+            place.load(stamp="a", say=refuse)
+        monkeypatch.setattr(module, name, original)
+        assert place.newest.read_bytes() == content
+    assert place.load(stamp="a", say=refuse) is not None
+
+
+def test_what_is_damaged_is_set_aside_until_the_end(place: Checkpoint) -> None:
+    place.save(STATE, stamp="a")
+    place.save(STATE, stamp="a")
+    content = place.newest.read_bytes()[:-100]
+    place.newest.write_bytes(content)
+    lines: list[str] = []
+    assert place.load(stamp="a", say=lines.append) is not None
+    assert "damaged" in lines[0]
+    assert "set aside as state.unused.pt" in lines[0]
+    assert (place.folder / "state.unused.pt").read_bytes() == content
+    place.remove()
+    assert not place.folder.exists()
+
+
 def test_every_changed_number_is_noticed(place: Checkpoint) -> None:
     place.save(STATE, stamp="s")
     raw = torch.load(place.newest, weights_only=True)
@@ -106,6 +157,13 @@ def test_digest_tells_types_shapes_and_order_of_lists_apart() -> None:
     assert digest([1, 2]) != digest([2, 1])
     strided = torch.arange(24.0).view(2, 3, 4).permute(2, 0, 1)
     assert digest(strided) == digest(strided.contiguous())
+
+
+def test_seeds_that_would_give_one_network_are_refused() -> None:
+    for seed in (2**32, -1):
+        with pytest.raises(ConfigError, match=f"seed: {seed}"):
+            seed_everything(seed)
+    seed_everything(2**32 - 1)
 
 
 def test_random_generators_go_on_where_they_were(place: Checkpoint) -> None:

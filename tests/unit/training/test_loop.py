@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny_training import EVERYTHING, TASK, TINY, job, prepare, results
+from tiny_training import EVERYTHING, TASK, TINY, job, prepare, resave, results
 from torch import nn
 
 from lunet.data.folds import read_splits
@@ -89,7 +89,7 @@ def test_every_kind_of_task(task: Task, changes: dict[str, Any], tmp_path: Path)
     data = prepare(tmp_path / "d", task=task)
     if task is BINARY:
         for path in (data / "labels").iterdir():
-            np.save(path, np.minimum(np.load(path), 1))
+            resave(path, np.minimum(np.load(path), 1))
     recipe = replace(TINY, epochs=4, **changes)
     run_training(job(data, tmp_path, recipe, task=task))
     rows = history(tmp_path)
@@ -282,7 +282,7 @@ def test_nan_in_a_memory_mapped_volume_names_epoch_and_case(
     data = prepare(tmp_path / "d")
     image = np.load(data / "images/case_4.npy")
     image[0, 5, 5, 5] = np.nan
-    np.save(data / "images/case_4.npy", image)
+    resave(data / "images/case_4.npy", image)
     monkeypatch.setattr(feeding, "available_memory", lambda device: 0)
     message = r"epoch 1, step \d of 2: the loss is NaN, values .* in the image of case_4; cases"
     with pytest.raises(TrainingError, match=message):
@@ -333,7 +333,7 @@ def test_out_of_memory_says_what_was_needed_and_what_to_change(
 def test_a_swapped_label_is_pointed_at(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = prepare(tmp_path / "d", shapes=((12, 12, 12),) * 11)
     wrong = np.roll(np.load(data / "labels/case_3.npy"), 6, axis=(0, 1, 2))
-    np.save(data / "labels/case_3.npy", wrong)
+    resave(data / "labels/case_3.npy", wrong)
     recipe = replace(TINY, epochs=40, optimiser=Optimiser(lr=3e-2), loss={"dice_ce": 1.0})
     run_training(job(data, tmp_path, recipe))
     assert [found["case"] for found in read_json(tmp_path / "out" / "run.json")["suspects"]] == [

@@ -1,0 +1,98 @@
+"""Whether prepared arrays are still what their manifest says, asked once and cheaply.
+
+A file whose size, modification time and inode are those of the last check is taken as unchanged;
+any other is read and its digest compared. The checks are kept in a hidden list in the manifest's
+folder, a line per file (losing it costs the time of reading).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from pathlib import Path
+
+from lunet.errors import DataError
+from lunet.files import sha256
+
+CHECKED = ".checked.jsonl"
+Check = tuple[int, int, int, str]  # size, modification time (ns), inode, digest
+_KNOWN: dict[Path, dict[str, Check]] = {}
+
+
+def require_intact(folder: Path, name: str, digest: str) -> None:
+    """Refuse a prepared file whose content is not what the manifest says.
+
+    Parameters
+    ----------
+    folder
+        The manifest's folder.
+    name
+        The file, relative to the folder.
+    digest
+        SHA-256 of its bytes, as the manifest says.
+
+    Raises
+    ------
+    DataError
+        If the file is missing, or its content is another one.
+    """
+    known = _known(folder)
+    try:
+        check = _look(folder / name, digest)
+        if known.get(name) == check:
+            return
+        found = sha256(folder / name)
+    except FileNotFoundError as error:
+        raise DataError(folder / name, "missing", "the manifest names it", _AGAIN) from error
+    if found != digest:
+        raise DataError(
+            folder / name,
+            "holds something else than what was prepared under this name",
+            f"the manifest says sha256 {digest[:12]}..., found is {found[:12]}...",
+            _AGAIN,
+        )
+    note_intact(folder, name, digest)
+
+
+def note_intact(folder: Path, name: str, digest: str) -> None:
+    """Remember that a file of the folder has this digest now."""
+    check = _look(folder / name, digest)
+    _known(folder)[name] = check
+    line = json.dumps([name, *check]) + "\n"
+    with (
+        contextlib.suppress(OSError),  # a folder that cannot be written costs time, no result
+        open(folder / CHECKED, "a", encoding="utf-8") as stream,
+    ):
+        stream.write(line)  # one short write: lines of several processes do not mix
+
+
+_AGAIN = "Prepare the data set again"
+
+
+def _look(path: Path, digest: str) -> Check:
+    stat = os.stat(path)
+    return stat.st_size, stat.st_mtime_ns, stat.st_ino, digest
+
+
+def _known(folder: Path) -> dict[str, Check]:
+    """The checks of a folder, read once per process."""
+    folder = folder.absolute()
+    if folder not in _KNOWN:
+        _KNOWN[folder] = _read(folder / CHECKED)
+    return _KNOWN[folder]
+
+
+def _read(path: Path) -> dict[str, Check]:
+    found: dict[str, Check] = {}
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return found
+    for line in lines:
+        try:
+            name, size, time, inode, digest = json.loads(line)
+        except (ValueError, TypeError):
+            continue  # a line that a killed process left
+        found[str(name)] = (size, time, inode, digest)
+    return found

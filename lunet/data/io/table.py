@@ -1,0 +1,77 @@
+"""Tables of text (CSV) as spreadsheets of all countries write them: one reader for listings.
+
+Standard library only.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+from pathlib import Path
+
+from lunet.errors import DataError
+
+_SEPARATORS = (",", ";", "\t")
+_MARKS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+Row = dict[str, str]
+
+
+def read_table(path: Path) -> tuple[list[str], list[Row]]:
+    """Columns and rows of a table with a header, all cells without blanks around them.
+
+    Read are UTF-8, UTF-16 with its mark, and else the Western code page of Windows (cp1252), with
+    commas, semicolons or tabs between the cells, whichever the header has most of.
+
+    Raises
+    ------
+    DataError
+        If the file is missing, is no text, or a row has more cells than the header.
+    """
+    text = _decoded(path)
+    header = text.partition("\n")[0]
+    separator = max(_SEPARATORS, key=header.count)
+    try:
+        rows = [
+            [cell.strip() for cell in row]
+            for row in csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+            if any(cell.strip() for cell in row)
+        ]
+    except csv.Error as error:
+        raise DataError(path, f"is no table ({error})", "CSV with a header is read") from error
+    if not rows:
+        return [], []
+    columns, *body = rows
+    twice = [name for name in columns if name and columns.count(name) > 1]
+    if twice:
+        raise DataError(path, f"two columns {twice[0]!r}", "every column needs its own name")
+    for number, row in enumerate(body, start=2):
+        if len(row) > len(columns):
+            found = f"{len(row)} cells"
+            raise DataError(f"{path}, row {number}", found, f"the header has {len(columns)}")
+    return columns, [dict(zip(columns, row, strict=False)) for row in body]
+
+
+def _decoded(path: Path) -> str:
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError as error:
+        raise DataError(path, "the file is missing", "a CSV table is needed here") from error
+    marked = next((name for mark, name in _MARKS if content.startswith(mark)), None)
+    if marked is None and b"\0" in content:
+        raise DataError(path, "is no text", "CSV in UTF-8 is read", "Save it as CSV in UTF-8")
+    try:
+        return content.decode(marked or "utf-8")
+    except UnicodeDecodeError as error:
+        if marked:
+            raise DataError(path, f"is no text ({error})", "CSV in UTF-8 is read") from error
+    try:
+        return content.decode("cp1252")
+    except UnicodeDecodeError as error:
+        raise DataError(
+            path, f"is no text ({error})", "CSV in UTF-8 is read", "Save it as CSV in UTF-8"
+        ) from error
