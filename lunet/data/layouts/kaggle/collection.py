@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from lunet.data.dataset import Case, Dataset
 from lunet.data.dataset_json import by_number
 from lunet.data.io.images import NIFTI, is_hidden
+from lunet.data.io.write import write_nifti
 from lunet.data.layouts.importing import STEP, write_links
 from lunet.data.layouts.task import FOREGROUND, chosen_groups, chosen_rule
 from lunet.data.settings import DatasetSettings
@@ -167,8 +168,7 @@ def _reference(path: Path, case: str, image: Path, stage: Path) -> Path:
     if scan.shape[:3] != label.shape:
         raise DataError(path, f"a label of shape {label.shape}", f"{image.name} has {scan.shape}")
     out = stage / "references" / f"{case}.nii.gz"
-    out.parent.mkdir(parents=True, exist_ok=True)
-    nib.save(nib.Nifti1Image(label, scan.affine), out)
+    write_nifti(out, label, scan.affine)
     return out
 
 
