@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from lunet.errors import DataError, nearest
 from lunet.files import sha256
 from lunet.inference.description import build_described, description_from_dict
-from lunet.training.weights import save_weights
+from lunet.training.weights import require_finite, save_weights
 
 Entries = list[tuple[str, Tensor]]
 """Names and tensors of a state, in its order."""
@@ -115,10 +115,13 @@ def carry_over(network: nn.Module, entries: Sequence[tuple[str, Tensor]]) -> lis
     Raises
     ------
     DataError
-        If the number of tensors or a shape differs.
+        If the number of tensors, a shape or the kind of numbers differs.
     """
     pairs = _pairs(network, entries)
     for (theirs, value), (ours, target) in pairs:
+        if value.is_floating_point() != target.is_floating_point():
+            expected = f"{target.dtype} is needed for {ours!r}"
+            raise DataError(f"weights {theirs!r}", f"stored as {value.dtype}", expected)
         if value.shape != target.shape:
             raise DataError(
                 f"weights {theirs!r}",
@@ -189,7 +192,9 @@ def import_weights(
         raise DataError(place, "exists already", "a new folder is needed", "Name another one")
     described = description_from_dict(dict(sections), where=source)
     network = build_described(described)
-    pairs = carry_over(network, read_entries(source, key=key))
+    entries = read_entries(source, key=key)
+    require_finite(entries, source)
+    pairs = carry_over(network, entries)
     origin = {"imported": {"file": Path(source).name, "sha256": sha256(source)}}
     save_weights(place, network, described.as_dict() | origin)
     return pairs

@@ -63,6 +63,11 @@ def find_weights(source: str | Path) -> Path:
 
 
 def _load_state(model: nn.Module, state: dict[str, Tensor], path: Path) -> None:
+    for name, own in model.state_dict().items():
+        found = state[name].dtype if name in state else own.dtype
+        if found != own.dtype:  # PyTorch would convert the values in silence
+            expected = f"the network has {own.dtype}"
+            raise DataError(path, f"{name} is stored as {found}", expected, "Take the file again")
     try:
         with torch.no_grad():
             model.load_state_dict(state)

@@ -43,7 +43,15 @@ class OnnxNetwork(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Logits, on the device of ``x``."""
         feed = {INPUT: np.ascontiguousarray(x.detach().float().cpu().numpy())}
-        return torch.from_numpy(self._session.run([OUTPUT], feed)[0]).to(x.device)
+        logits = self._session.run([OUTPUT], feed)[0]
+        if not np.isfinite(logits).all():  # its weights cannot be looked at without another package
+            raise DataError(
+                "ONNX file",
+                "gives NaN or infinite logits",
+                "its weights are damaged, or the image is far from what it was trained on",
+                "Take the file from its source again",
+            )
+        return torch.from_numpy(logits).to(x.device)
 
 
 def export_onnx(
