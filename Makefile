@@ -4,7 +4,9 @@ PIP_ARGS ?=
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: demo test lint format report recover clean
+.PHONY: install demo test lint format docs report recover clean
+
+install: $(INSTALLED)  ## .venv with all that a study and the tests need
 
 demo: $(INSTALLED)  ## the whole study small, offline, on a CPU
 	$(BIN)/snakemake --profile profiles/local --configfile config/demo.yaml
@@ -15,17 +17,21 @@ test: $(INSTALLED)  ## unit tests and end-to-end tests
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile
 
 lint: $(INSTALLED)  ## style, floors, types, workflow
-	$(BIN)/ruff check lunet tests
-	$(BIN)/ruff format --check lunet tests
+	$(BIN)/ruff check lunet tests docs
+	$(BIN)/ruff format --check lunet tests docs
 	$(BIN)/lint-imports
 	$(BIN)/mypy
 	$(BIN)/snakefmt --check Snakefile workflow
 	$(BIN)/snakemake --profile profiles/local --lint
 
 format: $(INSTALLED)
-	$(BIN)/ruff check --fix lunet tests
-	$(BIN)/ruff format lunet tests
+	$(BIN)/ruff check --fix lunet tests docs
+	$(BIN)/ruff format lunet tests docs
 	$(BIN)/snakefmt Snakefile workflow
+
+docs: .venv/.docs  ## the documentation, into site/; a broken link is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	@echo; echo "documentation   site/index.html"
 
 report: $(INSTALLED)  ## Snakemake's own report of the demo
 	$(BIN)/snakemake --profile profiles/local --configfile config/demo.yaml --report results/demo/snakemake-report.html
@@ -40,5 +46,10 @@ $(INSTALLED): pyproject.toml envs/constraints.txt
 	$(BIN)/pip install $(PIP_ARGS) -q -c envs/constraints.txt -e ".[slurm,export,test,twins,lint]"
 	touch $@
 
+# not a part of what everybody needs
+.venv/.docs: $(INSTALLED)
+	$(BIN)/pip install $(PIP_ARGS) -q -c envs/constraints.txt -e ".[docs]"
+	touch $@
+
 clean:
-	rm -rf .venv .snakemake work
+	rm -rf .venv .snakemake site work

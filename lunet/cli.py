@@ -22,6 +22,7 @@ STEPS = {
     "plan": "propose spacing, patch and batch from a data set's fingerprint",
     "preprocess": "canonical orientation, spacing, intensities; memory-mappable volumes",
     "folds": "cross-validation folds by subject group",
+    "register": "state what a study compares, before anything is trained; written once",
     "train": "train one preset on one fold with one seed; resumes by itself",
     "predict": "segment the cases of a run, or any new scan",
     "evaluate": "Dice and surface distances per case and label",
@@ -29,6 +30,8 @@ STEPS = {
     "lesions": "lesions found, missed and wrongly predicted per patient; FROC",
     "efficiency": "parameters, MACs, latency, memory of one preset",
     "forecast": "memory and time of trainings, foreseen and taken",
+    "power": "what a study can resolve, from a pilot, before it is trained",
+    "smallest": "find the smallest network that is as good, training as little as it takes",
     "prune": "remove channels step by step and retrain",
     "table": "build a table of the study from per-case files",
     "figure": "draw a figure of the study",
@@ -38,10 +41,15 @@ STEPS = {
     "nnunet": "let nnU-Net v2 train a preset: network and patch in a plans file of its own",
     "export-slices": "write 2D slices of volumes as PNG images and labels",
     "show": "draw an overlay of image and segmentation",
+    "doctor": "check that a profile fits this cluster",
     "recover": "find, end or await left-over jobs; unlock",
     "list": "list presets, datasets, losses, recipes or augmentations",
     "schema": "write the JSON schema of the configuration",
 }
+
+
+_WRITTEN = ("out", "froc", "work", "cache", "engine_cache", "settings", "changes")
+"""Arguments that name what is written, or are no paths."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -68,15 +76,26 @@ def _overview() -> str:
     return "usage: lunet STEP [options]; `lunet STEP --help` explains each\n\n" + "\n".join(lines)
 
 
-def _run(step: str, words: Sequence[str]) -> int:
-    command = importlib.import_module(f"lunet.commands.{step.replace('-', '_')}")
+def parser_of(step: str) -> argparse.ArgumentParser:
+    """The parser of ``lunet STEP``; its help is the step's page of the documentation."""
+    command = importlib.import_module(_module(step))
     parser = argparse.ArgumentParser(
         prog=f"lunet {step}",
         description=command.__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     command.add_arguments(parser)
-    return carry_out(command.run, parser.parse_args(words))
+    parser.set_defaults(step=step)
+    return parser
+
+
+def _module(step: str) -> str:
+    return f"lunet.commands.{step.replace('-', '_')}"
+
+
+def _run(step: str, words: Sequence[str]) -> int:
+    arguments = parser_of(step).parse_args(words)
+    return carry_out(importlib.import_module(_module(step)).run, arguments)
 
 
 def carry_out(
@@ -86,7 +105,7 @@ def carry_out(
     try:
         if getattr(arguments, "out", None):
             require_writable(arguments.out)
-        with _sole_writer(arguments):
+        with _sole_writer(arguments), _own_files(arguments):
             return work(arguments) or 0
     except LunetError as error:
         return _tell(error, in_rule=getattr(arguments, "settings", None) is not None)
@@ -117,6 +136,31 @@ def _sole_writer(arguments: argparse.Namespace) -> Iterator[None]:
 
     with owned(arguments.out):
         yield
+
+
+@contextmanager
+def _own_files(arguments: argparse.Namespace) -> Iterator[None]:
+    """Let a step write to ``--out`` only what is its own, and never over what it reads."""
+    from lunet.own_files import claim_files, refuse_same
+
+    out, suffixes = getattr(arguments, "out", None), getattr(arguments, "out_suffixes", None)
+    inputs = _inputs(arguments)
+    if out:
+        refuse_same(out, inputs)
+    files = [f"{out}{suffix}" for suffix in suffixes or ()] if out else []
+    files += [arguments.froc] if getattr(arguments, "froc", None) else []
+    with claim_files(files, step=getattr(arguments, "step", ""), inputs=inputs):
+        yield
+
+
+def _inputs(arguments: argparse.Namespace) -> list[str]:
+    """Every file or folder that an argument names, but for those that are written."""
+    given = [value for name, value in vars(arguments).items() if name not in _WRITTEN]
+    lists = [value if isinstance(value, list) else [value] for value in given]
+    items = [item for values in lists for item in values]
+    words = [str(item) for item in items if isinstance(item, str | os.PathLike)]
+    parts = [part for word in words for part in (word, *word.split(","))]
+    return [part for part in dict.fromkeys(parts) if part and os.path.exists(part)]
 
 
 def _explain(error: Exception) -> int:

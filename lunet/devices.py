@@ -1,4 +1,4 @@
-"""Each job its own GPU: on a shared machine by locks, under SLURM by what SLURM gave."""
+"""A GPU for each job: by locks on a shared machine, by SLURM's choice under SLURM."""
 
 from __future__ import annotations
 
@@ -13,12 +13,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from lunet.errors import ConfigError, LunetError
+from filelock import FileLock, Timeout
 
-try:
-    import fcntl
-except ImportError:  # not POSIX: GPUs are then not locked, see claimed_gpu
-    fcntl = None  # type: ignore[assignment]
+from lunet.errors import ConfigError, LunetError
 
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
 SHARE = "LUNET_RUNS_PER_GPU"
@@ -38,10 +35,10 @@ def claimed_gpu(device: str) -> Iterator[str | None]:
     ------
     str or None
         The GPU's number, which is then the only one in ``CUDA_VISIBLE_DEVICES``; None where
-        nothing had to be claimed: no GPU, a device chosen by SLURM, or a system without locks.
+        nothing had to be claimed: no GPU, or a device chosen by SLURM.
     """
     gpus = _gpus()
-    if device == "cpu" or not gpus or "SLURM_JOB_ID" in os.environ or fcntl is None:
+    if device == "cpu" or not gpus or "SLURM_JOB_ID" in os.environ:
         yield None
         return
     before = os.environ.get(_VISIBLE)
@@ -55,33 +52,6 @@ def claimed_gpu(device: str) -> Iterator[str | None]:
                 del os.environ[_VISIBLE]
             else:
                 os.environ[_VISIBLE] = before
-
-
-def check_promise(device: str, available: bool) -> None:
-    """Refuse to train silently on a CPU where a GPU was asked for.
-
-    Parameters
-    ----------
-    device
-        ``auto``, ``cpu`` or ``cuda``, as configured.
-    available
-        Whether PyTorch sees a GPU.
-
-    Raises
-    ------
-    ConfigError
-        If a GPU was asked of SLURM, or ``cuda`` is configured, and there is none.
-    """
-    asked = os.environ.get("SLURM_JOB_GPUS") or os.environ.get("SLURM_STEP_GPUS")
-    if available or device == "cpu" or (device == "auto" and not asked):
-        return
-    found = f"SLURM gave GPU {asked}, but PyTorch sees none" if asked else "PyTorch sees no GPU"
-    raise ConfigError(
-        "train.engine.device",
-        f"is {device!r}; {found}",
-        "a GPU is needed",
-        "Install a CUDA build of torch, or allow the CPU with train.engine.device=cpu",
-    )
 
 
 def share_gpus(runs: int) -> None:
@@ -114,32 +84,33 @@ def _gpus() -> list[str]:
 
 
 def _first_free(gpus: list[str], held: contextlib.ExitStack) -> str:
-    told = False
+    is_announced = False
     while True:
         for slot in range(runs_per_gpu()):
             for gpu in gpus:
                 if _lock(gpu, slot, held):
                     return gpu
-        if not told:
+        if not is_announced:
             print(f"waiting for a free GPU of {', '.join(gpus)}", file=sys.stderr, flush=True)
-            told = True
+            is_announced = True
         time.sleep(1.0)
 
 
 def _lock(gpu: str, slot: int, held: contextlib.ExitStack) -> bool:
     """Take one place on a GPU; the operating system gives it back when the process ends."""
-    folder = Path(tempfile.gettempdir(), "lunet-gpus")
+    # straight in the folder that everybody may write to: a folder of the first user's own would
+    # shut the next user out
+    path = Path(tempfile.gettempdir(), f"lunet-gpu-{gpu}.{slot}.lock")
+    lock = FileLock(path, mode=0o666, blocking=False)
     try:
-        folder.mkdir(mode=0o1777, exist_ok=True)
-        stream = open(folder / f"{gpu}.{slot}", "a")  # noqa: SIM115 - held beyond this function
+        held.enter_context(lock)
+    except Timeout:
+        return False
     except PermissionError as error:
         raise LunetError(
-            folder, "cannot be written", "GPU locks of all users lie there", f"{error}"
+            path,
+            f"cannot be opened ({error.strerror})",
+            "the lock of a GPU must be open to all its users",
+            "Remove the file, or name another folder in TMPDIR",
         ) from error
-    try:
-        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        stream.close()
-        return False
-    held.enter_context(stream)
     return True

@@ -1,13 +1,17 @@
-"""The errors a user can act on; everything else is a bug and keeps its traceback."""
+"""The errors a user can act on, and a full memory; everything else is a bug with its traceback."""
 
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 
 
 class LunetError(Exception):
-    """A wrong input, told in one line: where, what was found, what is expected, what to do.
+    """A wrong input, described in one line: where, what was found, what is expected, what to do.
+
+    The command line prints ``error: <where>: <found>, <expected>. <action>.`` and exits with
+    ``exit_code``.
 
     Parameters
     ----------
@@ -19,9 +23,6 @@ class LunetError(Exception):
         What is allowed, without a trailing full stop.
     action
         What the user can do about it; a sentence without a trailing full stop.
-
-    The command line prints ``error: <where>: <found>, <expected>. <action>.`` and exits with
-    ``exit_code``.
     """
 
     exit_code = 2
@@ -47,7 +48,7 @@ class DataError(LunetError):
 
 
 class TrainingError(LunetError):
-    """A training cannot go on: non-finite loss, too few volumes, a state that does not fit."""
+    """A training cannot continue: non-finite loss, too few volumes, a state that does not fit."""
 
     exit_code = 3
     reason = "training failed"
@@ -65,6 +66,19 @@ class Interrupted(LunetError):
 
     exit_code = 75
     reason = "interrupted, resumable"
+
+
+_NO_MEMORY = re.compile(
+    r"out of memory|can't allocate memory|not enough memory|Failed to allocate memory"
+)
+"""Texts of CUDA, of PyTorch on the CPU and of ITK, which raise a plain ``RuntimeError``."""
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an allocation failed, on the host or on a GPU, in PyTorch, NumPy or ITK."""
+    if isinstance(error, MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and bool(_NO_MEMORY.search(str(error)))
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

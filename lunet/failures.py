@@ -7,12 +7,12 @@ import os
 import subprocess
 from dataclasses import dataclass
 
-from lunet.errors import Interrupted, LunetError, TrainingError
+from lunet.errors import Interrupted, LunetError, TrainingError, is_out_of_memory
 
 
 @dataclass(frozen=True)
 class Failure:
-    """The sort of an end.
+    """How a job ended.
 
     Attributes
     ----------
@@ -24,7 +24,7 @@ class Failure:
     advice
         What to change; may be empty.
     exit_code
-        Exit code of the process; 75 (try again) tells a scheduler that a retry resumes.
+        Exit code of the process; 75 (try again) lets a scheduler retry, which resumes.
     """
 
     reason: str
@@ -33,7 +33,7 @@ class Failure:
 
     @property
     def is_bug(self) -> bool:
-        """Whether nothing that a user does can mend it."""
+        """Whether only a change of the code can mend it."""
         return self.reason.startswith("bug")
 
     def line(self) -> str:
@@ -42,7 +42,7 @@ class Failure:
 
 
 _NEAR_LIMIT = 180.0
-"""Seconds before a job's limit within which a request to leave is put down to the limit."""
+"""Seconds before a job's limit within which the limit is the likely cause of a request to leave."""
 _SMALLER = "Lower train.batch_size or set train.patch"
 _SPACE = "Free space, or set roots.results and roots.work elsewhere"
 _DISKS = {
@@ -52,30 +52,28 @@ _DISKS = {
     errno.EACCES: ("no permission", "Set roots.results and roots.work to writable folders"),
 }
 
-_NO_MEMORY = ("DefaultCPUAllocator: can't allocate", "Failed to allocate memory for image")
-"""Texts of PyTorch and of ITK, which raise a plain ``RuntimeError``."""
 _PATHS = {
     errno.EISDIR: "a folder in the place of a file",
     errno.ENOTDIR: "a file in the place of a folder",
-    errno.EEXIST: "something of that name is in the way",
-    errno.ENAMETOOLONG: "too long a name",
+    errno.EEXIST: "a file or folder of that name exists",
+    errno.ENAMETOOLONG: "the name is too long",
 }
-"""Paths as a user may give them, and no bug."""
+"""Faults of a path that a user gave; they are no bugs."""
 
 
 def classify(error: BaseException) -> Failure:
-    """Sort the exception that ended a step.
+    """Classify the exception that ended a step.
 
-    Known by type and errno; PyTorch's CPU allocator raises a plain ``RuntimeError``, which its
-    text tells.
+    It is recognised by its type, its errno or, for a failed allocation, its text.
     """
     for link in _chain(error):
         if isinstance(link, LunetError):
-            return _foreseen(link)
-        if type(link).__name__ == "OutOfMemoryError":
+            return _of_own_error(link)
+        of_gpu = type(link).__name__ == "OutOfMemoryError" or "CUDA" in str(link)
+        if is_out_of_memory(link) and of_gpu:
             advice = f"{_SMALLER}, or ask for a GPU with more memory (slurm: gpu_model)"
             return Failure("out of GPU memory", advice, 1)
-        if isinstance(link, MemoryError) or any(text in str(link) for text in _NO_MEMORY):
+        if is_out_of_memory(link):
             return Failure("out of host memory", f"{_SMALLER}, or raise mem_mb in the profile", 1)
         if isinstance(link, OSError) and link.errno in _DISKS:
             reason, advice = _DISKS[link.errno]
@@ -87,8 +85,8 @@ def classify(error: BaseException) -> Failure:
     return Failure(f"bug ({type(error).__name__}: {error})", advice, 1)
 
 
-def _foreseen(error: LunetError) -> Failure:
-    """An end that has told what to do; here it is sorted."""
+def _of_own_error(error: LunetError) -> Failure:
+    """Classify an error of :mod:`lunet.errors`, which has its advice already."""
     if isinstance(error, Interrupted):
         return Failure(*_asked_by_slurm(), error.exit_code)
     reason = error.reason
@@ -104,8 +102,8 @@ def _foreseen(error: LunetError) -> Failure:
 
 
 def _asked_by_slurm() -> tuple[str, str]:
-    """Why SLURM, or somebody else, asked to leave, and what follows."""
-    again = "The state is saved; the same command, or a retry of Snakemake, goes on from there"
+    """Why SLURM or somebody else asked the job to leave, and what to do."""
+    again = "The state is saved; the same command, or a retry of Snakemake, resumes from there"
     state, left, preempted = _slurm_state(os.environ.get("SLURM_JOB_ID", ""))
     if preempted or state == "PREEMPTED":
         return "preempted, resumable", again

@@ -1,4 +1,4 @@
-"""Atomic files: a reader sees the old content or the new one, never a half of it."""
+"""Atomic files: a reader sees the old content or the new one, never half of it."""
 
 from __future__ import annotations
 
@@ -15,18 +15,21 @@ from pathlib import Path
 from typing import Any
 
 from lunet.errors import DataError
+from lunet.leftovers import part_of
+
+_FORMULA = tuple("=+-@\t\r")
 
 
 @contextmanager
 def atomic(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary name beside ``path``; on success fsync it and rename it into place.
+    """Yield a temporary name next to ``path``; on success fsync it and rename it into place.
 
-    The temporary name keeps the suffixes of ``path`` (writers choose their format by them). On an
-    error the temporary file is removed and ``path`` stays what it was.
+    On an error the temporary file (:func:`lunet.leftovers.part_of`) is removed and ``path`` stays
+    what it was.
     """
     final = Path(path)
     final.parent.mkdir(parents=True, exist_ok=True)
-    part = final.with_name(f".part-{os.getpid()}-{final.name}")
+    part = part_of(final)
     try:
         yield part
         with open(part, "rb+") as stream:
@@ -45,7 +48,7 @@ def require_writable(path: str | Path) -> None:
     DataError
         If it takes none (``/proc``).
     OSError
-        For want of space or permission, which tells itself; ``filename`` is the folder.
+        If space or permission is missing; ``filename`` is the folder.
     """
     here = Path(path).absolute()
     folder = next(place for place in (here, *here.parents) if place.is_dir())
@@ -87,6 +90,43 @@ def write_json(path: str | Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")
 
 
+def write_new(path: str | Path, value: Any) -> bool:
+    """Write strict JSON as :func:`write_json`, but only where no file is; never replaces one.
+
+    Of several processes that write at the same time one wins; the file is whole at once.
+
+    Returns
+    -------
+    Whether this call wrote the file.
+    """
+    final = Path(path)
+    final.parent.mkdir(parents=True, exist_ok=True)
+    part = final.with_name(f".part-{os.getpid()}-{final.name}")
+    try:
+        write_json(part, value)
+        os.link(part, final)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS):
+            raise
+        return _write_without_links(part, final)
+    finally:
+        part.unlink(missing_ok=True)
+    _sync_folder(final.parent)
+    return True
+
+
+def _write_without_links(part: Path, final: Path) -> bool:
+    """On a file system without hard links: the name is taken first, then filled at once."""
+    try:
+        os.close(os.open(final, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+    except FileExistsError:
+        return False
+    os.replace(part, final)
+    return True
+
+
 def read_json(path: str | Path) -> Any:
     """Read a JSON file.
 
@@ -104,16 +144,31 @@ def read_json(path: str | Path) -> Any:
 
 
 def write_csv(path: str | Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write rows as CSV with ``columns`` as header, atomically; NaN and None become empty cells."""
+    """Write rows as CSV with ``columns`` as header, atomically.
+
+    NaN and None become empty cells. A text that a spreadsheet would run as a formula (it begins
+    with ``=``, ``+``, ``-``, ``@`` or a control character, and is no number) gets a ``'`` in front,
+    by which spreadsheets know it for a text.
+    """
     with atomic(path) as part, open(part, "w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, columns, lineterminator="\n", extrasaction="raise")
-        writer.writeheader()
+        writer.writerow({column: _cell(column) for column in columns})
         writer.writerows({key: _cell(value) for key, value in row.items()} for row in rows)
 
 
 def _cell(value: Any) -> Any:
+    if isinstance(value, str):
+        return f"'{value}" if value[:1] in _FORMULA and not _is_number(value) else value
     is_number = isinstance(value, float)
     return "" if value is None or (is_number and math.isnan(value)) else value
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return text == "-"  # a dash alone stands for nothing
+    return True
 
 
 def sha256(path: str | Path) -> str:

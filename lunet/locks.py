@@ -3,9 +3,13 @@
 A lock is a folder of numbered files; the highest number is the owner. A file is created
 exclusively, so of two starters only one gets a number, and a starter that judged an owner dead
 cannot displace a newer one. A living owner renews its file's time; a dead one is known by its
-process (same host), its SLURM job, or its silence. An owner that was silent (suspended, say) and
-was replaced meanwhile ends itself at its next sign of life. A second starter is refused at once;
-where it should wait for the first, as for a download that both need, see :mod:`lunet.file_lock`.
+process (same host), its SLURM job, or its silence. An owner that was silent (because it was
+suspended, for example) and was replaced ends itself at its next sign of life. A second starter is
+refused at once.
+
+Where a second process should wait for the first, as for a download that both need, a plain lock
+file is enough (:func:`exclusive`). It cannot do the owner's work: it does not know who holds it,
+and on a network file system the lock of a dead machine may stay.
 """
 
 from __future__ import annotations
@@ -19,10 +23,12 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from lunet.errors import Busy
 
@@ -31,6 +37,7 @@ HEARTBEAT = 10.0
 SILENCE = 90.0
 """Seconds without one after which an owner elsewhere is taken for dead."""
 _LOOK = 2.0
+_POLL = 0.2
 
 
 @dataclass(frozen=True)
@@ -62,7 +69,7 @@ class Held:
         Raises
         ------
         Busy
-            If another owner judged this one dead (suspended for long, say) and replaced it.
+            If another owner judged this one dead (after a long suspension, for example).
         """
         newest = _newest(self.path.parent)
         if newest != self.path:
@@ -75,7 +82,7 @@ class Held:
 def owned(output: str | Path, *, heartbeat: float = HEARTBEAT) -> Iterator[Held]:
     """Hold the lock of an output file or folder for the length of a ``with`` block.
 
-    The lock is the hidden folder ``.<name>.lock`` beside ``output``.
+    The lock is the hidden folder ``.<name>.lock`` next to ``output``.
 
     Raises
     ------
@@ -96,10 +103,40 @@ def owned(output: str | Path, *, heartbeat: float = HEARTBEAT) -> Iterator[Held]
         _release(held)
 
 
+@contextmanager
+def exclusive(
+    path: str | Path, *, wait: float = 24 * 3600.0, say: Callable[[str], None] = print
+) -> Iterator[None]:
+    """Hold the lock file ``path`` (made if needed, kept afterwards); a second process waits.
+
+    The operating system frees the lock of a dead process.
+
+    Raises
+    ------
+    Busy
+        If another living process holds it for longer than ``wait`` seconds.
+    """
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        say(f"another process works on this ({path}); waiting for it")
+        try:
+            lock.acquire(timeout=wait, poll_interval=_POLL)
+        except Timeout as error:
+            expected = f"waited {wait:g} s for it"
+            raise Busy(path, "is held by another process", expected, "Try later") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 def acquire(folder: Path) -> Held:
     """Become the owner, taking over from a dead one.
 
-    Where only silence can tell, this waits for the next sign of life, ``SILENCE`` at most.
+    Where only silence can show it, this waits for the next sign of life, ``SILENCE`` at most.
 
     Raises
     ------
@@ -142,20 +179,31 @@ def is_alive(path: Path) -> bool:
     owner = read_owner(path)
     if owner is None:
         return _silent_for(path) < SILENCE
-    if owner.host == _host():
-        return _process_start(owner.pid) == owner.process_start
+    if owner.host == host_name():
+        return process_start(owner.pid) == owner.process_start
     if owner.slurm_job and _slurm_says_gone(owner.slurm_job):
         return False
     return _silent_for(path) < SILENCE
 
 
 def _found_dead(path: Path) -> bool:
-    """Whether an owner is dead; one on another host is given the time for a sign of life."""
+    """Whether an owner is dead; one on another host is given the time for a sign of life.
+
+    The time of its file may lie in the future (a clock that was wrong): then nothing but the time
+    that is spent waiting here counts.
+    """
     owner = read_owner(path)
-    first = _last_sign(path)
+    first, since = _last_sign(path), time.monotonic()
     while is_alive(path):
-        if (owner and owner.host == _host()) or _last_sign(path) != first:
+        if (owner and owner.host == host_name()) or _last_sign(path) != first:
             return False
+        if time.monotonic() - since > SILENCE:
+            print(
+                f"warning: {path}: its time lies {-_silent_for(path):.0f} s in the future, and no "
+                f"sign of life came for {SILENCE:g} s: its owner is taken for dead",
+                flush=True,
+            )
+            return True
         time.sleep(_LOOK)
     return True
 
@@ -174,7 +222,7 @@ def _newest(folder: Path) -> Path | None:
 def _follows(path: Path, dead: Path | None) -> bool:
     """Whether the owner that was judged dead is still the one before us.
 
-    A lock that was released and taken anew meanwhile starts again at 1; then we withdraw.
+    A lock that was released and taken again meanwhile restarts at 1; then we withdraw.
     """
     others = {other for other in path.parent.glob("[0-9]*.json") if other != path}
     if others <= ({dead} if dead is not None else set()):
@@ -217,8 +265,10 @@ def _beat(path: Path, stop: threading.Event, seconds: float) -> None:
             print(f"error: {path.parent}: was taken over while this process was silent; it ends.")
             sys.stdout.flush()
             os._exit(Busy.exit_code)  # nothing may be written any more, not even a clean-up
-        except OSError as error:  # a file system that is away or read-only: silence tells of it
-            print(f"warning: {path}: no sign of life could be given ({error})", flush=True)
+        except (
+            OSError
+        ) as error:  # a file system that is away or read-only: others notice the silence
+            print(f"warning: {path}: the lock could not be renewed ({error})", flush=True)
 
 
 def _silent_for(path: Path) -> float:
@@ -236,10 +286,10 @@ def _silent_for(path: Path) -> float:
 def _myself() -> Owner:
     pid = os.getpid()
     job = os.environ.get("SLURM_JOB_ID", "")
-    return Owner(uuid.uuid4().hex, _host(), pid, _process_start(pid) or "", job)
+    return Owner(uuid.uuid4().hex, host_name(), pid, process_start(pid) or "", job)
 
 
-def _host() -> str:
+def host_name() -> str:
     """Host name and, where there are any, process namespace: numbers mean nothing beyond it."""
     try:
         return f"{socket.gethostname()} {os.readlink('/proc/self/ns/pid')}"
@@ -247,10 +297,10 @@ def _host() -> str:
         return socket.gethostname()
 
 
-def _process_start(pid: int) -> str | None:
+def process_start(pid: int) -> str | None:
     """When a process of this host started, so that a reused number is not taken for it.
 
-    None if there is no such process. Linux tells the time in ``/proc``; elsewhere only the
+    None if there is no such process. Linux shows the time in ``/proc``; elsewhere only the
     existence of the process is known.
     """
     if os.path.isdir("/proc/self"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,27 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
         dest="changes",
         help="change one key of the configuration, e.g. train.optimiser.lr=1e-3",
     )
+
+
+def add_out(
+    parser: argparse.ArgumentParser,
+    metavar: str,
+    help: str,
+    *,
+    suffixes: Sequence[str] | None = None,
+    required: bool = True,
+) -> None:
+    """Add ``--out``.
+
+    Parameters
+    ----------
+    suffixes
+        What is appended to its value to make the files that the step writes (``("",)`` for one
+        file); the command line sees to it that none of them is somebody else's. None for a folder,
+        of which the step itself claims its files (:mod:`lunet.own_files`).
+    """
+    parser.add_argument("--out", required=required, type=Path, metavar=metavar, help=help)
+    parser.set_defaults(out_suffixes=suffixes)
 
 
 def add_plan(parser: argparse.ArgumentParser) -> None:

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import argparse
 
-from lunet.commands.arguments import add_settings
+from lunet.commands.arguments import add_out, add_settings
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``lunet audit``."""
     parser.add_argument("raw", metavar="RAW", help="folder of the data set, or one image")
-    parser.add_argument("--out", required=True, metavar="DIR", help="folder of the audit's files")
+    add_out(parser, "DIR", "folder of the audit's files")
     parser.add_argument("--layout", help="how the folder is laid out (else found out)")
     parser.add_argument("--splits", metavar="FILE", help="split file to check for leaks")
     add_settings(parser)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import argparse
 
-from lunet.commands.arguments import add_settings, read_settings
+from lunet.commands.arguments import add_out, add_settings, read_settings
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--name", metavar="NAME", help="data set, instead of a configuration")
     parser.add_argument("--path", metavar="PATH", help="local folder or archive of it")
     parser.add_argument("--sha256", metavar="DIGEST", help="expected digest of the archive")
-    parser.add_argument("--out", required=True, metavar="DIR", help="folder to make")
+    add_out(parser, "DIR", "folder to make")
     parser.add_argument("--cache", metavar="DIR", help="where archives are received; beside --out")
     parser.add_argument("--keep-archive", action="store_true", help="do not delete it afterwards")
 

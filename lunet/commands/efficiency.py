@@ -11,14 +11,15 @@ import argparse
 import sys
 from typing import Any
 
-from lunet.commands.arguments import add_plan, add_settings, read_settings
+from lunet.commands.arguments import add_out, add_plan, add_settings, read_settings
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this step."""
     add_settings(parser)
     add_plan(parser)
-    parser.add_argument("--out", metavar="JSON", help="file that is written; else a summary only")
+    text = "file that is written; else a summary only"
+    add_out(parser, "JSON", text, suffixes=("",), required=False)
     parser.add_argument("--size", type=int, nargs="+", metavar="VOXELS", help="input size")
     parser.add_argument("--batches", type=int, nargs="+", metavar="N")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"))

@@ -19,14 +19,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from lunet.commands.arguments import add_settings, read_settings
+from lunet.commands.arguments import add_out, add_settings, read_settings
 from lunet.errors import ConfigError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this step."""
     add_settings(parser)
-    parser.add_argument("--out", required=True, metavar="CSV", help="table that is written")
+    add_out(parser, "CSV", "table that is written", suffixes=("",))
     run = parser.add_argument_group("a study's run")
     run.add_argument("--manifest", help="manifest.json of the prepared data set")
     run.add_argument("--splits", help="splits.json; without it all labelled cases are expected")

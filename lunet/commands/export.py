@@ -16,11 +16,13 @@ from __future__ import annotations
 
 import argparse
 
+from lunet.commands.arguments import add_out
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this step."""
     parser.add_argument("run", metavar="RUN", help="folder of a run, or its weights.safetensors")
-    parser.add_argument("--out", required=True, metavar="DIR", help="release folder")
+    add_out(parser, "DIR", "release folder")
     parser.add_argument("--metrics", metavar="CSV", help="metrics.csv; else the run's own")
     parser.add_argument("--manifest", metavar="JSON", help="of the prepared data: their licence")
     parser.add_argument("--no-onnx", action="store_true", help="leave the ONNX file out")

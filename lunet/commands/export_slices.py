@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import argparse
 
-from lunet.commands.arguments import add_settings
+from lunet.commands.arguments import add_out, add_settings
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``lunet export-slices``."""
     parser.add_argument("raw", metavar="RAW", help="data set, in any layout that is read")
-    parser.add_argument("--out", required=True, metavar="DIR", help="new folder")
+    add_out(parser, "DIR", "new folder")
     parser.add_argument(
         "--window", required=True, type=float, nargs=2, metavar=("LOW", "HIGH"), help="to 0, 255"
     )

@@ -1,11 +1,8 @@
 """Draw one figure of a study: BASE.svg, BASE.pdf, BASE.png, and its data as BASE.csv.
 
-NAME is pareto_parameters, pareto_macs, pareto_latency, pareto_memory, boxplot, differences, ranks,
-pairs, skips, batches, bland_altman, curves, froc, examples or side_by_side; the last two show
-images and need --manifest.
-pruning_channels, pruning_dice and pruning_hours are made of --inputs with the prunings'
-trajectory.csv.
-`architecture` draws the network of --preset.
+The figures `examples` and `side_by_side` show images and need --manifest. The figures of a pruning
+are made of --inputs with the prunings' trajectory.csv. `architecture` draws the network that
+--preset names.
 
   lunet figure pareto_parameters --results results/hippocampus --folds 0 1 2 3 4 \\
       --presets unet_small_4f lunet_small_4f --out results/hippocampus/figures/pareto_parameters
@@ -20,34 +17,40 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from lunet.commands.arguments import add_settings, read_settings
+from lunet.commands.arguments import add_out, add_settings, read_settings
 from lunet.reporting.command import add_sources, read_sources
+from lunet.reporting.outputs import FIGURES, figure_row, names_help
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `lunet figure`."""
+    parser.epilog = names_help(FIGURES)
     parser.add_argument("name", metavar="NAME", help="which figure")
     add_sources(parser)
     parser.add_argument("--manifest", type=Path, metavar="FILE", help="manifest.json, for images")
-    parser.add_argument("--out", required=True, metavar="BASE", help="path without suffix")
+    add_out(parser, "BASE", "path without suffix", suffixes=(".svg", ".pdf", ".png", ".csv"))
     add_settings(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Draw the figure."""
-    if arguments.name == "architecture":
+    row = figure_row(arguments.name)
+    if row.rule == "architecture":
         from lunet.reporting.figures.architecture import write_architecture
 
         for path in write_architecture(read_settings(arguments, "train"), arguments.out):
             print(path)
         return
-    if arguments.name.startswith("pruning"):
-        from lunet.reporting.figures.pruning import needs, write_figure
+    if row.rule == "pruning_figure":
+        from lunet.reporting.figures.pruning import write_figure
     else:
-        from lunet.reporting.figures.index import needs, write_figure
+        from lunet.reporting.figures.index import write_figure
 
-    sources = read_sources(arguments, needs(arguments.name))
+    from lunet.reporting.result_files import with_asked
+
     settings = read_settings(arguments, "figure")
+    kinds = with_asked(row.needs, settings.get("statistics"))
+    sources = read_sources(arguments, kinds)
     manifest = arguments.manifest
     for path in write_figure(arguments.name, sources, settings, arguments.out, manifest=manifest):
         print(path)

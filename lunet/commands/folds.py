@@ -7,15 +7,16 @@ Example:
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
-from lunet.commands.arguments import add_settings, read_settings
+from lunet.commands.arguments import add_out, add_settings, read_settings, read_study
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     add_settings(parser)
     parser.add_argument("--manifest", required=True, metavar="FILE", help="of prepared volumes")
-    parser.add_argument("--out", required=True, metavar="FILE", help="splits.json to write")
+    add_out(parser, "FILE", "splits.json to write", suffixes=("",))
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -42,5 +43,16 @@ def run(arguments: argparse.Namespace) -> None:
         print(f"fold {number}: {sizes}")
     if splits.held_out:
         print(f"held out: {len(splits.held_out)}")
-    for line in missing_classes(arguments.manifest, splits):
-        print(line)
+    for line in [*missing_classes(arguments.manifest, splits), *_warnings(arguments)]:
+        print(f"warning: {line}")
+
+
+def _warnings(arguments: argparse.Namespace) -> list[str]:
+    """What the study cannot resolve with the subjects that these folds test on."""
+    from lunet.study.protocol import handed_over, warnings_of_files
+
+    sections = handed_over()
+    if arguments.config is not None:
+        sections = read_study(arguments).sections("register")
+    files = Path(arguments.manifest), Path(arguments.out)
+    return warnings_of_files(sections, *files) if sections else []

@@ -18,11 +18,13 @@ from __future__ import annotations
 
 import argparse
 
+from lunet.commands.arguments import add_out
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``lunet import``."""
     parser.add_argument("source", metavar="SOURCE", help="folder, CSV listing, or nnU-Net number")
-    parser.add_argument("--out", required=True, metavar="DIR", help="new folder")
+    add_out(parser, "DIR", "new folder")
     parser.add_argument("--layout", default="auto", help="name of the layout (default: auto)")
     parser.add_argument("--name", default=None, help="name of the data set")
     parser.add_argument("--labels", nargs="+", metavar="NAME=INDEX", help="foreground labels")
@@ -38,6 +40,7 @@ def run(arguments: argparse.Namespace) -> None:
     from lunet.commands.raw import by_hand
     from lunet.data.layouts.importing import write_project
     from lunet.data.layouts.open import open_dataset
+    from lunet.data.left_out import count_lines
 
     if arguments.layout == "kaggle":
         from lunet.data.layouts.kaggle.collection import import_kaggle
@@ -46,5 +49,7 @@ def run(arguments: argparse.Namespace) -> None:
     else:
         dataset = open_dataset(arguments.source, by_hand(arguments), arguments.layout)
         write_project(dataset, arguments.out)
+    for line in count_lines(dataset):
+        print(line)
     labels = ", ".join(f"{name} {index}" for name, index in dataset.task.labels.items())
     print(f"{dataset.name}: {len(dataset.cases)} cases, labels {labels}, in {arguments.out}")

@@ -14,14 +14,14 @@ from __future__ import annotations
 
 import argparse
 
-from lunet.commands.arguments import add_settings, read_study
+from lunet.commands.arguments import add_out, add_settings, read_study
 from lunet.errors import ConfigError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``lunet import-weights``."""
     parser.add_argument("file", metavar="FILE", help="weights of the same network in other code")
-    parser.add_argument("--out", required=True, metavar="DIR", help="new folder")
+    add_out(parser, "DIR", "new folder")
     parser.add_argument("--key", metavar="NAME", help="where the state lies in a checkpoint")
     parser.add_argument("--names", action="store_true", help="print which tensor became which")
     add_settings(parser)

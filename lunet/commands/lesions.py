@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import argparse
 
-from lunet.commands.arguments import add_settings, read_settings
+from lunet.commands.arguments import add_out, add_settings, read_settings
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--subset", choices=("test", "validation", "train", "held_out"), default="test"
     )
-    parser.add_argument("--out", required=True, metavar="CSV", help="counts per case")
+    add_out(parser, "CSV", "counts per case", suffixes=("",))
     parser.add_argument("--froc", required=True, metavar="CSV", help="counts per threshold")
 
 

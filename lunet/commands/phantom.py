@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import typing
 
+from lunet.commands.arguments import add_out
 from lunet.data.settings import PhantomSettings
 
 
@@ -28,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--layout", choices=typing.get_args(hints["layout"]), default=default.layout
     )
-    parser.add_argument("--out", required=True, metavar="DIR", help="new folder")
+    add_out(parser, "DIR", "new folder")
 
 
 def run(arguments: argparse.Namespace) -> None:

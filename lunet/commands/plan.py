@@ -12,16 +12,17 @@ Example: lunet plan data/Task09_Spleen --preset lunet_small_4f --memory-gb 10 --
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from typing import Any
 
-from lunet.commands.arguments import add_settings
+from lunet.commands.arguments import add_out, add_settings
 from lunet.errors import ConfigError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``lunet plan``."""
     parser.add_argument("raw", metavar="RAW", help="folder of the data set")
-    parser.add_argument("--out", required=True, metavar="FILE", help="plan, .yaml or .json")
+    add_out(parser, "FILE", "plan, .yaml or .json", suffixes=("",))
     parser.add_argument("--memory-gb", type=float, help="memory of a training, GiB (free: 80 %%)")
     parser.add_argument("--largest-batch", type=int, help="largest batch proposed (16)")
     add_settings(parser)
@@ -75,12 +76,11 @@ def _check(arguments: argparse.Namespace) -> None:
 
 def _models(sections: Any, preset: str, task: Any, ndim: int) -> list[Any]:
     """The networks of a study (a rule's sections), or that of one preset."""
-    from lunet.models.build import build_network
+    from lunet.models.build import build_for_task
     from lunet.study.networks import build_model
 
-    shape = {"in_channels": len(task.channels), "out_channels": task.out_channels, "ndim": ndim}
     if not sections:
-        return [build_model(preset, **shape)]
-    return [
-        build_network(m["module"], m["name"], arguments=m["arguments"], **shape) for m in sections
-    ]
+        channels, outputs = len(task.channels), task.out_channels
+        return [build_model(preset, in_channels=channels, out_channels=outputs, ndim=ndim)]
+    as_stored = dataclasses.replace(task, dimensions=ndim)
+    return [build_for_task(section, as_stored) for section in sections]

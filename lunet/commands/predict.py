@@ -18,7 +18,7 @@ import argparse
 import sys
 from typing import Any
 
-from lunet.commands.arguments import add_plan, add_settings
+from lunet.commands.arguments import add_out, add_plan, add_settings
 from lunet.errors import ConfigError
 
 
@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_plan(parser)
     parser.add_argument("inputs", nargs="*", metavar="INPUT", help="images or folders of images")
     parser.add_argument("--weights", nargs="+", default=[], metavar="W", help="run, release, file")
-    parser.add_argument("--out", required=True, metavar="DIR", help="folder of the masks")
+    add_out(parser, "DIR", "folder of the masks")
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     run = parser.add_argument_group("a study's run")
     run.add_argument("--prior", action="store_true", help="write the atlas prior instead")
@@ -100,7 +100,7 @@ def _run_scans(arguments: argparse.Namespace) -> int:
     from lunet.inference.load import load_model
     from lunet.inference.predict import common_description
     from lunet.inference.predict_files import find_inputs, predict_scans
-    from lunet.inference.segment import choose_device
+    from lunet.training.compute.device import choose_device
 
     weights, rest = _split(arguments.weights)
     words = [*rest, *arguments.inputs]

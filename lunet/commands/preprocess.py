@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import argparse
 
-from lunet.commands.arguments import add_plan, add_settings
+from lunet.commands.arguments import add_out, add_plan, add_settings
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``lunet preprocess``."""
     parser.add_argument("raw", metavar="RAW", help="data set in the project's layout")
-    parser.add_argument("--out", required=True, metavar="DIR", help="folder of prepared volumes")
+    add_out(parser, "DIR", "folder of prepared volumes")
     add_settings(parser)
     add_plan(parser)
 

@@ -49,6 +49,7 @@ def run(arguments: argparse.Namespace) -> None:
     from lunet.pruning.settings import PruneSettings
     from lunet.settings import build_settings
     from lunet.task import task_from_dict
+    from lunet.training.compute.device import choose_device
     from lunet.training.job import TrainingJob
     from lunet.training.recipe import Recipe
 
@@ -71,6 +72,7 @@ def run(arguments: argparse.Namespace) -> None:
     )
     settings = build_settings(PruneSettings, sections["prune"], "prune")
     with claimed_gpu(training.recipe.engine.device):
+        choose_device(training.recipe.engine.device, key="train.engine.device")
         run_pruning(PruneJob(training, settings, arguments.strategy, arguments.like))
 
 

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import argparse
 
-from lunet.commands.arguments import add_settings
+from lunet.commands.arguments import add_out, add_settings
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``lunet repair``."""
     parser.add_argument("raw", metavar="RAW", help="folder of the data set; it stays as it is")
-    parser.add_argument("--out", required=True, metavar="DIR", help="new folder")
+    add_out(parser, "DIR", "new folder")
     parser.add_argument(
         "--trust-image-header",
         action="store_true",

@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from lunet.commands.arguments import add_settings, read_settings
+from lunet.commands.arguments import add_out, add_settings, read_settings
 from lunet.errors import ConfigError
 from lunet.reporting.command import add_sources, read_sources
 
@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="other data sets, of DIR/transfer, that are told of",
     )
     parser.add_argument("--manifest", type=Path, metavar="FILE", help="of the prepared data")
-    parser.add_argument("--out", required=True, type=Path, metavar="FILE", help="report.html")
+    add_out(parser, "FILE", "report.html", suffixes=("",))
     add_settings(parser)
 
 
@@ -39,7 +39,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Write the report."""
     from lunet.reporting.html.report import example_pictures, write_report
 
-    sources = read_sources(arguments, ("metrics", "runs", "efficiency"))
+    sources = read_sources(arguments, ("metrics", "runs", "efficiency", "protocol"))
     folders = {name: getattr(arguments, name) for name in ("tables", "figures")}
     for name, folder in folders.items():
         if folder is None and arguments.results is None:

@@ -9,21 +9,25 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from lunet.commands.arguments import add_out
 from lunet.errors import ConfigError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``lunet schema``."""
-    parser.add_argument("--out", required=True, metavar="FILE", help="file to write, .json or .md")
+    add_out(parser, "FILE", "file to write, .json or .md", suffixes=())
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Write the schema or the manual."""
     from lunet.files import write_json, write_text
     from lunet.study.config import json_schema
-    from lunet.study.config_docs import manual, shipped
+    from lunet.study.config_docs import is_generated, manual, shipped
 
     path = Path(arguments.out)
+    if path.exists() and not is_generated(path):
+        expected = "a new file, or one that `lunet schema` wrote"
+        raise ConfigError("--out", f"{path} exists and was not written by this command", expected)
     if path.suffix == ".json":
         write_json(path, json_schema())
     elif path.suffix == ".md":

@@ -11,13 +11,15 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from lunet.commands.arguments import add_out
 from lunet.errors import ConfigError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this step."""
     parser.add_argument("image", nargs="+", metavar="IMAGE", help="image, or a file per channel")
-    parser.add_argument("--out", metavar="PNG", help="picture; else <image>.png in this folder")
+    text = "picture; else <image>.png in this folder"
+    add_out(parser, "PNG", text, suffixes=("",), required=False)
     parser.add_argument("--segmentation", metavar="FILE", help="label file on the image's grid")
     parser.add_argument("--weights", metavar="W", help="run, release, .safetensors or .onnx")
     parser.add_argument("--axis", type=int, default=2, help="0 sagittal, 1 coronal, 2 axial")
@@ -32,6 +34,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     from lunet.data.io.images import read_image, stem_of
     from lunet.inference.show import montage, write_picture
+    from lunet.own_files import claim_files
 
     if (arguments.segmentation is None) == (arguments.weights is None):
         raise ConfigError("--segmentation, --weights", "none or both", "give one of them")
@@ -50,7 +53,9 @@ def run(arguments: argparse.Namespace) -> None:
         names=names | _names(arguments.labels),
     )
     path = Path(arguments.out or f"{stem_of(arguments.image[0])}.png")
-    write_picture(path, picture)
+    # with --out the command line has done this already
+    with claim_files([] if arguments.out else [path], step="show", inputs=arguments.image):
+        write_picture(path, picture)
     print(path)
 
 

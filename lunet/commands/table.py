@@ -1,8 +1,6 @@
-"""Build one table of a study from its per-case files: BASE.csv, BASE.md and BASE.tex.
+"""Build one table of a study from its per-case files: BASE.csv, BASE.md, BASE.tex and BASE.json.
 
-NAME is summary, accuracy, efficiency, batches, forecast, joint, comparisons, claims, failures,
-lesions or protocol; or pruning or pruning_comparisons, which --inputs with the prunings'
-trajectory.csv makes.
+The tables of a pruning are made of --inputs with the prunings' trajectory.csv.
 The same files give the same bytes on any machine; runs of one preset that were made with other
 settings or code are refused.
 
@@ -16,27 +14,33 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from lunet.commands.arguments import add_settings, read_settings
+from lunet.commands.arguments import add_out, add_settings, read_settings
 from lunet.reporting.command import add_sources, read_sources
+from lunet.reporting.outputs import TABLES, names_help, table_row
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `lunet table`."""
+    parser.epilog = names_help(TABLES)
     parser.add_argument("name", metavar="NAME", help="which table")
     add_sources(parser)
     parser.add_argument("--manifest", type=Path, metavar="FILE", help="of the volumes: forecast")
-    parser.add_argument("--out", required=True, metavar="BASE", help="path without suffix")
+    add_out(parser, "BASE", "path without suffix", suffixes=(".csv", ".md", ".tex"))
     add_settings(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Build the table."""
-    if arguments.name.startswith("pruning"):
-        from lunet.reporting.tables.pruning import needs, write_table
-    else:
-        from lunet.reporting.tables.index import needs, write_table
+    from lunet.reporting.result_files import with_asked
 
-    sources = read_sources(arguments, needs(arguments.name))
+    row = table_row(arguments.name)
+    if row.rule == "pruning_table":
+        from lunet.reporting.tables.pruning import write_table
+    else:
+        from lunet.reporting.tables.index import write_table
+
     settings = read_settings(arguments, "table")
+    kinds = with_asked(row.needs, settings.get("statistics"))
+    sources = read_sources(arguments, kinds)
     for path in write_table(arguments.name, sources, settings, arguments.out):
         print(path)

@@ -49,6 +49,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     data.add_argument("--work", type=Path, metavar="DIR", help="folder of the resume state")
     data.add_argument("--out", type=Path, metavar="DIR", help="folder of the results")
+    data.add_argument(
+        "--protocol",
+        type=Path,
+        metavar="FILE",
+        help="protocol.json of the study, which its first training writes (see lunet register)",
+    )
     start = parser.add_argument_group("start")
     start.add_argument("--resume", type=Path, metavar="FILE", help="go on from this state file")
     start.add_argument("--init", type=Path, metavar="FILE", help="fine-tune these weights")
@@ -122,10 +128,10 @@ def _carry_out(arguments: argparse.Namespace) -> int:
 
 def _train(arguments: argparse.Namespace) -> None:
     """Collect the settings of one run and train."""
-    import torch
-
-    from lunet.devices import check_promise, claimed_gpu
+    from lunet.devices import claimed_gpu
+    from lunet.own_files import claim_files
     from lunet.settings import build_settings, replace
+    from lunet.training.compute.device import choose_device
     from lunet.training.job import TrainingJob
     from lunet.training.recipe import Recipe
     from lunet.training.run import run_training
@@ -137,6 +143,8 @@ def _train(arguments: argparse.Namespace) -> None:
     if arguments.loss is not None:
         recipe = dataclasses.replace(recipe, loss={arguments.loss: 1.0}, loss_options={})
     places = _places(arguments, sections["model"]["preset"])
+    if arguments.protocol:
+        _register(arguments, places)
     if arguments.fold == "all":
         places["splits"] = _everything(places)
     job = TrainingJob(
@@ -152,11 +160,24 @@ def _train(arguments: argparse.Namespace) -> None:
         observers=_observers(arguments, places["out"]),
         **places,
     )
-    with claimed_gpu(recipe.engine.device):
-        check_promise(recipe.engine.device, available=torch.cuda.is_available())
+    drawn = [places["out"] / "curves.png"] if arguments.curves else []
+    with claim_files(drawn, step="train"), claimed_gpu(recipe.engine.device):
+        choose_device(recipe.engine.device, key="train.engine.device")  # refused before any work
         run_training(job)
     if arguments.settings is None:  # who types needs to know where it went
         print(f"weights, history and provenance in {places['out']}", flush=True)
+
+
+def _register(arguments: argparse.Namespace, places: dict[str, Path]) -> None:
+    """See to it that the study's protocol exists before anything of it is trained."""
+    from lunet.study.protocol import handed_over, register
+
+    sections = handed_over()
+    if sections is None:
+        sections = read_study(arguments).sections("register")
+    manifest, splits = places["manifest"], places["splits"]
+    for line in register(arguments.protocol, sections, manifest=manifest, splits=splits):
+        print(line, flush=True)
 
 
 def _everything(places: dict[str, Path]) -> Path:
@@ -186,13 +207,13 @@ def _code(arguments: argparse.Namespace, preset: str) -> str:
 
 
 def _observers(arguments: argparse.Namespace, out: Path) -> tuple[Callable[[Row], None], ...]:
-    from lunet.training.callbacks import curves, tensorboard
+    from lunet.training.callbacks import live_curves, tensorboard
 
     chosen = []
     if arguments.tensorboard:
         chosen.append(tensorboard(out / "tensorboard"))
     if arguments.curves:
-        chosen.append(curves(out / "curves.png"))
+        chosen.append(live_curves(out / "curves.png"))
     return tuple(chosen)
 
 

@@ -13,7 +13,14 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from lunet.commands.arguments import add_plan, add_settings, planned, read_settings, read_study
+from lunet.commands.arguments import (
+    add_out,
+    add_plan,
+    add_settings,
+    planned,
+    read_settings,
+    read_study,
+)
 from lunet.errors import ConfigError
 
 
@@ -27,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--fold", type=int, default=0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
-    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder to write")
+    add_out(parser, "DIR", "folder to write")
 
 
 def run(arguments: argparse.Namespace) -> None:

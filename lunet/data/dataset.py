@@ -9,7 +9,6 @@ hold), ``mask_threshold`` (soft or lossy masks), and per case ``id`` and ``group
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,7 +16,9 @@ from typing import Any
 
 from lunet.data.catalog import entry_of, remap_of
 from lunet.data.dataset_json import LISTING, task_of_listing
+from lunet.data.ids import require_different, require_id
 from lunet.data.io.images import LabelRule, is_hidden, stem_of
+from lunet.data.left_out import KEY, LOST, NOTES
 from lunet.data.settings import DatasetSettings
 from lunet.errors import ConfigError, DataError
 from lunet.files import read_json
@@ -56,13 +57,21 @@ class Case:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A data set on disk: what is segmented, and which files hold it."""
+    """A data set on disk: what is segmented, and which files hold it.
+
+    ``left_out`` names what its source holds and no case uses, and says why; ``lost`` are those of
+    its names that are cases (:mod:`lunet.data.left_out`). ``notes`` are what a reader of the source
+    took for granted and a user should know.
+    """
 
     root: Path
     name: str
     task: Task
     cases: tuple[Case, ...]
     rule: LabelRule = field(default_factory=LabelRule)
+    left_out: Mapping[str, str] = field(default_factory=dict)
+    lost: frozenset[str] = frozenset()
+    notes: tuple[str, ...] = ()
 
     def case(self, name: str) -> Case:
         """The case of that id."""
@@ -116,23 +125,31 @@ def dataset_of(
     if not isinstance(listing, Mapping) or not isinstance(listing.get("training"), list):
         raise DataError(where, "no list `training`", "the Decathlon layout is expected")
     entry = entry_of(settings) if settings else None
-    cases = []
+    cases, left = [], _left_out(listing, where)
     for part in ("training", "test"):
         for index, item in enumerate(listing.get(part) or ()):
             case = _case(item, root, f"{where}: {part}[{index}]", part)
-            if case is not None:
+            if case is None:
+                left[f"{part}[{index}]"] = "a file of an operating system"
+            else:
                 own = isinstance(item, Mapping) and "group" in item
                 group = case.group if own or entry is None else entry.group_of(case.id)
                 pattern = settings.groups if settings else None
                 cases.append(replace(case, group=group_of(case.id, pattern, group)))
-    _refuse_twins(cases, where)
+    require_different(((case.id, case.images[0].name) for case in cases), where)
+    kept = _limited(cases, settings.limit if settings else None)
+    beyond = {case.id for case in cases} - {case.id for case in kept}
+    left |= dict.fromkeys(sorted(beyond), f"dataset.limit is {settings.limit}" if settings else "")
     return one_structure(
         Dataset(
             root=root,
             name=str(listing.get("name") or root.name),
             task=task or task_of_listing(listing, where),
-            cases=_limited(cases, settings.limit if settings else None),
+            cases=kept,
             rule=_rule(listing, settings, where),
+            left_out=left,
+            lost=frozenset(beyond | (set(map(str, listing.get(LOST) or ())) & set(left))),
+            notes=tuple(map(str, listing.get(NOTES) or ())),
         )
     )
 
@@ -154,6 +171,14 @@ def one_structure(dataset: Dataset) -> Dataset:
             "Remove it, or name one label",
         )
     return dataset
+
+
+def _left_out(listing: Mapping[str, Any], where: Path) -> dict[str, str]:
+    """What an import left out, as ``dataset.json`` tells it."""
+    found = listing.get(KEY) or {}
+    if not isinstance(found, Mapping) or not all(isinstance(why, str) for why in found.values()):
+        raise DataError(where, f"{KEY!r} is no mapping", "what was left out, and why")
+    return {str(name): why for name, why in found.items()}
 
 
 def group_of(case: str, pattern: str | None, otherwise: str) -> str:
@@ -188,7 +213,7 @@ def _case(item: Any, root: Path, where: str, part: str) -> Case | None:
         raise DataError(where, f"label {label!r}", "a file name is expected")
     if is_hidden(files[0]):
         return None
-    name = str(fields.get("id") or _name(files))
+    name = require_id(str(fields.get("id") or _name(files)), where)
     return Case(
         id=name,
         images=tuple(root / file for file in files),
@@ -202,17 +227,6 @@ def _name(files: Sequence[str]) -> str:
     """Case id: the stem of the file, without the channel number if there is a file per channel."""
     stem = stem_of(files[0])
     return re.sub(r"_\d{4}$", "", stem) if len(files) > 1 else stem
-
-
-def _refuse_twins(cases: Sequence[Case], where: Path) -> None:
-    twins = [name for name, count in Counter(case.id for case in cases).items() if count > 1]
-    if twins:
-        raise DataError(
-            where,
-            f"case {twins[0]!r} is listed {sum(case.id == twins[0] for case in cases)} times",
-            "every case needs an id of its own",
-            "Remove the repeated entry or give each an `id`",
-        )
 
 
 def _limited(cases: Sequence[Case], limit: int | None) -> tuple[Case, ...]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ def declared_task(source: str | Path, dimensions: int = 3) -> Task | None:
     if not isinstance(listing.get("labels"), Mapping):
         raise DataError(path, "no 'labels'", "nnU-Net's version 2 of dataset.json has a mapping")
     names = {int(index): str(name) for index, name in listing["channel_names"].items()}
+    require_no_gap(names, path)
     labels, regions = nnunet_labels(listing["labels"], path)
     return Task(tuple(names[index] for index in sorted(names)), labels, regions, dimensions)
 
@@ -67,6 +68,17 @@ def locate(source: str | Path) -> Path:
         )
     advice = f"Set {NNUNET_RAW} to name nnU-Net data sets by number" if number else ""
     raise DataError(path, "does not exist", "a folder, a CSV file or an archive", advice)
+
+
+def require_no_gap(numbers: Iterable[int], where: str | Path) -> None:
+    """Raise :class:`DataError` unless channels are numbered 0, 1, 2, ...: files have these numbers.
+
+    With a gap, a channel would be renumbered and read from another channel's file.
+    """
+    found = sorted(numbers)
+    if found != list(range(len(found))):
+        told = ", ".join(map(str, found))
+        raise DataError(where, f"channels are numbered {told}", f"0 to {len(found) - 1}")
 
 
 def nnunet_labels(
@@ -103,6 +115,7 @@ def task_of_listing(listing: Mapping[str, Any], where: str | Path) -> Task:
         if all(isinstance(value, int) for value in labels.values()):
             labels = {index: name for name, index in labels.items()}  # as nnU-Net writes them
         numbered = {int(index): str(name) for index, name in labels.items()}
+        require_no_gap(map(int, modality), where)
         channels = [str(modality[key]) for key in sorted(modality, key=int)]
         regions = {
             str(name): tuple(int(i) for i in members)

@@ -5,6 +5,7 @@ What moves the voxels is :mod:`lunet.data.resampling`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal
@@ -187,6 +188,15 @@ def spacing_of(affine: NDArray[np.float64]) -> tuple[float, float, float]:
     """Voxel sizes in mm of an affine (4, 4)."""
     x, y, z = np.sqrt((np.asarray(affine)[:3, :3] ** 2).sum(axis=0))
     return float(x), float(y), float(z)
+
+
+def voxel_volume(affine: NDArray[np.float64], ndim: int = 3) -> float:
+    """Volume of a voxel in mm^3, or with ``ndim=2`` the area of a pixel in mm^2.
+
+    The determinant, not the product of the spacing: the two differ where the grid is sheared.
+    """
+    axes = np.asarray(affine, float)[:3, :ndim]
+    return math.sqrt(max(float(np.linalg.det(axes.T @ axes)), 0.0))
 
 
 def is_invertible(affine: NDArray[np.float64]) -> bool:

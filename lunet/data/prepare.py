@@ -21,12 +21,16 @@ from lunet.data.geometry import Geometry
 from lunet.data.ground_truth import label_digest, read_case_label
 from lunet.data.intact import CHECKED, note_intact
 from lunet.data.io.images import Scan, read_image, require_grid
+from lunet.data.left_out import count_lines, counts_of
 from lunet.data.prepared import MANIFEST, Manifest
 from lunet.data.preprocess import prepare_image, prepare_label
 from lunet.data.settings import PreprocessSettings
 from lunet.errors import DataError
 from lunet.files import atomic, read_json, sha256, write_text
+from lunet.own_files import claim, discard
 from lunet.settings import plain
+
+STEP = "preprocess"
 
 
 def prepare_dataset(
@@ -44,19 +48,31 @@ def prepare_dataset(
     ------
     DataError
         If a file is missing or unfit; the message names it. No manifest is written then.
+    ConfigError
+        If ``out`` holds files that no step of this package wrote.
     """
     out = Path(out)
     if not dataset.cases:
         raise DataError(dataset.root, "no cases", "at least one is needed")
-    records = []
-    (out / CHECKED).unlink(missing_ok=True)
-    for number, case in enumerate(dataset.cases, start=1):
-        records.append(_prepare_case(case, dataset, settings, out))
-        log(f"prepared {case.id} ({number}/{len(dataset.cases)}){_loss(records[-1])}")
-    content = _manifest(dataset, settings, records)
-    write_text(out / MANIFEST, _text(content))
-    _remove_strangers(out, records)
+    names = [MANIFEST, *(_array("images", case) for case in dataset.cases)]
+    names += [_array("labels", case) for case in dataset.cases if case.labelled]
+    for line in count_lines(dataset, most=20):
+        log(line)
+    with claim(out, names, step=STEP, inputs=[dataset.root], alone=True) as old:
+        (out / CHECKED).unlink(missing_ok=True)
+        records = []
+        for number, case in enumerate(dataset.cases, start=1):
+            records.append(_prepare_case(case, dataset, settings, out))
+            log(f"prepared {case.id} ({number}/{len(dataset.cases)}){_loss(records[-1])}")
+        content = _manifest(dataset, settings, records)
+        write_text(out / MANIFEST, _text(content))
+        discard(out, old, step=STEP)
     return Manifest(out / MANIFEST, content)
+
+
+def _array(folder: str, case: Case) -> str:
+    """An array of a case, relative to the manifest's folder."""
+    return f"{folder}/{case.id}.npy"
 
 
 def _prepare_case(
@@ -69,8 +85,8 @@ def _prepare_case(
         "id": case.id,
         "group": case.group,
         "labelled": case.labelled,
-        "image": f"images/{case.id}.npy",
-        "image_sha256": _save(out, f"images/{case.id}.npy", image, by_slice=flat),
+        "image": _array("images", case),
+        "image_sha256": _save(out, _array("images", case), image, by_slice=flat),
         "label": None,
         "label_sha256": None,
         "shape": list(geometry.shape),
@@ -100,8 +116,8 @@ def _prepare_label(
     flat = dataset.task.dimensions == 2
     indices, counts = np.unique(prepared[prepared > 0], return_counts=True)
     facts = {
-        "label": f"labels/{case.id}.npy",
-        "label_sha256": _save(out, f"labels/{case.id}.npy", prepared, by_slice=flat),
+        "label": _array("labels", case),
+        "label_sha256": _save(out, _array("labels", case), prepared, by_slice=flat),
         "foreground": int(np.count_nonzero(prepared)),
         "foreground_lost": lost,
         "voxels": {str(i): int(n) for i, n in zip(indices, counts, strict=True)},
@@ -123,6 +139,7 @@ def _manifest(
         "preprocess": plain(settings),
         "dataset": {
             "name": dataset.name,
+            "counts": counts_of(dataset),
             "source": read_json(source) if source.exists() else None,
         },
         "labels": {
@@ -166,12 +183,3 @@ def _relative(path: Path, folder: Path) -> str:
 def _loss(record: dict[str, Any]) -> str:
     lost = record.get("foreground_lost", 0)
     return f"; WARNING: the crop loses {lost} voxels of foreground" if lost > 0 else ""
-
-
-def _remove_strangers(out: Path, records: list[dict[str, Any]]) -> None:
-    """Remove arrays of an earlier preparation that the manifest does not name."""
-    keys = ("image", "label")
-    named = {str(out / record[key]) for record in records for key in keys if record[key]}
-    for path in [*out.glob("images/*.npy"), *out.glob("labels/*.npy")]:
-        if str(path) not in named and not path.name.startswith("."):
-            path.unlink(missing_ok=True)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from lunet.data.ids import require_id
 from lunet.data.intact import require_intact
 from lunet.errors import DataError, nearest
 from lunet.files import read_json
@@ -130,7 +131,7 @@ class Manifest:
     def _case(self, record: Mapping[str, Any]) -> PreparedCase:
         return PreparedCase(
             folder=self.path.parent,
-            id=record["id"],
+            id=require_id(record["id"], self.path),
             group=record["group"],
             labelled=record["labelled"],
             shape=tuple(record["shape"]),

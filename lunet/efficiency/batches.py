@@ -49,7 +49,8 @@ def training_memory(
     memory is in it). The latter is None where it cannot be measured, or is not tried because the
     count exceeds half of the free memory.
     """
-    weights = _bytes([*model.parameters(), *model.buffers()])
+    tensors = [*model.parameters(), *model.buffers()]
+    weights = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
     points: list[dict[str, int | None]] = []
     for batch in batches:
         whole = (batch, *shape)
@@ -64,12 +65,9 @@ def training_memory(
 
 
 def _growth(model: nn.Module, shape: Sequence[int], step: Step, device: str) -> int | None:
+    """What the step takes beyond network and input, which are freed before the next batch size."""
     network, x = copy.deepcopy(model).to(device), torch.randn(*shape).to(device)
     return measured_peak(lambda: step(network, x), device)
-
-
-def _bytes(tensors: Sequence[Tensor]) -> int:
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
 def describe(points: Sequence[dict[str, Any]]) -> str:

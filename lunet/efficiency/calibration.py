@@ -13,12 +13,14 @@ from typing import Any
 from lunet.efficiency.memory_line import memory_line
 from lunet.errors import DataError
 
-PROCESS_BYTES = 400 * 2**20  # where the system does not tell: Python, torch, the training's imports
+PROCESS_BYTES = (
+    400 * 2**20
+)  # where the system does not report it: Python, torch, the training's imports
 
 
 @dataclass(frozen=True)
 class Tried:
-    """One arithmetic: seconds per step, and growth in bytes up to then (None: not told)."""
+    """One arithmetic: seconds per step, and growth in bytes up to then (None: unknown)."""
 
     precision: str
     memory_format: str
@@ -67,7 +69,7 @@ class Calibration:
 
 
 @dataclass(frozen=True)
-class Volumes:
+class VolumeSizes:
     """Prepared volumes of a data set: channels, voxels of a case and of its largest, and in 2D
     voxels and number of its slices; means over cases but for ``largest`` and ``largest_plane``."""
 
@@ -80,7 +82,7 @@ class Volumes:
 
 
 def calibration(cost: Any) -> Calibration:
-    """What an ``efficiency.json`` says.
+    """Read the content of an ``efficiency.json``.
 
     Raises
     ------
@@ -117,7 +119,7 @@ def calibration(cost: Any) -> Calibration:
     )
 
 
-def volumes(manifest: Any) -> Volumes:
+def volumes(manifest: Any) -> VolumeSizes:
     """The labelled volumes of a manifest of prepared data.
 
     Raises
@@ -131,7 +133,7 @@ def volumes(manifest: Any) -> Volumes:
     if not shapes:
         raise DataError("cases", "none is labelled", "a training needs some")
     sizes = [math.prod(shape) for shape in shapes]
-    return Volumes(
+    return VolumeSizes(
         channels=len(_rows(task, "channels")),
         dimensions=int(_number(task, "dimensions")),
         voxels=sum(sizes) / len(sizes),

@@ -124,7 +124,7 @@ def _fvcore(model: nn.Module, shape: Sequence[int]) -> dict[str, Any]:
             for k, n in sorted(analysis.unsupported_ops().items())
         }
     model.train(was_training)
-    ignored = "bias additions and element-wise activations are ignored without a word"
+    ignored = "bias additions and element-wise activations are left out silently"
     return {"total": total, "by_operator": counted, "left_out": left_out, "note": ignored}
 
 

@@ -16,7 +16,7 @@ _TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 class Unavailable(Exception):
-    """This engine cannot run here; the text says why. Recorded, never hidden."""
+    """An engine cannot run here; the reason is recorded, never hidden."""
 
 
 @dataclass(frozen=True)

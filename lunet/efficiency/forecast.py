@@ -18,8 +18,8 @@ proportional to ``s``.
 ``volumes`` are images (float32) and labels (uint8) of the training and the validation part, twice
 while they are read. ``weights kept`` are the best so far and the moving average.
 
-Early stopping is not foreseen, so the time is an upper bound with it; augmentation (3 to 8 % of a
-step where it was measured) and compilation that the training chooses by itself are not, either.
+Early stopping is not predicted, so with it the time is an upper bound. Neither are augmentation (3
+to 8 % of a step where it was measured) and compilation that the training chooses by itself.
 A training with fewer threads than the measurement takes as many times longer; more threads are not
 counted as a gain.
 """
@@ -31,7 +31,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lunet.efficiency.calibration import Calibration, Tried, Volumes
+from lunet.efficiency.calibration import Calibration, Tried, VolumeSizes
 
 VALIDATION_SHARE = 0.4  # of a step's time: a forward pass is a third, loss and counts the rest
 VOXEL_BYTES = (4, 1)  # of a channel of the image, of the label
@@ -46,7 +46,7 @@ class Load:
     Attributes
     ----------
     epochs, steps, validations
-        Passes, batches per pass, how often the validation part is looked at.
+        Passes, batches per pass, how often the validation part is computed.
     batch_voxels, largest_batch_voxels
         Voxels of a batch: on average, and of the largest.
     validation_voxels
@@ -54,7 +54,7 @@ class Load:
     volume_bytes
         Images and labels of both parts.
     weights_kept
-        How many copies of the weights are kept beside the network.
+        How many copies of the weights are kept in addition to the network.
     """
 
     epochs: int
@@ -69,7 +69,7 @@ class Load:
 
 @dataclass(frozen=True)
 class Forecast:
-    """A training foreseen.
+    """Memory and time predicted for a training.
 
     Attributes
     ----------
@@ -93,7 +93,7 @@ class Forecast:
     choosing_seconds: float
 
 
-def load_of(recipe: Mapping[str, Any], data: Volumes, *, train: int, validation: int) -> Load:
+def load_of(recipe: Mapping[str, Any], data: VolumeSizes, *, train: int, validation: int) -> Load:
     """What a training with a recipe (plain values) on so many cases computes."""
     in_slices = data.dimensions == 2
     per_case = data.slices if in_slices else recipe["patches_per_case"]
@@ -109,7 +109,7 @@ def load_of(recipe: Mapping[str, Any], data: Volumes, *, train: int, validation:
     return Load(
         epochs=epochs,
         steps=max(1, drawn // batch),
-        validations=epochs // every + (epochs % every > 0),  # the last epoch is always looked at
+        validations=epochs // every + (epochs % every > 0),  # the last epoch is always validated
         batch_voxels=batch * mean,
         largest_batch_voxels=batch * largest,
         validation_voxels=validation * data.voxels,
@@ -166,7 +166,7 @@ class Taken:
 
 @dataclass(frozen=True)
 class Check:
-    """What was foreseen for finished runs, for the epochs that were done, beside what they took."""
+    """Predictions for finished runs, for the epochs that were done, and what the runs took."""
 
     memory: float
     seconds: float
@@ -174,17 +174,17 @@ class Check:
 
     @property
     def memory_error(self) -> float:
-        """Foreseen over taken memory, minus 1."""
+        """Predicted over measured memory, minus 1."""
         return self.memory / self.taken.memory - 1
 
     @property
     def time_error(self) -> float:
-        """Foreseen over taken time, minus 1."""
+        """Predicted over measured time, minus 1."""
         return self.seconds / self.taken.seconds - 1
 
 
 def taken(runs: Iterable[Mapping[str, Any]], device: str | None = None) -> Taken | None:
-    """What ``run.json`` files say; those on another kind of device than ``device`` are left out."""
+    """The costs in ``run.json`` of finished runs; runs on another kind of device are left out."""
     usable = _usable(runs, device)
     if not usable:
         return None
@@ -195,7 +195,9 @@ def taken(runs: Iterable[Mapping[str, Any]], device: str | None = None) -> Taken
     )
 
 
-def check(measured: Calibration, data: Volumes, runs: Sequence[Mapping[str, Any]]) -> Check | None:
+def check(
+    measured: Calibration, data: VolumeSizes, runs: Sequence[Mapping[str, Any]]
+) -> Check | None:
     """Compare the contents of ``run.json`` files of one preset with their forecasts.
 
     None if no run was on the kind of device that was measured.
@@ -203,22 +205,22 @@ def check(measured: Calibration, data: Volumes, runs: Sequence[Mapping[str, Any]
     found = taken(runs, measured.device)
     if found is None:
         return None
-    foreseen = [_forecast(measured, data, run) for run in _usable(runs, measured.device)]
+    predicted = [_forecast(measured, data, run) for run in _usable(runs, measured.device)]
     return Check(
-        memory=max(row.memory for row in foreseen),
-        seconds=sum(row.seconds for row in foreseen) / len(foreseen),
+        memory=max(row.memory for row in predicted),
+        seconds=sum(row.seconds for row in predicted) / len(predicted),
         taken=found,
     )
 
 
 def _usable(runs: Iterable[Mapping[str, Any]], device: str | None) -> list[Mapping[str, Any]]:
-    """Runs that say what they took, on the kind of device."""
+    """Runs on this kind of device that recorded what they took."""
     keys = ("cases", "device_seconds", "peak_memory_bytes")
     complete = [run for run in runs if all(run.get(key) for key in keys)]
     return [run for run in complete if device is None or run["engine"]["device"] == device]
 
 
-def _forecast(measured: Calibration, data: Volumes, run: Mapping[str, Any]) -> Forecast:
+def _forecast(measured: Calibration, data: VolumeSizes, run: Mapping[str, Any]) -> Forecast:
     recipe = {**run["settings"]["recipe"], "epochs": run["epochs"]}
     cases = run["cases"]
     load = load_of(recipe, data, train=cases["train"], validation=cases["validation"])

@@ -24,15 +24,16 @@ from lunet.efficiency.counts import count_macs, count_parameters
 from lunet.efficiency.engines import Source, Unavailable, make_runner, onnx_bytes
 from lunet.efficiency.memory import count_memory, measured_peak
 from lunet.efficiency.settings import EfficiencySettings
-from lunet.models.build import build_network
+from lunet.models.build import build_for_task
 from lunet.settings import build_settings as build_settings
 from lunet.task import Task, task_from_dict
+from lunet.training.compute.device import choose_device
 
 
 class MeasureJob(TypedDict):
     """What a process measures: plain sections, the training batch, and whether it counts too.
 
-    ``engine`` is the recipe's section of that name; empty where no training is told.
+    ``engine`` is the recipe's section of that name; empty where no training is to be measured.
     """
 
     model: dict[str, Any]
@@ -80,7 +81,7 @@ class Bench:
         )
 
 
-def measure(job: MeasureJob) -> dict[str, Any]:
+def measure_network(job: MeasureJob) -> dict[str, Any]:
     """Everything that one process measures."""
     bench = make_bench(job)
     result: dict[str, Any] = {"device": _device(bench.device)}
@@ -115,7 +116,7 @@ def training_step(model: nn.Module, x: Tensor) -> None:
 
 
 def two_training_steps(model: nn.Module, x: Tensor) -> None:
-    """Two steps with one optimiser: only the second has Adam's moments beside the activations."""
+    """Two steps with one optimiser: only the second holds Adam's moments and activations."""
     model.train()
     optimiser = torch.optim.Adam(model.parameters(), foreach=False)
     for _ in range(2):
@@ -142,20 +143,10 @@ def make_bench(job: MeasureJob) -> Bench:
     """The network of a job on its device, in a process with its number of threads."""
     settings = build_settings(EfficiencySettings, job["efficiency"], "efficiency")
     task = task_from_dict(job["task"])
-    device = settings.device
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = choose_device(settings.device, key="efficiency.device").type
     torch.set_num_threads(settings.threads)
     torch.manual_seed(0)
-    section = job["model"]
-    model = build_network(
-        section["module"].rpartition(".")[2],
-        section["name"],
-        in_channels=len(task.channels),
-        out_channels=task.out_channels,
-        ndim=task.dimensions,
-        arguments=section.get("arguments", {}),
-    )
+    model = build_for_task(job["model"], task)
     return Bench(model.to(device).eval(), task, settings, device, job["training_batch"])
 
 
@@ -174,7 +165,7 @@ def _device(device: str) -> dict[str, Any]:
 
 
 def _measured_memory(bench: Bench) -> dict[str, int | None]:
-    """Peaks in a process that has run nothing large yet, after a small run that loads kernels."""
+    """Peak memory; a small run first loads kernels, and nothing large may have run before."""
     small = torch.zeros(2, *bench.shape(1)[1:2], *(32,) * bench.task.dimensions)
     training_step(copy.deepcopy(bench.model), small.to(bench.device))
     x, batch = bench.image(1), bench.image(bench.training_batch)
@@ -248,7 +239,7 @@ def _throughput(bench: Bench) -> dict[str, Any] | None:
 
 def main() -> None:
     """Read a job, measure, write the result."""
-    print(json.dumps(measure(json.load(sys.stdin)), allow_nan=False))
+    print(json.dumps(measure_network(json.load(sys.stdin)), allow_nan=False))
 
 
 def joules_per_volume(call: Callable[[], None], device: str) -> dict[str, Any] | None:

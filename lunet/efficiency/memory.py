@@ -94,7 +94,7 @@ class HighWater:
             self._start = _status("VmRSS") if _reset_high_water() else None
 
     def growth(self) -> int | None:
-        """Bytes; None where the system does not tell."""
+        """Bytes; None where the system does not report them."""
         if self._start is None:
             return None
         if self._on_cuda:
@@ -104,7 +104,7 @@ class HighWater:
 
 
 def process_bytes() -> int | None:
-    """Resident memory of this process; None where the system does not tell."""
+    """Resident memory of this process; None where the system does not report it."""
     return _status("VmRSS") if sys.platform == "linux" else None
 
 

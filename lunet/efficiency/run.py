@@ -166,7 +166,7 @@ def summarise_latencies(series: Sequence[Sequence[float]]) -> dict[str, Any]:
 
     ``jitter_ms`` is the population standard deviation of all single latencies, ``successive_ms``
     the mean of \\|l_k - l_(k-1)\\| within a process. ``unstable`` says whether the medians of the
-    processes differ by more than 3 %; null for a single process, which cannot tell.
+    processes differ by more than 3 %; null for a single process, which cannot show it.
     """
     pooled = np.concatenate([np.asarray(values, float) for values in series])
     medians = [float(np.median(values)) for values in series]

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from lunet.data.plan import NetworkCost
 from lunet.models.live_memory import meta_copy, peak_bytes
+from lunet.training.compute.device import choose_device
 from lunet.training.memory import available_memory
 
 # weights, their gradients, two moments of Adam
@@ -50,8 +51,7 @@ def _step(model: nn.Module, x: Tensor) -> None:
 
 
 def usable_memory(gib: float | None) -> float:
-    """Bytes that a training may take: as said, else 80 % of what is free on the device."""
+    """Bytes that a training may take: ``gib``, else 80 % of what is free on the device."""
     if gib is not None:
         return gib * 2**30
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return 0.8 * available_memory(device)
+    return 0.8 * available_memory(choose_device())

@@ -6,7 +6,7 @@ the recipe allows, plain float32 first, on the recipe's batch. From what it find
 standard input, the result JSON on standard output. Compilation is tried only where the recipe
 demands it (``compile: on``): it takes minutes.
 
-The loss is torch's cross entropy, so that an edit of the package's losses measures nothing again.
+The loss is torch's cross entropy, so that an edit of the package's losses repeats no measurement.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ import torch
 
 from lunet.efficiency.measure import Bench, MeasureJob, cross_entropy, make_bench
 from lunet.efficiency.memory import HighWater, process_bytes
+from lunet.errors import is_out_of_memory
 from lunet.settings import build_settings
 from lunet.training.compute.arithmetic import Arithmetic, keep_freed_memory, plain_arithmetic
-from lunet.training.memory import is_out_of_memory
 from lunet.training.recipe import Engine
 
 _SMALL = 32  # voxels per axis of a first step, which loads kernels
 
 
-def measure(job: MeasureJob) -> dict[str, Any]:
+def measure_arithmetics(job: MeasureJob) -> dict[str, Any]:
     """Time and memory of a training step in each arithmetic.
 
     Returns
     -------
     ``batch``; ``process_bytes``: resident memory of the process after a small step, on CUDA at the
-    end (None where the system does not tell); ``tried``: per arithmetic ``precision``,
+    end (None where the system does not report it); ``tried``: per arithmetic ``precision``,
     ``memory_format``, ``compile``, ``step_ms`` (median) and ``growth_bytes``, the largest growth of
     the process (on CUDA of the allocator) up to then, network and input included, which earlier
     arithmetics share because a training tries them in one process, too.
@@ -66,8 +66,8 @@ def measure(job: MeasureJob) -> dict[str, Any]:
 def arithmetics(engine: Engine, plain: Arithmetic) -> list[Arithmetic]:
     """What a training tries, the plain arithmetic first.
 
-    The same as :func:`lunet.training.compute.autotune.candidates` (a test compares them), whose
-    module is not imported because it depends on all losses.
+    The same as :func:`lunet.training.compute.autotune.candidate_arithmetics` (a test compares
+    them), whose module is not imported because it depends on all losses.
     """
     half = "bf16"
     if plain.device == "cuda" and torch.cuda.get_device_capability() < (8, 0):
@@ -111,7 +111,7 @@ def _step(bench: Bench, arithmetic: Arithmetic, image: torch.Tensor) -> Callable
 
 def main() -> None:
     """Read a job, measure, write the result."""
-    print(json.dumps(measure(json.load(sys.stdin)), allow_nan=False))
+    print(json.dumps(measure_arithmetics(json.load(sys.stdin)), allow_nan=False))
 
 
 if __name__ == "__main__":

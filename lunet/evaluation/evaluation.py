@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lunet.data.dataset_json import declared_task
-from lunet.data.geometry import spacing_of
+from lunet.data.geometry import spacing_of, voxel_volume
 from lunet.data.ground_truth import read_reference
 from lunet.data.io.images import LabelRule, is_hidden, read_label, stem_of, suffix_of
 from lunet.data.prepared import read_manifest
@@ -28,7 +28,7 @@ from lunet.evaluation.pairs import (
 )
 from lunet.files import write_csv
 from lunet.metrics.case import evaluate_case
-from lunet.metrics.columns import case_columns
+from lunet.metrics.catalog import case_columns
 from lunet.metrics.settings import EvaluateSettings
 
 Structures = Mapping[str, tuple[int, ...]]
@@ -83,7 +83,7 @@ def evaluate_run(
     """
     manifest = read_manifest(manifest_path)
     names = expected_cases(manifest.cases, splits_path, run.fold, subset)
-    found = predictions_in(predictions, names)
+    found = predictions_in(predictions, names, known=manifest.cases, log=log)
     rows: list[Row] = []
     for name in names:
         case = manifest.case(name)
@@ -190,6 +190,7 @@ def case_rows(
         spacing=spacing_of(affine)[: truth.ndim],
         labels=structures,
         tolerances=settings.tolerances,
+        voxel_volume=voxel_volume(affine, truth.ndim),
     )
     for row in frame.to_dict("records"):
         yield head | {str(key): value for key, value in row.items()}

@@ -88,7 +88,7 @@ def lesions_of_run(
     """
     manifest = read_manifest(manifest_path)
     names = expected_cases(manifest.cases, splits_path, run.fold, subset)
-    found = predictions_in(predictions, names)
+    found = predictions_in(predictions, names, known=manifest.cases, log=log)
     counts: list[Row] = []
     curve: list[Row] = []
     for name in names:

@@ -40,21 +40,41 @@ def expected_cases(
     return list(subset_cases(splits, fold, subset))
 
 
-def predictions_in(folder: str | Path, expected: Iterable[str]) -> dict[str, Path]:
+def predictions_in(
+    folder: str | Path,
+    expected: Iterable[str],
+    *,
+    known: Iterable[str],
+    log: Callable[[str], None],
+) -> dict[str, Path]:
     """Case -> its mask, of a run's folder.
+
+    Masks of other cases of the data set, ``known``, are another fold's: they are counted and left
+    out.
 
     Raises
     ------
     DataError
-        If there is no mask at all, or one belongs to no expected case.
+        If no expected case has a mask, or one belongs to no case of the data set.
     """
+    names = set(expected)
     found = {path.name[: -len(SUFFIX)]: path for path in Path(folder).glob(f"*{SUFFIX}")}
     if not found:
         raise DataError(
             folder, "no predictions at all", "<case>.nii.gz are expected", "Predict anew"
         )
-    refuse_extra(folder, sorted(set(found) - set(expected)))
-    return found
+    refuse_extra(folder, sorted(set(found) - names - set(known)))
+    others = sorted(set(found) - names)
+    if not names & set(found):
+        raise DataError(
+            folder,
+            f"none of the {len(names)} expected cases, but {some(others)}",
+            f"masks such as {min(names, default='<case>')}{SUFFIX}",
+            "Check --fold and --subset",
+        )
+    if others:
+        log(f"{len(others)} mask(s) of cases of other folds are left out: {some(others)}")
+    return {name: path for name, path in found.items() if name in names}
 
 
 def refuse_extra(folder: str | Path, extra: Sequence[str]) -> None:

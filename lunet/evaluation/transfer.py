@@ -25,14 +25,16 @@ from lunet.inference.description import description_of
 from lunet.inference.load import load_model
 from lunet.inference.output import SUFFIX
 from lunet.inference.predict import predict_native
-from lunet.inference.segment import choose_device
 from lunet.inference.settings import WEIGHTS, PredictSettings, TransferSettings
-from lunet.metrics.columns import case_columns
+from lunet.metrics.catalog import case_columns
 from lunet.metrics.settings import EvaluateSettings
+from lunet.own_files import claim, discard
 from lunet.provenance import stamp
 from lunet.settings import plain
 from lunet.task import Task
+from lunet.training.compute.device import choose_device
 
+STEP, METRICS, RECORD = "transfer", "metrics.csv", "run.json"
 Structures = dict[str, tuple[int, ...]]
 
 
@@ -74,7 +76,8 @@ def transfer(
     Raises
     ------
     ConfigError
-        If the map does not fit the labels of both sides.
+        If the map does not fit the labels of both sides, or ``out`` holds files that no step of
+        this package wrote.
     DataError
         If the data set has other channels, or a case cannot be read.
     """
@@ -84,18 +87,22 @@ def transfer(
     trained = description_of(model).task
     table, structures = label_map(trained, test.task, test.settings.map)
     dataset = _dataset(test, trained)
+    pairs, folder = _labelled(dataset), Path(out)
+    masks = {case.id: f"predictions/{case.id}{SUFFIX}" for case, _ in pairs}
+    names, inputs = [*masks.values(), METRICS, RECORD], [path, test.raw]
     rows: list[dict[str, Any]] = []
     digest = hashlib.sha256()
-    for case, label in _labelled(dataset):
-        mask, reference = _segment(model, case, label, test, dataset)
-        mask = table[mask]
-        affine = reference[1]
-        write_nifti(Path(out) / "predictions" / f"{case.id}{SUFFIX}", mask, affine)
-        head = run.head(case.id, case.group)
-        rows += case_rows(head, reference, mask, structures, test.evaluate)
-        digest.update(f"{case.id} {sha256(label)}\n".encode())
-        log(f"segmented and evaluated {case.id}")
-    _write(Path(out), rows, _record(path, test, run, code, digest.hexdigest()), test)
+    with claim(folder, names, step=STEP, inputs=inputs, alone=True) as old:
+        for case, label in pairs:
+            mask, reference = _segment(model, case, label, test, dataset)
+            mask = table[mask]
+            write_nifti(folder / masks[case.id], mask, reference[1])
+            head = run.head(case.id, case.group)
+            rows += case_rows(head, reference, mask, structures, test.evaluate)
+            digest.update(f"{case.id} {sha256(label)}\n".encode())
+            log(f"segmented and evaluated {case.id}")
+        _write(folder, rows, _record(path, test, run, code, digest.hexdigest()), test)
+        discard(folder, old, step=STEP)
 
 
 def label_map(
@@ -176,5 +183,5 @@ def _record(path: Path, test: Test, run: EvaluatedRun, code: str, digest: str) -
 
 
 def _write(out: Path, rows: list[dict[str, Any]], record: dict[str, Any], test: Test) -> None:
-    write_csv(out / "metrics.csv", [*RUN_COLUMNS, *case_columns(test.evaluate.tolerances)], rows)
-    write_json(out / "run.json", record)
+    write_csv(out / METRICS, [*RUN_COLUMNS, *case_columns(test.evaluate.tolerances)], rows)
+    write_json(out / RECORD, record)

@@ -18,7 +18,9 @@ from torch import Tensor, nn
 
 from lunet.errors import DataError, nearest
 from lunet.files import sha256
-from lunet.inference.description import build_described, description_from_dict
+from lunet.inference.description import description_from_dict
+from lunet.models.build import build_for_task
+from lunet.own_files import claim
 from lunet.training.weights import require_finite, save_weights
 
 Entries = list[tuple[str, Tensor]]
@@ -173,7 +175,7 @@ def import_weights(
         ``task``, ``preprocess`` and ``model`` as plain values: what the network was made for. They
         are believed: the file itself does not tell them.
     out
-        New folder, as that of a run.
+        Folder as that of a run; new, empty or of an earlier import.
     key
         Where the state lies in a checkpoint of several.
 
@@ -184,17 +186,16 @@ def import_weights(
     Raises
     ------
     DataError
-        If the file is unreadable, does not fit the network in number or shape of its tensors, or
-        ``out`` holds weights already.
+        If the file is unreadable, or does not fit the network in number or shape of its tensors.
+    ConfigError
+        If ``out`` holds files that no step of this package wrote.
     """
-    place = Path(out) / WEIGHTS
-    if place.exists():
-        raise DataError(place, "exists already", "a new folder is needed", "Name another one")
-    described = description_from_dict(dict(sections), where=source)
-    network = build_described(described)
-    entries = read_entries(source, key=key)
-    require_finite(entries, source)
-    pairs = carry_over(network, entries)
-    origin = {"imported": {"file": Path(source).name, "sha256": sha256(source)}}
-    save_weights(place, network, described.as_dict() | origin)
+    with claim(out, [WEIGHTS], step="import-weights", inputs=[source], alone=True):
+        described = description_from_dict(dict(sections), where=source)
+        network = build_for_task(described.model, described.task)
+        entries = read_entries(source, key=key)
+        require_finite(entries, source)
+        pairs = carry_over(network, entries)
+        origin = {"imported": {"file": Path(source).name, "sha256": sha256(source)}}
+        save_weights(Path(out) / WEIGHTS, network, described.as_dict() | origin)
     return pairs

@@ -21,6 +21,7 @@ from torch import nn
 from lunet.errors import ConfigError, DataError, nearest
 from lunet.files import read_json, write_json
 from lunet.models.build import build_network
+from lunet.own_files import claim_files
 
 CLASS = "lunet.exchange.nnunet.network"
 TRAINER = "nnUNetTrainerNoDeepSupervision"
@@ -129,6 +130,8 @@ def export_plans(
     ------
     DataError
         If the file holds no plans of nnU-Net version 2.
+    ConfigError
+        If a file of that name exists and is not of this command.
     """
     path = Path(plans)
     content = read_json(path)
@@ -136,15 +139,14 @@ def export_plans(
         raise DataError(path, "no 'configurations'", "plans of nnU-Net v2 are expected")
     name = f"{content.get('plans_name', path.stem)}_{model['preset']}"
     out = path.with_name(f"{name}.json")
-    write_json(
-        out,
-        changed_plans(
-            content,
-            model,
-            name=name,
-            configuration=configuration,
-            patch=patch,
-            batch_size=batch_size,
-        ),
+    changed = changed_plans(
+        content,
+        model,
+        name=name,
+        configuration=configuration,
+        patch=patch,
+        batch_size=batch_size,
     )
+    with claim_files([out], step="nnunet", inputs=[path]):
+        write_json(out, changed)
     return out

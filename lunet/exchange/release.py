@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import shutil
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,12 +13,24 @@ from typing import Any
 from torch import nn
 
 from lunet.errors import DataError
-from lunet.exchange.card import model_card
+from lunet.exchange.card import RESULTS, model_card
 from lunet.files import read_json, write_bytes, write_json, write_text
 from lunet.inference.description import Description, description_of
 from lunet.inference.load import find_weights, load_model
+from lunet.own_files import claim, discard
 
-RESULTS = ("dice", "hd95", "assd")
+STEP = "export"
+FILES = (
+    WEIGHTS := "weights.safetensors",
+    PLAN := "plan.json",
+    LABELS := "labels.json",
+    DATA := "data.json",
+    MEANS := "results.json",
+    CARD := "README.md",
+)
+"""Files of every release; these are there if they are asked for, or there is a record:"""
+ONNX, PROGRAM, RECORD = "model.onnx", "model.pt2", "run.json"
+Results = dict[str, dict[str, float]]
 
 
 @dataclass(frozen=True)
@@ -61,6 +72,8 @@ def export_release(
     ------
     DataError
         If the run has no weights, or a named file is missing.
+    ConfigError
+        If ``out`` is the run, or holds files that no step of this package wrote.
     LunetError
         If the ONNX or torch.export file cannot be made or does not compute what torch computes,
         or a package is missing.
@@ -71,32 +84,45 @@ def export_release(
     found = _sources(weights.parent, sources or ReleaseSources())
     model = load_model(weights)
     described = description_of(model)
-    results = mean_results(found.metrics) if found.metrics else {}
-    data = _data(found.manifest)
-    folder.mkdir(parents=True, exist_ok=True)
-    program = _write_program(model, described, folder / "model.pt2", log) if with_program else ""
-    checks = _write_onnx(model, described, folder / "model.onnx", log) if with_onnx else []
-    write_bytes(folder / "weights.safetensors", weights.read_bytes())
-    write_json(folder / "plan.json", described.as_dict())
-    write_json(folder / "labels.json", _labels(described))
-    write_json(folder / "data.json", data)
-    write_json(folder / "results.json", results)
-    if found.record:
-        shutil.copyfile(found.record, folder / "run.json")
-    parameters = sum(p.numel() for p in model.parameters())
-    card = model_card(
-        described,
-        parameters=parameters,
-        data=data,
-        results=results,
-        checks=checks,
-        program=program,
-    )
-    write_text(folder / "README.md", card)
+    names = [*FILES, *([RECORD] if found.record else [])]
+    names += ([PROGRAM] if with_program else []) + ([ONNX] if with_onnx else [])
+    inputs = [weights, *filter(None, vars(found).values())]
+    with claim(folder, names, step=STEP, inputs=inputs, alone=True) as old:
+        _write_network(described, weights, folder)
+        program = _write_program(model, described, folder / PROGRAM, log) if with_program else ""
+        checks = _write_onnx(model, described, folder / ONNX, log) if with_onnx else []
+        data, results = _write_sources(found, folder)
+        card = model_card(
+            described,
+            parameters=sum(p.numel() for p in model.parameters()),
+            data=data,
+            results=results,
+            checks=checks,
+            program=program,
+        )
+        discard(folder, old, step=STEP)
+        write_text(folder / CARD, card)
     log(f"released {described.model.get('preset')} in {folder}")
 
 
-def mean_results(path: Path) -> dict[str, dict[str, float]]:
+def _write_network(described: Description, weights: Path, folder: Path) -> None:
+    write_bytes(folder / WEIGHTS, weights.read_bytes())
+    write_json(folder / PLAN, described.as_dict())
+    write_json(folder / LABELS, _labels(described))
+
+
+def _write_sources(found: ReleaseSources, folder: Path) -> tuple[dict[str, Any], Results]:
+    """Write what is known of the data and the results; both, for the model card."""
+    data = _data(found.manifest)
+    results = mean_results(found.metrics) if found.metrics else {}
+    write_json(folder / DATA, data)
+    write_json(folder / MEANS, results)
+    if found.record:
+        write_bytes(folder / RECORD, found.record.read_bytes())
+    return data, results
+
+
+def mean_results(path: Path) -> Results:
     """Structure -> ``cases`` and the means of ``dice``, ``hd95`` and ``assd`` of a metrics.csv.
 
     Cells that are empty (both masks empty) are left out of the means; ``missed`` counts the

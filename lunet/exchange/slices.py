@@ -5,7 +5,6 @@ Lunet itself never trains on such files: they have lost the spacing and all but 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,10 +18,9 @@ from lunet.data.dataset import Case, Dataset
 from lunet.data.geometry import spacing_of
 from lunet.data.ground_truth import read_case_label
 from lunet.data.io.images import read_image, require_grid
-from lunet.data.layouts.importing import require_new
 from lunet.errors import ConfigError
-from lunet.file_lock import staging
 from lunet.files import write_csv
+from lunet.own_files import renewed
 
 COLUMNS = ("file", "case", "group", "slice", "labelled", "pixels", "column_mm", "row_mm")
 
@@ -79,19 +77,16 @@ def export_slices(
     Raises
     ------
     DataError
-        If a file is missing or unfit, or ``out`` holds something.
+        If a file is missing or unfit.
+    ConfigError
+        If ``out`` holds anything that this step did not write.
     """
-    target = Path(out).absolute()
-    require_new(target)
     rows: list[dict[str, Any]] = []
-    with staging(target) as stage:
+    with renewed(out, step="export-slices", inputs=[dataset.root]) as stage:
         for number, case in enumerate(dataset.cases, start=1):
             rows += _export_case(case, dataset, settings, stage)
             log(f"cut {case.id} ({number}/{len(dataset.cases)})")
         write_csv(stage / "slices.csv", COLUMNS, rows)
-        if target.exists():
-            target.rmdir()
-        os.rename(stage, target)
     return len(rows)
 
 

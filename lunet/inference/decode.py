@@ -32,7 +32,7 @@ def decode(channels: Channels, task: Task, *, threshold: float = 0.5) -> Indices
         Channel number -> probabilities (\\*spatial); a list, an array or anything with the same
         indexing. Channels are fetched one by one, so they may be computed lazily.
     task
-        Says what the channels mean.
+        Defines what the channels mean.
     threshold
         Probability above which a sigmoid channel is on.
 
@@ -42,8 +42,8 @@ def decode(channels: Channels, task: Task, *, threshold: float = 0.5) -> Indices
 
     Softmax takes the largest channel. With sigmoid regions each voxel gets the label whose set of
     regions is the most probable one (independent channels, maximum likelihood); where the
-    thresholded regions are those of some label, that is that label. Labels that lie in the same
-    regions cannot be told apart: the first of them is given.
+    thresholded regions are exactly the regions of a label, it is this label. Labels in the same
+    regions cannot be distinguished: the first of them is given.
     """
     if task.activation == "softmax":
         return _largest(channels, (0, *task.labels.values()))

@@ -9,7 +9,6 @@ from typing import Any
 from torch import nn
 
 from lunet.errors import DataError
-from lunet.models.build import build_network
 from lunet.task import Task, task_from_dict
 
 
@@ -26,7 +25,7 @@ class Description:
     model
         The ``model`` section: preset, module, name, arguments.
     training
-        What else the file says of its training: study, fold, seed, epoch.
+        Further facts of the file on its training: study, fold, seed, epoch.
     """
 
     task: Task
@@ -58,19 +57,6 @@ def description_from_dict(value: Any, *, where: str | Path) -> Description:
     rest = {k: v for k, v in value.items() if k not in ("task", "preprocess", "model")}
     return Description(
         task_from_dict(value["task"]), dict(value["preprocess"]), dict(value["model"]), rest
-    )
-
-
-def build_described(described: Description) -> nn.Module:
-    """The network of a description, with fresh weights."""
-    section, task = described.model, described.task
-    return build_network(
-        str(section["module"]).rpartition(".")[2],
-        section["name"],
-        in_channels=len(task.channels),
-        out_channels=task.out_channels,
-        ndim=task.dimensions,
-        arguments=section.get("arguments", {}),
     )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from lunet.errors import ConfigError, DataError
 from lunet.inference.settings import PredictSettings
@@ -20,12 +20,12 @@ from lunet.models.live_memory import forward_bytes
 from lunet.task import Task
 
 _GIB = 2**30
-_SLICES = 8  # slices of a 2D task that go through the network together
+_SLICES = 8  # slices of a 2D task in one batch
 
 
 @dataclass(frozen=True)
 class WindowPlan:
-    """How an image goes through the networks: ``patch`` in voxels, or None for the whole image."""
+    """How an image is passed to the networks: ``patch`` in voxels, or None for the whole image."""
 
     patch: tuple[int, ...] | None
 
@@ -50,7 +50,7 @@ def predict_probabilities(
     out
         (K, x, y, z) floating array or memory map that is filled.
     task
-        A 2D task goes slice by slice along z and is stacked again.
+        For a 2D task the image is cut into slices along z.
     settings
         Flips, tiles, overlap and memory; whole images are used where the estimate fits.
 
@@ -95,13 +95,12 @@ def plan_forward(
     if _needed(models, (batch, shape[0], *spatial)) + outputs * prod(spatial) <= limit:
         return WindowPlan(None)
     side = 32
-    while side < max(spatial) and _cube(models, shape[0], side + 32, task) <= limit:
+    while side < max(spatial):
+        larger = (1, shape[0], *(side + 32,) * task.dimensions)
+        if _needed(models, larger) > limit:
+            break
         side += 32
     return WindowPlan((side,) * task.dimensions)
-
-
-def _cube(models: Sequence[nn.Module], channels: int, side: int, task: Task) -> int:
-    return _needed(models, (1, channels, *(side,) * task.dimensions))
 
 
 def _needed(models: Sequence[nn.Module], shape: tuple[int, ...]) -> int:
@@ -159,19 +158,13 @@ def _mean_probabilities(
     """(B, C, \\*S) to (B, K, \\*S), float32: the mean over networks and all subsets of flips."""
     x = torch.from_numpy(np.require(batch, np.float32, ["C", "W"])).to(device)
     flips = [f for n in range(len(flip_axes) + 1) for f in combinations(flip_axes, n)]
-    total = None
+    total, is_sigmoid = None, task.activation == "sigmoid"
     with torch.inference_mode():
         for model in models:
             for axes in flips:
-                part = _activate(_flipped(model, x, [a + 2 for a in axes]), task)
+                turned = [axis + 2 for axis in axes]
+                logits = model(torch.flip(x, turned)).flip(turned) if axes else model(x)
+                part = logits.sigmoid() if is_sigmoid else logits.softmax(dim=1)
                 total = part if total is None else total + part
         assert total is not None  # there is a network and the empty flip
         return (total / (len(models) * len(flips))).float().cpu().numpy()
-
-
-def _flipped(model: nn.Module, x: Tensor, axes: list[int]) -> Tensor:
-    return torch.flip(model(torch.flip(x, axes)), axes) if axes else model(x)
-
-
-def _activate(logits: Tensor, task: Task) -> Tensor:
-    return logits.sigmoid() if task.activation == "sigmoid" else logits.softmax(dim=1)

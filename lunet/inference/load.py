@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from lunet.errors import DataError
-from lunet.inference.description import build_described, description_from_dict
+from lunet.inference.description import description_from_dict
 from lunet.inference.onnx import load_onnx
+from lunet.models.build import build_for_task
 from lunet.training.weights import load_weights
 
 
@@ -37,7 +38,7 @@ def load_model(source: str | Path) -> nn.Module:
         return load_onnx(path)
     state, metadata = load_weights(path)
     described = description_from_dict(metadata, where=path)
-    model = build_described(described)
+    model = build_for_task(described.model, described.task)
     _load_state(model, state, path)
     model.lunet = described  # type: ignore[assignment]
     return model.eval()

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from lunet.errors import DataError, LunetError
 from lunet.files import atomic, canonical_json
-from lunet.inference.description import build_described, description_from_dict
+from lunet.inference.description import description_from_dict
+from lunet.models.build import build_for_task
 
 INPUT, OUTPUT, KEY = "image", "logits", "lunet"
 _EXAMPLE = (2, 40, 48, 56)  # batch and sizes: all different, none 0 or 1, which export would fix
@@ -33,7 +34,7 @@ class OnnxNetwork(nn.Module):
     def __init__(self, session: Any, twin: nn.Module) -> None:
         super().__init__()
         self._session = session
-        self._twin = (twin,)  # in a tuple it is no part of this module
+        self._twin = (twin,)  # inside a tuple it is not registered as a sub-module
 
     @property
     def twin(self) -> nn.Module:
@@ -122,7 +123,7 @@ def load_onnx(path: str | Path) -> OnnxNetwork:
     if text is None:
         raise DataError(path, "carries no description", "an ONNX file of `lunet export` is needed")
     described = description_from_dict(json.loads(text), where=path)
-    network = OnnxNetwork(session, build_described(described).to("meta"))
+    network = OnnxNetwork(session, build_for_task(described.model, described.task).to("meta"))
     network.lunet = described  # type: ignore[assignment]
     return network.eval()
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,10 +13,12 @@ from lunet.data.geometry import Geometry, geometry_from_dict
 from lunet.data.io.write import write_nifti
 from lunet.data.prepared import Manifest, PreparedCase
 from lunet.errors import ConfigError, DataError
-from lunet.files import read_json, write_json
+from lunet.files import write_json
 from lunet.own_files import claim
 
 LIST = "predictions.json"
+STEP = "predict"
+"""The step whose files the masks are (:mod:`lunet.own_files`)."""
 SUFFIX = ".nii.gz"
 Segmenter = Callable[[PreparedCase], NDArray[np.uint8]]
 
@@ -58,37 +59,30 @@ def write_predictions(
 ) -> None:
     """Segment the named cases into ``out/<case>.nii.gz`` (uint8, native grid), then list them.
 
-    Nothing else in the folder is touched.
+    Nothing else in the folder is touched; masks that earlier runs wrote there of other cases (of
+    another fold, for instance) stay, and stay in the list.
 
     Raises
     ------
     ConfigError
-        If a mask would replace a file that no earlier run wrote, or the folder holds an earlier
-        run's masks of other cases (of another fold, for instance).
+        If a mask would replace a file that no earlier run wrote.
     DataError
         If no case is named or the data set does not have it.
     """
     if not names:
         raise DataError(manifest.path, "this subset has no cases", "at least one is needed")
     folder = Path(out)
-    masks = [f"{name}{SUFFIX}" for name in names]
-    others = claim(folder, masks, former=_listed(folder / LIST))
-    if others:
-        found = f"{folder} holds masks of other cases by an earlier run ({others[0]}, ...)"
-        raise ConfigError("--out", found, "a folder for these cases alone", "Name another folder")
-    (folder / LIST).unlink(missing_ok=True)
-    entries: list[dict[str, Any]] = []
-    for number, name in enumerate(names, start=1):
-        case = manifest.case(name)
-        mask = segmenter(case)
-        write_nifti(folder / f"{name}{SUFFIX}", mask, geometry_of(case).native_affine)
-        entries.append({"case": name, "file": f"{name}{SUFFIX}"})
-        log(f"segmented {name} ({number}/{len(names)})")
-    write_json(folder / LIST, {"cases": entries, "task": manifest.task.as_dict()})
+    masks = {f"{name}{SUFFIX}": name for name in names}
+    with claim(folder, [*masks, LIST], step=STEP) as others:
+        (folder / LIST).unlink(missing_ok=True)
+        for number, (mask, name) in enumerate(masks.items(), start=1):
+            case = manifest.case(name)
+            write_nifti(folder / mask, segmenter(case), geometry_of(case).native_affine)
+            log(f"segmented {name} ({number}/{len(names)})")
+        old = {file: file.removesuffix(SUFFIX) for file in others if _is_mask(file)}
+        listed = [{"case": case, "file": file} for file, case in sorted((masks | old).items())]
+        write_json(folder / LIST, {"cases": listed, "task": manifest.task.as_dict()})
 
 
-def _listed(path: Path) -> list[str]:
-    """Masks that the list of an earlier run names; runs older than the marker have only this."""
-    content: Any = read_json(path) if path.is_file() else {}
-    cases = content.get("cases", []) if isinstance(content, dict) else []
-    return [str(entry["file"]) for entry in cases if isinstance(entry, dict) and "file" in entry]
+def _is_mask(file: str) -> bool:
+    return file.endswith(SUFFIX) and "/" not in file

@@ -32,7 +32,7 @@ def choose_postprocessing(
     """The settings with the largest mean Dice over the named validation cases.
 
     Tried are no flips and ``settings.flip_axes``, with and without the largest component, and for
-    sigmoid outputs :data:`THRESHOLDS`. On a tie ``settings`` themselves win.
+    sigmoid outputs :data:`THRESHOLDS`. On a tie ``settings`` themselves are chosen.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ def choose_postprocessing(
             "predict.choose needs some",
             "Set split.validation above 0, or predict.choose to false",
         )
-    tried = candidates(settings, manifest.task)
+    tried = candidate_settings(settings, manifest.task)
     rows = []
     for number, name in enumerate(names, start=1):
         rows.append(_scores(manifest, name, predictor, tried))
@@ -85,7 +85,7 @@ def _scores(
     return scores
 
 
-def candidates(settings: PredictSettings, task: Task) -> list[PredictSettings]:
+def candidate_settings(settings: PredictSettings, task: Task) -> list[PredictSettings]:
     """What is tried, ``settings`` first."""
     thresholds = THRESHOLDS if task.activation == "sigmoid" else ()
     flips = {(), settings.flip_axes}
@@ -105,7 +105,7 @@ def mean_dice(truth: NDArray[np.uint8], found: NDArray[np.uint8], task: Task) ->
 def _dice(
     truth: NDArray[np.uint8], found: NDArray[np.uint8], structures: Iterable[tuple[int, ...]]
 ) -> Iterable[float]:
-    # not that of lunet.metrics: an edit of the metrics must predict nothing anew
+    # lunet.metrics is not used: an edit of the metrics must not rerun predictions
     for indices in structures:
         one, other = np.isin(truth, indices), np.isin(found, indices)
         size = int(one.sum()) + int(other.sum())

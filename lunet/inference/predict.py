@@ -82,9 +82,9 @@ def predict_native(
     *,
     settings: PredictSettings,
 ) -> tuple[Indices, NativeChannels, Geometry]:
-    """Mask, probabilities and geometry of one raw image, all by the way its training data went.
+    """Mask, probabilities and geometry of one raw image, prepared like the training data.
 
-    But for one thing: an image larger than the training's ``preprocess.size`` is not cropped.
+    There is one exception: an image larger than ``preprocess.size`` is not cropped.
 
     The networks run on the device that their weights are on.
     """
@@ -93,13 +93,14 @@ def predict_native(
     if prepared is None:
         channels = _background(described.task, geometry)
         return np.zeros(geometry.native_shape, np.uint8), channels, geometry
+    device = next((p.device for p in models[0].parameters()), torch.device("cpu"))
     mask, probabilities = segment(
         models,
         prepared,
         geometry,
         task=described.task,
         settings=settings,
-        device=_device(models[0]),
+        device=device,
     )
     return mask, probabilities, geometry
 
@@ -109,7 +110,7 @@ def _prepared(
 ) -> tuple[NDArray[np.float32] | None, Geometry]:
     """The image as the networks see it, or None where all voxels have one value.
 
-    A scan that was read from a file is not kept.
+    An image that was read from a file is freed before it returns.
     """
     preprocess = build_settings(PreprocessSettings, described.preprocess, "preprocess")
     channels = len(described.task.channels)
@@ -118,7 +119,7 @@ def _prepared(
     if scan.array.ndim - 1 < described.task.dimensions:
         raise DataError(where, "a picture", "the network segments volumes (NIfTI, NRRD, MHA)")
     try:
-        # the structure may lie anywhere in a new scan, so nothing of it is cut off
+        # the structure may lie anywhere in a new scan, so none of it is cropped
         return prepare_image(scan, preprocess, channels=channels, name=where, crop=False)
     except NoContrast as error:
         # one blank channel of several is a missing modality
@@ -177,7 +178,3 @@ def _source(
     if matrix.shape != (4, 4):
         raise DataError("image", f"a {matrix.shape} affine", "4 x 4, or a spacing of 3 values")
     return Scan(np.ascontiguousarray(array, np.float32), matrix)
-
-
-def _device(model: nn.Module) -> torch.device:
-    return next((p.device for p in model.parameters()), torch.device("cpu"))

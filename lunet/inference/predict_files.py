@@ -13,12 +13,12 @@ from torch import nn
 from lunet.data.io.images import PICTURES, SUFFIXES, is_hidden, stem_of, suffix_of
 from lunet.data.io.nifti import axes_of
 from lunet.data.io.write import write_channels, write_nifti, write_png
-from lunet.errors import DataError
+from lunet.errors import DataError, is_out_of_memory
+from lunet.inference.output import STEP
 from lunet.inference.predict import common_description, predict_native
 from lunet.inference.settings import PredictSettings
 from lunet.inference.show import write_overlay
 from lunet.own_files import claim
-from lunet.training.memory import is_out_of_memory
 
 _CHANNEL = re.compile(r"^(?P<case>.+)_(?P<channel>\d{4})$")
 
@@ -100,14 +100,25 @@ def predict_scans(
     """
     extras = Extras(with_probabilities, with_overlay, common_description(models).task.labels)
     outputs = [name for item in inputs for name in _outputs(item, extras)]
-    claim(out, outputs, inputs=[path for item in inputs for path in item.files])
+    with claim(out, outputs, step=STEP, inputs=[path for item in inputs for path in item.files]):
+        return _predict_each(models, inputs, Path(out), settings, extras, log)
+
+
+def _predict_each(
+    models: Sequence[nn.Module],
+    inputs: Sequence[Input],
+    out: Path,
+    settings: PredictSettings,
+    extras: Extras,
+    log: Callable[[str], None],
+) -> list[str]:
     failures, shares = [], []
     for number, item in enumerate(inputs, start=1):
         place = f"({number}/{len(inputs)})"
         try:
             with warnings.catch_warnings(record=True) as told:
                 warnings.simplefilter("default")
-                written, share = _predict_one(models, item, Path(out), settings, extras)
+                written, share = _predict_one(models, item, out, settings, extras)
         except Exception as error:
             if not isinstance(error, DataError) and not is_out_of_memory(error):
                 raise

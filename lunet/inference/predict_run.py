@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,16 @@ from lunet.files import write_json
 from lunet.inference.decode import postprocess
 from lunet.inference.description import description_of
 from lunet.inference.load import load_model
-from lunet.inference.output import geometry_of, subset_cases, write_predictions
+from lunet.inference.output import STEP, geometry_of, subset_cases, write_predictions
 from lunet.inference.postprocess_search import CHOSEN, choose_postprocessing
-from lunet.inference.probability_maps import FOLDER, keep_only, write_map
-from lunet.inference.segment import NativeChannels, choose_device, probabilities_of
+from lunet.inference.probability_maps import FOLDER, map_file, write_map
+from lunet.inference.segment import NativeChannels, probabilities_of
 from lunet.inference.settings import WEIGHTS, PredictSettings
+from lunet.own_files import claim, discard
 from lunet.task import Task
+from lunet.training.compute.device import choose_device
+
+RECORD = "chosen.json"
 
 
 def predict_run(
@@ -66,23 +71,35 @@ def predict_run(
             [model], case.image(), geometry_of(case), task=task, settings=chosen, device=target
         )
 
-    if settings.choose:
-        validation = subset_cases(splits_path, fold, "validation")
-        settings, dice = choose_postprocessing(manifest, validation, predictor, settings, log=log)
-        record = {"cases": list(validation), "dice": dice} | _chosen(settings)
-        write_json(Path(out) / "chosen.json", record)
-        log(f"chosen on {len(validation)} validation case(s): {record}")
-
     def segmenter(case: PreparedCase) -> NDArray[np.uint8]:
         channels = predictor(case, settings)
         mask = postprocess(channels, task, settings)
         if settings.probabilities:
-            write_map(maps, case.id, channels, task=task, affine=geometry_of(case).native_affine)
+            affine = geometry_of(case).native_affine
+            write_map(Path(out) / FOLDER, case.id, channels, task=task, affine=affine)
         return mask
 
-    names, maps = subset_cases(splits_path, fold, subset), Path(out) / FOLDER
-    keep_only(maps, names if settings.probabilities else ())
-    write_predictions(manifest, names, segmenter, out, log=log)
+    names = subset_cases(splits_path, fold, subset)
+    with _extras(Path(out), names, settings, path):
+        if settings.choose:
+            cases = subset_cases(splits_path, fold, "validation")
+            settings, dice = choose_postprocessing(manifest, cases, predictor, settings, log=log)
+            record = {"cases": list(cases), "dice": dice} | _chosen(settings)
+            write_json(Path(out) / RECORD, record)
+            log(f"chosen on {len(cases)} validation case(s): {record}")
+        write_predictions(manifest, names, segmenter, out, log=log)
+
+
+@contextmanager
+def _extras(
+    out: Path, names: Sequence[str], settings: PredictSettings, weights: Path
+) -> Iterator[None]:
+    """Claim what is written beside the masks; what belonged to the masks before them is removed."""
+    maps = [map_file(name) for name in names]
+    extras = (maps if settings.probabilities else []) + ([RECORD] if settings.choose else [])
+    with claim(out, extras, step=STEP, inputs=[weights]) as others:
+        discard(out, [name for name in others if name in (*maps, RECORD)], step=STEP)
+        yield
 
 
 def _require_same_task(path: Path, trained: Task, wanted: Task) -> None:

@@ -51,7 +51,7 @@ def fit_prior(
 ) -> Prior:
     """Mean of the training labels in prepared space.
 
-    Volumes are laid upon each other by their centres, in voxels, as preprocessing crops and pads
+    Volumes are aligned at their centres, in voxels, as preprocessing crops and pads
     them. The threshold is the one of :data:`THRESHOLDS` whose mean foreground Dice over the
     ``selection`` cases is largest (0.5 suits only structures that overlap much).
 

@@ -7,7 +7,6 @@ of an FROC curve is lost to the rounding.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,11 @@ from lunet.task import Task
 FOLDER = "probabilities"
 """Folder of the maps inside that of the masks; a map is ``<case>.nii.gz``."""
 _SUFFIX = ".nii.gz"
+
+
+def map_file(case: str) -> str:
+    """The map of a case, relative to the folder of the masks."""
+    return f"{FOLDER}/{case}{_SUFFIX}"
 
 
 def to_steps(probability: NDArray[Any]) -> NDArray[np.uint8]:
@@ -70,11 +74,3 @@ def read_map(folder: str | Path, case: str, *, task: Task) -> NDArray[np.uint8]:
         found = f"{array.dtype} of shape {array.shape}"
         raise DataError(path, found, f"uint8 with {len(task.names)} structures is expected")
     return array
-
-
-def keep_only(folder: str | Path, cases: Iterable[str]) -> None:
-    """Remove the maps of other cases, which an earlier run has left."""
-    named = {f"{case}{_SUFFIX}" for case in cases}
-    for path in Path(folder).glob(f"*{_SUFFIX}"):
-        if path.name not in named:
-            path.unlink()

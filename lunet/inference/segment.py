@@ -61,7 +61,7 @@ def segment(
     image
         (C, x, y, z), or (C, x, y) for a picture: prepared intensities, float32.
     geometry
-        The way back to the raw grid.
+        Where the prepared volume lies in the raw grid.
 
     Returns
     -------
@@ -84,7 +84,7 @@ def probabilities_of(
     settings: PredictSettings,
     device: torch.device | str = "cpu",
 ) -> NativeChannels:
-    """The probabilities alone, see :func:`segment`."""
+    """Only the probabilities of :func:`segment`."""
     volume = image if image.ndim == 4 else image[..., None]
     probabilities = _scratch((task.out_channels, *volume.shape[1:]))
     predict_probabilities(
@@ -98,10 +98,3 @@ def _scratch(shape: tuple[int, ...]) -> NDArray[np.floating]:
         return np.zeros(shape, np.float32)
     with tempfile.TemporaryFile() as file:  # the map keeps the nameless file alive
         return np.memmap(file, dtype=np.float16, mode="w+", shape=shape)
-
-
-def choose_device(name: str = "auto") -> torch.device:
-    """``auto`` is CUDA where there is one."""
-    if name != "auto":
-        return torch.device(name)
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

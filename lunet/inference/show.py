@@ -18,7 +18,7 @@ from lunet.errors import ConfigError, DataError
 from lunet.files import atomic
 
 Picture = NDArray[np.uint8]
-# Okabe and Ito's colours, told apart by colour-blind readers too
+# Okabe and Ito's colours, which colour-blind readers can distinguish too
 COLOURS = (
     (230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66),
     (0, 114, 178), (213, 94, 0), (204, 121, 167),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from itertools import product
 
 import numpy as np
@@ -50,6 +50,9 @@ def blend(
 ) -> None:
     """Run ``function`` tile by tile and write the weighted mean into ``out``.
 
+    The weights are separable and the tiles a Cartesian grid, hence the sum of all weights at a
+    voxel is the product of one sum per axis: no second volume is needed.
+
     Parameters
     ----------
     function
@@ -61,9 +64,6 @@ def blend(
         map. Beyond it only K x patch[0] planes are held.
     patch, overlap
         Tile in voxels per axis, and the share that tiles overlap.
-
-    The weights are separable and the tiles a Cartesian grid, hence the sum of all weights at a
-    voxel is the product of one sum per axis: no second volume is needed.
     """
     sizes = image.shape[1:]
     tile = [min(p, n) for p, n in zip(patch, sizes, strict=True)]
@@ -71,7 +71,8 @@ def blend(
     norms = [_norm(n, p, s) for n, p, s in zip(sizes, tile, starts, strict=True)]
     weight = _outer([gaussian(p) for p in tile])
     buffer = np.zeros((out.shape[0], tile[0], *sizes[1:]), np.float32)
-    for first, following in _pairs(starts[0], sizes[0]):
+    # each start with the first plane that later tiles still change
+    for first, following in zip(starts[0], [*starts[0][1:], sizes[0]], strict=True):
         for rest in product(*starts[1:]):
             window = tuple(slice(s, s + p) for s, p in zip(rest, tile[1:], strict=True))
             cut = np.ascontiguousarray(image[:, first : first + tile[0], *window])
@@ -83,11 +84,6 @@ def blend(
             result[first:following] = sums[:done]
             sums[: tile[0] - done] = sums[done:].copy()
             sums[tile[0] - done :] = 0
-
-
-def _pairs(starts: Sequence[int], size: int) -> Iterator[tuple[int, int]]:
-    """Each start with the first plane that later tiles still change."""
-    return zip(starts, [*starts[1:], size], strict=True)
 
 
 def _norm(size: int, patch: int, starts: Sequence[int]) -> Floats:

@@ -6,27 +6,26 @@ Native space, millimetres, and a rule for every empty mask: see :func:`evaluate_
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from lunet.errors import DataError
-from lunet.metrics.columns import DISTANCES, OVERLAP, VOLUMES, case_columns, nsd_column
+from lunet.metrics import overlap, surface
+from lunet.metrics.catalog import case_columns, names_of, nsd_column
 from lunet.metrics.inputs import (
     UNIT_SPACING,
     Labels,
     checked_arrays,
     checked_labels,
-    checked_mask,
     checked_spacing,
     checked_tolerances,
+    checked_volume,
     crop_to_foreground,
     joint_masks,
 )
-from lunet.metrics.overlap import Counts, Mask, centre_distance, count, volume_ml
-from lunet.metrics.surface import surface_distances
+from lunet.metrics.overlap import Counts, Mask, centre_distance, count
 
 Row = dict[str, Any]
 
@@ -38,32 +37,31 @@ def evaluate_case(
     spacing: Sequence[float] = UNIT_SPACING,
     labels: Labels | None = None,
     tolerances: Sequence[float] = (1.0,),
+    voxel_volume: float | None = None,
 ) -> pd.DataFrame:
     """Metrics of one predicted label map against its reference.
 
     Parameters
     ----------
     reference, prediction
-        Class indices (any integer type) or a boolean mask, 2D or 3D, of one shape, both in the
-        native space of the image.
+        Class indices (integers) or a boolean mask, 2D or 3D, of one shape, in native space.
     spacing
-        Voxel size in mm in the order of the array axes; in 2D the default means 1 mm pixels.
+        Voxel size in mm, in the order of the array axes.
     labels
-        Name of each row and its class index, or several indices for a region that is their
-        union, for example ``{"core": 1, "whole": (1, 2, 3)}``. The names come from the data set,
-        never from the data found in a case. May be left out for binary arrays alone (boolean, or
-        no values but 0 and 1): the row is then named ``foreground``.
+        Name of each row and its class index, or several for a region (their union), for example
+        ``{"core": 1, "whole": (1, 2, 3)}``; without, binary arrays get one row ``foreground``.
     tolerances
         Tolerances of the normalised surface Dice (NSD) in mm, one column ``nsd_<tol>`` each.
+    voxel_volume
+        Volume of a voxel in mm^3 (in 2D mm^2), if it is not the product of ``spacing`` (shear).
 
     Returns
     -------
     A row per label with the columns of :func:`case_columns`: ``label``; ``dice``, ``iou``,
     ``precision``, ``recall``; ``hd``, ``hd95``, ``assd``, ``masd`` in mm on border voxels;
-    ``nsd_<tol>`` on the sub-voxel surface; ``volume_ml`` of the prediction,
-    ``volume_reference_ml``, ``volume_error_ml`` (prediction - reference) and
-    ``volume_error_relative`` (error / reference), where ml is mm^3 / 1000 and a 2D pixel counts
-    as 1 mm thick; ``centre_distance`` of the centres of mass in mm; ``status``:
+    ``nsd_<tol>`` on the sub-voxel surface; ``volume_ml``, ``volume_reference_ml``, their difference
+    ``volume_error_ml`` and its share ``volume_error_relative`` of the reference (a 2D pixel is
+    1 mm thick); ``centre_distance`` of the centres of mass in mm; ``status``:
 
     ========== ========== ========== =========================================================
     status     reference  prediction values
@@ -85,47 +83,13 @@ def evaluate_case(
     steps = checked_spacing(spacing, pair[0].ndim)
     wanted = checked_labels(labels, pair)
     limits = checked_tolerances(tolerances)
+    size = math.prod(steps) if voxel_volume is None else checked_volume(voxel_volume)
     near = crop_to_foreground(pair, wanted)
     rows = [
-        _row(name, *joint_masks(near, indices), pair[0].shape, steps, limits)
+        _row(name, *joint_masks(near, indices), pair[0].shape, steps, limits, size)
         for name, indices in wanted.items()
     ]
     return pd.DataFrame(rows, columns=case_columns(limits))
-
-
-def evaluate_regions(
-    reference: Mapping[str, ArrayLike],
-    prediction: Mapping[str, ArrayLike],
-    *,
-    spacing: Sequence[float] = UNIT_SPACING,
-    tolerances: Sequence[float] = (1.0,),
-) -> pd.DataFrame:
-    """As :func:`evaluate_case`, for regions that are given as one boolean mask each.
-
-    Parameters
-    ----------
-    reference, prediction
-        Name of each region and its boolean mask. Regions may overlap. Both have the same names.
-
-    Raises
-    ------
-    DataError
-        If the names differ, or as :func:`evaluate_case`.
-    """
-    if list(reference) != list(prediction):
-        found = f"{sorted(prediction)} against {sorted(reference)}"
-        raise DataError("regions", found, "reference and prediction must have the same regions")
-    frames = [
-        evaluate_case(
-            checked_mask(name, reference[name]),
-            checked_mask(name, prediction[name]),
-            spacing=spacing,
-            labels={name: 1},
-            tolerances=tolerances,
-        )
-        for name in reference
-    ]
-    return pd.concat(frames, ignore_index=True)
 
 
 def _row(
@@ -135,6 +99,7 @@ def _row(
     shape: tuple[int, ...],
     spacing: tuple[float, ...],
     tolerances: tuple[float, ...],
+    voxel_volume: float,
 ) -> Row:
     """One row; the masks are cropped to their joint box, ``shape`` is the whole array's."""
     counts = count(reference, prediction)
@@ -143,7 +108,7 @@ def _row(
     return {
         "label": name,
         "status": status,
-        **_volumes(counts, spacing),
+        **_volumes(counts, voxel_volume),
         **(
             _both_present(reference, prediction, counts, spacing, tolerances)
             if status == "ok"
@@ -160,12 +125,12 @@ def _status(counts: Counts) -> str:
     return "spurious" if counts.prediction else "both_empty"
 
 
-def _volumes(counts: Counts, spacing: tuple[float, ...]) -> Row:
-    found = volume_ml(counts.prediction, spacing)
-    expected = volume_ml(counts.reference, spacing)
+def _volumes(counts: Counts, voxel_volume: float) -> Row:
+    found = counts.prediction * voxel_volume / 1000.0
+    expected = counts.reference * voxel_volume / 1000.0
     error = found - expected if counts.reference or counts.prediction else math.nan
     relative = error / expected if counts.reference else math.nan
-    return dict(zip(VOLUMES, (found, expected, error, relative), strict=True))
+    return dict(zip(names_of("volume"), (found, expected, error, relative), strict=True))
 
 
 def _both_present(
@@ -175,11 +140,11 @@ def _both_present(
     spacing: tuple[float, ...],
     tolerances: tuple[float, ...],
 ) -> Row:
-    surface = surface_distances(reference, prediction, spacing=spacing, tolerances=tolerances)
+    found = surface.surface_distances(reference, prediction, spacing=spacing, tolerances=tolerances)
     return {
-        **{metric: getattr(counts, metric) for metric in OVERLAP},
-        **{metric: getattr(surface, metric) for metric in DISTANCES},
-        **dict(zip(map(nsd_column, tolerances), surface.nsd, strict=True)),
+        **{name: getattr(overlap, name)(counts) for name in names_of("overlap")},
+        **{name: getattr(surface, name)(found.a, found.b) for name in names_of("border")},
+        **dict(zip(map(nsd_column, tolerances), found.nsd, strict=True)),
         "centre_distance": centre_distance(reference, prediction, spacing),
     }
 
@@ -187,8 +152,8 @@ def _both_present(
 def _contract(status: str, worst: float, tolerances: tuple[float, ...]) -> Row:
     """Values where a mask is empty: the worst possible, or NaN if nothing was to be found."""
     undefined = status == "both_empty"
-    shares = (*OVERLAP, *map(nsd_column, tolerances))
-    distances = (*DISTANCES, "centre_distance")
+    shares = (*names_of("overlap"), *map(nsd_column, tolerances))
+    distances = names_of("border", "centre")
     return {
         **dict.fromkeys(shares, math.nan if undefined else 0.0),
         **dict.fromkeys(distances, math.nan if undefined else worst),

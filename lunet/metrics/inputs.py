@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lunet.errors import DataError
-from lunet.metrics.columns import nsd_column
+from lunet.metrics.catalog import nsd_column
 from lunet.metrics.overlap import Mask
 
 Labels = Mapping[str, int | Sequence[int]]
@@ -88,6 +88,13 @@ def checked_spacing(spacing: Sequence[float], ndim: int) -> tuple[float, ...]:
     return steps
 
 
+def checked_volume(volume: float) -> float:
+    """Volume of a voxel in mm^3; :class:`DataError` unless it is positive and finite."""
+    if not (math.isfinite(volume) and volume > 0):
+        raise DataError("voxel_volume", str(volume), "a positive number in mm^3 is needed")
+    return float(volume)
+
+
 def checked_tolerances(tolerances: Sequence[float]) -> tuple[float, ...]:
     """Tolerances in mm; :class:`DataError` if one is negative or two share a column name."""
     limits = tuple(float(limit) for limit in tolerances)
@@ -129,11 +136,3 @@ def _check_binary(pair: Pair) -> None:
             found = f"no labels are given and the {name} has the classes {np.unique(array)[:9]}"
             action = "Pass labels={'name': index, ...}, the classes of the data set"
             raise DataError("labels", found, "only binary arrays go without", action)
-
-
-def checked_mask(name: str, mask: ArrayLike) -> Mask:
-    """The mask as an array; :class:`DataError` unless it is boolean."""
-    array = np.asarray(mask)
-    if array.dtype != np.bool_:
-        raise DataError(f"regions[{name!r}]", f"type {array.dtype}", "a boolean mask is needed")
-    return array

@@ -30,7 +30,6 @@ from scipy import ndimage
 
 from lunet.errors import DataError
 from lunet.metrics.overlap import Mask
-from lunet.metrics.thresholds import FROC_THRESHOLDS
 
 Connectivity = Literal["full", "faces"]
 
@@ -86,7 +85,7 @@ def count_lesions(
         Boolean masks of one shape, 2D or 3D.
     overlap
         Share of a lesion's voxels that must be predicted, 0 (any voxel) to 1.
-    purity
+    precision
         Share of a predicted component's voxels that must lie in lesions, 0 (any voxel) to 1.
     connectivity
         See :func:`components`.
@@ -105,64 +104,6 @@ def count_lesions(
         lesions=hits.size,
         found=int((hits >= _needed(lesions, overlap)).sum()),
         false_positives=false_positives,
-    )
-
-
-def froc_curve(
-    references: Sequence[ArrayLike],
-    probabilities: Sequence[ArrayLike],
-    *,
-    thresholds: ArrayLike = FROC_THRESHOLDS,
-    overlap: float = 0.0,
-    connectivity: Connectivity = "full",
-) -> pd.DataFrame:
-    """FROC curve of a set of images, over the thresholds given.
-
-    Parameters
-    ----------
-    references
-        Boolean masks, 2D or 3D; images without a lesion count for the false positives.
-    probabilities
-        Probability maps in [0, 1] of the same shapes.
-    thresholds
-        A voxel is predicted where its probability is at least the threshold.
-    overlap, connectivity
-        See :func:`count_lesions`.
-
-    Returns
-    -------
-    Columns ``threshold`` (falling), ``sensitivity`` (lesions of all images pooled; NaN if there is
-    none) and ``false_positives_per_image``.
-
-    Raises
-    ------
-    DataError
-        If the lists differ in length or are empty, a map leaves [0, 1], or shapes do not fit.
-    """
-    _check_shares(overlap)
-    if not references or len(references) != len(probabilities):
-        found = f"{len(references)} references and {len(probabilities)} probability maps"
-        raise DataError("FROC", found, "one map per reference, and at least one, is needed")
-    levels = np.sort(np.asarray(thresholds, np.float64))[::-1]
-    images = [
-        image_froc(
-            mask,
-            _checked_map(probability),
-            levels=levels,
-            overlap=overlap,
-            connectivity=connectivity,
-        )
-        for mask, probability in zip(references, probabilities, strict=True)
-    ]
-    lesions = sum(image.lesions for image in images)
-    found_lesions = np.sum([image.found for image in images], axis=0)
-    false_positives = np.mean([image.false_positives for image in images], axis=0)
-    return pd.DataFrame(
-        {
-            "threshold": levels,
-            "sensitivity": found_lesions / lesions if lesions else math.nan,
-            "false_positives_per_image": false_positives,
-        }
     )
 
 
@@ -205,7 +146,7 @@ def image_froc(
         Probabilities of the same shape in any unit (a float map, or whole steps).
     levels
         Thresholds in that unit, in any order; predicted is what is at least the threshold.
-    overlap, purity, connectivity
+    overlap, precision, connectivity
         See :func:`count_lesions`.
 
     Raises
@@ -276,15 +217,7 @@ def _boolean(mask: ArrayLike) -> Mask:
 
 def _check_shares(*shares: float) -> None:
     if not all(0 <= share <= 1 for share in shares):
-        raise DataError("overlap, purity", str(shares), "a share from 0 to 1 is needed")
-
-
-def _checked_map(probability: ArrayLike) -> NDArray[np.float64]:
-    values = np.asarray(probability, dtype=np.float64)
-    if not (values.min() >= 0 and values.max() <= 1):
-        found = f"values from {values.min():g} to {values.max():g}"
-        raise DataError("probability map", found, "values in [0, 1] are needed", "Apply sigmoid")
-    return values
+        raise DataError("overlap, precision", str(shares), "a share from 0 to 1 is needed")
 
 
 def _check_shapes(reference: tuple[int, ...], other: tuple[Any, ...]) -> None:

@@ -19,25 +19,25 @@ class Counts:
     prediction: int
     both: int
 
-    @property
-    def dice(self) -> float:
-        """``2 TP / (2 TP + FP + FN)``; NaN if both masks are empty (Dice 1945)."""
-        return _ratio(2 * self.both, self.reference + self.prediction)
 
-    @property
-    def iou(self) -> float:
-        """``TP / (TP + FP + FN)``; NaN if both masks are empty (Jaccard 1912)."""
-        return _ratio(self.both, self.reference + self.prediction - self.both)
+def dice(counts: Counts) -> float:
+    """``2 TP / (2 TP + FP + FN)``; NaN if both masks are empty (Dice 1945)."""
+    return _ratio(2 * counts.both, counts.reference + counts.prediction)
 
-    @property
-    def precision(self) -> float:
-        """``TP / (TP + FP)``; NaN if the prediction is empty."""
-        return _ratio(self.both, self.prediction)
 
-    @property
-    def recall(self) -> float:
-        """``TP / (TP + FN)``, also called sensitivity; NaN if the reference is empty."""
-        return _ratio(self.both, self.reference)
+def iou(counts: Counts) -> float:
+    """``TP / (TP + FP + FN)``; NaN if both masks are empty (Jaccard 1912)."""
+    return _ratio(counts.both, counts.reference + counts.prediction - counts.both)
+
+
+def precision(counts: Counts) -> float:
+    """``TP / (TP + FP)``; NaN if the prediction is empty."""
+    return _ratio(counts.both, counts.prediction)
+
+
+def recall(counts: Counts) -> float:
+    """``TP / (TP + FN)``, also called sensitivity; NaN if the reference is empty."""
+    return _ratio(counts.both, counts.reference)
 
 
 def count(reference: Mask, prediction: Mask) -> Counts:
@@ -47,14 +47,6 @@ def count(reference: Mask, prediction: Mask) -> Counts:
         prediction=int(np.count_nonzero(prediction)),
         both=int(np.count_nonzero(reference & prediction)),
     )
-
-
-def volume_ml(voxels: int, spacing: Sequence[float]) -> float:
-    """Volume of ``voxels`` in ml (mm^3 / 1000).
-
-    In 2D a pixel counts as 1 mm thick, so the value is the area in mm^2 / 1000.
-    """
-    return voxels * float(np.prod(spacing)) / 1000.0
 
 
 def centre_distance(reference: Mask, prediction: Mask, spacing: Sequence[float]) -> float:

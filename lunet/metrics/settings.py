@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
+from lunet.errors import ConfigError
+from lunet.metrics.catalog import check_metric
 from lunet.settings import setting
 
 
@@ -35,16 +38,53 @@ class LesionSettings:
     )
 
 
+DICE_MARGIN = 0.01
+"""Non-inferiority margin of Dice where a study states none."""
+
+
 @dataclass(frozen=True)
 class StatisticsSettings:
     """How results are compared; stated before the study runs."""
 
-    metric: str = setting("dice", doc="primary metric of claims")
-    margin: float = setting(0.01, doc="non-inferiority margin of the primary metric", minimum=0)
-    reference: str | None = setting(None, doc="preset that the others are compared with; else all")
-    pairs: tuple[tuple[str, str], ...] = setting(
-        (), doc="only these comparisons, each [preset, reference]; else by `reference`"
+    metric: str = setting("dice", doc="primary metric of claims; it has a better side")
+    margin: float | None = setting(
+        None,
+        doc="non-inferiority margin in the metric's own unit; 0: none. Dice has "
+        f"{DICE_MARGIN:g} if none is given, any other metric must state its own",
+        minimum=0,
+    )
+    reference: str | None = setting(
+        None, doc="preset that all others are compared with; without it and `pairs` none are"
+    )
+    pairs: Literal["all"] | tuple[tuple[str, str], ...] = setting(
+        (),
+        doc="only these comparisons, each [preset, reference]; else by `reference`. `all`: every "
+        "pair, the candidate being the one that costs less",
+    )
+    cost: Literal["parameters", "macs"] = setting(
+        "parameters", doc="cost that tells the candidate of a pair from its reference"
+    )
+    failure: float = setting(
+        0.5, doc="a case with a Dice below this counts as failed", minimum=0, maximum=1
     )
     confidence: float = setting(0.95, doc="level of confidence intervals", minimum=0.5, maximum=1)
     resamples: int = setting(2000, doc="bootstrap and permutation resamples", minimum=100)
     seed: int = setting(0, doc="seed of the resampling")
+
+    def __post_init__(self) -> None:
+        check_metric(self.metric, "statistics.metric", comparable=True)
+        if self.margin is not None:
+            return
+        if self.metric != "dice":
+            raise ConfigError(
+                "statistics.margin",
+                "none given",
+                f"{self.metric} needs its own, in its own unit",
+                "State the largest loss that would not matter, or 0 for no non-inferiority",
+            )
+        object.__setattr__(self, "margin", DICE_MARGIN)
+
+    @property
+    def named_pairs(self) -> tuple[tuple[str, str], ...]:
+        """The pairs that the study names; none where it asks for all of them."""
+        return () if self.pairs == "all" else self.pairs

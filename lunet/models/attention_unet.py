@@ -44,7 +44,7 @@ class AttentionUNet(nn.Module):
     ConfigError
         If an argument is out of range.
 
-    Input (batch, in_channels, \\*spatial) of any size: odd sizes are met at each decoder step, and
+    Input (batch, in_channels, \\*spatial) of any size: each decoder step adapts to odd sizes, and
     only sides too short for the poolings are padded.
     """
 

@@ -1,4 +1,4 @@
-"""A network from its row in the table of presets; imports just the module that the row names."""
+"""A network from its module, its class and their arguments; imports just the module named."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 from torch import nn
 
 from lunet.errors import ConfigError, nearest
+from lunet.task import Task
 
 
 def build_network(
@@ -49,22 +50,51 @@ def build_network(
     return make(in_channels, out_channels, **everything)
 
 
+def build_for_task(model: Mapping[str, Any], task: Task) -> nn.Module:
+    """The network that a ``model`` section describes, for a task, with fresh weights.
+
+    Parameters
+    ----------
+    model
+        ``module``, ``name`` and, where the network needs some, ``arguments``.
+    task
+        Gives image channels, logit channels and the number of spatial axes.
+
+    Raises
+    ------
+    ConfigError
+        If the section has no ``module`` or ``name``, or as :func:`build_network`.
+    """
+    for key in ("module", "name"):
+        if key not in model:
+            raise ConfigError(f"model.{key}", "missing", "a network's section needs it")
+    return build_network(
+        model["module"],
+        model["name"],
+        in_channels=len(task.channels),
+        out_channels=task.out_channels,
+        ndim=task.dimensions,
+        arguments=model.get("arguments", {}),
+    )
+
+
 def _network_class(module: str, name: str) -> Callable[..., nn.Module]:
     files = {path.stem for path in Path(__file__).parent.glob("[a-z]*.py")}
     if module not in files:
         raise ConfigError(
             "model.module", repr(module), "no such model module", nearest(module, files)
         )
-    found = vars(importlib.import_module(f"lunet.models.{module}"))
-    networks = {
-        key
-        for key, value in found.items()
+    full_name = f"lunet.models.{module}"
+    networks: dict[str, Callable[..., nn.Module]] = {
+        key: value
+        for key, value in vars(importlib.import_module(full_name)).items()
         if inspect.isclass(value) and issubclass(value, nn.Module) and not key.startswith("_")
+        if value.__module__ == full_name  # a base from elsewhere is no network
     }
     if name not in networks:
-        where = f"lunet.models.{module} has no such network"
+        where = f"{full_name} has no such network"
         raise ConfigError("model.name", repr(name), where, nearest(name, networks))
-    return found[name]
+    return networks[name]
 
 
 def _check_arguments(make: Callable[..., nn.Module], where: str, given: Mapping[str, Any]) -> None:
@@ -73,17 +103,13 @@ def _check_arguments(make: Callable[..., nn.Module], where: str, given: Mapping[
     for key, value in given.items():
         if key not in known:
             raise ConfigError(f"{where}.{key}", "unknown argument", "", nearest(key, known))
-        if not _fits(value, known[key].annotation):
-            wanted = f"a value of type {known[key].annotation} is needed"
+        kinds = known[key].annotation  # a text, which may join several types with "|"
+        if not any(_is_of(value, kind.strip()) for kind in kinds.split("|")):
+            wanted = f"a value of type {kinds} is needed"
             raise ConfigError(f"{where}.{key}", f"found {value!r}", wanted)
     for key, parameter in known.items():
         if key not in given and parameter.default is inspect.Parameter.empty:
             raise ConfigError(f"{where}.{key}", "missing", "this argument is needed")
-
-
-def _fits(value: Any, annotation: str) -> bool:
-    """Whether a JSON value is one of the types that an annotation joins with ``|``."""
-    return any(_is_of(value, kind.strip()) for kind in annotation.split("|"))
 
 
 def _is_of(value: Any, kind: str) -> bool:

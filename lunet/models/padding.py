@@ -16,7 +16,9 @@ from lunet.errors import DataError
 def legal_sizes(
     sizes: Sequence[int], *, multiple: Sequence[int], minimum: int = 1, long_side: int = 1
 ) -> tuple[int, ...]:
-    """Smallest legal spatial size (voxels per axis) that holds ``sizes``.
+    """Smallest legal spatial size (voxels per axis) that contains ``sizes``.
+
+    The arithmetic has no branch, so that exported and compiled networks keep free sizes.
 
     Parameters
     ----------
@@ -29,10 +31,8 @@ def legal_sizes(
     long_side
         At least one axis has this many voxels; when none has, the first one is extended. Must be
         a multiple of ``multiple[0]``. Normalisations need it: one voxel has no spread.
-
-    The arithmetic has no branch, so that exported and compiled networks keep free sizes.
     """
-    if torch.jit.is_tracing():  # sizes are tensors there, and a trace is for one size anyhow
+    if torch.jit.is_tracing():  # sizes are tensors there, and a trace is valid for one size only
         sizes = [int(n) for n in sizes]
     # no negative dividend: ONNX rounds quotients towards zero
     legal = [
@@ -75,7 +75,7 @@ def check_image(x: Tensor, *, channels: int, ndim: int) -> None:
     Raises
     ------
     DataError
-        If the number of axes or of channels is another.
+        If the number of axes or of channels differs.
     """
     if x.ndim != ndim + 2 or x.shape[1] != channels:
         axes = ", ".join("XYZ"[:ndim])

@@ -14,8 +14,8 @@ from lunet.models.blocks import layers_of
 def resize(x: Tensor, sizes: Sequence[int]) -> Tensor:
     """Linear interpolation of (batch, channel, \\*spatial) to ``sizes`` voxels, corners aligned.
 
-    Where deterministic algorithms are asked for on CUDA it is computed by matrix products: the
-    gradient of torch's own is summed there in any order.
+    Where deterministic algorithms are asked for on CUDA it is computed by matrix products: torch's
+    own gradient is summed in varying order there.
     """
     if tuple(x.shape[2:]) == tuple(sizes):
         return x

@@ -119,7 +119,7 @@ class SlimUNETRV2(nn.Module):
 
 
 class LocalBlock(nn.Module):
-    """Two 3x3x3 convolutions beside a 1x1x1, their sum through a 1x1x1; plus the input."""
+    """Two 3x3x3 convolutions parallel to a 1x1x1, their sum through a 1x1x1; plus the input."""
 
     def __init__(self, width: int, activation: type[nn.Module]) -> None:
         super().__init__()

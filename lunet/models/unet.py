@@ -6,25 +6,17 @@ arXiv 2512.03834. UNet widths are ``f * 2**level``, LUNet widths are ``f`` every
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from lunet.errors import ConfigError
-from lunet.models.blocks import (
-    IMAGE,
-    NetworkPlan,
-    block,
-    check_dropout,
-    check_levels,
-    full_widths,
-    layers_of,
-)
-from lunet.models.padding import batch_norm_side, check_image, legal_sizes, run_padded
+from lunet.models.blocks import IMAGE, NetworkPlan, check_levels, full_widths
+from lunet.models.planned import PlannedNetwork
 
 
-class UNet(nn.Module):
+class UNet(PlannedNetwork):
     """Encoder, bottleneck and decoder with skips, in 2D or 3D; returns logits.
 
     Parameters
@@ -65,37 +57,19 @@ class UNet(nn.Module):
         ndim: int = 3,
         skip_levels: Sequence[int] | str = "all",
     ) -> None:
-        super().__init__()
-        layers = layers_of(ndim)
-        check_dropout(dropout)
-        self.plan = _plan(in_channels, widths, convs_per_block, skip_levels)
-        self.in_channels, self.out_channels, self.ndim = in_channels, out_channels, ndim
-        levels = 1 + sum(name.startswith("encoder.") for name in self.plan.wiring)
-        self.multiple = (2 ** (levels - 1),) * ndim
+        plan, levels = _plan(in_channels, widths, convs_per_block, skip_levels)
+        super().__init__(plan, out_channels, levels=levels, ndim=ndim)
 
-        def make(name: str, dropout: float | None = dropout) -> nn.Module:
-            into, out = self.plan.in_width(name), self.plan.widths[name]
-            return block(into, out, dropout=dropout, ndim=ndim)
+        def make(way: str, levels: Iterable[int]) -> nn.ModuleDict:
+            return nn.ModuleDict({f"{i}": self.make_block(f"{way}.{i}", dropout) for i in levels})
 
-        def make_up(name: str) -> nn.Module:
-            into, out = self.plan.in_width(name), self.plan.out_width(name)
-            return layers.transposed(into, out, kernel_size=2, stride=2)
-
-        self.pool = layers.max_pool(2)
         upwards = range(levels - 2, -1, -1)
-        self.encoder = nn.ModuleDict({f"{i}": make(f"encoder.{i}") for i in range(levels - 1)})
-        self.up = nn.ModuleDict({f"{i}": make_up(f"up.{i}") for i in upwards})
-        self.decoder = nn.ModuleDict({f"{i}": make(f"decoder.{i}") for i in upwards})
-        self.bottleneck = make("bottleneck")
-        self.head = make("head", None)
-        self.project = layers.conv(self.plan.out_width("head"), out_channels, kernel_size=1)
-
-    def forward(self, x: Tensor) -> Tensor | list[Tensor]:
-        """Logits (batch, out_channels, \\*spatial) of an image (batch, in_channels, \\*spatial)."""
-        check_image(x, channels=self.in_channels, ndim=self.ndim)
-        side = batch_norm_side(x, training=self.training, multiple=self.multiple)
-        sizes = legal_sizes(x.shape[2:], multiple=self.multiple, long_side=side)
-        return run_padded(self._logits, x, sizes)
+        self.encoder = make("encoder", range(levels - 1))
+        self.up = nn.ModuleDict({f"{i}": self.make_up(f"up.{i}") for i in upwards})
+        self.decoder = make("decoder", upwards)
+        self.bottleneck = self.make_block("bottleneck", dropout)
+        self.head = self.make_block("head", None)
+        self.project = self.make_output()
 
     def _logits(self, x: Tensor) -> Tensor:
         skips = []
@@ -143,7 +117,8 @@ def _plan(
     widths: Sequence[int] | Mapping[str, Sequence[int]],
     convs_per_block: int,
     skip_levels: Sequence[int] | str,
-) -> NetworkPlan:
+) -> tuple[NetworkPlan, int]:
+    """The plan and its number of levels, the bottleneck's included."""
     if isinstance(widths, Mapping):
         levels = 1 + sum(name.startswith("encoder.") for name in widths)
     else:
@@ -151,7 +126,7 @@ def _plan(
         levels = len(widths)
         widths = widths_from_levels(widths, convs_per_block)
     blocks = wiring(levels, _skips(skip_levels, levels))
-    return NetworkPlan(in_channels, blocks, full_widths(widths, blocks))
+    return NetworkPlan(in_channels, blocks, full_widths(widths, blocks)), levels
 
 
 def _skips(skip_levels: Sequence[int] | str, levels: int) -> Sequence[int]:

@@ -6,24 +6,16 @@ the two differ in their list of widths alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from lunet.models.blocks import (
-    IMAGE,
-    NetworkPlan,
-    block,
-    check_dropout,
-    check_levels,
-    full_widths,
-    layers_of,
-)
-from lunet.models.padding import batch_norm_side, check_image, legal_sizes, run_padded
+from lunet.models.blocks import IMAGE, NetworkPlan, check_levels, full_widths
+from lunet.models.planned import PlannedNetwork
 
 
-class UNetPlusPlus(nn.Module):
+class UNetPlusPlus(PlannedNetwork):
     """Nodes (row, column) with row + column < levels; column 0 is the encoder. Returns logits.
 
     Node (i, j) with j > 0 reads all earlier nodes of its row and, last, the up-convolved node
@@ -62,36 +54,18 @@ class UNetPlusPlus(nn.Module):
         dropout: float = 0.0,
         ndim: int = 3,
     ) -> None:
-        super().__init__()
-        layers = layers_of(ndim)
-        check_dropout(dropout)
-        self.plan = _plan(in_channels, widths, convs_per_block)
-        self.in_channels, self.out_channels, self.ndim = in_channels, out_channels, ndim
-        self.levels = sum(name.startswith("encoder.") for name in self.plan.wiring)
-        self.multiple = (2 ** (self.levels - 1),) * ndim
+        plan, levels = _plan(in_channels, widths, convs_per_block)
+        super().__init__(plan, out_channels, levels=levels, ndim=ndim)
 
-        def make(name: str, dropout: float | None = dropout) -> nn.Module:
-            into, out = self.plan.in_width(name), self.plan.widths[name]
-            return block(into, out, dropout=dropout, ndim=ndim)
+        def make(kind: str, keys: Iterable[str]) -> nn.ModuleDict:
+            return nn.ModuleDict({key: self.make_block(f"{kind}.{key}", dropout) for key in keys})
 
-        def make_up(name: str) -> nn.Module:
-            into, out = self.plan.in_width(name), self.plan.out_width(name)
-            return layers.transposed(into, out, kernel_size=2, stride=2)
-
-        self.pool = layers.max_pool(2)
-        keys = [f"{row}_{column}" for row, column in nested(self.levels)]
-        self.encoder = nn.ModuleDict({f"{i}": make(f"encoder.{i}") for i in range(self.levels)})
-        self.up = nn.ModuleDict({key: make_up(f"up.{key}") for key in keys})
-        self.node = nn.ModuleDict({key: make(f"node.{key}") for key in keys})
-        self.head = make("head", None)
-        self.project = layers.conv(self.plan.out_width("head"), out_channels, kernel_size=1)
-
-    def forward(self, x: Tensor) -> Tensor | list[Tensor]:
-        """Logits (batch, out_channels, \\*spatial) of an image (batch, in_channels, \\*spatial)."""
-        check_image(x, channels=self.in_channels, ndim=self.ndim)
-        side = batch_norm_side(x, training=self.training, multiple=self.multiple)
-        sizes = legal_sizes(x.shape[2:], multiple=self.multiple, long_side=side)
-        return run_padded(self._logits, x, sizes)
+        keys = [f"{row}_{column}" for row, column in nested(levels)]
+        self.encoder = make("encoder", map(str, range(levels)))
+        self.up = nn.ModuleDict({key: self.make_up(f"up.{key}") for key in keys})
+        self.node = make("node", keys)
+        self.head = self.make_block("head", None)
+        self.project = self.make_output()
 
     def _logits(self, x: Tensor) -> Tensor:
         rows: list[list[Tensor]] = []
@@ -142,7 +116,8 @@ def widths_from_levels(widths: Sequence[int], convs_per_block: int) -> dict[str,
 
 def _plan(
     in_channels: int, widths: Sequence[int] | Mapping[str, Sequence[int]], convs_per_block: int
-) -> NetworkPlan:
+) -> tuple[NetworkPlan, int]:
+    """The plan and its number of rows."""
     if isinstance(widths, Mapping):
         levels = sum(name.startswith("encoder.") for name in widths)
     else:
@@ -150,4 +125,4 @@ def _plan(
         levels = len(widths)
         widths = widths_from_levels(widths, convs_per_block)
     blocks = wiring(levels)
-    return NetworkPlan(in_channels, blocks, full_widths(widths, blocks))
+    return NetworkPlan(in_channels, blocks, full_widths(widths, blocks)), levels

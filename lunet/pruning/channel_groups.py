@@ -1,4 +1,4 @@
-"""Where each channel of a network occurs: what makes it, what reads it.
+"""Where each channel of a network occurs: in which tensors it is made and read.
 
 A *layer* is a group of channels that can be removed one by one. Its *places* are all the slices of
 parameters and buffers in which these channels stand. Everything else of pruning (surgery on

@@ -1,4 +1,4 @@
-"""What one pruning, or one of its controls, is told; with which network and epochs it starts."""
+"""The description of one pruning or control: settings, data, first network, epochs."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
 from lunet.errors import ConfigError, nearest
 from lunet.files import read_json
-from lunet.models.build import build_network
+from lunet.models.build import build_for_task
 from lunet.pruning.settings import CONTROLS, PRUNING, PruneSettings
 from lunet.task import Task
 from lunet.training.job import TrainingJob
@@ -29,8 +28,8 @@ class PruneJob:
     Attributes
     ----------
     training
-        Data, recipe, seed and places. ``recipe.epochs`` is not used: the epochs are those of
-        ``settings``, or for a control those that ``like`` took.
+        Data, recipe, seed and folders. ``recipe.epochs`` is not used: the epochs come from
+        ``settings``, or for a control from the run ``like``.
     settings, strategy
         How to prune.
     like
@@ -53,7 +52,7 @@ class PruneJob:
 
 
 def starting_job(task: PruneJob) -> TrainingJob:
-    """The training that a strategy starts with: network, and epochs in all.
+    """The training that a strategy starts with: its network and its total number of epochs.
 
     Early stopping and snapshots are off: each iteration recovers for exactly as many epochs as the
     settings say, and a control trains for as many as the whole ``stamp`` run took.
@@ -85,7 +84,7 @@ def _control(task: PruneJob) -> tuple[dict[str, Any], int]:
         raise ConfigError("--like", f"missing for {task.strategy}", "a stamp run's record", action)
     record = read_json(task.like)
     if not isinstance(record, dict) or "chosen" not in record:
-        raise ConfigError(task.like, "does not tell a chosen network", "a stamp run's run.json")
+        raise ConfigError(task.like, "names no chosen network", "a stamp run's run.json")
     chosen, epochs = record["chosen"], int(record["epochs"])
     if task.strategy == "scratch":
         return dict(chosen["model"]["arguments"]), epochs
@@ -96,7 +95,7 @@ def _control(task: PruneJob) -> tuple[dict[str, Any], int]:
 def flat_arguments(model: Section, task: Task, parameters: int) -> dict[str, Any]:
     """Arguments of the network of equal width at all levels that is nearest in parameters.
 
-    Of two that are equally near, the smaller.
+    Of two that are equally near, the smaller one is taken.
 
     Raises
     ------
@@ -125,17 +124,5 @@ def flat_arguments(model: Section, task: Task, parameters: int) -> dict[str, Any
 def parameters_of(model: Section, task: Task) -> int:
     """Number of parameters of a ``model`` section's network, without making it."""
     with torch.device("meta"):
-        network = build_section(model, task)
+        network = build_for_task(model, task)
     return sum(parameter.numel() for parameter in network.parameters())
-
-
-def build_section(model: Section, task: Task) -> nn.Module:
-    """The network of a ``model`` section for a task, with fresh weights."""
-    return build_network(
-        str(model["module"]).rpartition(".")[2],
-        model["name"],
-        in_channels=len(task.channels),
-        out_channels=task.out_channels,
-        ndim=task.dimensions,
-        arguments=model["arguments"],
-    )

@@ -1,4 +1,4 @@
-"""What a pruning leaves behind, and the one time that it looks at test cases: at the end."""
+"""The results of a pruning; only here, at its end, are test cases used."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ from typing import Any
 from lunet.data.folds import Fold
 from lunet.data.prepared import Manifest
 from lunet.files import write_bytes, write_csv, write_json
-from lunet.pruning.job import PruneJob, build_section
+from lunet.models.build import build_for_task
+from lunet.pruning.job import PruneJob
 from lunet.pruning.schedule import PruningSchedule, Row
 from lunet.settings import plain
 from lunet.training.history import write_history
 from lunet.training.job import TrainingJob
+from lunet.training.results import FILES as TRAINED
 from lunet.training.results import metadata, record
 from lunet.training.state import TrainingState, copy_weights
 from lunet.training.validation import build_validator
@@ -29,14 +31,18 @@ _NUMBERS = (
 OPTIMISTIC = "chosen on the test cases themselves: an upper bound, not a result"
 
 
+FILES = (*TRAINED, "trajectory.csv", "test_curve.csv")
+"""What every pruning writes."""
+
+
 def iteration_file(job: TrainingJob, iteration: int) -> Path:
-    """Where the best weights of an iteration lie until the end."""
+    """Where the best weights of an iteration are kept until the end."""
     return job.work / "iterations" / f"{iteration:04d}.safetensors"
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a pruning came to.
+    """The outcome of a pruning.
 
     Attributes
     ----------
@@ -118,7 +124,7 @@ def test_curve(
     curve = []
     for row in rows:
         state, about = load_weights(iteration_file(job, row["iteration"]))
-        model = build_section(about["model"], job.task)
+        model = build_for_task(about["model"], job.task)
         model.load_state_dict(state)
         network = training.arithmetic.place(model)
         found = validator.run(network, training.arithmetic.forward, stop=lambda: False)

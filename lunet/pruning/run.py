@@ -1,8 +1,8 @@
 """One strategy from prepared volumes to a smaller network; what `lunet prune` does.
 
 A pruning is one training that is interrupted by cuts: the engine, the optimiser's moments, the
-order of batches and the course of the learning rate go on, and so the state of a training, with
-the course beside it, is all that is needed to go on after a kill. Cuts are functions of that state.
+order of batches and the learning rate schedule continue. So the state of a training, with the
+pruning schedule added, is all that a resumption needs. Cuts are functions of that state.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ from lunet.data.folds import Fold
 from lunet.data.prepared import Manifest
 from lunet.files import sha256
 from lunet.locks import owned
+from lunet.own_files import claim
 from lunet.pruning.channel_groups import layers_of_network
 from lunet.pruning.importance import Scores, channel_scores
 from lunet.pruning.job import PruneJob, starting_job
-from lunet.pruning.results import Outcome, iteration_file, test_curve, write_pruning
+from lunet.pruning.results import FILES, Outcome, iteration_file, test_curve, write_pruning
 from lunet.pruning.schedule import PruningSchedule, chosen_row, iteration_row, reason_to_stop
 from lunet.pruning.selection import Chosen, choose_channels, prunable, targeted_dropout
 from lunet.pruning.surgery import (
@@ -41,7 +42,7 @@ from lunet.training.compute.arithmetic import keep_freed_memory
 from lunet.training.history import check_metrics
 from lunet.training.job import TrainingJob
 from lunet.training.loop import CheckpointSaver
-from lunet.training.recipe import Recipe, Schedule
+from lunet.training.recipe import Schedule
 from lunet.training.results import metadata
 from lunet.training.run import built, read_data, tidy, train_stage
 from lunet.training.setup import with_network
@@ -49,11 +50,11 @@ from lunet.training.signals import StopRequest, stop_requests
 from lunet.training.state import TrainingState, copy_weights
 from lunet.training.weights import save_weights
 
-_STREAM = 4  # of random numbers, apart from those of the sampler
+_STREAM = 4  # of random numbers, separate from the sampler's streams
 
 
 def run_pruning(task: PruneJob) -> None:
-    """Prune or train a control, going on from a saved state if there is one that fits.
+    """Prune or train a control, from a saved state if there is one that fits.
 
     Raises
     ------
@@ -62,7 +63,11 @@ def run_pruning(task: PruneJob) -> None:
     """
     job = starting_job(task)
     check_metrics(job.recipe, job.task)
-    with owned(job.work) as lock, stop_requests() as request:
+    with (
+        owned(job.work) as lock,
+        claim(job.out, FILES, step="prune", inputs=[job.init] if job.init else []),
+        stop_requests() as request,
+    ):
         keep_freed_memory()
         manifest, fold = read_data(job)
         course = PruningSchedule(dict(job.model))
@@ -91,7 +96,7 @@ def _begin(
     state = keeper.checkpoint.load(stamp=keeper.stamp, say=log)
     if state:
         course.load(state)
-        log(f"goes on in iteration {course.iteration}")
+        log(f"resumes in iteration {course.iteration}")
     training = built(course.job(job), manifest, fold, state)
     layers_of_network(training.model)  # an architecture that cannot be cut is refused here
     set_dropout(training.model, course.dropouts)
@@ -133,7 +138,8 @@ def _walk(
     """Train and cut in turn; returns the last iteration's training and why it is the last."""
     while True:
         end = task.last_epoch(course.iteration) if task.removes_channels else job.recipe.epochs
-        training.recipe = _stage(job.recipe, end)
+        # the learning rates are set for the whole pruning already
+        training.recipe = dataclasses.replace(job.recipe, epochs=end, schedule=Schedule())
         present = course.job(job)
         train_stage(present, training, manifest, keeper=keeper, request=request)
         _close(present, course, training, manifest)
@@ -142,11 +148,6 @@ def _walk(
             return training, reason
         training = _cut(task, job, course, training, manifest)
         keeper.save_if_due(training)
-
-
-def _stage(recipe: Recipe, end: int) -> Recipe:
-    """The recipe until the end of an iteration; the rates are those of the whole course already."""
-    return dataclasses.replace(recipe, epochs=end, schedule=Schedule())
 
 
 def _close(
@@ -222,7 +223,7 @@ def _cut(
     training: TrainingState,
     manifest: Manifest,
 ) -> TrainingState:
-    """Remove channels; returns the training of the smaller network, which goes on from there."""
+    """Remove channels; returns the training of the smaller network, which continues from there."""
     start = time.perf_counter()
     layers = layers_of_network(training.model)
     cut, scores = _choose(task, job, course, training)
@@ -241,7 +242,7 @@ def _cut(
 
 
 def cut_state(training: TrainingState, gone: Removal, *, keep_moments: bool) -> State:
-    """The state of a training without some channels; the best so far starts anew.
+    """The state of a training without some channels; the search for the best weights is reset.
 
     Weights, batch norm, moving average and, if they are kept, the optimiser's moments lose the same
     slices. Best scores and counters (of early stopping, of a plateau) belonged to another network.
@@ -255,13 +256,13 @@ def cut_state(training: TrainingState, gone: Removal, *, keep_moments: bool) -> 
         **state["ema"],
         "average": cut_tensors(state["ema"]["average"], gone),
     }
-    anew = {"best_score": -math.inf, "best_epoch": 0, "best_weights": {}}
-    anew |= {"stop_score": -math.inf, "epochs_without_improvement": 0, "stopped": False}
+    reset = {"best_score": -math.inf, "best_epoch": 0, "best_weights": {}}
+    reset |= {"stop_score": -math.inf, "epochs_without_improvement": 0, "stopped": False}
     return state | {
         "model": cut_tensors(state["model"], gone),
         "gradients": cut_tensors(state["gradients"], gone),
         "optimiser": optimiser,
         "ema": average,
         "schedule": state["schedule"] | {"best": None, "waited": 0},
-        "progress": state["progress"] | anew,
+        "progress": state["progress"] | reset,
     }

@@ -1,4 +1,4 @@
-"""The course of a pruning: where it stands, its trajectory, when it ends, which network is taken.
+"""The course of a pruning: its progress, its trajectory, its end, the network that is chosen.
 
 Everything is decided on validation data; no function here sees a test case.
 """
@@ -27,7 +27,7 @@ Row = dict[str, Any]
 
 @dataclass
 class PruningSchedule:
-    """What changes while a pruning goes on, beside the training itself; part of its state.
+    """What changes during a pruning, apart from the training itself; part of the resume state.
 
     Attributes
     ----------
@@ -42,7 +42,7 @@ class PruningSchedule:
     dropouts
         Probabilities of targeted dropout at present.
     seconds
-        Time spent on ranking and cutting, over all processes that took part.
+        Time spent on ranking and cutting, over all processes of the pruning.
     """
 
     model: dict[str, Any]
@@ -57,7 +57,7 @@ class PruningSchedule:
         return {"pruning": dict(vars(self))}
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Go on from :meth:`state`."""
+        """Restore :meth:`state`."""
         vars(self).update(state["pruning"])
 
     def job(self, start: TrainingJob) -> TrainingJob:
@@ -67,9 +67,9 @@ class PruningSchedule:
 
 
 def iteration_row(course: PruningSchedule, training: TrainingState, best_epoch: int) -> Row:
-    """What the trajectory says of an iteration that has just ended.
+    """The row of the trajectory for an iteration that has just ended.
 
-    ``dice`` and ``val_loss`` are those of the iteration's best epoch on validation cases, whose
+    ``dice`` and ``val_loss`` belong to the iteration's best epoch on validation cases, whose
     weights are kept; ``channels`` counts the outputs of all convolutions but the up-convolutions
     and the projection, ``macs`` one forward pass of a training sample.
     """

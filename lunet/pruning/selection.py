@@ -76,7 +76,7 @@ def choose_channels(
 def _lowest(
     layers: Mapping[str, Layer], scores: Mapping[str, Sequence[float]], count: int, least: int
 ) -> Chosen:
-    """The lowest scores of all layers, passing over layers that are as thin as is allowed."""
+    """The lowest scores of all layers, except layers that already have the least width."""
     found: dict[str, list[int]] = {}
     left = count
     for name, channel in ranking(layers, scores):
@@ -104,7 +104,7 @@ def _widest(layers: Mapping[str, Layer], count: int, least: int) -> dict[str, in
 def _random(
     counts: Mapping[str, int], layers: Mapping[str, Layer], rng: np.random.Generator
 ) -> Chosen:
-    """So many random channels of each layer; drawn in the order of layers."""
+    """The given number of random channels of each layer, drawn in the order of layers."""
     return {
         name: tuple(sorted(rng.choice(layer.width, counts[name], replace=False).tolist()))
         for name, layer in layers.items()

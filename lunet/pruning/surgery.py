@@ -9,14 +9,13 @@ moments of the optimiser.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from lunet.errors import ConfigError, nearest
-from lunet.models.build import build_network
 from lunet.pruning.channel_groups import Layer, arguments_of, layers_of_network
 
 Cut = Mapping[str, Collection[int]]
@@ -26,10 +25,8 @@ Removal = Mapping[str, Mapping[int, frozenset[int]]]
 Section = dict[str, Any]
 
 
-def cut_network(
-    model: nn.Module, section: Mapping[str, Any], cut: Cut
-) -> tuple[nn.Module, Section]:
-    """A smaller network without the channels of ``cut``, and the section that builds it.
+def cut_section(model: nn.Module, section: Mapping[str, Any], cut: Cut) -> Section:
+    """The ``model`` section of a network without some of its channels.
 
     Parameters
     ----------
@@ -42,38 +39,13 @@ def cut_network(
 
     Returns
     -------
-    Network of the same dtype, device, mode and dropout probabilities, and its ``model`` section,
-    whose arguments hold the new widths.
+    The section with the new widths in its arguments; it builds the smaller network, whose tensors
+    :func:`cut_tensors` gives.
 
     Raises
     ------
     ConfigError
         Unknown layer or channel, a layer that would be empty, an architecture without layers.
-    """
-    smaller = cut_section(model, section, cut)
-    network = build_network(
-        str(smaller["module"]).rpartition(".")[2],
-        smaller["name"],
-        in_channels=int(getattr(model, "in_channels", 1)),
-        out_channels=int(getattr(model, "out_channels", 1)),
-        ndim=int(getattr(model, "ndim", 3)),
-        arguments=smaller["arguments"],
-    )
-    first = next(model.parameters())
-    network.to(device=first.device, dtype=first.dtype)
-    gone = removal(layers_of_network(model), cut)
-    network.load_state_dict(cut_tensors(model.state_dict(), gone))
-    set_dropout(network, dropout_of(model))
-    return network.train(model.training), smaller
-
-
-def cut_section(model: nn.Module, section: Mapping[str, Any], cut: Cut) -> Section:
-    """The ``model`` section of ``model`` without the channels of ``cut``; see :func:`cut_network`.
-
-    Raises
-    ------
-    ConfigError
-        As :func:`cut_network`.
     """
     layers = layers_of_network(model)
     check_cut(layers, cut)
@@ -131,6 +103,9 @@ def cut_optimiser(
 ) -> dict[str, Any]:
     """The state of an optimiser whose parameters were cut; surviving channels keep their moments.
 
+    Moments (any tensor of a parameter's shape: both of Adam, momentum of SGD) are cut like their
+    parameter; step counts stay.
+
     Parameters
     ----------
     state
@@ -139,9 +114,6 @@ def cut_optimiser(
         Name and shape of each parameter before the cut, in the optimiser's order.
     gone
         What goes.
-
-    Moments (any tensor of a parameter's shape: both of Adam, momentum of SGD) are cut like their
-    parameter; step counts stay.
     """
     moments = {
         index: {
@@ -160,17 +132,8 @@ def trained_parameters(model: nn.Module) -> list[tuple[str, tuple[int, ...]]]:
     return [(n, tuple(p.shape)) for n, p in model.named_parameters() if p.requires_grad]
 
 
-def dropout_of(model: nn.Module) -> dict[str, float]:
-    """Module name -> probability, of each dropout layer."""
-    return {name: float(module.p) for name, module in _dropouts(model)}
-
-
 def set_dropout(model: nn.Module, probabilities: Mapping[str, float]) -> None:
     """Give the dropout layers that are named their probability; no layer is added."""
-    for name, module in _dropouts(model):
-        module.p = probabilities.get(name, module.p)
-
-
-def _dropouts(model: nn.Module) -> Iterable[tuple[str, Any]]:
-    kinds = (nn.Dropout, nn.Dropout2d, nn.Dropout3d)
-    return ((n, module) for n, module in model.named_modules() if isinstance(module, kinds))
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Dropout | nn.Dropout2d | nn.Dropout3d):
+            module.p = probabilities.get(name, module.p)

@@ -1,16 +1,18 @@
-"""A table as plain data, and its forms: CSV (full numbers), Markdown, LaTeX (booktabs), HTML."""
+"""A table as plain data, and its forms: CSV (full numbers), JSON, Markdown, LaTeX."""
 
 from __future__ import annotations
 
-import html as escaping
-import re
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from lunet.errors import DataError
-from lunet.files import write_csv, write_text
+from lunet.files import read_json, write_csv, write_json, write_text
+from lunet.pages import markdown_text
 from lunet.reporting.numbers import stored
 
 
@@ -48,32 +50,29 @@ def cell(*lines: object, bold: bool = False) -> Cell:
 
 
 def write(table: Table, base: str | Path) -> list[Path]:
-    """Write ``BASE.csv``, ``BASE.md`` and ``BASE.tex``; returns the paths."""
-    paths = [Path(f"{base}.{suffix}") for suffix in ("csv", "md", "tex")]
+    """Write ``BASE.csv``, ``BASE.md``, ``BASE.tex`` and ``BASE.json``; returns the paths."""
+    paths = [Path(f"{base}.{suffix}") for suffix in ("csv", "md", "tex", "json")]
     names = list(dict.fromkeys(key for record in table.records for key in record))
     records = ({key: stored(value) for key, value in r.items()} for r in table.records)
     write_csv(paths[0], names or [column.title for column in table.columns], records)
     write_text(paths[1], markdown(table))
     write_text(paths[2], latex(table))
+    write_json(paths[3], as_json(table))
     return paths
 
 
 def markdown(table: Table) -> str:
     """GitHub-flavoured Markdown: caption, table, note."""
-    heads = [_plain(column.title) for column in table.columns]
+    heads = [markdown_text(column.title) for column in table.columns]
     rule = ["---" if column.text else "---:" for column in table.columns]
     rows = [[_markdown_cell(item) for item in row] for row in table.rows]
     lines = [f"| {' | '.join(words)} |" for words in (heads, rule, *rows)]
-    note = f"\n{table.note}\n" if table.note else ""
-    return f"{table.caption}\n\n" + "\n".join(lines) + f"\n{note}"
-
-
-def _plain(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
+    note = f"\n{markdown_text(table.note)}\n" if table.note else ""
+    return f"{markdown_text(table.caption)}\n\n" + "\n".join(lines) + f"\n{note}"
 
 
 def _markdown_cell(item: Cell) -> str:
-    text = " ".join(_plain(line) for line in item.lines)
+    text = " ".join(map(markdown_text, item.lines))
     return f"**{text}**" if item.bold else text
 
 
@@ -147,75 +146,54 @@ def _latex_rows(row: Sequence[Cell]) -> list[str]:
     return rows
 
 
-def html(table: Table) -> str:
-    """A ``figure`` with a sortable table; the sort key of a cell is its first line."""
-    heads = "".join(
-        f'<th scope="col"{_class(column)}><button type="button">{escaping.escape(column.title)}'
-        "</button></th>"
-        for column in table.columns
-    )
-    rows = "".join(
-        "<tr>" + "".join(map(_html_cell, row, table.columns)) + "</tr>\n" for row in table.rows
-    )
-    note = f'<p class="note">{escaping.escape(table.note)}</p>' if table.note else ""
-    return (
-        f'<figure class="table" id="table-{table.name}"><figcaption>'
-        f"{escaping.escape(table.caption)}</figcaption>"
-        f'<div class="scroll"><table class="sortable"><thead><tr>{heads}</tr></thead>\n'
-        f"<tbody>\n{rows}</tbody></table></div>{note}</figure>\n"
-    )
+def as_json(table: Table) -> dict[str, Any]:
+    """The table as plain JSON values, its numbers included; :func:`read_table` is the way back."""
+    return {
+        "name": table.name,
+        "caption": table.caption,
+        "columns": [{"title": column.title, "text": column.text} for column in table.columns],
+        "rows": [[{"lines": item.lines, "bold": item.bold} for item in row] for row in table.rows],
+        "records": [_plain_record(record) for record in table.records],
+        "note": table.note,
+    }
 
 
-def _class(column: Column) -> str:
-    return ' class="text"' if column.text else ""
-
-
-def _html_cell(item: Cell, column: Column) -> str:
-    first, *rest = [escaping.escape(line) for line in item.lines] or [""]
-    first = f"<b>{first}</b>" if item.bold else first
-    below = "".join(f"<br><small>{line}</small>" for line in rest)
-    return f"<td{_class(column)}>{first}{below}</td>"
-
-
-_INTERVAL = re.compile(r"^(?P<value>.+?) (?P<interval>\[[^\[\]]*\])$")
+def _plain_record(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Numbers as the CSV holds them; what is no finite number is null."""
+    plain = {
+        key: value.item() if isinstance(value, np.generic) else value
+        for key, value in record.items()
+    }
+    return {
+        key: None if isinstance(value, float) and not math.isfinite(value) else stored(value)
+        for key, value in plain.items()
+    }
 
 
 def read_table(path: Path) -> Table:
-    """A printed table; its ``records`` stay empty, they are in the CSV beside it.
+    """A table that :func:`write` wrote as JSON.
 
     Raises
     ------
     DataError
-        If the file holds no table.
+        If the file is missing, is not JSON or holds no table.
     """
-    lines = path.read_text(encoding="utf-8").split("\n")
-    body = [line for line in lines if line.startswith("|")]
-    if len(body) < 2:
-        raise DataError(path, "no table", "a Markdown table of `lunet table` is needed")
-    heads, rule, *rows = [_words(line) for line in body]
-    columns = tuple(
-        Column(head, text=not dashes.endswith(":"))
-        for head, dashes in zip(heads, rule, strict=True)
-    )
-    first, last = lines.index(body[0]), len(lines) - 1 - lines[::-1].index(body[-1])
-    return Table(
-        name=path.stem,
-        caption=" ".join(lines[:first]).strip(),
-        columns=columns,
-        rows=tuple(tuple(map(_cell, row)) for row in rows),
-        records=(),
-        note=" ".join(lines[last + 1 :]).strip(),
-    )
+    content = read_json(path)
+    try:
+        table = Table(
+            name=str(content["name"]),
+            caption=str(content["caption"]),
+            columns=tuple(Column(str(c["title"]), bool(c["text"])) for c in content["columns"]),
+            rows=tuple(tuple(map(_read_cell, row)) for row in content["rows"]),
+            records=tuple(dict(record) for record in content["records"]),
+            note=str(content["note"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(path, f"is no table ({error!r})", "`lunet table` writes one") from error
+    if any(len(row) != len(table.columns) for row in table.rows):
+        raise DataError(path, "has rows of other lengths than its head", "`lunet table` writes it")
+    return table
 
 
-def _words(line: str) -> list[str]:
-    parts = re.split(r"(?<!\\)\|", line.strip())[1:-1]
-    return [part.strip().replace("\\|", "|") for part in parts]
-
-
-def _cell(text: str) -> Cell:
-    bold = len(text) > 4 and text.startswith("**") and text.endswith("**")
-    text = text[2:-2] if bold else text
-    match = _INTERVAL.fullmatch(text)
-    lines = (match["value"], match["interval"]) if match else (text,)
-    return Cell(lines, bold)
+def _read_cell(value: Mapping[str, Any]) -> Cell:
+    return Cell(tuple(map(str, value["lines"])), bool(value["bold"]))

@@ -14,34 +14,6 @@ RULE = (
     "(of the standard deviation where there is none)."
 )
 NONE = "–"
-TITLES = {
-    "dice": "Dice",
-    "iou": "IoU",
-    "precision": "Precision",
-    "recall": "Recall",
-    "hd": "HD (mm)",
-    "hd95": "HD95 (mm)",
-    "assd": "ASSD (mm)",
-    "masd": "MASD (mm)",
-    "volume_ml": "Volume (ml)",
-    "volume_reference_ml": "Reference volume (ml)",
-    "volume_error_ml": "Volume error (ml)",
-    "volume_error_relative": "Relative volume error",
-    "centre_distance": "Centre distance (mm)",
-}
-_LOWER = ("hd", "hd95", "assd", "masd", "centre_distance")
-
-
-def title(metric: str) -> str:
-    """Name of a metric with its unit: ``HD95 (mm)``, ``NSD at 1 mm``."""
-    if metric.startswith("nsd_"):
-        return f"NSD at {metric[4:]} mm"
-    return TITLES.get(metric, metric)
-
-
-def lower_is_better(metric: str) -> bool:
-    """True for distances; overlap and NSD grow with quality, volume errors have no direction."""
-    return metric in _LOWER
 
 
 def decimals(uncertainty: float) -> int:

@@ -10,10 +10,11 @@ from typing import Any
 import pandas as pd
 
 from lunet.errors import ConfigError, DataError
+from lunet.metrics.catalog import title, unit_suffix
 from lunet.metrics.settings import StatisticsSettings
 from lunet.reporting.costs import flat
 from lunet.reporting.markup import Column, Table, cell
-from lunet.reporting.numbers import NONE, fixed, significant, title
+from lunet.reporting.numbers import NONE, fixed, significant
 from lunet.reporting.scores import headline, summarise
 from lunet.statistics.values import MEAN_LABEL
 
@@ -138,4 +139,5 @@ def _keys(numbers: pd.DataFrame) -> list[tuple[str, str]]:
 def _printed(value: float | None, metric: str) -> str:
     if value is None:
         return NONE
-    return fixed(value, 4 if metric == "dice" else 2) if metric in _SCORES else significant(value)
+    places = 2 if unit_suffix(metric) else 4
+    return fixed(value, places) if metric in _SCORES else significant(value)

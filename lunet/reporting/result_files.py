@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,9 @@ import pandas as pd
 
 from lunet.errors import ConfigError, DataError
 from lunet.files import canonical_json, read_json
+from lunet.metrics.settings import StatisticsSettings
+from lunet.settings import plain
+from lunet.statistics.registration import Registration, registration
 
 PRIOR = "atlas_prior"
 KEYS = ["preset", "fold", "seed", "case", "label"]
@@ -45,6 +48,11 @@ class Grid:
             return [self.results / "presets" / name / "efficiency.json" for name in trained]
         if kind == "manifest":
             return [] if self.manifest is None else [self.manifest]
+        if kind == "protocol":  # the tests on another data set have that of their study
+            study = self.results.parents[1] if self.results.parent.name == "transfer" else None
+            places = [self.results, *([study] if study else [])]
+            found = [place / "protocol.json" for place in places]
+            return [path for path in found if path.is_file()][:1]
         names = self.presets if kind == "metrics" else trained
         return [
             self.results / "runs" / preset / f"fold-{fold}" / f"seed-{seed}" / _NAMES[kind]
@@ -57,7 +65,7 @@ class Grid:
 @dataclass(frozen=True)
 class ResultFiles:
     """Input files by kind: per-case metrics, histories, provenance, costs, courses of pruning,
-    the manifest of the prepared volumes."""
+    the manifest of the prepared volumes, the study's protocol."""
 
     metrics: tuple[Path, ...] = ()
     histories: tuple[Path, ...] = ()
@@ -67,6 +75,18 @@ class ResultFiles:
     froc: tuple[Path, ...] = ()
     trajectories: tuple[Path, ...] = ()
     manifest: tuple[Path, ...] = ()
+    protocol: tuple[Path, ...] = ()
+
+
+def with_asked(
+    kinds: tuple[str, ...], statistics: Mapping[str, Any] | None = None
+) -> tuple[str, ...]:
+    """The kinds, and what the settings of statistics add to them."""
+    if "metrics" not in kinds:
+        return kinds
+    is_all = bool(statistics and statistics.get("pairs") == "all")
+    added = ("protocol", *(["efficiency"] if is_all else []))
+    return (*kinds, *(kind for kind in added if kind not in kinds))
 
 
 def from_grid(grid: Grid, kinds: Iterable[str]) -> ResultFiles:
@@ -106,7 +126,7 @@ def _expand(inputs: Sequence[str]) -> Iterable[Path]:
                 raise DataError(listing, "the list is missing", "one file name per line")
             yield from _expand(listing.read_text(encoding="utf-8").split("\n"))
         elif Path(word).is_dir():
-            known = (*_NAMES.values(), "efficiency.json", "trajectory.csv")
+            known = (*_NAMES.values(), "efficiency.json", "trajectory.csv", "protocol.json")
             yield from sorted(path for path in Path(word).rglob("*") if path.name in known)
         else:
             yield Path(word)
@@ -117,6 +137,8 @@ def _kind(path: Path) -> str:
         raise DataError(path, "missing", "a metrics, history, run or efficiency file is needed")
     if path.suffix == ".json":
         content = read_json(path)
+        if "stated" in content and "digest" in content:
+            return "protocol"
         if "cases" in content and isinstance(content["cases"], list):
             return "manifest"
         return "efficiency" if "macs" in content else "runs"
@@ -184,6 +206,22 @@ def read_lesions(paths: Sequence[Path]) -> pd.DataFrame:
         if missing:
             raise DataError(path, f"columns {', '.join(missing)} are missing", "`lunet lesions`")
     return pd.concat(frames, ignore_index=True)
+
+
+def read_registration(
+    sources: ResultFiles, cases: pd.DataFrame, statistics: StatisticsSettings
+) -> Registration:
+    """What the study's protocol says of the rows and settings that are reported now."""
+    protocol = read_json(sources.protocol[0]) if sources.protocol else None
+    trained = cases[cases["preset"] != PRIOR]
+    grid = {"presets": trained["preset"], "folds": trained["fold"], "seeds": trained["seed"]}
+    return registration(
+        protocol,
+        plain(statistics),
+        {key: list(values.unique()) for key, values in grid.items()},
+        finished=[str(run["finished"]) for run in read_runs(sources) if run.get("finished")],
+        left_out="" if PRIOR in set(cases["preset"]) else PRIOR,
+    )
 
 
 def read_efficiency(sources: ResultFiles) -> dict[str, dict[str, Any]]:

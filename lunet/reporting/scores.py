@@ -6,8 +6,10 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from lunet.metrics.catalog import direction
 from lunet.metrics.settings import StatisticsSettings
 from lunet.statistics import aggregate
+from lunet.statistics.paired import magnitudes
 from lunet.statistics.values import MEAN_LABEL, case_values
 
 COUNTED = ("n_missed", "n_spurious", "n_both_empty")
@@ -60,11 +62,24 @@ def scores(cases: pd.DataFrame, metric: str) -> pd.DataFrame:
 def headline_summary(
     cases: pd.DataFrame, metric: str, settings: StatisticsSettings
 ) -> pd.DataFrame:
-    """Statistics of one metric's headline structure, a row per preset, indexed by preset."""
+    """Statistics of one metric's headline structure, a row per preset, indexed by preset.
+
+    Presets are compared by these numbers, so of an error around zero they are about its magnitude.
+    """
     label = headline(cases)
-    part = cases if label == MEAN_LABEL else cases[cases["label"] == label]
+    part = magnitudes(cases if label == MEAN_LABEL else cases[cases["label"] == label], metric)
     stats = summarise(part, [metric], settings)
     return stats[stats["label"] == label].set_index("preset")
+
+
+def by_quality(rows: pd.DataFrame, metric: str, *, best_first: bool) -> pd.DataFrame:
+    """Rows ``case`` and a metric in the order of quality, ties by case, rows without a value last.
+
+    Of an error around zero the magnitude counts: -5 ml is as bad as 5 ml.
+    """
+    quality = direction(metric) * magnitudes(rows, metric)[metric]
+    ordered = rows.assign(_q=quality).sort_values(["_q", "case"], ascending=[not best_first, True])
+    return ordered.drop(columns="_q")
 
 
 def _in_order(frame: pd.DataFrame, cases: pd.DataFrame) -> pd.DataFrame:

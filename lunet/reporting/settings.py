@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from lunet.metrics.catalog import check_metric
 from lunet.settings import setting
 
 
@@ -13,7 +14,8 @@ class ReportSettings:
 
     title: str = setting("", doc="title of the report; else made from the data set's name")
     metrics: tuple[str, ...] = setting(
-        ("dice", "hd95", "assd", "nsd_1", "volume_error_ml"), doc="columns of the accuracy table"
+        ("dice", "hd95", "assd", "nsd_1", "volume_error_ml"),
+        doc="columns of the accuracy table; of the section Metrics below",
     )
     examples: int = setting(3, doc="pictures per preset: best, median, worst", minimum=1)
     published: str | None = setting(
@@ -25,3 +27,10 @@ class ReportSettings:
     budgets_gib: tuple[float, ...] = setting(
         (4, 8, 16, 24, 80), doc="memory budgets of the table of largest batches, GiB", minimum=0
     )
+    mixed_arithmetic: bool = setting(
+        False, doc="show presets whose runs were trained in different arithmetic, and say so"
+    )
+
+    def __post_init__(self) -> None:
+        for name in self.metrics:
+            check_metric(name, "report.metrics")

@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 
 from lunet.errors import DataError
-from lunet.statistics.bootstrap import mean_interval
+from lunet.statistics.bootstrap import Interval, mean_interval
+from lunet.statistics.components import mean_error, trainings
 from lunet.statistics.values import MEAN_LABEL, check_rows, with_mean_label
 
 SUMMARY_COLUMNS = (
@@ -64,10 +65,11 @@ def summarise(
     The columns of ``by`` and ``SUMMARY_COLUMNS``. A case's value is its mean over seeds (and over
     folds, where several folds predict it); ``n`` counts cases with a value, ``n_groups`` their
     subjects; ``mean``, ``sd`` (n - 1), ``median``, ``q1``, ``q3``, ``iqr`` are over cases;
-    ``ci_low``, ``ci_high`` are the interval of the mean
+    ``ci_low``, ``ci_high`` are the interval of the mean: over subjects and trainings where every
+    fold has two seeds or more (:func:`lunet.statistics.components.mean_error`), else over subjects
     (:func:`lunet.statistics.bootstrap.mean_interval`). ``sd_seeds`` is the standard deviation, over
-    seeds, of each seed's mean over cases; ``sd_folds`` the same over folds: spread of training
-    and of the split, never mixed into the interval over cases; NaN with fewer than two.
+    seeds, of each seed's mean over cases; ``sd_folds`` the same over folds; NaN with fewer than
+    two.
     ``n_rows`` counts the rows and ``n_missed``, ``n_spurious``, ``n_both_empty`` those of that
     status (in the mean over labels: summed over the labels).
 
@@ -107,7 +109,7 @@ def _describe(part: pd.DataFrame, options: dict[str, Any]) -> dict[str, Any]:
     counted = {"n": values.size, "n_groups": cases["group"].nunique(), **spread}
     if not values.size:
         return counted
-    interval = mean_interval(values, cases["group"], **options)
+    interval = _interval(part, cases, options)
     q1, median, q3 = np.percentile(values, (25, 50, 75))
     return {
         **counted,
@@ -120,6 +122,16 @@ def _describe(part: pd.DataFrame, options: dict[str, Any]) -> dict[str, Any]:
         "q3": q3,
         "iqr": q3 - q1,
     }
+
+
+def _interval(part: pd.DataFrame, cases: pd.DataFrame, options: dict[str, Any]) -> Interval:
+    """Interval of the mean: with two seeds or more in each fold trainings are drawn again, too."""
+    values, runs = cases["value"].to_numpy(), part.dropna(subset=["value"])
+    too_few = cases["group"].nunique() < 3  # for any interval
+    if too_few or runs.groupby("fold")["seed"].nunique().min() < 2:
+        return mean_interval(values, cases["group"], **options)
+    error = mean_error(values, cases["group"], [trainings(runs)])
+    return error.interval(float(values.mean()), options["confidence"])
 
 
 def _spread_of_means(part: pd.DataFrame, factor: str) -> float:

@@ -8,6 +8,8 @@ from typing import Any
 
 import pandas as pd
 
+from lunet.metrics.catalog import compared_name, unit_suffix
+from lunet.statistics.detection import detection
 from lunet.statistics.paired import compare_presets
 
 ONE_TRAINING = (
@@ -15,22 +17,6 @@ ONE_TRAINING = (
     "training may differ."
 )
 """What stands beside every comparison that knows no variance between trainings."""
-
-_UNITS = {
-    **dict.fromkeys(("hd", "hd95", "assd", "masd", "centre_distance"), " mm"),
-    "volume_error_ml": " ml",
-}
-_NAMES = {
-    "dice": "Dice",
-    "iou": "IoU",
-    "hd": "HD",
-    "hd95": "HD95",
-    "assd": "ASSD",
-    "masd": "MASD",
-    "volume_error_ml": "absolute volume error",
-    "volume_error_relative": "relative volume error",
-    "centre_distance": "centre distance",
-}
 
 
 def claims(
@@ -45,10 +31,12 @@ def claims(
     permutations: int = 9999,
     seed: int = 0,
     untrained: Sequence[str] = (),
+    failure: float = 0.5,
 ) -> pd.DataFrame:
     """The rows of :func:`lunet.statistics.paired.compare_presets` with a column ``sentence``.
 
-    Parameters and errors are those of ``compare_presets``.
+    Parameters and errors are those of ``compare_presets``; a Dice below ``failure`` is a failed
+    case. Where two sides miss, invent or fail differently often, the sentence says so.
     """
     table = compare_presets(
         rows,
@@ -62,22 +50,77 @@ def claims(
         seed=seed,
         untrained=untrained,
     )
-    sentences = [claim_sentence(row, alpha=alpha) for row in table.to_dict("records")]
+    rates = detection(rows, failure=failure, confidence=1 - alpha)
+    found = rates.set_index(["preset", "label"]).to_dict("index")
+    sentences = [
+        claim_sentence(row, alpha=alpha) + detection_sentences(row, found)
+        for row in table.to_dict("records")
+    ]
     return table.assign(sentence=sentences)
 
 
 def claim_sentence(row: Mapping[str, Any], *, alpha: float = 0.05) -> str:
     """One sentence for a row of ``compare_presets``: the verdict and the numbers behind it."""
-    subject = f"{_metric_name(row['metric'])}, {row['label']}: {row['preset']}"
+    subject = f"{compared_name(row['metric'])}, {row['label']}: {row['preset']}"
     if not row["n"]:
         return f"{subject} against {row['reference']} is not resolved: no case has a value."
-    verdict = {
-        "better": f"is better than {row['reference']}",
-        "worse": f"is worse than {row['reference']}",
-        "non-inferior": f"is non-inferior to {row['reference']}{_margin(row)}",
-        "not resolved": f"against {row['reference']} is not resolved",
-    }[row["verdict"]]
-    return f"{subject} {verdict}: {_numbers(row, alpha)}.{_scope(row)}"
+    return f"{subject} {_verdict(row, alpha)}: {_numbers(row, alpha)}.{_scope(row)}"
+
+
+def _verdict(row: Mapping[str, Any], alpha: float) -> str:
+    reference = row["reference"]
+    if is_small_loss(row, alpha):
+        return f"is worse than {reference}, but by less than the margin of {_margin(row)}"
+    if row["verdict"] == "not resolved" and row["p_smallest_holm"] > alpha:
+        subjects = f"cannot be resolved with {row['n_groups']} subjects"
+        smallest = f"the smallest adjusted p possible is {row['p_smallest_holm']:.2g}"
+        return f"against {reference} {subjects} ({smallest})"
+    return {
+        "better": f"is better than {reference}",
+        "worse": f"is worse than {reference}",
+        "non-inferior": f"is non-inferior to {reference} by the margin of {_margin(row)}",
+        "not resolved": f"against {reference} is not resolved",
+    }[str(row["verdict"])]
+
+
+def is_small_loss(row: Mapping[str, Any], alpha: float = 0.05) -> bool:
+    """Whether a preset is non-inferior and yet significantly worse: by less than the margin."""
+    is_loss = row["direction"] * row["difference"] < 0
+    return bool(row["verdict"] == "non-inferior" and is_loss and row["p_difference_holm"] <= alpha)
+
+
+_EVENTS = {
+    "missed": ("misses", "of the cases with the structure"),
+    "spurious": ("invents the structure in", "of the cases without it"),
+    "failed": ("fails in", "of the cases"),
+}
+
+
+def detection_sentences(
+    row: Mapping[str, Any], rates: Mapping[tuple[str, str], Mapping[str, float]]
+) -> str:
+    """A sentence for each kind of event whose rates differ between the sides; empty without.
+
+    Parameters
+    ----------
+    row
+        A row of ``compare_presets``.
+    rates
+        Preset and label -> rates of :func:`lunet.statistics.detection.detection`.
+    """
+    sides = [rates[row[side], row["label"]] for side in ("preset", "reference")]
+    told = []
+    for event, (verb, of) in _EVENTS.items():
+        if sides[0][event] != sides[1][event] and all(side[f"{event}_n"] for side in sides):
+            one, other = (_rate(side, event) for side in sides)
+            cases = f"{of} (n = {int(sides[0][f'{event}_n'])})"
+            told.append(f" {row['preset']} {verb} {one} {cases}, {row['reference']} {other}.")
+    return "".join(told)
+
+
+def _rate(side: Mapping[str, float], event: str) -> str:
+    share, low, high = (100 * side[f"{event}{part}"] for part in ("", "_low", "_high"))
+    return f"{share:.1f} % (CI {low:.1f} to {high:.1f} %)"
 
 
 def _scope(row: Mapping[str, Any]) -> str:
@@ -92,7 +135,7 @@ def one_training(rows: pd.DataFrame, untrained: Sequence[str] = ()) -> bool:
 
 def _numbers(row: Mapping[str, Any], alpha: float) -> str:
     digits = _digits(row)
-    unit = _UNITS.get(row["metric"], "")
+    unit = unit_suffix(row["metric"])
     low, high = (_signed(row[bound], digits) for bound in ("ci_low", "ci_high"))
     interval = f"{100 * (1 - alpha):g} % CI {low} to {high}"
     if not math.isfinite(row["ci_low"]):
@@ -125,13 +168,7 @@ def p_text(p: float) -> str:
 
 
 def _margin(row: Mapping[str, Any]) -> str:
-    return f" by the margin of {row['margin']:g}{_UNITS.get(row['metric'], '')}"
-
-
-def _metric_name(metric: str) -> str:
-    if metric.startswith("nsd_"):
-        return f"NSD at {metric.removeprefix('nsd_')} mm"
-    return _NAMES.get(metric, metric)
+    return f"{row['margin']:g}{unit_suffix(row['metric'])}"
 
 
 def _digits(row: Mapping[str, Any]) -> int:

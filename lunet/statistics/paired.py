@@ -28,6 +28,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from lunet.errors import DataError, nearest
+from lunet.metrics.catalog import direction, is_signed
+from lunet.statistics.attainable import smallest_p
 from lunet.statistics.bootstrap import effect_interval, effect_size, mean_interval
 from lunet.statistics.components import (
     UNTRAINED,
@@ -37,7 +39,7 @@ from lunet.statistics.components import (
     trainings,
 )
 from lunet.statistics.significance import holm, sign_flip_test, wilcoxon_test
-from lunet.statistics.values import SIGNED, case_values, direction, run_values
+from lunet.statistics.values import case_values, run_values
 
 Floats = NDArray[np.float64]
 
@@ -59,16 +61,20 @@ COMPARISON_COLUMNS = (
     "effect_size",
     "effect_low",
     "effect_high",
+    "standard_error",
     "sd_subjects",
     "sd_trainings",
     "sd_rest",
     "freedom",
+    "freedom_trainings",
+    "share_trainings",
     "p_difference",
     "p_permutation",
     "p_wilcoxon",
     "p_difference_holm",
     "p_permutation_holm",
     "p_wilcoxon_holm",
+    "p_smallest_holm",
     "margin",
     "p_noninferior",
     "p_noninferior_holm",
@@ -132,10 +138,12 @@ def compare_presets(
     ``n_undefined`` counts cases left out, one side having no value (both masks empty).
     ``n_seeds`` is the number of seeds per fold on each side. From two on, interval,
     ``p_difference`` (two-sided) and ``p_noninferior`` (one-sided for "worse by the margin or
-    more") are t tests with ``freedom`` degrees, trainings counted in, and ``sd_`` the standard
-    deviations of subjects' mean differences, of a training's mean and of the rest; with one they
-    are by bootstrap and sign flips of subjects. ``p_permutation`` (sign flips) and ``p_wilcoxon``
-    look at subjects alone. ``_holm`` is adjusted over all rows. ``verdict``: see above.
+    more") are t tests, trainings counted in (:func:`lunet.statistics.components.mean_error`), with
+    ``freedom`` and ``freedom_trainings`` degrees; ``share_trainings`` is that of the variance, and
+    ``sd_`` are of subjects' mean differences, of a training's mean and of the rest. With one seed
+    interval and tests are by bootstrap and sign flips of subjects, at whom alone ``p_permutation``
+    (sign flips) and ``p_wilcoxon`` look. ``_holm`` is adjusted over all rows;
+    ``p_smallest_holm`` is the smallest that sign flips can give. ``verdict``: see above.
 
     Raises
     ------
@@ -176,7 +184,7 @@ def _compared(
 
 def magnitudes(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
     """The rows, with the magnitude of the metric where it is an error around zero."""
-    return rows.assign(**{metric: rows[metric].abs()}) if metric in SIGNED else rows
+    return rows.assign(**{metric: rows[metric].abs()}) if is_signed(metric) else rows
 
 
 def paired_values(part: pd.DataFrame, preset: str, reference: str) -> pd.DataFrame:
@@ -278,6 +286,7 @@ def _of_subjects(differences: Floats, groups: NDArray[Any], options: Options) ->
     effect = effect_interval(differences, groups, **level, seed=options.seed)
     how: dict[str, Any] = {"permutations": options.permutations, "seed": options.seed}
     flipped = sign_flip_test(differences, groups, **how)
+    error = mean_error(differences, groups, [])
     p_noninferior = math.nan
     if options.margin is not None:
         shifted = options.sign * differences + options.margin
@@ -289,6 +298,8 @@ def _of_subjects(differences: Floats, groups: NDArray[Any], options: Options) ->
         "effect_size": effect_size(differences),
         "effect_low": effect.low,
         "effect_high": effect.high,
+        "standard_error": error.error,
+        "sd_subjects": deviations(differences, groups, [])["sd_subjects"],
         "p_difference": flipped,
         "p_permutation": flipped,
         "p_wilcoxon": wilcoxon_test(differences, groups),
@@ -318,7 +329,10 @@ def _of_presets(
         "ci_low": interval.low,
         "ci_high": interval.high,
         "freedom": error.freedom,
+        "freedom_trainings": error.freedom_trainings,
+        "share_trainings": error.share,
         **deviations(differences, groups, sides),
+        "standard_error": error.error,
         "p_difference": error.p_two_sided(mean),
         "p_noninferior": p_noninferior,
     }
@@ -328,6 +342,11 @@ def _judged(table: pd.DataFrame, alpha: float) -> pd.DataFrame:
     """Adjust the p-values over the whole table and fill in the verdicts."""
     for test in ("p_difference", "p_permutation", "p_wilcoxon", "p_noninferior"):
         table[f"{test}_holm"] = holm(table[test])
+    tests = int(table["p_difference"].notna().sum())
+    table["p_smallest_holm"] = [
+        min(1.0, tests * smallest_p(row["n_groups"])) if row["n_seeds"] < 2 else math.nan
+        for row in table.to_dict("records")
+    ]
     table["verdict"] = [_verdict(row, alpha) for row in table.to_dict("records")]
     return table
 

@@ -1,10 +1,11 @@
-"""How stable a ranking of presets is when the subjects are drawn again.
+"""How stable a ranking of presets is when the subjects, and the trainings, are drawn again.
 
 Source of the idea: challengeR (Wiesenfarth et al., Sci. Rep. 11:2369, 2021).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,10 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
+from lunet.metrics.catalog import direction
+from lunet.statistics.components import pool, trainings
 from lunet.statistics.paired import magnitudes, paired_values
-from lunet.statistics.values import case_values, direction
+from lunet.statistics.values import case_values, run_values
 
 Floats = NDArray[np.float64]
 
@@ -40,8 +43,14 @@ def rank_stability(
     confidence: float = 0.95,
     resamples: int = 2000,
     seed: int = 0,
+    untrained: Sequence[str] = (),
 ) -> pd.DataFrame:
-    """Rank presets by their mean over cases, and again in each bootstrap sample of subjects.
+    """Rank presets by their mean over cases, and again in each bootstrap sample.
+
+    A sample draws subjects; where every fold of each preset has two seeds or more it draws
+    trainings, too: each preset's mean is moved by its own chance of training, of the t distribution
+    that the variance between seeds has (pooled over the presets, as its degrees of freedom are
+    few). With one seed the ranks are those of the trained networks.
 
     Parameters
     ----------
@@ -50,16 +59,18 @@ def rank_stability(
     metric
         Column to rank by; of signed volume errors the magnitude is taken.
     confidence, resamples, seed
-        Level of the rank interval, bootstrap resamples, seed.
+        Level of the rank intervals together, bootstrap resamples, seed.
+    untrained
+        Presets that no training made.
 
     Returns
     -------
     Per label a row per preset, best first, with ``RANK_COLUMNS``. ``rank`` is 1 for the best
-    (ties share the mean rank); ``rank_low`` to ``rank_high`` holds the central share
-    ``confidence`` of the ranks over the samples; ``share_first`` and ``share_same_rank`` are the
-    shares of samples in which the preset is first (a shared first place counts) and keeps its
-    rank; ``kendall_tau`` is the mean tau-b between the ranking and that of the samples, one
-    number per label. Cases without a value for some preset are left out for all.
+    (ties share the mean rank); ``rank_low`` to ``rank_high`` are intervals that hold together
+    (Bonferroni's level for each), as p values are adjusted together; ``share_first`` and
+    ``share_same_rank`` are the shares of samples in which the preset is first (a shared first place
+    counts) and keeps its rank; ``kendall_tau`` is the mean tau-b between the ranking and those of
+    the samples, one number per label. Cases without a value for some preset are left out for all.
 
     Raises
     ------
@@ -68,18 +79,40 @@ def rank_stability(
     """
     sign = direction(metric)
     values = case_values(magnitudes(rows, metric), metric)
+    runs = run_values(magnitudes(rows, metric), metric)
+    runs = runs[~runs["preset"].isin(untrained)]
     rng = np.random.default_rng(seed)
-    parts = [
-        _rank_label(values[values["label"] == label], sign, confidence, resamples, rng).assign(
-            metric=metric, label=label
-        )
-        for label in values["label"].unique()
-    ]
+    parts = []
+    for label in values["label"].unique():
+        part = values[values["label"] == label]
+        errors = _errors_of_trainings(runs[runs["label"] == label], part)
+        ranked = _rank_label(part, sign, confidence, resamples, rng, errors)
+        parts.append(ranked.assign(metric=metric, label=label))
     return pd.concat(parts, ignore_index=True)[list(RANK_COLUMNS)]
 
 
+def _errors_of_trainings(runs: pd.DataFrame, values: pd.DataFrame) -> tuple[Floats, int]:
+    """Standard errors of the presets' means (sorted by name) by their trainings, and freedom.
+
+    Zero, and no freedom, where some fold of some preset was trained with one seed.
+    """
+    presets = sorted(values["preset"].unique())
+    if runs.groupby(["preset", "fold"])["seed"].nunique().min() < 2:
+        return np.zeros(len(presets)), 0
+    known = runs.dropna(subset=["value"])
+    sides = {str(name): trainings(part) for name, part in known.groupby("preset")}
+    freedom, pooled = pool(sides.values())
+    shares = [sides[name].share if name in sides else 0.0 for name in presets]
+    return np.sqrt(pooled * np.array(shares)), freedom
+
+
 def _rank_label(
-    part: pd.DataFrame, sign: int, confidence: float, resamples: int, rng: np.random.Generator
+    part: pd.DataFrame,
+    sign: int,
+    confidence: float,
+    resamples: int,
+    rng: np.random.Generator,
+    errors: tuple[Floats, int],
 ) -> pd.DataFrame:
     presets = sorted(part["preset"].unique())
     for preset in presets[1:]:
@@ -89,8 +122,12 @@ def _rank_label(
     scores = table.to_numpy()
     means = scores.mean(axis=0)
     ranks = stats.rankdata(-sign * means)
-    drawn = stats.rankdata(-sign * _resampled_means(scores, groups, resamples, rng), axis=1)
-    tail = (1 - confidence) / 2
+    sampled = _resampled_means(scores, groups, resamples, rng)
+    error, freedom = errors
+    if freedom:
+        sampled = sampled + error * rng.standard_t(freedom, sampled.shape)
+    drawn = stats.rankdata(-sign * sampled, axis=1)
+    tail = (1 - confidence) / 2 / len(presets)
     low, high = np.quantile(drawn, (tail, 1 - tail), axis=0, method="inverted_cdf")
     frame = pd.DataFrame(
         {

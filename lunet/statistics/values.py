@@ -12,39 +12,12 @@ from collections.abc import Sequence
 import pandas as pd
 
 from lunet.errors import DataError, nearest
-from lunet.metrics.columns import DISTANCES, OVERLAP, STATUSES
+from lunet.metrics.catalog import STATUSES, find_metric
 
 MEAN_LABEL = "mean over labels"
 """Label of the rows that hold each case's mean over its labels."""
 
-HIGHER_IS_BETTER = frozenset(OVERLAP)
-LOWER_IS_BETTER = frozenset((*DISTANCES, "centre_distance"))
-SIGNED = frozenset(("volume_error_ml", "volume_error_relative"))
-"""Errors around zero: comparisons take their magnitude, summaries keep the sign."""
-
 _KEYS = ("preset", "fold", "seed", "case", "label")
-
-
-def direction(metric: str) -> int:
-    """1 if a higher value is better, -1 if a lower one is.
-
-    Raises
-    ------
-    DataError
-        If the metric has no better side (a volume) or is unknown.
-    """
-    if metric in HIGHER_IS_BETTER or metric.startswith("nsd_"):
-        return 1
-    if metric in LOWER_IS_BETTER or metric in SIGNED:
-        return -1
-    known = sorted(HIGHER_IS_BETTER | LOWER_IS_BETTER | SIGNED) + ["nsd_<tolerance>"]
-    raise DataError("metric", repr(metric), f"a metric with a better side: {', '.join(known)}")
-
-
-def direction_or_none(metric: str) -> int | None:
-    """As :func:`direction`, but ``None`` for a metric without a better side."""
-    known = HIGHER_IS_BETTER | LOWER_IS_BETTER | SIGNED
-    return direction(metric) if metric in known or metric.startswith("nsd_") else None
 
 
 def check_rows(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
@@ -86,11 +59,12 @@ def with_empty_references(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
     metric
         Column to fill in.
     """
-    if metric == "volume_error_relative":  # no value for an invented structure either
+    row = find_metric(metric)
+    if row is not None and row.needs_reference:  # no value for an invented structure either
         return rows
     empty = rows["status"] == "both_empty"
     alone = empty.groupby([rows["case"], rows["label"]]).transform("all")
-    best = 1.0 if direction_or_none(metric) == 1 else 0.0
+    best = 0.0 if row is None else row.best
     return rows.assign(**{metric: rows[metric].mask(empty & ~alone & rows[metric].isna(), best)})
 
 
@@ -153,9 +127,11 @@ def _check_groups(table: pd.DataFrame) -> None:
 
 
 def _check_values(table: pd.DataFrame, metric: str) -> None:
-    # A missing value may drop out of a mean only with the count of both_empty beside it; the
-    # relative volume error has no value for a spurious structure by its definition.
-    allowed = ["both_empty"] + (["spurious"] if metric == "volume_error_relative" else [])
+    # A missing value may drop out of a mean only with the count of both_empty beside it; a metric
+    # that needs a reference has no value for a spurious structure by its definition.
+    row = find_metric(metric)
+    spurious = ["spurious"] if row is not None and row.needs_reference else []
+    allowed = ["both_empty", *spurious]
     lost = table[metric].isna() & ~table["status"].isin(allowed)
     if lost.any():
         row = table.loc[lost.idxmax()]

@@ -1,4 +1,4 @@
-"""What a step's code means: a digest of the modules it imports from this package.
+"""What a step's code means: a digest of the modules that it imports, and of its page's templates.
 
 The digest ignores comments, docstrings and formatting, and is equal on all supported Python
 versions, so that only an edit that can change a result reruns anything.
@@ -9,21 +9,27 @@ from __future__ import annotations
 import ast
 import functools
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from lunet.pages import TEMPLATES, template_closure
 
 PACKAGE = Path(__file__).resolve().parent.parent
 _DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 _IGNORED = {"ctx", "kind", "type_comment", "type_ignores"}
 
 
-def code_digest(*modules: str, package: Path = PACKAGE) -> str:
+def code_digest(*modules: str, templates: Sequence[str] = (), package: Path = PACKAGE) -> str:
     """Digest (12 hexadecimal digits) of the import closure of ``modules``.
 
     Parameters
     ----------
     modules
         Dotted names, for example ``lunet.training.run``.
+    templates
+        Templates of the pages that the step writes, for example ``report.html``; what they include
+        is covered as well.
     package
         Folder of the package ``lunet``; the live one or a frozen copy.
 
@@ -33,7 +39,14 @@ def code_digest(*modules: str, package: Path = PACKAGE) -> str:
         If a named module does not exist in the package.
     """
     digests = sorted((name, _read(name, package)[0]) for name in closure(*modules, package=package))
+    digests += _template_digests(templates, package / TEMPLATES.name) if templates else []
     return hashlib.sha256(repr(digests).encode()).hexdigest()[:12]
+
+
+def _template_digests(names: Sequence[str], folder: Path) -> list[tuple[str, str]]:
+    """(name, digest) of each template; it is text for readers, so that every byte counts."""
+    used = sorted(template_closure(*names, folder=folder))
+    return [(name, hashlib.sha256((folder / name).read_bytes()).hexdigest()) for name in used]
 
 
 @functools.cache

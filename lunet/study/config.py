@@ -21,11 +21,13 @@ from lunet.data.settings import (
 from lunet.efficiency.settings import EfficiencySettings
 from lunet.errors import ConfigError, nearest
 from lunet.inference.settings import PredictSettings, TransferSettings
+from lunet.metrics.catalog import check_metric
 from lunet.metrics.settings import EvaluateSettings, LesionSettings, StatisticsSettings
 from lunet.pruning.settings import PruneSettings
 from lunet.reporting.settings import ReportSettings
 from lunet.settings import build_settings, schema, setting
 from lunet.study.presets import PAPER_PRESETS, known_presets
+from lunet.study.settings import SmallestSettings
 
 PLANNED = ("preprocess", "train", "predict")
 # ASCII alone: what looks alike or is invisible would make two folders of one name
@@ -120,6 +122,11 @@ class Config:
     efficiency: EfficiencySettings = setting(EfficiencySettings(), doc="cost of the networks")
     report: ReportSettings = setting(ReportSettings(), doc="tables, figures, report")
     prune: PruneSettings = setting(PruneSettings(), doc="channel pruning")
+    smallest: SmallestSettings = setting(
+        SmallestSettings(),
+        doc="search for the smallest network (`lunet smallest`); unless `presets` are given, they "
+        "are its networks",
+    )
     prior: bool = setting(True, doc="report the atlas prior as the study's floor")
 
     def __post_init__(self) -> None:
@@ -133,6 +140,7 @@ class Config:
                 "predict.probabilities", "false", "lesions.enabled: true needs the probabilities"
             )
         _check_comparisons(self)
+        _check_measured(self)
 
 
 def parse(mapping: Mapping[str, Any]) -> Config:
@@ -143,7 +151,15 @@ def parse(mapping: Mapping[str, Any]) -> Config:
     ConfigError
         Unknown key, wrong type, impossible value or combination; one line each.
     """
-    return build_settings(Config, _with_plan(mapping))
+    return build_settings(Config, _with_candidates(_with_plan(mapping)))
+
+
+def _with_candidates(mapping: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The mapping with the networks of its search as presets, where it states none itself."""
+    if mapping.get("smallest") is None or "presets" in mapping:
+        return mapping
+    smallest = build_settings(SmallestSettings, mapping["smallest"], "smallest")
+    return {**mapping, "presets": list(smallest.presets())} if smallest.is_asked else mapping
 
 
 def with_words(mapping: Mapping[str, Any], words: Mapping[str, Any]) -> dict[str, Any]:
@@ -254,6 +270,7 @@ def json_schema() -> dict[str, Any]:
 def _check_names(config: Config) -> None:
     """Names become folders and words of shell commands: all of them obey one rule."""
     named = [("study", config.study), *(("presets", name) for name in config.presets)]
+    named += [("smallest", name) for name in config.smallest.presets()]
     for key in ("variants", "overrides", "transfer"):
         named += [(key, name) for name in getattr(config, key)]
     for key, name in named:
@@ -300,10 +317,18 @@ def _check_grid(config: Config) -> None:
         raise ConfigError("presets", "found 'atlas_prior'", "it is added by `prior: true`")
 
 
+def _check_measured(config: Config) -> None:
+    """What is reported and compared is measured: NSD has one column per tolerance."""
+    tolerances = config.evaluate.tolerances
+    for name in config.report.metrics:
+        check_metric(name, "report.metrics", tolerances=tolerances)
+    check_metric(config.statistics.metric, "statistics.metric", tolerances=tolerances)
+
+
 def _check_comparisons(config: Config) -> None:
     rows = {*config.presets, *(["atlas_prior"] if config.prior else [])}
     named = [("statistics.reference", config.statistics.reference)]
-    named += [("statistics.pairs", name) for pair in config.statistics.pairs for name in pair]
+    named += [("statistics.pairs", name) for pair in config.statistics.named_pairs for name in pair]
     for key, name in named:
         if name is not None and name not in rows:
             raise ConfigError(key, f"{name!r} is not in the study", nearest(name, rows))

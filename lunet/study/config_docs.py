@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, Union
 
 from lunet.data.settings import DatasetSettings
+from lunet.metrics.catalog import METRICS
 from lunet.settings import plain
 from lunet.study.config import Config
 
@@ -25,10 +26,21 @@ Give a file with `--configfile FILE`; without it `config/config.yaml` is the stu
 
 This page is written by `lunet schema --out config/README.md`.
 """
+_METRICS = """\
+Names for `report.metrics` and `statistics.metric`; the latter needs a better side. R and P are the
+masks of the reference and the prediction. Comparisons take the magnitude of an error around zero,
+and a margin has the unit of its metric. NSD has one column per tolerance of `evaluate.tolerances`,
+as `nsd_1` for 1 mm. A twin is the implementation that the tests compare with."""
 _FILES = """
 | file | study |
 |---|---|
 """
+
+
+def is_generated(path: Path) -> bool:
+    """Whether a file is a manual or a schema of this package, of whatever version."""
+    text = path.read_text(encoding="utf-8", errors="replace")
+    return "written by `lunet schema" in text or '"title": "lunet study"' in text
 
 
 def manual(files: dict[str, str]) -> str:
@@ -45,7 +57,20 @@ def manual(files: dict[str, str]) -> str:
     parts = [_HEAD, _FILES + table]
     parts += _section("The study", Config, "")
     parts += _section("The recipe (`train:`, `overrides.<preset>:`)", Recipe, "train")
+    parts += _metrics()
     return "\n".join(parts).rstrip() + "\n"
+
+
+def _metrics() -> Iterator[str]:
+    """The catalog of metrics, a row each."""
+    yield f"\n## Metrics\n\n{_METRICS}\n\n| name | title | unit | better | definition | source |"
+    yield "|---|---|---|---|---|---|"
+    for row in METRICS.values():
+        name = "nsd_<tolerance>" if row.kind == "surface" else row.name
+        title = row.title.format(tolerance="t")
+        source = f"{row.source}; twin: {row.twin}" if row.twin else row.source
+        cells = (f"`{name}`", title, row.unit, row.better, row.definition, source)
+        yield f"| {' | '.join(text.replace('|', chr(92) + '|') for text in cells)} |"
 
 
 def _section(title: str, cls: type, path: str) -> Iterator[str]:

@@ -24,7 +24,7 @@ def freeze(store: str | Path = ".snakemake/source") -> Path:
         Folder that holds the copy of the package.
     """
     if _MARK not in os.environ:
-        copy = _copy(Path(__file__).resolve().parent.parent, Path(store).resolve())
+        copy = copy_package(Path(__file__).resolve().parent.parent, Path(store).resolve())
         scripts = str(Path(sys.executable).parent)
         os.environ |= {
             _MARK: str(copy),
@@ -39,8 +39,19 @@ def freeze(store: str | Path = ".snakemake/source") -> Path:
     return source
 
 
-def _copy(package: Path, store: Path) -> Path:
-    files = sorted(package.rglob("*.py"))
+def _counts(path: Path) -> bool:
+    """Modules and templates do; what Python makes of them does not."""
+    return "__pycache__" not in path.parts
+
+
+def copy_package(package: Path, store: Path) -> Path:
+    """Copy a package, templates included, into a folder of the store that is named by its content.
+
+    Returns
+    -------
+    The folder that holds the copy, which may be there already.
+    """
+    files = sorted(path for path in package.rglob("*") if path.is_file() and _counts(path))
     content = b"".join(bytes(path.relative_to(package)) + path.read_bytes() for path in files)
     copy = store / hashlib.sha256(content).hexdigest()[:12]
     if not copy.exists():

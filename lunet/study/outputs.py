@@ -1,67 +1,61 @@
-"""What a study reports: its tables and figures, and the kinds of files each is made of.
+"""Which tables and figures a study makes, and which files they and the prunings are made of.
 
-A test holds these tables equal to those of ``lunet.reporting``, which the workflow does not import
-because it needs pandas.
+What is known of each table and figure stands in :mod:`lunet.reporting.outputs`.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
+
+from lunet.reporting.outputs import Output, Rule, made_by
 
 if TYPE_CHECKING:
     from lunet.study.study import Study
 
-TABLES = {
-    "accuracy": ("metrics", "runs"),
-    "efficiency": ("efficiency",),
-    "joint": ("metrics", "runs", "efficiency"),
-    "comparisons": ("metrics", "runs"),
-    "claims": ("metrics", "runs"),
-    "failures": ("metrics", "runs"),
-    "published": ("metrics", "runs", "efficiency"),
-    "batches": ("efficiency",),
-    "forecast": ("efficiency", "runs", "manifest"),
-    "protocol": ("runs",),
-    "lesions": ("lesions", "froc", "runs"),
-}
-FIGURES = {
-    "pareto_parameters": ("metrics", "runs", "efficiency"),
-    "pareto_macs": ("metrics", "runs", "efficiency"),
-    "pareto_latency": ("metrics", "runs", "efficiency"),
-    "pareto_memory": ("metrics", "runs", "efficiency"),
-    "boxplot": ("metrics", "runs"),
-    "differences": ("metrics", "runs"),
-    "ranks": ("metrics", "runs"),
-    "pairs": ("metrics", "runs", "efficiency"),
-    "skips": ("metrics", "runs"),
-    "batches": ("efficiency",),
-    "bland_altman": ("metrics", "runs"),
-    "published_dice": ("metrics", "runs", "efficiency"),
-    "published_hd95": ("metrics", "runs", "efficiency"),
-    "curves": ("histories", "runs"),
-    "froc": ("froc", "runs"),
-}
 
-
-def unasked(study: Study) -> frozenset[str]:
-    """Tables and figures that answer a question which the study does not ask."""
+def questions(study: Study) -> dict[str, bool]:
+    """Key of :data:`lunet.reporting.outputs.WHEN` -> whether the study asks that question."""
     config = study.config
     arguments = [preset.arguments for preset, _ in study.presets.values()]
-    has_published = config.report.published is not None
-    asked = {
-        "published": has_published,
-        "published_dice": has_published,
-        "published_hd95": has_published,
+    return {
+        "published": config.report.published is not None,
         "lesions": config.lesions.enabled,
-        "froc": config.lesions.enabled,
-        "pairs": bool(config.statistics.pairs),
+        "pairs": bool(config.statistics.named_pairs),
+        "reference": config.statistics.reference is not None,
         "skips": any(row.get("skip_levels", "all") != "all" for row in arguments),
         "forecast": config.efficiency.training_step,
         "batches": config.efficiency.training_step and bool(config.efficiency.memory_batches),
+        "pruning": config.prune.enabled,
     }
-    return frozenset(name for name, wanted in asked.items() if not wanted)
+
+
+def asked(study: Study, outputs: Mapping[str, Output], rule: Rule) -> tuple[str, ...]:
+    """Names of the tables or figures of one rule that answer a question which the study asks."""
+    known = questions(study)
+    names = made_by(outputs, rule)
+    return tuple(name for name in names if known.get(outputs[name].when, True))
+
+
+def caption_of(outputs: Mapping[str, Output], name: str | None = None) -> Callable[[Any], str]:
+    """A rule's ``caption`` parameter: that of one output, else of the one in the wildcards."""
+    return lambda wildcards: outputs[name or wildcards.name].caption
+
+
+def sources_of(study: Study, outputs: Mapping[str, Output]) -> Callable[[Any], list[str]]:
+    """An input function: what the table or figure of the name in the wildcards is made of."""
+    own = study.config.report.published
+
+    def of(wildcards: Any) -> list[str]:
+        row = outputs[wildcards.name]
+        extra = [own] if own is not None and row.when == "published" else []
+        kinds = row.needs
+        if study.config.statistics.pairs == "all" and "metrics" in kinds:
+            kinds = tuple(dict.fromkeys((*kinds, "efficiency")))  # the cheaper one is asked
+        return study.files(kinds) + extra
+
+    return of
 
 
 def pruned(study: Study, *names: str) -> list[str]:

@@ -39,6 +39,8 @@ class Preset:
         Paper that describes the network, or ``ours``.
     dimensions
         Numbers of spatial axes that the network can be built for.
+    has_heads
+        Whether it takes ``deep_supervision``: one head per decoder level, the main one included.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Preset:
     recipe: str
     source: str
     dimensions: tuple[int, ...] = (2, 3)
+    has_heads: bool = False
 
 
 # family -> module, class, flat widths?, source
@@ -142,7 +145,9 @@ def _of_family_2d(name: str, family: str, width: int) -> Preset:
     gates, flat, source = _FAMILIES_2D[family]
     # a base width builds the published network, a list one whose decoder follows the list
     arguments = {"widths": [width] * 5 if flat else width, "attention": gates}
-    return Preset(name, "attention_unet", "AttentionUNet", arguments, "lung2d", source, (2,))
+    return Preset(
+        name, "attention_unet", "AttentionUNet", arguments, "lung2d", source, (2,), has_heads=True
+    )
 
 
 def output_count(preset: Preset) -> int:
@@ -155,7 +160,7 @@ def output_count(preset: Preset) -> int:
     """
     if not preset.arguments.get("deep_supervision", False):
         return 1
-    if preset.network != "AttentionUNet":
+    if not preset.has_heads:
         raise ConfigError(
             f"{preset.name}, arguments.deep_supervision",
             f"found true, but {preset.network} has no heads for it",

@@ -16,6 +16,9 @@ class Step:
     modules
         Modules whose import closure is its code. ``lunet.commands`` is left out on purpose: it
         only parses arguments. A step that builds the network adds the preset's model module.
+    templates
+        Templates of its page. The audit names none on purpose: what is trained depends on it, and
+        the look of its page must not prepare and train everything again.
     builds_model
         Whether the step depends on the preset's model module.
     """
@@ -23,6 +26,7 @@ class Step:
     sections: tuple[str, ...]
     modules: tuple[str, ...]
     builds_model: bool = False
+    templates: tuple[str, ...] = ()
 
 
 STEPS = {
@@ -35,6 +39,21 @@ STEPS = {
     ),
     "preprocess": Step(("dataset", "task", "preprocess"), ("lunet.data.prepare",)),
     "folds": Step(("split",), ("lunet.data.custom_splits",)),
+    # no rule's parameters: jobs are handed its sections (lunet.study.protocol)
+    "register": Step(
+        (
+            "dataset",
+            "task",
+            "preprocess",
+            "split",
+            "networks",
+            "predict",
+            "evaluate",
+            "grid",
+            "statistics",
+        ),
+        (),
+    ),
     "train": Step(("task", "model", "recipe"), ("lunet.training.run",), builds_model=True),
     "predict": Step(
         ("task", "model", "predict"), ("lunet.inference.predict_run",), builds_model=True
@@ -53,7 +72,9 @@ STEPS = {
     "architecture": Step(
         ("task", "model"), ("lunet.reporting.figures.architecture",), builds_model=True
     ),
-    "report": Step(("statistics", "report"), ("lunet.reporting.html.report",)),
+    "report": Step(
+        ("statistics", "report"), ("lunet.reporting.html.report",), templates=("report.html",)
+    ),
     "prune_table": Step(("statistics", "report"), ("lunet.reporting.tables.pruning",)),
     "prune_figure": Step(("statistics", "report"), ("lunet.reporting.figures.pruning",)),
     "prune": Step(("task", "model", "recipe", "prune"), ("lunet.pruning.run",), builds_model=True),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -10,10 +12,11 @@ from typing import Any
 from lunet.data.catalog import task_of
 from lunet.errors import ConfigError, nearest
 from lunet.files import canonical_json
+from lunet.reporting.outputs import FIGURES, TABLES
 from lunet.settings import plain, replace
 from lunet.study.code_digest import PACKAGE, code_digest
 from lunet.study.config import Config, Variant
-from lunet.study.outputs import FIGURES, TABLES, unasked
+from lunet.study.outputs import asked
 from lunet.study.presets import Preset, find_preset, output_count, read_structure
 from lunet.study.recipes import find_recipe
 from lunet.study.steps import STEPS
@@ -101,15 +104,7 @@ class Study:
         if variant.structure is not None:
             arguments = read_structure(variant.structure, preset, f"variants.{name}.structure")
         arguments = arguments | variant.arguments
-        return Preset(
-            name,
-            preset.module,
-            preset.network,
-            arguments,
-            preset.recipe,
-            preset.source,
-            preset.dimensions,
-        )
+        return dataclasses.replace(preset, name=name, arguments=arguments)
 
     def sections(self, step: str, preset: str | None = None) -> dict[str, Any]:
         """The sections of the configuration that a step reads, as plain JSON values."""
@@ -121,8 +116,14 @@ class Study:
         if name == "prune":  # one more strategy, fold or seed leaves the others what they are
             chosen = plain(self.config.prune)
             return {key: chosen[key] for key in chosen if key not in _PRUNING_GRID}
-        if name == "predict":
+        if name == "predict" and preset is not None:
             return self._predict(preset)
+        if name == "networks":
+            parts = ("model", "recipe")
+            return {row: {part: self._section(part, row) for part in parts} for row in self.presets}
+        if name == "grid":
+            grid = {"presets": self.presets, "folds": self.folds, "seeds": self.config.seeds}
+            return {key: list(value) for key, value in grid.items()}
         if name == "models":
             return [self._section("model", row) for row in self.presets]
         if name not in ("model", "recipe"):
@@ -177,7 +178,7 @@ class Study:
         modules = list(needs.modules)
         if needs.builds_model and preset is not None and preset != PRIOR:
             modules.append(f"lunet.models.{self.resolved(preset)[0].module}")
-        return _digest(tuple(modules), self.package)
+        return _digest(tuple(modules), needs.templates, self.package)
 
     def run(self, preset: str, fold: int, seed: int) -> str:
         """Folder of one run."""
@@ -213,28 +214,12 @@ class Study:
     @property
     def tables(self) -> tuple[str, ...]:
         """Names of the study's tables."""
-        return self._made(TABLES)
+        return asked(self, TABLES, "table")
 
     @property
     def figures(self) -> tuple[str, ...]:
         """Names of the study's figures."""
-        return self._made(FIGURES)
-
-    def _made(self, outputs: Iterable[str]) -> tuple[str, ...]:
-        left_out = unasked(self)
-        return tuple(name for name in outputs if name not in left_out)
-
-    def sources_of(self, outputs: str) -> Callable[[Any], list[str]]:
-        """An input function: what the table or figure (``outputs``) of that name is made of."""
-        known = {"tables": TABLES, "figures": FIGURES}[outputs]
-        own = self.config.report.published
-        extra = [own] if own is not None else []
-
-        def of(wildcards: Any) -> list[str]:
-            is_published = wildcards.name.startswith("published")
-            return self.files(known[wildcards.name]) + (extra if is_published else [])
-
-        return of
+        return asked(self, FIGURES, "figure")
 
     def runs(self, presets: Sequence[str] | None = None) -> Iterator[str]:
         """Folders of all runs of the given presets; of all rows if None is given."""
@@ -259,14 +244,9 @@ def _check_supervision(preset: Preset, recipe: Recipe) -> None:
     )
 
 
-_DIGESTS: dict[tuple[tuple[str, ...], Path], str] = {}
-
-
-def _digest(modules: tuple[str, ...], package: Path) -> str:
-    key = (modules, package)
-    if key not in _DIGESTS:
-        _DIGESTS[key] = code_digest(*modules, package=package)
-    return _DIGESTS[key]
+@functools.cache
+def _digest(modules: tuple[str, ...], templates: tuple[str, ...], package: Path) -> str:
+    return code_digest(*modules, templates=templates, package=package)
 
 
 def study_of(mapping: Mapping[str, Any]) -> Study:

@@ -14,11 +14,6 @@ from lunet.settings import plain
 if TYPE_CHECKING:
     from lunet.study.study import Study
 
-TABLES = ("accuracy", "comparisons", "claims", "failures")
-"""Tables of each target."""
-FIGURES = ("boxplot", "differences")
-"""Figures of each target."""
-
 
 def check_targets(study: Study) -> None:
     """Refuse targets that the study's networks cannot be tested on.
@@ -28,6 +23,9 @@ def check_targets(study: Study) -> None:
     ConfigError
         Other dimensions or channels, or a map that does not fit the labels.
     """
+    if study.config.transfer and study.config.statistics.pairs == "all":
+        expected = "tests on other data sets need named pairs or a reference"
+        raise ConfigError("statistics.pairs", "`all`", expected)
     for name, target in study.config.transfer.items():
         where, task = f"transfer.{name}", task_of(target.dataset)
         for key, found, wanted in (

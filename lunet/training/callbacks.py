@@ -28,14 +28,14 @@ def log(line: str) -> None:
 
 
 def warn(training: TrainingState) -> None:
-    """Say so if nothing is being learnt."""
+    """Warn where nothing is being learnt."""
     warning = no_progress(training)
     if warning:
         log(f"warning: {warning}")
 
 
 class ProgressReporter:
-    """Told of each step and epoch.
+    """Shows each step and epoch to the user.
 
     Parameters
     ----------
@@ -69,7 +69,7 @@ class ProgressReporter:
         self._start, self._samples = time.perf_counter(), progress.samples
 
     def step(self, training: TrainingState) -> None:
-        """A step is done. The loss is looked at twice a second, since a look waits for CUDA."""
+        """Note a finished step; the loss is read twice a second, since reading waits for CUDA."""
         if self._bar.disable:
             return
         self._bar.update()
@@ -84,7 +84,7 @@ class ProgressReporter:
         )
 
     def epoch(self, training: TrainingState, row: Row) -> None:
-        """An epoch is done."""
+        """Note a finished epoch with its row of the history."""
         dice = row["dice"]
         self._last = "" if dice is None else f", Dice {dice:.4f}"
         if self._bar.disable:
@@ -104,7 +104,8 @@ class ProgressReporter:
 
     def _line(self, training: TrainingState, row: Row) -> str:
         progress, epochs = training.progress, training.recipe.epochs
-        numbers = [f"{key} {value:.5g}" for key, value in row.items() if _is_measured(key, value)]
+        measured = {k: v for k, v in row.items() if k != "epoch" and v is not None}
+        numbers = [f"{key} {value:.5g}" for key, value in measured.items()]
         seconds = progress.training_seconds + progress.validation_seconds
         left = seconds / progress.epochs_done * (epochs - progress.epochs_done)
         memory = peak_memory(training.sampler.volumes.device) / 2**30
@@ -112,10 +113,6 @@ class ProgressReporter:
             f"epoch {progress.epochs_done}/{epochs}: {', '.join(numbers)}, "
             f"{self._rate(training):.1f} samples/s, {memory:.1f} GiB, {left:.0f} s left"
         )
-
-
-def _is_measured(key: str, value: float | int | None) -> bool:
-    return key != "epoch" and value is not None
 
 
 _SECONDS_BETWEEN_PICTURES = 10.0
@@ -148,7 +145,7 @@ def tensorboard(folder: Path) -> Callable[[Row], None]:
     return observe
 
 
-def curves(path: Path, *, seconds: float = _SECONDS_BETWEEN_PICTURES) -> Callable[[Row], None]:
+def live_curves(path: Path, *, seconds: float = _SECONDS_BETWEEN_PICTURES) -> Callable[[Row], None]:
     """An observer that draws losses and Dice so far to ``path`` (PNG), every few seconds at most.
 
     After a resumption the picture shows the epochs of this process.

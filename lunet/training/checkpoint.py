@@ -1,8 +1,8 @@
 """The resume state of a training: all of it, atomic, two generations, checked on reading.
 
 A state is a nested structure of dicts, lists, numbers, texts and tensors, so that
-``torch.load(weights_only=True)`` reads it: no code is ever executed. Its stamp says for which
-settings, code and data it holds; its checksum covers every tensor and number.
+``torch.load(weights_only=True)`` reads it: no code is ever executed. Its stamp names the
+settings, code and data for which it is valid; its checksum covers every tensor and number.
 """
 
 from __future__ import annotations
@@ -154,7 +154,7 @@ def _require_whole(path: Path) -> None:
 
 
 def digest(value: Any) -> str:
-    """SHA-256 over a nested structure: order of dicts does not count, types and shapes do."""
+    """SHA-256 over a nested structure: types and shapes count, the order of dicts does not."""
     summary = hashlib.sha256()
     for piece in _pieces(value):
         summary.update(piece)

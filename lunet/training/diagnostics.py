@@ -1,4 +1,4 @@
-"""What to say when a loss is not finite: which epoch, step and cases, and the likely cause."""
+"""Diagnosis of failed trainings: losses that are not finite or do not fall, unusual cases."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from statistics import median
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lunet.errors import TrainingError
 from lunet.training.state import TrainingState
@@ -15,7 +15,7 @@ from lunet.training.validation import build_validator
 
 
 def check_losses(training: TrainingState) -> None:
-    """Look at the losses of the steps done in this epoch.
+    """Check the losses of the steps done in this epoch.
 
     Raises
     ------
@@ -40,7 +40,7 @@ def _explanation(training: TrainingState, step: int, loss: float) -> TrainingErr
         action = "Look at the raw file with `lunet audit`, mend or leave out the case"
     else:
         cause = "the step before left the weights too large or not finite"
-        if _weights_finite(training.model):
+        if all(map(_finite, training.model.parameters())):
             cause = "the images and weights are finite"
         action = (
             f"Lower train.optimiser.lr (now {recipe.optimiser.lr:g}) or set train.clip_norm"
@@ -57,12 +57,8 @@ def _finite(tensor: Tensor) -> bool:
     return bool(torch.isfinite(tensor).all())
 
 
-def _weights_finite(model: nn.Module) -> bool:
-    return all(_finite(parameter) for parameter in model.parameters())
-
-
 def no_progress(training: TrainingState) -> str | None:
-    """A warning if the training loss of the later epochs is no lower than that of the first."""
+    """A warning if the training loss is no lower in the later epochs than in the first."""
     losses = [float(row["train_loss"] or 0) for row in training.progress.history]
     if len(losses) < 4:
         return None
@@ -76,7 +72,7 @@ def no_progress(training: TrainingState) -> str | None:
     )
 
 
-_EPOCHS = 10  # before that everything is unlike everything
+_EPOCHS = 10  # before that the network knows too little to tell cases apart
 _SOLID_DICE = 0.5
 _SPREADS, _LEAST_GAP = 5.0, 0.15
 
@@ -101,7 +97,7 @@ def suspects(training: TrainingState) -> list[Suspect]:
     """Run the trained network once over all cases and name the outliers.
 
     An outlier lies below the median by 5 robust standard deviations (median absolute deviation)
-    and by 0.15. Short or unsuccessful trainings name nobody.
+    and by 0.15. Short or unsuccessful trainings have no outliers.
     """
     if training.progress.epochs_done < _EPOCHS:
         return []

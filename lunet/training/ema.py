@@ -1,7 +1,7 @@
 """Exponential moving average of a model's weights and of its normalisation statistics.
 
 Averaged weights with the raw model's BatchNorm statistics do not fit each other (the validation
-Dice of a small target can fall to zero), so the running statistics are averaged alike.
+Dice of a small target can fall to zero), so the running statistics are averaged as well.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class MovingAverage:
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
-        """Take in the model's present weights; call it once after each optimiser step."""
+        """Update the average with the model's weights; call it after each optimiser step."""
         current = _tensors(model)
         floating = [name for name, tensor in current.items() if tensor.is_floating_point()]
         average = [self.average[name] for name in floating]
@@ -47,7 +47,7 @@ class MovingAverage:
 
     @contextmanager
     def applied(self, model: nn.Module) -> Iterator[None]:
-        """Within the block ``model`` has the averaged weights; afterwards exactly its own again.
+        """Give ``model`` the averaged weights within the block, and exactly its own afterwards.
 
         The tensors keep their addresses (compiled graphs stay valid).
         """

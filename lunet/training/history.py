@@ -1,6 +1,6 @@
 """The history of a training: one row per epoch, a pure function of data, settings and seed.
 
-Times are not in it, so that an interrupted training and an undisturbed one give equal files.
+It holds no times, so that a resumed training and an uninterrupted one give equal files.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def value(row: Row, metric: str) -> float:
 
 
 def score(row: Row, metric: str) -> float:
-    """The metric of a row as a number of which more is better; -inf where it is undefined."""
+    """The metric of a row as a number, where higher is better; -inf where it is undefined."""
     found = value(row, metric)
     if math.isnan(found):
         return -math.inf

@@ -1,4 +1,4 @@
-"""What one training is told: settings, data, places."""
+"""The description of one training: settings, data, folders."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ class TrainingJob:
     work, out
         Folder of the resume state; folder of the results.
     resume, init
-        A state file to go on from; a weights file to start from (fine-tuning).
+        A state file to resume from; a weights file to start from (fine-tuning).
     engine_cache
         Where measured choices of the arithmetic are kept.
     save_interval
-        Seconds between saved states; None: as often as costs 1 % of the time.
+        Seconds between saved states; None saves as often as it costs 1 % of the time.
     observers
         Called with each row of the history.
     """

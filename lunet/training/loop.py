@@ -20,12 +20,12 @@ from lunet.training.signals import StopRequest
 from lunet.training.state import TrainingState, copy_weights
 
 _SAVING_SHARE = 0.01  # of the training time
-_STEPS_BETWEEN_CHECKS = {"cpu": 1, "cuda": 32}  # a look at a loss makes the CPU wait for CUDA
+_STEPS_BETWEEN_CHECKS = {"cpu": 1, "cuda": 32}  # reading a loss makes the CPU wait for CUDA
 
 
 @dataclass
 class CheckpointSaver:
-    """Saves the state of a training, often enough and not more.
+    """Saves the state of a training, as often as its cost allows.
 
     Attributes
     ----------
@@ -34,7 +34,7 @@ class CheckpointSaver:
     interval
         Seconds between saves at the ends of epochs; None: 100 times what a save takes.
     more
-        Further entries of the state, of whoever works around the training.
+        Gives further entries of the state, for the code that calls the loop (pruning).
     """
 
     checkpoint: Checkpoint
@@ -68,7 +68,7 @@ def train(
 ) -> None:
     """Train until the epochs are done or early stopping ends them.
 
-    Goes on from wherever ``training`` stands, in the middle of an epoch too. Afterwards
+    Starts from where ``training`` stands, even in the middle of an epoch. Afterwards
     ``training.progress`` holds the history and the best weights.
 
     Parameters
@@ -76,14 +76,14 @@ def train(
     training
         All parts; changed in place.
     keeper, request, watch
-        Where states go, who asks to leave, who is told.
+        Saves states, asks the training to stop, shows its progress.
     snapshot
         Called with the number of each epoch whose weights the recipe keeps.
 
     Raises
     ------
     TrainingError
-        A loss is not finite; the saved state stays the last good one.
+        A loss is not finite; the last good state stays on disk.
     Interrupted
         A signal asked to leave; the state was saved.
     """
@@ -103,7 +103,7 @@ def train(
 
 
 def train_epoch(training: TrainingState, *, request: StopRequest, watch: ProgressReporter) -> None:
-    """Take the remaining steps of the epoch under way, or those until somebody asks to leave."""
+    """Take the remaining steps of the present epoch, or stop earlier on request."""
     progress, sampler = training.progress, training.sampler
     start = time.perf_counter()
     training.model.train()

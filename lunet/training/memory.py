@@ -1,4 +1,4 @@
-"""Memory of the machine and the device, in bytes, and errors that tell what was needed."""
+"""Memory of the machine and the device, in bytes, and the error that names what was needed."""
 
 from __future__ import annotations
 
@@ -34,20 +34,8 @@ def peak_memory(device: torch.device) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether ``error`` says that an allocation failed: CUDA, torch on the CPU, NumPy, ITK."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    return isinstance(error, RuntimeError) and bool(
-        re.search(
-            r"out of memory|can't allocate memory|not enough memory|Failed to allocate memory",
-            str(error),
-        )
-    )
-
-
 def out_of_memory(error: BaseException, device: torch.device, batch: str) -> TrainingError:
-    """What was needed, what there is, which keys make it less."""
+    """The error for a full memory: what was needed, what is free, which keys reduce it."""
     return TrainingError(
         "training",
         f"out of memory on {device} with batches of {batch}: {_wanted(error)}",

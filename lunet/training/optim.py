@@ -1,7 +1,7 @@
 """Optimisers and learning-rate schedules.
 
-The learning rate is a pure function of the epoch, so nothing of it needs to be resumed, but for
-the plateau schedule, whose state is three numbers.
+The learning rate is a pure function of the epoch, so it needs no saved state. The plateau
+schedule is the exception; its state is three numbers.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 from lunet.errors import ConfigError, TrainingError
 from lunet.training.recipe import Optimiser, Schedule
 
-_PLATEAU_GAIN = 1e-4  # relative gain below which a plateau goes on, as torch's ReduceLROnPlateau
+_PLATEAU_GAIN = 1e-4  # a smaller relative gain is none, as in torch's ReduceLROnPlateau
 
 
 def build_optimiser(model: nn.Module, settings: Optimiser) -> Optimizer:
@@ -42,7 +42,7 @@ def set_learning_rate(optimiser: Optimizer, rate: float) -> None:
 
 
 def extendable(schedule: Schedule) -> bool:
-    """Whether more epochs leave the rates of the earlier epochs what they were.
+    """Whether the rates of the first epochs stay the same when more epochs follow.
 
     True for ``constant``, ``step`` and ``plateau``; the others depend on the number of epochs.
     """
@@ -91,7 +91,7 @@ class LearningRate:
         return max(rate, min(self.schedule.floor, self.base))
 
     def observe(self, metric: float) -> None:
-        """Tell the plateau schedule the metric of the epoch just validated.
+        """Give the plateau schedule the metric of the epoch just validated.
 
         After more than ``patience`` observations without gain the rate is multiplied by
         ``factor``, as torch's ``ReduceLROnPlateau`` does. A metric that is not finite is no gain.

@@ -1,13 +1,13 @@
 """Several trainings at once on one device, in one job.
 
 Each training is a process of its own, forked from a server that has imported torch once. So its
-numbers, files, lock and resume state are those of the training alone, bit for bit, and one that
-fails leaves the others alone. A tiny network does not fill a machine: on a CPU a second training
-does more for it than a second thread.
+numbers, files, lock and resume state equal, bit for bit, the ones of a training that runs alone,
+and a failure of one does not touch the others. A tiny network does not fill a machine: on a CPU a
+second training does more for it than a second thread.
 
-Stacking the weights of several runs instead (torch.func.vmap, grouped convolutions) takes 0.8 of
-the time of the plain layout, but 1.6 times that of channels-last, which the engine chooses
-(tests/benchmarks/together.py); and the runs would no longer be those alone.
+Stacking the weights of several runs instead (torch.func.vmap, grouped convolutions) takes 0.8 times
+as long as the plain layout, but 1.6 times as long as channels-last, which the engine chooses
+(tests/benchmarks/together.py); and the runs would no longer equal separate trainings.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class ParallelRun:
     log
         File to which its lines are appended.
     argument
-        What the work is called with; it is sent to another process.
+        The argument of the work; it is sent to another process.
     """
 
     name: str
@@ -57,7 +57,7 @@ def train_together(
     """Carry out ``work(run.argument)`` for each run, ``at_once`` at the same time.
 
     A run that does not fix ``train.engine.threads`` gets its share of this process's CPU threads.
-    SIGTERM, SIGUSR1 and SIGINT are handed on: each run saves its state, none is begun any more.
+    SIGTERM, SIGUSR1 and SIGINT are passed on: each run saves its state, and no other begins.
 
     Parameters
     ----------
@@ -82,7 +82,9 @@ def train_together(
             while waiting and len(living) < at_once and not signals:
                 run = waiting.pop(0)
                 living[_start(run, work, threads)] = run
-            for process in _ended(living):
+            # a second at most: signals are looked at in between
+            ended = connection.wait([process.sentinel for process in living], timeout=1.0)
+            for process in [process for process in living if process.sentinel in ended]:
                 run = living.pop(process)
                 codes[run.name] = process.exitcode or 0
                 log(f"{run.name}: {_told(codes[run.name], run.log)}")
@@ -102,7 +104,7 @@ def _start(run: ParallelRun, work: Callable[[Any], int], threads: int) -> BasePr
 
 
 def _child(run: ParallelRun, work: Callable[[Any], int], threads: int) -> None:
-    """What a process does: write to the run's log, work, end with its exit code."""
+    """The main function of a process: log to the run's file, work, exit with its code."""
     log = os.open(run.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
@@ -111,15 +113,9 @@ def _child(run: ParallelRun, work: Callable[[Any], int], threads: int) -> None:
     sys.exit(work(run.argument))
 
 
-def _ended(living: dict[BaseProcess, ParallelRun]) -> list[BaseProcess]:
-    """Wait for the end of a process, a second at most (signals are looked at in between)."""
-    ended = connection.wait([process.sentinel for process in living], timeout=1.0)
-    return [process for process in living if process.sentinel in ended]
-
-
 @contextmanager
 def _handed_on(living: dict[BaseProcess, ParallelRun]) -> Iterator[list[int]]:
-    """Hand the signals that ask to leave on to the living processes; yields those received."""
+    """Pass signals that ask to leave on to the living processes; yields the signals received."""
     received: list[int] = []
 
     def hand_on(number: int, _frame: object) -> None:
@@ -152,7 +148,7 @@ def _judge(runs: Sequence[ParallelRun], codes: dict[str, int], signals: Sequence
     if signals:
         unfinished = [run.name for run in runs if codes.get(run.name) != 0]
         found = f"left on {signal.Signals(signals[0]).name}, {len(unfinished)} runs are unfinished"
-        raise Interrupted("train", found, "", "The same command goes on from their saved states")
+        raise Interrupted("train", found, "", "The same command resumes from their saved states")
     failed = [run for run in runs if codes[run.name] != 0]
     if failed:
         logs = ", ".join(f"{run.name} ({run.log})" for run in failed)

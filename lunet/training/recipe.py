@@ -235,7 +235,9 @@ class Recipe:
     )
     validate_every: int = setting(1, doc="epochs between validations", minimum=1)
     save_every: int = setting(0, doc="epochs between kept snapshots; 0 keeps none", minimum=0)
-    keep_state: bool = setting(False, doc="keep the final state, so that more epochs can go on")
+    keep_state: bool = setting(
+        False, doc="keep the final state, so that the training can be continued with more epochs"
+    )
     engine: Engine = setting(Engine(), doc="device and arithmetic")
 
     def __post_init__(self) -> None:

@@ -19,15 +19,29 @@ from lunet.training.memory import peak_memory
 from lunet.training.state import TrainingState, copy_weights
 from lunet.training.weights import save_weights
 
+FILES = ("weights.safetensors", "last.safetensors", "history.csv", "run.json")
+"""What every training writes."""
+
+
+def output_files(job: TrainingJob) -> list[str]:
+    """Files that a training writes into ``job.out``, relative to it."""
+    every, epochs = job.recipe.save_every, job.recipe.epochs
+    kept = range(every, epochs + 1, every) if every else ()
+    return [*FILES, *(_snapshot(epoch) for epoch in kept)]
+
+
+def _snapshot(epoch: int) -> str:
+    return f"snapshots/epoch-{epoch:05d}.safetensors"
+
 
 def snapshots(
     job: TrainingJob, training: TrainingState, manifest: Manifest
 ) -> Callable[[int], None]:
-    """A function that keeps the present weights in ``out/snapshots``, by epoch."""
+    """A function that writes the present weights to ``out/snapshots``, by epoch."""
 
     def keep(epoch: int) -> None:
         with training.ema_weights() as model:
-            path = job.out / "snapshots" / f"epoch-{epoch:05d}.safetensors"
+            path = job.out / _snapshot(epoch)
             save_weights(path, model, metadata(job, training, manifest, epoch))
 
     return keep
@@ -36,7 +50,7 @@ def snapshots(
 def metadata(
     job: TrainingJob, training: TrainingState, manifest: Manifest, epoch: int
 ) -> dict[str, Any]:
-    """What the header of a weights file says: enough to rebuild and use the network."""
+    """The header of a weights file: enough to rebuild and use the network."""
     return {
         "model": dict(job.model),
         "task": job.task.as_dict(),

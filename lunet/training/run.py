@@ -7,28 +7,30 @@ from pathlib import Path
 
 from lunet.data.folds import Fold, read_splits
 from lunet.data.prepared import Manifest, read_manifest
-from lunet.errors import ConfigError, DataError, TrainingError
+from lunet.errors import ConfigError, DataError, TrainingError, is_out_of_memory
 from lunet.files import sha256
 from lunet.locks import owned
+from lunet.own_files import claim
 from lunet.settings import plain
 from lunet.training.callbacks import ProgressReporter, log, warn
 from lunet.training.checkpoint import Checkpoint, State, Unusable, read_state, stamp_of
-from lunet.training.compute.arithmetic import keep_freed_memory, resolve_device
+from lunet.training.compute.arithmetic import keep_freed_memory
+from lunet.training.compute.device import choose_device
 from lunet.training.diagnostics import suspects
 from lunet.training.history import check_metrics
 from lunet.training.job import TrainingJob
 from lunet.training.loop import CheckpointSaver, train
-from lunet.training.memory import is_out_of_memory, out_of_memory
+from lunet.training.memory import out_of_memory
 from lunet.training.optim import extendable
 from lunet.training.recipe import Recipe
-from lunet.training.results import snapshots, write_results
+from lunet.training.results import output_files, snapshots, write_results
 from lunet.training.setup import build_training
 from lunet.training.signals import StopRequest, stop_requests
 from lunet.training.state import TrainingState
 
 
 def run_training(job: TrainingJob) -> None:
-    """Train, going on from a saved state if there is one that fits, and write the results.
+    """Train, from a saved state if there is one that fits, and write the results.
 
     Raises
     ------
@@ -36,7 +38,12 @@ def run_training(job: TrainingJob) -> None:
         Of the kinds that :mod:`lunet.errors` lists; nothing is half-written then.
     """
     check_metrics(job.recipe, job.task)
-    with owned(job.work), stop_requests() as request:
+    inputs = [path for path in (job.init, job.resume) if path]
+    with (
+        owned(job.work),
+        claim(job.out, output_files(job), step="train", inputs=inputs),
+        stop_requests() as request,
+    ):
         keep_freed_memory()
         manifest, fold = read_data(job)
         keeper = CheckpointSaver(
@@ -65,7 +72,7 @@ def _tell_about_more_epochs(recipe: Recipe) -> None:
             if extendable(recipe.schedule)
             else f"the rates of the {recipe.schedule.name} schedule depend on their number"
         )
-        log(f"the state is kept, but more epochs will start anew: {reason}")
+        log(f"the state is kept, but more epochs will start from the beginning: {reason}")
 
 
 def read_data(job: TrainingJob) -> tuple[Manifest, Fold]:
@@ -102,7 +109,7 @@ def read_data(job: TrainingJob) -> tuple[Manifest, Fold]:
 
 
 def _stamp(job: TrainingJob, manifest: Manifest, fold: Fold) -> str:
-    """What a saved state is valid for; more epochs may be asked for where that changes nothing."""
+    """Digest of what a saved state is valid for; it leaves out the epochs where more may follow."""
     recipe = plain(job.recipe)
     for key in ("source", "keep_state", "save_every"):
         del recipe[key]
@@ -123,16 +130,16 @@ def _stamp(job: TrainingJob, manifest: Manifest, fold: Fold) -> str:
 
 
 def _may_grow(recipe: Recipe) -> bool:
-    """Whether a finished training, given more epochs, equals one that had them from the start.
+    """Whether a finished training that gets more epochs equals one that had them from the start.
 
-    The last epoch is always validated: where it is off the beat of ``validate_every``, a longer
+    The last epoch is always validated: where it is no multiple of ``validate_every``, a longer
     training would not have validated it.
     """
     return extendable(recipe.schedule) and recipe.epochs % recipe.validate_every == 0
 
 
 def tidy(work: Path) -> None:
-    """Remove what a killed process left half-written (the lock says that no other is writing)."""
+    """Remove what a killed process left half-written; the lock excludes a living one."""
     work.mkdir(parents=True, exist_ok=True)
     for part in work.glob(".part-*"):
         part.unlink()
@@ -153,13 +160,13 @@ def _saved_state(job: TrainingJob, keeper: CheckpointSaver) -> State | None:
 
 
 def built(job: TrainingJob, manifest: Manifest, fold: Fold, state: State | None) -> TrainingState:
-    """:func:`build_training`, telling in plain words where the memory does not suffice."""
+    """:func:`build_training`, with a clear error where the memory does not suffice."""
     try:
         return build_training(job, manifest, fold, state)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        device = resolve_device(job.recipe.engine)
+        device = choose_device(job.recipe.engine.device, key="train.engine.device")
         raise out_of_memory(error, device, f"{job.recipe.batch_size} samples") from error
 
 
@@ -176,7 +183,7 @@ def train_stage(
     Raises
     ------
     LunetError
-        Of the kinds that :mod:`lunet.errors` lists, in the words of a user.
+        Of the kinds that :mod:`lunet.errors` lists, in terms that a user knows.
     """
     watch = ProgressReporter(training, bar=sys.stderr.isatty(), on_epoch=job.observers)
     try:
@@ -197,7 +204,7 @@ def train_stage(
 
 
 def _told(error: Exception, training: TrainingState) -> Exception:
-    """The error in the user's words where it is one that a user can act on."""
+    """The error in terms that a user knows, where a user can act on it."""
     sampler = training.sampler
     if is_out_of_memory(error):
         batch = f"{sampler.batch_size} x {sampler.size or 'whole volumes'}"

@@ -1,7 +1,7 @@
 """Which windows make up batch ``step`` of epoch ``epoch``: a pure function of the seed.
 
 Because nothing is carried from batch to batch, the position of a sampler is (epoch, step), and a
-resumed training draws exactly what the undisturbed one draws.
+resumed training draws exactly what an uninterrupted one draws.
 """
 
 from __future__ import annotations
@@ -129,8 +129,8 @@ def _order(seed: int, epoch: int, count: int) -> np.ndarray:
 def epoch_order(sampler: Sampler, epoch: int) -> np.ndarray:
     """Items in the order of an epoch; balanced: foreground and background take turns.
 
-    The order is new in each epoch. The rarer of the two kinds is repeated; of the other one an
-    epoch shows a part.
+    The order is new in each epoch. The rarer of the two kinds is repeated; an epoch
+    shows a part of the other.
     """
     count = sampler.steps * sampler.batch_size
     mixed = _order(sampler.seed, epoch, len(sampler.items))
@@ -214,13 +214,13 @@ def _random_voxel(labels: list[np.ndarray], rng: np.random.Generator) -> np.ndar
 
 
 def _in_plane(volumes: Volumes, case: int, index: int) -> list[np.ndarray]:
-    """Per label that a slice shows, its voxels (n, 2)."""
+    """The voxels (n, 2) of each label that a slice shows."""
     plane = _on_host(volumes.labels[case][..., index])
     return [np.argwhere(plane == label) for label in np.unique(plane[plane > 0])]
 
 
 def foreground_voxels(volumes: Volumes, case: int, seed: int) -> list[np.ndarray]:
-    """Per label that is present up to 4096 of its voxels, (n, 3); the image is not read."""
+    """Up to 4096 voxels (n, 3) of each label that is present; the image is not read."""
     label = _on_host(volumes.labels[case])
     rng = np.random.default_rng([seed, _VOXELS, case])
     # slab by slab: counts and indices take eight bytes a voxel
@@ -243,7 +243,7 @@ def _on_host(label: Tensor | np.ndarray) -> np.ndarray:
 def _start(
     rng: np.random.Generator, length: int, want: int, centre: np.ndarray | None, axis: int
 ) -> int:
-    """First voxel of a window of ``want`` voxels that holds ``centre`` if there is one."""
+    """First voxel of a window of ``want`` voxels, around ``centre`` if there is one."""
     low, high = 0, max(0, length - want)
     if centre is not None and axis < len(centre):
         low = min(high, max(0, int(centre[axis]) - want + 1))

@@ -10,13 +10,14 @@ from torch import nn
 
 from lunet.data.folds import Fold
 from lunet.data.prepared import Manifest
-from lunet.models.build import build_network
+from lunet.models.build import build_for_task
 from lunet.task import Task
 from lunet.training.augmentation.batched import Augment, Augmenter, active
 from lunet.training.callbacks import log
 from lunet.training.checkpoint import State, seed_everything
-from lunet.training.compute.arithmetic import Arithmetic, resolve_device
+from lunet.training.compute.arithmetic import Arithmetic
 from lunet.training.compute.autotune import Question, choose_arithmetic
+from lunet.training.compute.device import choose_device
 from lunet.training.ema import MovingAverage
 from lunet.training.job import TrainingJob
 from lunet.training.losses.build import Objective, build_objective
@@ -32,14 +33,14 @@ from lunet.training.weights import initialise
 def build_training(
     job: TrainingJob, manifest: Manifest, fold: Fold, state: State | None
 ) -> TrainingState:
-    """Everything that the loop works with, standing where ``state`` says.
+    """Everything that the loop works with, at the point that ``state`` was saved at.
 
     Raises
     ------
     LunetError
         Data, recipe and network do not fit each other.
     """
-    device = resolve_device(job.recipe.engine)
+    device = choose_device(job.recipe.engine.device, key="train.engine.device")
     sampler = _sampler(job, manifest, fold, device)
     validator = _validator(job, manifest, fold, device)
     arithmetic = _arithmetic(job, sampler, validator.objective, state)
@@ -50,18 +51,18 @@ def build_training(
     if state:
         training.load(state)
         progress = training.progress
-        log(f"goes on at epoch {progress.epoch}, step {progress.step} of {sampler.steps}")
+        log(f"resumes at epoch {progress.epoch}, step {progress.step} of {sampler.steps}")
     return training
 
 
 def with_network(
     job: TrainingJob, manifest: Manifest, training: TrainingState, state: State
 ) -> TrainingState:
-    """``training`` with the network of ``job`` instead of its own, standing where ``state`` says.
+    """``training`` with the network of ``job`` instead of its own, at the point of ``state``.
 
-    Data, arithmetic and random numbers go on as they were; ``state`` fits the new network.
+    Data, arithmetic and random numbers stay as they were; ``state`` fits the new network.
     """
-    model = training.arithmetic.place(_network(job))
+    model = training.arithmetic.place(build_for_task(job.model, job.task))
     changed = _with_optimiser(
         job, manifest, model, training.arithmetic, training.sampler, training.validator
     )
@@ -137,34 +138,23 @@ def _volumes(
 
 
 def _model(job: TrainingJob) -> nn.Module:
-    model = _network(job)
+    model = build_for_task(job.model, job.task)
     if job.init:
         fresh = initialise(model, job.init)
         log(f"starts from {job.init}" + (f", but for {', '.join(fresh)}" if fresh else ""))
     return model
 
 
-def _network(job: TrainingJob) -> nn.Module:
-    return build_network(
-        job.model["module"],
-        job.model["name"],
-        in_channels=len(job.task.channels),
-        out_channels=job.task.out_channels,
-        ndim=job.task.dimensions,
-        arguments=job.model["arguments"],
-    )
-
-
 def _arithmetic(
     job: TrainingJob, sampler: Sampler, objective: Objective, state: State | None
 ) -> Arithmetic:
-    """As the saved state was computed, so that it goes on bit for bit; else chosen now."""
+    """The one of the saved state, so that it resumes bit for bit; otherwise chosen now."""
     if state and state["arithmetic"]["device"] == sampler.volumes.device.type:
         return Arithmetic(**state["arithmetic"])
     question = Question(
         engine=job.recipe.engine,
         model=dict(job.model),
-        make=lambda: _network(job),
+        make=lambda: build_for_task(job.model, job.task),
         batch=sampler.batch(1, 0),
         objective=objective,
         steps=sampler.steps * job.recipe.epochs,
@@ -175,7 +165,7 @@ def _arithmetic(
 def build_augment(
     settings: Augmentation, ndim: int, *, spacing: Sequence[float] | None = None
 ) -> Augment | None:
-    """The augmentation of a recipe, by the engine it names; None where nothing is switched on.
+    """The augmentation of a recipe; None where nothing is switched on.
 
     Parameters
     ----------

@@ -1,6 +1,6 @@
-"""Leaving in good order: SIGTERM, SIGUSR1 and SIGINT ask a training to save and go.
+"""Orderly stops: on SIGTERM, SIGUSR1 and SIGINT a training saves its state and leaves.
 
-POSIX only in the deadline (``setitimer``); elsewhere the request is honoured at the next step.
+The deadline (``setitimer``) exists on POSIX only; elsewhere the next step ends the training.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ Handler = Callable[[int, FrameType | None], None]
 
 
 class StopRequest:
-    """Whether somebody asked this process to leave, and who.
+    """Whether a signal asked this process to leave, and which one.
 
     Before the first step and while a step lasts longer than ``DEADLINE_SECONDS`` after the
     request, there is nothing new worth saving: then the process leaves at once and the state on
-    disk stands. Otherwise the loop asks :attr:`pending` between steps, saves and leaves.
+    disk stays as it is. Otherwise the loop asks :attr:`pending` between steps, saves and leaves.
     """
 
     def __init__(self) -> None:
@@ -35,17 +35,17 @@ class StopRequest:
         return self._name is not None
 
     def start_saving_on_request(self) -> None:
-        """From now on there is progress to save: a signal waits for the end of the step."""
+        """Note that there is progress to save: a signal now waits for the end of the step."""
         self._can_save = True
 
     def cancel_deadline(self) -> None:
-        """Saving or writing results has begun: let it finish."""
+        """Note that saving or writing results has begun, which is to finish."""
         if hasattr(signal, "setitimer"):
             signal.setitimer(signal.ITIMER_REAL, 0)
 
     def leave(self, where: object, saved: str) -> Interrupted:
-        """The error to raise; ``saved`` says what the next start goes on from."""
-        action = "The same command goes on from there"
+        """The error to raise; ``saved`` describes what the next start resumes from."""
+        action = "The same command resumes from there"
         return Interrupted(where, f"left on {self._name}, {saved}", "", action)
 
     def received(self, number: int, _frame: FrameType | None) -> None:
@@ -59,13 +59,13 @@ class StopRequest:
             signal.setitimer(signal.ITIMER_REAL, DEADLINE_SECONDS)
 
     def overdue(self, _number: int, _frame: FrameType | None) -> None:
-        """The step outlasted the deadline: what the disk holds is what stays."""
+        """Leave, since the step outlasted the deadline; the last saved state stays."""
         raise self.leave("train", "in the middle of a long step; the last saved state stands")
 
 
 @contextmanager
 def stop_requests() -> Iterator[StopRequest]:
-    """Catch the signals that ask to leave, and give the former handlers back at the end.
+    """Catch the signals that ask to leave, and restore the former handlers at the end.
 
     Outside the main thread no handler can be set; then nothing is caught.
     """

@@ -1,4 +1,4 @@
-"""Where a training stands, and how that becomes a resume state and back."""
+"""The parts and the progress of a training, to and from a resume state."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ Weights = dict[str, Tensor]
 
 @dataclass
 class Progress:
-    """The numbers that change while a training goes on.
+    """The numbers that change during a training.
 
     Attributes
     ----------
     epoch, step
-        The epoch under way (from 1) and how many of its batches are done.
+        The present epoch (from 1) and how many of its batches are done.
     losses
         (steps,) float32: loss of each batch of this epoch, NaN where not yet known.
     history
@@ -45,7 +45,7 @@ class Progress:
     stopped
         Whether early stopping has ended the training.
     training_seconds, validation_seconds
-        Time so far, over all processes that took part.
+        Time so far, over all processes of the training.
     samples
         Samples trained on.
     """
@@ -100,10 +100,12 @@ class TrainingState:
             yield self.model
 
     def state(self) -> State:
-        """Everything that the next start needs to go on as if nothing had happened."""
+        """Everything that the next start needs to resume as if nothing had happened."""
+        parameters = self.model.named_parameters()
+        gradients = {n: p.grad for n, p in parameters if p.grad is not None}
         return {
             "model": self.model.state_dict(),
-            "gradients": _gradients(self.model) if self._amid_group else {},
+            "gradients": gradients if self._amid_group else {},
             "optimiser": self.optimiser.state_dict(),
             "schedule": self.schedule.state_dict(),
             "scaler": self.scaler.state_dict(),
@@ -115,7 +117,7 @@ class TrainingState:
         }
 
     def load(self, state: State) -> None:
-        """Take over a :meth:`state`."""
+        """Restore a :meth:`state`."""
         self.model.load_state_dict(state["model"])
         for name, parameter in self.model.named_parameters():
             saved = state["gradients"].get(name)
@@ -139,7 +141,3 @@ class TrainingState:
 def copy_weights(model: nn.Module) -> Weights:
     """A copy on the CPU that later steps leave alone."""
     return {n: t.detach().to("cpu", copy=True) for n, t in model.state_dict().items()}
-
-
-def _gradients(model: nn.Module) -> Weights:
-    return {n: p.grad for n, p in model.named_parameters() if p.grad is not None}

@@ -104,7 +104,7 @@ class Validator:
                 "validation",
                 f"the loss of case {self.volumes.names[bad[0]]} is {per_case[bad[0]]:g}",
                 "a finite loss is needed",
-                "Lower train.optimiser.lr; if only this case is concerned, look at its image",
+                "Lower train.optimiser.lr; if only this case fails, look at its image",
             )
         both, predicted, true = counts.double().unbind(-1)
         case_dice = 2 * both / (predicted + true)  # 0 / 0 is NaN: undefined, not counted
@@ -114,14 +114,14 @@ class Validator:
 
 
 def overlap_counts(logits: Tensor, label: Tensor, task: Task) -> Tensor:
-    """Voxels in both, in the prediction, in the reference.
+    """Count the voxels in both, in the prediction and in the reference.
 
     Parameters
     ----------
     logits, label
         (batch, channel, \\*spatial) and (batch, \\*spatial) uint8 class indices.
     task
-        Tells the structures and the activation.
+        Gives the structures and the activation.
 
     Returns
     -------

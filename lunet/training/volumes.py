@@ -109,14 +109,14 @@ class Volumes:
 def load_volumes(
     cases: Sequence[VolumeCase], task: Task, *, device: torch.device, budget: int | None = None
 ) -> Volumes:
-    """Open cases, check them against the task, and take them into memory if they fit.
+    """Open cases, check them against the task, and load them into memory if they fit.
 
     Parameters
     ----------
     cases
         Prepared cases; each must have a label.
     task
-        Tells how many channels and which class indices are allowed.
+        Gives the number of channels and the class indices that are allowed.
     device
         Device of the batches.
     budget
@@ -126,7 +126,7 @@ def load_volumes(
     ------
     DataError
         Wrong number of channels, image and label of different shape, and for volumes that are
-        taken into memory: a value that is not finite, a class index that the task does not know.
+        loaded into memory: a value that is not finite, a class index that the task does not know.
     """
     images = _Maps([case.image for case in cases], axes=4)
     labels = _Maps([case.label for case in cases], axes=3)
@@ -169,7 +169,7 @@ class _Maps(Sequence[np.ndarray]):
 
 
 def _as_volume(array: np.ndarray, axes: int) -> np.ndarray:
-    """A picture as a volume of one slice, anything else as it is."""
+    """A picture as a volume of one slice; a volume unchanged."""
     return array[..., None] if array.ndim == axes - 1 else array
 
 

@@ -1,4 +1,4 @@
-"""Weights files: safetensors with what is needed to rebuild the network in their header."""
+"""Weights files: safetensors whose header describes the network."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def load_weights(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             path,
             "its header does not describe the network",
             "a weights file written by `lunet train` is needed",
-            "Foreign weights are carried over by `lunet import-weights`",
+            "`lunet import-weights` converts weights of other projects",
         )
     require_finite(state.items(), path)
     return state, json.loads(header[_KEY])
@@ -89,12 +89,12 @@ def require_finite(tensors: Iterable[tuple[str, Tensor]], where: object) -> None
 def initialise(model: nn.Module, path: str | Path) -> list[str]:
     """Start ``model`` from the weights of another training (fine-tuning).
 
-    Tensors of equal name and shape are taken over; others, as a head for other labels, keep their
-    initial values.
+    Tensors of equal name and shape are copied; others, such as a head for other labels, keep
+    their initial values.
 
     Returns
     -------
-    Names of the tensors that were not taken over.
+    Names of the tensors that were not copied.
 
     Raises
     ------

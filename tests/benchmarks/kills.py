@@ -10,7 +10,6 @@ import random
 import signal
 import sys
 import tempfile
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -20,9 +19,10 @@ sys.path[:0] = [
 ]
 
 from kill_training import (  # noqa: E402
+    ANYWHERE,
     MOMENTS,
+    count_events,
     finish,
-    kill_after,
     log_of,
     start,
 )
@@ -43,34 +43,31 @@ def main() -> int:
 
 def _trials(folder: Path, wanted: int, rng: random.Random) -> int:
     data = prepare(folder / "data")
-    finish(start(job(data, folder / "first", EVERYTHING)))  # the server of processes starts
-    begin = time.perf_counter()
-    finish(start(job(data, folder / "reference", EVERYTHING)))
-    seconds = time.perf_counter() - begin
+    events = count_events(job(data, folder / "reference", EVERYTHING))
     expected = results(folder / "reference")
     kills: Counter[str] = Counter()
     equal: Counter[str] = Counter()
     trials: Counter[str] = Counter()
     while sum(kills.values()) < wanted:
-        moment = rng.choice((*MOMENTS, "at random", "at random", "at random"))
+        moment = rng.choice((*MOMENTS, ANYWHERE, ANYWHERE, ANYWHERE))
         task = job(data, folder / f"trial-{sum(trials.values())}", EVERYTHING)
         trials[moment] += 1
-        kills[moment] += _disturb(task, moment, seconds, rng)
+        kills[moment] += _disturb(task, moment, events, rng)
         equal[moment] += results(task.out.parent) == expected
     _print(kills, trials, equal)
     return int(equal != trials)
 
 
-def _disturb(task: TrainingJob, moment: str, seconds: float, rng: random.Random) -> int:
+def _disturb(task: TrainingJob, moment: str, events: int, rng: random.Random) -> int:
     """Train to the end through one or many kills; returns their number."""
     kills = 0
-    if moment != "at random":
+    if moment != ANYWHERE:
         once = moment in (MOMENTS[0], MOMENTS[-1])
         kills += finish(start(task, moment, 1 if once else rng.randint(1, 10))) == -signal.SIGKILL
         code = finish(start(task))
     else:
         while (
-            code := kill_after(start(task), rng.uniform(0.02, 0.7 * seconds))
+            code := finish(start(task, ANYWHERE, rng.randint(1, events) + kills * events // 10))
         ) == -signal.SIGKILL:
             kills += 1
     if code:

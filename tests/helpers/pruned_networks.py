@@ -8,16 +8,21 @@ import torch
 from torch import Tensor, nn
 
 from lunet.models.build import build_network
-from lunet.pruning.channel_groups import Layer
+from lunet.pruning.channel_groups import Layer, layers_of_network
+from lunet.pruning.surgery import (
+    Cut,
+    cut_section,
+    cut_tensors,
+    removal,
+    set_dropout,
+)
 
 Section = dict[str, Any]
 
 
 def section(module: str, name: str, **arguments: Any) -> Section:
     """A ``model`` section."""
-    return {"preset": "tiny", "module": f"lunet.models.{module}", "name": name} | {
-        "arguments": arguments
-    }
+    return {"preset": "tiny", "module": module, "name": name} | {"arguments": arguments}
 
 
 FAMILIES: dict[str, tuple[Section, int]] = {
@@ -41,7 +46,7 @@ def network(family: str, *, out_channels: int = 2) -> nn.Module:
     """A network of the family in float64 and evaluation mode, all of its numbers random."""
     description, ndim = FAMILIES[family]
     model = build_network(
-        description["module"].rpartition(".")[2],
+        description["module"],
         description["name"],
         in_channels=1,
         out_channels=out_channels,
@@ -68,6 +73,31 @@ def image(family: str) -> Tensor:
     ndim = FAMILIES[family][1]
     generator = torch.Generator().manual_seed(1)
     return torch.randn((1, 1, *(9, 8, 7)[:ndim]), generator=generator, dtype=torch.float64)
+
+
+def cut_network(model: nn.Module, section: Section, cut: Cut) -> tuple[nn.Module, Section]:
+    """A smaller network of the same dtype, device, mode and dropout, and its section."""
+    smaller = cut_section(model, section, cut)
+    network = build_network(
+        smaller["module"],
+        smaller["name"],
+        in_channels=int(getattr(model, "in_channels", 1)),
+        out_channels=int(getattr(model, "out_channels", 1)),
+        ndim=int(getattr(model, "ndim", 3)),
+        arguments=smaller["arguments"],
+    )
+    first = next(model.parameters())
+    network.to(device=first.device, dtype=first.dtype)
+    gone = removal(layers_of_network(model), cut)
+    network.load_state_dict(cut_tensors(model.state_dict(), gone))
+    set_dropout(network, dropout_of(model))
+    return network.train(model.training), smaller
+
+
+def dropout_of(model: nn.Module) -> dict[str, float]:
+    """Module name -> probability, of each dropout layer."""
+    kinds = (nn.Dropout, nn.Dropout2d, nn.Dropout3d)
+    return {n: float(layer.p) for n, layer in model.named_modules() if isinstance(layer, kinds)}
 
 
 def silence(model: nn.Module, layer: Layer, channels: tuple[int, ...]) -> None:

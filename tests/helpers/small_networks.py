@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from lunet.data.settings import PreprocessSettings
-from lunet.inference.description import Description, build_described
+from lunet.inference.description import Description
+from lunet.models.build import build_for_task
 from lunet.settings import plain
 from lunet.task import Task
 from lunet.training.weights import save_weights
@@ -17,7 +18,7 @@ BINARY = Task(channels=("MRI",), labels={"bright": 1})
 THREE = Task(channels=("MRI",), labels={"bright": 1, "brightest": 2})
 UNET = {
     "preset": "tiny",
-    "module": "lunet.models.unet",
+    "module": "unet",
     "name": "UNet",
     "arguments": {"widths": [2, 2], "convs_per_block": 1},
 }
@@ -56,6 +57,6 @@ def save_run(folder: Path, task: Task = BINARY, *, seed: int = 0) -> nn.Module:
     """A run folder with the weights of a small U-Net; returns the network."""
     torch.manual_seed(seed)
     description = Description(task, plain(PreprocessSettings()), UNET, {"epoch": 3, "fold": 0})
-    model = build_described(description).eval()
+    model = build_for_task(description.model, description.task).eval()
     save_weights(folder / "weights.safetensors", model, description.as_dict())
     return model

@@ -6,9 +6,12 @@ milliseconds.
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 import os
+import random
 import signal
+import threading
 import time
 from collections.abc import Callable
 from multiprocessing.context import ForkServerProcess
@@ -16,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from patience import patient
 
 from lunet.errors import LunetError
 from lunet.training import checkpoint, loop, validation
@@ -31,6 +35,10 @@ MOMENTS = (
     "amid a step",
     "while results are written",
 )
+
+ANYWHERE = "at random"
+"""A kill a moment after the n-th event, where an event is a step, a validated case, a save, a file
+written or a file moved: the progress of the training decides, not the speed of the machine."""
 
 
 def server() -> multiprocessing.context.ForkServerContext:
@@ -49,23 +57,26 @@ def start(job: TrainingJob, moment: str = "", count: int = 1) -> ForkServerProce
 
 def finish(process: ForkServerProcess) -> int:
     """Wait for the end; the exit code, or minus the number of the signal that ended it."""
-    process.join(120)
+    process.join(patient(20))
     return process.exitcode if process.exitcode is not None else 1
 
 
-def kill_after(process: ForkServerProcess, seconds: float, number: int = signal.SIGKILL) -> int:
-    """Send a signal after a while (if the process still lives) and wait for the end."""
-    process.join(seconds)
-    if process.is_alive() and process.pid is not None:
-        os.kill(process.pid, number)
-    return finish(process)
+def count_events(job: TrainingJob) -> int:
+    """Train to the end undisturbed; how many events (see ``ANYWHERE``) there were."""
+    counted = server().Value("i", 0)
+    process = server().Process(target=_child, args=(job, ANYWHERE, 0, counted))
+    process.start()
+    assert finish(process) == 0, log_of(job)
+    return counted.value
 
 
-def _child(job: TrainingJob, moment: str, count: int) -> None:
+def _child(job: TrainingJob, moment: str, count: int, counted: Any = None) -> None:
     torch.set_num_threads(1)
     log = os.open(_log(job), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(log, 2)
-    if moment:
+    if moment == ANYWHERE:
+        _arm_anywhere(count, counted)
+    elif moment:
         _arm(moment, count)
     try:
         run_training(job)
@@ -114,6 +125,37 @@ def _arm(moment: str, count: int) -> None:
         return None
 
     setattr(owner, name, replaced)
+
+
+def _arm_anywhere(count: int, counted: Any) -> None:
+    """Count events; kill the process up to 3 ms after the ``count``-th (0: never)."""
+    rng = random.Random(count)
+    seen = itertools.count(1)
+
+    def event() -> None:
+        number = next(seen)
+        if counted is not None:
+            counted.value = number
+        if number == count:
+            threading.Timer(rng.uniform(0, 0.003), os.kill, (os.getpid(), signal.SIGKILL)).start()
+
+    places: tuple[tuple[Any, str], ...] = (
+        (loop, "optimiser_step"),
+        (validation.Validator, "_add"),
+        (checkpoint.Checkpoint, "save"),
+        (Path, "write_bytes"),
+        (os, "replace"),
+    )
+    for owner, name in places:
+        setattr(owner, name, _announced(getattr(owner, name), event))
+
+
+def _announced(original: Callable[..., Any], event: Callable[[], None]) -> Callable[..., Any]:
+    def announced(*arguments: Any, **options: Any) -> Any:
+        event()
+        return original(*arguments, **options)
+
+    return announced
 
 
 def _write_half(original: Callable[..., None], path: Path, content: memoryview) -> None:

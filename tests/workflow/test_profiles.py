@@ -16,6 +16,7 @@ import pytest
 import yaml
 import yte
 from paths import ROOT
+from patience import patient
 
 STAND_INS = Path(__file__).parent / "slurm" / "stand_ins" / "slurm.py"
 PROFILES = sorted((ROOT / "profiles").glob("*/config.yaml"))
@@ -38,9 +39,17 @@ def plugin_resources() -> set[str]:
     return {name for pair in found for name in pair} - {"get", "keys", "items"}
 
 
+def rules() -> dict[str, str]:
+    """Text of each rule, followed by that of the rule that it is made from (`use rule`)."""
+    blocks = re.split(r"^(?:use rule (\w+) as|rule) (\w+)(?::| with:)", RULES, flags=re.MULTILINE)
+    names, texts = blocks[2::3], blocks[3::3]
+    own, bases = dict(zip(names, texts, strict=True)), dict(zip(names, blocks[1::3], strict=True))
+    return {name: text + own.get(bases[name] or "", "") for name, text in own.items()}
+
+
 @pytest.mark.parametrize("path", PROFILES, ids=lambda path: path.parent.name)
 def test_every_rule_of_a_profile_exists(path):
-    profile, known = load(path), set(re.findall(r"^rule (\w+):", RULES, flags=re.MULTILINE))
+    profile, known = load(path), set(rules())
     for section in ("set-resources", "set-threads", "groups"):
         assert set(profile.get(section, {})) <= known, section
 
@@ -59,15 +68,14 @@ def test_every_resource_is_one_that_is_read(path):
 
 def asking_for_a_gpu() -> set[str]:
     """Names of the rules whose resources hold a GPU."""
-    blocks = re.split(r"^rule (\w+):", RULES, flags=re.MULTILINE)[1:]
-    return {name for name, text in zip(blocks[::2], blocks[1::2], strict=True) if "gpu=1" in text}
+    return {name for name, text in rules().items() if "gpu=1" in text}
 
 
 def test_every_rule_that_asks_for_a_gpu_is_sent_where_there_are_some():
     """SLURM refuses a GPU in a partition without any, so `plan: auto` could not run at all."""
     profile = load(ROOT / "profiles" / "slurm" / "config.yaml")
     asking = asking_for_a_gpu()
-    assert {"plan", "measure", "train", "predict"} <= asking
+    assert {"plan", "measure", "train", "predict", "prune_control", "prune_predict"} <= asking
     sent = {
         rule
         for rule, given in profile["set-resources"].items()
@@ -77,10 +85,8 @@ def test_every_rule_that_asks_for_a_gpu_is_sent_where_there_are_some():
 
 
 def test_data_are_looked_at_before_anything_is_measured():
-    blocks = re.split(r"^rule (\w+):", RULES, flags=re.MULTILINE)[1:]
-    found = dict(zip(blocks[::2], blocks[1::2], strict=True))
     priority = {
-        name: int(match[1]) for name, text in found.items()
+        name: int(match[1]) for name, text in rules().items()
         if (match := re.search(r"^    priority: (\d+)", text, flags=re.MULTILINE))
     }  # fmt: skip
     data = ("download", "audit", "plan", "preprocess", "folds")
@@ -211,7 +217,7 @@ def submitted(tmp_path_factory) -> dict[str, list[str]]:
         },
         capture_output=True,
         text=True,
-        timeout=200,
+        timeout=patient(60),
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import random
 import signal
-import time
 from pathlib import Path
 
 import pytest
-from kill_training import MOMENTS, finish, kill_after, log_of, start
-from tiny_training import EVERYTHING, TINY, job, prepare, results
+from kill_training import ANYWHERE, MOMENTS, count_events, finish, log_of, start
+from patience import wait_for
+from tiny_training import EVERYTHING, job, prepare, results
 
 from lunet.errors import Interrupted
 from lunet.training.job import TrainingJob
@@ -23,36 +24,38 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float]:
-    """Folder of a training that was left alone, and the seconds that it took."""
+def undisturbed(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int]:
+    """Folder of a training that was left alone, and the number of its events."""
     place = tmp_path_factory.mktemp("undisturbed")
-    finish(start(job(data, place / "first", TINY)))  # the server starts: not counted
-    begin = time.perf_counter()
-    assert finish(start(job(data, place, EVERYTHING))) == 0
-    return place, time.perf_counter() - begin
+    return place, count_events(job(data, place, EVERYTHING))
 
 
-def kill_until_done(task: TrainingJob, seconds: float, rng: random.Random) -> int:
-    """Start a training again and again, killing it after a random while; returns the kills."""
+def kill_until_done(task: TrainingJob, events: int, rng: random.Random) -> int:
+    """Start a training again and again, killed after a random event; returns the kills.
+
+    Each start may get a tenth of the events further than the one before, so that the training
+    ends even if no start ever saves a state.
+    """
     kills = 0
-    while kill_after(start(task), rng.uniform(0.02, seconds)) == -signal.SIGKILL:
+    while code := finish(start(task, ANYWHERE, rng.randint(1, events) + kills * events // 10)):
         kills += 1
-        assert kills < 60, log_of(task)
+        assert code == -signal.SIGKILL, log_of(task)
+        assert kills < 20, log_of(task)
     return kills
 
 
-def test_random_kills(data: Path, undisturbed: tuple[Path, float], tmp_path: Path) -> None:
-    reference, seconds = undisturbed
+def test_random_kills(data: Path, undisturbed: tuple[Path, int], tmp_path: Path) -> None:
+    reference, events = undisturbed
     rng, kills, trial = random.Random(1), 0, 0
     while kills < 24:
         trial += 1
         place = tmp_path / str(trial)
-        kills += kill_until_done(job(data, place, EVERYTHING), 0.7 * seconds, rng)
+        kills += kill_until_done(job(data, place, EVERYTHING), events, rng)
         assert results(place) == results(reference)
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
-def test_kill_at(moment: str, data: Path, undisturbed: tuple[Path, float], tmp_path: Path) -> None:
+def test_kill_at(moment: str, data: Path, undisturbed: tuple[Path, int], tmp_path: Path) -> None:
     task = job(data, tmp_path, EVERYTHING)
     count = 1 if moment in (MOMENTS[0], MOMENTS[-1]) else 5
     assert finish(start(task, moment, count)) == -signal.SIGKILL
@@ -64,15 +67,13 @@ def test_kill_at(moment: str, data: Path, undisturbed: tuple[Path, float], tmp_p
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
 def test_asked_to_leave(
-    number: signal.Signals, data: Path, undisturbed: tuple[Path, float], tmp_path: Path
+    number: signal.Signals, data: Path, undisturbed: tuple[Path, int], tmp_path: Path
 ) -> None:
     task = job(data, tmp_path, EVERYTHING, save_interval=1e9)
     process = start(task)
-    while not (task.work / "state.pt").exists() and process.is_alive():
-        time.sleep(0.01)
-    begin = time.perf_counter()
-    code = kill_after(process, 0.1, number)
-    assert time.perf_counter() - begin < 5
+    wait_for("a state", (task.work / "state.pt").exists)
+    os.kill(process.pid, number)
+    code = finish(process)
     assert code == Interrupted.exit_code, log_of(task)
     assert number.name in log_of(task)
     assert finish(start(task)) == 0, log_of(task)
@@ -80,7 +81,7 @@ def test_asked_to_leave(
 
 
 def test_damaged_states_are_told_and_not_used(
-    data: Path, undisturbed: tuple[Path, float], tmp_path: Path
+    data: Path, undisturbed: tuple[Path, int], tmp_path: Path
 ) -> None:
     task = job(data, tmp_path, EVERYTHING)
     assert finish(start(task, "between epochs", 6)) == -signal.SIGKILL
@@ -90,17 +91,17 @@ def test_damaged_states_are_told_and_not_used(
     state.write_bytes(content[:cut] + bytes(cut) + content[2 * cut :])
     assert finish(start(task)) == 0
     assert "state.pt: damaged" in log_of(task)
-    assert "goes on at epoch 5" in log_of(task)
+    assert "resumes at epoch 5" in log_of(task)
     assert results(tmp_path) == results(undisturbed[0])
 
 
 def test_without_any_readable_state_it_starts_anew(
-    data: Path, undisturbed: tuple[Path, float], tmp_path: Path
+    data: Path, undisturbed: tuple[Path, int], tmp_path: Path
 ) -> None:
     task = job(data, tmp_path, EVERYTHING)
     assert finish(start(task, "between epochs", 6)) == -signal.SIGKILL
     for name in ("state.pt", "previous.pt"):
         (task.work / name).write_bytes(b"nothing")
     assert finish(start(task)) == 0
-    assert "goes on" not in log_of(task)
+    assert "resumes" not in log_of(task)
     assert results(tmp_path) == results(undisturbed[0])

@@ -18,7 +18,10 @@ sys.path.insert(0, str(Path(__file__).with_name("slurm")))
 
 import accidents
 import cluster
-from studies import SECRET, TRAIN_LOG, WEIGHTS, Checkout, call, wait_for
+from patience import wait_for
+from studies import PROJECT, SECRET, TRAIN_LOG, WEIGHTS, Checkout, call
+
+from lunet.cli import main
 
 pytestmark = pytest.mark.slow
 EPOCHS = 60
@@ -26,15 +29,12 @@ EPOCHS = 60
 
 @pytest.fixture(scope="module")
 def slurm() -> Iterator[None]:
-    """A running cluster; one that ran before stays."""
-    before = cluster.is_up()
+    """A running cluster; another run of the tests on this machine waits for its turn."""
     try:
-        cluster.up()
+        with cluster.running():
+            yield
     except cluster.Unavailable as error:
         pytest.skip(f"no SLURM here: {error}")
-    yield
-    if not before:
-        cluster.down()
 
 
 @pytest.fixture(scope="module")
@@ -103,3 +103,17 @@ def test_nothing_is_left_in_the_queue(scenes):
     scenes["row"].result()
     scenes["twice"].result()
     assert str(scenes["folder"]) not in call("squeue", "-h", "-t", "PD,R", "-o", "%Z")
+
+
+def test_the_check_up_says_what_this_cluster_refuses(slurm, monkeypatch, capsys):
+    """Every request of the profile, tested by the real sbatch; then a GPU where there is none."""
+    monkeypatch.setenv("LUNET_ACCOUNT", "test")
+    monkeypatch.chdir(PROJECT)
+    monkeypatch.setenv("PYTHONPATH", str(PROJECT))
+    assert main(["doctor"]) == 0
+    said = capsys.readouterr().out
+    assert "partition gpu, account test, a GPU: accepted" in said
+    assert "a node's file is seen here" in said
+    monkeypatch.setenv("LUNET_GPU_PARTITION", "cpu")
+    assert main(["doctor", "--no-job"]) == 1
+    assert "Requested node configuration is not available" in capsys.readouterr().out

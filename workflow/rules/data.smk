@@ -88,6 +88,7 @@ rule preprocess:
         " --out {params.folder:q}{params.plan} > {log:q} 2>&1"
 
 
+# says at once, and not only in its log, what the study cannot resolve
 rule folds:
     input:
         manifest=rules.preprocess.output.manifest,
@@ -101,4 +102,4 @@ rule folds:
         code=study.code("folds"),
     shell:
         "lunet folds --settings {params.settings:q} --code {params.code:q}"
-        " --manifest {input.manifest:q} --out {output.splits:q} > {log:q} 2>&1"
+        " --manifest {input.manifest:q} --out {output.splits:q} 2>&1 | tee {log:q}"

@@ -1,3 +1,7 @@
+from lunet.reporting.outputs import FIGURES
+from lunet.study.outputs import caption_of
+
+
 localrules:
     architecture,
     run_pictures,
@@ -8,7 +12,7 @@ rule architecture:
     output:
         report(
             f"{RESULTS}/presets/{{preset}}/architecture.svg",
-            caption="../report/architecture.rst",
+            caption="../report/output.rst",
             category="Networks",
             labels={"preset": "{preset}"},
         ),
@@ -21,6 +25,7 @@ rule architecture:
         settings=study.settings("architecture"),
         code=study.code("architecture"),
         base=base,
+        caption=caption_of(FIGURES, "architecture"),
     shell:
         "lunet figure architecture --settings {params.settings:q} --code {params.code:q}"
         " --out {params.base:q} > {log:q} 2>&1"

@@ -1,9 +1,12 @@
-from lunet.study.outputs import beside, pruned
+from lunet.reporting.outputs import FIGURES, TABLES, made_by
+from lunet.study.outputs import beside, caption_of, pruned
 
 PRUNED = f"{RESULTS}/pruning/{{preset}}/{{strategy}}/fold-{{fold}}/seed-{{seed}}"
 PRUNE_LOGS = (
     f"{RESULTS}/logs/pruning/{{preset}}/{{strategy}}/fold-{{fold}}/seed-{{seed}}"
 )
+PRUNING_TABLES = made_by(TABLES, "pruning_table")
+PRUNING_FIGURES = made_by(FIGURES, "pruning_figure")
 
 
 localrules:
@@ -35,47 +38,29 @@ rule prune:
         code=study.code("prune"),
         state=pruning_state,
         folder=folder,
+        like="",
     shell:
         "lunet prune --settings {params.settings:q} --code {params.code:q}"
-        " --strategy {wildcards.strategy:q}"
+        " --strategy {wildcards.strategy:q}{params.like}"
         " --manifest {input.manifest:q} --splits {input.splits:q}"
         " --fold {wildcards.fold:q} --seed {wildcards.seed:q}"
         " --work {params.state:q} --out {params.folder:q}{params.plan} > {log:q} 2>&1"
 
 
-rule prune_control:
+# a control trains for as long as the stamp run took, so its record is an input
+use rule prune as prune_control with:
     input:
         PLAN,
         manifest=rules.preprocess.output.manifest,
         splits=rules.folds.output.splits,
         like=f"{RESULTS}/pruning/{{preset}}/stamp/fold-{{fold}}/seed-{{seed}}/run.json",
-    output:
-        multiext(f"{PRUNED}/", "weights.safetensors", "last.safetensors"),
-        multiext(f"{PRUNED}/", "trajectory.csv", "test_curve.csv", "history.csv"),
-        record=f"{PRUNED}/run.json",
-    log:
-        f"{PRUNE_LOGS}/prune.log",
-    benchmark:
-        f"{PRUNE_LOGS}/prune.benchmark.tsv"
     wildcard_constraints:
         strategy="scratch|flat",
-    resources:
-        gpu=1,
     params:
-        plan=PLANNED,
-        settings=study.settings("prune"),
-        code=study.code("prune"),
-        state=pruning_state,
-        folder=folder,
-    shell:
-        "lunet prune --settings {params.settings:q} --code {params.code:q}"
-        " --strategy {wildcards.strategy:q} --like {input.like:q}"
-        " --manifest {input.manifest:q} --splits {input.splits:q}"
-        " --fold {wildcards.fold:q} --seed {wildcards.seed:q}"
-        " --work {params.state:q} --out {params.folder:q}{params.plan} > {log:q} 2>&1"
+        like=lambda wildcards, input: f" --like {quote(input.like)}",
 
 
-rule prune_predict:
+use rule predict as prune_predict with:
     input:
         PLAN,
         weights=f"{PRUNED}/weights.safetensors",
@@ -86,17 +71,6 @@ rule prune_predict:
         predictions=directory(f"{PRUNED}/predictions"),
     log:
         f"{PRUNE_LOGS}/predict.log",
-    resources:
-        gpu=1,
-    params:
-        plan=PLANNED,
-        settings=study.settings("predict"),
-        code=study.code("predict"),
-        folder=run_folder,
-    shell:
-        "lunet predict --settings {params.settings:q} --code {params.code:q}"
-        " --weights {params.folder:q} --manifest {input.manifest:q} --splits {input.splits:q}"
-        " --fold {wildcards.fold:q} --out {output.predictions:q}{params.plan} > {log:q} 2>&1"
 
 
 rule prune_evaluate:
@@ -127,14 +101,21 @@ rule pruning_table:
         trajectories=pruned(study, "trajectory.csv"),
         metrics=pruned(study, "metrics.csv"),
     output:
-        multiext(f"{RESULTS}/tables/{{name}}", ".csv", ".md", ".tex"),
+        report(
+            f"{RESULTS}/tables/{{name}}.csv",
+            caption="../report/output.rst",
+            category="Pruning",
+            labels={"table": "{name}"},
+        ),
+        multiext(f"{RESULTS}/tables/{{name}}", ".md", ".tex", ".json"),
     log:
         f"{RESULTS}/logs/tables/{{name}}.log",
     wildcard_constraints:
-        name="pruning|pruning_comparisons",
+        name="|".join(PRUNING_TABLES),
     params:
         settings=study.settings("prune_table"),
         code=study.code("prune_table"),
+        caption=caption_of(TABLES),
         base=base,
     shell:
         "lunet table {wildcards.name:q}"
@@ -150,14 +131,21 @@ rule pruning_figure:
         trajectories=pruned(study, "trajectory.csv"),
         metrics=pruned(study, "metrics.csv"),
     output:
-        multiext(f"{RESULTS}/figures/{{name}}", ".svg", ".pdf", ".png", ".csv"),
+        report(
+            f"{RESULTS}/figures/{{name}}.svg",
+            caption="../report/output.rst",
+            category="Pruning",
+            labels={"figure": "{name}"},
+        ),
+        multiext(f"{RESULTS}/figures/{{name}}", ".pdf", ".png", ".csv"),
     log:
         f"{RESULTS}/logs/figures/{{name}}.log",
     wildcard_constraints:
-        name="pruning_channels|pruning_dice|pruning_hours",
+        name="|".join(PRUNING_FIGURES),
     params:
         settings=study.settings("prune_figure"),
         code=study.code("prune_figure"),
+        caption=caption_of(FIGURES),
         base=base,
     shell:
         "lunet figure {wildcards.name:q}"
@@ -168,5 +156,9 @@ rule pruning_figure:
 
 rule pruning:
     input:
-        multiext(f"{RESULTS}/tables/pruning", ".csv", "_comparisons.csv"),
-        multiext(f"{RESULTS}/figures/pruning_", "channels.svg", "dice.svg", "hours.svg"),
+        expand(
+            f"{RESULTS}/tables/{{name}}.{{suffix}}",
+            name=PRUNING_TABLES,
+            suffix=("csv", "json"),
+        ),
+        expand(f"{RESULTS}/figures/{{name}}.svg", name=PRUNING_FIGURES),

@@ -1,3 +1,6 @@
+from lunet.reporting.outputs import FIGURES, TABLES
+from lunet.study.outputs import caption_of, sources_of
+
 GRID = (
     f"--folds {' '.join(map(str, study.config.folds))}"
     f" --seeds {' '.join(map(str, study.config.seeds))}"
@@ -21,7 +24,9 @@ rule summary:
     input:
         study.files_of("metrics", "runs", "efficiency"),
     output:
-        multiext(f"{RESULTS}/presets/{{preset}}/summary", ".csv", ".md", ".tex"),
+        multiext(
+            f"{RESULTS}/presets/{{preset}}/summary", ".csv", ".md", ".tex", ".json"
+        ),
     log:
         f"{RESULTS}/logs/{{preset}}/summary.log",
     params:
@@ -38,15 +43,15 @@ rule summary:
 
 rule table:
     input:
-        study.sources_of("tables"),
+        sources_of(study, TABLES),
     output:
         report(
             f"{RESULTS}/tables/{{name}}.csv",
-            caption="../report/table.rst",
+            caption="../report/output.rst",
             category="Tables",
             labels={"table": "{name}"},
         ),
-        multiext(f"{RESULTS}/tables/{{name}}", ".md", ".tex"),
+        multiext(f"{RESULTS}/tables/{{name}}", ".md", ".tex", ".json"),
     log:
         f"{RESULTS}/logs/tables/{{name}}.log",
     wildcard_constraints:
@@ -57,6 +62,7 @@ rule table:
         settings=study.settings("table"),
         code=study.code("table"),
         base=base,
+        caption=caption_of(TABLES),
         rows=list(study.rows),
         manifest=manifest_option,
     shell:
@@ -68,11 +74,11 @@ rule table:
 
 rule figure:
     input:
-        study.sources_of("figures"),
+        sources_of(study, FIGURES),
     output:
         report(
             f"{RESULTS}/figures/{{name}}.svg",
-            caption="../report/figure.rst",
+            caption="../report/output.rst",
             category="Figures",
             labels={"figure": "{name}"},
         ),
@@ -87,6 +93,7 @@ rule figure:
         settings=study.settings("figure"),
         code=study.code("figure"),
         base=base,
+        caption=caption_of(FIGURES),
         rows=list(study.rows),
     shell:
         "lunet figure {wildcards.name:q} --results {params.results:q} {params.grid} --presets {params.rows:q}"
@@ -101,7 +108,7 @@ rule examples:
     output:
         report(
             f"{RESULTS}/presets/{{preset}}/examples.png",
-            caption="../report/examples.rst",
+            caption="../report/output.rst",
             category="Examples",
             labels={"preset": "{preset}"},
         ),
@@ -114,6 +121,7 @@ rule examples:
         settings=study.settings("figure"),
         code=study.code("figure"),
         base=base,
+        caption=caption_of(FIGURES, "examples"),
     shell:
         "lunet figure examples --results {params.results:q} {params.grid} --presets {wildcards.preset:q}"
         " --manifest {input.manifest:q}"
@@ -129,7 +137,7 @@ rule side_by_side:
     output:
         report(
             f"{RESULTS}/figures/side_by_side.png",
-            caption="../report/side_by_side.rst",
+            caption="../report/output.rst",
             category="Examples",
             labels={"figure": "side_by_side"},
         ),
@@ -142,6 +150,7 @@ rule side_by_side:
         settings=study.settings("figure"),
         code=study.code("figure"),
         base=base,
+        caption=caption_of(FIGURES, "side_by_side"),
         rows=list(study.rows),
     shell:
         "lunet figure side_by_side --results {params.results:q} {params.grid} --presets {params.rows:q}"
@@ -152,7 +161,11 @@ rule side_by_side:
 
 rule tables:
     input:
-        expand(f"{RESULTS}/tables/{{name}}.csv", name=study.tables),
+        expand(
+            f"{RESULTS}/tables/{{name}}.{{suffix}}",
+            name=study.tables,
+            suffix=("csv", "json"),
+        ),
         expand(f"{RESULTS}/presets/{{preset}}/summary.csv", preset=study.rows),
 
 

@@ -1,8 +1,16 @@
 from lunet.study.forecast import Forecasts
+from lunet.study.protocol import hand_over, known_warnings
 
 GIVEN = Forecasts(study, logger.warning)
+# jobs read it, no rule names it: what a study states must train nothing again
+hand_over(study)
+if workflow.is_main_process:
+    for line in known_warnings(study):
+        logger.warning(f"{study.name}: {line}")
 
 
+# the first training of a study writes its protocol, which is never replaced and is no input: what
+# changes in it later must train nothing again
 rule train:
     input:
         PLAN,
@@ -30,7 +38,8 @@ rule train:
         state=training_state,
         folder=folder,
     shell:
-        "lunet train --settings {params.settings:q} --code {params.code:q}"
+        f"lunet train --protocol {quote(RESULTS)}/protocol.json"
+        " --settings {params.settings:q} --code {params.code:q}"
         " --manifest {input.manifest:q} --splits {input.splits:q}"
         " --fold {wildcards.fold:q} --seed {wildcards.seed:q}"
         " --work {params.state:q} --out {params.folder:q}{params.plan} > {log:q} 2>&1"

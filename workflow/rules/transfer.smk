@@ -1,7 +1,8 @@
-from lunet.study.transfer import FIGURES as TRANSFER_FIGURES
-from lunet.study.transfer import TABLES as TRANSFER_TABLES
+from lunet.reporting.outputs import FIGURES, TABLES, of_targets
+from lunet.study.outputs import caption_of
 from lunet.study.transfer import table_settings, target_files, target_settings
 
+TRANSFER_TABLES, TRANSFER_FIGURES = of_targets(TABLES), of_targets(FIGURES)
 TARGET = f"{RESULTS}/transfer/{{target}}"
 TARGET_RUN = f"{TARGET}/runs/{{preset}}/fold-{{fold}}/seed-{{seed}}"
 TARGET_LOGS = f"{RESULTS}/logs/transfer/{{target}}"
@@ -81,11 +82,11 @@ rule transfer_table:
     output:
         report(
             f"{TARGET}/tables/{{name}}.csv",
-            caption="../report/table.rst",
+            caption="../report/output.rst",
             category="Other data sets",
             labels={"data set": "{target}", "table": "{name}"},
         ),
-        multiext(f"{TARGET}/tables/{{name}}", ".md", ".tex"),
+        multiext(f"{TARGET}/tables/{{name}}", ".md", ".tex", ".json"),
     log:
         f"{TARGET_LOGS}/tables/{{name}}.log",
     wildcard_constraints:
@@ -96,6 +97,7 @@ rule transfer_table:
         seeds=study.config.seeds,
         settings=table_settings(study),
         code=study.code("table"),
+        caption=caption_of(TABLES),
         base=base,
         rows=list(study.presets),
     shell:
@@ -113,7 +115,7 @@ rule transfer_figure:
     output:
         report(
             f"{TARGET}/figures/{{name}}.svg",
-            caption="../report/figure.rst",
+            caption="../report/output.rst",
             category="Other data sets",
             labels={"data set": "{target}", "figure": "{name}"},
         ),
@@ -128,6 +130,7 @@ rule transfer_figure:
         seeds=study.config.seeds,
         settings=table_settings(study),
         code=study.code("figure"),
+        caption=caption_of(FIGURES),
         base=base,
         rows=list(study.presets),
     shell:
@@ -140,9 +143,10 @@ rule transfer_figure:
 rule transfers:
     input:
         expand(
-            f"{TARGET}/tables/{{name}}.csv",
+            f"{TARGET}/tables/{{name}}.{{suffix}}",
             target=study.config.transfer,
             name=TRANSFER_TABLES,
+            suffix=("csv", "json"),
         ),
         expand(
             f"{TARGET}/figures/{{name}}.svg",

@@ -19,8 +19,10 @@ from lunet.data.audit.listing import check_listing, check_splits
 from lunet.data.audit.page import audit_page
 from lunet.data.dataset import Dataset
 from lunet.data.io.images import GRID_TOLERANCE, RoundedLabels
+from lunet.data.left_out import count_lines, counts_of
 from lunet.errors import DataError
 from lunet.files import write_csv, write_json, write_text
+from lunet.own_files import claim
 
 
 @dataclass(frozen=True)
@@ -73,11 +75,19 @@ def audit(
 
 
 def write_audit(result: Audit, out: str | Path) -> None:
-    """Write ``findings.csv``, ``audit.html`` and, last, ``audit_summary.json`` into ``out``."""
+    """Write ``findings.csv``, ``audit.html`` and, last, ``summary.json`` into ``out``.
+
+    Raises
+    ------
+    ConfigError
+        If ``out`` holds files that no step of this package wrote.
+    """
     out = Path(out)
-    write_csv(out / "findings.csv", COLUMNS, (finding.as_row() for finding in result.findings))
-    write_text(out / "audit.html", audit_page(result.dataset, result.findings, result.facts))
-    write_json(out / "summary.json", audit_summary(result))
+    names = ("findings.csv", "audit.html", "summary.json")
+    with claim(out, names, step="audit", inputs=[result.dataset.root], alone=True):
+        write_csv(out / names[0], COLUMNS, (finding.as_row() for finding in result.findings))
+        write_text(out / names[1], audit_page(result.dataset, result.findings, result.facts))
+        write_json(out / names[2], audit_summary(result))
 
 
 def audit_summary(result: Audit) -> dict[str, Any]:
@@ -88,6 +98,7 @@ def audit_summary(result: Audit) -> dict[str, Any]:
         "task": result.dataset.task.as_dict(),
         "cases": len(cases),
         "labelled": sum(case.labelled for case in cases),
+        "counts": counts_of(result.dataset),
         "groups": len({case.group for case in cases}),
         "readable": len(result.facts),
         "findings": counts(result.findings),
@@ -108,7 +119,8 @@ def audit_lines(result: Audit, *, limit: int = 20) -> list[str]:
         shown.append(f"... and {len(result.findings) - limit} more")
     count = counts(result.findings)
     total = ", ".join(f"{count[name]} {name}{'s' * (count[name] != 1)}" for name in SEVERITIES)
-    return [*shown, f"{result.dataset.name}: {len(result.dataset.cases)} cases, {total}"]
+    last = f"{result.dataset.name}: {len(result.dataset.cases)} cases, {total}"
+    return [*count_lines(result.dataset, most=limit), *shown, last]
 
 
 def require_sound(result: Audit, out: str | Path) -> None:

@@ -27,9 +27,10 @@ from lunet.data.audit.findings import Finding
 from lunet.data.audit.read import relative
 from lunet.data.dataset import Case, Dataset, read_dataset
 from lunet.data.io.images import DRIFT, NIFTI, LabelRule, class_indices, drift_of, read_raw
-from lunet.data.layouts.importing import appearing, require_new, write_links
+from lunet.data.layouts.importing import files_of, write_links
 from lunet.errors import DataError
 from lunet.files import write_csv
+from lunet.own_files import renewed
 
 LOG = "repairs.csv"
 COLUMNS = ("outcome", "check", "case", "file", "field", "found", "done")
@@ -89,14 +90,12 @@ def repair(
 
     Raises
     ------
-    DataError
-        If ``out`` holds something already.
+    ConfigError
+        If ``out`` holds anything that this step did not write, or is the data set's own folder.
     """
-    options, out = options or RepairOptions(), Path(out).absolute()
-    require_new(out)
-    findings = audit(dataset).findings
-    with appearing(out) as stage:
-        return _write(dataset, findings, options, stage)
+    options = options or RepairOptions()
+    with renewed(out, step="repair", inputs=[dataset.root, *files_of(dataset)]) as stage:
+        return _write(dataset, audit(dataset).findings, options, stage)
 
 
 def _write(

@@ -18,7 +18,7 @@ from lunet.data.audit.findings import (
     LabelFacts,
     numbers,
 )
-from lunet.data.geometry import spacing_of
+from lunet.data.geometry import voxel_volume
 from lunet.data.io.images import (
     DRIFT,
     LOSSY,
@@ -151,7 +151,7 @@ def label_facts(label: NDArray[np.uint8], affine: NDArray[np.float64]) -> LabelF
     """Volumes, places and borders of the classes of a label (x, y, z), or (x, y)."""
     volume = label if label.ndim == 3 else label[..., None]
     turned = apply_orientation(volume, io_orientation(affine))
-    voxel_ml = float(np.prod(spacing_of(affine))) / 1000
+    voxel_ml = voxel_volume(affine) / 1000
     classes = [int(value) for value in np.unique(turned) if value]
     masks = {index: turned == index for index in classes}
     return LabelFacts(

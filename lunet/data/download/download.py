@@ -8,25 +8,29 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from lunet.data.catalog import PHANTOM, entry_of
 from lunet.data.catalog_table import CatalogEntry
-from lunet.data.dataset import LISTING
-from lunet.data.download.fetch import Patience, Sums, disk_space, fetch, sums_of
+from lunet.data.dataset import LISTING, read_dataset
+from lunet.data.download.fetch import LEFT, Patience, Sums, disk_space, fetch, sums_of
 from lunet.data.io.archive import is_archive
 from lunet.data.layouts.staging import place_archive, place_folder
-from lunet.data.phantoms.make import make_phantom
+from lunet.data.left_out import count_lines
+from lunet.data.phantoms.make import fill_phantom
 from lunet.data.settings import DatasetSettings
 from lunet.data.source import VARIABLE, local_source, source_names
 from lunet.errors import ConfigError, DataError
-from lunet.file_lock import exclusive, staging
 from lunet.files import read_json, write_json
+from lunet.leftovers import staged
+from lunet.locks import exclusive
+from lunet.own_files import claim, claim_files, discard, is_own, list_all, require_own
 from lunet.settings import plain
 
 Say = Callable[[str], None]
+STEP, SOURCE = "download", "source.json"
 _KEYS = ("name", "path", "sha256", "mirrors", "layout", "phantom")
 
 
@@ -62,15 +66,20 @@ def download(
         if _is_ready(target, memory, request):
             say(f"{target} is complete")
             return target
-        with staging(target) as stage:
-            source = _obtain(settings, stage, Path(cache or target.parent), patience, say)
-            write_json(stage / "source.json", source)
+        place = Path(cache or target.parent)
+        with claim_files([memory], step=STEP), staged(target) as stage:
+            source = _obtain(settings, stage, place, patience, say)
+            write_json(stage / SOURCE, source)
+            for line in count_lines(read_dataset(stage, settings)):
+                say(line)
+            list_all(stage, step=STEP)
             write_json(memory, request)
             if target.exists():  # empty, as `_is_ready` found
                 shutil.rmtree(target)
             os.rename(stage, target)
-        if not keep_archive:
-            _archive_in(Path(cache or target.parent), settings.name).unlink(missing_ok=True)
+        archive = _archive_in(place, settings.name)
+        if not keep_archive and is_own(archive, step=STEP):
+            discard(place, [archive.name], step=STEP)
     say(f"{source['kind']}: {source['name']} is in {target}")
     return target
 
@@ -79,9 +88,11 @@ def _is_ready(target: Path, memory: Path, request: Mapping[str, Any]) -> bool:
     """Whether the folder holds what is asked for; an error if it holds anything else."""
     if not target.exists() or _is_empty(target):
         return False
-    is_whole = (target / "source.json").exists() and (target / LISTING).exists()
+    is_whole = (target / SOURCE).exists() and (target / LISTING).exists()
     if is_whole and memory.exists() and read_json(memory) == request:
         return True
+    if not is_whole:  # not even a part of ours is replaced
+        require_own(target, step=STEP)
     raise DataError(
         target,
         "holds something else already, or only a part",
@@ -119,8 +130,31 @@ def _obtain(
     known = Sums(entry.md5 if entry else None, settings.sha256)
     if entry is not None and entry.size:
         say(f"{entry.name}: about {entry.size / 1e9:.2f} GB, {entry.licence}")
-    url, found = fetch(urls, archive, expected=known, patience=patience, say=say)
+    size = entry.size if entry else None
+    url, found = _received(urls, archive, known, size, patience, say)
     return _from_archive(archive, found, settings, entry, stage) | {"url": url}
+
+
+def _received(
+    urls: Sequence[str],
+    archive: Path,
+    known: Sums,
+    size: int | None,
+    patience: Patience | None,
+    say: Say,
+) -> tuple[str, Sums]:
+    """The address of an archive in the cache, and its sums; a file of the user's stays there."""
+    if os.path.lexists(archive) and not is_own(archive, step=STEP):
+        found = sums_of(archive)
+        fault = known.mismatch(found) or ("its digest is not known" if known == Sums() else "")
+        if fault:
+            advice = "Move it away, or set dataset.path to it"
+            raise DataError(archive, f"was not fetched by this command; {fault}", "", advice)
+        say(f"{archive} is here already")
+        return urls[-1], found
+    names = [archive.name, *(f"{archive.name}{end}" for end in LEFT)]
+    with claim(archive.parent, names, step=STEP):
+        return fetch(urls, archive, expected=known, size=size, patience=patience, say=say)
 
 
 def _archive_in(cache: Path, name: str) -> Path:
@@ -182,7 +216,7 @@ def _phantom(settings: DatasetSettings, stage: Path) -> dict[str, Any]:
             "a study makes its phantom in the layout 'project'",
             "Make the published layout by `lunet phantom` and set dataset.name and dataset.path",
         )
-    make_phantom(settings.phantom, stage)
+    fill_phantom(settings.phantom, stage)
     return _record("phantom", settings, entry_of(settings), stage) | {
         "phantom": plain(settings.phantom)
     }

@@ -20,6 +20,7 @@ from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
 from lunet.data.geometry import corner_shift, spacing_of
+from lunet.data.io.detached import data_files
 from lunet.data.io.nifti import count_broken, read_nifti, read_nifti_values
 from lunet.data.io.pictures import read_indices, read_intensities
 from lunet.errors import DataError
@@ -146,6 +147,7 @@ def _read(
 def _read_itk(path: str | Path) -> Raw:
     import SimpleITK as sitk  # only a part of the data sets needs it
 
+    data_files(Path(path))  # a header may name a file anywhere
     try:
         image = sitk.ReadImage(str(path))
     except RuntimeError as error:

@@ -31,6 +31,7 @@ def read(root: Path, settings: DatasetSettings) -> Dataset:
     images = _files(root)
     masks = _files(root / "derivatives")
     subjects = _participants(root / "participants.tsv")
+    left = _left(images, masks, subjects, root)
     for subject in subjects:
         if not any(found == subject for found, _ in images):
             raise DataError(
@@ -54,7 +55,29 @@ def read(root: Path, settings: DatasetSettings) -> Dataset:
         task=Task(tuple(channels), named, settings.regions or {}, settings.dimensions),
         cases=chosen_groups(cases, settings),
         rule=rule,
+        left_out=left,
+        lost=frozenset(left) & {_session_name(session) for session in images},
     )
+
+
+def _left(
+    images: dict[Session, list[Path]],
+    masks: dict[Session, list[Path]],
+    subjects: Sequence[str],
+    root: Path,
+) -> dict[str, str]:
+    """Subjects that the table does not list, and masks of subjects without images."""
+    left = {
+        _session_name(session): "not in participants.tsv"
+        for session in sorted(images)
+        if session[0] not in subjects
+    }
+    alone = [path for session in sorted(set(masks) - set(images)) for path in masks[session]]
+    return left | {p.relative_to(root).as_posix(): "a mask without an image" for p in alone}
+
+
+def _session_name(session: Session) -> str:
+    return "_".join(part for part in session if part)
 
 
 def _name(root: Path) -> str:
@@ -75,7 +98,7 @@ def _files(root: Path) -> dict[Session, list[Path]]:
     found: dict[Session, list[Path]] = defaultdict(list)
     for path in sorted(root.rglob("sub-*")):
         inside = path.relative_to(root).parts
-        if not path.is_file() or not suffix_of(path) or is_hidden(path):
+        if path.is_dir() or not suffix_of(path) or is_hidden(path):
             continue
         if inside[0] in ("derivatives", "sourcedata"):
             continue
@@ -110,7 +133,7 @@ def _case(
     masks: Sequence[Path],
     root: Path,
 ) -> Case:
-    name = "_".join(part for part in session if part)
+    name = _session_name(session)
     chosen = []
     for channel in channels:
         found = [path for path in images if _ending(path) == channel]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lunet.data.catalog import CATALOG
 from lunet.data.dataset import Case, Dataset
-from lunet.data.io.images import NIFTI, code_book, suffix_of
+from lunet.data.io.images import NIFTI, code_book, stem_of, suffix_of
 from lunet.data.layouts.task import chosen_groups, chosen_rule, chosen_task
 from lunet.data.settings import DatasetSettings
 from lunet.errors import DataError
@@ -39,6 +39,8 @@ def read(root: Path, settings: DatasetSettings) -> Dataset:
     name, subjects = _subjects(root)
     if not subjects:
         raise DataError(root, "no subject folders", LOOKS_FOR)
+    _refuse_editions(root, subjects)
+    left = _other_folders(subjects)
     entry = CATALOG[name]
     cases = [_case(folder, entry.channels, _FORMS[name][1]) for folder in subjects]
     dataset = Dataset(
@@ -47,8 +49,40 @@ def read(root: Path, settings: DatasetSettings) -> Dataset:
         task=Task(entry.channels, dict(entry.labels), dict(entry.regions)),
         cases=chosen_groups(cases, settings),
         rule=chosen_rule(settings, code_book(entry.labels, entry.remap)),
+        left_out=left,
+        lost=frozenset(left),
+        notes=tuple(
+            f"{case.id}: {case.label.name} is taken as its segmentation"
+            for case in cases
+            if case.label and not stem_of(case.label).endswith(f"{_FORMS[name][1]}seg")
+        ),
     )
     return chosen_task(dataset, settings)
+
+
+def _refuse_editions(root: Path, subjects: Sequence[Path]) -> None:
+    """Raise if subjects of two editions lie together: their contrasts and codes differ."""
+    folders = [path for pattern in ("*", "*/*") for path in sorted(root.glob(pattern))]
+    kinds = {
+        name: path.name
+        for name, (form, _) in _FORMS.items()
+        for path in folders
+        if path.is_dir() and form.fullmatch(path.name)
+    }
+    if len(kinds) > 1:
+        found = " and ".join(f"{name} ({example})" for name, example in kinds.items())
+        raise DataError(root, f"subjects of {found}", "one edition", "Put each in its own folder")
+
+
+def _other_folders(subjects: Sequence[Path]) -> dict[str, str]:
+    """Folders beside the subjects that hold volumes and are none of them."""
+    places = sorted({path.parent for path in subjects})
+    others = [p for place in places for p in sorted(place.iterdir()) if p.is_dir()]
+    return {
+        path.name: "no subject's name, as " + subjects[0].name
+        for path in others
+        if path not in subjects and any(suffix_of(file) in NIFTI for file in path.iterdir())
+    }
 
 
 def _subjects(root: Path) -> tuple[str, list[Path]]:
@@ -77,5 +111,13 @@ def _case(folder: Path, channels: Sequence[str], separator: str) -> Case:
             )
         images.append(found[0])
     label = next((files[f"{stem}seg{end}"] for end in NIFTI if f"{stem}seg{end}" in files), None)
+    label = label or _misnamed([path for path in files.values() if path not in images])
     group = _VISIT.sub("", folder.name) if separator == "-" else folder.name
     return Case(folder.name, tuple(images), label, group, "training" if label else "test")
+
+
+def _misnamed(others: Sequence[Path]) -> Path | None:
+    """The only other volume, if its name says segmentation: subject 355 of 2020 was published so
+    (``W39_1998.09.19_Segm.nii``)."""
+    found = [path for path in others if "seg" in path.name.lower()]
+    return found[0] if len(found) == len(others) == 1 else None

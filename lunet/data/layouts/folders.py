@@ -66,7 +66,8 @@ def _scans(folder: Path) -> list[Path]:
         return [folder]
     if not folder.is_dir():
         return []
-    files = (path for path in sorted(folder.iterdir()) if path.is_file())
+    # links without content too: a case that was not fetched must not vanish
+    files = (path for path in sorted(folder.iterdir()) if not path.is_dir())
     return [path for path in files if suffix_of(path) and not is_hidden(path)]
 
 

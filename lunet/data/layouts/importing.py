@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from lunet.data.dataset import LISTING, Case, Dataset
+from lunet.data.io.detached import DETACHED, data_files
 from lunet.data.io.images import suffix_of
+from lunet.data.left_out import KEY, LOST, NOTES, counts_of
 from lunet.errors import DataError
 from lunet.files import write_json
+from lunet.own_files import renewed
 
-# Formats whose header names a second file beside it: a link elsewhere would not find that.
-_DETACHED = (".nhdr", ".mhd")
+STEP = "import"
 
 
 def write_project(dataset: Dataset, out: str | Path) -> Path:
@@ -25,37 +26,20 @@ def write_project(dataset: Dataset, out: str | Path) -> Path:
 
     Raises
     ------
+    ConfigError
+        If ``out`` holds anything that this step did not write, or a file of the data set.
     DataError
-        If ``out`` holds something already, or a file of the data set is missing.
+        If a file of the data set is missing.
     """
-    out = Path(out).absolute()
-    require_new(out)
     require_files(dataset)
-    with appearing(out) as stage:
+    with renewed(out, step=STEP, inputs=[dataset.root, *files_of(dataset)]) as stage:
         write_links(dataset, stage)
-    return out
+    return Path(out).absolute()
 
 
-@contextmanager
-def appearing(out: Path) -> Iterator[Path]:
-    """Path of a folder to be made, which becomes ``out`` at the end and is gone after an error."""
-    stage = out.with_name(f".part-{os.getpid()}-{out.name}")
-    try:
-        yield stage
-        if out.exists():
-            out.rmdir()
-        os.rename(stage, out)
-    finally:
-        if stage.exists():
-            shutil.rmtree(stage)
-
-
-def require_new(out: Path) -> None:
-    """Raise :class:`DataError` unless ``out`` can be made, or is an empty folder."""
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise DataError(
-            out, "exists already", "a new folder is needed", "Remove it or name another"
-        )
+def files_of(dataset: Dataset) -> list[Path]:
+    """Every image and label file."""
+    return [p for c in dataset.cases for p in (*c.images, *((c.label,) if c.label else ()))]
 
 
 def require_files(dataset: Dataset) -> None:
@@ -66,8 +50,30 @@ def require_files(dataset: Dataset) -> None:
                 raise DataError(path, "missing", f"case {case.id} needs it", "Add the file")
 
 
+def require_inside(dataset: Dataset, folder: Path) -> None:
+    """Raise :class:`DataError` for the first file that lies outside of ``folder``.
+
+    Links, ``..`` and absolute paths are followed: what a listing from somebody else names must be
+    what came with it.
+    """
+    for case in dataset.cases:
+        for path in (*case.images, *((case.label,) if case.label else ())):
+            inside(path, folder, f"case {case.id}")
+
+
+def inside(path: Path, folder: Path, who: str) -> Path:
+    """The file itself, behind all links, if it lies in ``folder``."""
+    real = path.resolve()
+    if folder.resolve() not in real.parents:
+        raise DataError(path, f"{who} names a file elsewhere", "files of the data set itself")
+    return real
+
+
 def write_links(dataset: Dataset, folder: Path) -> None:
-    """Fill ``folder`` with links and, last, ``dataset.json``; files that lie in it are moved."""
+    """Fill ``folder`` with links and, last, ``dataset.json``.
+
+    Files that lie in the folder already get a second name in it (a hard link).
+    """
     listing = listing_of(dataset)
     for case in dataset.cases:
         entry = _entry(case, folder)
@@ -88,6 +94,12 @@ def listing_of(dataset: Dataset) -> dict[str, Any]:
         "training": [],
         "test": [],
     }
+    counts = counts_of(dataset)
+    if left := counts.pop(KEY):
+        listing |= {KEY: left, LOST: sorted(dataset.lost)}
+    listing["counts"] = counts
+    if dataset.notes:
+        listing[NOTES] = list(dataset.notes)
     if task.regions:
         listing["regions"] = {name: list(indices) for name, indices in task.regions.items()}
     if dataset.rule.remap:
@@ -115,13 +127,33 @@ def _entry(case: Case, folder: Path) -> dict[str, Any]:
 
 
 def _link(path: Path, folder: Path, stem: str) -> str:
-    suffix = suffix_of(path)
-    if suffix in _DETACHED:
-        return str(path.resolve())
+    suffix, real = suffix_of(path), path.resolve()
+    is_inside = folder.resolve() in real.parents
+    if suffix in DETACHED:  # a link elsewhere would not find the file that the header names
+        return _link_header(real, folder, stem) if is_inside else str(real)
     place = folder / f"{stem}{suffix}"
     place.parent.mkdir(parents=True, exist_ok=True)
-    if path.is_relative_to(folder):
-        path.rename(place)
+    if is_inside:
+        link_or_copy(real, place)
     else:
-        place.symlink_to(path.resolve())
+        place.symlink_to(real)
     return f"./{stem}{suffix}"
+
+
+def _link_header(header: Path, folder: Path, stem: str) -> str:
+    """Header and data files under their own names, in a folder of their own."""
+    place = folder / stem
+    place.mkdir(parents=True, exist_ok=True)
+    for path in (header, *data_files(header)):
+        link_or_copy(inside(path, folder, str(header.name)), place / path.name)
+    return f"./{stem}/{header.name}"
+
+
+def link_or_copy(path: Path, place: Path) -> None:
+    """Give a file a second name; a copy where the file system knows no hard links."""
+    try:
+        os.link(path, place)
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.EXDEV):
+            raise
+        shutil.copyfile(path, place)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -63,4 +64,4 @@ def _case(image: Path) -> Case:
     name = found.group(1) if found else image.name
     label = image.with_name(image.name.replace("_image", "_label"))
     part = "training" if "_train_" in name else "test"
-    return Case(name, (image,), label if label.exists() else None, name, part)
+    return Case(name, (image,), label if os.path.lexists(label) else None, name, part)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from lunet.data.dataset import LISTING, Case, Dataset
-from lunet.data.dataset_json import nnunet_labels
+from lunet.data.dataset_json import nnunet_labels, require_no_gap
 from lunet.data.io.images import PICTURES, is_hidden
 from lunet.data.layouts.task import chosen_groups, chosen_rule, chosen_task
 from lunet.data.settings import DatasetSettings
@@ -33,6 +34,7 @@ def read(root: Path, settings: DatasetSettings) -> Dataset:
             raise DataError(path, f"no {key!r}", "nnU-Net's version 2 of dataset.json has one")
     ending = str(listing["file_ending"])
     names = {int(index): str(name) for index, name in listing["channel_names"].items()}
+    require_no_gap(names, path)
     channels = tuple(names[index] for index in sorted(names))
     labels, regions = nnunet_labels(listing["labels"], path)
     dimensions = 2 if ending.lower() in PICTURES else settings.dimensions
@@ -80,7 +82,7 @@ def _folder(root: Path, folder: str, ending: str, channels: int) -> Iterator[Cas
             images.append(place / f"{stem}{ending}")
         label = root / folder.replace("images", "labels") / f"{name}{ending}"
         part = "training" if folder == "imagesTr" else "test"
-        yield Case(name, tuple(images), label if label.exists() else None, name, part)
+        yield Case(name, tuple(images), label if os.path.lexists(label) else None, name, part)
     odd = sorted(stem for stem in names if not _is_channel(stem))
     if odd:
         raise DataError(

@@ -7,14 +7,18 @@ for messages), ``matches(root) -> bool`` and ``read(root, settings) -> Dataset``
 from __future__ import annotations
 
 import importlib
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
 from lunet.data.dataset import Dataset, one_structure
 from lunet.data.dataset_json import locate
+from lunet.data.ids import require_different, require_id
+from lunet.data.left_out import NO_CONTENT, unused_files, without_content
 from lunet.data.settings import DatasetSettings
 from lunet.errors import ConfigError, DataError, nearest
 
+_FETCH = "Fetch the content (`git annex get`, `datalad get`)"
 # In the order in which they are tried; the first ones are the most specific.
 LAYOUTS = ("decathlon", "nnunet", "bids", "brats", "mmwhs", "csv", "folders")
 
@@ -44,7 +48,34 @@ def open_dataset(
     root = locate(source)
     module = _module(name) if name != "auto" else _detect(root)
     dataset: Dataset = module.read(root, settings)
-    return one_structure(dataset)
+    return accounted(one_structure(dataset), root)
+
+
+def accounted(dataset: Dataset, root: Path) -> Dataset:
+    """The data set with ids that were checked, and with all that its source holds accounted for.
+
+    Cases whose files are links without content are left out, and so is every image below ``root``
+    that no case names (the source of a CSV listing is the listing alone).
+
+    Raises
+    ------
+    DataError
+        If an id cannot name files, two are the same, or no case is left.
+    """
+    for case in dataset.cases:
+        require_id(case.id, case.images[0])
+    require_different(((case.id, case.images[0]) for case in dataset.cases), root)
+    empty = [case.id for case in dataset.cases if without_content(case)]
+    if empty and len(empty) == len(dataset.cases):
+        raise DataError(root, f"{len(empty)} cases, each {NO_CONTENT.split(';')[0]}", "", _FETCH)
+    left = dict.fromkeys(empty, NO_CONTENT)
+    unused = unused_files(root, dataset.cases) if root.is_dir() else {}
+    return replace(
+        dataset,
+        cases=tuple(case for case in dataset.cases if case.id not in left),
+        left_out={**unused, **left, **dataset.left_out},
+        lost=dataset.lost | frozenset(empty),
+    )
 
 
 def _module(name: str) -> ModuleType:

@@ -5,7 +5,6 @@ A folder in the Decathlon's layout is taken as it is; any other known layout is 
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +12,13 @@ from pathlib import Path
 from lunet.data.dataset import LISTING, Dataset, read_dataset
 from lunet.data.io.archive import extract
 from lunet.data.layouts.decathlon import matches
-from lunet.data.layouts.importing import require_files, write_links
+from lunet.data.layouts.importing import (
+    inside,
+    link_or_copy,
+    require_files,
+    require_inside,
+    write_links,
+)
 from lunet.data.layouts.open import open_dataset
 from lunet.data.settings import DatasetSettings
 from lunet.data.source import possible_roots
@@ -23,7 +28,12 @@ _UNPACKED = ".unpacked"
 
 
 def place_folder(
-    source: Path, stage: Path, settings: DatasetSettings, names: Sequence[str] = ()
+    source: Path,
+    stage: Path,
+    settings: DatasetSettings,
+    names: Sequence[str] = (),
+    *,
+    only: Path | None = None,
 ) -> Path:
     """Fill ``stage`` with links to the files of ``source``; returns the folder that was meant.
 
@@ -36,19 +46,26 @@ def place_folder(
         Existing folder to fill: ``dataset.json`` is copied, everything else is linked.
     settings
         Layout, labels and so on, for layouts that do not tell them.
+    only
+        Folder that every file must lie in, behind all links; a folder of the user's own may name
+        files elsewhere.
 
     Raises
     ------
     DataError
-        If the layout is none that is known, or a file is missing.
+        If the layout is none that is known, or a file is missing or lies outside of ``only``.
     """
     roots = possible_roots(source, names)
     listed = next((root for root in roots if matches(root)), None)
     if listed is not None and settings.layout in ("auto", "decathlon"):
+        if only is not None:
+            require_inside(read_dataset(listed), only)
         _link_all(listed, stage)
         return listed
     dataset = _open_first(roots, settings)
     require_files(dataset)
+    if only is not None:
+        require_inside(dataset, only)
     write_links(dataset, stage)
     return dataset.root
 
@@ -66,7 +83,7 @@ def place_archive(
     unpacked = stage / _UNPACKED
     extract(archive, unpacked)
     try:
-        root = place_folder(unpacked, stage, settings, names)
+        root = place_folder(unpacked, stage, settings, names, only=unpacked)
         if matches(root):  # cases that were lost on the way must not go unnoticed
             require_files(read_dataset(root))
     except DataError as error:  # its path is one that is gone in a moment
@@ -74,8 +91,15 @@ def place_archive(
         raise DataError(where, error.found, error.expected, error.action) from error
     for link in sorted(stage.rglob("*")):
         if link.is_symlink():
-            os.replace(link.resolve(), link)
+            _become_file(link, unpacked)
     shutil.rmtree(unpacked)
+
+
+def _become_file(link: Path, unpacked: Path) -> None:
+    """Put the unpacked file in the place of a link to it."""
+    real = inside(link, unpacked, "the archive")
+    link.unlink()
+    link_or_copy(real, link)
 
 
 def _open_first(roots: Sequence[Path], settings: DatasetSettings) -> Dataset:

@@ -20,6 +20,7 @@ from lunet.data.io.images import (
     suffix_of,
     values_text,
 )
+from lunet.data.left_out import without_content
 from lunet.data.settings import DatasetSettings
 from lunet.errors import DataError
 from lunet.task import Task
@@ -73,7 +74,7 @@ def infer_labels(
         return settings.labels, rule
     values: set[float] = set()
     for case in cases:
-        if case.label is not None:
+        if case.label is not None and not without_content(case):
             values |= _values(case.label)
     found = {rule.remap.get(int(value), int(value)) for value in values} - {0}
     if found == {WHITE}:

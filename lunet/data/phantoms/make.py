@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import importlib
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,9 +15,9 @@ from numpy.typing import NDArray
 from lunet.data.catalog import task_of
 from lunet.data.phantoms.fields import PhantomCase
 from lunet.data.settings import DatasetSettings, PhantomSettings
-from lunet.errors import ConfigError, DataError
-from lunet.file_lock import staging
+from lunet.errors import ConfigError
 from lunet.files import write_bytes, write_json
+from lunet.own_files import renewed
 
 _MODULES = {
     "hippocampus": "lunet.data.phantoms.hippocampus",
@@ -33,7 +32,7 @@ _MODULES = {
 
 
 def make_phantom(settings: PhantomSettings, folder: str | Path) -> Path:
-    """Write a synthetic data set into ``folder``, which must be new or empty.
+    """Write a synthetic data set into ``folder``: new, empty or an earlier phantom's.
 
     The same settings give the same bytes: generators are seeded per subject (so a larger set begins
     with the smaller one) and gzip headers carry no time.
@@ -42,17 +41,16 @@ def make_phantom(settings: PhantomSettings, folder: str | Path) -> Path:
     ------
     ConfigError
         If a published layout is asked for a kind that has none.
-    DataError
-        If the folder holds anything.
+        Or if the folder holds anything that this step did not write.
     """
-    root = Path(folder)
-    if root.exists() and (not root.is_dir() or any(root.iterdir())):
-        raise DataError(root, "is not empty", "a new folder is expected", "Name another one")
-    write = _published if settings.layout == "published" else _project
-    with staging(root.absolute()) as stage:
-        write(settings, stage)
-        os.replace(stage, root)
-    return root
+    with renewed(folder, step="phantom") as stage:
+        fill_phantom(settings, stage)
+    return Path(folder)
+
+
+def fill_phantom(settings: PhantomSettings, folder: Path) -> None:
+    """Write a synthetic data set into an empty folder."""
+    (_published if settings.layout == "published" else _project)(settings, folder)
 
 
 def _project(settings: PhantomSettings, root: Path) -> None:

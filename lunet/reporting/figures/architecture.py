@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
-from lunet.models.build import build_network
+from lunet.models.build import build_for_task
 from lunet.reporting.figures.model_graph import Traced, trace
 from lunet.reporting.figures.style import BLUE, GREY, TWO_COLUMNS, VERMILLION, Drawing, save, style
 from lunet.reporting.numbers import integer
@@ -47,14 +47,7 @@ def write_architecture(settings: Mapping[str, Any], base: str | Path) -> list[Pa
     block gives.
     """
     section, task = settings["model"], task_from_dict(settings["task"])
-    model = build_network(
-        section["module"],
-        section["name"],
-        in_channels=len(task.channels),
-        out_channels=task.out_channels,
-        ndim=task.dimensions,
-        arguments=section["arguments"],
-    )
+    model = build_for_task(section, task)
     plan: Any = getattr(model, "plan", None)
     parameters = integer(sum(parameter.numel() for parameter in model.parameters()))
     if plan is None:

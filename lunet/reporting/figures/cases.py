@@ -10,6 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from lunet.metrics.catalog import title
 from lunet.metrics.settings import StatisticsSettings
 from lunet.reporting.figures.style import (
     GREY,
@@ -20,7 +21,6 @@ from lunet.reporting.figures.style import (
     Drawing,
     looks,
 )
-from lunet.reporting.numbers import title
 from lunet.reporting.result_files import check_metrics
 from lunet.reporting.scores import presets, scores, structures
 

@@ -10,6 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 
+from lunet.metrics.catalog import compared_title as title
+from lunet.metrics.catalog import direction
 from lunet.metrics.settings import StatisticsSettings
 from lunet.reporting.costs import flat
 from lunet.reporting.figures.pareto import plain_number
@@ -31,12 +33,11 @@ from lunet.reporting.figures.verdicts import (
     WITHIN_MARGIN,
     verdict_legend,
 )
-from lunet.reporting.numbers import integer, title
+from lunet.reporting.numbers import integer
 from lunet.reporting.scores import headline, headline_summary
 from lunet.reporting.settings import ReportSettings
 from lunet.reporting.tables.claims import compared
 from lunet.reporting.tables.memory import memory_lines
-from lunet.statistics.values import direction
 
 _SERIES = ((BLUE, "o"), (VERMILLION, "s"), (GREEN, "^"), (ORANGE, "D"), (PURPLE, "v"))
 
@@ -52,7 +53,7 @@ def pairs(
     score the same. Right, the mean paired difference with its interval. Shaded: within the margin.
     Marker and colour tell the verdict of the adjusted tests over all named pairs.
     """
-    if not statistics.pairs:
+    if not statistics.named_pairs:
         return notice("statistics.pairs names no pair")
     data = pair_data(cases, costs, statistics)
     height = max(2.9, 1.3 + 0.32 * len(data))

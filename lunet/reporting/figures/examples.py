@@ -17,6 +17,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from lunet.data.prepared import Manifest
+from lunet.metrics.catalog import compared_title
 from lunet.metrics.settings import StatisticsSettings
 from lunet.reporting.figures.slices import (
     Array,
@@ -40,9 +41,8 @@ from lunet.reporting.figures.style import (
     YELLOW,
     Drawing,
 )
-from lunet.reporting.numbers import title
-from lunet.reporting.scores import presets
-from lunet.statistics.values import direction
+from lunet.reporting.scores import by_quality, presets
+from lunet.statistics.paired import magnitudes
 
 Folders = Mapping[tuple[str, int, int], Path]
 _COLOURS = (ORANGE, SKY, VERMILLION, GREEN, PURPLE, YELLOW, BLUE)
@@ -88,7 +88,7 @@ def examples(
         folder = folders[shown.preset, shown.fold, shown.seed]
         _row(axes, read[shown.case], best_place(read[shown.case], axis), folder)
         name = f"{shown.preset}\n" if several else ""
-        score = f"{title(statistics.metric)} {shown.score:.3f}"
+        score = f"{compared_title(statistics.metric)} {shown.score:.3f}"
         axes[0].set_ylabel(f"{name}{shown.word}\n{shown.case}\n{score}")
     for axes, text in zip(grid[0], ("Image", "Reference", "Prediction"), strict=True):
         axes.set_title(text)
@@ -100,11 +100,8 @@ def choose_cases(part: pd.DataFrame, statistics: StatisticsSettings, count: int)
     """Cases of one preset from best to worst, evenly spaced in the order of the scores."""
     part = part[part["seed"] == part["seed"].min()]
     keys = ["preset", "fold", "seed", "case"]
-    scores = part.groupby(keys, sort=True)[statistics.metric].mean().dropna().reset_index()
-    falling = direction(statistics.metric) > 0
-    scores = scores.sort_values(
-        [statistics.metric, "case"], ascending=[not falling, True], ignore_index=True
-    )
+    means = magnitudes(part, statistics.metric).groupby(keys, sort=True)[statistics.metric].mean()
+    scores = by_quality(means.dropna().reset_index(), statistics.metric, best_first=True)
     count = min(count, len(scores))
     places = np.linspace(0, len(scores) - 1, count).round().astype(int) if count > 1 else [0]
     words = ["best", "median", "worst"] if count == 3 else [f"rank {p + 1}" for p in places]
@@ -132,7 +129,7 @@ def side_by_side(
     Rows: the best, median and worst case by the mean over presets; with more columns than fit,
     the median case alone, over several rows.
     """
-    names = presets(cases)
+    names, cases = presets(cases), magnitudes(cases, statistics.metric)
     mean = cases.groupby(["fold", "seed", "case"], sort=False)[[statistics.metric]].mean()
     ranked = choose_cases(mean.reset_index().assign(preset="mean"), statistics, 3)
     wide = len(names) + 1 > _MOST_COLUMNS

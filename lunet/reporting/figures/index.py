@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from lunet.data.prepared import read_manifest
-from lunet.errors import ConfigError, nearest
+from lunet.errors import ConfigError
 from lunet.metrics.settings import StatisticsSettings
 from lunet.reporting.figures.cases import bland_altman, boxplot
 from lunet.reporting.figures.claims import largest_batches, pairs, skips
@@ -22,6 +22,7 @@ from lunet.reporting.figures.paired import differences, ranks
 from lunet.reporting.figures.pareto import pareto
 from lunet.reporting.figures.published import scatter
 from lunet.reporting.figures.style import Drawing, save, style
+from lunet.reporting.outputs import figure_row
 from lunet.reporting.published import read_published
 from lunet.reporting.result_files import (
     ResultFiles,
@@ -58,14 +59,6 @@ class Material:
         return read_runs(self.sources)
 
 
-@dataclass(frozen=True)
-class FigureRow:
-    """How a figure is made, and which kinds of files it needs."""
-
-    make: Callable[[Material], Drawing]
-    needs: tuple[str, ...]
-
-
 def _pareto(material: Material, axis: str) -> Drawing:
     return pareto(material.cases(), material.costs(), material.statistics, axis=axis)
 
@@ -87,40 +80,26 @@ def _published(material: Material, score: str, cost: str) -> Drawing:
     return scatter(publication, cases, costs, material.statistics, score=score, cost=cost)
 
 
-_SCORES = ("metrics",)
-_BOTH = ("metrics", "efficiency")
-FIGURES = {
-    "pareto_parameters": FigureRow(partial(_pareto, axis="parameters"), _BOTH),
-    "pareto_macs": FigureRow(partial(_pareto, axis="macs"), _BOTH),
-    "pareto_latency": FigureRow(partial(_pareto, axis="latency"), _BOTH),
-    "pareto_memory": FigureRow(partial(_pareto, axis="memory"), _BOTH),
-    "boxplot": FigureRow(lambda m: boxplot(m.cases(), m.statistics), _SCORES),
-    "differences": FigureRow(lambda m: differences(m.cases(), m.statistics), _SCORES),
-    "ranks": FigureRow(lambda m: ranks(m.cases(), m.statistics), _SCORES),
-    "pairs": FigureRow(lambda m: pairs(m.cases(), m.costs(), m.statistics), _BOTH),
-    "skips": FigureRow(lambda m: skips(m.cases(), m.runs(), m.statistics), ("metrics", "runs")),
-    "batches": FigureRow(lambda m: largest_batches(m.costs(), m.report), ("efficiency",)),
-    "bland_altman": FigureRow(lambda m: bland_altman(m.cases()), _SCORES),
-    "published_dice": FigureRow(partial(_published, score="dice", cost="throughput_per_s"), _BOTH),
-    "published_hd95": FigureRow(partial(_published, score="hd95", cost="jitter_ms"), _BOTH),
-    "curves": FigureRow(lambda m: curves(read_histories(m.sources)), ("histories",)),
-    "froc": FigureRow(lambda m: froc(read_lesions(m.sources.froc)), ("froc",)),
-    "examples": FigureRow(partial(_pictures, together=False), _SCORES),
-    "side_by_side": FigureRow(partial(_pictures, together=True), _SCORES),
+FIGURES: dict[str, Callable[[Material], Drawing]] = {
+    "pareto_parameters": partial(_pareto, axis="parameters"),
+    "pareto_macs": partial(_pareto, axis="macs"),
+    "pareto_latency": partial(_pareto, axis="latency"),
+    "pareto_memory": partial(_pareto, axis="memory"),
+    "boxplot": lambda m: boxplot(m.cases(), m.statistics),
+    "differences": lambda m: differences(m.cases(), m.statistics, m.costs()),
+    "ranks": lambda m: ranks(m.cases(), m.statistics),
+    "pairs": lambda m: pairs(m.cases(), m.costs(), m.statistics),
+    "skips": lambda m: skips(m.cases(), m.runs(), m.statistics),
+    "batches": lambda m: largest_batches(m.costs(), m.report),
+    "bland_altman": lambda m: bland_altman(m.cases()),
+    "published_dice": partial(_published, score="dice", cost="throughput_per_s"),
+    "published_hd95": partial(_published, score="hd95", cost="jitter_ms"),
+    "curves": lambda m: curves(read_histories(m.sources)),
+    "froc": lambda m: froc(read_lesions(m.sources.froc)),
+    "examples": partial(_pictures, together=False),
+    "side_by_side": partial(_pictures, together=True),
 }
-
-
-def needs(name: str) -> tuple[str, ...]:
-    """Kinds of files that a figure is made of.
-
-    Raises
-    ------
-    ConfigError
-        If there is no such figure.
-    """
-    if name not in FIGURES:
-        raise ConfigError("figure", f"unknown figure {name!r}", nearest(name, FIGURES))
-    return FIGURES[name].needs
+"""How each figure is made; what else is known of it stands in :mod:`lunet.reporting.outputs`."""
 
 
 def write_figure(
@@ -140,7 +119,7 @@ def write_figure(
     manifest
         Manifest of the prepared data, which names the raw images; only pictures need it.
     """
-    needs(name)
+    figure_row(name)
     material = Material(
         sources=sources,
         statistics=build_settings(StatisticsSettings, settings.get("statistics", {}), "statistics"),
@@ -148,4 +127,4 @@ def write_figure(
         manifest=manifest,
     )
     with style():
-        return save(FIGURES[name].make(material), base)
+        return save(FIGURES[name](material), base)

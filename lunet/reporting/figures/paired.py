@@ -10,6 +10,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from lunet.metrics.catalog import compared_title as title
+from lunet.metrics.catalog import direction
 from lunet.metrics.settings import StatisticsSettings
 from lunet.reporting.figures.style import BLUE, GREY, TWO_COLUMNS, Drawing, looks, notice
 from lunet.reporting.figures.verdicts import (
@@ -18,25 +20,32 @@ from lunet.reporting.figures.verdicts import (
     WITHIN_MARGIN,
     verdict_legend,
 )
-from lunet.reporting.numbers import title
 from lunet.reporting.result_files import PRIOR
-from lunet.reporting.scores import headline, headline_summary
+from lunet.reporting.scores import headline
 from lunet.reporting.tables.claims import compared
+from lunet.statistics.claims import one_training
 from lunet.statistics.ranking import rank_stability
-from lunet.statistics.values import direction
 
 
-def differences(cases: pd.DataFrame, statistics: StatisticsSettings) -> Drawing:
+def differences(
+    cases: pd.DataFrame,
+    statistics: StatisticsSettings,
+    costs: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Drawing:
     """Mean paired difference of each preset from the reference, its interval, and the margin.
 
-    Without a reference in the settings, it is the preset with the best mean. Marker and colour
-    tell the verdict of the adjusted tests, over the family of all comparisons with it.
+    The reference is the one that the study named beforehand: the preset with the best mean would
+    make the others look worse than they are. Marker and colour are the verdict of the adjusted
+    tests, of the same family as in the tables.
     """
-    reference = statistics.reference or best_preset(cases, statistics)
-    data = compared(cases, _against(statistics, reference))
-    data = data[data["label"] == headline(cases)].drop(columns="sentence")
+    reference = statistics.reference
+    if reference is None:
+        return notice("statistics.reference names no preset: no verdicts")
+    data = compared(cases, statistics, costs)
+    of_reference = (data["reference"] == reference) & (data["label"] == headline(cases))
+    data = data[of_reference].drop(columns="sentence")
     if data.empty:
-        return notice(f"{reference} alone: there is nothing to compare")
+        return notice(f"{reference} alone: no comparison with it is asked for")
     sign = direction(statistics.metric)
     data = data.sort_values("difference", ascending=sign < 0, ignore_index=True)
     figure = Figure(figsize=(TWO_COLUMNS * 0.72, 1.0 + 0.2 * len(data)), layout="constrained")
@@ -59,18 +68,6 @@ def differences(cases: pd.DataFrame, statistics: StatisticsSettings) -> Drawing:
     return Drawing(figure, data)
 
 
-def best_preset(cases: pd.DataFrame, statistics: StatisticsSettings) -> str:
-    """The preset with the best mean; the atlas prior does not compete."""
-    stats = headline_summary(cases, statistics.metric, statistics)["mean"].drop(
-        PRIOR, errors="ignore"
-    )
-    return str((direction(statistics.metric) * stats).idxmax())
-
-
-def _against(statistics: StatisticsSettings, reference: str) -> StatisticsSettings:
-    return StatisticsSettings(**{**vars(statistics), "reference": reference, "pairs": ()})
-
-
 def _difference(axes: Axes, place: int, row: Mapping[str, Any]) -> None:
     colour, marker = VERDICT_COLOURS[row["verdict"]], VERDICT_MARKERS[row["verdict"]]
     axes.plot([row["ci_low"], row["ci_high"]], [place, place], color=colour, lw=1.3)
@@ -78,7 +75,7 @@ def _difference(axes: Axes, place: int, row: Mapping[str, Any]) -> None:
 
 
 def ranks(cases: pd.DataFrame, statistics: StatisticsSettings) -> Drawing:
-    """Rank of each preset by the mean score, with its interval when subjects are drawn again."""
+    """Rank of each preset by the mean score, with its interval if all were drawn again."""
     rivals = cases[cases["preset"] != PRIOR]
     if rivals["preset"].nunique() < 2:
         return notice("one preset alone: there is nothing to rank")
@@ -88,6 +85,7 @@ def ranks(cases: pd.DataFrame, statistics: StatisticsSettings) -> Drawing:
         confidence=statistics.confidence,
         resamples=statistics.resamples,
         seed=statistics.seed,
+        untrained=(PRIOR,),
     )
     data = table[table["label"] == headline(cases)].reset_index(drop=True)
     look = looks(list(data["preset"]))
@@ -99,22 +97,22 @@ def ranks(cases: pd.DataFrame, statistics: StatisticsSettings) -> Drawing:
             [row["rank_low"], row["rank_high"]], [place, place], color=colour, lw=3, alpha=0.4
         )
         axes.plot(row["rank"], place, look[row["preset"]].marker, color=colour, ms=5)
-        share = f"{100 * row['share_same_rank']:.0f} %"
+        share = f"{row['rank_low']:g} to {row['rank_high']:g}"
         axes.annotate(
             share, (1.01, place), xycoords=("axes fraction", "data"), va="center", size=6.5
         )
-    axes.annotate(
-        "same rank", (1.01, -0.75), xycoords=("axes fraction", "data"), size=6, color=GREY
-    )
+    axes.annotate("ranks", (1.01, -0.75), xycoords=("axes fraction", "data"), size=6, color=GREY)
     axes.set_yticks(range(len(data)), list(data["preset"]))
     axes.set_ylim(len(data) - 0.4, -0.6)
     axes.set_xlim(0.5, len(data) + 0.5)
     axes.set_xticks(np.unique(np.linspace(1, len(data), min(len(data), 10)).round().astype(int)))
     axes.grid(axis="y", visible=False)
     tau = float(data["kendall_tau"].iloc[0])
+    one = one_training(rivals)
+    drawn = "subjects drawn again (one training each)" if one else "subjects and trainings drawn"
     axes.set_xlabel(
         f"Rank by {title(statistics.metric)}, {headline(cases)} (1: best)\n"
-        f"bar: {100 * statistics.confidence:g} % of bootstrap samples of subjects; "
+        f"bars: {100 * statistics.confidence:g} % intervals that hold together, {drawn}; "
         f"mean Kendall τ {tau:.2f}"
     )
     return Drawing(figure, data)

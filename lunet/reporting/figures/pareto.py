@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+from lunet.metrics.catalog import compared_title, direction
 from lunet.metrics.settings import StatisticsSettings
 from lunet.reporting.costs import flat
 from lunet.reporting.figures.labelling import Label, place_labels
@@ -27,10 +28,9 @@ from lunet.reporting.figures.style import (
     marker_style,
     notice,
 )
-from lunet.reporting.numbers import title
 from lunet.reporting.result_files import PRIOR
 from lunet.reporting.scores import headline, headline_summary
-from lunet.statistics.values import MEAN_LABEL, direction
+from lunet.statistics.values import MEAN_LABEL
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ def _prior(axes: Axes, cases: pd.DataFrame, statistics: StatisticsSettings) -> N
     if prior.empty:
         return
     mean = headline_summary(prior, statistics.metric, statistics)["mean"].iloc[0]
-    text = f"atlas prior (no network): {title(statistics.metric)} {mean:.3f}"
+    text = f"atlas prior (no network): {compared_title(statistics.metric)} {mean:.3f}"
     axes.annotate(
         text, (0.995, 0.015), xycoords="axes fraction", ha="right", va="bottom", color=GREY, size=6
     )
@@ -155,7 +155,7 @@ def _axes(axes: Axes, cases: pd.DataFrame, statistics: StatisticsSettings, cost:
     axes.set_xlabel(cost.title)
     where = f", {MEAN_LABEL}" if headline(cases) == MEAN_LABEL else ""
     axes.set_ylabel(
-        f"{title(statistics.metric)}{where}\n(mean over cases, 95 % interval)".replace(
+        f"{compared_title(statistics.metric)}{where}\n(mean over cases, 95 % interval)".replace(
             "95", f"{100 * statistics.confidence:g}"
         )
     )

@@ -14,7 +14,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from lunet.errors import ConfigError, nearest
+from lunet.errors import ConfigError
+from lunet.metrics.catalog import compared_title
 from lunet.metrics.settings import StatisticsSettings
 from lunet.reporting.costs import flat
 from lunet.reporting.figures.hours import hours
@@ -30,7 +31,6 @@ from lunet.reporting.figures.style import (
     save,
     style,
 )
-from lunet.reporting.numbers import title
 from lunet.reporting.pruned import TITLES, Pruning, by_strategy, layer_columns, read_prunings
 from lunet.reporting.result_files import ResultFiles, read_cases, read_efficiency
 from lunet.reporting.scores import headline, headline_summary
@@ -45,19 +45,6 @@ _LOOKS = {
 }
 
 
-def needs(name: str) -> tuple[str, ...]:
-    """Kinds of files of a results grid: none, since prunings are named by ``--inputs``.
-
-    Raises
-    ------
-    ConfigError
-        If there is no such figure.
-    """
-    if name not in FIGURES:
-        raise ConfigError("figure", f"unknown figure {name!r}", nearest(name, FIGURES))
-    return ()
-
-
 def write_figure(
     name: str,
     sources: ResultFiles,
@@ -70,7 +57,6 @@ def write_figure(
 
     ``manifest`` is not needed: no image is shown.
     """
-    needs(name)
     chosen = build_settings(StatisticsSettings, settings.get("statistics", {}), "statistics")
     with style():
         return save(FIGURES[name](sources, chosen), base)
@@ -134,7 +120,7 @@ def dice(sources: ResultFiles, statistics: StatisticsSettings) -> Drawing:
     for row in data.to_dict("records"):
         _point(right, row)
     left.set_ylabel("Validation Dice (star: chosen)")
-    right.set_ylabel(f"Test {title(statistics.metric)}, {headline(cases)}")
+    right.set_ylabel(f"Test {compared_title(statistics.metric)}, {headline(cases)}")
     for axes in (left, right):
         _parameter_axis(axes)
     _legend(figure, by_strategy(prunings), has_presets=bool((data["strategy"] == "").any()))

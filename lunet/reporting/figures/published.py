@@ -10,13 +10,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from lunet.metrics.catalog import direction, title
 from lunet.metrics.settings import StatisticsSettings
 from lunet.reporting.figures.labelling import Label, place_labels
 from lunet.reporting.figures.style import BLUE, GREY, TWO_COLUMNS, Drawing, notice
-from lunet.reporting.numbers import title
 from lunet.reporting.published import COSTS, MEAN, OWN, PUBLISHED, Publication, together
 from lunet.reporting.scores import headline
-from lunet.statistics.values import direction
 
 
 def scatter(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from lunet.metrics.catalog import compared_name, find_metric, is_of, title
 from lunet.metrics.settings import StatisticsSettings
 from lunet.reporting.costs import device
-from lunet.reporting.numbers import title
+from lunet.reporting.tables.claims import margin_sentence
+from lunet.statistics.registration import Registration
 
 _LOSSES = {"dice": "soft Dice loss", "bce": "binary cross-entropy", "ce": "cross-entropy"}
 _OPTIMISERS = {"adam": "Adam", "adamw": "AdamW", "sgd": "SGD"}
@@ -19,7 +21,8 @@ class Facts:
     """What the report's words are made of.
 
     ``runs`` are provenances (``run.json``), ``manifest`` that of the prepared data or empty,
-    ``counts`` the numbers of cases, subjects, presets, folds and seeds.
+    ``counts`` the numbers of cases, subjects, presets, folds and seeds, ``metrics`` the columns
+    of the accuracy table.
     """
 
     runs: Sequence[Mapping[str, Any]]
@@ -27,6 +30,8 @@ class Facts:
     costs: Mapping[str, Mapping[str, Any]]
     counts: Mapping[str, int]
     statistics: StatisticsSettings
+    registered: Registration = field(default_factory=Registration)
+    metrics: Sequence[str] = ()
 
 
 def methods(facts: Facts) -> str:
@@ -131,19 +136,39 @@ def _evaluation(facts: Facts) -> str:
     return (
         "Predictions were compared with the references in native image space, in mm, per case and "
         "structure; a missed structure scores the worst value and is counted, a structure absent "
-        "from both masks is left out and counted."
+        "from both masks is left out and counted." + _definitions(facts.metrics)
     )
+
+
+def _definitions(metrics: Sequence[str]) -> str:
+    """What each metric of the report is, in the words of the catalog."""
+    rows = [row for row in map(find_metric, metrics) if row is not None]
+    words = "; ".join(f"{title(row.name)}, {row.definition}" for row in rows)
+    return f" With the masks of the reference R and the prediction P: {words}." if words else ""
 
 
 def _statistics(facts: Facts) -> str:
     settings = facts.statistics
-    return (
-        f"Means over cases are given with {100 * settings.confidence:g} % bootstrap confidence "
-        f"intervals (BCa, {settings.resamples} resamples of subjects, seed {settings.seed}). "
-        f"Presets were compared by {title(settings.metric)}, paired by case, with sign-flip "
-        "permutation and Wilcoxon signed-rank tests, Holm-adjusted; the non-inferiority margin of "
-        f"{settings.margin:g} was stated in the configuration before the runs."
-    )
+    level = f"{100 * settings.confidence:g} % confidence intervals"
+    if facts.counts["seeds"] > 1:
+        chance = (
+            f"Means over cases and their differences are given with {level} that hold the variance "
+            "between subjects and between trainings (the points of both t distributions, weighted "
+            "by their variances). The verdicts are those of t tests with the same error"
+        )
+    else:
+        chance = (
+            f"Means over cases and their differences are given with bootstrap {level} (BCa, "
+            f"{settings.resamples} resamples of subjects, seed {settings.seed}). The verdicts are "
+            "those of sign-flip permutation tests of subjects"
+        )
+    parts = [
+        f"Presets were compared by {compared_name(settings.metric)}, paired by case.",
+        f"{chance}, adjusted by Holm's method over all comparisons.",
+        margin_sentence(settings, facts.registered),
+        facts.registered.sentence,
+    ]
+    return " ".join(filter(None, parts))
 
 
 def _list(words: Sequence[str]) -> str:
@@ -163,11 +188,12 @@ def checklist(facts: Facts, metrics: Sequence[str]) -> list[tuple[str, str, str]
     Rows (topic, question, answer of this study); an answer that the files cannot give says so.
     """
     counts, settings = facts.counts, facts.statistics
-    overlap = [title(m) for m in metrics if m in ("dice", "iou")]
-    boundary = [title(m) for m in metrics if m.startswith(("nsd", "hd", "assd", "masd"))]
+    overlap = [title(name) for name in metrics if is_of(name, "overlap")]
+    boundary = [title(name) for name in metrics if is_of(name, "border", "surface")]
     status = f"{counts['missed']} missed, {counts['spurious']} spurious, {counts['both_empty']}"
-    claims = f"margin {settings.margin:g} in {title(settings.metric)}, from the configuration"
-    several = "yes, reported apart from cases" if counts["seeds"] > 1 else "no: one seed per fold"
+    claims = f"{margin_sentence(settings, facts.registered)} {facts.registered.sentence}".strip()
+    several = "yes, their variance is in intervals and tests"
+    several = several if counts["seeds"] > 1 else "no: one seed per fold"
     return [
         ("Task", "Structures and their relation", _relation(facts)),
         ("Metrics", "Overlap metric", _list(overlap) if overlap else "none reported"),
@@ -181,7 +207,7 @@ def checklist(facts: Facts, metrics: Sequence[str]) -> list[tuple[str, str, str]
         ("Variability", "Confidence intervals", f"{100 * settings.confidence:g} %, of the mean"),
         ("Variability", "Several trainings", several),
         ("Claims", "Correction for many tests", "Holm, over all rows of the comparison table"),
-        ("Claims", "Margin stated beforehand", claims),
+        ("Claims", "Margin and comparisons stated beforehand", claims),
         ("Failures", "Worst cases named", "yes: table of failures"),
     ]
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import html
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,47 +10,33 @@ import pandas as pd
 
 from lunet.files import read_json, write_text
 from lunet.metrics.settings import StatisticsSettings
-from lunet.reporting import markup
 from lunet.reporting.html.methods import Facts, checklist, methods
-from lunet.reporting.html.page import folded, html_page, picture
+from lunet.reporting.html.page import (
+    Block,
+    Claim,
+    Claims,
+    Folded,
+    Section,
+    Shown,
+    Text,
+    html_page,
+    picture,
+)
 from lunet.reporting.markup import Cell, Column, Table, cell, read_table
-from lunet.reporting.result_files import PRIOR, ResultFiles, read_cases, read_efficiency, read_runs
+from lunet.reporting.outputs import FIGURES, TABLES, of_targets, shown_in
+from lunet.reporting.result_files import (
+    PRIOR,
+    ResultFiles,
+    read_cases,
+    read_efficiency,
+    read_registration,
+    read_runs,
+)
 from lunet.reporting.settings import ReportSettings
+from lunet.reporting.tables.claims import NOTHING_ASKED
 from lunet.settings import build_settings
 from lunet.statistics.values import MEAN_LABEL
 
-_TABLES = (
-    "joint",
-    "accuracy",
-    "lesions",
-    "efficiency",
-    "batches",
-    "forecast",
-    "published",
-    "comparisons",
-    "failures",
-)
-_CAPTIONS = {
-    "pareto_parameters": "Quality against the number of parameters, with the Pareto front.",
-    "pareto_macs": "Quality against multiply-adds, with the Pareto front.",
-    "pareto_latency": "Quality against latency, with the Pareto front.",
-    "pareto_memory": "Quality against peak memory, with the Pareto front.",
-    "boxplot": "Distribution over cases: median, quartiles, whiskers to 1.5 box lengths; a point "
-    "is a case.",
-    "differences": "Paired differences with confidence intervals and the non-inferiority margin.",
-    "pairs": "Pairs that the study names: score against score, paired differences, verdicts.",
-    "skips": "Quality against the width of the bottleneck, with skips and without.",
-    "batches": "Largest training batch under each memory budget.",
-    "ranks": "Stability of the ranking when subjects are drawn again.",
-    "bland_altman": "Agreement of volumes: difference against mean, with mean and 1.96 standard "
-    "deviations.",
-    "curves": "Training curves: losses and validation Dice, mean and range over the runs.",
-    "froc": "Free-response ROC: lesions found against false positives per patient, pooled over "
-    "folds and seeds; faint lines are single seeds.",
-    "published_dice": "Dice against throughput: published numbers (hollow) and this study's.",
-    "published_hd95": "HD95 against jitter: published numbers (hollow) and this study's.",
-    "side_by_side": "The same case and slice for every preset.",
-}
 _MOST_CLAIMS = 12
 
 
@@ -87,36 +72,39 @@ def write_report(
         Whether the pruning's tables and figures, beside the others, are shown.
     """
     report = build_settings(ReportSettings, settings.get("report", {}), "report")
-    facts = _facts(sources, settings, manifest)
-    shown = {path.stem: read_table(path) for path in sorted(tables.glob("*.md"))}
+    facts = _facts(sources, settings, manifest, report.metrics)
+    shown = _read_tables(tables)
     sections = [
-        ("summary", "Summary", _summary(tables / "claims.csv", shown)),
-        ("tables", "Tables", _tables(shown)),
-        ("figures", "Figures", _figures(figures)),
-        ("pruning", "Pruning", pruning_part(shown, figures) if pruning else ""),
-        ("others", "Other data sets", others_part(others or {})),
-        ("examples", "Examples", _examples(examples or {})),
-        (
-            "methods",
-            "Methods",
-            f"<p>{html.escape(methods(facts))}</p>\n" + _more(shown, "protocol"),
-        ),
-        ("checklist", "Checklist", _checklist(facts, report)),
-        ("provenance", "Provenance", _provenance(facts)),
+        Section("summary", "Summary", _summary(shown, facts)),
+        Section("tables", "Tables", _tables(shown, shown_in(TABLES, "tables"))),
+        Section("figures", "Figures", _figures(figures, shown_in(FIGURES, "figures"))),
+        Section("pruning", "Pruning", pruning_part(shown, figures) if pruning else []),
+        Section("others", "Other data sets", others_part(others or {})),
+        Section("examples", "Examples", _examples(examples or {})),
+        Section("methods", "Methods", [Text(methods(facts)), *_more(shown, "protocol")]),
+        Section("checklist", "Checklist", _checklist(facts, report)),
+        Section("provenance", "Provenance", _provenance(facts)),
     ]
     title = report.title or _title(facts)
-    kept = [section for section in sections if section[2]]
-    write_text(out, html_page(title, _lead(facts), kept))
+    write_text(out, html_page(title, _lead(facts), [row for row in sections if row.body]))
 
 
-def _facts(sources: ResultFiles, settings: Mapping[str, Any], manifest: Path | None) -> Facts:
+def _facts(
+    sources: ResultFiles,
+    settings: Mapping[str, Any],
+    manifest: Path | None,
+    metrics: Sequence[str],
+) -> Facts:
     cases = read_cases(sources)
+    statistics = build_settings(StatisticsSettings, settings.get("statistics", {}), "statistics")
     return Facts(
         runs=read_runs(sources),
         manifest=read_json(manifest) if manifest else {},
         costs=read_efficiency(sources),
         counts=_counts(cases),
-        statistics=build_settings(StatisticsSettings, settings.get("statistics", {}), "statistics"),
+        statistics=statistics,
+        registered=read_registration(sources, cases, statistics),
+        metrics=metrics,
     )
 
 
@@ -148,70 +136,72 @@ def _lead(facts: Facts) -> str:
     )
 
 
-def _summary(claims: Path, tables: Mapping[str, Table]) -> str:
+def _read_tables(folder: Path) -> dict[str, Table]:
+    """The tables that lie in a folder, by name; other JSON files are not read."""
+    return {
+        name: read_table(folder / f"{name}.json")
+        for name in TABLES
+        if (folder / f"{name}.json").is_file()
+    }
+
+
+def _summary(tables: Mapping[str, Table], facts: Facts) -> list[Block]:
     """Claim sentences about the mean over structures; all others in the table of claims."""
-    if not claims.is_file():
-        return ""
-    rows = pd.read_csv(claims, dtype="str", keep_default_na=False)
-    if rows.empty:  # then the file has a header of another kind, too
-        return "<p>One network alone: there is nothing to compare.</p>\n"
+    if "claims" not in tables:
+        return []
+    rows = pd.DataFrame(tables["claims"].records)
+    if rows.empty:
+        alone = facts.counts["presets"] < 2
+        return [Text("One network alone: there is nothing to compare." if alone else NOTHING_ASKED)]
     main = rows[rows["label"] == MEAN_LABEL]
     main = rows if main.empty else main
     counted = main["verdict"].value_counts()
     tally = ", ".join(f"{count} {verdict}" for verdict, count in counted.items())
-    items = [
-        f'<li class="{row["verdict"].replace(" ", "-")}"><b>{html.escape(row["verdict"])}</b> '
-        f"{html.escape(row['sentence'])}</li>\n"
-        for row in main.to_dict("records")
-    ]
+    items = [Claim(row["verdict"], row["sentence"]) for row in main.to_dict("records")]
     first, rest = items[:_MOST_CLAIMS], items[_MOST_CLAIMS:]
-    more = folded(f"{len(rest)} further claims", f'<ul class="claims">{"".join(rest)}</ul>')
-    return (
-        f"<p>Of {len(main)} comparisons: {html.escape(tally)}.</p>\n"
-        f'<ul class="claims">{"".join(first)}</ul>\n' + (more if rest else "")
-    ) + _more(tables, "claims")
+    more = [Folded(f"{len(rest)} further claims", [Claims(rest)])] if rest else []
+    text = Text(f"Of {len(main)} comparisons: {tally}.")
+    return [text, Claims(first), *more, *_more(tables, "claims")]
 
 
-def _tables(tables: Mapping[str, Table]) -> str:
-    return "".join(markup.html(tables[name]) for name in _TABLES if name in tables)
+def _tables(tables: Mapping[str, Table], names: Iterable[str]) -> list[Block]:
+    return [Shown(tables[name]) for name in names if name in tables]
 
 
-def _more(tables: Mapping[str, Table], name: str) -> str:
-    return folded(f"Table of {name}", markup.html(tables[name])) if name in tables else ""
+def _more(tables: Mapping[str, Table], name: str) -> list[Block]:
+    return [Folded(f"Table of {name}", [Shown(tables[name])])] if name in tables else []
 
 
-def _figures(folder: Path) -> str:
-    return "".join(
-        picture(folder / f"{name}.svg", caption)
-        for name, caption in _CAPTIONS.items()
-        if (folder / f"{name}.svg").is_file()
-    )
+def _figures(folder: Path, names: Iterable[str]) -> list[Block]:
+    paths = {folder / f"{name}.svg": FIGURES[name].caption for name in names}
+    return [picture(path, caption) for path, caption in paths.items() if path.is_file()]
 
 
-def _examples(examples: Mapping[str, Path]) -> str:
+def _examples(examples: Mapping[str, Path]) -> list[Block]:
     """Pictures as PNG: a slice is pixels anyway."""
-    return "".join(
-        folded(preset, picture(path, f"{preset}: best, median and worst case.", narrow=True))
+    caption = FIGURES["examples"].caption
+    return [
+        Folded(preset, [picture(path, f"{preset}. {caption}", narrow=True)])
         for preset, path in examples.items()
-    )
+    ]
 
 
-def _checklist(facts: Facts, report: ReportSettings) -> str:
+def _checklist(facts: Facts, report: ReportSettings) -> list[Block]:
     rows = tuple(tuple(map(cell, row)) for row in checklist(facts, report.metrics))
-    return markup.html(_words("checklist", ("Topic", "Question", "This study"), rows))
+    return [Shown(_words("checklist", ("Topic", "Question", "This study"), rows))]
 
 
 def _words(name: str, heads: Sequence[str], rows: tuple[tuple[Cell, ...], ...]) -> Table:
     return Table(name, "", tuple(Column(head, text=True) for head in heads), rows, ())
 
 
-def _provenance(facts: Facts) -> str:
+def _provenance(facts: Facts) -> list[Block]:
     merged: dict[str, list[str]] = {}
     for key, value in _origins(facts):
         known = merged.setdefault(key, [])
         known += [] if value in known else [value]
     rows = tuple((cell(key), cell("; ".join(values))) for key, values in merged.items())
-    return markup.html(_words("provenance", ("What", "Value"), rows)) if rows else ""
+    return [Shown(_words("provenance", ("What", "Value"), rows))] if rows else []
 
 
 def _origins(facts: Facts) -> Iterator[tuple[str, str]]:
@@ -254,44 +244,24 @@ def example_pictures(results: Path | None, presets: Sequence[str]) -> dict[str, 
     return {name: path for name, path in paths.items() if path.is_file()}
 
 
-_PRUNING = {
-    "pruning_dice": "Left: validation Dice along each pruning; right: the chosen networks, the "
-    "controls and the study's networks on test cases.",
-    "pruning_hours": "Device hours of a run: the search by pruning beside networks without one.",
-    "pruning_channels": "Channels of each layer along the iterations; dashed: the one chosen.",
-}
-_OTHER = {
-    "boxplot": "Distribution over the cases of {name}.",
-    "differences": "Paired differences on {name} with confidence intervals and the "
-    "non-inferiority margin.",
-}
+def pruning_part(tables: Mapping[str, Table], figures: Path) -> list[Block]:
+    """Tables and figures of the pruning; empty where there are none."""
+    shown = _tables(tables, shown_in(TABLES, "pruning"))
+    return [*shown, *_figures(figures, shown_in(FIGURES, "pruning"))]
 
 
-def pruning_part(tables: Mapping[str, Table], figures: Path) -> str:
-    """Tables and figures of the pruning, as HTML; empty where there are none."""
-    told = "".join(
-        markup.html(tables[name]) for name in ("pruning", "pruning_comparisons") if name in tables
-    )
-    return told + _pictures(figures, _PRUNING)
+def others_part(others: Mapping[str, Path]) -> list[Block]:
+    """Tests on other data sets (name -> folder of ``tables`` and ``figures``)."""
+    return [block for name, folder in others.items() for block in _other(name, folder)]
 
 
-def others_part(others: Mapping[str, Path]) -> str:
-    """Tests on other data sets (name -> folder of ``tables`` and ``figures``), as HTML."""
-    return "".join(_other(name, folder) for name, folder in others.items())
-
-
-def _other(name: str, folder: Path) -> str:
-    tables = {path.stem: read_table(path) for path in sorted((folder / "tables").glob("*.md"))}
-    shown = "".join(markup.html(tables[key]) for key in ("claims", "accuracy") if key in tables)
-    rest = "".join(
-        folded(f"Table of {key}", markup.html(tables[key]))
-        for key in ("comparisons", "failures")
-        if key in tables
-    )
-    captions = {key: text.format(name=name) for key, text in _OTHER.items()}
-    return f"<h3>{html.escape(name)}</h3>\n{shown}{_pictures(folder / 'figures', captions)}{rest}"
-
-
-def _pictures(folder: Path, captions: Mapping[str, str]) -> str:
-    paths = {folder / f"{name}.svg": text for name, text in captions.items()}
-    return "".join(picture(path, text) for path, text in paths.items() if path.is_file())
+def _other(name: str, folder: Path) -> list[Block]:
+    tables = _read_tables(folder / "tables")
+    first = ("claims", "accuracy")
+    rest = [key for key in of_targets(TABLES) if key not in first]
+    return [
+        Text(name, "heading"),
+        *_tables(tables, first),
+        *_figures(folder / "figures", of_targets(FIGURES)),
+        *(block for key in rest for block in _more(tables, key)),
+    ]

@@ -2,53 +2,110 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
 
+from lunet.errors import ConfigError
+from lunet.metrics.catalog import compared_title as title
 from lunet.metrics.settings import StatisticsSettings
 from lunet.reporting.markup import Cell, Column, Table, cell
-from lunet.reporting.numbers import decimals, fixed, integer, interval, probability, title
+from lunet.reporting.numbers import decimals, fixed, integer, interval, probability
 from lunet.reporting.result_files import PRIOR, check_metrics
 from lunet.reporting.tables.scores import level
 from lunet.statistics import claims as sentences
-from lunet.statistics.claims import ONE_TRAINING, one_training
+from lunet.statistics.claims import ONE_TRAINING, is_small_loss, one_training
 from lunet.statistics.paired import COMPARISON_COLUMNS
+from lunet.statistics.registration import Registration
 from lunet.statistics.values import MEAN_LABEL, with_empty_references
 
 _ORDER = ("better", "non-inferior", "worse", "not resolved")
+NOTHING_ASKED = (
+    "No comparison is asked for: name `statistics.reference`, `statistics.pairs` or `pairs: all`."
+)
 
 
-def compared(cases: pd.DataFrame, statistics: StatisticsSettings) -> pd.DataFrame:
-    """All pairs of presets with tests, verdict and sentence, in the order of the files.
+def compared(
+    cases: pd.DataFrame,
+    statistics: StatisticsSettings,
+    costs: Mapping[str, Mapping[str, Any]] | None = None,
+) -> pd.DataFrame:
+    """The comparisons that the study asks for, with tests, verdict and sentence.
 
     The atlas prior is a floor, not a competitor: it is compared only where the settings name it.
-    Columns as :func:`lunet.statistics.claims.claims`; no row where there is no pair.
+
+    Parameters
+    ----------
+    cases
+        Per-case rows.
+    statistics
+        Settings; one family of tests is adjusted together, the same for tables and figures.
+    costs
+        Costs by preset; only ``pairs: all`` needs them.
+
+    Returns
+    -------
+    Columns as :func:`lunet.statistics.claims.claims`; no row where no comparison is asked for.
     """
     check_metrics(cases, [statistics.metric])
-    named = {statistics.reference, *(name for pair in statistics.pairs for name in pair)}
-    # Filled in before the prior leaves, so that claims and summaries are over the same cases.
-    cases = with_empty_references(cases, statistics.metric)
-    rows = cases if PRIOR in named else cases[cases["preset"] != PRIOR]
-    if rows["preset"].nunique() < 2:
+    pairs = asked_pairs(list(cases["preset"].unique()), statistics, costs or {})
+    if not pairs:
         return pd.DataFrame(columns=[*COMPARISON_COLUMNS, "sentence"])
+    # Filled in before others leave, so that claims and summaries are over the same cases.
+    cases = with_empty_references(cases, statistics.metric)
+    named = {name for pair in pairs for name in pair}
     return sentences.claims(
-        rows,
+        cases[(cases["preset"] != PRIOR) | (PRIOR in named)],
         statistics.metric,
-        reference=statistics.reference,
-        pairs=statistics.pairs,
+        pairs=pairs,
         margin=statistics.margin or None,
         alpha=round(1 - statistics.confidence, 10),
         resamples=statistics.resamples,
         seed=statistics.seed,
         untrained=(PRIOR,),
+        failure=statistics.failure,
     )
 
 
-def comparisons(cases: pd.DataFrame, statistics: StatisticsSettings) -> Table:
+def asked_pairs(
+    presets: list[str],
+    statistics: StatisticsSettings,
+    costs: Mapping[str, Mapping[str, Any]],
+) -> list[tuple[str, str]]:
+    """Pairs (candidate, reference) that the settings ask for, in the order of the presets.
+
+    Raises
+    ------
+    ConfigError
+        If all pairs are asked for and the cost of a preset is not known.
+    """
+    rivals = [name for name in presets if name != PRIOR]
+    if statistics.pairs == "all":
+        for name in rivals:
+            if statistics.cost not in costs.get(name, {}):
+                found = f"`all`, and the {statistics.cost} of {name} are not known"
+                raise ConfigError("statistics.pairs", found, "its efficiency.json tells them")
+        ranked = sorted(rivals, key=lambda name: float(costs[name][statistics.cost]))
+        return list(itertools.combinations(ranked, 2))
+    if statistics.pairs:
+        return list(statistics.pairs)
+    reference = statistics.reference
+    if reference is None:
+        return []
+    return [(name, reference) for name in rivals if name != reference]
+
+
+def comparisons(
+    cases: pd.DataFrame,
+    statistics: StatisticsSettings,
+    registered: Registration | None = None,
+    costs: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Table:
     """Paired differences with intervals, effect sizes and adjusted p values."""
-    table = compared(cases, statistics).to_dict("records")
+    found = compared(cases, statistics, costs)
+    table = found.to_dict("records")
     heads = ("Preset", "Against", "Structure")
     titles = (
         "Cases",
@@ -59,6 +116,8 @@ def comparisons(cases: pd.DataFrame, statistics: StatisticsSettings) -> Table:
         "p (Wilcoxon)",
         "p (non-inferiority)",
     )
+    alpha = 1 - statistics.confidence
+    bold = "Bold: the verdicts that the adjusted tests support."
     return Table(
         name="comparisons",
         caption=f"Paired comparisons of {title(statistics.metric)} over cases.",
@@ -67,25 +126,62 @@ def comparisons(cases: pd.DataFrame, statistics: StatisticsSettings) -> Table:
             *(Column(text) for text in titles),
             Column("Verdict", text=True),
         ),
-        rows=tuple(map(_comparison, table)),
+        rows=tuple(_comparison(row, alpha) for row in table),
         records=tuple({key: row[key] for key in row if key != "sentence"} for row in table),
-        note=_note(cases, statistics),
+        note=f"{_note(cases, found, statistics, registered)} {bold}",
     )
 
 
-def _note(cases: pd.DataFrame, statistics: StatisticsSettings) -> str:
-    margin = f"{statistics.margin:g} in {title(statistics.metric)}"
+def _note(
+    cases: pd.DataFrame,
+    table: pd.DataFrame,
+    statistics: StatisticsSettings,
+    registered: Registration | None,
+) -> str:
+    if table.empty:
+        return NOTHING_ASKED
     single = one_training(cases, (PRIOR,))
     chance = "bootstrap over subjects" if single else "subjects and trainings as sources of chance"
-    return (
+    registered = registered or Registration()
+    parts = [
         f"Difference: preset minus the one it is compared with, mean over cases, {chance}. "
-        "p values are adjusted by Holm's method over all rows; permutation and Wilcoxon: subjects "
-        f"alone. Non-inferiority margin, stated before the runs: {margin}. Bold: the "
-        "verdicts that the adjusted tests support." + (f" {ONE_TRAINING}" if single else "")
-    )
+        f"p values are adjusted by Holm's method over all {len(table)} rows; permutation and "
+        "Wilcoxon: subjects alone. Intervals are not adjusted, so one without 0 may stand beside "
+        '"not resolved".',
+        margin_sentence(statistics, registered),
+        _attainable(table, statistics),
+        registered.sentence,
+        ONE_TRAINING if single else _few(table),
+    ]
+    return " ".join(filter(None, parts))
 
 
-def _comparison(row: Mapping[str, Any]) -> tuple[Cell, ...]:
+def margin_sentence(statistics: StatisticsSettings, registered: Registration) -> str:
+    """The margin and when it was stated; without a margin nothing is said of one."""
+    if not statistics.margin:
+        return f"No non-inferiority is tested. The comparisons: {registered.when}."
+    margin = f"{statistics.margin:g} in {title(statistics.metric)}"
+    return f"Non-inferiority margin: {margin}; {registered.when}."
+
+
+def _attainable(table: pd.DataFrame, statistics: StatisticsSettings) -> str:
+    """The smallest adjusted p that the subjects allow, where it is what limits a verdict."""
+    least = table["p_smallest_holm"].max()
+    if not least > (1 - statistics.confidence) / 100:
+        return ""
+    subjects = int(table.loc[table["p_smallest_holm"].idxmax(), "n_groups"])
+    return f"The smallest adjusted p that {subjects} subjects allow is {least:.2g}."
+
+
+def _few(table: pd.DataFrame) -> str:
+    subjects, seeds = int(table["n_groups"].min()), int(table["n_seeds"].min())
+    if subjects >= 12 and seeds >= 3:
+        return ""
+    few = f"Warning: {subjects} subjects and {seeds} seeds are few"
+    return f"{few}; from 12 and 3 on intervals were found to hold what they say."
+
+
+def _comparison(row: Mapping[str, Any], alpha: float) -> tuple[Cell, ...]:
     places = decimals((row["ci_high"] - row["ci_low"]) / 2)
     difference = fixed(row["difference"], places)
     tests = ("p_difference_holm", "p_permutation_holm", "p_wilcoxon_holm", "p_noninferior_holm")
@@ -95,19 +191,33 @@ def _comparison(row: Mapping[str, Any]) -> tuple[Cell, ...]:
         cell(difference, interval(row["ci_low"], row["ci_high"], places)),
         cell(fixed(row["effect_size"], 2)),
         *(cell(probability(row[test])) for test in tests),
-        cell(row["verdict"], bold=row["verdict"] != "not resolved"),
+        cell(verdict_words(row, alpha), bold=row["verdict"] != "not resolved"),
     )
 
 
-def claims(cases: pd.DataFrame, statistics: StatisticsSettings) -> Table:
+def verdict_words(row: Mapping[str, Any], alpha: float) -> str:
+    """The verdict; a significant loss within the margin is called one."""
+    return "worse, by less than the margin" if is_small_loss(row, alpha) else str(row["verdict"])
+
+
+def claims(
+    cases: pd.DataFrame,
+    statistics: StatisticsSettings,
+    registered: Registration | None = None,
+    costs: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Table:
     """What may be claimed: a sentence per pair, the resolved ones first.
 
     Of several structures, the mean over them comes first within each verdict.
     """
-    table = compared(cases, statistics)
+    table = found = compared(cases, statistics, costs)
     order = table["verdict"].map({verdict: place for place, verdict in enumerate(_ORDER)})
     first = (table["label"] != MEAN_LABEL).astype(int)
     table = table.assign(_v=order, _l=first).sort_values(["_v", "_l"], kind="stable")
+    changed = f" {registered.sentence}" if registered and registered.sentence else ""
+    table["sentence"] = [f"{sentence}{changed}" for sentence in table["sentence"]]
+    alpha = 1 - statistics.confidence
+    words = [verdict_words(row, alpha) for row in table.to_dict("records")]
     columns = ["verdict", "preset", "reference", "label", "metric", "sentence"]
     rows = table[columns].to_dict("records")
     return Table(
@@ -115,9 +225,7 @@ def claims(cases: pd.DataFrame, statistics: StatisticsSettings) -> Table:
         caption=f"Claims about {title(statistics.metric)} that the tests support, and those that "
         "they don't.",
         columns=(Column("Verdict", text=True), Column("Claim", text=True)),
-        rows=tuple((cell(row["verdict"]), cell(row["sentence"])) for row in rows),
+        rows=tuple((cell(word), cell(r["sentence"])) for word, r in zip(words, rows, strict=True)),
         records=tuple({str(key): value for key, value in row.items()} for row in rows),
-        note=_note(cases, statistics).replace(
-            " Bold: the verdicts that the adjusted tests support.", ""
-        ),
+        note=_note(cases, found, statistics, registered),
     )

@@ -7,10 +7,11 @@ from typing import Any
 
 import pandas as pd
 
+from lunet.metrics.catalog import compared_title
 from lunet.metrics.settings import StatisticsSettings
 from lunet.reporting.costs import device, fastest, flat
 from lunet.reporting.markup import Cell, Column, Table, cell
-from lunet.reporting.numbers import NONE, RULE, integer, significant, title
+from lunet.reporting.numbers import NONE, RULE, integer, significant
 from lunet.reporting.result_files import check_metrics
 from lunet.reporting.scores import MEAN_LABEL, headline, headline_summary
 from lunet.reporting.tables.scores import level, mean_cell
@@ -108,13 +109,13 @@ def joint(
         quality = {f"{metric}_{name}": row[name] for name in ("mean", "sd", "ci_low", "ci_high")}
         records.append({"preset": preset, "n": row["n"], **quality, **numbers})
     where = f"{MEAN_LABEL}, " if headline(cases) == MEAN_LABEL else ""
+    shown = f"{where}mean ± sd over cases, {level(settings)} interval"
     return Table(
         name="joint",
-        caption=f"{title(metric)} ({where}mean ± sd over cases, {level(settings)} interval)"
-        f" beside cost{conditions(costs)}.",
+        caption=f"{compared_title(metric)} ({shown}) beside cost{conditions(costs)}.",
         columns=(
             Column("Preset", text=True),
-            Column(title(metric)),
+            Column(compared_title(metric)),
             *(Column(_COLUMNS[key]) for key in keys),
         ),
         rows=tuple(rows),

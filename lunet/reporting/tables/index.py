@@ -1,34 +1,39 @@
-"""The tables of a study, each a function of its files; written as CSV, Markdown and LaTeX."""
+"""The tables of a study, each a function of its files; written as CSV, Markdown, LaTeX and JSON."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from lunet.errors import ConfigError, nearest
+from lunet.errors import ConfigError
 from lunet.metrics.settings import StatisticsSettings
+from lunet.reporting.arithmetic import require_one_arithmetic
 from lunet.reporting.markup import Table, write
+from lunet.reporting.outputs import table_row
 from lunet.reporting.published import published, read_published
 from lunet.reporting.result_files import (
     ResultFiles,
     read_cases,
     read_efficiency,
     read_lesions,
+    read_registration,
     read_runs,
 )
 from lunet.reporting.settings import ReportSettings
 from lunet.reporting.tables import claims as tables_claims
 from lunet.reporting.tables import costs as tables_costs
+from lunet.reporting.tables import detection as tables_detection
 from lunet.reporting.tables import forecast as tables_forecast
 from lunet.reporting.tables import lesions as tables_lesions
 from lunet.reporting.tables import memory as tables_memory
 from lunet.reporting.tables import protocol as tables_protocol
 from lunet.reporting.tables import scores as tables_scores
 from lunet.settings import build_settings
+from lunet.statistics.registration import Registration
 
 
 @dataclass(frozen=True)
@@ -43,67 +48,36 @@ class Material:
     settings: Mapping[str, Any]
     sources: ResultFiles
 
-
-@dataclass(frozen=True)
-class TableRow:
-    """How a table is made, and which kinds of files it needs."""
-
-    make: Callable[[Material], Table]
-    needs: tuple[str, ...]
+    def registered(self) -> Registration:
+        """What the study stated beforehand, beside what is reported now."""
+        return read_registration(self.sources, self.cases, self.statistics)
 
 
-TABLES = {
-    "summary": TableRow(
-        lambda m: tables_scores.summary(m.cases, m.costs, m.statistics, m.report),
-        ("metrics", "runs", "efficiency"),
+TABLES: dict[str, Callable[[Material], Table]] = {
+    "summary": lambda m: tables_scores.summary(m.cases, m.costs, m.statistics, m.report),
+    "accuracy": lambda m: tables_scores.accuracy(m.cases, m.statistics, m.report),
+    "efficiency": lambda m: tables_costs.efficiency(m.costs),
+    "joint": lambda m: tables_costs.joint(m.cases, m.costs, m.statistics),
+    "comparisons": lambda m: tables_claims.comparisons(
+        m.cases, m.statistics, m.registered(), m.costs
     ),
-    "accuracy": TableRow(
-        lambda m: tables_scores.accuracy(m.cases, m.statistics, m.report), ("metrics", "runs")
+    "claims": lambda m: tables_claims.claims(m.cases, m.statistics, m.registered(), m.costs),
+    "limits": lambda m: tables_detection.limits(
+        m.cases, m.statistics, tables_claims.compared(m.cases, m.statistics, m.costs)
     ),
-    "efficiency": TableRow(lambda m: tables_costs.efficiency(m.costs), ("efficiency",)),
-    "joint": TableRow(
-        lambda m: tables_costs.joint(m.cases, m.costs, m.statistics),
-        ("metrics", "runs", "efficiency"),
+    "detection": lambda m: tables_detection.detection(m.cases, m.statistics, m.report),
+    "failures": lambda m: tables_scores.failures(m.cases, m.statistics, m.report),
+    "lesions": lambda m: tables_lesions.lesions(
+        read_lesions(m.sources.lesions), read_lesions(m.sources.froc), m.statistics
     ),
-    "comparisons": TableRow(
-        lambda m: tables_claims.comparisons(m.cases, m.statistics), ("metrics", "runs")
+    "published": lambda m: published(
+        read_published(m.report.published), m.cases, m.costs, m.statistics
     ),
-    "claims": TableRow(lambda m: tables_claims.claims(m.cases, m.statistics), ("metrics", "runs")),
-    "failures": TableRow(
-        lambda m: tables_scores.failures(m.cases, m.statistics, m.report), ("metrics", "runs")
-    ),
-    "lesions": TableRow(
-        lambda m: tables_lesions.lesions(
-            read_lesions(m.sources.lesions), read_lesions(m.sources.froc), m.statistics
-        ),
-        ("lesions", "froc", "runs"),
-    ),
-    "published": TableRow(
-        lambda m: published(read_published(m.report.published), m.cases, m.costs, m.statistics),
-        ("metrics", "runs", "efficiency"),
-    ),
-    "batches": TableRow(
-        lambda m: tables_memory.batches(m.costs, m.report, m.statistics.pairs), ("efficiency",)
-    ),
-    "forecast": TableRow(
-        lambda m: tables_forecast.forecast(m.costs, m.runs, m.sources.manifest),
-        ("efficiency", "runs", "manifest"),
-    ),
-    "protocol": TableRow(lambda m: tables_protocol.protocol(m.runs, m.settings), ("runs",)),
+    "batches": lambda m: tables_memory.batches(m.costs, m.report, m.statistics.named_pairs),
+    "forecast": lambda m: tables_forecast.forecast(m.costs, m.runs, m.sources.manifest),
+    "protocol": lambda m: tables_protocol.protocol(m.runs, m.settings),
 }
-
-
-def needs(name: str) -> tuple[str, ...]:
-    """Kinds of files that a table is made of.
-
-    Raises
-    ------
-    ConfigError
-        If there is no such table.
-    """
-    if name not in TABLES:
-        raise ConfigError("table", f"unknown table {name!r}", nearest(name, TABLES))
-    return TABLES[name].needs
+"""How each table is made; what else is known of it stands in :mod:`lunet.reporting.outputs`."""
 
 
 def material(sources: ResultFiles, settings: Mapping[str, Any]) -> Material:
@@ -131,16 +105,19 @@ def make_table(name: str, sources: ResultFiles, settings: Mapping[str, Any]) -> 
     settings
         Sections ``statistics`` and ``report``; the protocol shows every section it is given.
     """
-    required = needs(name)
+    required = table_row(name).needs
     if "metrics" in required and not sources.metrics:
         raise ConfigError(f"table {name}", "no metrics.csv among the inputs", "it is made of them")
     if required == ("efficiency",) and not sources.efficiency:
         raise ConfigError(f"table {name}", "no efficiency.json among the inputs", "it needs one")
-    return TABLES[name].make(material(sources, settings))
+    read = material(sources, settings)
+    mixed = require_one_arithmetic(read.runs, allowed=read.report.mixed_arithmetic)
+    table = TABLES[name](read)
+    return replace(table, note=f"{table.note} {mixed}".strip()) if mixed else table
 
 
 def write_table(
     name: str, sources: ResultFiles, settings: Mapping[str, Any], base: str | Path
 ) -> list[Path]:
-    """Make one table and write ``BASE.csv``, ``BASE.md`` and ``BASE.tex``."""
+    """Make one table and write ``BASE.csv``, ``.md``, ``.tex`` and ``.json``."""
     return write(make_table(name, sources, settings), base)

@@ -10,11 +10,12 @@ from typing import Any
 
 import pandas as pd
 
-from lunet.errors import ConfigError, DataError, nearest
+from lunet.errors import DataError
+from lunet.metrics.catalog import compared_title
 from lunet.metrics.settings import StatisticsSettings
 from lunet.reporting.costs import flat
 from lunet.reporting.markup import Cell, Column, Table, cell, write
-from lunet.reporting.numbers import NONE, decimals, fixed, integer, interval, significant, title
+from lunet.reporting.numbers import NONE, decimals, fixed, integer, interval, significant
 from lunet.reporting.pruned import TITLES, Pruning, by_strategy, read_prunings
 from lunet.reporting.result_files import PRIOR, ResultFiles, read_cases, read_efficiency, read_runs
 from lunet.reporting.scores import headline, headline_summary
@@ -31,24 +32,10 @@ _NOTE = (
 )
 
 
-def needs(name: str) -> tuple[str, ...]:
-    """Kinds of files of a results grid: none, since prunings are named by ``--inputs``.
-
-    Raises
-    ------
-    ConfigError
-        If there is no such table.
-    """
-    if name not in TABLES:
-        raise ConfigError("table", f"unknown table {name!r}", nearest(name, TABLES))
-    return ()
-
-
 def write_table(
     name: str, sources: ResultFiles, settings: Mapping[str, Any], base: str | Path
 ) -> list[Path]:
-    """Make one of :data:`TABLES` and write ``BASE.csv``, ``BASE.md`` and ``BASE.tex``."""
-    needs(name)
+    """Make one of :data:`TABLES` and write ``BASE.csv``, ``.md``, ``.tex`` and ``.json``."""
     chosen = build_settings(StatisticsSettings, settings.get("statistics", {}), "statistics")
     return write(TABLES[name](sources, chosen), base)
 
@@ -60,7 +47,8 @@ def pruning(sources: ResultFiles, statistics: StatisticsSettings) -> Table:
     rows = [_strategy(runs, scores) for runs in by_strategy(prunings).values()]
     rows += _presets(sources, scores, {pruning.label for pruning in prunings})
     runs = max(len(found) for found in by_strategy(prunings).values())
-    score = f"Test {title(statistics.metric)}, {headline(cases)} [{level(statistics)} interval]"
+    score = f"Test {compared_title(statistics.metric)}, {headline(cases)}"
+    score += f" [{level(statistics)} interval]"
     heads = (
         "Parameters", "Channels", "GMAC", "Validation Dice", score, "Test Dice, prepared volumes",
         "Best on test (optimistic)", "Epochs", "Device hours",

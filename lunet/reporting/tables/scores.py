@@ -7,20 +7,13 @@ from typing import Any
 
 import pandas as pd
 
+from lunet.metrics.catalog import compared_title, title
 from lunet.metrics.settings import StatisticsSettings
 from lunet.reporting.costs import flat
 from lunet.reporting.markup import Cell, Column, Table, cell
-from lunet.reporting.numbers import (
-    RULE,
-    decimals,
-    fixed,
-    integer,
-    interval,
-    lower_is_better,
-    title,
-)
+from lunet.reporting.numbers import RULE, decimals, fixed, integer, interval
 from lunet.reporting.result_files import PRIOR, check_metrics
-from lunet.reporting.scores import COUNTED, summarise
+from lunet.reporting.scores import COUNTED, by_quality, summarise
 from lunet.reporting.settings import ReportSettings
 from lunet.statistics.claims import ONE_TRAINING, one_training
 
@@ -134,14 +127,12 @@ def _summary_row(row: Mapping[str, Any]) -> tuple[Cell, ...]:
 
 
 def failures(cases: pd.DataFrame, settings: StatisticsSettings, report: ReportSettings) -> Table:
-    """The worst cases of each preset by name: lowest primary metric, and which run it was."""
+    """The cases of each preset that the primary metric calls the worst, and which run it was."""
     metric = settings.metric
     shown = tuple(dict.fromkeys((metric, *report.metrics)))
     check_metrics(cases, shown)
     worst = pd.concat(
-        part.sort_values([metric, "case"], ascending=[not lower_is_better(metric), True]).head(
-            report.failures
-        )
+        by_quality(part, metric, best_first=False).head(report.failures)
         for _, part in cases.groupby("preset", sort=False)
     )
     keys = ["preset", "fold", "seed", "case", "label", "status"]
@@ -155,5 +146,5 @@ def failures(cases: pd.DataFrame, settings: StatisticsSettings, report: ReportSe
         *(Column(head, text=head not in ("Fold", "Seed")) for head in heads),
         *(Column(title(m)) for m in shown),
     )
-    caption = f"The {report.failures} worst cases of each preset by {title(metric)}."
+    caption = f"The {report.failures} worst cases of each preset by {compared_title(metric)}."
     return Table("failures", caption, columns, rows, records)

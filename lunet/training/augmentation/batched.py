@@ -1,4 +1,4 @@
-"""Augmentation of training batches as tensors on their device, each sample by its own draw."""
+"""Augmentation of training batches on their device, with a draw for each sample."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SHARES = (
 
 
 class Augment(Protocol):
-    """Images ``(B, C, *S)`` float32 and labels ``(B, *S)`` uint8 in, the same out, changed."""
+    """Changes images ``(B, C, *S)`` float32 and labels ``(B, *S)`` uint8."""
 
     def __call__(
         self, images: Tensor, labels: Tensor, generator: torch.Generator
@@ -48,8 +48,8 @@ class Augmenter:
     """Batched augmentation: one resampling of image and label, then intensities.
 
     Order: flips; affine, elastic and grid distortion in one resampling; blur and low resolution;
-    gamma; bias field; brightness and contrast; noise; coarse dropout. Each sample is drawn by
-    itself, intensities also by channel. Labels are only ever moved, by nearest neighbour.
+    gamma; bias field; brightness and contrast; noise; coarse dropout. Each sample has its own
+    draw, for intensities each channel too. Labels are only moved, by nearest neighbour.
 
     All parameters come from the given CPU generator, so its state is the whole random state and a
     GPU does what a CPU does; only the noise field is drawn on the device, from a seed drawn there.

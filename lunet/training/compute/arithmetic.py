@@ -13,7 +13,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from lunet.errors import ConfigError
 from lunet.training.compute.narrow_layers import NarrowLayers
 from lunet.training.recipe import Engine
 
@@ -49,7 +48,7 @@ class Arithmetic:
     deterministic: bool
 
     def prepare(self) -> None:
-        """Make the process compute this way."""
+        """Set up the process for this arithmetic."""
         torch.set_num_threads(self.threads)
         if self.device == "cuda":
             # cuBLAS is deterministic only with a workspace of fixed size, set before its first use
@@ -58,7 +57,7 @@ class Arithmetic:
             # that mode would also fill all fresh memory, at the price of a pass over it
             mode = torch.utils.deterministic
             mode.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-            # it adds in any order, but of windows that do not overlap one number to each zero
+            # its additions vary in order, but windows without overlap add once to each zero
             warnings.filterwarnings("ignore", message="max_pool.*_backward_cuda")
             torch.backends.cudnn.deterministic = self.deterministic
             torch.backends.cudnn.benchmark = not self.deterministic
@@ -81,7 +80,7 @@ class Arithmetic:
 
     @contextmanager
     def autocast(self) -> Iterator[None]:
-        """The context for forward passes: autocast, which losses leave themselves, and layers."""
+        """The context for forward passes: narrow layers, and autocast, which losses leave."""
         with ExitStack() as contexts:
             if self.precision != "fp32":
                 contexts.enter_context(torch.autocast(self.device, dtype=_TYPES[self.precision]))
@@ -90,7 +89,7 @@ class Arithmetic:
             yield
 
     def compiled(self, model: nn.Module, *, graphs: bool = True) -> Forward:
-        """The network as the training step calls it; parameters stay those of ``model``.
+        """The network as the training step calls it; it shares the parameters of ``model``.
 
         ``graphs`` allows CUDA graphs, which overwrite the gradients of the step before.
         """
@@ -104,7 +103,7 @@ class Arithmetic:
         return torch.amp.GradScaler(self.device, enabled=self.precision == "fp16")
 
     def wait(self) -> None:
-        """Wait until the device has done what was asked."""
+        """Wait until the device has finished its work."""
         if self.device == "cuda":
             torch.cuda.synchronize()
 
@@ -114,30 +113,8 @@ class Arithmetic:
         return torch.contiguous_format
 
 
-def resolve_device(engine: Engine) -> torch.device:
-    """The device that the recipe asks for; ``auto`` is CUDA where there is one.
-
-    Raises
-    ------
-    ConfigError
-        CUDA is asked for and there is none.
-    """
-    if engine.device == "cpu":
-        return torch.device("cpu")
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    if engine.device == "cuda":
-        raise ConfigError(
-            "train.engine.device",
-            "found 'cuda'",
-            f"torch {torch.__version__} sees no CUDA device",
-            "Set it to auto or cpu, or install a CUDA build of torch",
-        )
-    return torch.device("cpu")
-
-
 def plain_arithmetic(engine: Engine, device: torch.device) -> Arithmetic:
-    """What the recipe fixes; where it says ``auto``, plain float32 without tricks."""
+    """What the recipe fixes; plain float32 without tricks where it has ``auto``."""
     layout = engine.memory_format
     return Arithmetic(
         device=device.type,

@@ -1,8 +1,9 @@
-"""The engine's choice: what the recipe leaves open is measured once per device, network and batch.
+"""The choice of an arithmetic: measured once per device, network and batch.
 
-Short trainings are not worth a measurement and take plain float32. A choice is kept in a file, so
-that all folds and seeds of a preset, and every resumed training, are computed alike. What is not
-plain float32 is used only if its gradients are sound (see ``gradient_check``).
+It concerns what the recipe leaves open. Short trainings are not worth a measurement and take plain
+float32. A choice is kept in a file, so that all folds and seeds of a preset, and every resumed
+training, are computed alike. Anything but plain float32 is used only if its gradients are sound
+(see ``gradient_check``).
 """
 
 from __future__ import annotations
@@ -17,15 +18,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from lunet.errors import ConfigError
-from lunet.file_lock import exclusive
+from lunet.errors import ConfigError, is_out_of_memory
 from lunet.files import read_json, write_json
+from lunet.locks import exclusive
 from lunet.provenance import cpu_model
 from lunet.training.checkpoint import stamp_of
 from lunet.training.compute.arithmetic import Arithmetic, plain_arithmetic
 from lunet.training.compute.gradient_check import find_fault, reference
 from lunet.training.losses.build import Objective
-from lunet.training.memory import is_out_of_memory
 from lunet.training.recipe import Engine
 from lunet.training.volumes import Batch
 
@@ -38,7 +38,7 @@ _WANTED_GAIN = 1.1  # a less plain arithmetic must be faster by this factor
 
 @dataclass(frozen=True)
 class Question:
-    """What is to be computed.
+    """A training for which an arithmetic is chosen.
 
     Attributes
     ----------
@@ -74,15 +74,15 @@ def choose_arithmetic(
     cache
         JSON file of former choices; None keeps none.
     say
-        Told what was measured, and what was refused why.
+        Gets a line on what was measured, and on what was refused and why.
 
     Raises
     ------
     ConfigError
-        What the recipe fixes, or what was kept, gives wrong gradients on this machine.
+        If what the recipe fixes, or what was kept, gives wrong gradients on this machine.
     """
     plain = plain_arithmetic(question.engine, question.batch.image.device)
-    choices = candidates(question.engine, plain)
+    choices = candidate_arithmetics(question.engine, plain)
     if len(choices) == 1 or question.steps < _FEW_STEPS:
         _require_sound(question, plain, say)
         return plain
@@ -101,19 +101,16 @@ def choose_arithmetic(
         return chosen
 
 
-def candidates(engine: Engine, plain: Arithmetic) -> list[Arithmetic]:
+def candidate_arithmetics(engine: Engine, plain: Arithmetic) -> list[Arithmetic]:
     """All that the recipe allows, the plain one first."""
     precisions = ("fp32", "bf16") if engine.precision == "auto" else (engine.precision,)
-    if plain.device == "cuda" and engine.precision == "auto" and not _has_bf16():
-        precisions = ("fp32", "fp16")
+    if plain.device == "cuda" and engine.precision == "auto":
+        has_bf16 = torch.cuda.get_device_capability() >= (8, 0)
+        precisions = ("fp32", "bf16" if has_bf16 else "fp16")
     layouts: Sequence[str] = ("contiguous", "channels_last")
     if engine.memory_format != "auto":
         layouts = (engine.memory_format,)
     return [replace(plain, precision=p, memory_format=m) for p in precisions for m in layouts]
-
-
-def _has_bf16() -> bool:
-    return torch.cuda.get_device_capability() >= (8, 0)
 
 
 def _measured(
@@ -148,7 +145,7 @@ def _fastest_sound(
     seconds: dict[Arithmetic, float],
     say: Callable[[str], None],
 ) -> Arithmetic:
-    """The fastest by enough; those that are refused on the way are taken out of ``seconds``."""
+    """The fastest sound one; a less plain one must win clearly. Refused ones leave ``seconds``."""
     while True:
         best = plain
         for choice, value in seconds.items():
@@ -174,8 +171,8 @@ def _fault(question: Question, choice: Arithmetic) -> str | None:
 def _require_sound(question: Question, fixed: Arithmetic, say: Callable[[str], None]) -> None:
     """Refuse what the recipe fixes, if its gradients are wrong.
 
-    If the comparison with float32 takes more memory than there is, what is known decides: bf16 in
-    3D on a CPU with AVX-512 has wrong kernels for some sizes.
+    If the comparison with float32 takes more memory than there is, the choice is accepted with a
+    warning, except for bf16 in 3D on a CPU with AVX-512, which has wrong kernels for some sizes.
     """
     if fixed == reference(fixed):
         return
@@ -184,33 +181,27 @@ def _require_sound(question: Question, fixed: Arithmetic, say: Callable[[str], N
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        if not _is_suspect(fixed, question.batch.image.ndim - 2):
+        wide = torch.backends.cpu.get_cpu_capability() == "AVX512"
+        in_3d = question.batch.image.ndim == 5
+        if not (fixed.device == "cpu" and fixed.precision == "bf16" and in_3d and wide):
             say(f"warning: engine: {_name(fixed)} could not be checked, too little memory")
             return
         reason = "there is too little memory to check its gradients, and bf16 may fail here"
     if reason:
-        raise _refusal(fixed, reason)
-
-
-def _is_suspect(choice: Arithmetic, axes: int) -> bool:
-    wide = torch.backends.cpu.get_cpu_capability() == "AVX512"
-    return choice.device == "cpu" and choice.precision == "bf16" and axes == 3 and wide
-
-
-def _refusal(choice: Arithmetic, reason: str) -> ConfigError:
-    return ConfigError(
-        "train.engine",
-        f"{_name(choice)} on this {choice.device} gives wrong gradients: {reason}",
-        "a training would go wrong silently",
-        "Set train.engine.precision: fp32 (and memory_format: contiguous, compile: off), or auto",
-    )
+        raise ConfigError(
+            "train.engine",
+            f"{_name(fixed)} on this {fixed.device} gives wrong gradients: {reason}",
+            "a training would go wrong silently",
+            "Set train.engine.precision: fp32 (and memory_format: contiguous, compile: off), "
+            "or auto",
+        )
 
 
 def step_seconds(question: Question, arithmetic: Arithmetic) -> float:
     """Seconds of one training step, the median after a first; infinite if it cannot be.
 
-    That is: out of memory, or compilation fails (no C++ compiler, say). The plain arithmetic must
-    work: its error is raised.
+    It cannot be if memory does not suffice or compilation fails (for want of a C++ compiler, for
+    example). The plain arithmetic must work: its error is raised.
     """
     try:
         return _step_seconds(question, arithmetic)
@@ -244,7 +235,7 @@ def _step_seconds(question: Question, arithmetic: Arithmetic) -> float:
 
 
 def _clock(arithmetic: Arithmetic) -> float:
-    """Seconds; on a CPU those that were computed, so that other jobs do not decide the choice."""
+    """Seconds; on a CPU the time it computed, so that other jobs do not decide the choice."""
     if arithmetic.device == "cpu":
         return time.process_time() / arithmetic.threads
     return time.perf_counter()
@@ -255,7 +246,7 @@ def _name(choice: Arithmetic) -> str:
 
 
 def _key(question: Question, plain: Arithmetic) -> str:
-    """Digest of all that one choice holds for: the kind of device, not the single machine."""
+    """Digest of what a choice depends on: the kind of device, not the single machine."""
     return stamp_of(
         {
             "device": plain.device,
@@ -274,7 +265,7 @@ def _machine(device: str) -> str:
 def _kept(
     cache: Path, key: str, question: Question, say: Callable[[str], None]
 ) -> Arithmetic | None:
-    """The choice of a former measurement; it is checked on a machine that has not seen it."""
+    """The choice of a former measurement; a machine that is new to it checks it first."""
     entry = read_json(cache).get(key) if cache.is_file() else None
     if not entry:
         return None

@@ -2,13 +2,13 @@
 
 A kernel may be fast and wrong: on some machines torch 2.13 returns memory that nobody has written
 as the weight gradient of bf16 convolutions whose first axis has two voxels. No list of such cases
-is ever complete, so nothing but plain float32 is used before it was compared, on the batch, the
+is ever complete, so anything but plain float32 is compared before it is used, on the batch, the
 network and the machine of the training itself.
 
 Gradients of whole networks say little in half precision: a sound bf16 step through a small U-Net
 has weights whose gradient points the other way (cosine -0.9 at 4x4x6 voxels, 0.49 at 32^3), since
 rounding in one layer turns activations and batch statistics of the next. So each layer is compared
-by itself: its own inputs and output gradients, as the step met them, go through it in float32.
+by itself: its own inputs and output gradients of the step go through it in float32.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ Gradients = dict[str, Tensor]
 
 @dataclass
 class _Call:
-    """What one call of a layer met in a step: input, and the gradients of output and input."""
+    """What one call of a layer received in a step: input, and the gradients of output and input."""
 
     x: Tensor
     of_output: list[Tensor] = field(default_factory=list)
@@ -104,7 +104,7 @@ def find_fault(
     if reason or arithmetic.device != "cpu":
         return reason
     unequal = _unequal(one, two)
-    # a network whose steps differ in plain float32, too, says nothing about the arithmetic
+    # a network whose steps differ in plain float32 too proves nothing about the arithmetic
     if unequal and not _unequal(expected, step.gradients(plain)):
         return f"two equal steps give different gradients of {unequal}"
     return None
@@ -172,7 +172,7 @@ def _fault_of_layers(step: _Step, arithmetic: Arithmetic) -> str | None:
 
 
 def _watch(layer: nn.Module, calls: list[_Call]) -> None:
-    """Note what each call of a layer meets."""
+    """Note what each call of a layer receives."""
 
     def before(_: nn.Module, arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         x = arguments[0]
@@ -224,7 +224,7 @@ def _without_dropout(model: nn.Module) -> nn.Module:
 
 
 def disagreement(found: Gradients, expected: Gradients, precision: str) -> str | None:
-    """The first weight whose gradient is not that of plain float32, in words; None if all are.
+    """A message on the first weight whose gradient differs from float32's; None if all agree.
 
     Parameters
     ----------
@@ -252,7 +252,7 @@ def disagreement(found: Gradients, expected: Gradients, precision: str) -> str |
         cosine = _cosine(gradient, expected[name]) if norm else 0.0
         if not low <= ratio <= high or cosine < LEAST_COSINE[precision]:
             return (
-                f"the gradient of {name} is not that of float32: "
+                f"the gradient of {name} differs from float32's: "
                 f"cosine {cosine:.3f}, ratio of norms {ratio:.3g}"
             )
     return None
@@ -278,7 +278,7 @@ def _cosine(one: Tensor, two: Tensor) -> float:
 
 
 def _litter(model: nn.Module) -> None:
-    """Leave large numbers in freed memory, so that a kernel which does not write is found out."""
+    """Leave large numbers in freed memory, so that a kernel which does not write is noticed."""
     kinds = (torch.float32, torch.bfloat16)
     litter = [torch.full_like(p, _LITTER, dtype=kind) for p in model.parameters() for kind in kinds]
     del litter

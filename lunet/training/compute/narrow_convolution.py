@@ -3,9 +3,8 @@
 torch's kernels compute a vector register of output channels at once, of which a compact network
 fills a quarter. Since ``k`` voxels in a row are one voxel of ``k`` times the channels (see
 :mod:`lunet.training.compute.narrow_layers`), a convolution of 3x3x3 to ``C`` channels is one of
-3x3x(k + 2) to ``k C`` channels in steps of ``k`` voxels along the last axis. A part of its products
-is with zeros, and it is faster all the same. The gradient of the input is such a convolution
-again.
+3x3x(k + 2) to ``k C`` channels in steps of ``k`` voxels along the last axis. Some of its products
+are with zeros, yet it is faster. The gradient of the input is such a convolution as well.
 """
 
 from __future__ import annotations
@@ -119,7 +118,7 @@ def _sum_of_channels(grad: Tensor) -> Tensor:
 
 
 def _shifted(weight: Tensor, k: int) -> Tensor:
-    """Kernels of width ``k + 2``: one after the other those of ``k`` voxels in a row."""
+    """Kernels of width ``k + 2``: the kernels of ``k`` voxels in a row, one after the other."""
     return torch.cat([functional.pad(weight, (i, k - 1 - i)) for i in range(k)])
 
 

@@ -3,7 +3,7 @@
 torch's kernels for that layout work along the channels, of which a compact network has four, so
 they leave most of a vector register empty; and batch norm adds millions of float32 numbers one by
 one, which costs its statistics half a percent of accuracy. In memory, however, ``k`` voxels in a
-row of ``C`` channels are the same as one voxel of ``k C`` channels. Seen like that, the same
+row of ``C`` channels are the same as one voxel of ``k C`` channels. Viewed like that, the same
 kernels are several times faster and, since they build ``k`` partial sums, more accurate.
 
 ``python tests/benchmarks/narrow.py --threads 1`` for 16x4x48x64x48 in bfloat16, forward and
@@ -28,7 +28,7 @@ from lunet.training.compute.voxel_views import is_channels_last, laid_out, layou
 
 
 class NarrowLayers(TorchFunctionMode):
-    """Inside this context, layers of narrow channels-last tensors are computed as told above."""
+    """Compute layers of narrow channels-last tensors in this context as described above."""
 
     def __torch_function__(
         self,
@@ -37,7 +37,7 @@ class NarrowLayers(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        """Route the layers that are known here; everything else stays what it is."""
+        """Replace the layers that are known here; leave everything else as it is."""
         options = kwargs or {}
         own = _OWN.get(func)
         found = own(*args, **options) if own else None

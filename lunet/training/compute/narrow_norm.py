@@ -1,6 +1,6 @@
 """Batch norm and dropout of few channels in the channels-last layout on a CPU.
 
-They see ``k`` voxels of ``C`` channels as one of ``k C``, as told in
+They treat ``k`` voxels of ``C`` channels as one of ``k C``, as described in
 :mod:`lunet.training.compute.narrow_layers`.
 """
 

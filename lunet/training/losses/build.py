@@ -31,7 +31,7 @@ Objective = Callable[[Tensor | Sequence[Tensor], Tensor], Tensor]
 def build_loss(name: str, **options: Any) -> Loss:
     """The loss ``name`` as a function of logits and target (shapes in the module's docstring).
 
-    Options, defaults, formulas and sources are those of ``lunet list losses``. ``class_weights``
+    ``lunet list losses`` shows options, defaults, formulas and sources. ``class_weights``
     has one weight per class, background first (per region for regions).
 
     Raises
@@ -57,7 +57,7 @@ def build_objective(
     loss, options
         ``train.loss`` and ``train.loss_options``.
     task
-        Tells how labels become targets (:func:`encode_target`).
+        Defines how labels become targets (:func:`encode_target`).
     deep_supervision
         Weights of the outputs, main first; a plain sum, not normalised. Outputs of another size
         are resized (linear, corners aligned) to the labels', so that small targets never vanish.

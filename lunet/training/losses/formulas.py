@@ -108,7 +108,7 @@ def _smoothed_dice(p: Tensor, y: Tensor, *, smooth: float, over: str) -> Tensor:
 
 
 def _plain_dice(p: Tensor, y: Tensor, *, epsilon: float, over: str) -> Tensor:
-    """Dice with epsilon in the denominator alone; empty structures as the module says."""
+    """Dice with epsilon in the denominator alone; empty structures as the module's text defines."""
     both, predicted, true = _overlap(p, y, over)
     present = 1 - 2 * both / (predicted + true + epsilon)
     return torch.where(true > 0, present, predicted / (predicted + 1)).mean()

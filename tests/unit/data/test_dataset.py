@@ -79,7 +79,7 @@ def test_a_file_per_channel(tmp_path: Path) -> None:
         ({"training": "x"}, "no list `training`"),
         ({"training": [{"image": 3}]}, "file name"),
         ({"training": [{"image": "a.nii.gz", "label": 3}]}, "file name"),
-        ({"test": ["./imagesTr/hippocampus_001.nii.gz"]}, "listed 2 times"),
+        ({"test": ["./imagesTr/hippocampus_001.nii.gz"]}, "two cases are called"),
         ({"labels": {}}, "no 'labels'"),
         ({"labels": {"x": "front"}}, "whole numbers"),
         ({"modality": None}, "no 'modality'"),

@@ -10,24 +10,28 @@ import multiprocessing
 import os
 import random
 import tarfile
+import urllib.request
 import zipfile
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from misbehaving import Behaviour, serve
+from patience import patient
 
 from lunet.cli import main
 from lunet.data.catalog import remap_of
 from lunet.data.catalog_table import CATALOG
 from lunet.data.dataset import read_dataset
 from lunet.data.download import fetch as fetching
+from lunet.data.download import http
 from lunet.data.download.download import download
 from lunet.data.download.fetch import Patience, Sums, fetch, sums_of
 from lunet.data.phantoms.make import make_phantom
 from lunet.data.settings import DatasetSettings, PhantomSettings
 from lunet.errors import Busy, ConfigError, DataError
-from lunet.file_lock import exclusive
+from lunet.leftovers import part_of
+from lunet.locks import exclusive
 
 HASTE = Patience(timeout=2.0, tries=4, pause=0.01)
 CONTENT = random.Random(0).randbytes(400_000)
@@ -215,6 +219,92 @@ def test_a_full_disk_is_said_before_and_during(
         get(Behaviour(CONTENT), tmp_path / "b")
 
 
+@pytest.mark.parametrize("place", ["file:///etc/passwd", "ftp://127.0.0.1/x"])
+def test_a_redirection_leads_to_http_only(tmp_path: Path, place: str) -> None:
+    behaviour = Behaviour(CONTENT, redirect=place)
+    with pytest.raises(DataError, match=r"redirects to (file|ftp)|302"):
+        get(behaviour, tmp_path / "set.tar")
+    assert len(behaviour.seen) == 1
+
+
+def test_a_redirection_to_http_is_followed_and_one_from_https_is_not(tmp_path: Path) -> None:
+    with serve(Behaviour(CONTENT)) as there:
+        get(Behaviour(CONTENT, redirect=there), tmp_path / "set.tar")
+        secure = urllib.request.Request("https://example.org/set.tar")
+        handler = http._Redirections()
+        with pytest.raises(http.Refused, match="from https to http"):
+            handler.redirect_request(secure, None, 302, "", {}, there)
+
+
+def test_retry_after_is_waited_and_a_long_one_is_not(tmp_path: Path) -> None:
+    said = get(Behaviour(CONTENT, statuses=[429], retry_after="1"), tmp_path / "set.tar")
+    assert any(line.endswith("again in 1 s") for line in said)
+    with pytest.raises(DataError, match="asks to come back in 86400 s"):
+        get(Behaviour(CONTENT, statuses=[503], retry_after="86400"), tmp_path / "b")
+    past = {"Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT"}
+    assert http.wait_of(past) == 0.0  # type: ignore[arg-type]
+    assert http.wait_of({"Retry-After": "soon"}) is None  # type: ignore[arg-type]
+
+
+def test_a_head_that_never_ends_is_left(tmp_path: Path) -> None:
+    said = get(Behaviour(CONTENT, dribble=0.1), tmp_path / "set.tar")
+    assert (tmp_path / "set.tar").read_bytes() == CONTENT
+    assert any("timed out" in line for line in said)
+
+
+def test_a_server_that_drips_is_given_up(tmp_path: Path) -> None:
+    slow = Patience(timeout=0.2, least_rate=1e9, tries=2, pause=0.01)
+    behaviour = Behaviour(CONTENT, pace=0.1)
+    with serve(behaviour) as url, pytest.raises(DataError, match=r"less than 1e.09 bytes per"):
+        fetch([url], tmp_path / "a", expected=EXPECTED, patience=slow, say=Lines())
+    assert len(behaviour.seen) == 2
+
+
+@pytest.mark.parametrize("announce", [True, False])
+def test_a_file_much_larger_than_it_should_be_is_refused(tmp_path: Path, announce: bool) -> None:
+    behaviour = Behaviour(CONTENT * 4, announce=announce)
+    with serve(behaviour) as url, pytest.raises(DataError, match=r"are expected|is expected"):
+        fetch([url], tmp_path / "a", expected=Sums(), size=1000, patience=HASTE, say=Lines())
+    assert len(behaviour.seen) == 1
+
+
+def test_an_address_without_a_host_is_asked_once(tmp_path: Path) -> None:
+    said = Lines()
+    urls = ["http://no-such-host.invalid/set.tar"]
+    with pytest.raises(DataError):
+        fetch(urls, tmp_path / "a", expected=EXPECTED, patience=HASTE, say=said)
+    assert not any("again in" in line for line in said)
+
+
+def test_plain_http_without_a_digest_is_told(tmp_path: Path) -> None:
+    said = get(Behaviour(CONTENT), tmp_path / "set.tar", Sums())
+    assert "nobody checks what comes" in said[0]
+
+
+@pytest.mark.parametrize("tag", [None, 'W/"weak"'])
+def test_without_digest_and_validator_nothing_is_joined(tmp_path: Path, tag: str | None) -> None:
+    other = CONTENT[::-1]
+    behaviour = Behaviour(CONTENT, cuts=[150_000], tag=tag)
+    with serve(behaviour) as url:
+        cut = Patience(timeout=2.0, tries=1)
+        with pytest.raises(DataError, match="150000 bytes"):
+            fetch([url], tmp_path / "a", expected=Sums(), patience=cut, say=Lines())
+        behaviour.content = other
+        fetch([url], tmp_path / "a", expected=Sums(), patience=HASTE, say=Lines())
+    assert (tmp_path / "a").read_bytes() == other
+
+
+def test_a_file_of_the_same_length_behind_a_server_without_tags(tmp_path: Path) -> None:
+    other = CONTENT[::-1]
+    behaviour = Behaviour(CONTENT, cuts=[150_000, 0, 0, 0], tag=None)
+    with pytest.raises(DataError):
+        get(behaviour, tmp_path / "set.tar")
+    sums = Sums(sha256=hashlib.sha256(other).hexdigest())
+    said = get(Behaviour(other, tag=None), tmp_path / "set.tar", sums)
+    assert (tmp_path / "set.tar").read_bytes() == other
+    assert any("once more from the beginning" in line for line in said)
+
+
 def test_only_http_is_fetched(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="file:///etc/passwd"):
         fetch(["file:///etc/passwd"], tmp_path / "a", expected=Sums())
@@ -328,18 +418,22 @@ def test_done_is_done_and_something_else_is_kept(tmp_path: Path) -> None:
         download(DatasetSettings(name="phantom"), out, say=Lines())
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "thesis.tex").write_text("years of work")
-    with pytest.raises(DataError, match="holds something else"):
+    with pytest.raises(ConfigError, match=r"notes/thesis\.tex exists and was not written"):
         download(settings, tmp_path / "notes", say=Lines())
     assert (tmp_path / "notes" / "thesis.tex").exists()
 
 
 def test_a_damaged_earlier_result_is_told_and_left_overs_go(tmp_path: Path) -> None:
     settings = DatasetSettings(name="hippocampus", path=str(make_archive(tmp_path / "mine.tar")))
-    (tmp_path / ".raw.part").mkdir()
+    dead = tmp_path / part_of(tmp_path / "raw").name.replace(f"-{os.getpid()}-", "-0-")
+    dead.mkdir()
+    users = tmp_path / ".raw.part"  # a name that only looks like one of ours
+    users.mkdir()
     (tmp_path / "raw").mkdir()
     (tmp_path / "raw" / ".snakemake_timestamp").touch()
     out = download(settings, tmp_path / "raw", say=Lines())
-    assert not (tmp_path / ".raw.part").exists()
+    assert users.exists()
+    assert not dead.exists()
     (out / "source.json").unlink()
     with pytest.raises(DataError, match="only a part"):
         download(settings, out, say=Lines())
@@ -412,7 +506,7 @@ def test_a_phantom_is_made_and_recorded(tmp_path: Path) -> None:
 
 def _process(url: str, digest: str, out: str) -> None:
     settings = DatasetSettings(name="mine", mirrors=(url,), sha256=digest)
-    download(settings, out, patience=Patience(timeout=20), say=Lines())
+    download(settings, out, patience=Patience(timeout=patient(5)), say=Lines())
 
 
 def test_two_processes_at_once_fetch_once(tmp_path: Path) -> None:
@@ -425,7 +519,7 @@ def test_two_processes_at_once_fetch_once(tmp_path: Path) -> None:
         for process in both:
             process.start()
         for process in both:
-            process.join(timeout=30)
+            process.join(timeout=patient(8))
     assert [process.exitcode for process in both] == [0, 0]
     assert behaviour.sent == len(content)
     assert source(tmp_path / "raw")["name"] == "mine"

@@ -303,8 +303,11 @@ def test_out_must_be_new_and_failures_leave_nothing(tmp_path: Path) -> None:
     source = tiny.make(tmp_path / "source", 2)
     (tmp_path / "full").mkdir()
     (tmp_path / "full/file").write_text("x")
-    with pytest.raises(DataError, match="exists already"):
+    with pytest.raises(ConfigError, match="full/file exists and was not written"):
         write_project(open_dataset(source), tmp_path / "full")
+    for place in (source, tmp_path):
+        with pytest.raises(ConfigError, match="is an input"):
+            write_project(open_dataset(source), place)
     (source / "labelsTr/case_02.nii.gz").unlink()
     with pytest.raises(DataError, match="case_02"):
         write_project(open_dataset(source), tmp_path / "out")

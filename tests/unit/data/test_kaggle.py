@@ -22,6 +22,7 @@ from lunet.data.io.images import read_label
 from lunet.data.layouts.kaggle.collection import convert_label
 from lunet.data.layouts.kaggle.unpickle import Refused, read
 from lunet.errors import DataError
+from lunet.own_files import MARKER
 
 SHAPE = (12, 10, 8)
 
@@ -180,7 +181,12 @@ def test_a_task_folder_becomes_a_data_set(package: types.ModuleType, tmp_path: P
     read_back, grid = read_label(dataset.cases[0].label)
     np.testing.assert_array_equal(read_back, np.minimum(truth(), 1))
     np.testing.assert_allclose(grid, affine)
-    assert {path.name for path in out.iterdir()} == {"dataset.json", "imagesTr", "labelsTr"}
+    assert {path.name for path in out.iterdir()} == {
+        MARKER,
+        "dataset.json",
+        "imagesTr",
+        "labelsTr",
+    }
 
 
 def test_a_wrong_shape_leaves_nothing_behind(

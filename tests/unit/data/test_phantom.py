@@ -16,7 +16,8 @@ from lunet.cli import main
 from lunet.data.catalog_table import CATALOG, HEART_CODES
 from lunet.data.phantoms.make import make_phantom
 from lunet.data.settings import PhantomSettings
-from lunet.errors import ConfigError, DataError
+from lunet.errors import ConfigError
+from lunet.own_files import MARKER
 
 KINDS = [
     "hippocampus", "harp", "spleen", "lung", "brats2021", "brats2023", "heart_ct", "heart_mr",
@@ -31,7 +32,7 @@ def digests(folder: Path) -> dict[str, str]:
     return {
         path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(folder.rglob("*"))
-        if path.is_file()
+        if path.is_file() and path.name != MARKER
     }
 
 
@@ -217,13 +218,18 @@ def test_command_and_its_errors(tmp_path: Path, capsys: pytest.CaptureFixture[st
     words = ["phantom", "--subjects", "1", "--scale", "0.6", "--out", str(out)]
     assert main(words) == 0
     assert len(list((out / "imagesTr").iterdir())) == 2
+    first = digests(out)
+    assert main(words) == 0
+    assert digests(out) == first
+    (out / "notes.txt").write_text("mine")
     assert main(words) == 2
-    assert "is not empty" in capsys.readouterr().err
+    assert "notes.txt exists and was not written" in capsys.readouterr().err
+    assert (out / "notes.txt").read_text() == "mine"
     assert main(["phantom", "--subjects", "0", "--out", str(tmp_path / "none")]) == 2
     assert not (tmp_path / "none").exists()
     with pytest.raises(ConfigError, match="harp, brats and heart"):
         make_phantom(PhantomSettings(kind="lung", layout="published"), tmp_path / "lung")
     assert {path.name for path in tmp_path.iterdir()} == {"made"}
     (tmp_path / "file").write_text("x")
-    with pytest.raises(DataError, match="is not empty"):
+    with pytest.raises(ConfigError, match="is a file"):
         make_phantom(PhantomSettings(subjects=1), tmp_path / "file")

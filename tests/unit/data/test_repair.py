@@ -18,7 +18,7 @@ from lunet.data.audit.repair import RepairOptions, repair
 from lunet.data.dataset import read_dataset
 from lunet.data.io.images import read_label, read_raw
 from lunet.data.settings import DatasetSettings
-from lunet.errors import DataError
+from lunet.errors import ConfigError
 from lunet.files import sha256
 
 IMAGE, LABEL = "imagesTr/case_03.nii.gz", "labelsTr/case_03.nii.gz"
@@ -166,8 +166,10 @@ def test_remapping_is_written(raw: Path, tmp_path: Path) -> None:
 
 
 def test_never_in_place(raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(DataError, match="exists already"):
+    with pytest.raises(ConfigError, match="is an input"):
         repair(read_dataset(raw), raw)
     assert main(["repair", str(raw), "--out", str(tmp_path / "out")]) == 0
     assert "0 repaired, 0 left" in capsys.readouterr().out
-    assert main(["repair", str(raw), "--out", str(tmp_path / "out")]) == 2
+    assert main(["repair", str(raw), "--out", str(tmp_path / "out")]) == 0
+    assert main(["repair", str(tmp_path / "out"), "--out", str(tmp_path / "out")]) == 2
+    assert "out is an input" in capsys.readouterr().err

@@ -32,7 +32,7 @@ from lunet.training.compute import autotune as engine
 from lunet.training.compute.arithmetic import plain_arithmetic
 from lunet.training.recipe import Engine, Recipe
 from lunet.training.sampling import build_sampler
-from lunet.training.volumes import Volumes as Loaded
+from lunet.training.volumes import Volumes
 
 
 def test_a_short_training_by_hand() -> None:
@@ -138,7 +138,7 @@ def test_steps_and_samples_are_those_of_the_training(
     images = [np.zeros((1, *shape), np.float32)] * cases
     labels = [np.zeros(shape, np.uint8)] * cases
     names = tuple(map(str, range(cases)))
-    loaded = Loaded(names, images, labels, (shape,) * cases, torch.device("cpu"), resident=False)
+    loaded = Volumes(names, images, labels, (shape,) * cases, torch.device("cpu"), resident=False)
     wanted = build_settings(Recipe, {"batch_size": 2} | changes, "train")
     sampler = build_sampler(loaded, wanted, dimensions=dimensions, seed=0)
     load = load_of(
@@ -166,7 +166,7 @@ def test_the_choice_is_made_as_the_training_makes_it() -> None:
     for fixed in ({}, {"precision": "bf16"}, {"memory_format": "channels_last"}):
         open_ = Engine(threads=1, **fixed)
         plainly = plain_arithmetic(open_, torch.device("cpu"))
-        assert arithmetics(open_, plainly) == engine.candidates(open_, plainly)
+        assert arithmetics(open_, plainly) == engine.candidate_arithmetics(open_, plainly)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from prepared_cases import AFFINE, label_of, make_prepared
 
 from lunet.cli import main
 from lunet.errors import DataError
-from lunet.evaluation.evaluation import Folders, Run, evaluate_folders, evaluate_run
+from lunet.evaluation.evaluation import EvaluatedRun, Folders, evaluate_folders, evaluate_run
 from lunet.metrics.case import evaluate_case
 from lunet.metrics.settings import EvaluateSettings
 
@@ -46,7 +46,7 @@ def evaluate(study: Path, predictions: Path, out: Path) -> list[dict[str, str]]:
         study / "prepared" / "manifest.json",
         study / "splits.json",
         predictions,
-        run=Run("p", 0, 7),
+        run=EvaluatedRun("p", 0, 7),
         settings=SETTINGS,
         out=out,
         log=lambda _: None,
@@ -219,3 +219,16 @@ def test_bad_arguments(
 def test_starts_without_torch() -> None:
     code = "import sys, lunet.evaluation.evaluation; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_volumes_of_a_sheared_scan_come_from_its_determinant(tmp_path: Path) -> None:
+    sheared = np.eye(4)
+    sheared[:3, 2] = [0.0, 0.6, 0.8]
+    mask = np.zeros((6, 6, 6), np.uint8)
+    mask[1:5, 1:5, 1:5] = 1
+    for folder in ("reference", "prediction"):
+        save(tmp_path / folder / "a.nii.gz", mask, sheared)
+    words = ["evaluate", "--labels", "organ=1", "--out", f"{tmp_path}/m.csv"]
+    words += ["--reference", f"{tmp_path}/reference", "--prediction", f"{tmp_path}/prediction"]
+    assert main(words) == 0
+    assert float(read(tmp_path / "m.csv")[0]["volume_ml"]) == pytest.approx(64 * 0.8 / 1000)

@@ -21,6 +21,7 @@ from lunet.files import read_json
 from lunet.inference.description import description_of
 from lunet.models.attention_unet import AttentionUNet
 from lunet.models.unet import UNet
+from lunet.own_files import MARKER
 
 METRICS = """\
 preset,fold,seed,case,group,label,dice,hd95,assd,status
@@ -48,6 +49,7 @@ def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_what_the_folder_holds(release: Path) -> None:
     names = {path.name for path in (release / "out").iterdir()}
     assert names == {
+        MARKER,
         "weights.safetensors",
         "model.onnx",
         "plan.json",

@@ -66,8 +66,10 @@ def test_refusals_leave_nothing(tmp_path: Path, capsys) -> None:
     assert "Choose the preset" in capsys.readouterr().err
     assert not out.exists()
     assert main([*words, "--preset", "lunet_small_2f"]) == 0
+    assert main([*words, "--preset", "lunet_small_2f"]) == 0  # its own folder
+    (out / "notes.txt").write_text("mine")
     assert main([*words, "--preset", "lunet_small_2f"]) == 2
-    assert "exists already" in capsys.readouterr().err
+    assert "notes.txt exists and was not written" in capsys.readouterr().err
 
 
 def test_weights_that_are_no_numbers_are_refused_by_name(tmp_path: Path, capsys) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 
 import pytest
+import torch
 
-from lunet.errors import Busy, Interrupted, TrainingError
+from lunet.errors import Busy, Interrupted, TrainingError, is_out_of_memory
 from lunet.failures import classify
 
 
@@ -61,6 +62,28 @@ def test_ends_of_a_training(found, reason):
     failure = classify(TrainingError("training", found, "", "Lower train.batch_size"))
     assert failure.reason == reason
     assert failure.line() == f"lunet ended: {reason}. Lower train.batch_size."
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (
+            torch.OutOfMemoryError("CUDA out of memory"),
+            "out of GPU memory",
+        ),
+        (RuntimeError("CUDA error: out of memory"), "out of GPU memory"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "out of host memory"),
+        (RuntimeError("Failed to allocate memory for image."), "out of host memory"),
+        (MemoryError(), "out of host memory"),
+    ],
+)
+def test_a_full_memory_is_recognised_everywhere(error, reason):
+    assert is_out_of_memory(error)
+    assert classify(error).reason == reason
+    wrapped = ValueError("out of memory")  # a text alone is no full memory
+    assert not is_out_of_memory(wrapped)
+    wrapped.__cause__ = error
+    assert classify(wrapped).reason == reason
 
 
 def test_another_writer():

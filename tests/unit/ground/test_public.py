@@ -20,7 +20,7 @@ SIGNATURES = {
     "load_model": "(source)",
     "predict": "(model, image, *, spacing=None, affine=None, settings=None)",
     "evaluate_case": "(reference, prediction, *, spacing=(1.0, 1.0, 1.0), labels=None, "
-    "tolerances=(1.0,))",
+    "tolerances=(1.0,), voxel_volume=None)",
     "build_loss": "(name, **options)",
 }
 

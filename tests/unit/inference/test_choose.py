@@ -16,7 +16,7 @@ from lunet.data.folds import read_splits
 from lunet.data.ground_truth import read_reference
 from lunet.errors import DataError
 from lunet.inference.decode import postprocess
-from lunet.inference.postprocess_search import candidates, choose_postprocessing, mean_dice
+from lunet.inference.postprocess_search import candidate_settings, choose_postprocessing, mean_dice
 from lunet.inference.predict_run import predict_run
 from lunet.inference.settings import PredictSettings
 from lunet.task import Task
@@ -26,11 +26,11 @@ BINARY = Task(channels=("MRI",), labels={"ball": 1})
 
 def test_what_is_tried() -> None:
     asked = PredictSettings(flip_axes=(0,), threshold=0.45)
-    tried = candidates(asked, BINARY)
+    tried = candidate_settings(asked, BINARY)
     assert tried[0] == asked
     assert len(tried) == len(set(tried)) == 6 * 2 * 2
     softmax = Task(channels=("MRI",), labels={"a": 1, "b": 2})
-    assert {option.threshold for option in candidates(asked, softmax)} == {0.45}
+    assert {option.threshold for option in candidate_settings(asked, softmax)} == {0.45}
 
 
 def test_the_best_on_validation_wins(tmp_path: Path) -> None:

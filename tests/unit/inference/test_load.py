@@ -15,7 +15,8 @@ import lunet
 from lunet.cli import main
 from lunet.data.prepared import read_manifest
 from lunet.errors import DataError
-from lunet.inference.description import Description, build_described, description_of
+from lunet.inference.description import Description, description_of
+from lunet.models.build import build_for_task
 from lunet.task import Task
 from lunet.training.weights import save_weights
 
@@ -54,7 +55,7 @@ def test_weights_of_another_network(tmp_path: Path) -> None:
     description = Description(BINARY, {}, UNET)
     wider = Description(BINARY, {}, UNET | {"arguments": {"widths": [4, 4], "convs_per_block": 1}})
     path = tmp_path / "weights.safetensors"
-    save_weights(path, build_described(wider), description.as_dict())
+    save_weights(path, build_for_task(wider.model, wider.task), description.as_dict())
     with pytest.raises(DataError, match="does not fit its own description"):
         lunet.load_model(path)
 
@@ -62,7 +63,7 @@ def test_weights_of_another_network(tmp_path: Path) -> None:
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_weights_that_are_no_numbers_are_refused_by_name(tmp_path: Path, value: float) -> None:
     description = Description(BINARY, {}, UNET)
-    state = build_described(description).state_dict()
+    state = build_for_task(UNET, BINARY).state_dict()
     name = list(state)[3]
     state[name].view(-1)[0] = value
     path = tmp_path / "weights.safetensors"
@@ -73,7 +74,7 @@ def test_weights_that_are_no_numbers_are_refused_by_name(tmp_path: Path, value: 
 
 def test_weights_of_another_type_are_refused_by_name(tmp_path: Path) -> None:
     description = Description(BINARY, {}, UNET)
-    state = build_described(description).state_dict()
+    state = build_for_task(UNET, BINARY).state_dict()
     name = next(iter(state))
     state[name] = state[name].view(torch.int32)  # the same bytes, as a changed header has them
     path = tmp_path / "weights.safetensors"
@@ -91,7 +92,7 @@ def test_a_study_step_with_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[s
     description = Description(task, dict(manifest.preprocess), UNET)
     save_weights(
         tmp_path / "run" / "weights.safetensors",
-        build_described(description),
+        build_for_task(description.model, description.task),
         description.as_dict(),
     )
     words = ["predict", "--settings", '{"predict": {"weights": "best"}}', "--fold", "0"]

@@ -92,18 +92,22 @@ def test_predictions_do_not_depend_on_images(study: Path, tmp_path: Path) -> Non
     assert overlap > 0.7
 
 
-def test_masks_of_others_stay_and_those_of_another_fold_are_refused(
-    study: Path, tmp_path: Path
-) -> None:
+def test_masks_of_others_and_of_another_fold_stay(study: Path, tmp_path: Path) -> None:
     (tmp_path / "case_99.nii.gz").write_bytes(b"by an expert")
-    words = study / "prepared", study / "splits.json"
-    predict_prior(*words, fold=0, out=tmp_path, log=lambda _: None)
-    assert (tmp_path / "case_99.nii.gz").read_bytes() == b"by an expert"
-    entry = {"case": "case_99", "file": "case_99.nii.gz"}
-    (tmp_path / "predictions.json").write_text(json.dumps({"cases": [entry]}))
-    with pytest.raises(ConfigError, match="masks of other cases by an earlier run"):
-        predict_prior(*words, fold=0, out=tmp_path, log=lambda _: None)
-    assert (tmp_path / "case_99.nii.gz").read_bytes() == b"by an expert"
+    splits = json.loads((study / "splits.json").read_text())
+    fold = splits["folds"][0]
+    splits["folds"].append(fold | {"train": fold["test"], "test": fold["train"]})
+    (tmp_path / "two.json").write_text(json.dumps(splits))
+    out = tmp_path / "masks"
+    for number in (0, 1, 0):
+        predict_prior(study / "prepared", tmp_path / "two.json", fold=number, out=out)
+    cases = sorted([*fold["test"], *fold["train"]])
+    assert sorted(p.name for p in out.glob("*.nii.gz")) == [f"{case}.nii.gz" for case in cases]
+    assert [e["case"] for e in read_json(out / "predictions.json")["cases"]] == cases
+    (out / f"{fold['test'][0]}.nii.gz").write_bytes(b"corrected by an expert")
+    with pytest.raises(ConfigError, match="was changed after `lunet predict` wrote it"):
+        predict_prior(study / "prepared", tmp_path / "two.json", fold=0, out=out)
+    assert (out / f"{fold['test'][0]}.nii.gz").read_bytes() == b"corrected by an expert"
 
 
 def test_impossible_folds(study: Path, tmp_path: Path) -> None:

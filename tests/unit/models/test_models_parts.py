@@ -15,10 +15,11 @@ from torch import Tensor, nn
 
 from lunet.errors import ConfigError, DataError
 from lunet.models import padding
-from lunet.models.build import build_network
+from lunet.models.build import build_for_task, build_network
 from lunet.models.mednext import GlobalResponseNorm, MedNeXt, UpBlock
 from lunet.models.unet import UNet
 from lunet.models.unetpp import UNetPlusPlus
+from lunet.task import Task
 
 MODELS = Path(padding.__file__).parent
 
@@ -28,7 +29,7 @@ def fixed_seed() -> None:
     torch.manual_seed(0)
 
 
-SHARED = {"blocks", "padding", "resizing", "mamba", "selective_scan"}
+SHARED = {"blocks", "planned", "padding", "resizing", "mamba", "selective_scan"}
 
 
 @given(
@@ -191,6 +192,7 @@ def test_global_response_norm() -> None:
 BAD: list[Any] = [
     ("unett", "UNet", {}, "did you mean 'unet'"),
     ("unet", "Unet", {}, "did you mean 'UNet'"),
+    ("unet", "PlannedNetwork", {}, "no such network"),
     ("unet", "UNet", {"width": [2, 2]}, "did you mean 'widths'"),
     ("unet", "UNet", {}, "widths: missing"),
     ("unet", "UNet", {"widths": [4]}, "two or more levels"),
@@ -220,6 +222,15 @@ def test_refused_dimension() -> None:
         build_network(
             "unet", "UNet", in_channels=1, out_channels=1, ndim=4, arguments={"widths": [2, 2]}
         )
+
+
+def test_a_section_is_built_for_its_task() -> None:
+    task = Task(("T1", "T2"), {"a": 1, "b": 2}, dimensions=2)
+    section = {"module": "unet", "name": "UNet", "arguments": {"widths": [2, 2]}}
+    assert build_for_task(section, task)(torch.zeros(1, 2, 4, 4)).shape == (1, 3, 4, 4)
+    for key in ("module", "name"):
+        with pytest.raises(ConfigError, match=rf"model\.{key}: missing"):
+            build_for_task({k: v for k, v in section.items() if k != key}, task)
 
 
 def test_no_model_module_imports_another() -> None:

@@ -12,8 +12,10 @@ from lunet.errors import ConfigError, DataError
 from lunet.files import write_csv, write_json
 from lunet.metrics.settings import StatisticsSettings
 from lunet.reporting.figures import pruning as figures_pruning
+from lunet.reporting.html.page import Block, Section, html_page
 from lunet.reporting.html.report import others_part, pruning_part
 from lunet.reporting.markup import read_table
+from lunet.reporting.outputs import figure_row, table_row
 from lunet.reporting.pruned import layer_columns, read_prunings
 from lunet.reporting.result_files import ResultFiles, from_inputs
 from lunet.reporting.tables import pruning as tables_pruning
@@ -160,9 +162,9 @@ def test_wrong_inputs_are_told(sources: ResultFiles, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"no trajectory\.csv"):
         tables_pruning.pruning(ResultFiles(metrics=sources.metrics), statistics())
     with pytest.raises(ConfigError, match="did you mean 'pruning'"):
-        tables_pruning.needs("prunin")
+        table_row("prunin")
     with pytest.raises(ConfigError, match="pruning_dice"):
-        figures_pruning.needs("pruning_dic")
+        figure_row("pruning_dic")
     other = write_pruning(tmp_path, "stamp", 0)
     flat = ResultFiles(trajectories=(write_pruning(tmp_path, "flat", 0) / "trajectory.csv",))
     with pytest.raises(ConfigError, match="no strategy that removes channels"):
@@ -185,20 +187,24 @@ def test_hours_stand_beside_those_of_networks_without_a_search(sources: ResultFi
     assert data.set_index("preset").loc["lunet_small_4f", "ratio"] == pytest.approx(1 / 36)
 
 
+def page_of(blocks: list[Block]) -> str:
+    return html_page("t", "", [Section("part", "Part", blocks)])
+
+
 def test_the_report_has_a_part_for_pruning_and_other_data(
     sources: ResultFiles, tmp_path: Path
 ) -> None:
     tables, figures = tmp_path / "whole" / "tables", tmp_path / "whole" / "figures"
     tables_pruning.write_table("pruning", sources, SETTINGS, tables / "pruning")
     figures_pruning.write_figure("pruning_hours", sources, {}, figures / "pruning_hours")
-    shown = {"pruning": read_table(tables / "pruning.md")}
-    text = pruning_part(shown, figures)
+    shown = {"pruning": read_table(tables / "pruning.json")}
+    text = page_of(pruning_part(shown, figures))
     assert "36.0 times those of lunet_small_4f" in text
     assert "Device hours of a run" in text
     figures_pruning.write_figure("pruning_dice", sources, {}, figures / "boxplot")
-    (tables / "pruning.md").rename(tables / "claims.md")
-    text = others_part({"whole": tmp_path / "whole"})
+    (tables / "pruning.json").rename(tables / "claims.json")
+    text = page_of(others_part({"whole": tmp_path / "whole"}))
     assert "<h3>whole</h3>" in text
-    assert "Distribution over the cases of whole" in text
+    assert "Distribution over cases" in text
     assert "36.0 times those of lunet_small_4f" in text
-    assert others_part({}) == ""
+    assert others_part({}) == []

@@ -394,7 +394,7 @@ def test_impossible_starts_are_refused(data: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="Prune with --strategy stamp first"):
         starting_job(replace(task(data, tmp_path, "scratch"), like=None))
     write_json(tmp_path / "run.json", {"epochs": 3})
-    with pytest.raises(ConfigError, match="does not tell a chosen network"):
+    with pytest.raises(ConfigError, match="names no chosen network"):
         starting_job(replace(task(data, tmp_path, "flat"), like=tmp_path / "run.json"))
     grn = {"preset": "m", "module": "mednext", "name": "MedNeXt"}
     grn |= {"arguments": {"width": 2, "blocks": [1, 1, 1], "grn": True}}

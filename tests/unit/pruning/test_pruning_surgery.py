@@ -9,19 +9,17 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pruned_networks import FAMILIES, image, network, section, silence
+from pruned_networks import FAMILIES, cut_network, dropout_of, image, network, section, silence
 from torch import nn
 
 from lunet.data.settings import PreprocessSettings
 from lunet.efficiency.counts import count_macs, count_parameters
 from lunet.errors import ConfigError
 from lunet.inference.load import load_model
-from lunet.models.build import build_network
+from lunet.models.build import build_for_task, build_network
 from lunet.pruning.channel_groups import layers_of_network
 from lunet.pruning.surgery import (
-    cut_network,
     cut_optimiser,
-    dropout_of,
     removal,
     trained_parameters,
 )
@@ -112,14 +110,7 @@ def test_the_result_is_a_plain_network_with_its_widths_written_down(
     x = image(family).float()
     with torch.no_grad():
         assert torch.equal(loaded(x), model(x))
-    fresh = build_network(
-        description["module"].rpartition(".")[2],
-        description["name"],
-        in_channels=1,
-        out_channels=2,
-        ndim=task.dimensions,
-        arguments=description["arguments"],
-    )
+    fresh = build_for_task(description, task)
     assert count_parameters(fresh) == count_parameters(model)
     assert count_macs(fresh, x.shape)["macs"] == count_macs(model, x.shape)["macs"]
 

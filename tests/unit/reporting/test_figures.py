@@ -24,17 +24,20 @@ from lunet.data.settings import PhantomSettings, PreprocessSettings
 from lunet.errors import ConfigError
 from lunet.files import write_csv
 from lunet.metrics.case import evaluate_case
+from lunet.reporting.figures import pruning as figures_pruning
 from lunet.reporting.figures.cases import robust_limits
-from lunet.reporting.figures.index import FIGURES, needs, write_figure
+from lunet.reporting.figures.index import FIGURES, write_figure
 from lunet.reporting.figures.labelling import Label, place_labels
 from lunet.reporting.figures.pareto import on_front, plain_number
 from lunet.reporting.figures.style import looks, split_name, style
+from lunet.reporting.outputs import FIGURES as DECLARED
+from lunet.reporting.outputs import figure_row, made_by
 from lunet.reporting.result_files import Grid, ResultFiles, from_grid
-from lunet.study.outputs import FIGURES as DECLARED
 from lunet.study.presets import PAPER_PRESETS
 
 PUBLISHED = ROOT / "config" / "published" / "brats2021.csv"
-SETTINGS = {"statistics": {"resamples": 100}, "report": {"published": str(PUBLISHED)}}
+STATISTICS = {"resamples": 100, "reference": "unet_small_4f"}
+SETTINGS = {"statistics": STATISTICS, "report": {"published": str(PUBLISHED)}}
 PICTURES = ("examples", "side_by_side")
 
 
@@ -47,7 +50,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_figure_has_all_files_and_the_same_bytes_again(
     name: str, study: Path, tmp_path: Path
 ) -> None:
-    found = from_grid(Grid(study, (*DICE, "atlas_prior"), (0,), (0, 1)), needs(name))
+    found = from_grid(Grid(study, (*DICE, "atlas_prior"), (0,), (0, 1)), figure_row(name).needs)
     one, two = (write_figure(name, found, SETTINGS, tmp_path / str(k) / name) for k in range(2))
     assert [path.suffix for path in one] == [".svg", ".pdf", ".png", ".csv"]
     assert all(a.read_bytes() == b.read_bytes() for a, b in zip(one, two, strict=True))
@@ -57,14 +60,17 @@ def test_figure_has_all_files_and_the_same_bytes_again(
 
 @pytest.mark.parametrize("name", ["differences", "ranks"])
 def test_one_preset_alone_gets_a_notice(name: str, study: Path, tmp_path: Path) -> None:
-    found = from_grid(Grid(study, ("unet_small_4f", "atlas_prior"), (0,), (0,)), needs(name))
+    found = from_grid(
+        Grid(study, ("unet_small_4f", "atlas_prior"), (0,), (0,)), figure_row(name).needs
+    )
     paths = write_figure(name, found, SETTINGS, tmp_path / name)
     assert "alone" in paths[-1].read_text()
 
 
-def test_workflow_declares_figures_with_their_files() -> None:
-    for name, kinds in DECLARED.items():
-        assert set(needs(name)) <= set(kinds), name
+def test_every_figure_has_one_row_and_one_function() -> None:
+    drawn = {*FIGURES, *figures_pruning.FIGURES, *made_by(DECLARED, "architecture")}
+    assert drawn == set(DECLARED)
+    assert set(figures_pruning.FIGURES) == set(made_by(DECLARED, "pruning_figure"))
 
 
 @given(st.lists(st.tuples(st.integers(1, 6), st.integers(0, 6)), min_size=1, max_size=9))

@@ -11,10 +11,12 @@ from study_of_numbers import DICE, write_study
 
 from lunet.errors import ConfigError, DataError
 from lunet.reporting.figures.index import write_figure
+from lunet.reporting.outputs import TABLES, table_row
 from lunet.reporting.published import OWN, PUBLISHED, read_published
 from lunet.reporting.result_files import Grid, ResultFiles, from_grid
-from lunet.reporting.tables.index import needs, write_table
+from lunet.reporting.tables.index import write_table
 from lunet.study.config import load, parse
+from lunet.study.outputs import sources_of
 from lunet.study.study import Study
 
 FILES = sorted((ROOT / "config" / "published").glob("*.csv"))
@@ -24,7 +26,7 @@ BRATS = ROOT / "config" / "published" / "brats2021.csv"
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory: pytest.TempPathFactory) -> ResultFiles:
     study = write_study(tmp_path_factory.mktemp("study"), folds=2, seeds=1, cases=8, epochs=2)
-    return from_grid(Grid(study, tuple(DICE), (0, 1), (0,)), needs("published"))
+    return from_grid(Grid(study, tuple(DICE), (0, 1), (0,)), table_row("published").needs)
 
 
 def settings(path: Path) -> dict:
@@ -100,6 +102,6 @@ def test_only_studies_that_name_a_file_ask_for_it() -> None:
     assert "published" in named.tables
     assert {"published_dice", "published_hd95"} <= set(named.figures)
     wildcards = type("Wildcards", (), {"name": "published"})
-    assert named.sources_of("tables")(wildcards)[-1] == "p.csv"
+    assert sources_of(named, TABLES)(wildcards)[-1] == "p.csv"
     wildcards.name = "accuracy"
-    assert "p.csv" not in named.sources_of("tables")(wildcards)
+    assert "p.csv" not in sources_of(named, TABLES)(wildcards)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 import subprocess
@@ -10,11 +11,14 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from paths import ROOT
-from study_of_numbers import DICE, write_study
+from patience import patient
+from study_of_numbers import DICE, MACS, write_study
 
 from lunet.cli import main
 from lunet.errors import ConfigError, DataError
 from lunet.files import read_json, write_json
+from lunet.metrics.settings import StatisticsSettings
+from lunet.reporting.figures.paired import differences
 from lunet.reporting.markup import (
     Column,
     Table,
@@ -26,13 +30,25 @@ from lunet.reporting.markup import (
     write,
 )
 from lunet.reporting.numbers import decimals, fixed, significant
-from lunet.reporting.result_files import Grid, ResultFiles, from_grid, from_inputs, read_runs
-from lunet.reporting.tables.index import TABLES, make_table, needs, write_table
-from lunet.study.outputs import TABLES as DECLARED
+from lunet.reporting.outputs import TABLES as DECLARED
+from lunet.reporting.outputs import made_by, table_row
+from lunet.reporting.result_files import (
+    Grid,
+    ResultFiles,
+    from_grid,
+    from_inputs,
+    read_cases,
+    read_runs,
+    with_asked,
+)
+from lunet.reporting.tables import pruning as tables_pruning
+from lunet.reporting.tables.claims import compared
+from lunet.reporting.tables.index import TABLES, make_table, write_table
 
 PRESETS = (*DICE, "atlas_prior")
 PUBLISHED = ROOT / "config" / "published" / "brats2021.csv"
-SETTINGS = {"statistics": {"resamples": 200}, "report": {"published": str(PUBLISHED)}}
+STATISTICS = {"resamples": 200, "reference": "lunet_small_2f"}
+SETTINGS = {"statistics": STATISTICS, "report": {"published": str(PUBLISHED)}}
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +58,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def sources(study: Path, name: str, presets: tuple[str, ...] = PRESETS) -> ResultFiles:
     grid = Grid(study, presets, (0, 1), (0, 1), study / "manifest.json")
-    return from_grid(grid, needs(name))
+    return from_grid(grid, table_row(name).needs)
 
 
 @pytest.mark.parametrize("name", TABLES)
@@ -51,14 +67,30 @@ def test_the_same_files_give_the_same_bytes(name: str, study: Path, tmp_path: Pa
         write_table(name, sources(study, name), SETTINGS, tmp_path / str(k) / name)
         for k in range(2)
     )
-    assert [path.suffix for path in one] == [".csv", ".md", ".tex"]
+    assert [path.suffix for path in one] == [".csv", ".md", ".tex", ".json"]
     assert all(a.read_bytes() == b.read_bytes() for a, b in zip(one, two, strict=True))
     assert all(path.stat().st_size for path in one)
 
 
-def test_workflow_declares_these_tables_with_their_files() -> None:
-    for name, kinds in DECLARED.items():
-        assert set(needs(name)) <= set(kinds), name
+def test_every_table_has_one_row_and_one_function() -> None:
+    assert set(TABLES) | set(tables_pruning.TABLES) == set(DECLARED)
+    assert set(tables_pruning.TABLES) == set(made_by(DECLARED, "pruning_table"))
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_json_holds_what_is_printed_and_the_numbers_of_the_csv(
+    name: str, study: Path, tmp_path: Path
+) -> None:
+    table = make_table(name, sources(study, name), SETTINGS)
+    paths = {path.suffix: path for path in write(table, tmp_path / name)}
+    read = read_table(paths[".json"])
+    assert dataclasses.replace(read, records=()) == dataclasses.replace(table, records=())
+    rows = pd.read_csv(paths[".csv"], dtype="str", keep_default_na=False).to_dict("records")
+    told = [
+        {key: "" if row.get(key) is None else str(row[key]) for key in rows[0]}
+        for row in read.records
+    ]
+    assert told == rows
 
 
 def test_accuracy_has_the_means_of_the_files(study: Path) -> None:
@@ -113,8 +145,72 @@ def test_costs_name_unit_device_and_instability(study: Path) -> None:
 
 def test_one_preset_alone_gives_empty_comparisons(study: Path) -> None:
     for name in ("comparisons", "claims"):
-        alone = sources(study, name, ("unet_small_4f", "atlas_prior"))
+        alone = sources(study, name, ("lunet_small_2f", "atlas_prior"))
         assert make_table(name, alone, SETTINGS).rows == ()
+
+
+def test_nothing_is_compared_that_nobody_asked_for(study: Path) -> None:
+    table = make_table("claims", sources(study, "claims"), {"statistics": {"resamples": 100}})
+    assert table.rows == ()
+    assert "No comparison is asked for" in table.note
+
+
+def test_all_pairs_on_request_with_the_cheaper_one_as_candidate(study: Path) -> None:
+    kinds = with_asked(table_row("claims").needs, {"pairs": "all"})
+    grid = Grid(study, PRESETS, (0, 1), (0, 1), study / "manifest.json")
+    settings = {"statistics": {"resamples": 100, "pairs": "all", "cost": "macs"}}
+    table = make_table("claims", from_grid(grid, kinds), settings)
+    pairs = {(row["preset"], row["reference"]) for row in table.records}
+    assert len(pairs) == 10
+    assert all(MACS[one] < MACS[other] for one, other in pairs)
+    with pytest.raises(ConfigError, match="macs of unet_small_4f are not known"):
+        make_table("claims", sources(study, "claims"), settings)
+
+
+def test_without_a_margin_none_is_spoken_of(study: Path) -> None:
+    settings = {"statistics": STATISTICS | {"margin": 0}}
+    table = make_table("claims", sources(study, "claims"), settings)
+    words = [table.note, *(row["sentence"] for row in table.records)]
+    assert not any("margin" in text or "non-inferior to" in text for text in words)
+
+
+def test_another_metric_states_its_own_margin(study: Path) -> None:
+    settings = {"statistics": STATISTICS | {"metric": "hd95"}}
+    with pytest.raises(ConfigError, match=r"statistics\.margin: none given, hd95 needs its own"):
+        make_table("claims", sources(study, "claims"), settings)
+
+
+def test_figure_and_table_share_one_family_of_tests(study: Path) -> None:
+    statistics = StatisticsSettings(**STATISTICS)
+    cases = read_cases(sources(study, "claims"))
+    table = compared(cases, statistics).set_index(["preset", "label"])
+    for row in differences(cases, statistics).data.to_dict("records"):
+        same = table.loc[(row["preset"], row["label"])]
+        assert (row["p_difference_holm"], row["verdict"]) == (
+            same["p_difference_holm"], same["verdict"],
+        )  # fmt: skip
+
+
+def test_a_miss_is_a_rate_and_no_distance_where_found(study: Path) -> None:
+    table = make_table("detection", sources(study, "detection"), SETTINGS)
+    rows = {(row["preset"], row["label"]): row for row in table.records}
+    missing = rows["lunet_small_2f", "anterior"]  # one of 24 cases, in both trainings
+    assert missing["missed"] == pytest.approx(1 / 24)
+    assert missing["missed_low"] < 1 / 24 < missing["missed_high"]
+    assert missing["hd95_found_mean"] < 5
+    accuracy = make_table("accuracy", sources(study, "accuracy"), SETTINGS)
+    whole = {(row["preset"], row["label"]): row for row in accuracy.records}
+    assert whole["lunet_small_2f", "anterior"]["hd95_mean"] > missing["hd95_found_mean"] + 2
+
+
+def test_limits_are_told_of_presets_and_of_comparisons(study: Path) -> None:
+    table = make_table("limits", sources(study, "limits"), SETTINGS)
+    by_pair = {(r["preset"], r["reference"], r["label"]): r for r in table.records}
+    assert by_pair["unet_small_4f", "", "anterior"]["n_seeds"] == 2
+    assert by_pair["atlas_prior", "", "anterior"]["limit"] == "subjects"
+    row = by_pair["unet_small_4f", "lunet_small_2f", "anterior"]
+    assert 0 <= row["share_trainings"] <= 1
+    assert row["error"] > 0
 
 
 def test_protocol_tells_settings_versions_and_commit(study: Path) -> None:
@@ -156,7 +252,7 @@ def test_a_row_twice_and_a_missing_file_are_errors(study: Path) -> None:
     with pytest.raises(DataError, match=r"fold-7.*missing"):
         from_grid(Grid(study, PRESETS, (7,), (0,)), ("metrics",))
     with pytest.raises(ConfigError, match="did you mean 'accuracy'"):
-        needs("acuracy")
+        table_row("acuracy")
     settings = {"report": {"metrics": ["dise"]}}
     with pytest.raises(ConfigError, match=r"report\.metrics.*'dise'"):
         make_table("accuracy", ResultFiles(metrics=(path,)), settings)
@@ -192,13 +288,50 @@ def test_markup_escapes_and_reads_back(tmp_path: Path) -> None:
     columns = (Column("Preset", text=True), Column("Dice"))
     table = Table("t", "A caption.", columns, rows, ({"a": 1.0},), note="A note.")
     write(table, tmp_path / "t")
-    assert read_table(tmp_path / "t.md") == Table("t", "A caption.", columns, rows, (), "A note.")
+    assert read_table(tmp_path / "t.json") == table
     assert latex_escape("a_b & 50 %") == r"a\_b \& 50 \%"
     text = latex(table)
     assert text.count(r"\\") == 4  # head, two lines of the first row, the second row
     assert r"\textbf{better}" in text
     assert "{[}0.841, 0.864]" in text
     assert "**better**" in markdown(table)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("unet_small_4f, 0.853 [0.841, 0.864]", "unet_small_4f, 0.853 [0.841, 0.864]"),
+        ("< 0.001", "< 0.001"),
+        ("12.3*", "12.3*"),
+        ("a | b\nc", "a \\| b c"),
+        ("<img src=x onerror=alert(1)>", "\\<img src=x onerror=alert(1)>"),
+        ("[x](javascript:alert(1))", "[x]\\(javascript:alert(1))"),
+        ("**bold** _it_ `code` ~~gone~~", r"\*\*bold\** \_it\_ \`code\` \~\~gone\~\~"),
+        ("&lt;b&gt;", r"\&lt;b\&gt;"),
+    ],
+)
+def test_markdown_shows_a_text_as_it_is(text: str, shown: str) -> None:
+    table = Table("t", text, (Column(text, text=True),), ((cell(text),),), (), text)
+    caption, _, head, _, row, _, note, _ = markdown(table).split("\n")
+    assert (caption, note) == (shown, shown)
+    assert head == row == f"| {shown} |"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"rows": [[{"lines": ["1"], "bold": False}] * 3]},
+        {"rows": [["text"]]},
+        {"columns": None},
+        {"note": None, "records": 3},
+    ],
+)
+def test_a_file_that_is_no_table_is_refused(tmp_path: Path, change: dict) -> None:
+    table = Table("t", "A caption.", (Column("Dice"),), ((cell("1"),),), ({"a": 1.0},))
+    paths = write(table, tmp_path / "t")
+    write_json(paths[-1], read_json(paths[-1]) | change)
+    with pytest.raises(DataError, match=r"t\.json: .*`lunet table`"):
+        read_table(paths[-1])
 
 
 def _latex_is_here() -> bool:
@@ -216,6 +349,6 @@ def test_latex_of_every_table_compiles(study: Path, tmp_path: Path) -> None:
     head = r"\documentclass{article}\usepackage{booktabs}\usepackage{graphicx}\begin{document}"
     (tmp_path / "all.tex").write_text(f"{head}\n{inputs}\\end{{document}}\n")
     words = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "all.tex"]
-    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=patient(15))
     assert done.returncode == 0, done.stdout[-800:]
     assert "Missing character" not in done.stdout

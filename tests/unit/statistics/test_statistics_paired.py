@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 from simulated_study import simulate
 
-from lunet.errors import DataError
+from lunet.errors import ConfigError, DataError
 from lunet.statistics.paired import compare_presets
 from lunet.statistics.significance import holm, sign_flip_test, wilcoxon_test
 from lunet.statistics.values import MEAN_LABEL
@@ -220,7 +220,7 @@ def test_wrong_options_are_refused(options: dict, words: str) -> None:
 
 def test_a_metric_without_a_better_side_is_refused() -> None:
     rows = simulate({"a": 0.0, "b": 0.0}, seed=0, subjects=4, metric="volume_ml")
-    with pytest.raises(DataError, match="better side"):
+    with pytest.raises(ConfigError, match="better side"):
         compare_presets(rows, "volume_ml", margin=None)
 
 

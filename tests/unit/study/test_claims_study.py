@@ -12,10 +12,10 @@ from study_of_numbers import DICE, write_study
 import lunet
 from lunet.metrics.settings import StatisticsSettings
 from lunet.reporting.figures.claims import pair_data, skip_designs, skips
-from lunet.reporting.figures.index import needs, write_figure
+from lunet.reporting.figures.index import write_figure
+from lunet.reporting.outputs import figure_row, table_row
 from lunet.reporting.result_files import Grid, from_grid, read_cases, read_efficiency
 from lunet.reporting.tables.index import make_table
-from lunet.reporting.tables.index import needs as table_needs
 from lunet.study.config import load, parse
 from lunet.study.study import Study
 
@@ -80,7 +80,7 @@ def test_figures_are_drawn_for_studies_that_ask_their_question() -> None:
 
 
 def test_pairs_show_both_scores_sizes_and_the_verdict(results: Path, tmp_path: Path) -> None:
-    found = grid(results, needs("pairs"))
+    found = grid(results, figure_row("pairs").needs)
     statistics = StatisticsSettings(resamples=100, pairs=tuple(map(tuple, PAIRS)))
     data = pair_data(read_cases(found), read_efficiency(found), statistics)
     assert list(data["preset"]) == ["lunet_small_4f", "lunet_small_2f"]
@@ -99,7 +99,7 @@ def test_pairs_show_both_scores_sizes_and_the_verdict(results: Path, tmp_path: P
 def test_claims_of_pairs_are_about_them_alone(results: Path) -> None:
     pairs = [*PAIRS, ["lunet_small_2f", "atlas_prior"]]
     settings = {"statistics": {"resamples": 100, "pairs": pairs}}
-    table = make_table("claims", grid(results, table_needs("claims")), settings)
+    table = make_table("claims", grid(results, table_row("claims").needs), settings)
     assert {(row["preset"], row["reference"]) for row in table.records} == set(map(tuple, pairs))
     sentences = {(r["reference"], r["label"]): r["sentence"] for r in table.records}
     assert "is better than atlas_prior" in sentences["atlas_prior", "mean over labels"]

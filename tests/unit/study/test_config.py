@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import jsonschema
 import pytest
@@ -36,6 +37,21 @@ def test_the_schema_file_is_the_model():
     )
 
 
+@pytest.mark.parametrize("path", sorted((ROOT / "config").glob("*.yaml")), ids=lambda p: p.stem)
+def test_every_shipped_study_names_what_it_compares_with_what(path: Path) -> None:
+    statistics = load(path).statistics
+    assert statistics.pairs != "all"
+    assert statistics.reference or statistics.pairs
+
+
+def test_the_default_study_asks_whether_a_lunet_is_non_inferior_to_a_unet() -> None:
+    statistics = load(ROOT / "config" / "config.yaml").statistics
+    assert statistics.margin > 0
+    for candidate, reference in statistics.pairs:
+        assert candidate.startswith("lunet_")
+        assert reference == candidate.replace("lunet_", "unet_")
+
+
 def test_the_manual_is_the_model():
     page = (ROOT / "config" / "README.md").read_text(encoding="utf-8")
     assert page == manual(shipped(ROOT / "config")), "run `lunet schema --out config/README.md`"
@@ -61,6 +77,13 @@ def test_the_manual_is_the_model():
         ({"variants": {"v": {"base": "unet_small_4f"}}, "presets": ["w"]}, "presets", "'w'"),
         ({"statistics": {"reference": "lunet_small_2f"}}, "statistics.reference", "lunet_small_1f"),
         ({"statistics": {"pairs": [["lunet_small_1f", "x"]]}}, "statistics.pairs", "'x'"),
+        ({"report": {"metrics": ["dcie"]}}, "report.metrics", "did you mean 'dice'"),
+        ({"report": {"metrics": ["nsd_2"]}}, "report.metrics", "evaluate.tolerances gives nsd_1"),
+        ({"report": {"metrics": ["nsd_1.0"]}}, "report.metrics", "did you mean 'nsd_1'"),
+        ({"evaluate": {"tolerances": [2]}}, "report.metrics", "'nsd_1' is not measured"),
+        ({"statistics": {"metric": "Dice"}}, "statistics.metric", "did you mean 'dice'"),
+        ({"statistics": {"metric": "volume_ml"}}, "statistics.metric", "no better side"),
+        ({"statistics": {"metric": "nsd_2"}}, "statistics.metric", "evaluate.tolerances"),
         ({"variants": {"v": {}}}, "variants.v.base", "required"),
         ({"variants": {"unet_small_4f": {"base": "unet_small_1f"}}}, "variants.unet_small_4f", ""),
     ],

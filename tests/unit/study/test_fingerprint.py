@@ -5,10 +5,12 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+import tomllib
 
 import pytest
 
 from lunet.study.code_digest import PACKAGE, closure, code_digest
+from lunet.study.freeze import copy_package
 from lunet.study.steps import STEPS
 
 MODELS = sorted(p.stem for p in (PACKAGE / "models").glob("[a-z]*.py"))
@@ -56,6 +58,51 @@ def test_edits(package, tmp_path, name):
     assert old in text
     (copy / file).write_text(text.replace(old, new))
     assert (code_digest("lunet.sub.a", package=copy) != before) == counts
+
+
+REPORT = STEPS["report"]
+
+
+@pytest.mark.parametrize(
+    ("template", "counts"),
+    [("report.html", True), ("blocks.html", True), ("page.html", True), ("style.css", True),
+     ("report.js", True), ("audit.html", False), ("card.md", False)],
+)  # fmt: skip
+def test_an_edit_of_a_template_writes_the_report_again(tmp_path, template, counts):
+    before = code_digest(*REPORT.modules, templates=REPORT.templates)
+    package = tmp_path / "lunet"
+    shutil.copytree(PACKAGE, package, ignore=shutil.ignore_patterns("__pycache__"))
+    same = code_digest(*REPORT.modules, templates=REPORT.templates, package=package)
+    assert same == before
+    edited = tmp_path / "edited" / "lunet"
+    shutil.copytree(package, edited)
+    with open(edited / "templates" / template, "a") as stream:
+        stream.write("\n")
+    after = code_digest(*REPORT.modules, templates=REPORT.templates, package=edited)
+    assert (after != before) == counts
+
+
+def test_the_look_of_a_page_prepares_and_trains_nothing():
+    assert [name for name, step in STEPS.items() if step.templates] == ["report"]
+
+
+def test_the_frozen_copy_has_the_templates_and_changes_with_them(tmp_path):
+    package = tmp_path / "lunet"
+    shutil.copytree(PACKAGE, package, ignore=shutil.ignore_patterns("__pycache__"))
+    one = copy_package(package, tmp_path / "store")
+    names = {path.name for path in (PACKAGE / "templates").iterdir()}
+    assert {path.name for path in (one / "lunet" / "templates").iterdir()} == names
+    assert copy_package(package, tmp_path / "store") == one
+    with open(package / "templates" / "style.css", "a") as stream:
+        stream.write("\n")
+    assert copy_package(package, tmp_path / "store") != one
+
+
+def test_the_wheel_has_the_templates():
+    project = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text())
+    patterns = project["tool"]["setuptools"]["package-data"]["lunet"]
+    packed = {path for pattern in patterns for path in PACKAGE.glob(pattern)}
+    assert packed == set((PACKAGE / "templates").iterdir())
 
 
 def test_an_unknown_module_is_an_error(package):

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import errno
 import math
-import os
 import random
 import zipfile
 from pathlib import Path
@@ -14,6 +13,7 @@ import torch
 
 from lunet.errors import ConfigError, TrainingError
 from lunet.failures import classify
+from lunet.leftovers import part_of
 from lunet.training.checkpoint import (
     Checkpoint,
     Unusable,
@@ -45,7 +45,7 @@ def test_state_is_read_back_without_pickled_code(place: Checkpoint) -> None:
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
 def test_a_full_disk_is_called_so_and_the_state_before_stands(place: Checkpoint) -> None:
     place.save(STATE, stamp="s")
-    (place.folder / f".part-{os.getpid()}-state.pt").symlink_to("/dev/full")
+    part_of(place.newest).symlink_to("/dev/full")
     with pytest.raises(OSError, match="No space left") as caught:
         place.save({"epoch": 4}, stamp="s")
     assert classify(caught.value).reason == "full disk"

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from patience import patient
 from tiny_training import TASK, TINY, job, prepare
 
 from lunet.data.folds import read_splits
@@ -16,8 +17,14 @@ from lunet.errors import ConfigError
 from lunet.files import read_json
 from lunet.models.build import build_network
 from lunet.training.compute import autotune as engine
-from lunet.training.compute.arithmetic import Arithmetic, plain_arithmetic, resolve_device
-from lunet.training.compute.autotune import Question, candidates, choose_arithmetic, step_seconds
+from lunet.training.compute.arithmetic import Arithmetic, plain_arithmetic
+from lunet.training.compute.autotune import (
+    Question,
+    candidate_arithmetics,
+    choose_arithmetic,
+    step_seconds,
+)
+from lunet.training.compute.device import choose_device
 from lunet.training.losses.build import build_objective
 from lunet.training.recipe import Engine
 from lunet.training.setup import build_training
@@ -128,7 +135,7 @@ def test_a_choice_that_does_not_fit_is_left_out(monkeypatch: pytest.MonkeyPatch)
     assert 0 < step_seconds(question(), PLAIN) < 60
 
 
-@pytest.mark.parametrize("choice", candidates(Engine(), PLAIN), ids=str)
+@pytest.mark.parametrize("choice", candidate_arithmetics(Engine(), PLAIN), ids=str)
 def test_every_candidate_computes_nearly_the_same(choice: Arithmetic) -> None:
     torch.manual_seed(0)
     model = make().eval()
@@ -173,7 +180,7 @@ def test_a_resumed_training_is_computed_as_it_began(tmp_path: Path) -> None:
 def at_once(number: int, cache: Path, gate: Any, answers: Any) -> None:
     """A fold in a process of its own, whose stop-watch prefers another arithmetic."""
     torch.set_num_threads(1)
-    order = candidates(Engine(), PLAIN)
+    order = candidate_arithmetics(Engine(), PLAIN)
     best = order[number % len(order)]
     engine.step_seconds = lambda _, choice: 0.01 if choice == best else 0.1
     gate.wait()
@@ -188,7 +195,7 @@ def test_folds_that_measure_at_once_compute_alike_and_no_entry_is_lost(tmp_path:
     folds = [context.Process(target=at_once, args=(i, cache, gate, answers)) for i in (1, 2)]
     for fold in folds:
         fold.start()
-    found = {answers.get(timeout=60) for _ in folds}
+    found = {answers.get(timeout=patient(15)) for _ in folds}
     for fold in folds:
         fold.join()
     assert len(found) == 1
@@ -210,10 +217,18 @@ def test_a_choice_of_another_machine_is_checked_before_it_is_used(
         choose(question(), cache)
 
 
-def test_a_missing_device_is_told() -> None:
-    assert resolve_device(Engine(device="cpu")) == CPU
-    if torch.cuda.is_available():
-        pytest.skip("there is a CUDA device here")
-    assert resolve_device(Engine()) == CPU
-    with pytest.raises(ConfigError, match="sees no CUDA device"):
-        resolve_device(Engine(device="cuda"))
+def test_a_missing_device_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("SLURM_JOB_GPUS", "SLURM_STEP_GPUS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert choose_device("cpu") == choose_device("auto") == CPU
+    for name in ("cuda", "cuda:1"):
+        with pytest.raises(ConfigError, match=f"--device: is '{name}'.* sees no GPU"):
+            choose_device(name)
+    monkeypatch.setenv("SLURM_JOB_GPUS", "1")
+    assert choose_device("cpu") == CPU
+    with pytest.raises(ConfigError, match=r"gave GPU 1.*setting train\.device to cpu"):
+        choose_device("auto", key="train.device")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert choose_device("auto") == torch.device("cuda")
+    assert choose_device("cuda:1") == torch.device("cuda:1")

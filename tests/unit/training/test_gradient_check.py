@@ -87,7 +87,7 @@ def break_weights(
 
 def test_noise_as_gradient_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     break_weights(monkeypatch, lambda g: torch.randn_like(g) * g.norm() / g.numel() ** 0.5)
-    assert "encoder.0.0.conv.weight is not that of float32" in fault(BF16)
+    assert "encoder.0.0.conv.weight differs from float32's" in fault(BF16)
     assert fault(SOUND[0]) is None
 
 

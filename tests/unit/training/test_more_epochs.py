@@ -52,8 +52,8 @@ def test_a_grown_training_equals_a_longer_one(
     grown, whole = grown_and_whole(data, tmp_path, recipe, first, second)
     assert grown == whole
     told = capsys.readouterr().err
-    assert f"goes on at epoch {first + 1}" in told or recipe.early_stopping.patience
-    assert "start anew" not in told
+    assert f"resumes at epoch {first + 1}" in told or recipe.early_stopping.patience
+    assert "start from the beginning" not in told
 
 
 @pytest.mark.parametrize(
@@ -74,9 +74,9 @@ def test_what_cannot_go_on_says_so_and_starts_anew(
     grown, whole = grown_and_whole(data, tmp_path, recipe, first, 4)
     assert grown == whole
     told = capsys.readouterr().err
-    assert f"more epochs will start anew: {reason}" in told
+    assert f"more epochs will start from the beginning: {reason}" in told
     assert "made with other settings" in told
-    assert "goes on" not in told
+    assert "resumes" not in told
 
 
 def test_the_state_stays_only_where_it_is_asked_for(data: Path, tmp_path: Path) -> None:

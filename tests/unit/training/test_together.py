@@ -6,12 +6,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from patience import patient, wait_for
 from test_train_command import words
 from tiny_training import prepare
 
@@ -56,15 +56,14 @@ def test_a_signal_is_handed_on_and_the_same_command_goes_on(data: Path, tmp_path
     command = words(data, tmp_path, "--seed", "0", "1", recipe=long)
     state = tmp_path / "work/fold-0/seed-0/state.pt"
     process = start(command)
-    while not state.exists() and process.poll() is None:
-        time.sleep(0.01)
+    wait_for("a state", state.exists)
     process.send_signal(signal.SIGTERM)
-    assert process.wait(30) == Interrupted.exit_code
+    assert process.wait(patient(8)) == Interrupted.exit_code
     run = tmp_path / "out/fold-0/seed-0"
     assert "left on SIGTERM, state saved at epoch" in (run / "train.log").read_text()
     assert not (tmp_path / "out/fold-0/seed-1").exists()  # it was not begun any more
     assert main(command) == 0
-    assert "goes on at epoch" in (run / "train.log").read_text()
+    assert "resumes at epoch" in (run / "train.log").read_text()
     assert main(words(data, tmp_path / "alone", recipe=long)) == 0
     assert contents(run) == contents(tmp_path / "alone" / "out")
 

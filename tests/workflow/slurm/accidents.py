@@ -28,7 +28,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import cluster
-from studies import PROJECT, STATE, WEIGHTS, Checkout, call, configuration, prepared, wait_for
+from patience import wait_for
+from studies import PROJECT, STATE, WEIGHTS, Checkout, call, configuration, prepared
 
 EPOCHS = 400  # about half a minute on a free core: longer than SLURM needs to miss a node
 _QUIET = ("--parsable", "-o", "/dev/null", "-D", "/")
@@ -79,8 +80,8 @@ class Scene:
 
     def goes_on(self, seconds: float = 180) -> tuple[int, float]:
         """Wait until the training goes on; epochs trained twice, seconds since the accident."""
-        wait_for("going on", lambda: "goes on at epoch" in self.checkout.log, seconds)
-        (line,) = (row for row in self.checkout.log.splitlines() if row.startswith("goes on"))
+        wait_for("going on", lambda: "resumes at epoch" in self.checkout.log, seconds)
+        (line,) = (row for row in self.checkout.log.splitlines() if row.startswith("resumes"))
         epoch = int(line.split()[4].rstrip(","))
         wait_for("an epoch", self.checkout.epoch)
         return max(self.epoch - epoch + 1, 0), time.monotonic() - self.moment
@@ -154,8 +155,8 @@ def preempted_for_good(scene: Scene) -> Row:
     scene.begin(LUNET_GPU_PARTITION="cheap")
     job = scene.job()
     _urgent_job()
-    wait_for("the job's end", lambda: job not in scene.checkout.jobs(), 60)
-    wait_for("a warning", lambda: "preemption" in scene.checkout.output, 60)
+    wait_for("the job's end", lambda: job not in scene.checkout.jobs())
+    wait_for("a warning", lambda: "preemption" in scene.checkout.output)
     scene.stop(signal.SIGINT)
     scene.recover("--cancel")
     scene.process = scene.checkout.start(WEIGHTS)
@@ -187,7 +188,7 @@ def memory_limit(scene: Scene) -> Row:
     """The job needs more memory than it asked for."""
     scene.edit_profile("  train:\n", "  train:\n    mem_mb: 250 * 8 ** (attempt - 1)\n")
     scene.process = scene.checkout.start(WEIGHTS)
-    wait_for("the limit", lambda: "Trying to restart" in scene.checkout.output, 120)
+    wait_for("the limit", lambda: "Trying to restart" in scene.checkout.output)
     scene.mark()
     wait_for("an epoch", scene.checkout.epoch)
     after = time.monotonic() - scene.moment
@@ -200,7 +201,7 @@ def node_lost(scene: Scene) -> Row:
     """A node stops answering, with its processes still alive, and comes back."""
     scene.begin()
     cluster.stop_node("g1")
-    wait_for("SLURM to notice", lambda: "down" in call("sinfo", "-h", "-n", "g1", "-o", "%t"), 120)
+    wait_for("SLURM to notice", lambda: "down" in call("sinfo", "-h", "-n", "g1", "-o", "%t"))
     cluster.start_node("g1")
     return scene.end("node down and back", "nothing; SLURM starts the job again")
 
@@ -210,7 +211,7 @@ def controller_restarted(scene: Scene) -> Row:
     scene.begin()
     cluster.restart_controller()
     scene.finish()
-    assert "goes on" not in scene.checkout.log
+    assert "resumes" not in scene.checkout.log
     return Row("controller restarted", "nothing", 0, 0.0)
 
 
@@ -229,7 +230,7 @@ def terminated(scene: Scene) -> Row:
     scene.process.send_signal(signal.SIGTERM)
     scene.process.wait(240)
     assert scene.checkout.digest() == scene.reference
-    assert "goes on" not in scene.checkout.log
+    assert "resumes" not in scene.checkout.log
     seen = scene.last("Will exit after")
     assert scene.checkout.run(WEIGHTS) == 0
     scene.process = scene.checkout.start(WEIGHTS)
@@ -242,7 +243,7 @@ def killed(scene: Scene) -> Row:
     scene.begin()
     scene.stop(signal.SIGKILL)
     scene.recover("--wait")
-    assert "goes on" not in scene.checkout.log
+    assert "resumes" not in scene.checkout.log
     before = (scene.checkout.root / WEIGHTS).stat().st_mtime_ns
     scene.process = scene.checkout.start(WEIGHTS)
     scene.finish()
@@ -280,7 +281,7 @@ def two_snakemakes(scene: Scene) -> Row:
     assert scene.checkout.run(WEIGHTS) == 1
     assert scene.last("LockException")
     scene.finish()
-    assert "goes on" not in scene.checkout.log
+    assert "resumes" not in scene.checkout.log
     return Row("two Snakemakes at once", "the second stops: LockException", 0, 0.0)
 
 
@@ -339,7 +340,7 @@ def full_results(scene: Scene) -> Row:
     with _small_disk(scene.checkout.root / "results/s/runs", "12m") as disk:
         scene.begin("--retries", "8", epoch=40)
         ballast = _fill(disk)
-        wait_for("the training's end", lambda: "lunet ended" in scene.checkout.log, 300)
+        wait_for("the training's end", lambda: "lunet ended" in scene.checkout.log)
         scene.mark()
         seen = _full(scene)
         ballast.unlink()
@@ -365,7 +366,7 @@ def _fill(disk: Path) -> Path:
 
 
 def _full(scene: Scene) -> str:
-    wait_for("the failure", lambda: "lunet ended" in scene.checkout.output, 180)
+    wait_for("the failure", lambda: "lunet ended" in scene.checkout.output)
     seen = scene.last("lunet ended")
     assert "full disk" in seen, seen
     return seen
@@ -377,9 +378,9 @@ def read_only(scene: Scene) -> Row:
     with _small_disk(disk, "12m"):
         scene.begin("--retries", "8", epoch=40)
         call("mount", "-o", "remount,ro", str(disk))
-        wait_for("the training's end", lambda: "lunet ended" in scene.checkout.log, 300)
+        wait_for("the training's end", lambda: "lunet ended" in scene.checkout.log)
         scene.mark()
-        wait_for("the failure", lambda: "lunet ended" in scene.checkout.output, 180)
+        wait_for("the failure", lambda: "lunet ended" in scene.checkout.output)
         seen = scene.last("lunet ended")
         call("mount", "-o", "remount,rw", str(disk))
         return scene.end("read-only file system", seen)

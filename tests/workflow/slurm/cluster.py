@@ -5,13 +5,18 @@ systemd, no cgroups and no GPU: nodes of the partition ``gpu`` have character de
 for GPUs. Partitions: ``cpu`` (default), ``gpu``, and on the same GPU node ``urgent``, whose jobs
 preempt (requeue) those of ``gpu``, and ``cheap``, whose jobs they cancel.
 
+    python tests/workflow/slurm/cluster.py run -- COMMAND ...
     python tests/workflow/slurm/cluster.py up
     python tests/workflow/slurm/cluster.py down
+
+A machine has one such cluster. ``run`` (and the tests) take turns: whoever comes second waits until
+the first has stopped it.
 """
 
 from __future__ import annotations
 
 import argparse
+import fcntl
 import os
 import shutil
 import signal
@@ -19,13 +24,17 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 STATE = Path(os.environ.get("LUNET_SLURM_STATE", "/var/lib/lunet-test-slurm"))
 CONF = Path("/etc/slurm")
+TURN = Path("/var/lock/lunet-test-slurm")
 MARK = "# Written by lunet's test cluster; overwritten by every start."
 PORT = 6817
+# seconds that an ended job stays in the queue; 2 shows what happens when jobs are forgotten
+MIN_JOB_AGE = int(os.environ.get("LUNET_SLURM_MIN_JOB_AGE", "300"))
 PACKAGES = ("munge", "slurmctld", "slurmd", "slurm-client")
 CPU_NODES, GPU_NODES, CPUS, MEMORY_MB, GPUS = ("c1",), ("g1",), 16, 200_000, 4
 
@@ -67,7 +76,7 @@ SlurmdTimeout=10
 JobRequeue=1
 EnforcePartLimits=ALL
 KillWait=30
-MinJobAge=300
+MinJobAge={min_job_age}
 AccountingStorageType=accounting_storage/none
 {nodes}
 PartitionName=cpu Nodes={cpu} Default=YES MaxTime=INFINITE State=UP
@@ -106,6 +115,30 @@ def up() -> None:
     for node in CPU_NODES + GPU_NODES:
         start_node(node)
     _wait(120, _nodes_idle, "the nodes did not become idle")
+
+
+@contextmanager
+def running() -> Iterator[None]:
+    """The cluster, for this process alone; one that was started by hand before stays up.
+
+    Raises
+    ------
+    Unavailable
+        See :func:`up`.
+    """
+    try:
+        stream = TURN.open("w")
+    except OSError as error:
+        raise Unavailable(f"{TURN}: {error.strerror}") from None
+    with stream:  # closed at exec, so that the daemons do not inherit the lock
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        before = is_up()
+        try:
+            up()
+            yield
+        finally:
+            if not before:
+                down()
 
 
 def is_up() -> bool:
@@ -224,6 +257,7 @@ def _write_configuration() -> None:
     (CONF / "slurm.conf").write_text(
         SLURM_CONF.format(
             mark=MARK,
+            min_job_age=MIN_JOB_AGE,
             host=socket.gethostname().split(".")[0],
             port=PORT,
             state=STATE,
@@ -299,13 +333,18 @@ def _logs() -> str:
 
 
 def main() -> int:
-    """``up`` or ``down``; exit code 77 (the convention for skips) where there can be no cluster."""
+    """``run``, ``up`` or ``down``; exit code 77, as for skips, where there can be no cluster."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=("up", "down"))
-    if parser.parse_args().what == "down":
+    parser.add_argument("what", choices=("run", "up", "down"))
+    parser.add_argument("command", nargs="*", help="with run: what to run on the cluster")
+    arguments = parser.parse_args()
+    if arguments.what == "down":
         down()
         return 0
     try:
+        if arguments.what == "run":
+            with running():
+                return subprocess.run(arguments.command, check=False).returncode
         up()
     except Unavailable as error:
         print(f"no SLURM here: {error}", file=sys.stderr)

@@ -7,13 +7,15 @@ import os
 import shutil
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "helpers"))
+
+from patience import patient
 
 PROJECT = Path(__file__).resolve().parents[3]
 RUN = "results/s/runs/lunet_small_1f/fold-0/seed-0"
@@ -75,15 +77,17 @@ class Checkout:
                 stderr=subprocess.STDOUT,
             )
 
-    def run(self, *words: str, seconds: float = 400, **options: str) -> int:
-        """Run Snakemake to its end; its exit code. It fails, and is ended, after ``seconds``."""
+    def run(self, *words: str, seconds: float = 60, **options: str) -> int:
+        """Run Snakemake to its end; its exit code. It fails, and is ended, after
+        ``patient(seconds)``."""
         process = self.start(*words, **options)
+        limit = patient(seconds)
         try:
-            return process.wait(seconds)
+            return process.wait(limit)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-            raise AssertionError(f"not done within {seconds} s:\n{self.output[-3000:]}") from None
+            raise AssertionError(f"not done within {limit:.0f} s:\n{self.output[-3000:]}") from None
 
     def environment(self) -> dict[str, str]:
         """As a user has it: this checkout's package, an account, and a secret."""
@@ -133,16 +137,6 @@ def prepared(folder: Path, config: dict[str, Any]) -> Checkout:
     made = new_checkout(folder, config)
     assert made.run("results/s/splits.json", profile="profiles/local") == 0, made.output
     return made
-
-
-def wait_for(what: str, ready: Callable[[], Any], seconds: float = 300) -> float:
-    """Wait until ``ready()`` is true; returns the seconds that it took."""
-    begin = time.monotonic()
-    while not ready():
-        if time.monotonic() - begin > seconds:
-            raise AssertionError(f"{what}: not within {seconds} s")
-        time.sleep(0.2)
-    return time.monotonic() - begin
 
 
 def call(*command: str) -> str:

@@ -13,7 +13,6 @@ Pickles are read by :mod:`lunet.data.layouts.kaggle.unpickle` in a process of it
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -30,12 +29,12 @@ from numpy.typing import NDArray
 
 from lunet.data.dataset import Case, Dataset
 from lunet.data.io.images import NIFTI, is_hidden
-from lunet.data.layouts.importing import require_new, write_links
+from lunet.data.layouts.importing import STEP, write_links
 from lunet.data.layouts.task import FOREGROUND, chosen_groups, chosen_rule
 from lunet.data.settings import DatasetSettings
 from lunet.errors import DataError
-from lunet.file_lock import staging
 from lunet.files import read_json
+from lunet.own_files import renewed
 from lunet.task import Task
 
 _READER = Path(__file__).with_name("unpickle.py")
@@ -61,7 +60,7 @@ def import_kaggle(
         If the folder is none of the collection, a scan is missing, or a pickle holds anything but
         a label of its scan's shape.
     """
-    root, target = Path(source), Path(out).absolute()
+    root = Path(source)
     references = _files(root / "GroundTruth", (*_PICKLES, *NIFTI))
     if not references:
         raise DataError(
@@ -70,8 +69,7 @@ def import_kaggle(
             "a task folder of the collection (Task006_Lung) is expected",
             "Fetch it with your own Kaggle credentials and unpack it; CT.zip may stay packed",
         )
-    require_new(target)
-    with staging(target) as stage:
+    with renewed(out, step=STEP, inputs=[root]) as stage:
         cases = []
         for name, reference in references.items():
             image = _scan(root, name, stage)
@@ -81,11 +79,8 @@ def import_kaggle(
         dataset = _dataset(root, cases, settings)
         write_links(dataset, stage)
         for name in ("scans", "references"):
-            shutil.rmtree(stage / name, ignore_errors=True)  # empty, or not there
-        if target.exists():
-            target.rmdir()
-        os.rename(stage, target)
-    return replace(dataset, root=target)
+            shutil.rmtree(stage / name, ignore_errors=True)  # its files have other names now
+    return replace(dataset, root=Path(out).absolute())
 
 
 def convert_label(pickled: Path) -> NDArray[np.uint8]:

@@ -1,0 +1,32 @@
+"""Check whether a profile fits this cluster: partitions, account, GPUs, file system, Python.
+
+Each line says what was found; a line with `!` also says what to edit. Nothing of a study is
+submitted: requests are tested, and one job of a few seconds looks at a node (unless --no-job).
+
+Examples: lunet doctor
+          lunet doctor --profile profiles/slurm --no-job
+"""
+
+from __future__ import annotations
+
+import argparse
+
+_SIGNS = {"ok": "+", "note": " ", "problem": "!"}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of ``lunet doctor``."""
+    parser.add_argument("--profile", default="profiles/slurm", help="folder of the profile")
+    parser.add_argument("--no-job", action="store_true", help="run no job on a node")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the findings; exit code 1 if there is a problem."""
+    from lunet.study.cluster_check import check_up
+
+    problems = 0
+    for finding in check_up(arguments.profile, job=not arguments.no_job):
+        problems += finding.state == "problem"
+        advice = f". {finding.advice}" if finding.advice else ""
+        print(f"{_SIGNS[finding.state]} {finding.subject}: {finding.found}{advice}", flush=True)
+    return int(problems > 0)

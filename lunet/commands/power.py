@@ -1,0 +1,108 @@
+"""What a study can resolve, before it is trained: from a pilot or from stated deviations.
+
+Non-inferiority of one preset to another, by the same test as in the study's claims. With --out
+BASE the table (BASE.csv, .md, .tex), the figure (BASE.svg, .pdf, .png: power against subjects) and
+BASE.json are written.
+
+  lunet power --pilot results/hippocampus --margin 0.01
+  lunet power --pilot results/quick --subjects 187 --folds 5 --seeds 2 --out power
+  lunet power --sd-subjects 0.019 --sd-trainings 0.004 --sd-rest 0.008 --subjects 24 --folds 5
+"""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from lunet.errors import ConfigError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of ``lunet power``."""
+    source = parser.add_argument_group("where the spread is known from")
+    source.add_argument("--pilot", metavar="FOLDER", help="results of finished runs")
+    source.add_argument("--presets", nargs="+", default=[], metavar="NAME", help="of the pilot")
+    source.add_argument("--reference", metavar="NAME", help="of the pilot; else its best preset")
+    for name, what in (
+        ("subjects", "subjects' true differences"),
+        ("trainings", "one training's mean"),
+        ("rest", "one subject under one training"),
+    ):
+        source.add_argument(f"--sd-{name}", type=float, metavar="SD", help=f"of {what}")
+    design = parser.add_argument_group("the design; what is not given is the pilot's")
+    for name in ("subjects", "folds", "seeds"):
+        design.add_argument(f"--{name}", type=int, metavar="N")
+    parser.add_argument("--metric", default="dice", help="of the pilot (default: dice)")
+    parser.add_argument("--margin", type=float, default=0.01, help="default: 0.01")
+    parser.add_argument("--level", type=float, default=0.025, help="one-sided, default: 0.025")
+    parser.add_argument("--power", type=float, default=0.8, help="default: 0.8")
+    parser.add_argument("--json", action="store_true", help="print all numbers as JSON")
+    parser.add_argument("--out", metavar="BASE", help="path without suffix")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Answer."""
+    import json
+
+    from lunet.files import write_json
+    from lunet.reporting import markup
+    from lunet.reporting.figures.style import save, style
+    from lunet.reporting.power import Question, bought, facts, figure, sentence, table
+
+    question = Question(arguments.metric, arguments.margin, arguments.level, arguments.power)
+    _check(question)
+    components, design = _given(arguments)
+    found = facts(components, design, question)
+    found |= {"sentence": sentence(found), "same_hours_sentence": bought(found)}
+    shown = table(found)
+    if arguments.out:
+        markup.write(shown, arguments.out)
+        with style():
+            save(figure(found), f"{arguments.out}-figure")
+        write_json(f"{arguments.out}.json", found)
+    if arguments.json:
+        print(json.dumps(found, indent=2, sort_keys=True, allow_nan=False))
+        return
+    print(markup.markdown(shown))
+    spread = (f"{value:.4f} ({name})" for name, value in _named(components))
+    print(f"Standard deviations: {', '.join(spread)}.")
+    print(found["same_hours_sentence"])
+    print(found["sentence"])
+
+
+def _check(question: Any) -> None:
+    for name, low, high in (("margin", 0, 1e9), ("level", 0, 0.5), ("power", 0.05, 1)):
+        value = getattr(question, name)
+        if not low < value < high:
+            expected = f"a number between {low:g} and {high:g} is needed"
+            raise ConfigError(f"--{name}", f"found {value:g}", expected)
+
+
+def _named(components: Any) -> list[tuple[str, float]]:
+    return [(name, getattr(components, name)) for name in ("subjects", "trainings", "rest")]
+
+
+def _given(arguments: argparse.Namespace) -> tuple[Any, Any]:
+    """Components and design, from the pilot or as stated."""
+    from lunet.reporting.power import pilot_components, pilot_design, pilot_rows
+    from lunet.statistics.power import Components, Design
+
+    stated = {name: getattr(arguments, f"sd_{name}") for name in ("subjects", "trainings", "rest")}
+    sizes = {name: getattr(arguments, name) for name in ("subjects", "folds", "seeds")}
+    if arguments.pilot is None:
+        if stated["subjects"] is None or sizes["subjects"] is None:
+            found = "neither a pilot nor --sd-subjects and --subjects"
+            raise ConfigError("--pilot", found, "the spread must come from somewhere")
+        spread = {name: value or 0.0 for name, value in stated.items()}
+        known = stated["trainings"] is not None
+        defaults = {"folds": 5, "seeds": 2 if known else 1}
+        chosen = defaults | {key: value for key, value in sizes.items() if value is not None}
+        return Components(**spread, knows_trainings=known), Design(**chosen)
+    rows = pilot_rows(arguments.pilot)
+    components = pilot_components(rows, arguments.metric, arguments.presets, arguments.reference)
+    pilot = pilot_design(rows)
+    changes = {key: value for key, value in sizes.items() if value is not None}
+    changed = {name: value for name, value in stated.items() if value is not None}
+    known = components.knows_trainings or "trainings" in changed
+    spread = vars(components) | changed | {"knows_trainings": known}
+    return Components(**spread), Design(**(vars(pilot) | changes))

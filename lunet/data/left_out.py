@@ -1,0 +1,70 @@
+"""What a source holds and a data set does not use: each thing is named, counted and stored."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lunet.data.io.images import is_hidden, suffix_of
+
+if TYPE_CHECKING:
+    from lunet.data.dataset import Case, Dataset
+
+KEY, LOST, NOTES = "left_out", "left_out_cases", "notes"
+"""Of ``dataset.json``: what was left out -> why; which of it are cases; what was assumed."""
+_ASIDE = {"derivatives", "sourcedata"}
+"""Folders of results and of unconverted data in a BIDS data set: they are no part of it."""
+NO_CONTENT = "a link without content; fetch it (`git annex get`, `datalad get`) or take it out"
+
+
+def counts_of(dataset: Dataset) -> dict[str, Any]:
+    """Numbers of cases found, used and labelled; what was left out, and why. Plain JSON."""
+    used, left = len(dataset.cases), dict(dataset.left_out)
+    return {
+        "found": used + sum(name in dataset.lost for name in left),
+        "used": used,
+        "labelled": sum(case.labelled for case in dataset.cases),
+        "left_out": left,
+    }
+
+
+def count_lines(dataset: Dataset, *, most: int | None = None) -> list[str]:
+    """The counts in words, and a line for each thing that was left out, ``most`` of them."""
+    counts = counts_of(dataset)
+    bare = [case.id for case in dataset.cases if not case.labelled]
+    lines = [f"{counts['found']} cases found, {counts['used']} used, {counts['labelled']} labelled"]
+    if bare and len(bare) < len(dataset.cases):
+        lines.append(f"without a label, so they take no part in training: {_some(bare, most)}")
+    lines += dataset.notes
+    left = [f"left out: {name}: {why}" for name, why in dataset.left_out.items()]
+    lines += left[:most]
+    if most is not None and len(left) > most:
+        lines.append(f"... and {len(left) - most} more, listed under `{KEY}` in dataset.json")
+    return lines
+
+
+def _some(names: Sequence[str], most: int | None) -> str:
+    more = f" and {len(names) - most} more" if most is not None and len(names) > most else ""
+    return ", ".join(names[:most]) + more
+
+
+def without_content(case: Case) -> bool:
+    """Whether a file of the case is a link to nothing, as of git-annex before `get`."""
+    files = [*case.images, *([case.label] if case.label else [])]
+    return any(path.is_symlink() and not path.exists() for path in files)
+
+
+def unused_files(root: Path, cases: Iterable[Case]) -> dict[str, str]:
+    """Images and labels below ``root`` that no case names, and why they count as left out."""
+    files = [p for c in cases for p in (*c.images, *([c.label] if c.label else []))]
+    named = {path.resolve() for path in files}
+    found = {}
+    for path in sorted(root.rglob("*")):
+        inside = path.relative_to(root)
+        hidden = any(part.startswith(".") for part in inside.parts) or is_hidden(path)
+        if hidden or inside.parts[0] in _ASIDE or path.is_dir() or not suffix_of(path):
+            continue
+        if path.resolve() not in named:
+            found[inside.as_posix()] = "no case names this file"
+    return found

@@ -1,0 +1,360 @@
+"""What is known of each metric, once: name, title, unit, better side, definition, source, twin.
+
+Columns, tables, figures, claims, tests and the checks of a configuration read this table. A new
+metric is one row here and one function of its name: of :class:`lunet.metrics.overlap.Counts` in
+:mod:`lunet.metrics.overlap`, or of the distances between the borders in
+:mod:`lunet.metrics.surface`. This module imports nothing but the errors, so that a configuration is
+checked without NumPy.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from lunet.errors import ConfigError, nearest
+
+STATUSES = ("ok", "missed", "spurious", "both_empty")
+"""Of a row of the per-case table. Missed is a false negative structure, spurious a false one."""
+
+Kind = Literal["overlap", "border", "surface", "volume", "centre"]
+"""What a metric is computed from, which decides its value where a mask is empty.
+
+``overlap``: counts of voxels; ``border``: distances between border voxels; ``surface``: the
+sub-voxel surface, with a tolerance; ``volume``; ``centre``: centres of mass. Where one mask is
+empty, overlap and surface are 0 and distances the image's diagonal."""
+
+_NSD = "nsd_"
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One row of the catalog.
+
+    Attributes
+    ----------
+    name
+        Column of the per-case table.
+    title
+        Name that readers see, without its unit.
+    kind
+        What it is computed from.
+    better
+        Which side is better; ``neither`` for plain sizes, which cannot be compared.
+    definition
+        Formula, with the masks R (reference) and P (prediction).
+    source
+        Where the definition is from.
+    twin
+        Another implementation that the tests compare it with, or empty.
+    unit
+        ``mm``, ``ml``, or empty for a share; margins and differences have the same unit.
+    compared
+        Only of errors around zero: title of their magnitude. Comparisons and rankings take the
+        magnitude of such an error, summaries keep its sign.
+    needs_reference
+        Whether it has no value where the reference is empty.
+    """
+
+    name: str
+    title: str
+    kind: Kind
+    better: Literal["higher", "lower", "neither"]
+    definition: str
+    source: str
+    twin: str = ""
+    unit: str = ""
+    compared: str = ""
+    needs_reference: bool = False
+
+    @property
+    def signed(self) -> bool:
+        """Whether it is an error around zero."""
+        return bool(self.compared)
+
+    @property
+    def best(self) -> float:
+        """The value of a perfect prediction; of a metric with a better side."""
+        return 1.0 if self.better == "higher" else 0.0
+
+
+_RELOADED = "Maier-Hein et al., Nat. Methods 21:195, 2024"
+_MONAI_HD, _MONAI_SD = "MONAI compute_hausdorff_distance", "MONAI compute_average_surface_distance"
+_ROWS = (
+    Metric(
+        "dice",
+        "Dice",
+        "overlap",
+        "higher",
+        definition="2 |R and P| / (|R| + |P|)",
+        source="Dice 1945",
+        twin="MedPy dc",
+    ),
+    Metric(
+        "iou",
+        "IoU",
+        "overlap",
+        "higher",
+        definition="|R and P| / |R or P|",
+        source="Jaccard 1912",
+        twin="MedPy jc",
+    ),
+    Metric(
+        "precision",
+        "Precision",
+        "overlap",
+        "higher",
+        definition="|R and P| / |P|",
+        source=_RELOADED,
+        twin="MedPy precision",
+    ),
+    Metric(
+        "recall",
+        "Recall",
+        "overlap",
+        "higher",
+        definition="|R and P| / |R|, the sensitivity",
+        source=_RELOADED,
+        twin="MedPy recall",
+    ),
+    Metric(
+        "hd",
+        "HD",
+        "border",
+        "lower",
+        definition="largest distance from a border voxel of one mask to the border of the other",
+        source="Huttenlocher et al., IEEE TPAMI 15:850, 1993",
+        twin=_MONAI_HD,
+        unit="mm",
+    ),
+    Metric(
+        "hd95",
+        "HD95",
+        "border",
+        "lower",
+        definition="larger of the 95th percentiles of the border distances of both directions",
+        source=_RELOADED,
+        twin=f"{_MONAI_HD}(percentile=95)",
+        unit="mm",
+    ),
+    Metric(
+        "assd",
+        "ASSD",
+        "border",
+        "lower",
+        definition="mean of the border distances of both directions together",
+        source=_RELOADED,
+        twin=f"{_MONAI_SD}(symmetric=True)",
+        unit="mm",
+    ),
+    Metric(
+        "masd",
+        "MASD",
+        "border",
+        "lower",
+        definition="mean of the two directions' mean border distances",
+        source=_RELOADED,
+        twin="mean of MedPy asd of both directions",
+        unit="mm",
+    ),
+    Metric(
+        "nsd",
+        "NSD at {tolerance} mm",
+        "surface",
+        "higher",
+        definition="share of both surfaces' area that lies within the tolerance of the other one",
+        source="Nikolov et al., arXiv:1809.04430",
+        twin="surface-distance compute_surface_dice_at_tolerance",
+    ),
+    Metric(
+        "volume_ml",
+        "Volume",
+        "volume",
+        "neither",
+        definition="volume of P",
+        source="count of voxels times their volume",
+        unit="ml",
+    ),
+    Metric(
+        "volume_reference_ml",
+        "Reference volume",
+        "volume",
+        "neither",
+        definition="volume of R",
+        source="count of voxels times their volume",
+        unit="ml",
+    ),
+    Metric(
+        "volume_error_ml",
+        "Volume error",
+        "volume",
+        "lower",
+        definition="volume of P - volume of R",
+        source=_RELOADED,
+        unit="ml",
+        compared="Absolute volume error",
+    ),
+    Metric(
+        "volume_error_relative",
+        "Relative volume error",
+        "volume",
+        "lower",
+        definition="(volume of P - volume of R) / volume of R",
+        source=_RELOADED,
+        compared="Absolute relative volume error",
+        needs_reference=True,
+    ),
+    Metric(
+        "centre_distance",
+        "Centre distance",
+        "centre",
+        "lower",
+        definition="distance between the centres of mass",
+        source=_RELOADED,
+        unit="mm",
+    ),
+)
+METRICS: dict[str, Metric] = {row.name: row for row in _ROWS}
+"""Name -> row, in the order of the columns; ``nsd`` stands for one column per tolerance."""
+
+
+def find_metric(name: str) -> Metric | None:
+    """The row of a column of the per-case table, ``nsd_2`` included; None if it is no metric."""
+    if not name.startswith(_NSD):
+        return METRICS.get(name) if name != "nsd" else None
+    tolerance = name.removeprefix(_NSD)
+    if not _is_tolerance(tolerance):
+        return None
+    row = METRICS["nsd"]
+    return dataclasses.replace(row, name=name, title=row.title.format(tolerance=tolerance))
+
+
+def _is_tolerance(text: str) -> bool:
+    """Whether :func:`nsd_column` spells a tolerance so: a column has one name."""
+    try:
+        number = float(text)
+    except ValueError:
+        return False
+    return math.isfinite(number) and number >= 0 and nsd_column(number) == _NSD + text
+
+
+def nsd_column(tolerance: float) -> str:
+    """Name of the NSD column at a tolerance in mm: ``nsd_1`` for 1.0, ``nsd_0.5`` for 0.5."""
+    return f"{_NSD}{tolerance:g}"
+
+
+def names_of(*kinds: Kind) -> tuple[str, ...]:
+    """Names of the metrics of these kinds, in the order of the columns."""
+    return tuple(row.name for row in METRICS.values() if row.kind in kinds)
+
+
+def is_of(name: str, *kinds: Kind) -> bool:
+    """Whether a column, ``nsd_2`` included, is a metric of one of these kinds."""
+    row = find_metric(name)
+    return row is not None and row.kind in kinds
+
+
+def metric_columns(tolerances: Sequence[float] = (1.0,)) -> list[str]:
+    """Columns of all metrics in their order, with one of NSD per tolerance in mm."""
+    columns: list[str] = []
+    for name in METRICS:
+        columns += map(nsd_column, tolerances) if name == "nsd" else [name]
+    return columns
+
+
+def case_columns(tolerances: Sequence[float] = (1.0,)) -> list[str]:
+    """Columns of :func:`lunet.metrics.case.evaluate_case` in their order."""
+    return ["label", *metric_columns(tolerances), "status"]
+
+
+def direction(name: str) -> int:
+    """1 if a higher value is better, -1 if a lower one is (of a signed error, its magnitude).
+
+    Raises
+    ------
+    ConfigError
+        If the metric is unknown or has no better side (a volume).
+    """
+    check_metric(name, "metric", comparable=True)
+    row = find_metric(name)
+    return 1 if row is not None and row.better == "higher" else -1
+
+
+def is_signed(name: str) -> bool:
+    """Whether the metric is an error around zero, of which comparisons take the magnitude."""
+    row = find_metric(name)
+    return row is not None and row.signed
+
+
+def title(name: str) -> str:
+    """Name of a metric with its unit: ``HD95 (mm)``, ``NSD at 1 mm``; a foreign name as it is."""
+    row = find_metric(name)
+    return name if row is None else _with_unit(row.title, row)
+
+
+def compared_title(name: str) -> str:
+    """As :func:`title`, of the quantity that comparisons take: ``Absolute volume error (ml)``."""
+    row = find_metric(name)
+    return name if row is None else _with_unit(row.compared or row.title, row)
+
+
+def compared_name(name: str) -> str:
+    """As :func:`compared_title`, without the unit: how a sentence begins."""
+    row = find_metric(name)
+    return name if row is None else row.compared or row.title
+
+
+def _with_unit(text: str, row: Metric) -> str:
+    return f"{text} ({row.unit})" if row.unit else text
+
+
+def unit_suffix(name: str) -> str:
+    """What follows a value of the metric in a sentence: `` mm``, `` ml`` or nothing."""
+    row = find_metric(name)
+    return f" {row.unit}" if row is not None and row.unit else ""
+
+
+def check_metric(
+    name: str, where: str, *, tolerances: Sequence[float] | None = None, comparable: bool = False
+) -> None:
+    """Refuse a metric that does not exist.
+
+    Parameters
+    ----------
+    name
+        Column of the per-case table.
+    where
+        Configuration key, for the message.
+    tolerances
+        Tolerances of NSD in mm that are measured; None takes any.
+    comparable
+        Whether it must have a better side.
+
+    Raises
+    ------
+    ConfigError
+        With the nearest name.
+    """
+    row = find_metric(name)
+    known = [
+        column
+        for column in metric_columns(tolerances or (1.0,))
+        if not comparable or _better(column) != "neither"
+    ]
+    if row is None:
+        raise ConfigError(where, f"unknown metric {name!r}", nearest(name.lower(), known))
+    if comparable and row.better == "neither":
+        expected = f"it has no better side; known: {', '.join(known)}"
+        raise ConfigError(where, f"found {name!r}", expected)
+    if row.kind == "surface" and tolerances is not None and name not in known:
+        action = "Add the tolerance to evaluate.tolerances, or name another metric"
+        expected = f"evaluate.tolerances gives {', '.join(map(nsd_column, tolerances)) or 'none'}"
+        raise ConfigError(where, f"{name!r} is not measured", expected, action)
+
+
+def _better(column: str) -> str:
+    row = find_metric(column)
+    return "neither" if row is None else row.better

@@ -1,0 +1,241 @@
+"""What a design can resolve, told before it is trained: sentence, table and figure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from lunet.errors import DataError
+from lunet.metrics.catalog import compared_name, direction, unit_suffix
+from lunet.reporting.figures.style import GREY, PALETTE, TWO_COLUMNS, Drawing
+from lunet.reporting.markup import Column, Table, cell
+from lunet.reporting.result_files import PRIOR, from_inputs, read_cases
+from lunet.statistics.looks import fold_values
+from lunet.statistics.power import (
+    Components,
+    Design,
+    better_buy,
+    components_of,
+    power_of,
+    resolvable,
+    seeds_needed,
+    subjects_needed,
+)
+
+
+@dataclass(frozen=True)
+class Question:
+    """What is asked of a design: margin in the metric's unit, one-sided level, power."""
+
+    metric: str = "dice"
+    margin: float = 0.01
+    level: float = 0.025
+    power: float = 0.8
+
+
+def pilot_rows(folder: str | Path) -> pd.DataFrame:
+    """Per-case rows of the finished runs below a folder, the atlas prior left out.
+
+    Raises
+    ------
+    DataError
+        If there is no folder or no finished run in it.
+    """
+    place = Path(folder)
+    if not place.is_dir():
+        raise DataError(place, "is no folder", "the results of a study are needed as a pilot")
+    runs = place / "runs" if (place / "runs").is_dir() else place
+    rows = read_cases(from_inputs([str(runs)]))
+    return rows[rows["preset"] != PRIOR]
+
+
+def pilot_components(
+    rows: pd.DataFrame, metric: str, presets: Sequence[str] = (), reference: str | None = None
+) -> Components:
+    """Components pooled over the pairs of each preset with the reference.
+
+    Parameters
+    ----------
+    rows
+        Per-case rows of the pilot.
+    metric
+        What is compared.
+    presets
+        The presets to take; all of the pilot if none is given. Poor ones vary more than the good
+        ones that a margin is about.
+    reference
+        The other side of each pair; the preset with the best mean if none is given.
+
+    Raises
+    ------
+    DataError
+        If a preset has no finished run, or there is but one.
+    """
+    names = list(presets) or sorted(rows["preset"].unique())
+    for name in [*names, *([reference] if reference else [])]:
+        if name not in set(rows["preset"]):
+            raise DataError("pilot", f"no finished run of {name}", "each preset needs one")
+    chosen = rows[rows["preset"].isin([*names, reference])]
+    means = direction(metric) * chosen.groupby("preset")[metric].mean()
+    base = reference or str(means.idxmax())
+    pairs = [fold_values(rows, (name, base), metric) for name in names if name != base]
+    return components_of([list(folds.values()) for folds in pairs if folds])
+
+
+def pilot_design(rows: pd.DataFrame) -> Design:
+    """The design of the pilot itself."""
+    seeds = int(rows.groupby(["preset", "fold"])["seed"].nunique().min())
+    subjects = rows["group"].nunique() if "group" in rows else rows["case"].nunique()
+    return Design(int(subjects), int(rows["fold"].nunique()), seeds)
+
+
+def facts(components: Components, design: Design, question: Question) -> dict[str, Any]:
+    """All numbers of the answer, for ``--json``, the table and the sentence."""
+    size: dict[str, Any]
+    q, size = question, {"level": question.level, "power": question.power}
+    half = q.margin / 2
+    at = {
+        name: power_of(components, design, margin=q.margin, level=q.level, difference=truth)
+        for name, truth in (("equal", 0.0), ("half_better", half), ("half_worse", -half))
+    }
+    by_seeds, by_subjects = better_buy(components, design, **size)
+    least = 2 if components.knows_trainings else 1
+    options = [
+        {
+            "folds": design.folds,
+            "seeds": seeds,
+            "subjects_needed": subjects_needed(
+                components, design.folds, seeds, margin=q.margin, **size
+            ),
+            "resolves": resolvable(
+                components, Design(design.subjects, design.folds, seeds), **size
+            ),
+            "power": power_of(
+                components,
+                Design(design.subjects, design.folds, seeds),
+                margin=q.margin,
+                level=q.level,
+            ),
+        }
+        for seeds in range(least, max(6, design.seeds + 1) if least == 2 else 2)
+    ]
+    return {
+        "question": asdict(q),
+        "components": asdict(components),
+        "design": asdict(design),
+        "resolves": resolvable(components, design, **size),
+        "power_at_difference": at,
+        "seeds_needed": seeds_needed(components, design, margin=q.margin, **size),
+        "same_hours": {"one_more_seed": by_seeds, "more_subjects": by_subjects},
+        "options": options,
+    }
+
+
+def sentence(found: dict[str, Any]) -> str:
+    """The answer in words: what the design resolves, its power, and what would do."""
+    q, design = Question(**found["question"]), Design(**found["design"])
+    places = max(3, 1 - math.floor(math.log10(max(found["resolves"], 1e-9))))
+    text = (
+        f"This design ({design}) can resolve {found['resolves']:.{places}f} "
+        f"{compared_name(q.metric)} with {100 * q.power:g} % power; your margin is {q.margin:g}, "
+        "at which two equal networks are found non-inferior with "
+        f"{100 * found['power_at_difference']['equal']:.0f} % power."
+    )
+    if found["resolves"] > q.margin:
+        text += f" {_enough(found)}"
+    if not found["components"]["knows_trainings"]:
+        text += (
+            " The pilot has one seed: how much trainings vary is not known, and this is about "
+            "trained networks, not their architectures."
+        )
+    return text
+
+
+def _enough(found: dict[str, Any]) -> str:
+    design, seeds = Design(**found["design"]), found["seeds_needed"]
+    rows = [row for row in found["options"] if row["seeds"] == design.seeds]
+    subjects = rows[0]["subjects_needed"] if rows else None
+    ways = []
+    if subjects is not None:
+        ways.append(f"{subjects} subjects")
+    if seeds is not None and seeds > design.seeds:
+        ways.append(f"{seeds} seeds per fold")
+    if not ways:
+        return "Neither more subjects nor up to 50 seeds alone would be enough."
+    return f"Enough would be {' or '.join(ways)}."
+
+
+def bought(found: dict[str, Any]) -> str:
+    """Which buys more for the same hours of training, in words."""
+    both = found["same_hours"]
+    better = "one more seed" if both["one_more_seed"] < both["more_subjects"] else "more subjects"
+    if not found["components"]["knows_trainings"]:
+        return "What one more seed buys is not known: the pilot has one."
+    return (
+        f"For the same hours of training {better} buys more: one more seed resolves "
+        f"{both['one_more_seed']:.4f}, as many more subjects {both['more_subjects']:.4f}."
+    )
+
+
+def table(found: dict[str, Any]) -> Table:
+    """A row per number of seeds: subjects that are needed, and what the design's own resolve."""
+    q, design = Question(**found["question"]), Design(**found["design"])
+    rows = tuple(
+        (
+            cell(row["seeds"]),
+            cell(row["folds"]),
+            cell(row["subjects_needed"] or "none are enough"),
+            cell(f"{row['resolves']:.4f}"),
+            cell(f"{100 * row['power']:.0f} %"),
+        )
+        for row in found["options"]
+    )
+    columns: tuple[str, ...] = ("Seeds", "Folds", f"Subjects for {100 * q.power:g} %")
+    columns += (f"Resolves with {design.subjects} subjects", f"Power at {q.margin:g}")
+    caption = (
+        f"Non-inferiority by {q.margin:g}{unit_suffix(q.metric)} {compared_name(q.metric)}, "
+        f"one-sided level {q.level:g}, two equal networks."
+    )
+    return Table("power", caption, tuple(map(Column, columns)), rows, tuple(found["options"]))
+
+
+def figure(found: dict[str, Any]) -> Drawing:
+    """Power against subjects, one line per number of seeds."""
+    components, q = Components(**found["components"]), Question(**found["question"])
+    design = Design(**found["design"])
+    needed = [row["subjects_needed"] or 0 for row in found["options"]]
+    most = max(2.5 * design.subjects, min(1.2 * max(needed), 10 * design.subjects))
+    subjects = np.unique(np.geomspace(max(4, design.folds), most, 60).astype(int))
+    drawn = Figure(figsize=(TWO_COLUMNS * 0.6, 2.6), layout="constrained")
+    axes, records = drawn.subplots(), []
+    for place, row in enumerate(found["options"]):
+        powers = [
+            power_of(
+                components,
+                Design(int(n), design.folds, row["seeds"]),
+                margin=q.margin,
+                level=q.level,
+            )
+            for n in subjects
+        ]
+        label = f"{row['seeds']} seed{'s'[: row['seeds'] > 1]}"
+        axes.plot(subjects, powers, color=PALETTE[place % len(PALETTE)], label=label)
+        records += [
+            {"seeds": row["seeds"], "folds": design.folds, "subjects": int(n), "power": value}
+            for n, value in zip(subjects, powers, strict=True)
+        ]
+    axes.axhline(q.power, color=GREY, lw=0.8, ls="--")
+    axes.axvline(design.subjects, color=GREY, lw=0.8, ls=":")
+    axes.set_xscale("log")
+    axes.set_xlabel(f"Subjects (dotted: this design); {design.folds} folds")
+    axes.set_ylabel(f"Power at a margin of {q.margin:g}")
+    axes.set_ylim(0, 1)
+    axes.legend(loc="lower right")
+    return Drawing(drawn, pd.DataFrame(records))

@@ -1,0 +1,277 @@
+"""The search for the smallest network: its evidence, and what it is told with."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from lunet.errors import ConfigError
+from lunet.files import read_json, write_csv
+from lunet.metrics.catalog import compared_title as title
+from lunet.reporting.costs import flat
+from lunet.reporting.figures.style import (
+    BLUE,
+    GREY,
+    TWO_COLUMNS,
+    Drawing,
+    looks,
+    marker_style,
+    save,
+    style,
+)
+from lunet.reporting.result_files import ResultFiles, read_cases
+from lunet.statistics.looks import Counts, FoldValues, fold_values
+from lunet.statistics.looks import looks as looks_at
+from lunet.statistics.sequential import Look, Plan, Spending
+
+COSTS = {
+    "parameters": "parameters",
+    "macs": "MACs",
+    "latency_ms": "latency",
+    "memory_mib": "memory",
+    "energy_j": "energy",
+}
+Looks = list[tuple[Look, Counts]]
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What is compared and how; the same at every look."""
+
+    results: Path
+    reference: str
+    metric: str
+    margin: float
+    folds: tuple[int, ...]
+    seeds: tuple[int, ...]
+    spending: Spending = "obrien_fleming"
+    futility: float = 0.1
+
+    def run(self, preset: str, fold: int, seed: int) -> Path:
+        """Folder of a run."""
+        return self.results / "runs" / preset / f"fold-{fold}" / f"seed-{seed}"
+
+
+@dataclass
+class Evidence:
+    """The finished runs, read when they are asked for and again when a file has changed."""
+
+    rules: Rules
+    planned: Mapping[int, Sequence[str]] | None = None
+    _rows: dict[Path, tuple[int, pd.DataFrame]] = field(default_factory=dict)
+    _values: dict[tuple[Any, ...], dict[int, FoldValues]] = field(default_factory=dict)
+
+    def folds(self, preset: str) -> list[int]:
+        """Folds of which all seeds of a preset are finished."""
+        return [
+            fold
+            for fold in self.rules.folds
+            if all(self.hours(preset, fold, seed) is not None for seed in self.rules.seeds)
+        ]
+
+    def hours(self, preset: str, fold: int, seed: int) -> float | None:
+        """Device hours of a finished run; None if it is not finished."""
+        run = self.rules.run(preset, fold, seed)
+        if not ((run / "metrics.csv").is_file() and (run / "run.json").is_file()):
+            return None
+        return float(read_json(run / "run.json").get("device_seconds") or 0.0) / 3600
+
+    def values(self, preset: str) -> dict[int, FoldValues]:
+        """Values of a preset and the reference in the folds that both have."""
+        pair = (preset, self.rules.reference)
+        both = [fold for fold in self.folds(preset) if fold in self.folds(pair[1])]
+        paths = [
+            self.rules.run(name, fold, seed) / "metrics.csv"
+            for name in pair
+            for fold in both
+            for seed in self.rules.seeds
+        ]
+        key = (preset, *((path, path.stat().st_mtime_ns) for path in paths))
+        if key not in self._values:
+            rows = pd.concat([self._read(path) for path in paths]) if paths else None
+            found = {} if rows is None else fold_values(rows, pair, self.rules.metric)
+            self._values[key] = found
+        return self._values[key]
+
+    def _read(self, path: Path) -> pd.DataFrame:
+        stamp = path.stat().st_mtime_ns
+        if path not in self._rows or self._rows[path][0] != stamp:
+            self._rows[path] = stamp, read_cases(ResultFiles(metrics=(path,)))
+        return self._rows[path][1]
+
+    def looks(self, preset: str, level: float) -> Looks:
+        """All looks at a candidate up to the one that decides."""
+        rules = self.rules
+        plan = Plan(rules.margin, level, rules.spending, rules.futility)
+        return looks_at(self.values(preset), plan, rules.folds, planned=self.planned)
+
+
+def cost_of(cost: Mapping[str, Any], kind: str, preset: str) -> float:
+    """One number of an ``efficiency.json``, of the kinds of :data:`COSTS`.
+
+    Raises
+    ------
+    ConfigError
+        If it was not measured.
+    """
+    numbers = flat(cost)
+    energy = cost.get("energy") or {}
+    value = {
+        "parameters": numbers["parameters"],
+        "macs": 1e9 * numbers["gmacs"],
+        "latency_ms": numbers["latency_p50_ms"],
+        "memory_mib": numbers["memory_mib"],
+        "energy_j": float(energy.get("joules", math.nan)),
+    }[kind]
+    if not math.isfinite(value):
+        known = ", ".join(COSTS)
+        raise ConfigError(
+            "smallest.cost", f"{kind} of {preset} was not measured", f"choose one of {known}"
+        )
+    return value
+
+
+def state(look: Look, margin: float, *, is_last: bool) -> str:
+    """What a look says of the candidate, in one or two words."""
+    if look.decision == "non-inferior":
+        return "better" if look.low > 0 else "non-inferior"
+    if look.high < -margin:
+        return "inferior"
+    if look.decision == "futile":
+        return "given up"
+    return "not resolved" if is_last else "undecided"
+
+
+DECISION_COLUMNS = (
+    "candidate",
+    "family",
+    "cost",
+    "parameters",
+    "level",
+    "look",
+    "folds",
+    "seeds",
+    "n",
+    "n_groups",
+    "estimate",
+    "error",
+    "freedom",
+    "ci_low",
+    "ci_high",
+    "information",
+    "z",
+    "boundary",
+    "nominal_level",
+    "conditional_power",
+    "decision",
+    "state",
+    "device_hours",
+)
+
+
+def decision_rows(evidence: Evidence, steps: Sequence[Any]) -> list[dict[str, Any]]:
+    """A row per look of each step (:class:`lunet.study.smallest.Step`)."""
+    rows = []
+    for step in steps:
+        found = evidence.looks(step.candidate.name, step.level)
+        for number, (look, counts) in enumerate(found, 1):
+            rows.append(_row(evidence, step, number, look, counts))
+    return rows
+
+
+def _row(evidence: Evidence, step: Any, number: int, look: Look, counts: Counts) -> dict[str, Any]:
+    rules, one = evidence.rules, step.candidate
+    folds = rules.folds[:number]
+    hours = [evidence.hours(one.name, fold, seed) for fold in folds for seed in rules.seeds]
+    last = number == len(rules.folds)
+    return {
+        "candidate": one.name,
+        "family": one.family,
+        "cost": one.cost,
+        "parameters": one.parameters,
+        "level": step.level,
+        "look": number,
+        "folds": " ".join(map(str, folds)),
+        "seeds": counts.seeds,
+        "n": counts.cases,
+        "n_groups": counts.subjects,
+        "estimate": look.estimate.difference,
+        "error": look.estimate.error,
+        "freedom": look.estimate.freedom,
+        "ci_low": look.low,
+        "ci_high": look.high,
+        "information": look.estimate.fractions[-1],
+        "z": look.z,
+        "boundary": look.critical,
+        "nominal_level": look.nominal,
+        "conditional_power": look.power,
+        "decision": look.decision,
+        "state": state(look, rules.margin, is_last=last),
+        "device_hours": sum(value or 0.0 for value in hours),
+    }
+
+
+def figure(
+    rows: Sequence[Mapping[str, Any]], untested: Sequence[Any], rules: Rules, kind: str
+) -> Drawing:
+    """Difference from the reference against cost: decided candidates filled, others hollow."""
+    last = {row["candidate"]: row for row in rows}
+    data = pd.DataFrame(list(last.values()), columns=DECISION_COLUMNS)
+    drawn = Figure(figsize=(TWO_COLUMNS * 0.7, 3.0), layout="constrained")
+    axes = drawn.subplots()
+    axes.axhline(0, color="black", lw=0.8)
+    axes.axhline(-rules.margin, color=BLUE, lw=0.9, ls="--")
+    look = looks([*last, *(one.name for one in untested)])
+    for row in last.values():
+        seen = look[row["candidate"]]
+        decided = row["state"] != "undecided"
+        bounds = [row["ci_low"], row["ci_high"]]
+        if all(map(math.isfinite, bounds)):
+            axes.plot([row["cost"]] * 2, bounds, color=seen.colour, lw=1.0)
+        face = seen.colour if decided else "white"
+        axes.plot(row["cost"], row["estimate"], **{**marker_style(seen), "markerfacecolor": face})
+        text = f"{seen.short}: {row['state']}"
+        axes.annotate(
+            text, (row["cost"], row["estimate"]), (3, 4), textcoords="offset points", size=6
+        )
+    for one in untested:
+        seen = look[one.name]
+        axes.plot(one.cost, 0, **{**marker_style(seen), "markerfacecolor": "white", "alpha": 0.4})
+    low = min([-3 * rules.margin, *(row["estimate"] - rules.margin for row in last.values())])
+    high = max([2 * rules.margin, *(row["estimate"] + rules.margin for row in last.values())])
+    axes.set_ylim(low, high)
+    axes.set_xscale("log")
+    name = f"{COSTS[kind][0].upper()}{COSTS[kind][1:]}"
+    axes.set_xlabel(f"{name} (hollow: not decided; faint: not trained)")
+    axes.set_ylabel(f"Difference in {title(rules.metric)} from {rules.reference}\n(up: better)")
+    axes.annotate(
+        "margin", (1, -rules.margin), (-2, 2), xycoords=("axes fraction", "data"),
+        textcoords="offset points", ha="right", color=GREY, size=6,
+    )  # fmt: skip
+    return Drawing(drawn, data)
+
+
+def write_figure(
+    base: Path, rows: Sequence[Mapping[str, Any]], untested: Sequence[Any], rules: Rules, kind: str
+) -> None:
+    """Draw :func:`figure` and write it as ``BASE.svg``, ``.pdf``, ``.png`` and ``.csv``."""
+    with style():
+        save(figure(rows, untested, rules, kind), base)
+
+
+def write_decisions(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write ``decisions.csv``; what is infinite or unknown is empty."""
+    finite = [
+        {
+            key: None if isinstance(value, float) and not math.isfinite(value) else value
+            for key, value in row.items()
+        }
+        for row in rows
+    ]
+    write_csv(path, DECISION_COLUMNS, finite)

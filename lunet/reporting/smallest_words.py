@@ -1,0 +1,149 @@
+"""The answer in words: one paragraph that somebody can act on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lunet.errors import DataError
+from lunet.metrics.catalog import compared_name, unit_suffix
+from lunet.reporting.costs import flat
+from lunet.reporting.smallest import COSTS, Evidence
+from lunet.statistics.power import Design, components_of, seeds_needed, subjects_needed
+
+ONE_SEED = "One seed per fold: this is about these trained networks, not their architectures."
+
+
+def answer(
+    facts: Mapping[str, Any],
+    rows: Sequence[Mapping[str, Any]],
+    costs: Mapping[str, Mapping[str, Any]],
+    evidence: Evidence,
+) -> str:
+    """The paragraph.
+
+    Parameters
+    ----------
+    facts
+        Content of ``verdict.json`` but for the sentence.
+    rows
+        Decisions, a row per look.
+    costs
+        Preset -> ``efficiency.json``.
+    evidence
+        The finished runs, for what would resolve an open question.
+    """
+    last = {row["candidate"]: row for row in rows}
+    best = facts["answer"]
+    parts = [_found(facts, costs) if best else _none(facts)]
+    rivals = [name for name, row in last.items() if row["state"] == "better"]
+    if rivals:
+        parts.append(f"The reference itself is beaten by {', '.join(map(_with(last), rivals))}.")
+    parts.append(f"Error of this answer at most {100 * facts['level']:g} %.")
+    open_ones = [name for name in last if name not in facts["shown"]]
+    if open_ones:
+        parts.append("; ".join(f"{name}: {_outcome(last[name])}" for name in open_ones) + ".")
+    if facts["stopped_by_budget"]:
+        parts.append(
+            f"The budget of {facts['budget_hours']:g} device hours ended the search before "
+            "everything was decided; a larger one resumes it."
+        )
+    elif not best and facts["is_complete"]:
+        parts.append(_resolve(facts, last, evidence))
+    if facts["same_cost"]:
+        parts.append(f"Of the same cost, and shown as well: {', '.join(facts['same_cost'])}.")
+    parts.append(_spent(facts))
+    if len(facts["seeds"]) < 2:
+        parts.append(ONE_SEED)
+    return " ".join(part for part in parts if part)
+
+
+def _claim(facts: Mapping[str, Any]) -> str:
+    margin = f"{facts['margin']:g}{unit_suffix(facts['metric'])}"
+    return f"not inferior to {facts['reference']} by {margin} {compared_name(facts['metric'])}"
+
+
+def _found(facts: Mapping[str, Any], costs: Mapping[str, Mapping[str, Any]]) -> str:
+    one, other = flat(costs[facts["answer"]]), flat(costs[facts["reference"]])
+    fewer = other["parameters"] / one["parameters"]
+    size = f"{fewer:.3g}x fewer" if fewer >= 1 else f"{1 / fewer:.3g}x as many"
+    shares = [f"{one['gmacs'] / other['gmacs']:.2g}x its MACs"]
+    if math.isfinite(one["latency_p50_ms"]) and other["latency_p50_ms"] > 0:
+        where = _device(costs[facts["answer"]])
+        shares.append(f"{one['latency_p50_ms'] / other['latency_p50_ms']:.2g}x its latency{where}")
+    until = "" if facts["is_complete"] else " so far"
+    return (
+        f"The smallest network (by {COSTS[facts['cost']]}){until} {_claim(facts)} is "
+        f"{facts['answer']}: {one['parameters']:,.0f} parameters ({size}), "
+        f"{', '.join(shares)}."
+    )
+
+
+def _device(cost: Mapping[str, Any]) -> str:
+    kind = str((cost.get("device") or {}).get("type", "")).upper()
+    threads = (cost.get("settings") or {}).get("threads")
+    if kind != "CPU" or not threads:
+        return f" ({kind})" if kind else ""
+    return f" (CPU, {threads} thread{'s'[: int(threads) > 1]})"
+
+
+def _none(facts: Mapping[str, Any]) -> str:
+    if all(one["state"] in ("not cheaper", "the reference") for one in facts["candidates"]):
+        return f"No candidate costs less than {facts['reference']}: there is nothing to search."
+    return f"No smaller network was shown to be {_claim(facts)}."
+
+
+def _outcome(row: Mapping[str, Any]) -> str:
+    if not math.isfinite(row["estimate"]):
+        return f"{row['state']} (no case has a value)"
+    text = f"{row['estimate']:+.3f}"
+    if row["state"] != "inferior" and math.isfinite(row["ci_low"]):
+        text += f", {row['ci_low']:+.3f} to {row['ci_high']:+.3f}"
+    folds = row["look"]
+    after = f" after {folds} fold{'s'[: folds > 1]}"
+    return f"{row['state']}{after} ({text})"
+
+
+def _with(last: Mapping[str, Mapping[str, Any]]) -> Any:
+    return lambda name: f"{name} ({last[name]['estimate']:+.3f})"
+
+
+def _spent(facts: Mapping[str, Any]) -> str:
+    budget = facts["budget_hours"]
+    hours = f"{facts['device_hours']:.3g}"
+    limit = f" of {budget:g}" if budget is not None else ""
+    return (
+        f"{facts['trainings']} of {facts['trainings_of_grid']} trainings were needed, "
+        f"{hours}{limit} device hours."
+    )
+
+
+def _resolve(
+    facts: Mapping[str, Any], last: Mapping[str, Mapping[str, Any]], evidence: Evidence
+) -> str:
+    """What would resolve the candidate that came closest, were it as good as the reference."""
+    close = [row for row in last.values() if row["state"] in ("not resolved", "given up")]
+    if not close:
+        return "What was tested is inferior; look among larger networks." if last else ""
+    nearest = max(close, key=lambda row: row["estimate"])
+    values = evidence.values(nearest["candidate"])
+    try:
+        spread = components_of([list(values.values())])
+    except DataError:  # one subject per fold: nothing can be foreseen
+        return "There are too few subjects to say what would resolve it."
+    folds = len(facts["folds"])
+    subjects = nearest["n_groups"] * folds // nearest["look"]
+    design = Design(max(subjects, folds, 2), folds, len(facts["seeds"]))
+    asked = {"margin": facts["margin"], "level": nearest["level"]}
+    more = subjects_needed(spread, design.folds, design.seeds, **asked)
+    seeds = seeds_needed(spread, design, **asked)
+    ways = [f"{more} subjects"] if more is not None and more > design.subjects else []
+    if seeds is not None and seeds > design.seeds:
+        ways.append(f"{seeds} seeds per fold")
+    name = nearest["candidate"]
+    if more is not None and more <= design.subjects:
+        return f"The design was large enough to show {name} if it were as good as the reference."
+    if not ways:
+        return f"No reasonable number of subjects or seeds would resolve {name}."
+    return f"To resolve {name}, were it as good, takes {' or '.join(ways)} (80 % power)."

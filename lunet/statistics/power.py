@@ -1,0 +1,282 @@
+"""What a design can resolve, before it is trained: variance components of a pilot, and power.
+
+A difference of two presets varies by subjects (S), by trainings (T, on both sides) and by the rest
+(R, a subject under one training). With n subjects in K folds and s seeds per fold its mean has the
+variance ``S / n + 2 T / (K s) + 2 R / (n s)``. The test that will judge it estimates that variance
+(:mod:`lunet.statistics.components`) and is a little cautious where the rest rules; the power counts
+that in. It is that of one look; looking after each fold costs one or two points of it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import optimize, stats
+
+from lunet.errors import DataError
+from lunet.statistics.components import upper_point
+from lunet.statistics.looks import FoldValues
+
+Floats = NDArray[np.float64]
+_MOST_SUBJECTS = 1_000_000
+
+
+@dataclass(frozen=True)
+class Components:
+    """Standard deviations of a difference of two presets, in the metric's unit.
+
+    Attributes
+    ----------
+    subjects
+        Of the subjects' true differences.
+    trainings
+        Of the mean of one training of one preset.
+    rest
+        Of one subject under one training of one preset.
+    knows_trainings
+        False where the pilot has one seed: then ``trainings`` is taken as 0 and all statements are
+        about trained networks, not presets.
+    """
+
+    subjects: float
+    trainings: float
+    rest: float
+    knows_trainings: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("subjects", "trainings", "rest"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value >= 0):
+                raise DataError(f"sd of {name}", str(value), "a number of 0 or more is needed")
+
+
+@dataclass(frozen=True)
+class Design:
+    """Subjects that are tested in all folds together, folds, and seeds per fold."""
+
+    subjects: int
+    folds: int
+    seeds: int
+
+    def __post_init__(self) -> None:
+        if self.folds < 1 or self.seeds < 1 or self.subjects < max(2, self.folds):
+            found = f"{self.subjects} subjects, {self.folds} folds, {self.seeds} seeds"
+            raise DataError("design", found, "2 subjects, a subject per fold and a seed at least")
+
+    def __str__(self) -> str:
+        return (
+            f"{self.subjects} subjects, {self.folds} fold{'s'[: self.folds > 1]}, "
+            f"{self.seeds} seed{'s'[: self.seeds > 1]}"
+        )
+
+
+def components_of(pairs: Sequence[Sequence[FoldValues]]) -> Components:
+    """Components of a pilot, pooled over its pairs of presets.
+
+    Parameters
+    ----------
+    pairs
+        For each pair the values of its folds (:func:`lunet.statistics.looks.fold_values`).
+
+    Raises
+    ------
+    DataError
+        If there is no pair, or no fold has two subjects.
+    """
+    if not pairs:
+        raise DataError("pilot", "one preset alone", "two presets on the same cases are needed")
+    found = np.array([_of_pair([_by_subject(fold) for fold in folds]) for folds in pairs])
+    known = ~np.isnan(found[:, 1])
+    if not known.any():
+        return Components(float(np.sqrt(found[:, 0].mean())), 0.0, 0.0, knows_trainings=False)
+    subjects, trainings, rest = map(float, np.sqrt(found[known].mean(axis=0)))
+    return Components(subjects, trainings, rest)
+
+
+def _by_subject(fold: FoldValues) -> tuple[Floats, Floats]:
+    """Values of both sides, the cases of a subject averaged."""
+    names, place = np.unique(fold.groups.astype(str), return_inverse=True)
+    weights = (place == np.arange(names.size)[:, None]).astype(np.float64)
+    weights /= weights.sum(axis=1, keepdims=True)
+    return fold.candidate @ weights.T, fold.reference @ weights.T
+
+
+def _of_pair(folds: Sequence[tuple[Floats, Floats]]) -> tuple[float, float, float]:
+    """Variances by subjects, trainings and rest; the last two NaN with one seed."""
+    seeds = min(len(side) for fold in folds for side in fold)
+    spread = [(one.mean(axis=0) - other.mean(axis=0)) for one, other in folds]
+    freedom = sum(difference.size - 1 for difference in spread)
+    if freedom < 1:
+        raise DataError("pilot", "one subject per fold", "two or more are needed")
+    within = sum(float(((d - d.mean()) ** 2).sum()) for d in spread) / freedom
+    if seeds < 2:
+        return within, math.nan, math.nan
+    sides = [side for fold in folds for side in fold]
+    left = [v - v.mean(axis=0) - v.mean(axis=1, keepdims=True) + v.mean() for v in sides]
+    rest = sum(float((v**2).sum()) for v in left)
+    rest /= sum((v.shape[0] - 1) * (v.shape[1] - 1) for v in sides)
+    means = [v.mean(axis=1) for v in sides]
+    between = sum(float(((m - m.mean()) ** 2).sum()) for m in means)
+    between /= sum(m.size - 1 for m in means)
+    size = float(np.mean([1 / v.shape[1] for v in sides]))
+    trainings = max(0.0, between - rest * size)
+    return max(0.0, within - 2 * rest / seeds), trainings, rest
+
+
+def error_of(components: Components, design: Design) -> float:
+    """Standard deviation of a mean difference under a design."""
+    s, t, r = (value**2 for value in _deviations(components))
+    n, k, m = design.subjects, design.folds, design.seeds
+    return math.sqrt(s / n + 2 * t / (k * m) + 2 * r / (n * m))
+
+
+def _deviations(components: Components) -> tuple[float, float, float]:
+    return components.subjects, components.trainings, components.rest
+
+
+def power_of(
+    components: Components,
+    design: Design,
+    *,
+    margin: float,
+    level: float = 0.025,
+    difference: float = 0.0,
+) -> float:
+    """Probability that non-inferiority is found.
+
+    Parameters
+    ----------
+    components, design
+        Spread and size of the study.
+    margin
+        Loss that is tolerated.
+    level
+        One-sided level.
+    difference
+        True difference, positive where the candidate is better.
+    """
+    error = error_of(components, design)
+    distance = difference + margin
+    if error == 0:
+        return 1.0 if distance > 0 else 0.0
+    estimated, freedom, point = _test(components, design, level)
+    critical = point * math.sqrt(estimated) / error
+    power = float(stats.nct.sf(critical, freedom, distance / error))
+    if math.isfinite(power):
+        return min(1.0, max(0.0, power))
+    return float(stats.norm.sf(critical - distance / error))
+
+
+def _test(components: Components, design: Design, level: float) -> tuple[float, float, float]:
+    """Expected variance as the test estimates it, its degrees of freedom, its critical value.
+
+    The estimate's degrees of freedom are Satterthwaite's; the critical value is that of
+    :func:`lunet.statistics.components.upper_point`.
+    """
+    s, t, r = (value**2 for value in _deviations(components))
+    n, k, m = design.subjects, design.folds, design.seeds
+    between = 2 * t / m * (n - n / k) / (n - 1)  # folds differ by their trainings
+    subjects = (s + 2 * r / m + between) / n
+    if m < 2:
+        return subjects, n - 1, float(stats.t.isf(level, n - 1))
+    runs = 2 * (t + r * k / n) / (k * m)
+    variance, of_trainings = subjects + runs, 2 * k * (m - 1)
+    freedom = variance**2 / (subjects**2 / (n - 1) + runs**2 / of_trainings)
+    point = float(upper_point(level, runs / variance, n - 1, of_trainings))
+    return variance, freedom, point
+
+
+def resolvable(
+    components: Components, design: Design, *, level: float = 0.025, power: float = 0.8
+) -> float:
+    """Smallest margin at which two equal presets are found non-inferior with this power."""
+    _check_power(power)
+    error = error_of(components, design)
+    if error == 0:
+        return 0.0
+
+    def missing(margin: float) -> float:
+        return power_of(components, design, margin=margin, level=level) - power
+
+    high = error
+    while missing(high) < 0:
+        high *= 2
+    return float(optimize.brentq(missing, 0.0, high, xtol=1e-9))
+
+
+def subjects_needed(
+    components: Components,
+    folds: int,
+    seeds: int,
+    *,
+    margin: float,
+    level: float = 0.025,
+    power: float = 0.8,
+) -> int | None:
+    """Fewest subjects with which equal presets are found non-inferior; None if none suffice.
+
+    None means that the trainings vary too much: only more folds or seeds help.
+    """
+    _check_power(power)
+
+    def enough(subjects: int) -> bool:
+        design = Design(subjects, folds, seeds)
+        return power_of(components, design, margin=margin, level=level) >= power
+
+    low, high = max(2, folds), max(2, folds)
+    while not enough(high):
+        low, high = high, 2 * high
+        if high > _MOST_SUBJECTS:
+            return None
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if enough(middle) else (middle, high)
+    return low if enough(low) else high
+
+
+def seeds_needed(
+    components: Components,
+    design: Design,
+    *,
+    margin: float,
+    level: float = 0.025,
+    power: float = 0.8,
+    most: int = 50,
+) -> int | None:
+    """Fewest seeds per fold for this power with the subjects of the design; None if none suffice.
+
+    At least two where the pilot knows the variance of trainings: with one it could not be tested.
+    """
+    _check_power(power)
+    for seeds in range(2 if components.knows_trainings else 1, most + 1):
+        more = Design(design.subjects, design.folds, seeds)
+        if power_of(components, more, margin=margin, level=level) >= power:
+            return seeds
+    return None
+
+
+def better_buy(
+    components: Components, design: Design, *, level: float = 0.025, power: float = 0.8
+) -> tuple[float, float]:
+    """Margins that the same hours of training resolve: spent on one more seed, or on subjects.
+
+    The time of a training grows with its subjects, so one seed more costs as much as a share
+    ``1 / seeds`` more subjects.
+    """
+    more_seeds = Design(design.subjects, design.folds, design.seeds + 1)
+    subjects = math.ceil(design.subjects * (design.seeds + 1) / design.seeds)
+    more_subjects = Design(subjects, design.folds, design.seeds)
+    one, other = (
+        resolvable(components, more, level=level, power=power)
+        for more in (more_seeds, more_subjects)
+    )
+    return one, other
+
+
+def _check_power(power: float) -> None:
+    if not 0.05 <= power < 1:
+        raise DataError("power", str(power), "a probability from 0.05 to below 1 is needed")

@@ -1,0 +1,305 @@
+"""The protocol of a study: what it states before its first training, written once, for ever.
+
+``results/{study}/protocol.json`` holds what is compared and how (``stated``, with its digest and
+time), all settings that a result depends on, and the digests of the code, the prepared data and the
+splits. Beside it ``ro-crate-metadata.json`` describes both as an RO-Crate 1.1, so that the folder's
+two files can be deposited. :mod:`lunet.statistics.registration` reads it.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lunet.errors import ConfigError, LunetError
+from lunet.files import canonical_json, read_json, sha256, write_json, write_new
+from lunet.provenance import stamp
+from lunet.statistics.attainable import smallest_p
+from lunet.statistics.registration import Registration, digest, registration
+from lunet.study.code_digest import PACKAGE, code_digest
+
+if TYPE_CHECKING:
+    from lunet.study.study import Study
+
+STEP_CODE = (
+    "lunet.training.run",
+    "lunet.inference.predict_run",
+    "lunet.evaluation.evaluation",
+    "lunet.reporting.tables.index",
+)
+"""Modules whose closure is the code of a study's results; each network's module is added."""
+STATED = "LUNET_STATED"
+CRATE = "ro-crate-metadata.json"
+
+
+def stated(sections: Mapping[str, Any]) -> dict[str, Any]:
+    """What is compared and how: the settings of statistics, presets, folds and seeds."""
+    return {"statistics": sections["statistics"], **sections["grid"]}
+
+
+def protocol(
+    sections: Mapping[str, Any],
+    *,
+    manifest: Path | None = None,
+    splits: Path | None = None,
+    trained: int = 0,
+    package: Path = PACKAGE,
+) -> dict[str, Any]:
+    """The content of ``protocol.json``.
+
+    Parameters
+    ----------
+    sections
+        Those of the step ``register``: every setting that a result depends on.
+    manifest, splits
+        Of the prepared data, where they exist by now.
+    trained
+        Trainings of the study that have already finished.
+    package
+        Folder of the package whose code is digested.
+    """
+    modules = {f"lunet.models.{row['model']['module']}" for row in sections["networks"].values()}
+    says = stated(sections)
+    data = read_json(manifest) if manifest and manifest.is_file() else {}
+    return {
+        "stated": says,
+        "digest": digest(says),
+        "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "trained": trained,
+        "settings": dict(sections),
+        "settings_digest": digest(dict(sections)),
+        "code": code_digest(*STEP_CODE, *sorted(modules), package=package),
+        "data": data.get("digest"),
+        "splits": sha256(splits) if splits and splits.is_file() else None,
+        "made_with": stamp(),
+    }
+
+
+def hand_over(study: Study, store: str | Path = ".snakemake") -> Path:
+    """Let the jobs of this Snakemake run know what the study states: a file named by a variable.
+
+    A rule's parameter would train everything again whenever a statement changes.
+    """
+    sections = study.sections("register")
+    path = Path(store, "stated", f"{digest(sections)[:12]}.json").resolve()
+    if not path.is_file():
+        write_json(path, sections)
+    os.environ[STATED] = str(path)
+    return path
+
+
+def handed_over() -> dict[str, Any] | None:
+    """The sections of :func:`hand_over` in a job of the workflow; None outside."""
+    path = os.environ.get(STATED)
+    return dict(read_json(path)) if path else None
+
+
+def known_warnings(study: Study) -> list[str]:
+    """What the study cannot resolve, where its prepared data and splits are there already."""
+    sections = study.sections("register")
+    splits = Path(study.results, "splits.json")
+    try:
+        return warnings_of_files(sections, Path(study.manifest), splits)
+    except LunetError:  # a damaged file: the step that reads it says so
+        return []
+
+
+def finished_trainings(results: Path) -> int:
+    """Trainings of a study that have left their record."""
+    return sum(1 for _ in results.glob("runs/*/fold-*/seed-*/run.json"))
+
+
+def lock(path: Path, content: Mapping[str, Any], *, name: str, licence: str = "") -> bool:
+    """Write the protocol and its description, unless there is one: it is never replaced.
+
+    Parameters
+    ----------
+    path
+        ``protocol.json``.
+    content
+        As :func:`protocol` gives it.
+    name
+        Name of the study.
+    licence
+        Address of the licence under which the crate is deposited, for its description.
+
+    Returns
+    -------
+    Whether this call wrote it.
+    """
+    is_new = write_new(path, content)
+    crate = path.with_name(CRATE)
+    if not crate.exists():
+        written = content if is_new else read_json(path)
+        write_json(crate, ro_crate(written, path, name=name, licence=licence))
+    return is_new
+
+
+def register(
+    path: Path,
+    sections: Mapping[str, Any],
+    *,
+    manifest: Path | None = None,
+    splits: Path | None = None,
+    name: str = "",
+    licence: str = "",
+) -> list[str]:
+    """See to it that a study has its protocol; returns lines that say what is there now.
+
+    Parameters
+    ----------
+    path
+        ``protocol.json``; written where it does not exist, and never replaced.
+    sections
+        Those of the step ``register``.
+    manifest, splits
+        Of the prepared data, where they exist by now.
+    name, licence
+        As of :func:`lock`.
+    """
+    trained = finished_trainings(path.parent)
+    content = protocol(sections, manifest=manifest, splits=splits, trained=trained)
+    if lock(path, content, name=name or path.parent.name, licence=licence):
+        lines = [f"{path}: registered on {content['time']}, digest {content['digest'][:12]}"]
+        if trained:
+            lines.append(f"note: {trained} training(s) of the study had finished before")
+        for key, what in (("data", "prepared volumes"), ("splits", "splits")):
+            if content[key] is None:
+                lines.append(f"note: there are no {what} yet, so their digest is not in it")
+    else:
+        found = compare(path, sections)
+        lines = [found.sentence or f"registered on {found.time}; nothing has changed since"]
+    if manifest and splits:
+        lines += [f"warning: {line}" for line in warnings_of_files(sections, manifest, splits)]
+    return lines
+
+
+def compare(path: Path, sections: Mapping[str, Any]) -> Registration:
+    """What has changed since the protocol at ``path`` was written."""
+    return registration(read_json(path), sections["statistics"], sections["grid"])
+
+
+def ro_crate(
+    content: Mapping[str, Any], path: Path, *, name: str, licence: str = ""
+) -> dict[str, Any]:
+    """Description of the protocol as RO-Crate 1.1 (https://w3id.org/ro/crate/1.1)."""
+    root: dict[str, Any] = {
+        "@id": "./",
+        "@type": "Dataset",
+        "name": f"Protocol of the study {name}",
+        "description": "What a comparison of segmentation networks states before its first "
+        "training: metric, margin, comparisons, networks, folds, seeds; settings and digests.",
+        "datePublished": content["time"],
+        "license": {"@id": licence} if licence else "no licence is stated yet",
+        "hasPart": [{"@id": path.name}],
+        "identifier": f"sha256:{content['settings_digest']}",
+    }
+    described = {
+        "@id": path.name,
+        "@type": "File",
+        "name": "Protocol",
+        "encodingFormat": "application/json",
+        "dateCreated": content["time"],
+        "contentSize": str(path.stat().st_size),
+        "sha256": sha256(path),
+    }
+    about = {
+        "@id": CRATE,
+        "@type": "CreativeWork",
+        "conformsTo": {"@id": "https://w3id.org/ro/crate/1.1"},
+        "about": {"@id": "./"},
+    }
+    graph = [about, root, described]
+    if licence:
+        graph.append({"@id": licence, "@type": "CreativeWork", "name": licence})
+    return {"@context": "https://w3id.org/ro/crate/1.1/context", "@graph": graph}
+
+
+def subjects_tested(
+    splits: Mapping[str, Any], manifest: Mapping[str, Any], folds: Sequence[int]
+) -> int:
+    """Subjects that the study's folds test on, each counted once."""
+    groups = {case["id"]: str(case.get("group", case["id"])) for case in manifest["cases"]}
+    tested = {case for fold in folds for case in splits["folds"][fold]["test"]}
+    return len({groups.get(case, case) for case in tested})
+
+
+def comparisons(sections: Mapping[str, Any], structures: int) -> int:
+    """Tests in the family that Holm's method adjusts: pairs times structures and their mean."""
+    statistics, presets = sections["statistics"], sections["grid"]["presets"]
+    pairs = len(statistics["pairs"])
+    if statistics["pairs"] == "all":
+        pairs = len(presets) * (len(presets) - 1) // 2
+    elif not pairs and statistics["reference"] is not None:
+        pairs = len([name for name in presets if name != statistics["reference"]])
+    return pairs * (structures + 1 if structures > 1 else structures)
+
+
+def resolution_warnings(sections: Mapping[str, Any], subjects: int, structures: int) -> list[str]:
+    """What the study cannot resolve, whatever its results are: a sentence each.
+
+    Parameters
+    ----------
+    sections
+        Those of the step ``register``.
+    subjects
+        Subjects that are tested on.
+    structures
+        Structures that are segmented.
+    """
+    tests, seeds = comparisons(sections, structures), len(sections["grid"]["seeds"])
+    level = 1 - sections["statistics"]["confidence"]
+    if not tests:
+        return [
+            "No comparison is asked for: name statistics.reference or statistics.pairs, or nothing "
+            "can be claimed."
+        ]
+    if seeds == 1:
+        least, found = min(1.0, tests * smallest_p(subjects)), []
+        if least > level:
+            found = [
+                f"No comparison can be resolved with {subjects} subjects: the smallest adjusted p "
+                f"of {tests} tests is {least:.2g}, above {level:.2g}. More "
+                "subjects (folds) or fewer comparisons would help."
+            ]
+        return [
+            *found,
+            "One seed: the claims will be about the trained networks, not about their "
+            "architectures. Two seeds or more let them be about architectures.",
+        ]
+    if seeds < 3 or subjects < 12:
+        return [
+            f"{subjects} subjects and {seeds} seeds are few: from 12 and 3 on the intervals were "
+            "found to hold what they say."
+        ]
+    return []
+
+
+def warnings_of_files(sections: Mapping[str, Any], manifest: Path, splits: Path) -> list[str]:
+    """As :func:`resolution_warnings`, of files; none where they are not there yet."""
+    if not (manifest.is_file() and splits.is_file()):
+        return []
+    subjects = subjects_tested(read_json(splits), read_json(manifest), sections["grid"]["folds"])
+    task = sections["task"]
+    return resolution_warnings(sections, subjects, len(task.get("regions") or task["labels"]))
+
+
+def check_same(path: Path, sections: Mapping[str, Any]) -> None:
+    """Refuse to register a study again with other statements.
+
+    Raises
+    ------
+    ConfigError
+        If the protocol at ``path`` states something else.
+    """
+    found = compare(path, sections)
+    is_same = canonical_json(read_json(path)["settings"]) == canonical_json(dict(sections))
+    if found.changes or not is_same:
+        what = "; ".join(found.changes) or "other settings than these"
+        action = "Give the study another name, or let the report say what has changed"
+        raise ConfigError(
+            path, f"registered on {found.time} ({what})", "it is never replaced", action
+        )

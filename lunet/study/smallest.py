@@ -1,0 +1,265 @@
+"""Which network to train next, and when to stop: the decisions of the search, and nothing else.
+
+The candidates of a family are tested in a fixed sequence, from the dearest down: the next smaller
+one only when the larger one is shown to be non-inferior. Such a sequence needs no correction
+(Maurer, Hothorn and Lehmacher 1995); the families share the level equally, so the error of the
+whole answer is the level. Bisection tests at most ``ceil(log2(n + 1))`` candidates of a family, at
+the family's level divided by that number; it takes for granted that quality falls with cost.
+
+All of it is a function of results that exist: a search that was killed anywhere is where it was.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+Outcome = Literal["continue", "non-inferior", "futile", "not shown"]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A network that may be trained; ``cost`` is what is to be small."""
+
+    name: str
+    family: str
+    cost: float
+    parameters: int
+
+    @property
+    def rank(self) -> tuple[float, int, str]:
+        """Order among candidates; parameters, then names decide between equal costs."""
+        return self.cost, self.parameters, self.name
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What the looks at a candidate say: an outcome after so many folds.
+
+    ``not shown``: all folds are there and non-inferiority was not found.
+    """
+
+    outcome: Outcome
+    folds: int
+
+
+Judge = Callable[[Candidate, float], Finding]
+"""Candidate and one-sided level -> finding."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """A candidate that was, or is being, tested at a level."""
+
+    candidate: Candidate
+    level: float
+    finding: Finding
+
+
+@dataclass(frozen=True)
+class Path:
+    """The search through one family.
+
+    Attributes
+    ----------
+    steps
+        Candidates in the order of testing; the last may be unfinished.
+    is_moot
+        It is not finished, and need not be: nothing in it is cheaper than what another family has
+        shown already.
+    """
+
+    family: str
+    steps: tuple[Step, ...]
+    is_moot: bool = False
+
+    @property
+    def pending(self) -> Step | None:
+        """The test that needs another fold; None when the family is done."""
+        last = self.steps[-1] if self.steps else None
+        if last is None or self.is_moot or last.finding.outcome != "continue":
+            return None
+        return last
+
+    @property
+    def shown(self) -> Candidate | None:
+        """The smallest candidate that was shown to be non-inferior."""
+        good = [s.candidate for s in self.steps if s.finding.outcome == "non-inferior"]
+        return min(good, key=lambda one: one.rank, default=None)
+
+
+@dataclass(frozen=True)
+class Search:
+    """All families, and the answer so far."""
+
+    paths: tuple[Path, ...]
+
+    @property
+    def answer(self) -> Candidate | None:
+        """The smallest candidate shown in any family."""
+        shown = [path.shown for path in self.paths]
+        return min((c for c in shown if c is not None), key=lambda one: one.rank, default=None)
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """The steps of all families."""
+        return tuple(step for path in self.paths for step in path.steps)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether no test needs another fold."""
+        return all(path.pending is None for path in self.paths)
+
+
+def cheaper(
+    candidates: Iterable[Candidate], reference: Candidate
+) -> tuple[dict[str, tuple[Candidate, ...]], tuple[Candidate, ...]]:
+    """Families of candidates that cost less than the reference, dearest first; and the others.
+
+    Who costs as much as the reference or more cannot be the answer and is not trained.
+    """
+    families: dict[str, list[Candidate]] = {}
+    left_out = []
+    for one in candidates:
+        if one.name == reference.name:
+            continue
+        if one.cost < reference.cost:
+            families.setdefault(one.family, []).append(one)
+        else:
+            left_out.append(one)
+    ordered = {
+        name: tuple(sorted(members, key=lambda one: one.rank, reverse=True))
+        for name, members in families.items()
+    }
+    return ordered, tuple(left_out)
+
+
+def search(
+    families: Mapping[str, Sequence[Candidate]],
+    judge: Judge,
+    *,
+    level: float,
+    strategy: Literal["descending", "bisect"] = "descending",
+) -> Search:
+    """Where the search stands, by the results that exist.
+
+    Parameters
+    ----------
+    families
+        Family -> candidates, dearest first, as of :func:`cheaper`.
+    judge
+        Says what the looks at a candidate find at a level.
+    level
+        One-sided error of the whole answer.
+    strategy
+        ``descending`` or ``bisect``, see above.
+    """
+    walk = _descending if strategy == "descending" else _bisect
+    share = level / max(1, len(families))
+    paths = [Path(name, walk(members, judge, share)) for name, members in families.items()]
+    best = Search(tuple(paths)).answer
+    return Search(tuple(_with_moot(path, families[path.family], best) for path in paths))
+
+
+def _with_moot(path: Path, members: Sequence[Candidate], best: Candidate | None) -> Path:
+    if path.pending is None or best is None or best.family == path.family:
+        return path
+    return Path(path.family, path.steps, is_moot=min(one.rank for one in members) > best.rank)
+
+
+def _descending(members: Sequence[Candidate], judge: Judge, level: float) -> tuple[Step, ...]:
+    steps = []
+    for one in members:
+        steps.append(Step(one, level, judge(one, level)))
+        if steps[-1].finding.outcome != "non-inferior":
+            break
+    return tuple(steps)
+
+
+def _bisect(members: Sequence[Candidate], judge: Judge, level: float) -> tuple[Step, ...]:
+    share = level / math.ceil(math.log2(len(members) + 1))
+    steps: list[Step] = []
+    first, last = 0, len(members)
+    while first < last:
+        middle = (first + last) // 2
+        steps.append(Step(members[middle], share, judge(members[middle], share)))
+        outcome = steps[-1].finding.outcome
+        if outcome == "continue":
+            break
+        first, last = (middle + 1, last) if outcome == "non-inferior" else (first, middle)
+    return tuple(steps)
+
+
+Run = tuple[str, int, int]
+"""Preset, fold, seed of a training."""
+
+
+def needed(found: Search, reference: str, folds: Sequence[int], seeds: Sequence[int]) -> list[Run]:
+    """Runs that the decisions so far rest on, reference first; each once."""
+    depth = {reference: 0}
+    for step in found.steps:
+        name = step.candidate.name
+        depth[name] = max(depth.get(name, 0), step.finding.folds)
+        depth[reference] = max(depth[reference], step.finding.folds)
+    return _grid(depth, folds, seeds)
+
+
+def next_round(
+    found: Search, reference: str, folds: Sequence[int], seeds: Sequence[int]
+) -> list[list[Run]]:
+    """For each family that needs another fold, the runs of that fold: candidate and reference."""
+    rounds = []
+    for path in found.paths:
+        if path.pending is not None:
+            fold = folds[path.pending.finding.folds]
+            names = (reference, path.pending.candidate.name)
+            rounds.append([(name, fold, seed) for name in names for seed in seeds])
+    return rounds
+
+
+def _grid(depth: Mapping[str, int], folds: Sequence[int], seeds: Sequence[int]) -> list[Run]:
+    return [
+        (name, fold, seed)
+        for name, count in depth.items()
+        for fold in folds[:count]
+        for seed in seeds
+    ]
+
+
+def affordable(
+    rounds: Sequence[Sequence[Run]],
+    done: Mapping[Run, float],
+    budget: float | None,
+    spent: float,
+) -> list[Run]:
+    """Runs of the next round that the budget allows, family by family; each once.
+
+    Parameters
+    ----------
+    rounds
+        As of :func:`next_round`.
+    done
+        Hours of each finished run. A run of a preset that has none yet is taken to last as long as
+        the mean run of the preset that takes longest.
+    budget, spent
+        Hours that may be spent, if there is a limit, and that were spent.
+    """
+    chosen: list[Run] = []
+    for runs in rounds:
+        new = [run for run in runs if run not in done and run not in chosen]
+        hours = sum(_expected(run[0], done) for run in new)
+        if budget is not None and new and (spent >= budget or spent + hours > budget):
+            continue
+        spent += hours
+        chosen += [run for run in runs if run not in chosen]
+    return chosen
+
+
+def _expected(preset: str, done: Mapping[Run, float]) -> float:
+    by_preset: dict[str, list[float]] = {}
+    for (name, _, _), hours in done.items():
+        by_preset.setdefault(name, []).append(hours)
+    means = {name: sum(values) / len(values) for name, values in by_preset.items()}
+    return means.get(preset, max(means.values(), default=0.0))

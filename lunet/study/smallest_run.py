@@ -1,0 +1,298 @@
+"""The driver of the search: decide, let Snakemake make what is missing, decide again.
+
+Each decision follows from files that exist, so a search that was killed resumes where it was. Each
+call of Snakemake names all runs that the decisions rest on: it remakes what is outdated and makes
+nothing twice. The runs are the study's ordinary ones.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lunet.errors import ConfigError, TrainingError
+from lunet.files import read_json, write_json
+from lunet.study.smallest import (
+    Candidate,
+    Finding,
+    Run,
+    Search,
+    affordable,
+    cheaper,
+    needed,
+    next_round,
+    search,
+)
+
+if TYPE_CHECKING:
+    from lunet.reporting.smallest import Evidence
+    from lunet.study.study import Study
+
+Make = Callable[[Sequence[str]], None]
+"""Makes files, given their paths; raises where it cannot."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """The search of a study: its networks with their costs, and its grid."""
+
+    study: Study
+    costs: dict[str, dict[str, Any]]
+    candidates: tuple[Candidate, ...]
+    reference: Candidate
+    folds: tuple[int, ...]
+    seeds: tuple[int, ...]
+    planned: dict[int, tuple[str, ...]]
+
+    @property
+    def folder(self) -> Path:
+        """Where the answer is written."""
+        return Path(self.study.results, "smallest")
+
+
+def seeds_of(study: Study) -> tuple[int, ...]:
+    """Seeds of the search: as stated, else the study's, and two at least."""
+    stated = study.config.smallest.seeds
+    if stated is not None:
+        if not stated or len(set(stated)) != len(stated):
+            raise ConfigError("smallest.seeds", f"found {list(stated)}", "one or more, each once")
+        return stated
+    own = study.config.seeds
+    return own if len(own) > 1 else (0, 1)
+
+
+def margin_of(study: Study) -> float:
+    """The margin of the search: its own, else that of the statistics."""
+    own = study.config.smallest.margin
+    margin = study.config.statistics.margin if own is None else own
+    if margin is None or not margin > 0:
+        raise ConfigError("smallest.margin", f"found {margin}", "a number above 0 is needed")
+    return margin
+
+
+def find_smallest(study: Study, make: Make, say: Callable[[str], None]) -> dict[str, Any]:
+    """Search until everything is decided or the budget is spent.
+
+    Parameters
+    ----------
+    study
+        A study whose configuration has the section ``smallest``.
+    make
+        Makes files of the study; Snakemake, or a stand-in.
+    say
+        Told of each look and of each round.
+
+    Returns
+    -------
+    The verdict, as in ``verdict.json``.
+
+    Raises
+    ------
+    ConfigError
+        If nothing is asked, or the section does not fit the study.
+    TrainingError
+        If a call of ``make`` returned without making what it should.
+    """
+    if not study.config.smallest.is_asked:
+        raise ConfigError("smallest", "neither families nor candidates", "networks to search among")
+    margin_of(study)
+    seeds_of(study)
+    question = _question(study, make)
+    evidence = _evidence(question)
+    made: set[str] = set()
+    told: set[tuple[str, int]] = set()
+    while True:
+        found = _search(question, evidence)
+        grid = (question.reference.name, question.folds, question.seeds)
+        basis = needed(found, *grid)
+        done = {run: evidence.hours(*run) or 0.0 for run in _finished(question, evidence)}
+        spent = sum(done.get(run, 0.0) for run in basis)
+        budget = study.config.smallest.budget_hours
+        coming = affordable(next_round(found, *grid), done, budget, spent)
+        targets = [file for run in dict.fromkeys([*basis, *coming]) for file in _files(study, run)]
+        _tell(found, evidence, told, say)
+        verdict = _write(question, evidence, found, coming)
+        if set(targets) <= made:
+            _draw(question, evidence, found)
+            return verdict
+        write_json(question.folder / "plan.json", {"runs": [list(run) for run in coming]})
+        if coming:
+            say(f"next: {len([run for run in coming if run not in done])} trainings")
+        make(targets)
+        lost = [file for file in targets if not Path(file).is_file()]
+        if lost:
+            raise TrainingError(lost[0], "was not made", "each run writes it", "Start again")
+        made |= set(targets)
+
+
+def _question(study: Study, make: Make) -> Question:
+    """The networks with their costs; what is missing is measured, nothing is trained."""
+    from lunet.data.folds import read_splits
+    from lunet.reporting.smallest import cost_of
+
+    settings = study.config.smallest
+    names = settings.presets()
+    for name in names:
+        study.resolved(name)
+    files = {name: f"{study.results}/presets/{name}/efficiency.json" for name in names}
+    splits = f"{study.results}/splits.json"
+    make([*files.values(), splits])
+    costs = {name: read_json(path) for name, path in files.items()}
+
+    def candidate(name: str, family: str) -> Candidate:
+        cost = cost_of(costs[name], settings.cost, name)
+        return Candidate(name, family, cost, int(costs[name]["parameters"]))
+
+    candidates = [
+        candidate(name, family)
+        for family, members in settings.by_family().items()
+        for name in members
+    ]
+    unique = tuple({one.name: one for one in reversed(candidates)}.values())
+    if settings.reference is None:
+        reference = max(unique, key=lambda one: one.rank)
+    else:
+        reference = candidate(settings.reference, "")
+    folds = read_splits(splits).folds
+    planned = {fold: folds[fold].test for fold in study.folds}
+    return Question(study, costs, unique[::-1], reference, study.folds, seeds_of(study), planned)
+
+
+def _evidence(question: Question) -> Evidence:
+    from lunet.reporting.smallest import Evidence, Rules
+
+    config = question.study.config
+    rules = Rules(
+        results=Path(question.study.results),
+        reference=question.reference.name,
+        metric=config.statistics.metric,
+        margin=margin_of(question.study),
+        folds=question.folds,
+        seeds=question.seeds,
+        spending=config.smallest.spending,
+        futility=config.smallest.futility,
+    )
+    return Evidence(rules, question.planned)
+
+
+def _search(question: Question, evidence: Evidence) -> Search:
+    settings = question.study.config.smallest
+    families, _ = cheaper(question.candidates, question.reference)
+
+    def judge(one: Candidate, level: float) -> Finding:
+        found = evidence.looks(one.name, level)
+        outcome: Any = found[-1][0].decision if found else "continue"
+        if outcome == "continue" and len(found) == len(question.folds):
+            outcome = "not shown"
+        return Finding(outcome, len(found))
+
+    return search(families, judge, level=settings.level, strategy=settings.strategy)
+
+
+def _finished(question: Question, evidence: Evidence) -> list[Run]:
+    names = [question.reference.name, *(one.name for one in question.candidates)]
+    return [
+        (name, fold, seed)
+        for name in dict.fromkeys(names)
+        for fold in question.folds
+        for seed in question.seeds
+        if evidence.hours(name, fold, seed) is not None
+    ]
+
+
+def _files(study: Study, run: Run) -> list[str]:
+    return [f"{study.run(*run)}/metrics.csv", f"{study.run(*run)}/run.json"]
+
+
+def _tell(
+    found: Search, evidence: Evidence, told: set[tuple[str, int]], say: Callable[[str], None]
+) -> None:
+    """One line for each look that was not told yet."""
+    from lunet.reporting.smallest import decision_rows
+
+    for row in decision_rows(evidence, found.steps):
+        key = (row["candidate"], row["look"])
+        if key not in told:
+            told.add(key)
+            say(
+                f"{row['candidate']}, {row['look']} of {len(evidence.rules.folds)} folds: "
+                f"{row['estimate']:+.4f} ({row['ci_low']:+.4f} to {row['ci_high']:+.4f}), "
+                f"{row['state']}"
+            )
+
+
+def _write(
+    question: Question, evidence: Evidence, found: Search, coming: Sequence[Run]
+) -> dict[str, Any]:
+    """Write what is known now; the verdict is complete when nothing is pending."""
+    from lunet.reporting.smallest import decision_rows, write_decisions
+    from lunet.reporting.smallest_words import answer
+
+    rows = decision_rows(evidence, found.steps)
+    facts = _facts(question, found, evidence)
+    facts["stopped_by_budget"] = not found.is_complete and not coming
+    facts["candidates"] = [_about(one, rows, question) for one in question.candidates]
+    facts["sentence"] = answer(facts, rows, question.costs, evidence)
+    write_decisions(question.folder / "decisions.csv", rows)
+    write_json(question.folder / "verdict.json", facts)
+    return facts
+
+
+def _draw(question: Question, evidence: Evidence, found: Search) -> None:
+    from lunet.reporting.smallest import decision_rows, write_figure
+
+    rows = decision_rows(evidence, found.steps)
+    tested = {row["candidate"] for row in rows}
+    members = cheaper(question.candidates, question.reference)[0].values()
+    untested = [one for family in members for one in family if one.name not in tested]
+    kind = question.study.config.smallest.cost
+    write_figure(question.folder / "smallest", rows, untested, evidence.rules, kind)
+
+
+def _about(one: Candidate, rows: Sequence[dict[str, Any]], question: Question) -> dict[str, Any]:
+    """A candidate as the verdict lists it, with its last look."""
+    own = [row for row in rows if row["candidate"] == one.name]
+    about: dict[str, Any] = {"name": one.name, "family": one.family, "cost": one.cost}
+    about |= {"parameters": one.parameters, "state": "not trained", "folds": 0}
+    if own:
+        about |= {"state": own[-1]["state"], "folds": own[-1]["look"]}
+        numbers = {key: own[-1][key] for key in ("estimate", "ci_low", "ci_high")}
+        about |= {key: value if math.isfinite(value) else None for key, value in numbers.items()}
+    elif one.cost >= question.reference.cost:
+        about["state"] = "the reference" if one.name == question.reference.name else "not cheaper"
+    return about
+
+
+def _facts(question: Question, found: Search, evidence: Evidence) -> dict[str, Any]:
+    settings, best = question.study.config.smallest, found.answer
+    basis = needed(found, question.reference.name, question.folds, question.seeds)
+    shown = [step.candidate for step in found.steps if step.finding.outcome == "non-inferior"]
+    networks = {question.reference.name, *(one.name for one in question.candidates)}
+    return {
+        "study": question.study.name,
+        "answer": best.name if best else None,
+        "reference": question.reference.name,
+        "reference_cost": question.reference.cost,
+        "metric": question.study.config.statistics.metric,
+        "margin": margin_of(question.study),
+        "level": settings.level,
+        "cost": settings.cost,
+        "strategy": settings.strategy,
+        "spending": settings.spending,
+        "futility": settings.futility,
+        "budget_hours": settings.budget_hours,
+        "folds": list(question.folds),
+        "seeds": list(question.seeds),
+        "is_complete": found.is_complete,
+        "moot_families": [path.family for path in found.paths if path.is_moot],
+        "shown": [one.name for one in shown],
+        "same_cost": [
+            one.name for one in shown if best is not None and one.cost == best.cost and one != best
+        ],
+        "trainings": len(basis),
+        "device_hours": sum(evidence.hours(*run) or 0.0 for run in basis),
+        "trainings_of_grid": len(networks) * len(question.folds) * len(question.seeds),
+    }

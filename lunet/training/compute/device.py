@@ -1,0 +1,42 @@
+"""Which device computes: the one place where training, prediction and measurement choose it."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+
+from lunet.errors import ConfigError
+
+
+def choose_device(name: str = "auto", *, key: str = "--device") -> torch.device:
+    """The device that is asked for; ``auto`` is CUDA where there is one.
+
+    A job that was given a GPU never computes on the CPU unnoticed.
+
+    Parameters
+    ----------
+    name
+        ``auto``, ``cpu``, ``cuda``, or any other name of a device that PyTorch knows.
+    key
+        Configuration key or argument that ``name`` comes from, for the message.
+
+    Raises
+    ------
+    ConfigError
+        If CUDA is asked for, or SLURM gave a GPU and ``name`` is ``auto``, and PyTorch sees none.
+    """
+    if name not in ("auto", "cuda") and not name.startswith("cuda:"):
+        return torch.device(name)
+    if torch.cuda.is_available():
+        return torch.device("cuda" if name == "auto" else name)
+    given = os.environ.get("SLURM_JOB_GPUS") or os.environ.get("SLURM_STEP_GPUS")
+    if name == "auto" and not given:
+        return torch.device("cpu")
+    sees = f"PyTorch {torch.__version__} sees no GPU"
+    raise ConfigError(
+        key,
+        f"is {name!r}; SLURM gave GPU {given}, but {sees}" if given else f"is {name!r}; {sees}",
+        "a GPU is needed",
+        f"Install a CUDA build of torch, or allow the CPU by setting {key} to cpu",
+    )

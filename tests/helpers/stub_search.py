@@ -1,0 +1,122 @@
+"""A stand-in for Snakemake and its trainings: writes the files of runs with planted values."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lunet.files import write_csv, write_json
+from lunet.study.config import parse
+from lunet.study.study import Study
+
+_RUN = re.compile(r"runs/(?P<preset>[^/]+)/fold-(?P<fold>\d+)/seed-(?P<seed>\d+)/")
+_COST = re.compile(r"presets/(?P<preset>[^/]+)/efficiency\.json$")
+
+
+class StubMaker:
+    """Makes the files that it is asked for, counts trainings, and may be killed on the way.
+
+    Parameters
+    ----------
+    dice
+        Preset -> true Dice.
+    costs
+        Preset -> MACs; by width, and by family, where none is given.
+    folds, cases
+        Number of folds, and of cases in each.
+    kill_after
+        Raise ``KeyboardInterrupt`` once so many trainings are done.
+    """
+
+    def __init__(
+        self,
+        dice: Mapping[str, float],
+        costs: Mapping[str, float] | None = None,
+        *,
+        folds: int = 5,
+        cases: int = 20,
+        kill_after: int | None = None,
+        spread: float = 0.004,
+    ) -> None:
+        self.dice, self.costs = dice, costs or {}
+        self.folds, self.cases, self.spread = folds, cases, spread
+        self.kill_after = kill_after
+        self.trained: list[tuple[str, int, int]] = []
+        self.calls: list[list[str]] = []
+
+    def __call__(self, files: Sequence[str]) -> None:
+        self.calls.append(list(files))
+        for name in files:
+            path = Path(name)
+            if path.is_file():
+                continue
+            if path.name == "splits.json":
+                folds = [
+                    {"train": [], "test": [_case(fold, place) for place in range(self.cases)]}
+                    for fold in range(self.folds)
+                ]
+                write_json(path, {"folds": folds})
+            elif match := _COST.search(name):
+                write_json(path, self.cost(match["preset"]))
+            elif match := _RUN.search(name):
+                self.train(path.parent, (match["preset"], int(match["fold"]), int(match["seed"])))
+
+    def cost(self, preset: str) -> dict[str, Any]:
+        """An efficiency.json."""
+        width = int(re.findall(r"_(\d+)f", preset)[0])
+        macs = self.costs.get(preset, width * (3e6 if preset.startswith("unet") else 1e6))
+        latency = [{"batch": 1, "engine": "eager", "precision": "fp32", "p50_ms": macs / 1e6}]
+        return {
+            "preset": preset,
+            "parameters": 1000 * width,
+            "macs": macs,
+            "latency": latency,
+            "peak_memory_bytes": 2**20 * width,
+            "device": {"type": "cpu"},
+            "settings": {"threads": 1},
+        }
+
+    def train(self, run: Path, key: tuple[str, int, int]) -> None:
+        """Write a run; what it writes depends on its key alone."""
+        if self.kill_after is not None and len(self.trained) >= self.kill_after:
+            raise KeyboardInterrupt
+        preset, fold, seed = key
+        rng = np.random.default_rng([fold, seed, *preset.encode()])
+        hard = np.random.default_rng(fold).normal(0, 0.02, self.cases)
+        own = np.random.default_rng([fold, *preset.encode()]).normal(0, self.spread, self.cases)
+        values = self.dice[preset] + hard + own
+        values = (
+            values + rng.normal(0, self.spread / 4) + rng.normal(0, self.spread / 2, self.cases)
+        )
+        rows = [
+            {"preset": preset, "fold": fold, "seed": seed, "case": _case(fold, place)}
+            | {"group": _case(fold, place), "label": "organ", "status": "ok", "dice": float(value)}
+            for place, value in enumerate(values)
+        ]
+        write_csv(run / "metrics.csv", list(rows[0]), rows)
+        write_json(run / "run.json", {"device_seconds": 360.0, "preset": preset})
+        self.trained.append(key)
+
+
+def _case(fold: int, place: int) -> str:
+    return f"f{fold}c{place:02d}"
+
+
+def search_study(root: Path, **changes: Any) -> Study:
+    """A study with a search below ``root``; ``changes`` are keys of the section ``smallest``."""
+    section = {"families": ["lunet_small"], "widths": [2, 4, 6, 8], "reference": "unet_small_4f"}
+    return Study(
+        parse(
+            {
+                "study": "search",
+                "dataset": {"name": "phantom", "phantom": {"kind": "hippocampus"}},
+                "seeds": [0, 1],
+                "roots": {"results": str(root / "results"), "work": str(root / "work")},
+                "smallest": section | changes,
+            }
+        )
+    )

@@ -1,0 +1,123 @@
+"""The check-up of a profile; SLURM's commands are played by scripts."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+from paths import ROOT
+
+from lunet.cli import main
+from lunet.errors import ConfigError
+from lunet.study.cluster_check import GPU_RULES, check_at_start, read_profile, requests_of
+
+PROFILE = ROOT / "profiles/slurm"
+SBATCH = """\
+refuse() { echo "sbatch: error: $1" >&2; exit 1; }
+[ "$1" = --version ] && echo slurm 24.11 && exit
+case "$*" in *"-A lab"*) ;; *) refuse "Batch job submission failed: Invalid account" ;; esac
+case "$*" in *"-p cpu"*"--gpus"*|*"-p old"*) refuse "invalid partition specified" ;; esac
+exit 0
+"""
+SCRIPTS = {
+    "sbatch": SBATCH,
+    "squeue": "",
+    "scontrol": "[ $1 = ping ] && echo Slurmctld is UP && exit; echo 'MinJobAge = 2 sec'",
+    "sinfo": "echo 'cpu|up|1-00:00:00|4|(null)'; echo 'gpu|up|infinite|2|gpu:a100:4'",
+    "srun": 'while [ "$1" != -c ]; do shift; done; PYTHONPATH=$LUNET exec python3 -c "$2"',
+}
+
+
+@pytest.fixture
+def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name, script in SCRIPTS.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("LUNET", str(ROOT))
+    monkeypatch.setenv("LUNET_ACCOUNT", "lab")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_the_shipped_profile_asks_for_two_partitions(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LUNET_ACCOUNT", "lab")
+    monkeypatch.setenv("LUNET_GPU_PARTITION", "a100")
+    monkeypatch.delenv("LUNET_CPU_PARTITION", raising=False)
+    found = {(one.partition, one.gpu): one for one in requests_of(read_profile(PROFILE))}
+    assert {one.account for one in found.values()} == {"lab"}
+    assert set(found) == {("cpu", False), ("a100", True), ("a100", False)}
+    assert set(found["a100", True].rules) == GPU_RULES
+    # they travel in the job of their prediction
+    assert set(found["a100", False].rules) == {"evaluate", "lesions", "prune_evaluate"}
+
+
+def test_the_rules_that_ask_for_a_gpu_are_the_workflow_s() -> None:
+    text = "".join(path.read_text() for path in sorted((ROOT / "workflow/rules").glob("*.smk")))
+    blocks = re.split(r"^rule (\w+):", text, flags=re.MULTILINE)[1:]
+    named = zip(blocks[::2], blocks[1::2], strict=True)
+    assert {name for name, body in named if "gpu=1" in body} == GPU_RULES
+
+
+def test_a_profile_that_fits(cluster: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", "--profile", str(PROFILE)]) == 0
+    said = capsys.readouterr().out
+    assert "partition gpu: up, limit infinite, 2 nodes, gpu:a100:4" in said
+    assert "ended jobs stay in squeue for 2 s" in said
+    assert "a node's file is seen here after" in said
+    assert not list(cluster.glob(".lunet-doctor*"))
+    check_at_start(["--profile", str(PROFILE), "all"])
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("LUNET_ACCOUNT", "nobody", "Invalid account"),
+        ("LUNET_GPU_PARTITION", "old", "invalid partition"),
+        ("LUNET_GPU_PARTITION", "cpu", "invalid partition"),
+    ],
+)
+def test_slurm_s_own_words_before_anything_is_submitted(
+    cluster: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+    name: str, value: str, words: str,
+) -> None:  # fmt: skip
+    monkeypatch.setenv(name, value)
+    assert main(["doctor", "--profile", str(PROFILE), "--no-job"]) == 1
+    assert re.search(f"{words}.*. Edit the first lines of", capsys.readouterr().out)
+    with pytest.raises(ConfigError, match=words):
+        check_at_start([f"--profile={PROFILE}", "all"])
+    check_at_start(["--profile", str(PROFILE), "-n"])
+
+
+def test_a_controller_that_is_away_stops_no_start(
+    cluster: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = "#!/bin/sh\necho 'error: Unable to contact slurm controller' >&2; exit 1\n"
+    for name in ("sbatch", "scontrol"):
+        (cluster / name).write_text(text)
+    check_at_start(["--profile", str(PROFILE)])
+    assert main(["doctor", "--profile", str(PROFILE)]) == 1
+    assert "Unable to contact slurm controller" in capsys.readouterr().out
+
+
+def test_a_late_file_system_is_told_with_a_number(
+    cluster: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write = f"(sleep 2; touch {cluster}/.lunet-doctor-$PPID) > /dev/null 2>&1 &"
+    (cluster / "srun").write_text(f"#!/bin/sh\necho python 3\n{write}\n")
+    quick = cluster / "quick"
+    quick.mkdir()
+    text = (PROFILE / "config.yaml").read_text().replace("latency-wait: 60", "latency-wait: 3")
+    (quick / "config.yaml").write_text(text)
+    assert main(["doctor", "--profile", str(quick)]) == 1
+    assert "latency-wait is 3 s. Set latency-wait: 60" in capsys.readouterr().out
+
+
+def test_no_profile_and_no_slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    check_at_start(["--profile", "profiles/local"])
+    check_at_start(["all"])
+    assert main(["doctor", "--profile", str(PROFILE)]) == 1
+    assert main(["doctor", "--profile", str(tmp_path)]) == 2

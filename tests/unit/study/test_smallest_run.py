@@ -1,0 +1,202 @@
+"""The search from end to end with a stand-in for trainings: answers, kills, ties, budget."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+from stub_search import StubMaker, search_study
+
+from lunet.errors import ConfigError, TrainingError
+from lunet.study.smallest_run import find_smallest
+
+GOOD, POOR = 0.88, 0.80
+DICE = {
+    "unet_small_4f": GOOD,
+    "lunet_small_8f": GOOD,
+    "lunet_small_6f": GOOD,
+    "lunet_small_4f": POOR,
+    "lunet_small_2f": POOR,
+}
+
+
+@pytest.fixture(autouse=True)
+def _drawn_once(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One test draws the figure; the others are about decisions."""
+    if "planted" not in request.node.name:
+        monkeypatch.setattr("lunet.reporting.smallest.write_figure", lambda *_: None)
+
+
+def ask(root: Path, maker: StubMaker, **changes):
+    told: list[str] = []
+    verdict = find_smallest(search_study(root, **changes), maker, told.append)
+    return verdict, told
+
+
+def decisions(root: Path) -> list[dict[str, str]]:
+    with open(root / "results/search/smallest/decisions.csv", encoding="utf-8") as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_the_planted_answer_is_found_with_few_trainings(tmp_path: Path) -> None:
+    maker = StubMaker(DICE)
+    verdict, told = ask(tmp_path, maker)
+    assert (verdict["answer"], verdict["is_complete"]) == ("lunet_small_6f", True)
+    assert verdict["trainings"] == len(maker.trained) == len(set(maker.trained))
+    assert verdict["trainings_of_grid"] == 50
+    assert "lunet_small_2f" not in {name for name, _, _ in maker.trained}
+    sentence = verdict["sentence"]
+    assert "smallest network (by MACs) not inferior to unet_small_4f by 0.01 Dice" in sentence
+    assert "is lunet_small_6f: 6,000 parameters (1.5x as many), 0.5x its MACs" in sentence
+    assert "Error of this answer at most 2.5 %" in sentence
+    assert "lunet_small_4f: inferior" in sentence
+    assert f"{len(maker.trained)} of 50 trainings" in sentence
+    assert "One seed" not in sentence
+    rows = decisions(tmp_path)
+    assert [row["candidate"] for row in rows if row["look"] == "1"] == [
+        "lunet_small_8f",
+        "lunet_small_6f",
+        "lunet_small_4f",
+    ]
+    assert rows[-1]["state"] == "inferior"
+    assert all(any(row["candidate"] in line for line in told) for row in rows)
+    folder = tmp_path / "results/search/smallest"
+    assert json.loads((folder / "verdict.json").read_text()) == verdict
+    assert {"smallest.svg", "smallest.csv", "plan.json"} <= {p.name for p in folder.iterdir()}
+
+
+def test_a_search_that_is_killed_anywhere_resumes_and_trains_nothing_twice(tmp_path: Path) -> None:
+    whole = StubMaker(DICE)
+    verdict, _ = ask(tmp_path / "whole", whole)
+    trained: list = []
+    for _ in range(100):
+        maker = StubMaker(DICE, kill_after=3)
+        try:
+            found, _ = ask(tmp_path / "killed", maker)
+        except KeyboardInterrupt:
+            trained += maker.trained
+            continue
+        trained += maker.trained
+        break
+    assert found == verdict
+    assert sorted(trained) == sorted(whole.trained)
+    again = StubMaker(DICE)
+    assert ask(tmp_path / "killed", again)[0] == verdict
+    assert again.trained == []
+    assert len(again.calls) == 2  # costs and splits, then all runs: Snakemake checks them once
+
+
+def test_runs_of_an_ordinary_study_are_used(tmp_path: Path) -> None:
+    study, maker = search_study(tmp_path), StubMaker(DICE)
+    assert set(study.presets) == set(DICE)
+    maker([f"{run}/metrics.csv" for run in study.runs(list(DICE))])
+    assert len(maker.trained) == 50
+    verdict, _ = ask(tmp_path, maker)
+    assert len(maker.trained) == 50
+    assert verdict["trainings"] < 50
+    fresh, _ = ask(tmp_path / "fresh", StubMaker(DICE))
+    assert verdict == fresh
+
+
+def test_ties_in_cost_are_told(tmp_path: Path) -> None:
+    dice = dict.fromkeys(DICE, GOOD)
+    costs = {"lunet_small_2f": 1e6, "lunet_small_4f": 1e6, "unet_small_4f": 9e6}
+    verdict, _ = ask(tmp_path, StubMaker(dice, costs))
+    assert verdict["answer"] == "lunet_small_2f"  # fewer parameters at equal cost
+    assert verdict["same_cost"] == ["lunet_small_4f"]
+    assert "Of the same cost, and shown as well: lunet_small_4f." in verdict["sentence"]
+
+
+def test_a_reference_that_is_beaten_is_told(tmp_path: Path) -> None:
+    dice = {**DICE, "lunet_small_8f": GOOD + 0.05}
+    verdict, _ = ask(tmp_path, StubMaker(dice))
+    assert verdict["answer"] == "lunet_small_6f"
+    assert "The reference itself is beaten by lunet_small_8f (+0.05" in verdict["sentence"]
+
+
+def test_none_is_said_with_what_would_resolve_it(tmp_path: Path) -> None:
+    dice = dict.fromkeys(DICE, POOR) | {"unet_small_4f": GOOD}
+    verdict, _ = ask(tmp_path / "poor", StubMaker(dice))
+    assert verdict["answer"] is None
+    assert "No smaller network was shown" in verdict["sentence"]
+    assert "look among larger networks" in verdict["sentence"]
+    dice = dict.fromkeys(DICE, GOOD)
+    verdict, _ = ask(tmp_path / "noisy", StubMaker(dice, cases=4, spread=0.03))
+    assert verdict["answer"] is None
+    assert "To resolve lunet_small_8f, were it as good, takes" in verdict["sentence"]
+
+
+def test_the_budget_ends_the_search_and_a_larger_one_resumes_it(tmp_path: Path) -> None:
+    first = StubMaker(DICE)
+    verdict, _ = ask(tmp_path, first, budget_hours=1.0)
+    assert (verdict["is_complete"], verdict["stopped_by_budget"]) == (False, True)
+    assert verdict["device_hours"] <= 1.0
+    assert "The budget of 1 device hours ended the search" in verdict["sentence"]
+    second = StubMaker(DICE)
+    verdict, _ = ask(tmp_path, second, budget_hours=10.0)
+    assert (verdict["answer"], verdict["is_complete"]) == ("lunet_small_6f", True)
+    assert not set(first.trained) & set(second.trained)
+
+
+def test_the_largest_candidate_is_the_reference_if_none_is_named(tmp_path: Path) -> None:
+    dice = {name: value for name, value in DICE.items() if name != "unet_small_4f"}
+    verdict, _ = ask(tmp_path, StubMaker(dice), reference=None)
+    assert (verdict["reference"], verdict["answer"]) == ("lunet_small_8f", "lunet_small_6f")
+
+
+def test_candidates_that_are_not_cheaper_are_not_trained(tmp_path: Path) -> None:
+    maker = StubMaker(DICE, {"unet_small_4f": 1e6})
+    verdict, _ = ask(tmp_path, maker)
+    assert maker.trained == []
+    assert "No candidate costs less than unet_small_4f" in verdict["sentence"]
+
+
+def test_several_families_and_bisection(tmp_path: Path) -> None:
+    dice = DICE | {"unet_small_2f": POOR, "unet_small_3f": GOOD, "unet_small_1f": POOR}
+    options = {"families": ["lunet_small", "unet_small"], "widths": [2, 3, 4, 6, 8]}
+    dice |= {"lunet_small_3f": POOR, "unet_small_6f": GOOD, "unet_small_8f": GOOD}
+    for strategy in ("descending", "bisect"):
+        verdict, _ = ask(tmp_path / strategy, StubMaker(dice), strategy=strategy, **options)
+        assert verdict["answer"] == "lunet_small_6f"
+        states = {one["name"]: one["state"] for one in verdict["candidates"]}
+        assert states["unet_small_8f"] == "not cheaper"
+
+
+def test_one_seed_is_said(tmp_path: Path) -> None:
+    verdict, _ = ask(tmp_path, StubMaker(DICE), seeds=[0])
+    assert "these trained networks, not their architectures" in verdict["sentence"]
+
+
+def test_one_seed_of_the_study_becomes_two(tmp_path: Path) -> None:
+    from lunet.settings import replace
+    from lunet.study.study import Study
+
+    study = Study(replace(search_study(tmp_path).config, {"seeds": [3]}))
+    verdict = find_smallest(study, StubMaker(DICE), lambda _: None)
+    assert verdict["seeds"] == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"families": []}, "neither families nor candidates"),
+        ({"margin": 0}, "above 0"),
+        ({"seeds": []}, "one or more"),
+        ({"cost": "energy_j"}, "was not measured"),
+        ({"reference": "unet_smal_4f"}, "unet_smal_4f"),
+        ({"strategy": "up"}, "strategy"),
+        ({"widht": [1]}, "did you mean 'widths'"),
+    ],
+)
+def test_bad_settings_are_refused(tmp_path: Path, changes, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        ask(tmp_path, StubMaker(DICE), **changes)
+
+
+def test_a_maker_that_makes_nothing_ends_the_search(tmp_path: Path) -> None:
+    maker = StubMaker(DICE)
+    maker.train = lambda run, key: None  # type: ignore[method-assign]
+    with pytest.raises(TrainingError, match="was not made"):
+        ask(tmp_path, maker)
