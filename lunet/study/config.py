@@ -122,6 +122,11 @@ class Config:
     efficiency: EfficiencySettings = setting(EfficiencySettings(), doc="cost of the networks")
     report: ReportSettings = setting(ReportSettings(), doc="tables, figures, report")
     prune: PruneSettings = setting(PruneSettings(), doc="channel pruning")
+    pilot: str | None = setting(
+        None,
+        doc="results of finished runs: by their spread a start says, and the report repeats, what "
+        "this design can resolve (`lunet power`)",
+    )
     smallest: SmallestSettings = setting(
         SmallestSettings(),
         doc="search for the smallest network (`lunet smallest`); unless `presets` are given, they "

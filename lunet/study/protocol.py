@@ -103,8 +103,8 @@ def known_warnings(study: Study) -> list[str]:
     splits = Path(study.results, "splits.json")
     try:
         return warnings_of_files(sections, Path(study.manifest), splits)
-    except LunetError:  # a damaged file: the step that reads it says so
-        return []
+    except (LunetError, KeyError, TypeError, IndexError):
+        return []  # a damaged or strange file: the step that reads it says so
 
 
 def finished_trainings(results: Path) -> int:

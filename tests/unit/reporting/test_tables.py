@@ -302,7 +302,7 @@ def test_markup_escapes_and_reads_back(tmp_path: Path) -> None:
     [
         ("unet_small_4f, 0.853 [0.841, 0.864]", "unet_small_4f, 0.853 [0.841, 0.864]"),
         ("< 0.001", "< 0.001"),
-        ("12.3*", "12.3*"),
+        ("12.3* and * more", "12.3* and * more"),
         ("a | b\nc", "a \\| b c"),
         ("<img src=x onerror=alert(1)>", "\\<img src=x onerror=alert(1)>"),
         ("[x](javascript:alert(1))", "[x]\\(javascript:alert(1))"),
