@@ -21,7 +21,7 @@ from lunet.files import sha256
 from lunet.inference.description import build_described, description_from_dict
 from lunet.own_files import claim
 from lunet.reading import parse_json, typed
-from lunet.training.weights import save_weights
+from lunet.training.weights import require_finite, save_weights
 
 Entries = list[tuple[str, Tensor]]
 """Names and tensors of a state, in its order."""
@@ -124,10 +124,13 @@ def carry_over(network: nn.Module, entries: Sequence[tuple[str, Tensor]]) -> lis
     Raises
     ------
     DataError
-        If the number of tensors or a shape differs.
+        If the number of tensors, a shape or the kind of numbers differs.
     """
     pairs = _pairs(network, entries)
     for (theirs, value), (ours, target) in pairs:
+        if value.is_floating_point() != target.is_floating_point():
+            expected = f"{target.dtype} is needed for {ours!r}"
+            raise DataError(f"weights {theirs!r}", f"stored as {value.dtype}", expected)
         if value.shape != target.shape:
             raise DataError(
                 f"weights {theirs!r}",
@@ -197,7 +200,9 @@ def import_weights(
     with claim(out, [WEIGHTS], step="import-weights", inputs=[source], alone=True):
         described = description_from_dict(dict(sections), where=source)
         network = build_described(described, where=source)
-        pairs = carry_over(network, read_entries(source, key=key))
+        entries = read_entries(source, key=key)
+        require_finite(entries, source)
+        pairs = carry_over(network, entries)
         origin = {"imported": {"file": Path(source).name, "sha256": sha256(source)}}
         save_weights(Path(out) / WEIGHTS, network, described.as_dict() | origin)
     return pairs

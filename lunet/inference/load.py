@@ -78,6 +78,11 @@ def _check_fit(twin: nn.Module, state: dict[str, Tensor], path: Path) -> None:
 
 
 def _load_state(model: nn.Module, state: dict[str, Tensor], path: Path) -> None:
+    for name, own in model.state_dict().items():
+        found = state[name].dtype if name in state else own.dtype
+        if found != own.dtype:  # PyTorch would convert the values in silence
+            expected = f"the network has {own.dtype}"
+            raise DataError(path, f"{name} is stored as {found}", expected, "Take the file again")
     try:
         with torch.no_grad():
             model.load_state_dict(state)

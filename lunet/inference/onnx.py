@@ -48,6 +48,13 @@ class OnnxNetwork(nn.Module):
         except Exception as error:  # onnxruntime's errors have no common base of their own
             reason, shape = (str(error).splitlines() or [""])[0], tuple(x.shape)
             raise DataError("ONNX file", f"fails on an image of {shape} ({reason})", "") from error
+        if not np.isfinite(logits).all():  # its weights cannot be looked at without another package
+            raise DataError(
+                "ONNX file",
+                "gives NaN or infinite logits",
+                "its weights are damaged, or the image is far from what it was trained on",
+                "Take the file from its source again",
+            )
         return torch.from_numpy(logits).to(x.device)
 
 

@@ -97,6 +97,18 @@ def test_a_file_that_computes_something_else_is_refused(release: Path, tmp_path:
         check_onnx(other, release / "out" / "model.onnx", channels=1, ndim=3)
 
 
+def test_an_onnx_file_of_weights_that_are_no_numbers(release: Path, tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx", reason="the extra `export` is not installed")
+    program = onnx.load(release / "out" / "model.onnx")
+    for tensor in program.graph.initializer:
+        if tensor.data_type == onnx.TensorProto.FLOAT:
+            values = np.full(tensor.dims, np.nan, np.float32)
+            tensor.CopyFrom(onnx.numpy_helper.from_array(values, tensor.name))
+    onnx.save(program, tmp_path / "model.onnx")
+    with pytest.raises(DataError, match="NaN or infinite"), torch.no_grad():
+        lunet.load_model(tmp_path)(torch.randn(1, 1, 8, 8, 8))
+
+
 def test_damaged_onnx(tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime", reason="the extra `export` is not installed")
     (tmp_path / "model.onnx").write_bytes(b"no protobuf at all")
