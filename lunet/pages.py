@@ -65,7 +65,7 @@ def _markdown_value(value: object) -> object:
 _MARKUP = re.compile(
     r"""
     [\\`|~]                       # escape, code, cell, strike
-    | \*(?!$)                     # emphasis; a last star closes nothing, the others being escaped
+    | \*(?!$|\s)                  # emphasis, which a star before a space cannot open
     | (?<![A-Za-z0-9])_           # emphasis; inside a word an underscore means itself
     | _(?![A-Za-z0-9])
     | <(?=[A-Za-z/!?])            # a tag

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from lunet.data.folds import read_splits
 from lunet.errors import DataError
 from lunet.metrics.catalog import compared_name, direction, unit_suffix
 from lunet.reporting.figures.style import GREY, PALETTE, TWO_COLUMNS, Drawing
@@ -94,6 +95,30 @@ def pilot_design(rows: pd.DataFrame) -> Design:
     seeds = int(rows.groupby(["preset", "fold"])["seed"].nunique().min())
     subjects = rows["group"].nunique() if "group" in rows else rows["case"].nunique()
     return Design(int(subjects), int(rows["fold"].nunique()), seeds)
+
+
+def design_of(
+    rows: pd.DataFrame, folds: Sequence[int], seeds: int, splits: str | Path | None
+) -> Design:
+    """The design of a study whose subjects are like the pilot's.
+
+    Parameters
+    ----------
+    rows
+        Per-case rows of the pilot.
+    folds, seeds
+        Folds that are reported, and seeds of each.
+    splits
+        ``splits.json`` of the study, which says how many cases are tested; without it as many
+        subjects as the pilot's are taken.
+    """
+    pilot = pilot_design(rows)
+    subjects = pilot.subjects
+    if splits is not None and Path(splits).is_file():
+        parts = read_splits(splits).folds
+        tested = set().union(*(parts[fold].test for fold in folds))
+        subjects = round(len(tested) * pilot.subjects / rows["case"].nunique())
+    return Design(max(2, len(folds), subjects), len(folds), seeds)
 
 
 def facts(components: Components, design: Design, question: Question) -> dict[str, Any]:

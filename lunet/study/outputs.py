@@ -48,11 +48,10 @@ def sources_of(study: Study, outputs: Mapping[str, Output]) -> Callable[[Any], l
     own = study.config.report.published
 
     def of(wildcards: Any) -> list[str]:
-        row = outputs[wildcards.name]
-        extra = [own] if own is not None and row.when == "published" else []
-        kinds = row.needs
+        row, kinds = outputs[wildcards.name], outputs[wildcards.name].needs
         if study.config.statistics.pairs == "all" and "metrics" in kinds:
             kinds = tuple(dict.fromkeys((*kinds, "efficiency")))  # the cheaper one is asked
+        extra = [own] if own is not None and row.when == "published" else []
         return study.files(kinds) + extra
 
     return of

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import gzip
 import json
 import os
@@ -17,6 +18,8 @@ import tiny_dataset as tiny
 
 from lunet.cli import main
 from lunet.data.audit.audit import audit, audit_lines, write_audit
+from lunet.data.audit.findings import Finding
+from lunet.data.audit.page import audit_page
 from lunet.data.dataset import read_dataset
 from lunet.data.settings import DatasetSettings
 
@@ -354,6 +357,20 @@ def test_files_are_written_and_errors_end_in_one_line(
     html = (out / "audit.html").read_text()
     assert html.count("data:image/png;base64,") == 6
     assert "http" not in html.replace("http://www.w3.org", "")
+
+
+def test_the_page_escapes_names(clean: Path) -> None:
+    """Names of labels, channels and groups are the user's, and may hold anything."""
+    hostile = '"><script>alert(1)</script>'
+    dataset = read_dataset(clean)
+    case = dataclasses.replace(audit(dataset).facts[0], id=hostile, group=hostile)
+    task = dataclasses.replace(dataset.task, labels={hostile: 1}, channels=(hostile,))
+    named = dataclasses.replace(dataset, name=hostile, task=task)
+    finding = Finding("error", "check", hostile, hostile, hostile, hostile, hostile, hostile)
+    page = audit_page(named, [finding], [case])
+    assert "<script" not in page
+    assert page.count("&lt;script&gt;") == 13
+    assert '<figure class="error">' in page
 
 
 def test_no_cases(tmp_path: Path) -> None:

@@ -113,7 +113,7 @@ def test_equivalent_degrees_have_the_same_point() -> None:
     for share in (0.0, 0.3, 0.7, 1.0):
         error = MeanError(0.01, share, 39, 4)
         assert stats.t.isf(0.025, error.degrees) == pytest.approx(upper_point(0.025, share, 39, 4))
-    assert MeanError(0.01, 0.0, 11, 0).degrees == 11
+    assert MeanError(0.01, 0.0, 11, 0).degrees == pytest.approx(11)
     assert MeanError(0.01, 0.5, 4, 20).degrees == pytest.approx(MeanError(0.01, 0.5, 20, 4).degrees)
     assert math.isnan(MeanError(math.nan, math.nan, 0, 0).degrees)
 
