@@ -22,8 +22,8 @@ from lunet.leftovers import remove_leftovers, staged
 from lunet.reading import read_record
 
 MARKER = ".lunet-files.json"
-_ASIDE = {MARKER, ".snakemake_timestamp", ".DS_Store", "Thumbs.db"}
-"""Files that tools leave in any folder; they are nobody's work."""
+_ASIDE = {MARKER, ".snakemake_timestamp", ".checked.jsonl", ".DS_Store", "Thumbs.db"}
+"""Marks and memories of tools and of readers of prepared volumes; they are nobody's work."""
 _ADVICE = "Name another folder"
 _NO_LOCKS = {errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK}
 """File systems without locks (Lustre may be mounted so): a file may then be missing in a list."""

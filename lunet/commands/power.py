@@ -15,7 +15,12 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from lunet.commands.arguments import add_out
 from lunet.errors import ConfigError
+
+_DRAWN = tuple(f"-figure.{suffix}" for suffix in ("svg", "pdf", "png", "csv"))
+_FILES = (".csv", ".md", ".tex", ".json", *_DRAWN)
+"""What is appended to --out."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--level", type=float, help="one-sided, default: 0.025")
     parser.add_argument("--power", type=float, default=0.8, help="default: 0.8")
     parser.add_argument("--json", action="store_true", help="print all numbers as JSON")
-    parser.add_argument("--out", metavar="BASE", help="path without suffix")
+    add_out(parser, "BASE", "path without suffix", suffixes=_FILES, required=False)
 
 
 def run(arguments: argparse.Namespace) -> None:
