@@ -139,17 +139,15 @@ def compare_presets(
     ``n_seeds`` is the number of seeds per fold on each side. From two on, interval,
     ``p_difference`` (two-sided) and ``p_noninferior`` (one-sided for "worse by the margin or
     more") are t tests, trainings counted in (:func:`lunet.statistics.components.mean_error`), with
-    ``freedom`` and ``freedom_trainings`` degrees; ``share_trainings`` is that of the variance, and
-    ``sd_`` are of subjects' mean differences, of a training's mean and of the rest. With one seed
-    interval and tests are by bootstrap and sign flips of subjects, at whom alone ``p_permutation``
-    (sign flips) and ``p_wilcoxon`` look. ``_holm`` is adjusted over all rows;
-    ``p_smallest_holm`` is the smallest that sign flips can give. ``verdict``: see above.
+    ``freedom`` and ``freedom_trainings`` degrees; ``share_trainings`` is that of the variance.
+    With one seed they are by bootstrap and sign flips of subjects, at whom alone ``p_permutation``
+    and ``p_wilcoxon`` look. ``_holm`` is adjusted over all rows; ``p_smallest_holm`` is the least
+    that sign flips can give.
 
     Raises
     ------
     DataError
-        A case on one side only (named), an unknown reference or metric, a negative margin, other
-        numbers of seeds on the two sides.
+        A case on one side only, an unknown name, a negative margin, unequal numbers of seeds.
     """
     _check_margin(margin)
     sign = direction(metric)

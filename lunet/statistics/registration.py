@@ -46,6 +46,8 @@ class Registration:
         """A phrase that says when the protocol was stated."""
         if not self.time:
             return "no protocol.json says when it was stated"
+        if self.changes:
+            return f"the protocol of {self.time} stated otherwise"
         if self.earlier:
             trainings = "1 training" if self.earlier == 1 else f"{self.earlier} trainings"
             return f"stated on {self.time}, after {trainings} had finished"

@@ -102,6 +102,7 @@ def test_what_was_changed_after_the_runs_is_told(report: Path, tmp_path: Path) -
     assert main(["table", "claims", *words, "--out", str(results / "tables" / "claims")]) == 0
     claims = read_table(results / "tables" / "claims.json")
     assert told in claims.note
+    assert "stated before the runs" not in claims.note
     assert all(row[1].lines[0].endswith(told) for row in claims.rows)
     assert main(["report", *words, "--out", str(tmp_path / "r.html")]) == 0
     page = (tmp_path / "r.html").read_text()

@@ -89,6 +89,7 @@ def test_every_statement_is_compared(tmp_path: Path, changes: dict, words: list[
     found = registration(read_json(tmp_path / "protocol.json"), now["statistics"], now["grid"])
     assert list(found.changes) == words
     assert found.is_beforehand is not bool(words)
+    assert ("stated before the runs" in found.when) is found.is_beforehand
 
 
 def test_trainings_that_had_finished_are_told(tmp_path: Path) -> None:
