@@ -127,22 +127,6 @@ def _write_without_links(part: Path, final: Path) -> bool:
     return True
 
 
-def read_json(path: str | Path) -> Any:
-    """Read a JSON file.
-
-    Raises
-    ------
-    DataError
-        If the file is missing or is not JSON.
-    """
-    try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise DataError(path, "the file is missing", "a JSON file is needed here") from error
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise DataError(path, f"is not JSON ({error})", "a JSON file is needed here") from error
-
-
 def write_csv(path: str | Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
     """Write rows as CSV with ``columns`` as header, atomically.
 

@@ -30,7 +30,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from lunet.errors import Busy
+from lunet.errors import Busy, DataError
+from lunet.reading import read_record
 
 HEARTBEAT = 10.0
 """Seconds between two signs of life of an owner."""
@@ -169,8 +170,8 @@ def acquire(folder: Path) -> Held:
 def read_owner(path: Path) -> Owner | None:
     """The owner that a lock file names; None while it is being written."""
     try:
-        return Owner(**json.loads(path.read_text(encoding="utf-8")))
-    except (json.JSONDecodeError, TypeError, FileNotFoundError):
+        return read_record(path, Owner)
+    except DataError:
         return None
 
 

@@ -12,8 +12,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from lunet.errors import ConfigError
-from lunet.files import read_json, write_csv
+from lunet.files import write_csv
 from lunet.metrics.catalog import compared_title as title
+from lunet.reading import read_json
 from lunet.reporting.costs import flat
 from lunet.reporting.figures.style import (
     BLUE,

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lunet.errors import ConfigError, LunetError
-from lunet.files import canonical_json, read_json, sha256, write_json, write_new
+from lunet.files import canonical_json, sha256, write_json, write_new
 from lunet.provenance import stamp
+from lunet.reading import read_json
 from lunet.statistics.attainable import smallest_p
 from lunet.statistics.registration import Registration, digest, registration
 from lunet.study.code_digest import PACKAGE, code_digest

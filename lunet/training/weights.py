@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 
 from lunet.errors import DataError
 from lunet.files import canonical_json, write_bytes
+from lunet.reading import parse_json, typed
 
 _KEY = "lunet"
 
@@ -64,7 +64,7 @@ def load_weights(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             "`lunet import-weights` converts weights of other projects",
         )
     require_finite(state.items(), path)
-    return state, json.loads(header[_KEY])
+    return state, typed(parse_json(header[_KEY], path), dict[str, Any], path)
 
 
 def require_finite(tensors: Iterable[tuple[str, Tensor]], where: object) -> None:

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from lunet.files import read_json, sha256, write_json
+from lunet.files import sha256, write_json
+from lunet.reading import read_json
 from lunet.task import Task
 from lunet.training.job import TrainingJob
 from lunet.training.recipe import (

@@ -6,7 +6,6 @@ import email.message
 import errno
 import hashlib
 import http.client
-import json
 import os
 import shutil
 import sys
@@ -17,13 +16,15 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 from urllib.parse import urlsplit
 
 from lunet.data.download.http import LONGEST_WAIT, Refused, TooSlow, is_hopeless, open_url, wait_of
-from lunet.errors import ConfigError, DataError
+from lunet.errors import ConfigError, DataError, shown
 from lunet.files import write_json
 from lunet.locks import exclusive
+from lunet.public import public_text, public_url
+from lunet.reading import read_record
 
 Say = Callable[[str], None]
 LEFT = (".part", ".part.json", ".bad")
@@ -72,6 +73,14 @@ class Patience:
     longest_pause: float = 60.0
 
 
+class _State(TypedDict):
+    """What is known of a part."""
+
+    url: str
+    validator: str | None
+    total: int | None
+
+
 def sums_of(path: str | Path) -> Sums:
     """MD5 and SHA-256 of a file, in one pass."""
     md5, sha256 = hashlib.md5(usedforsecurity=False), hashlib.sha256()
@@ -111,9 +120,8 @@ def fetch(
     path.parent.mkdir(parents=True, exist_ok=True)
     for url in urls:
         if urlsplit(url).scheme not in ("http", "https"):
-            raise ConfigError(
-                "dataset.mirrors", f"found {url!r}", "http:// or https:// is expected"
-            )
+            what = f"found {shown(public_url(url))}"
+            raise ConfigError("dataset.mirrors", what, "http:// or https:// is expected")
     with exclusive(path.with_name(f".{path.name}.lock"), say=say), disk_space(path):
         if path.exists() and expected != Sums():
             found = sums_of(path)
@@ -123,13 +131,14 @@ def fetch(
         most = _MOST if size is None else int(1.5 * size) + _CHUNK
         for url in urls:
             if expected == Sums() and urlsplit(url).scheme == "http":
-                say(f"{url}: plain http, and no digest is known: nobody checks what comes; {_SET}")
+                fault = "plain http, and no digest is known: nobody checks what comes"
+                say(f"{public_url(url)}: {fault}; {_SET}")
             link = _Link(url, patience or Patience(), most, is_checked=expected != Sums())
             found, fault = _fetch_from(link, path, expected, say)
             if not fault:
                 return url, found
-            say(f"{url}: {fault}")
-            faults.append(f"{url}: {fault}")
+            faults.append(f"{public_url(url)}: {public_text(fault)}")
+            say(faults[-1])
     raise DataError(
         path.name,
         "; ".join(faults) or "no address is known",
@@ -209,8 +218,8 @@ def _receive(link: _Link, part: Path, say: Say) -> str:
             return f"{fault} ({failures} tries without progress)"
         wait = max(min(pause, patience.longest_pause), asked or 0.0)
         if wait > LONGEST_WAIT:
-            return f"{fault}; it asks to come back in {wait:.0f} s"
-        say(f"{fault}; again in {wait:g} s")
+            return f"{public_text(fault)}; it asks to come back in {wait:.0f} s"
+        say(f"{public_text(fault)}; again in {wait:g} s")
         time.sleep(wait)
 
 
@@ -241,7 +250,7 @@ def _transfer(link: _Link, part: Path, say: Say) -> bool:
 def _headers(link: _Link, start: int, state: dict[str, Any]) -> dict[str, str]:
     """The rest is asked for only where something will tell whether it belongs to the beginning."""
     headers = {"User-Agent": "lunet", "Accept-Encoding": "identity"}
-    known = state.get("url") == link.url and isinstance(state.get("validator"), str)
+    known = state.get("url") == public_url(link.url) and isinstance(state.get("validator"), str)
     if start and (known or link.is_checked):
         headers["Range"] = f"bytes={start}-"
     if start and known:
@@ -263,7 +272,8 @@ def _store(
         else:
             part.unlink()  # a range of some other file; ask anew for all of it
             return False
-    write_json(_state_of(part), {"url": link.url, "validator": validator, "total": total})
+    state_now = {"url": public_url(link.url), "validator": validator, "total": total}
+    write_json(_state_of(part), state_now)
     missing = (total or 0) - start
     free = shutil.disk_usage(part.parent).free
     if missing > free:
@@ -325,10 +335,9 @@ def _state_of(part: Path) -> Path:
 
 def _read_state(part: Path) -> dict[str, Any]:
     try:
-        state = json.loads(_state_of(part).read_text(encoding="utf-8"))
-    except (FileNotFoundError, json.JSONDecodeError, UnicodeDecodeError):
+        return dict(read_record(_state_of(part), _State))
+    except DataError:
         return {}  # as after a first start: the transfer then begins without a memory
-    return state if isinstance(state, dict) else {}
 
 
 def _size(path: Path) -> int:

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lunet.files import read_json
 from lunet.metrics.settings import StatisticsSettings
+from lunet.reading import read_object
 from lunet.reporting.html.page import Block, Text, picture
 from lunet.reporting.power import Question, facts, pilot_components, pilot_rows, sentence
 from lunet.statistics.power import Design
@@ -24,7 +24,7 @@ def answer_part(results: Path) -> list[Block]:
     if not verdict.is_file():
         return []
     figure = results / "smallest" / "smallest.svg"
-    said: list[Block] = [Text(read_json(verdict)["sentence"], "strong")]
+    said: list[Block] = [Text(str(read_object(verdict)["sentence"]), "strong")]
     return [*said, picture(figure, _CAPTION)] if figure.is_file() else said
 
 

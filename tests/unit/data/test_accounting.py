@@ -20,7 +20,8 @@ from lunet.data.prepare import prepare_dataset
 from lunet.data.prepared import read_manifest
 from lunet.data.settings import DatasetSettings, PreprocessSettings
 from lunet.errors import DataError
-from lunet.files import read_json, write_json
+from lunet.files import write_json
+from lunet.reading import read_json
 
 BAD = [
     "", ".", "..", "a/b", "/abs", "../x", "a\\b", ".hidden", "~x", "=1", "-a", "@x",

@@ -133,7 +133,7 @@ def test_broken_manifests(raw: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="missing"):
         read_manifest(tmp_path / "nowhere.json")
     (tmp_path / "manifest.json").write_text("{}")
-    with pytest.raises(DataError, match="cases"):
+    with pytest.raises(DataError, match="task: missing"):
         read_manifest(tmp_path)
     prepare(raw, tmp_path / "out")
     with pytest.raises(DataError, match="case_01"):

@@ -13,13 +13,13 @@ from lunet.errors import DataError
 from lunet.files import (
     atomic,
     canonical_json,
-    read_json,
     sha256,
     write_csv,
     write_json,
     write_new,
     write_text,
 )
+from lunet.reading import read_json
 
 
 def test_an_error_leaves_the_old_file_and_no_litter(tmp_path):

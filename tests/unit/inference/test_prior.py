@@ -15,8 +15,8 @@ from tiny_training import resave
 from lunet.cli import main
 from lunet.data.prepared import read_manifest
 from lunet.errors import ConfigError, DataError
-from lunet.files import read_json
 from lunet.inference.prior import THRESHOLDS, Prior, fit_prior, predict_prior
+from lunet.reading import read_json
 from lunet.task import Task
 
 TASK = Task(channels=("MRI",), labels={"inner": 1, "outer": 2})

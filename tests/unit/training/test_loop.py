@@ -17,7 +17,8 @@ from torch import nn
 from lunet.data.folds import read_splits
 from lunet.data.prepared import read_manifest
 from lunet.errors import ConfigError, DataError, LunetError, TrainingError
-from lunet.files import read_json, write_json
+from lunet.files import write_json
+from lunet.reading import read_json
 from lunet.task import Task
 from lunet.training import loop
 from lunet.training import volumes as feeding
