@@ -57,6 +57,11 @@ def _state(input, *names):
     return "/".join((work, *folders, "fold-" + run.fold, "seed-" + run.seed))
 
 
+def protocol(wildcards, input):
+    """Parameter: the study's protocol, beside its splits."""
+    return os.path.dirname(input.splits) + "/protocol.json"
+
+
 def manifest_option(wildcards, input):
     """Parameter: the manifest, where a table is made of it."""
     found = [path for path in input if os.path.basename(path) == "manifest.json"]

@@ -36,9 +36,10 @@ rule train:
         settings=study.settings("train"),
         code=study.code("train"),
         state=training_state,
+        protocol=protocol,
         folder=folder,
     shell:
-        f"lunet train --protocol {quote(RESULTS)}/protocol.json"
+        "lunet train --protocol {params.protocol:q}"
         " --settings {params.settings:q} --code {params.code:q}"
         " --manifest {input.manifest:q} --splits {input.splits:q}"
         " --fold {wildcards.fold:q} --seed {wildcards.seed:q}"
