@@ -1,3 +1,6 @@
+include: "smallest.smk"
+
+
 from lunet.reporting.outputs import FIGURES, TABLES
 from lunet.study.outputs import caption_of, sources_of
 

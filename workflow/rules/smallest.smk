@@ -5,7 +5,7 @@ from lunet.study.power import power_sentence
 
 if study.config.pilot is not None and workflow.is_main_process:
     try:
-        logger.info(f"{study.name}: {power_sentence(study)}")
+        logger.info(power_sentence(study))
     except LunetError as error:
         raise WorkflowError(str(error)) from None
 

@@ -6,7 +6,7 @@ GIVEN = Forecasts(study, logger.warning)
 hand_over(study)
 if workflow.is_main_process:
     for line in known_warnings(study):
-        logger.warning(f"{study.name}: {line}")
+        logger.warning(": ".join((study.name, line)))
 
 
 # the first training of a study writes its protocol, which is never replaced and is no input: what
