@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import re
+import reprlib
 from collections.abc import Iterable
+
+_LONGEST = 1000
+"""Characters of one part of a message: some list names; a value is cut by :func:`shown` before."""
 
 
 class LunetError(Exception):
@@ -29,10 +34,11 @@ class LunetError(Exception):
     reason = "bad input"
 
     def __init__(self, where: object, found: str, expected: str = "", action: str = "") -> None:
-        self.where, self.found, self.expected, self.action = str(where), found, expected, action
-        middle = f", {expected}" if expected else ""
-        end = f" {action}." if action else ""
-        super().__init__(f"{self.where}: {found}{middle}.{end}")
+        parts = (_one_line(str(part)) for part in (where, found, expected, action))
+        self.where, self.found, self.expected, self.action = parts
+        middle = f", {self.expected}" if expected else ""
+        end = f" {self.action}." if action else ""
+        super().__init__(f"{self.where}: {self.found}{middle}.{end}")
 
 
 class ConfigError(LunetError):
@@ -68,21 +74,53 @@ class Interrupted(LunetError):
     reason = "interrupted, resumable"
 
 
+class _Short(reprlib.Repr):
+    """Values as Python writes them, cut to a part of a line before they are written out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxlevel, self.maxstring, self.maxother = 3, 70, 70
+        self.maxlist = self.maxtuple = self.maxdict = self.maxset = self.maxfrozenset = 8
+
+    def repr_int(self, x: int, level: int) -> str:
+        """An integer; one that Python itself would not print, by its size."""
+        return repr(x) if x.bit_length() < 200 else f"an integer of {x.bit_length()} bits"
+
+
+def shown(value: object) -> str:
+    """A value for a message: as Python writes it, but never longer than about a line."""
+    text = _Short().repr(value)
+    return text if len(text) <= 120 else f"{text[:80]} ... {text[-35:]}"
+
+
+def _one_line(text: str) -> str:
+    """The text without line ends and control characters, which a terminal would obey, and cut."""
+    text = text if len(text) <= _LONGEST else f"{text[:700]} ... {text[-295:]}"
+    if text.isprintable():
+        return text
+    spaced = " ".join(text.split())
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in spaced)
+
+
 _NO_MEMORY = re.compile(
-    r"out of memory|can't allocate memory|not enough memory|Failed to allocate memory"
+    r"out of memory|can't allocate memory|not enough memory|Failed to allocate memory|bad_alloc"
+    r"|[Cc]annot allocate memory|could not (execute|create) a primitive|failed to map segment"
 )
-"""Texts of CUDA, of PyTorch on the CPU and of ITK, which raise a plain ``RuntimeError``."""
+"""Texts of CUDA, PyTorch, oneDNN, ITK and the loader, which raise plain errors."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an allocation failed, on the host or on a GPU, in PyTorch, NumPy or ITK."""
     if isinstance(error, MemoryError):
         return True
-    return isinstance(error, RuntimeError) and bool(_NO_MEMORY.search(str(error)))
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    is_plain = isinstance(error, RuntimeError | ImportError)
+    return is_plain and bool(_NO_MEMORY.search(str(error)))
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """Advice for a misspelt name: ``did you mean 'x'`` or the list of the known names."""
     names = sorted(known)
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    close = difflib.get_close_matches(name[:100], names, n=1, cutoff=0.6)
     return f"did you mean {close[0]!r}" if close else f"known: {', '.join(names)}"

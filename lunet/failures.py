@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import subprocess
 from dataclasses import dataclass
 
@@ -18,6 +19,8 @@ class Failure:
     ----------
     reason
         ``out of GPU memory``, ``out of host memory``, ``full disk``, ``read-only file system``,
+        ``a file larger than allowed``, ``too many open files``, ``no further process or thread``,
+        ``an error of the disk``,
         ``bad data``, ``bad config``, ``non-finite loss``, ``training failed``,
         ``owned by another process``, ``time limit``, ``preempted``, ``cancelled or requeued``,
         ``interrupted`` (these four resumable) or ``bug``.
@@ -45,13 +48,27 @@ _NEAR_LIMIT = 180.0
 """Seconds before a job's limit within which the limit is the likely cause of a request to leave."""
 _SMALLER = "Lower train.batch_size or set train.patch"
 _SPACE = "Free space, or set roots.results and roots.work elsewhere"
-_DISKS = {
+_SYSTEM = {
     errno.ENOSPC: ("full disk", _SPACE),
     errno.EDQUOT: ("full disk (quota)", _SPACE),
     errno.EROFS: ("read-only file system", "Set roots.results and roots.work to writable folders"),
     errno.EACCES: ("no permission", "Set roots.results and roots.work to writable folders"),
+    errno.EPERM: ("no permission", "Set roots.results and roots.work to writable folders"),
+    errno.EFBIG: (
+        "a file larger than allowed",
+        "Raise the limit (`ulimit -f unlimited`), or write to a file system without one",
+    ),
+    errno.EMFILE: ("too many open files", "Raise the limit, e.g. `ulimit -n 4096`"),
+    errno.ENFILE: ("too many open files on this machine", "End other programs, or ask its owner"),
+    errno.EAGAIN: (
+        "no further process or thread",
+        "Raise the limit (`ulimit -u`), or lower train.engine.threads and the number of jobs",
+    ),
+    errno.EIO: ("an error of the disk", "Check the disk or the network file system; start again"),
+    errno.ESTALE: ("a network file that is gone", "Start again once the file system answers"),
 }
 
+_NO_THREAD = re.compile(r"can't start new thread|[Tt]hread creation failed|pthread_create")
 _PATHS = {
     errno.EISDIR: "a folder in the place of a file",
     errno.ENOTDIR: "a file in the place of a folder",
@@ -64,7 +81,7 @@ _PATHS = {
 def classify(error: BaseException) -> Failure:
     """Classify the exception that ended a step.
 
-    It is recognised by its type, its errno or, for a failed allocation, its text.
+    Known by type and errno; PyTorch and others raise plain errors, which their texts tell.
     """
     for link in _chain(error):
         if isinstance(link, LunetError):
@@ -74,9 +91,12 @@ def classify(error: BaseException) -> Failure:
             advice = f"{_SMALLER}, or ask for a GPU with more memory (slurm: gpu_model)"
             return Failure("out of GPU memory", advice, 1)
         if is_out_of_memory(link):
-            return Failure("out of host memory", f"{_SMALLER}, or raise mem_mb in the profile", 1)
-        if isinstance(link, OSError) and link.errno in _DISKS:
-            reason, advice = _DISKS[link.errno]
+            advice = f"{_SMALLER}, or raise mem_mb in the profile or the limit (`ulimit -v`)"
+            return Failure("out of host memory", advice, 1)
+        if isinstance(link, RuntimeError) and _NO_THREAD.search(str(link)):
+            return Failure(*_SYSTEM[errno.EAGAIN], 1)
+        if isinstance(link, OSError) and link.errno in _SYSTEM:
+            reason, advice = _SYSTEM[link.errno]
             place = f" at {link.filename}" if link.filename else ""
             return Failure(reason + place, advice, 1)
         if isinstance(link, OSError) and link.errno in _PATHS and link.filename:

@@ -17,6 +17,8 @@ from typing import Any
 from lunet.errors import DataError
 from lunet.leftovers import part_of
 
+_FORMULA = tuple("=+-@\t\r")
+
 
 @contextmanager
 def atomic(path: str | Path) -> Iterator[Path]:
@@ -125,33 +127,32 @@ def _write_without_links(part: Path, final: Path) -> bool:
     return True
 
 
-def read_json(path: str | Path) -> Any:
-    """Read a JSON file.
-
-    Raises
-    ------
-    DataError
-        If the file is missing or is not JSON.
-    """
-    try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise DataError(path, "the file is missing", "a JSON file is needed here") from error
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise DataError(path, f"is not JSON ({error})", "a JSON file is needed here") from error
-
-
 def write_csv(path: str | Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write rows as CSV with ``columns`` as header, atomically; NaN and None become empty cells."""
+    """Write rows as CSV with ``columns`` as header, atomically.
+
+    NaN and None become empty cells. A text that a spreadsheet would run as a formula (it begins
+    with ``=``, ``+``, ``-``, ``@`` or a control character, and is no number) gets a ``'`` in front,
+    by which spreadsheets know it for a text.
+    """
     with atomic(path) as part, open(part, "w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, columns, lineterminator="\n", extrasaction="raise")
-        writer.writeheader()
+        writer.writerow({column: _cell(column) for column in columns})
         writer.writerows({key: _cell(value) for key, value in row.items()} for row in rows)
 
 
 def _cell(value: Any) -> Any:
+    if isinstance(value, str):
+        return f"'{value}" if value[:1] in _FORMULA and not _is_number(value) else value
     is_number = isinstance(value, float)
     return "" if value is None or (is_number and math.isnan(value)) else value
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return text == "-"  # a dash alone stands for nothing
+    return True
 
 
 def sha256(path: str | Path) -> str:

@@ -30,7 +30,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from lunet.errors import Busy
+from lunet.errors import Busy, DataError
+from lunet.reading import read_record
 
 HEARTBEAT = 10.0
 """Seconds between two signs of life of an owner."""
@@ -169,8 +170,8 @@ def acquire(folder: Path) -> Held:
 def read_owner(path: Path) -> Owner | None:
     """The owner that a lock file names; None while it is being written."""
     try:
-        return Owner(**json.loads(path.read_text(encoding="utf-8")))
-    except (json.JSONDecodeError, TypeError, FileNotFoundError):
+        return read_record(path, Owner)
+    except DataError:
         return None
 
 
@@ -187,12 +188,23 @@ def is_alive(path: Path) -> bool:
 
 
 def _found_dead(path: Path) -> bool:
-    """Whether an owner is dead; one on another host is given the time for a sign of life."""
+    """Whether an owner is dead; one on another host is given the time for a sign of life.
+
+    The time of its file may lie in the future (a clock that was wrong): then nothing but the time
+    that is spent waiting here counts.
+    """
     owner = read_owner(path)
-    first = _last_sign(path)
+    first, since = _last_sign(path), time.monotonic()
     while is_alive(path):
         if (owner and owner.host == host_name()) or _last_sign(path) != first:
             return False
+        if time.monotonic() - since > SILENCE:
+            print(
+                f"warning: {path}: its time lies {-_silent_for(path):.0f} s in the future, and no "
+                f"sign of life came for {SILENCE:g} s: its owner is taken for dead",
+                flush=True,
+            )
+            return True
         time.sleep(_LOOK)
     return True
 

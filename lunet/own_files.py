@@ -10,15 +10,16 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from lunet.errors import ConfigError, DataError
-from lunet.files import read_json, write_json
+from lunet.files import write_json
 from lunet.leftovers import remove_leftovers, staged
+from lunet.reading import read_record
 
 MARKER = ".lunet-files.json"
 _ASIDE = {MARKER, ".snakemake_timestamp", ".DS_Store", "Thumbs.db"}
@@ -34,6 +35,17 @@ class Entry:
 
     step: str
     size: int | None = None
+
+
+class _Entry(TypedDict):
+    step: str
+    size: int | None
+
+
+class _Marker(TypedDict):
+    """The content of the list."""
+
+    files: dict[str, _Entry]
 
 
 Files = dict[str, Entry]
@@ -282,19 +294,17 @@ def _listed(folder: Path) -> Files:
     path = folder / MARKER
     if not os.path.lexists(path):
         return {}
+    if path.is_symlink():
+        raise DataError(path, "is a link", "a list that lunet wrote", "Remove it")
+    if path.stat().st_size == 0:
+        return {}
     try:
-        content = None if path.is_symlink() else path.stat().st_size and read_json(path)
-        return {} if content == 0 else _entries(content)
-    except (TypeError, KeyError, AttributeError, DataError) as error:
-        expected = "a list that lunet wrote"
-        raise DataError(path, "is no list of files", expected, "Remove it") from error
-
-
-def _entries(content: Any) -> Files:
-    """The entries of a list; it may come from somebody else, so no name leads out of the folder."""
-    named: Mapping[str, Any] = content["files"]
-    files = {name: Entry(str(v["step"]), v["size"]) for name, v in named.items()}
-    return {n: entry for n, entry in files.items() if not n.startswith("/") and ".." not in n}
+        named = read_record(path, _Marker)["files"]
+    except DataError as error:
+        raise DataError(error.where, error.found, "a list that lunet wrote", "Remove it") from error
+    # it may come from somebody else, so no name leads out of the folder
+    inside = (name for name in named if not name.startswith("/") and ".." not in name)
+    return {name: Entry(named[name]["step"], named[name]["size"]) for name in inside}
 
 
 def _write(folder: Path, files: Files) -> None:

@@ -4,6 +4,9 @@ Each floor keeps its settings as frozen dataclasses with :func:`setting` fields.
 :func:`build_settings` turns a mapping (YAML, JSON) into one
 and reports the first mistake with its full key;
 :func:`schema` describes a dataclass as JSON schema; :func:`plain` is the way back.
+
+What a file holds that lunet only reads is described by a ``TypedDict`` and checked by
+:func:`convert`: keys that it does not name are left as they are.
 """
 
 from __future__ import annotations
@@ -13,12 +16,34 @@ import math
 import types
 import typing
 from collections.abc import Mapping
-from typing import Any, Literal, TypeVar, Union
+from dataclasses import dataclass
+from functools import cache
+from typing import Annotated, Any, Literal, NotRequired, TypeVar, Union
 
-from lunet.errors import ConfigError, nearest
+from lunet.errors import ConfigError, nearest, shown
 
 Settings = TypeVar("Settings")
 _MISSING = dataclasses.MISSING
+LARGEST_SEED = 2**32 - 1
+"""Of a seed: generators use 32 bits of it, so that a larger one would repeat a smaller one."""
+LONGEST_AXIS, MOST_THREADS = 2**16, 1024
+"""Bounds of settings: voxels along an axis; threads that a process may start."""
+_LARGEST = 2**63 - 1
+"""Of a whole number: what NumPy and torch hold."""
+
+
+@dataclass(frozen=True)
+class Within:
+    """Bounds (inclusive) of a number in a form: ``Annotated[int, Within(0, 255)]``."""
+
+    minimum: float | None = None
+    maximum: float | None = None
+
+
+Size = Annotated[int, Within(1, 2**20)]
+"""Voxels along an axis."""
+Millimetres = Annotated[float, Within(1e-6, 1e6)]
+"""A voxel's size."""
 
 
 def setting(
@@ -61,8 +86,10 @@ def build_settings(cls: type[Settings], value: Any, where: str = "") -> Settings
         Unknown key (with the nearest known one), missing key, wrong type, value out of bounds.
     """
     if not isinstance(value, Mapping):
-        raise ConfigError(where or "configuration", f"found {value!r}", "a mapping is expected")
-    hints = typing.get_type_hints(cls)
+        raise ConfigError(
+            where or "configuration", f"found {shown(value)}", "a mapping is expected"
+        )
+    hints = _hints(cls)  # type: ignore[arg-type]
     fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
     for key in value:
         if key not in fields:
@@ -74,6 +101,44 @@ def build_settings(cls: type[Settings], value: Any, where: str = "") -> Settings
         elif field.default is _MISSING and field.default_factory is _MISSING:
             raise ConfigError(_join(where, name), "missing", "this key is required")
     return cls(**chosen)
+
+
+def convert(form: Any, value: Any, where: str = "") -> Any:
+    """A value of a file, made of the types that ``form`` says; ``where`` is its key.
+
+    Parameters
+    ----------
+    form
+        A plain type, ``list``, ``dict``, ``tuple``, union or ``Literal`` of such types, a settings
+        dataclass, or a ``TypedDict``, whose further keys are kept unchecked. ``Annotated`` with
+        :class:`Within` bounds a number.
+
+    Raises
+    ------
+    ConfigError
+        With the first key that is missing or of another type, or a number out of bounds.
+    """
+    return _convert(form, value, where, {})
+
+
+@cache
+def _hints(cls: Any) -> dict[str, Any]:
+    return typing.get_type_hints(cls, include_extras=True)
+
+
+def _convert_keys(form: type, value: Any, where: str) -> dict[str, Any]:
+    """A mapping of a ``TypedDict``'s form."""
+    if not isinstance(value, Mapping):
+        raise ConfigError(where, f"found {shown(value)}", "a mapping is expected")
+    found = dict(value)
+    for key, hint in _hints(form).items():
+        is_optional = typing.get_origin(hint) is NotRequired
+        if key in value:
+            inner = typing.get_args(hint)[0] if is_optional else hint
+            found[key] = _convert(inner, value[key], _join(where, key), {})
+        elif not is_optional:
+            raise ConfigError(_join(where, key), "missing", "this key is required")
+    return found
 
 
 def _unknown(path: str, key: str, fields: Mapping[str, Any]) -> ConfigError:
@@ -105,7 +170,7 @@ def plain(value: Any) -> Any:
 
 def schema(cls: type) -> dict[str, Any]:
     """JSON schema (draft 2020-12) of a settings dataclass; unknown keys are not allowed."""
-    hints = typing.get_type_hints(cls)
+    hints = _hints(cls)  # type: ignore[arg-type]
     properties, required = {}, []
     for field in dataclasses.fields(cls):
         entry = _schema_of(hints[field.name]) | {"description": field.metadata.get("doc", "")}
@@ -128,7 +193,8 @@ def schema(cls: type) -> dict[str, Any]:
 
 
 def _join(where: str, key: object) -> str:
-    return f"{where}.{key}" if where else str(key)
+    name = key if isinstance(key, str) and len(key) < 100 else shown(key)
+    return f"{where}.{name}" if where else name
 
 
 def _merge(base: Any, changes: Any) -> Any:
@@ -147,13 +213,19 @@ def _convert(hint: Any, value: Any, where: str, metadata: Mapping[str, Any]) -> 
             value = "on" if value else "off"  # YAML 1.1 reads the words as true and false
         if value not in arguments or isinstance(value, bool) != isinstance(arguments[0], bool):
             known = [str(argument) for argument in arguments]
-            raise ConfigError(where, f"found {value!r}", nearest(str(value), known))
+            raise ConfigError(where, f"found {shown(value)}", nearest(str(value), known))
         return value
+    if origin is Annotated:
+        return _convert(arguments[0], value, where, vars(arguments[1]))
     if origin is tuple:
         return _convert_tuple(arguments, value, where, metadata)
+    if origin is list:
+        return list(_convert_tuple((arguments[0], ...), value, where, metadata))
+    if typing.is_typeddict(hint):
+        return _convert_keys(hint, value, where)
     if origin is dict:
         if not isinstance(value, Mapping):
-            raise ConfigError(where, f"found {value!r}", "a mapping is expected")
+            raise ConfigError(where, f"found {shown(value)}", "a mapping is expected")
         return {
             str(key): _convert(arguments[1], item, _join(where, key), metadata)
             for key, item in value.items()
@@ -169,19 +241,24 @@ def _convert_union(
     if value is None and type(None) in options:
         return None
     others = [option for option in options if option is not type(None)]
-    for option in others[:-1]:
+    faults = []
+    for option in others:
         try:
             return _convert(option, value, where, metadata)
-        except ConfigError:
-            continue  # the last option's message is the one that is shown
-    return _convert(others[-1], value, where, metadata)
+        except ConfigError as error:
+            faults.append(error)
+    inside = [fault for fault in faults if fault.where != where]
+    if inside or len(faults) == 1:  # one option has the right outline
+        raise (inside or faults)[-1]
+    expected = " or ".join(fault.expected.removesuffix(" is expected") for fault in faults)
+    raise ConfigError(where, faults[-1].found, f"{expected} is expected")
 
 
 def _convert_tuple(
     arguments: tuple[Any, ...], value: Any, where: str, metadata: Mapping[str, Any]
 ) -> tuple[Any, ...]:
     if not isinstance(value, list | tuple):
-        raise ConfigError(where, f"found {value!r}", "a list is expected")
+        raise ConfigError(where, f"found {shown(value)}", "a list is expected")
     open_ended = len(arguments) == 2 and arguments[1] is Ellipsis
     kinds = [arguments[0]] * len(value) if open_ended else list(arguments)
     if len(kinds) != len(value):
@@ -197,16 +274,16 @@ def _convert_scalar(hint: Any, value: Any, where: str, metadata: Mapping[str, An
         return value
     names = {int: "an integer", float: "a number", str: "a text", bool: "true or false"}
     if isinstance(value, bool) != (hint is bool):
-        raise ConfigError(where, f"found {value!r}", f"{names[hint]} is expected")
+        raise ConfigError(where, f"found {shown(value)}", f"{names[hint]} is expected")
     if hint is float and isinstance(value, str):  # YAML 1.1 reads 1e-3 as a text
         try:
             value = float(value)
         except ValueError:
-            raise ConfigError(where, f"found {value!r}", "a number is expected") from None
-    if hint is float and isinstance(value, int):
+            raise ConfigError(where, f"found {shown(value)}", "a number is expected") from None
+    if hint is float and isinstance(value, int) and abs(value) <= _LARGEST:
         value = float(value)
-    if not isinstance(value, hint):
-        raise ConfigError(where, f"found {value!r}", f"{names[hint]} is expected")
+    if value is None or not isinstance(value, hint):
+        raise ConfigError(where, f"found {shown(value)}", f"{names[hint]} is expected")
     if hint in (int, float):
         _check_bounds(value, where, metadata)
     return value
@@ -214,12 +291,14 @@ def _convert_scalar(hint: Any, value: Any, where: str, metadata: Mapping[str, An
 
 def _check_bounds(value: float, where: str, metadata: Mapping[str, Any]) -> None:
     minimum, maximum = metadata.get("minimum"), metadata.get("maximum")
+    if isinstance(value, int) and abs(value) > _LARGEST:
+        raise ConfigError(where, f"found {shown(value)}", "a number of up to 63 bits is expected")
     if not math.isfinite(value):
-        raise ConfigError(where, f"found {value}", "a finite number is expected")
+        raise ConfigError(where, f"found {shown(value)}", "a finite number is expected")
     if minimum is not None and value < minimum:
-        raise ConfigError(where, f"found {value}", f"at least {minimum:g} is expected")
+        raise ConfigError(where, f"found {shown(value)}", f"at least {minimum:g} is expected")
     if maximum is not None and value > maximum:
-        raise ConfigError(where, f"found {value}", f"at most {maximum:g} is expected")
+        raise ConfigError(where, f"found {shown(value)}", f"at most {maximum:g} is expected")
 
 
 def _schema_of(hint: Any) -> dict[str, Any]:

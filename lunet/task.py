@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Annotated, Literal, NotRequired, TypedDict
 
-from lunet.errors import ConfigError
+from lunet.errors import ConfigError, shown
+from lunet.reading import typed, wrong_in
+from lunet.settings import Within
+
+ClassIndex = Annotated[int, Within(1, 255)]
+
+
+class TaskForm(TypedDict):
+    """:meth:`Task.as_dict` in a file."""
+
+    channels: list[str]
+    labels: dict[str, ClassIndex]
+    regions: NotRequired[dict[str, list[ClassIndex]]]
+    dimensions: NotRequired[Literal[2, 3]]
 
 
 @dataclass(frozen=True)
@@ -39,11 +53,15 @@ class Task:
             raise ConfigError("task.labels", "empty", "at least one foreground label is needed")
         indices = list(self.labels.values())
         if len(set(indices)) != len(indices) or not all(0 < index < 256 for index in indices):
-            raise ConfigError("task.labels", f"{self.labels}", "indices must differ, from 1 to 255")
+            raise ConfigError(
+                "task.labels", shown(self.labels), "indices must differ, from 1 to 255"
+            )
         unknown = {i for members in self.regions.values() for i in members} - set(indices)
         if unknown:
             raise ConfigError(
-                "task.regions", f"indices {sorted(unknown)}", f"labels are {self.labels}"
+                "task.regions",
+                f"indices {shown(sorted(unknown))}",
+                f"labels are {shown(self.labels)}",
             )
         if self.dimensions not in (2, 3):
             raise ConfigError("task.dimensions", str(self.dimensions), "2 or 3 are possible")
@@ -85,14 +103,19 @@ class Task:
         }
 
 
-def task_from_dict(value: Mapping[str, object]) -> Task:
-    """Rebuild a :class:`Task` from :meth:`Task.as_dict`."""
-    channels: Sequence[str] = value["channels"]  # type: ignore[assignment]
-    labels: Mapping[str, int] = value["labels"]  # type: ignore[assignment]
-    regions: Mapping[str, Sequence[int]] = value.get("regions") or {}  # type: ignore[assignment]
-    return Task(
-        channels=tuple(channels),
-        labels={str(name): int(index) for name, index in labels.items()},
-        regions={str(name): tuple(int(i) for i in ids) for name, ids in regions.items()},
-        dimensions=int(value.get("dimensions", 3)),  # type: ignore[call-overload]
-    )
+def task_from_dict(value: Mapping[str, object], where: object = "task") -> Task:
+    """Rebuild a :class:`Task` from :meth:`Task.as_dict`.
+
+    Raises
+    ------
+    DataError
+        If a key is missing, of another type, or the task is impossible; ``where`` is the file.
+    """
+    found = typed(value, TaskForm, where)
+    with wrong_in(where):
+        return Task(
+            channels=tuple(found["channels"]),
+            labels=found["labels"],
+            regions={name: tuple(indices) for name, indices in found.get("regions", {}).items()},
+            dimensions=found.get("dimensions", 3),
+        )

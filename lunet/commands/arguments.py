@@ -3,17 +3,45 @@
 from __future__ import annotations
 
 import argparse
-import json
-from collections.abc import Sequence
+import math
+import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from lunet.errors import ConfigError
+from lunet.errors import ConfigError, shown
+from lunet.reading import parse_json
+from lunet.reading_yaml import parse_yaml
+from lunet.settings import LARGEST_SEED, LONGEST_AXIS
 
 _UNNAMED = {"name": "unnamed", "path": ".", "labels": {"foreground": 1}, "channels": ["image"]}
 _PEOPLE = {"study": "by-hand", "dataset": _UNNAMED}
+
+
+def whole(minimum: int, maximum: int = LONGEST_AXIS) -> Callable[[str], int]:
+    """The type of an argument that is a whole number within bounds (inclusive)."""
+
+    def number(text: str) -> int:
+        if not re.fullmatch(r"[+-]?[0-9]{1,12}", text) or not minimum <= int(text) <= maximum:
+            expected = f"a whole number from {minimum} to {maximum} is expected"
+            raise argparse.ArgumentTypeError(f"found {shown(text)}, {expected}")
+        return int(text)
+
+    return number
+
+
+SEED, AXIS, NATURAL, POSITIVE = whole(0, LARGEST_SEED), whole(0, 2), whole(0), whole(1)
+
+
+def real(text: str) -> float:
+    """The type of an argument that is a finite number."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"found {shown(text)}, a finite number is expected")
+    return value
 
 
 def add_settings(parser: argparse.ArgumentParser) -> None:
@@ -81,9 +109,9 @@ def planned(sections: dict[str, Any], path: str | None) -> dict[str, Any]:
     """The sections with the values of a plan of ``lunet plan`` in place of their own."""
     if path is None:
         return sections
-    from lunet.study.config import PLANNED, read_mapping
+    from lunet.study.config import PLANNED, read_plan
 
-    plan = read_mapping(path)
+    plan = read_plan(path)
     for name in PLANNED:
         section = "recipe" if name == "train" else name
         if section in sections:
@@ -156,13 +184,17 @@ def prepared_of(arguments: argparse.Namespace, what: str) -> tuple[Path, Path]:
 
 
 def _from_json(text: str) -> dict[str, Any]:
-    try:
-        value = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ConfigError("--settings", f"is not JSON ({error})", "an object is needed") from error
+    value = parse_json(text, "--settings", ConfigError)
     if not isinstance(value, dict):
-        raise ConfigError("--settings", f"found {value!r}", "an object is needed")
-    return value
+        raise ConfigError("--settings", f"found {shown(value)}", "an object is needed")
+    return _Sections(value)
+
+
+class _Sections(dict[str, Any]):
+    """Sections by name; one that a step asks for in vain is an error of the caller's."""
+
+    def __missing__(self, name: str) -> Any:
+        raise ConfigError("--settings", f"no section {name!r}", "this step reads it")
 
 
 def _change(mapping: dict[str, Any], change: str) -> None:
@@ -173,9 +205,9 @@ def _change(mapping: dict[str, Any], change: str) -> None:
     *parents, last = key.split(".")
     place = mapping
     for parent in parents:
-        place[parent] = dict(place.get(parent) or {})
+        inside = place.get(parent) or {}
+        if not isinstance(inside, dict):
+            raise ConfigError("--set", f"{key}: {parent} is {shown(inside)}", "no key below it")
+        place[parent] = dict(inside)
         place = place[parent]
-    try:
-        place[last] = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError("--set", f"{key}: {text!r} is not YAML", "a value is expected") from error
+    place[last] = parse_yaml(text, f"--set {key}")

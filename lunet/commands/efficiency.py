@@ -11,7 +11,7 @@ import argparse
 import sys
 from typing import Any
 
-from lunet.commands.arguments import add_out, add_plan, add_settings, read_settings
+from lunet.commands.arguments import POSITIVE, add_out, add_plan, add_settings, read_settings, real
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,16 +20,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_plan(parser)
     text = "file that is written; else a summary only"
     add_out(parser, "JSON", text, suffixes=("",), required=False)
-    parser.add_argument("--size", type=int, nargs="+", metavar="VOXELS", help="input size")
-    parser.add_argument("--batches", type=int, nargs="+", metavar="N")
+    parser.add_argument("--size", type=POSITIVE, nargs="+", metavar="VOXELS", help="input size")
+    parser.add_argument("--batches", type=POSITIVE, nargs="+", metavar="N")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"))
     parser.add_argument("--engines", nargs="+", metavar="ENGINE", help="eager compiled onnx ...")
     parser.add_argument("--precisions", nargs="+", metavar="P", help="fp32 bf16")
-    parser.add_argument("--threads", type=int, help="CPU threads")
-    parser.add_argument("--repeats", type=int, help="runs per series and process")
-    parser.add_argument("--warmups", type=int, help="runs before them")
-    parser.add_argument("--processes", type=int, help="fresh processes")
-    parser.add_argument("--budget-s", type=float, help="seconds per series and process")
+    parser.add_argument("--threads", type=POSITIVE, help="CPU threads")
+    parser.add_argument("--repeats", type=POSITIVE, help="runs per series and process")
+    parser.add_argument("--warmups", type=POSITIVE, help="runs before them")
+    parser.add_argument("--processes", type=POSITIVE, help="fresh processes")
+    parser.add_argument("--budget-s", type=real, help="seconds per series and process")
 
 
 def run(arguments: argparse.Namespace) -> None:

@@ -19,7 +19,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from lunet.commands.arguments import add_out, add_settings, read_settings
+from lunet.commands.arguments import NATURAL, SEED, add_out, add_settings, read_settings, real
 from lunet.errors import ConfigError
 
 
@@ -31,8 +31,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     run.add_argument("--manifest", help="manifest.json of the prepared data set")
     run.add_argument("--splits", help="splits.json; without it all labelled cases are expected")
     run.add_argument("--predictions", help="folder of <case>.nii.gz")
-    run.add_argument("--fold", type=int, default=0)
-    run.add_argument("--seed", type=int, default=0)
+    run.add_argument("--fold", type=NATURAL, default=0)
+    run.add_argument("--seed", type=SEED, default=0)
     run.add_argument(
         "--subset", choices=("test", "validation", "train", "held_out"), default="test"
     )
@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     folders.add_argument("--labels", nargs="+", default=[], metavar="NAME=INDEX[,INDEX...]")
     folders.add_argument("--map", nargs="+", default=[], metavar="OLD=NEW", help="of predictions")
     folders.add_argument("--reference-map", nargs="+", default=[], metavar="OLD=NEW")
-    folders.add_argument("--tolerances", nargs="+", type=float, metavar="MM", help="of the NSD")
+    folders.add_argument("--tolerances", nargs="+", type=real, metavar="MM", help="of the NSD")
     folders.add_argument("--ignore-extra", action="store_true", help="predictions without truth")
 
 

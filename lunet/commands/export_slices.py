@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 
-from lunet.commands.arguments import add_out, add_settings
+from lunet.commands.arguments import AXIS, NATURAL, SEED, add_out, add_settings, real
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,14 +20,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("raw", metavar="RAW", help="data set, in any layout that is read")
     add_out(parser, "DIR", "new folder")
     parser.add_argument(
-        "--window", required=True, type=float, nargs=2, metavar=("LOW", "HIGH"), help="to 0, 255"
+        "--window", required=True, type=real, nargs=2, metavar=("LOW", "HIGH"), help="to 0, 255"
     )
-    parser.add_argument("--axis", type=int, default=2, help="array axis that is cut across")
-    parser.add_argument("--channel", type=int, default=0, help="channel that is shown")
+    parser.add_argument("--axis", type=AXIS, default=2, help="array axis that is cut across")
+    parser.add_argument("--channel", type=NATURAL, default=0, help="channel that is shown")
     parser.add_argument(
-        "--empty", type=float, default=1.0, help="share of slices without label that is kept"
+        "--empty", type=real, default=1.0, help="share of slices without label that is kept"
     )
-    parser.add_argument("--seed", type=int, default=42, help="of the choice among those")
+    parser.add_argument("--seed", type=SEED, default=42, help="of the choice among those")
     parser.add_argument("--white", action="store_true", help="labels 0 and 255, not class indices")
     add_settings(parser)
 

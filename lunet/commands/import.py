@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import argparse
 
-from lunet.commands.arguments import add_out
+from lunet.commands.arguments import add_out, real
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--labels", nargs="+", metavar="NAME=INDEX", help="foreground labels")
     parser.add_argument("--remap", nargs="+", metavar="FOUND=INDEX", help="values to class indices")
     parser.add_argument("--channels", nargs="+", metavar="NAME", help="channel names, in order")
-    parser.add_argument("--threshold", type=float, help="soft or lossy masks: foreground above it")
+    parser.add_argument("--threshold", type=real, help="soft or lossy masks: foreground above it")
     parser.add_argument("--groups", metavar="REGEX", help="its first group in an id is the subject")
     parser.add_argument("--dimensions", type=int, default=3, choices=(2, 3))
 

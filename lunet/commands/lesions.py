@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import argparse
 
-from lunet.commands.arguments import add_out, add_settings, read_settings
+from lunet.commands.arguments import NATURAL, SEED, add_out, add_settings, read_settings
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,8 +22,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--manifest", required=True, help="manifest.json of the prepared data set")
     parser.add_argument("--splits", help="splits.json; without it all labelled cases are expected")
     parser.add_argument("--predictions", required=True, help="folder of <case>.nii.gz")
-    parser.add_argument("--fold", type=int, default=0)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--fold", type=NATURAL, default=0)
+    parser.add_argument("--seed", type=SEED, default=0)
     parser.add_argument(
         "--subset", choices=("test", "validation", "train", "held_out"), default="test"
     )

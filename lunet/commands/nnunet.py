@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 
-from lunet.commands.arguments import add_settings, read_study
+from lunet.commands.arguments import POSITIVE, add_settings, read_study
 from lunet.errors import ConfigError
 
 
@@ -21,9 +21,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("plans", metavar="PLANS", help="nnU-Net's plans of the data set (JSON)")
     parser.add_argument("--configuration", default="3d_fullres", help="default: 3d_fullres")
     parser.add_argument(
-        "--patch", type=int, nargs="+", metavar="VOXELS", help="z y x; else the recipe's, or theirs"
+        "--patch",
+        type=POSITIVE,
+        nargs="+",
+        metavar="VOXELS",
+        help="z y x; else the recipe's, or theirs",
     )
-    parser.add_argument("--batch-size", type=int, help="else that of the plans")
+    parser.add_argument("--batch-size", type=POSITIVE, help="else that of the plans")
     add_settings(parser)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import typing
 
-from lunet.commands.arguments import add_out
+from lunet.commands.arguments import POSITIVE, SEED, add_out, real
 from lunet.data.settings import PhantomSettings
 
 
@@ -18,13 +18,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     hints = typing.get_type_hints(PhantomSettings)
     default = PhantomSettings()
     parser.add_argument("--kind", choices=typing.get_args(hints["kind"]), default=default.kind)
-    parser.add_argument("--subjects", type=int, default=default.subjects, metavar="N")
-    parser.add_argument("--seed", type=int, default=default.seed, metavar="N")
+    parser.add_argument("--subjects", type=POSITIVE, default=default.subjects, metavar="N")
+    parser.add_argument("--seed", type=SEED, default=default.seed, metavar="N")
     parser.add_argument(
-        "--difficulty", type=float, default=default.difficulty, help="scale of noise and bias field"
+        "--difficulty", type=real, default=default.difficulty, help="scale of noise and bias field"
     )
     parser.add_argument(
-        "--scale", type=float, default=default.scale, help="size relative to the real data"
+        "--scale", type=real, default=default.scale, help="size relative to the real data"
     )
     parser.add_argument(
         "--layout", choices=typing.get_args(hints["layout"]), default=default.layout

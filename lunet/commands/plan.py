@@ -15,7 +15,7 @@ import argparse
 import dataclasses
 from typing import Any
 
-from lunet.commands.arguments import add_out, add_settings
+from lunet.commands.arguments import POSITIVE, add_out, add_settings, real
 from lunet.errors import ConfigError
 
 
@@ -23,8 +23,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``lunet plan``."""
     parser.add_argument("raw", metavar="RAW", help="folder of the data set")
     add_out(parser, "FILE", "plan, .yaml or .json", suffixes=("",))
-    parser.add_argument("--memory-gb", type=float, help="memory of a training, GiB (free: 80 %%)")
-    parser.add_argument("--largest-batch", type=int, help="largest batch proposed (16)")
+    parser.add_argument("--memory-gb", type=real, help="memory of a training, GiB (free: 80 %%)")
+    parser.add_argument("--largest-batch", type=POSITIVE, help="largest batch proposed (16)")
     add_settings(parser)
 
 

@@ -5,6 +5,7 @@ BASE the table (BASE.csv, .md, .tex), the figure (BASE.svg, .pdf, .png: power ag
 BASE.json are written.
 
   lunet power --pilot results/hippocampus --margin 0.01
+  lunet power --config config/config.yaml --pilot results/quick
   lunet power --pilot results/quick --subjects 187 --folds 5 --seeds 2 --out power
   lunet power --sd-subjects 0.019 --sd-trainings 0.004 --sd-rest 0.008 --subjects 24 --folds 5
 """
@@ -32,9 +33,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     design = parser.add_argument_group("the design; what is not given is the pilot's")
     for name in ("subjects", "folds", "seeds"):
         design.add_argument(f"--{name}", type=int, metavar="N")
-    parser.add_argument("--metric", default="dice", help="of the pilot (default: dice)")
-    parser.add_argument("--margin", type=float, default=0.01, help="default: 0.01")
-    parser.add_argument("--level", type=float, default=0.025, help="one-sided, default: 0.025")
+    design.add_argument(
+        "--config", metavar="FILE", help="study whose folds, seeds, metric, margin and level count"
+    )
+    parser.add_argument("--metric", help="of the pilot; default: dice")
+    parser.add_argument("--margin", type=float, help="default: 0.01")
+    parser.add_argument("--level", type=float, help="one-sided, default: 0.025")
     parser.add_argument("--power", type=float, default=0.8, help="default: 0.8")
     parser.add_argument("--json", action="store_true", help="print all numbers as JSON")
     parser.add_argument("--out", metavar="BASE", help="path without suffix")
@@ -48,10 +52,17 @@ def run(arguments: argparse.Namespace) -> None:
     from lunet.reporting import markup
     from lunet.reporting.figures.style import save, style
     from lunet.reporting.power import Question, bought, facts, figure, sentence, table
+    from lunet.study.power import question_of
 
-    question = Question(arguments.metric, arguments.margin, arguments.level, arguments.power)
+    stated = {
+        key: value
+        for key in ("metric", "margin", "level", "power")
+        if (value := getattr(arguments, key)) is not None
+    }
+    study = _study(arguments)
+    question = Question(**(question_of(study) | stated if study else stated))
     _check(question)
-    components, design = _given(arguments)
+    components, design = _given(arguments, study)
     found = facts(components, design, question)
     found |= {"sentence": sentence(found), "same_hours_sentence": bought(found)}
     shown = table(found)
@@ -82,14 +93,23 @@ def _named(components: Any) -> list[tuple[str, float]]:
     return [(name, getattr(components, name)) for name in ("subjects", "trainings", "rest")]
 
 
-def _given(arguments: argparse.Namespace) -> tuple[Any, Any]:
+def _study(arguments: argparse.Namespace) -> Any:
+    from lunet.study.config import load
+    from lunet.study.study import Study
+
+    return Study(load(arguments.config)) if arguments.config else None
+
+
+def _given(arguments: argparse.Namespace, study: Any) -> tuple[Any, Any]:
     """Components and design, from the pilot or as stated."""
     from lunet.reporting.power import pilot_components, pilot_design, pilot_rows
     from lunet.statistics.power import Components, Design
+    from lunet.study.power import study_design
 
     stated = {name: getattr(arguments, f"sd_{name}") for name in ("subjects", "trainings", "rest")}
     sizes = {name: getattr(arguments, name) for name in ("subjects", "folds", "seeds")}
-    if arguments.pilot is None:
+    pilot = arguments.pilot or (study.config.pilot if study else None)
+    if pilot is None:
         if stated["subjects"] is None or sizes["subjects"] is None:
             found = "neither a pilot nor --sd-subjects and --subjects"
             raise ConfigError("--pilot", found, "the spread must come from somewhere")
@@ -98,11 +118,11 @@ def _given(arguments: argparse.Namespace) -> tuple[Any, Any]:
         defaults = {"folds": 5, "seeds": 2 if known else 1}
         chosen = defaults | {key: value for key, value in sizes.items() if value is not None}
         return Components(**spread, knows_trainings=known), Design(**chosen)
-    rows = pilot_rows(arguments.pilot)
+    rows = pilot_rows(pilot)
     components = pilot_components(rows, arguments.metric, arguments.presets, arguments.reference)
-    pilot = pilot_design(rows)
+    known_design = study_design(study, rows) if study else pilot_design(rows)
     changes = {key: value for key, value in sizes.items() if value is not None}
     changed = {name: value for name, value in stated.items() if value is not None}
     known = components.knows_trainings or "trainings" in changed
     spread = vars(components) | changed | {"knows_trainings": known}
-    return Components(**spread), Design(**(vars(pilot) | changes))
+    return Components(**spread), Design(**(vars(known_design) | changes))

@@ -18,7 +18,7 @@ import argparse
 import sys
 from typing import Any
 
-from lunet.commands.arguments import add_out, add_plan, add_settings
+from lunet.commands.arguments import AXIS, NATURAL, POSITIVE, add_out, add_plan, add_settings, real
 from lunet.errors import ConfigError
 
 
@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     run.add_argument("--prior", action="store_true", help="write the atlas prior instead")
     run.add_argument("--manifest", help="manifest.json of the prepared data set")
     run.add_argument("--splits", help="splits.json")
-    run.add_argument("--fold", type=int, default=0)
+    run.add_argument("--fold", type=NATURAL, default=0)
     run.add_argument(
         "--subset", choices=("test", "validation", "train", "held_out"), default="test"
     )
@@ -42,11 +42,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     new.add_argument("--probabilities", action="store_true", help="write probabilities too")
     new.add_argument("--overlay", action="store_true", help="write overlays/*.png too")
     new.add_argument("--chosen", metavar="FILE", help="chosen.json beside a study's predictions")
-    new.add_argument("--threshold", type=float, help="of sigmoid outputs")
-    new.add_argument("--flip-axes", type=int, nargs="*", metavar="AXIS", help="test-time flips")
-    new.add_argument("--patch", type=int, nargs="+", metavar="VOXELS", help="tile")
-    new.add_argument("--overlap", type=float, help="share that tiles overlap")
-    new.add_argument("--memory-gb", type=float, help="whole images where the estimate fits")
+    new.add_argument("--threshold", type=real, help="of sigmoid outputs")
+    new.add_argument("--flip-axes", type=AXIS, nargs="*", metavar="AXIS", help="test-time flips")
+    new.add_argument("--patch", type=POSITIVE, nargs="+", metavar="VOXELS", help="tile")
+    new.add_argument("--overlap", type=real, help="share that tiles overlap")
+    new.add_argument("--memory-gb", type=real, help="whole images where the estimate fits")
     new.add_argument(
         "--largest-component", action="store_true", default=None, help="keep one part per label"
     )
@@ -119,7 +119,9 @@ def _run_scans(arguments: argparse.Namespace) -> int:
         log=lambda line: print(line, file=sys.stderr),
     )
     if failures:
-        print(f"{len(failures)} of {len(inputs)} image(s) failed", file=sys.stderr)
+        print(f"{len(failures)} of {len(inputs)} image(s) failed:", file=sys.stderr)
+        for line in failures:
+            print(f"  {line}", file=sys.stderr)
     return 1 if failures else 0
 
 
@@ -161,11 +163,11 @@ def _settings(arguments: argparse.Namespace) -> Any:
 
 def _chosen(path: str) -> dict[str, Any]:
     """What ``predict.choose`` has chosen on validation cases, from its ``chosen.json``."""
-    from lunet.files import read_json
     from lunet.inference.postprocess_search import CHOSEN
+    from lunet.reading import read_object
 
-    content = read_json(path)
-    if not isinstance(content, dict) or not set(CHOSEN) <= set(content):
+    content = read_object(path)
+    if not set(CHOSEN) <= set(content):
         expected = f"a study's chosen.json has {', '.join(CHOSEN)}"
         raise ConfigError("--chosen", f"{path} is no record of a choice", expected)
     return {name: content[name] for name in CHOSEN}

@@ -20,7 +20,16 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from lunet.commands.arguments import add_plan, add_settings, prepared_of, read_settings, read_study
+from lunet.commands.arguments import (
+    NATURAL,
+    SEED,
+    add_plan,
+    add_settings,
+    prepared_of,
+    read_settings,
+    read_study,
+    real,
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,12 +42,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     data = parser.add_argument_group("data and places (by hand: those of --config's study)")
     data.add_argument("--manifest", type=Path, metavar="FILE", help="manifest.json of the volumes")
     data.add_argument("--splits", type=Path, metavar="FILE", help="splits.json")
-    data.add_argument("--fold", type=int, default=0, help="which fold, from 0 (default 0)")
-    data.add_argument("--seed", type=int, default=0, help="seed of everything random (default 0)")
+    data.add_argument("--fold", type=NATURAL, default=0, help="which fold, from 0 (default 0)")
+    data.add_argument("--seed", type=SEED, default=0, help="seed of everything random (default 0)")
     data.add_argument("--work", type=Path, metavar="DIR", help="folder of the resume state")
     data.add_argument("--out", type=Path, metavar="DIR", help="folder of the results")
     data.add_argument("--engine-cache", type=Path, metavar="FILE", help="measured choices")
-    data.add_argument("--save-interval", type=float, metavar="S", help="seconds between states")
+    data.add_argument("--save-interval", type=real, metavar="S", help="seconds between states")
 
 
 def run(arguments: argparse.Namespace) -> None:

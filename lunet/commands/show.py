@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from lunet.commands.arguments import add_out
+from lunet.commands.arguments import AXIS, NATURAL, POSITIVE, add_out
 from lunet.errors import ConfigError
 
 
@@ -22,9 +22,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_out(parser, "PNG", text, suffixes=("",), required=False)
     parser.add_argument("--segmentation", metavar="FILE", help="label file on the image's grid")
     parser.add_argument("--weights", metavar="W", help="run, release, .safetensors or .onnx")
-    parser.add_argument("--axis", type=int, default=2, help="0 sagittal, 1 coronal, 2 axial")
-    parser.add_argument("--slices", type=int, default=4, help="1 is an overlay, more a montage")
-    parser.add_argument("--channel", type=int, default=0, help="channel that is shown")
+    parser.add_argument("--axis", type=AXIS, default=2, help="0 sagittal, 1 coronal, 2 axial")
+    parser.add_argument(
+        "--slices", type=POSITIVE, default=4, help="1 is an overlay, more a montage"
+    )
+    parser.add_argument("--channel", type=NATURAL, default=0, help="channel that is shown")
     parser.add_argument("--labels", nargs="+", default=[], metavar="NAME=INDEX", help="legend")
 
 

@@ -19,7 +19,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lunet.commands.arguments import add_plan, add_settings, prepared_of, read_settings, read_study
+from lunet.commands.arguments import (
+    NATURAL,
+    POSITIVE,
+    SEED,
+    add_plan,
+    add_settings,
+    prepared_of,
+    read_settings,
+    read_study,
+    real,
+)
 from lunet.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -42,10 +52,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="which folds, from 0 (default 0), or `all` cases",
     )
     data.add_argument(
-        "--seed", type=int, default=[0], nargs="+", help="seeds of everything random (default 0)"
+        "--seed", type=SEED, default=[0], nargs="+", help="seeds of everything random (default 0)"
     )
     data.add_argument(
-        "--at-once", type=int, default=1, metavar="N", help="runs at the same time (default 1)"
+        "--at-once", type=POSITIVE, default=1, metavar="N", help="runs at the same time (default 1)"
     )
     data.add_argument("--work", type=Path, metavar="DIR", help="folder of the resume state")
     data.add_argument("--out", type=Path, metavar="DIR", help="folder of the results")
@@ -70,14 +80,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     other.add_argument(
         "--save-interval",
-        type=float,
+        type=real,
         metavar="S",
         help="seconds between saved states (default: as often as costs 1 %% of the time)",
     )
 
 
 def _fold(word: str) -> int | str:
-    return word if word == "all" else int(word)
+    return word if word == "all" else NATURAL(word)
 
 
 def run(arguments: argparse.Namespace) -> None:

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from lunet.commands.arguments import (
+    NATURAL,
+    SEED,
     add_out,
     add_plan,
     add_settings,
@@ -31,8 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--target", metavar="NAME", help="entry of `transfer:`, with --config")
     parser.add_argument("--raw", required=True, type=Path, metavar="DIR", help="the raw data set")
     parser.add_argument("--weights", required=True, metavar="W", help="a run's folder, or a file")
-    parser.add_argument("--fold", type=int, default=0)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--fold", type=NATURAL, default=0)
+    parser.add_argument("--seed", type=SEED, default=0)
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     add_out(parser, "DIR", "folder to write")
 

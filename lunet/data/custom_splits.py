@@ -9,7 +9,7 @@ from typing import Any
 from lunet.data.folds import PARTS, Fold, SplitCase, Splits, by_group, shared, splits_of
 from lunet.data.settings import SplitSettings
 from lunet.errors import ConfigError, DataError
-from lunet.files import read_json
+from lunet.reading import read_json
 
 
 def own_splits(path: str | Path, cases: Iterable[SplitCase], settings: SplitSettings) -> Splits:

@@ -12,17 +12,44 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, NotRequired, TypedDict
 
 from lunet.data.catalog import entry_of, remap_of
-from lunet.data.dataset_json import LISTING, task_of_listing
+from lunet.data.dataset_json import LISTING, by_number, task_of_listing
 from lunet.data.ids import require_different, require_id
 from lunet.data.io.images import LabelRule, is_hidden, stem_of
 from lunet.data.left_out import KEY, LOST, NOTES
 from lunet.data.settings import DatasetSettings
-from lunet.errors import ConfigError, DataError
-from lunet.files import read_json
+from lunet.errors import ConfigError, DataError, shown
+from lunet.reading import read_json, typed
+from lunet.settings import Within
 from lunet.task import Task
+
+_Value = Annotated[int, Within(-(2**31), 2**31)]
+
+
+class _Item(TypedDict):
+    """A case in ``dataset.json``."""
+
+    image: str | list[str]
+    label: NotRequired[str | None]
+    id: NotRequired[str | int]
+    group: NotRequired[str | int]
+
+
+class _Rule(TypedDict):
+    """How label values are read, in ``dataset.json``."""
+
+    remap: NotRequired[dict[str, Annotated[int, Within(0, 255)]] | None]
+    codes: NotRequired[list[_Value] | None]
+    mask_threshold: NotRequired[float | None]
+
+
+class _Parts(TypedDict):
+    """The lists of ``dataset.json``."""
+
+    training: list[Any]
+    test: NotRequired[list[Any] | None]
 
 
 @dataclass(frozen=True)
@@ -122,12 +149,11 @@ def dataset_of(
 ) -> Dataset:
     """The data set that a listing (the content of ``dataset.json``) describes."""
     where = root / LISTING
-    if not isinstance(listing, Mapping) or not isinstance(listing.get("training"), list):
-        raise DataError(where, "no list `training`", "the Decathlon layout is expected")
+    parts = typed(listing, _Parts, where)
     entry = entry_of(settings) if settings else None
     cases, left = [], _left_out(listing, where)
-    for part in ("training", "test"):
-        for index, item in enumerate(listing.get(part) or ()):
+    for part, items in (("training", parts["training"]), ("test", parts.get("test"))):
+        for index, item in enumerate(items or ()):
             case = _case(item, root, f"{where}: {part}[{index}]", part)
             if case is None:
                 left[f"{part}[{index}]"] = "a file of an operating system"
@@ -203,14 +229,11 @@ def group_of(case: str, pattern: str | None, otherwise: str) -> str:
 
 
 def _case(item: Any, root: Path, where: str, part: str) -> Case | None:
-    fields = item if isinstance(item, Mapping) else {"image": item}
-    files = fields.get("image")
+    fields = typed(item if isinstance(item, Mapping) else {"image": item}, _Item, where)
+    files, label = fields["image"], fields.get("label")
     files = [files] if isinstance(files, str) else files
-    label = fields.get("label")
-    if not isinstance(files, list) or not files or not all(isinstance(f, str) for f in files):
-        raise DataError(where, f"image {files!r}", "a file name or a list of them is expected")
-    if label is not None and not isinstance(label, str):
-        raise DataError(where, f"label {label!r}", "a file name is expected")
+    if not files or not all(files):
+        raise DataError(where, f"image {shown(files)}", "a file name or a list of them is expected")
     if is_hidden(files[0]):
         return None
     name = require_id(str(fields.get("id") or _name(files)), where)
@@ -238,13 +261,10 @@ def _limited(cases: Sequence[Case], limit: int | None) -> tuple[Case, ...]:
 
 def _rule(listing: Mapping[str, Any], settings: DatasetSettings | None, where: Path) -> LabelRule:
     """How label values are read: as the listing says, unless the settings say otherwise."""
-    try:
-        remap = {int(old): int(new) for old, new in (listing.get("remap") or {}).items()}
-        codes = frozenset(int(code) for code in listing.get("codes") or ()) or None
-        threshold = listing.get("mask_threshold")
-        threshold = None if threshold is None else float(threshold)
-    except (ValueError, TypeError, AttributeError) as error:
-        raise DataError(where, f"remap, codes: {error}", "whole numbers are expected") from error
+    rules = typed(listing, _Rule, where)
+    remap = by_number(rules.get("remap") or {}, f"{where}: remap")
+    codes = frozenset(rules.get("codes") or ()) or None
+    threshold = rules.get("mask_threshold")
     if settings is not None and settings.remap:
         remap, codes = remap_of(settings), None
     if settings is not None and settings.mask_threshold is not None:

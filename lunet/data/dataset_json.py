@@ -9,15 +9,49 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NotRequired, TypedDict, TypeVar
 
-from lunet.errors import DataError
-from lunet.files import read_json
-from lunet.task import Task
+from lunet.errors import DataError, shown
+from lunet.reading import read_object, typed, wrong_in
+from lunet.task import ClassIndex, Task
 
 LISTING = "dataset.json"
 NNUNET_RAW = "nnUNet_raw"
 _IGNORE = "ignore"
+_Item = TypeVar("_Item")
+
+
+class _Declared(TypedDict):
+    """What the Decathlon's ``dataset.json`` says of its task."""
+
+    modality: dict[str, str]
+    labels: dict[str, str | int]
+    regions: NotRequired[dict[str, list[ClassIndex]] | None]
+    dimensions: NotRequired[Literal[2, 3]]
+
+
+class _NnunetDeclared(TypedDict):
+    """What nnU-Net's ``dataset.json`` says of its task."""
+
+    channel_names: dict[str, str]
+    labels: dict[str, int | list[ClassIndex]]
+
+
+def by_number(items: Mapping[str, _Item], where: object) -> dict[int, _Item]:
+    """A mapping whose keys are whole numbers in quotes, as JSON has them; sorted by them.
+
+    Raises
+    ------
+    DataError
+        If a key is no such number, or two are the same one.
+    """
+    wrong = [key for key in items if not re.fullmatch(r"-?[0-9]{1,9}", key.strip())]
+    if wrong:
+        raise DataError(where, f"found {shown(wrong[0])}", "whole numbers in quotes are expected")
+    found = {int(key): item for key, item in items.items()}
+    if len(found) < len(items):
+        raise DataError(where, f"keys {shown(list(items))}", "each number once")
+    return dict(sorted(found.items()))
 
 
 def declared_task(source: str | Path, dimensions: int = 3) -> Task | None:
@@ -32,15 +66,33 @@ def declared_task(source: str | Path, dimensions: int = 3) -> Task | None:
         return None  # the download says what is missing
     if not path.is_file():
         return None
-    listing = read_json(path)
-    if not isinstance(listing, Mapping) or "channel_names" not in listing:
-        return task_of_listing(listing if isinstance(listing, Mapping) else {}, path)
-    if not isinstance(listing.get("labels"), Mapping):
-        raise DataError(path, "no 'labels'", "nnU-Net's version 2 of dataset.json has a mapping")
-    names = {int(index): str(name) for index, name in listing["channel_names"].items()}
-    require_no_gap(names, path)
-    labels, regions = nnunet_labels(listing["labels"], path)
-    return Task(tuple(names[index] for index in sorted(names)), labels, regions, dimensions)
+    listing = read_object(path)
+    return (
+        nnunet_task(listing, path, dimensions)
+        if is_nnunet(listing)
+        else task_of_listing(listing, path)
+    )
+
+
+def is_nnunet(listing: Mapping[str, Any]) -> bool:
+    """Whether a ``dataset.json`` is of nnU-Net, version 2."""
+    return "channel_names" in listing
+
+
+def nnunet_task(listing: Mapping[str, Any], where: Path, dimensions: int) -> Task:
+    """Channels, labels and regions as nnU-Net's ``dataset.json`` tells them.
+
+    Raises
+    ------
+    DataError
+        If ``channel_names`` or ``labels`` are missing or of another form.
+    """
+    declared = typed(listing, _NnunetDeclared, where)
+    names = by_number(declared["channel_names"], f"{where}: channel_names")
+    require_no_gap(names, where)
+    labels, regions = nnunet_labels(declared["labels"], where)
+    with wrong_in(where):
+        return Task(tuple(names.values()), labels, regions, dimensions)
 
 
 def locate(source: str | Path) -> Path:
@@ -86,7 +138,7 @@ def nnunet_labels(
 ) -> tuple[dict[str, int], dict[str, tuple[int, ...]]]:
     """Class indices and, if an entry is a list, overlapping regions (then all entries are)."""
     members = {
-        str(name): tuple(value) if isinstance(value, list) else (int(value),)
+        str(name): tuple(value) if isinstance(value, list) else (value,)
         for name, value in entries.items()
     }
     if _IGNORE in members:
@@ -106,22 +158,19 @@ def nnunet_labels(
 
 def task_of_listing(listing: Mapping[str, Any], where: str | Path) -> Task:
     """Channels, labels and regions as ``dataset.json`` tells them."""
-    modality: Any = listing.get("modality")
-    labels: Any = listing.get("labels")
-    for key, value in (("modality", modality), ("labels", labels)):
-        if not isinstance(value, Mapping) or not value:
-            raise DataError(where, f"no {key!r}", "a mapping such as {'0': ...} is expected")
-    try:
-        if all(isinstance(value, int) for value in labels.values()):
-            labels = {index: name for name, index in labels.items()}  # as nnU-Net writes them
-        numbered = {int(index): str(name) for index, name in labels.items()}
-        require_no_gap(map(int, modality), where)
-        channels = [str(modality[key]) for key in sorted(modality, key=int)]
-        regions = {
-            str(name): tuple(int(i) for i in members)
-            for name, members in (listing.get("regions") or {}).items()
-        }
-    except (ValueError, TypeError) as error:
-        raise DataError(where, f"labels or modality: {error}", "keys are whole numbers") from error
-    foreground = {name: index for index, name in sorted(numbered.items()) if index != 0}
-    return Task(tuple(channels), foreground, regions, int(listing.get("dimensions", 3)))
+    declared = typed(listing, _Declared, where)
+    labels = declared["labels"]
+    if all(isinstance(index, int) for index in labels.values()):
+        # as nnU-Net writes them
+        named = {str(name): int(index) for name, index in labels.items()}
+    else:
+        numbered = by_number(labels, f"{where}: labels")
+        named = {str(name): index for index, name in numbered.items()}
+        if len(named) < len(numbered):
+            raise DataError(f"{where}: labels", f"{shown(labels)}", "each name once")
+    foreground = {name: index for name, index in named.items() if index != 0}
+    channels = by_number(declared["modality"], f"{where}: modality")
+    require_no_gap(channels, where)
+    regions = {name: tuple(members) for name, members in (declared.get("regions") or {}).items()}
+    with wrong_in(where):
+        return Task(tuple(channels.values()), foreground, regions, declared.get("dimensions", 3))

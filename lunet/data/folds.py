@@ -13,13 +13,43 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, NotRequired, TypedDict
 
 from lunet.data.settings import SplitSettings
 from lunet.errors import DataError
-from lunet.files import read_json, write_json
+from lunet.files import write_json
+from lunet.reading import read_json, read_record, typed
+from lunet.settings import Millimetres, Within
 
 PARTS = ("train", "validation", "test")
+
+
+class _FoldForm(TypedDict):
+    train: list[str]
+    validation: NotRequired[list[str]]
+    test: list[str]
+
+
+class _SplitFile(TypedDict):
+    """What ``splits.json`` holds."""
+
+    seed: NotRequired[int]
+    held_out: NotRequired[list[str]]
+    folds: list[_FoldForm]
+
+
+class _Volume(TypedDict):
+    id: str
+    group: str
+    labelled: bool
+    foreground: NotRequired[Annotated[int, Within(0)]]
+    spacing: list[Millimetres]
+
+
+class _Volumes(TypedDict):
+    """The part of a manifest that a split looks at."""
+
+    cases: list[_Volume]
 
 
 @dataclass(frozen=True)
@@ -190,17 +220,14 @@ def read_cases(manifest: str | Path) -> list[SplitCase]:
     DataError
         If the file is no manifest, or no case is labelled.
     """
-    content = read_json(manifest)
-    try:
-        cases = [
-            SplitCase(case["id"], case["group"], case["foreground"] * math.prod(case["spacing"]))
-            for case in content["cases"]
-            if case["labelled"]
-        ]
-    except (KeyError, TypeError) as error:
-        raise DataError(
-            manifest, f"no manifest of prepared volumes ({error!r})", "run `lunet preprocess`"
-        ) from error
+    cases = []
+    for case in read_record(manifest, _Volumes)["cases"]:
+        if case["labelled"]:
+            if "foreground" not in case:
+                found = f"case {case['id']} has no 'foreground'"
+                raise DataError(manifest, found, "a manifest of `lunet preprocess`")
+            volume = case["foreground"] * math.prod(case["spacing"])
+            cases.append(SplitCase(case["id"], case["group"], volume))
     if not cases:
         raise DataError(manifest, "no labelled case", "folds need labelled cases")
     return cases
@@ -221,24 +248,12 @@ def read_splits(path: str | Path) -> Splits:
 
 def splits_of(content: Any, path: str | Path) -> Splits:
     """The splits that the content of a split file describes; ``path`` is named in messages."""
-    try:
-        folds = tuple(
-            Fold(_ids(fold["train"]), _ids(fold.get("validation", [])), _ids(fold["test"]))
-            for fold in content["folds"]
-        )
-        return Splits(int(content.get("seed", 0)), _ids(content.get("held_out", [])), folds)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise DataError(
-            path,
-            f"no split file ({error!r})",
-            'the form is {"folds": [{"train": [ids], "validation": [ids], "test": [ids]}]}',
-        ) from error
-
-
-def _ids(value: object) -> tuple[str, ...]:
-    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-        raise TypeError(f"found {value!r} where a list of case ids is expected")
-    return tuple(value)
+    found = typed(content, _SplitFile, path)
+    folds = tuple(
+        Fold(tuple(fold["train"]), tuple(fold.get("validation", ())), tuple(fold["test"]))
+        for fold in found["folds"]
+    )
+    return Splits(found.get("seed", 0), tuple(found.get("held_out", ())), folds)
 
 
 def write_splits(path: str | Path, splits: Splits) -> None:

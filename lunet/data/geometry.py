@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, TypedDict
 
 import numpy as np
 from nibabel.orientations import (
@@ -20,10 +20,32 @@ from nibabel.orientations import (
 from numpy.typing import NDArray
 
 from lunet.errors import ConfigError, DataError
+from lunet.reading import typed
+from lunet.settings import Size, Within
 
 # Spacings that differ by less than this share are one: headers keep float32.
 SAME_SPACING = 1e-3
+LARGEST_MM = 1e6
+"""Of spacings and offsets: a kilometre; beyond it the digits of float32 are used up."""
+MOST_VOXELS = 2**33
+"""Of a prepared volume: 32 GiB of float32."""
 _MISSING = "Prepare the data set anew: it was prepared by another version"
+
+
+_Factor = Annotated[float, Within(1e-9, 1e9)]
+_Affine = Annotated[float, Within(-1e9, 1e9)]
+
+
+class GeometryForm(TypedDict):
+    """:meth:`Geometry.as_dict` in a file."""
+
+    native_shape: list[Size]
+    native_affine: list[list[_Affine]]
+    codes: str
+    factor: list[_Factor]
+    resampled: list[Size]
+    offset: list[Annotated[int, Within(-(2**20), 2**20)]]
+    shape: list[Size]
 
 
 @dataclass(frozen=True)
@@ -124,19 +146,24 @@ def geometry_from_dict(value: Mapping[str, Any]) -> Geometry:
     Raises
     ------
     DataError
-        If a value is missing.
+        If a value is missing or of another form.
     """
     missing = sorted({field.name for field in fields(Geometry)} - set(value))
     if missing:
         raise DataError("geometry", f"no {missing[0]!r}", "as `lunet preprocess` writes", _MISSING)
+    found = typed(value, GeometryForm, "geometry")
+    affine = tuple(map(tuple, found["native_affine"]))
+    axes = {len(found[key]) for key in ("native_shape", "factor", "resampled", "offset", "shape")}
+    if axes not in ({2}, {3}) or [len(row) for row in affine] != [4, 4, 4, 4]:
+        raise DataError("geometry", f"{sorted(axes)} axes", "2 or 3, and an affine of 4 x 4")
     return Geometry(
-        native_shape=tuple(value["native_shape"]),
-        native_affine=tuple(tuple(map(float, row)) for row in value["native_affine"]),
-        codes=str(value["codes"]),
-        factor=tuple(map(float, value["factor"])),
-        resampled=tuple(value["resampled"]),
-        offset=tuple(value["offset"]),
-        shape=tuple(value["shape"]),
+        native_shape=tuple(found["native_shape"]),
+        native_affine=affine,
+        codes=found["codes"],
+        factor=tuple(found["factor"]),
+        resampled=tuple(found["resampled"]),
+        offset=tuple(found["offset"]),
+        shape=tuple(found["shape"]),
     )
 
 
@@ -163,8 +190,9 @@ def plan_geometry(
         If ``orientation`` is no set of axis codes, or too many axes are named.
     """
     ndim = len(shape)
-    if not is_invertible(affine):
-        raise DataError("affine", f"{np.round(affine, 4).tolist()}", "it must be invertible")
+    if 0 in shape:
+        raise DataError("image", f"shape {tuple(shape)}", "an axis without voxels holds no image")
+    _check_affine(affine)
     turn = _turn(affine, orientation, ndim)
     places = [place for place, _ in turn]
     turned_shape = [shape[places.index(axis)] for axis in range(ndim)]
@@ -182,6 +210,15 @@ def plan_geometry(
         offset=tuple(_centre(new, old) for new, old in zip(wanted, resampled, strict=True)),
         shape=wanted,
     )
+
+
+def _check_affine(affine: NDArray[np.float64]) -> None:
+    if not is_invertible(affine):
+        raise DataError("affine", f"{affine.tolist()}", "it must be invertible")
+    spacing, offset = spacing_of(affine), np.abs(affine[:3, 3]).max()
+    if max(spacing) > LARGEST_MM or min(spacing) < 1 / LARGEST_MM or offset > LARGEST_MM:
+        found = f"voxels of {' x '.join(f'{v:.4g}' for v in spacing)} mm, {offset:.4g} mm away"
+        raise DataError("affine", found, f"at most {LARGEST_MM:g} mm, and voxels above 1e-06 mm")
 
 
 def spacing_of(affine: NDArray[np.float64]) -> tuple[float, float, float]:
@@ -235,9 +272,14 @@ def _factors(
     if any(target <= 0 for target in targets):
         raise ConfigError("preprocess.spacing", str(list(targets)), "voxel sizes are above 0 mm")
     factor = tuple(1.0 if abs(t / s - 1) < SAME_SPACING else t / s for t, s in pairs)
-    return factor, tuple(
+    resampled = tuple(
         n if f == 1 else max(1, round(n / f)) for n, f in zip(shape, factor, strict=True)
     )
+    if math.prod(resampled) > MOST_VOXELS:
+        found = f"{math.prod(shape)} voxels become {math.prod(resampled)}"
+        expected = f"at most {MOST_VOXELS} are prepared"
+        raise DataError("preprocess.spacing", found, expected, "Correct it or the image's spacing")
+    return factor, resampled
 
 
 def _extend(name: str, values: Sequence[Any], rest: Sequence[Any]) -> tuple[Any, ...]:

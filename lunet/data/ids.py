@@ -20,7 +20,7 @@ def require_id(name: str, where: object) -> str:
     ------
     DataError
         If it is empty, too long, has a slash, a backslash, an invisible character (a space at an
-        end, a tab, a zero-width mark) or begins with a full stop or a tilde.
+        end, a tab, a zero-width mark) or begins with one of ``.~=+-@``.
     """
     fault = _fault(name)
     if fault:
@@ -51,7 +51,7 @@ def _fault(name: str) -> str:
         return "is empty"
     if "/" in name or "\\" in name:
         return "is more than one part of a path"
-    if name[0] in ".~":
+    if name[0] in ".~=+-@":  # hidden, a home folder, an option, a formula of a spreadsheet
         return f"begins with {name[0]!r}"
     if name != name.strip() or not name.isprintable():
         return "has invisible characters"

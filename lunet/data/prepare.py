@@ -26,8 +26,9 @@ from lunet.data.prepared import MANIFEST, Manifest
 from lunet.data.preprocess import prepare_image, prepare_label
 from lunet.data.settings import PreprocessSettings
 from lunet.errors import DataError
-from lunet.files import atomic, read_json, sha256, write_text
+from lunet.files import atomic, sha256, write_text
 from lunet.own_files import claim, discard
+from lunet.reading import read_object
 from lunet.settings import plain
 
 STEP = "preprocess"
@@ -140,7 +141,7 @@ def _manifest(
         "dataset": {
             "name": dataset.name,
             "counts": counts_of(dataset),
-            "source": read_json(source) if source.exists() else None,
+            "source": read_object(source) if source.exists() else None,
         },
         "labels": {
             "remap": {str(old): new for old, new in dataset.rule.remap.items()},
@@ -169,10 +170,24 @@ def _save(out: Path, name: str, array: NDArray[Any], *, by_slice: bool) -> str:
     through a memory map would read whole volumes.
     """
     with atomic(out / name) as part:
-        np.save(part, np.asfortranarray(array) if by_slice else array, allow_pickle=False)
+        write_array(part, np.asfortranarray(array) if by_slice else np.ascontiguousarray(array))
         digest = sha256(part)
     note_intact(out, name, digest)
     return digest
+
+
+def write_array(path: Path, array: NDArray[Any]) -> None:
+    """Write a contiguous array as ``np.save`` does, but with an error that says why it failed.
+
+    Raises
+    ------
+    OSError
+        With its ``errno``: NumPy's own has none on a full disk.
+    """
+    with open(path, "wb") as stream:
+        head = np.lib.format.header_data_from_array_1_0(array)
+        np.lib.format.write_array_header_1_0(stream, head)
+        stream.write(array.ravel(order="K").view(np.uint8).data)
 
 
 def _relative(path: Path, folder: Path) -> str:

@@ -6,17 +6,65 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from tokenize import TokenError
+from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 
 from lunet.data.ids import require_id
 from lunet.data.intact import require_intact
-from lunet.errors import DataError, nearest
-from lunet.files import read_json
-from lunet.task import Task, task_from_dict
+from lunet.errors import DataError, nearest, shown
+from lunet.reading import read_record
+from lunet.settings import Millimetres, Size
+from lunet.task import Task, TaskForm, task_from_dict
 
 MANIFEST = "manifest.json"
+
+
+class _About(TypedDict):
+    name: NotRequired[str | None]
+    source: NotRequired[dict[str, Any] | None]
+
+
+class AboutForm(TypedDict):
+    """What a manifest says of the data as a whole, for reports and releases."""
+
+    dataset: NotRequired[_About]
+    digest: NotRequired[str]
+    task: NotRequired[dict[str, Any]]
+    preprocess: NotRequired[dict[str, Any]]
+
+
+class _Raw(TypedDict):
+    images: list[str]
+    label: str | None
+
+
+class CaseRecord(TypedDict):
+    """What a manifest says of a case, as far as it is read."""
+
+    id: str
+    group: str
+    labelled: bool
+    image: str
+    image_sha256: str
+    label: str | None
+    label_sha256: str | None
+    shape: list[Size]
+    spacing: list[Millimetres]
+    foreground: NotRequired[int]
+    raw: NotRequired[_Raw]
+    geometry: NotRequired[dict[str, Any]]
+
+
+class ManifestForm(TypedDict):
+    """What ``manifest.json`` holds, as far as it is read."""
+
+    task: TaskForm
+    preprocess: dict[str, Any]
+    digest: str
+    cases: list[CaseRecord]
+    dataset: NotRequired[dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -68,20 +116,33 @@ class PreparedCase:
         return self._map("label")
 
     def _map(self, part: str) -> Any:
-        name = self.record[part]
-        require_intact(self.folder, name, self.record[f"{part}_sha256"])
-        return _map(self.folder / name)
+        name, digest = self.record[part], self.record.get(f"{part}_sha256")
+        if not isinstance(digest, str):
+            where, found = self.folder / MANIFEST, f"case {self.id} has no {part}_sha256"
+            raise DataError(where, found, "its content is checked", "Prepare the data set again")
+        require_intact(self.folder, name, digest)
+        return _map(self.folder / name, self.shape, np.float32 if part == "image" else np.uint8)
 
     @property
     def raw_images(self) -> tuple[Path, ...]:
         """The raw image files."""
-        return tuple(self.folder / name for name in self.record["raw"]["images"])
+        return tuple(self.folder / name for name in self._raw["images"])
 
     @property
     def raw_label(self) -> Path | None:
         """The raw label file, if any."""
-        name = self.record["raw"]["label"]
+        name = self._raw["label"]
         return self.folder / name if name else None
+
+    @property
+    def _raw(self) -> Mapping[str, Any]:
+        """The section ``raw`` of the record, which an imported manifest may lack."""
+        if "raw" not in self.record:
+            raise DataError(
+                self.folder / MANIFEST, f"case {self.id} names no raw files", "", "Prepare anew"
+            )
+        raw: Mapping[str, Any] = self.record["raw"]
+        return raw
 
 
 @dataclass(frozen=True)
@@ -94,7 +155,7 @@ class Manifest:
     @cached_property
     def task(self) -> Task:
         """Channels, labels and regions."""
-        return task_from_dict(self.content["task"])
+        return task_from_dict(self.content["task"], f"{self.path}: task")
 
     @property
     def preprocess(self) -> Mapping[str, Any]:
@@ -147,17 +208,26 @@ def read_manifest(path: str | Path) -> Manifest:
     """
     path = Path(path)
     path = path / MANIFEST if path.is_dir() else path
-    content = read_json(path)
-    missing = {"task", "preprocess", "digest", "cases"} - set(content)
-    if missing:
-        raise DataError(path, f"no {sorted(missing)[0]!r}", "a manifest of `lunet preprocess`")
+    content = read_record(path, ManifestForm)
+    ids = [case["id"] for case in content["cases"]]
+    if len(set(ids)) < len(ids):
+        twice = next(name for name in ids if ids.count(name) > 1)
+        raise DataError(path, f"case {shown(twice)} is there twice", "each once", "Prepare anew")
+    for case in content["cases"]:
+        if case["labelled"] and not case["label"]:
+            raise DataError(path, f"case {case['id']} has no label file", "it is called labelled")
     return Manifest(path, content)
 
 
-def _map(path: Path) -> Any:
+def _map(path: Path, shape: tuple[int, ...], kind: type[np.generic]) -> Any:
     try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError as error:
         raise DataError(path, "missing", "the manifest names it", "Prepare anew") from error
-    except ValueError as error:
+    except (ValueError, EOFError, OverflowError, SyntaxError, TypeError, TokenError) as error:
         raise DataError(path, f"damaged ({error})", "a .npy array", "Prepare anew") from error
+    if array.dtype != kind or array.shape[-len(shape) :] != shape:
+        found = f"{array.dtype} of shape {array.shape}"
+        expected = f"the manifest says {np.dtype(kind)} of {shape}"
+        raise DataError(path, found, expected, "Prepare anew")
+    return array

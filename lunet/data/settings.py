@@ -5,10 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from lunet.settings import setting
-
-LARGEST_SEED = 2**32 - 1
-"""Of a generator's seed: PyTorch's has 32 bits, two larger seeds would give one network."""
+from lunet.settings import LARGEST_SEED, LONGEST_AXIS, setting
 
 
 @dataclass(frozen=True)
@@ -18,7 +15,7 @@ class PhantomSettings:
     kind: Literal[
         "hippocampus", "harp", "spleen", "lung", "brats2021", "brats2023", "heart_ct", "heart_mr"
     ] = setting("hippocampus", doc="what is imitated")
-    subjects: int = setting(12, doc="number of subjects", minimum=1)
+    subjects: int = setting(12, doc="number of subjects", minimum=1, maximum=100_000)
     seed: int = setting(0, doc="seed of the generator", minimum=0, maximum=LARGEST_SEED)
     difficulty: float = setting(1.0, doc="scale of noise and bias field", minimum=0, maximum=10)
     scale: float = setting(
@@ -40,7 +37,11 @@ class DatasetSettings:
         "$nnUNet_raw; else $LUNET_DATA, else download",
     )
     sha256: str | None = setting(None, doc="expected digest of the archive, else recorded")
-    mirrors: tuple[str, ...] = setting((), doc="further addresses, tried before the origin")
+    mirrors: tuple[str, ...] = setting(
+        (),
+        doc="further addresses, tried before the origin; `$NAME` in one is that environment "
+        "variable, so that no password or token need stand in a configuration",
+    )
     layout: Literal["auto", "decathlon", "nnunet", "bids", "folders", "csv", "brats", "mmwhs"] = (
         setting("auto", doc="how the folder is laid out")
     )
@@ -67,7 +68,7 @@ class PreprocessSettings:
 
     orientation: str = setting("RAS", doc="axis codes of the prepared volumes, or `keep`")
     spacing: tuple[float, ...] | Literal["keep"] = setting(
-        "keep", doc="target spacing in mm, or `keep`"
+        "keep", doc="target spacing in mm, or `keep`", minimum=1e-3, maximum=1e3
     )
     clip: tuple[float, float] | None = setting(
         (0.5, 99.5), doc="percentiles that intensities are clipped to"
@@ -81,7 +82,10 @@ class PreprocessSettings:
         "set, else the volume's range, to 0..1",
     )
     size: tuple[int, ...] | None = setting(
-        None, doc="voxels per axis that volumes are centre cropped or padded to"
+        None,
+        doc="voxels per axis that volumes are centre cropped or padded to",
+        minimum=1,
+        maximum=LONGEST_AXIS,
     )
 
 
@@ -93,8 +97,9 @@ class PlanSettings:
         None,
         doc="memory of a training, GiB; else 80 % of what is free where the plan is made",
         minimum=0,
+        maximum=1e6,
     )
-    largest_batch: int = setting(16, doc="largest batch proposed", minimum=1)
+    largest_batch: int = setting(16, doc="largest batch proposed", minimum=1, maximum=65536)
 
 
 @dataclass(frozen=True)
@@ -106,8 +111,9 @@ class SplitSettings:
         doc="number of cross-validation folds; 1: one fold that trains on all cases that are not "
         "held out, and tests on those",
         minimum=1,
+        maximum=1000,
     )
-    seed: int = setting(42, doc="seed of the split")
+    seed: int = setting(42, doc="seed of the split", minimum=0)
     validation: float = setting(
         0.1,
         doc="share of a fold's training groups kept for model selection, unless `file` names them",
@@ -123,5 +129,7 @@ class SplitSettings:
         "`splits_final.json`",
     )
     counts: dict[str, int] = setting(
-        {}, doc="cases that each part of a fold of the file must have, e.g. {train: 876, test: 375}"
+        {},
+        doc="cases that each part of a fold of the file must have, e.g. {train: 876, test: 375}",
+        minimum=0,
     )

@@ -21,7 +21,8 @@ from lunet.data.io.archive import SUFFIXES
 from lunet.data.io.table import read_table
 from lunet.data.settings import DatasetSettings
 from lunet.errors import DataError
-from lunet.files import read_json, sha256, write_json
+from lunet.files import sha256, write_json
+from lunet.reading import read_json
 
 VARIABLE = "LUNET_DATA"
 # what no layout reads: notes that are put beside a data set change no result

@@ -11,8 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from lunet.efficiency.memory_line import memory_line
-from lunet.errors import DataError
+from lunet.errors import DataError, shown
+from lunet.reading import typed
+from lunet.settings import Size
 
+_MOST = 1e18  # bytes, milliseconds, voxels
 PROCESS_BYTES = (
     400 * 2**20
 )  # where the system does not report it: Python, torch, the training's imports
@@ -109,7 +112,7 @@ def calibration(cost: Any) -> Calibration:
         device=str(_field(_section(cost, "device"), "type")),
         asked=str(_field(settings, "device")),
         threads=int(_number(settings, "threads")),
-        voxels=math.prod(int(length) for length in _rows(cost, "size")),
+        voxels=math.prod(_sizes(cost, "size")),
         batch=int(_number(engine, "batch")),
         process=PROCESS_BYTES if process is None else _number(engine, "process_bytes"),
         weights=_number(cost, "weights_bytes"),
@@ -129,7 +132,7 @@ def volumes(manifest: Any) -> VolumeSizes:
     """
     task = _section(manifest, "task")
     cases = [case for case in _rows(manifest, "cases") if _field(case, "labelled")]
-    shapes = [[int(length) for length in _rows(case, "shape")] for case in cases]
+    shapes = [_sizes(case, "shape") for case in cases]
     if not shapes:
         raise DataError("cases", "none is labelled", "a training needs some")
     sizes = [math.prod(shape) for shape in shapes]
@@ -160,7 +163,7 @@ def _shape(cost: Mapping[str, Any]) -> tuple[float, float]:
 
 def _field(values: Any, key: str) -> Any:
     if not isinstance(values, Mapping):
-        raise DataError(key, f"looked for in {values!s:.60}", "an object is expected")
+        raise DataError(key, f"looked for in {shown(values)}", "an object is expected")
     if key not in values:
         raise DataError(key, "the field is missing", "it is needed")
     return values[key]
@@ -169,20 +172,28 @@ def _field(values: Any, key: str) -> Any:
 def _section(values: Any, key: str) -> Mapping[str, Any]:
     found = _field(values, key)
     if not isinstance(found, Mapping):
-        raise DataError(key, f"found {found!s:.60}", "an object is expected")
+        raise DataError(key, f"found {shown(found)}", "an object is expected")
     return found
 
 
 def _rows(values: Any, key: str) -> Sequence[Any]:
     found = _field(values, key)
     if not isinstance(found, list):
-        raise DataError(key, f"found {found!s:.60}", "a list is expected")
+        raise DataError(key, f"found {shown(found)}", "a list is expected")
+    return found
+
+
+def _sizes(values: Any, key: str) -> list[int]:
+    """Voxels along each axis."""
+    found: list[int] = typed(_rows(values, key), list[Size], key)
+    if not 2 <= len(found) <= 3:
+        raise DataError(key, f"{len(found)} axes", "2 or 3 are expected")
     return found
 
 
 def _number(values: Any, key: str, *, least: float = 1e-9) -> float:
     found = _field(values, key)
     is_number = isinstance(found, int | float) and not isinstance(found, bool)
-    if not is_number or not least <= found < math.inf:
-        raise DataError(key, f"found {found!s:.60}", "a positive number is expected")
+    if not is_number or not least <= found < _MOST:
+        raise DataError(key, f"found {shown(found)}", "a positive number is expected")
     return float(found)

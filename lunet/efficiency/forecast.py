@@ -29,14 +29,54 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any, TypedDict
 
 from lunet.efficiency.calibration import Calibration, Tried, VolumeSizes
+from lunet.reading import typed
+from lunet.settings import Size, Within
 
 VALIDATION_SHARE = 0.4  # of a step's time: a forward pass is a third, loss and counts the rest
 VOXEL_BYTES = (4, 1)  # of a channel of the image, of the label
 # the rule of lunet.training.compute.autotune, which chooses a training's engine (a test compares)
 FEW_STEPS, SHORT_SECONDS, WANTED_GAIN = 20, 60.0, 1.1
+
+
+_Positive = Annotated[int, Within(1, 2**40)]
+
+
+class _Ema(TypedDict):
+    decay: float
+
+
+class _Recipe(TypedDict):
+    patches_per_case: _Positive
+    batch_size: _Positive
+    patch: list[Size] | None
+    samples_per_epoch: _Positive | None
+    validate_every: _Positive
+    ema: _Ema
+
+
+class _Settings(TypedDict):
+    recipe: _Recipe
+
+
+class _Cases(TypedDict):
+    train: Annotated[int, Within(0, 2**40)]
+    validation: Annotated[int, Within(0, 2**40)]
+
+
+class _Engine(TypedDict):
+    threads: _Positive | None
+
+
+class _Taken(TypedDict):
+    """What a check reads of a ``run.json``."""
+
+    settings: _Settings
+    epochs: _Positive
+    cases: _Cases
+    engine: _Engine
 
 
 @dataclass(frozen=True)
@@ -217,11 +257,16 @@ def _usable(runs: Iterable[Mapping[str, Any]], device: str | None) -> list[Mappi
     """Runs on this kind of device that recorded what they took."""
     keys = ("cases", "device_seconds", "peak_memory_bytes")
     complete = [run for run in runs if all(run.get(key) for key in keys)]
-    return [run for run in complete if device is None or run["engine"]["device"] == device]
+    return [
+        run
+        for run in complete
+        if device is None or (run.get("engine") or {}).get("device") == device
+    ]
 
 
 def _forecast(measured: Calibration, data: VolumeSizes, run: Mapping[str, Any]) -> Forecast:
-    recipe = {**run["settings"]["recipe"], "epochs": run["epochs"]}
-    cases = run["cases"]
+    record = typed(run, _Taken, f"run.json of {run.get('preset', 'a run')}")
+    recipe = {**record["settings"]["recipe"], "epochs": record["epochs"]}
+    cases = record["cases"]
     load = load_of(recipe, data, train=cases["train"], validation=cases["validation"])
-    return forecast_training(measured, load, threads=run["engine"]["threads"])
+    return forecast_training(measured, load, threads=record["engine"]["threads"])

@@ -6,7 +6,7 @@ k-th floating tensor of a published state belongs to the k-th of ours.
 
 from __future__ import annotations
 
-import json
+import errno
 import pickle
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,10 +18,10 @@ from torch import Tensor, nn
 
 from lunet.errors import DataError, nearest
 from lunet.files import sha256
-from lunet.inference.description import description_from_dict
-from lunet.models.build import build_for_task
+from lunet.inference.description import build_described, description_from_dict
 from lunet.own_files import claim
-from lunet.training.weights import save_weights
+from lunet.reading import parse_json, typed
+from lunet.training.weights import require_finite, save_weights
 
 Entries = list[tuple[str, Tensor]]
 """Names and tensors of a state, in its order."""
@@ -59,7 +59,9 @@ def read_entries(path: str | Path, *, key: str | None = None) -> Entries:
         return _read_safetensors(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except _NO_STATE as error:
+    except (*_NO_STATE, OSError) as error:
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+            raise  # the disk's or the system's, not the content's
         reason = (str(error).splitlines() or [""])[0]
         reason = reason if isinstance(error, _TOLD) else f"{type(error).__name__} {reason}".strip()
         action = "Save network.state_dict() instead of the whole network"
@@ -70,10 +72,15 @@ def read_entries(path: str | Path, *, key: str | None = None) -> Entries:
 def _read_safetensors(path: Path) -> Entries:
     try:
         with safe_open(path, framework="pt") as file:
-            names = json.loads((file.metadata() or {}).get("order", "null")) or list(file.keys())
+            order = (file.metadata() or {}).get("order")
+            names = list(file.keys()) if order is None else _order(order, path)
             return [(name, file.get_tensor(name)) for name in names]
-    except (SafetensorError, json.JSONDecodeError) as error:
+    except SafetensorError as error:
         raise DataError(path, f"unreadable ({error})", "a safetensors file is needed") from error
+
+
+def _order(text: str, path: Path) -> list[str]:
+    return typed(parse_json(text, path), list[str], f"{path}: order")
 
 
 def _is_state(value: Any) -> bool:
@@ -117,10 +124,13 @@ def carry_over(network: nn.Module, entries: Sequence[tuple[str, Tensor]]) -> lis
     Raises
     ------
     DataError
-        If the number of tensors or a shape differs.
+        If the number of tensors, a shape or the kind of numbers differs.
     """
     pairs = _pairs(network, entries)
     for (theirs, value), (ours, target) in pairs:
+        if value.is_floating_point() != target.is_floating_point():
+            expected = f"{target.dtype} is needed for {ours!r}"
+            raise DataError(f"weights {theirs!r}", f"stored as {value.dtype}", expected)
         if value.shape != target.shape:
             raise DataError(
                 f"weights {theirs!r}",
@@ -189,8 +199,10 @@ def import_weights(
     """
     with claim(out, [WEIGHTS], step="import-weights", inputs=[source], alone=True):
         described = description_from_dict(dict(sections), where=source)
-        network = build_for_task(described.model, described.task)
-        pairs = carry_over(network, read_entries(source, key=key))
+        network = build_described(described, where=source)
+        entries = read_entries(source, key=key)
+        require_finite(entries, source)
+        pairs = carry_over(network, entries)
         origin = {"imported": {"file": Path(source).name, "sha256": sha256(source)}}
         save_weights(Path(out) / WEIGHTS, network, described.as_dict() | origin)
     return pairs

@@ -14,14 +14,28 @@ import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 from torch import nn
 
-from lunet.errors import ConfigError, DataError, nearest
-from lunet.files import read_json, write_json
+from lunet.errors import ConfigError, DataError, nearest, shown
+from lunet.files import write_json
 from lunet.models.build import build_network
 from lunet.own_files import claim_files
+from lunet.reading import read_record
+from lunet.settings import Size
+
+
+class _Configuration(TypedDict):
+    patch_size: NotRequired[list[Size]]
+
+
+class _Plans(TypedDict):
+    """What is read of nnU-Net's plans."""
+
+    plans_name: NotRequired[str]
+    configurations: dict[str, _Configuration]
+
 
 CLASS = "lunet.exchange.nnunet.network"
 TRAINER = "nnUNetTrainerNoDeepSupervision"
@@ -134,10 +148,11 @@ def export_plans(
         If a file of that name exists and is not of this command.
     """
     path = Path(plans)
-    content = read_json(path)
-    if not isinstance(content, dict) or "configurations" not in content:
-        raise DataError(path, "no 'configurations'", "plans of nnU-Net v2 are expected")
-    name = f"{content.get('plans_name', path.stem)}_{model['preset']}"
+    content = read_record(path, _Plans)
+    theirs = content.get("plans_name", path.stem)
+    if Path(theirs).name != theirs or not theirs.isprintable():
+        raise DataError(f"{path}: plans_name", f"found {shown(theirs)}", "the name of a file")
+    name = f"{theirs}_{model['preset']}"
     out = path.with_name(f"{name}.json")
     changed = changed_plans(
         content,

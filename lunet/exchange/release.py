@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -12,12 +11,15 @@ from typing import Any
 
 from torch import nn
 
+from lunet.data.prepared import AboutForm
 from lunet.errors import DataError
 from lunet.exchange.card import RESULTS, model_card
-from lunet.files import read_json, write_bytes, write_json, write_text
+from lunet.files import write_bytes, write_json, write_text
 from lunet.inference.description import Description, description_of
 from lunet.inference.load import find_weights, load_model
 from lunet.own_files import claim, discard
+from lunet.public import public
+from lunet.reading import number_in, read_object, read_record, read_rows
 
 STEP = "export"
 FILES = (
@@ -107,7 +109,7 @@ def export_release(
 
 def _write_network(described: Description, weights: Path, folder: Path) -> None:
     write_bytes(folder / WEIGHTS, weights.read_bytes())
-    write_json(folder / PLAN, described.as_dict())
+    write_json(folder / PLAN, public(described.as_dict()))
     write_json(folder / LABELS, _labels(described))
 
 
@@ -118,7 +120,7 @@ def _write_sources(found: ReleaseSources, folder: Path) -> tuple[dict[str, Any],
     write_json(folder / DATA, data)
     write_json(folder / MEANS, results)
     if found.record:
-        write_bytes(folder / RECORD, found.record.read_bytes())
+        write_json(folder / RECORD, public(read_object(found.record)))
     return data, results
 
 
@@ -128,23 +130,22 @@ def mean_results(path: Path) -> Results:
     Cells that are empty (both masks empty) are left out of the means; ``missed`` counts the
     structures that the network did not find at all, whose worst values are in the means.
     """
-    with open(path, newline="", encoding="utf-8") as stream:
-        rows = list(csv.DictReader(stream))
-    if not rows or not {"label", "status", *RESULTS} <= set(rows[0]):
-        raise DataError(path, "is no table of `lunet evaluate`", "a metrics.csv is expected")
+    rows = read_rows(
+        path, needed=("label", "status", *RESULTS), what="a metrics.csv of `lunet evaluate`"
+    )
     groups: dict[str, list[dict[str, str]]] = defaultdict(list)
     for row in rows:
         groups[row["label"]].append(row)
-    return {label: _means(members) for label, members in groups.items()}
+    return {label: _means(members, path) for label, members in groups.items()}
 
 
-def _means(rows: list[dict[str, str]]) -> dict[str, float]:
+def _means(rows: list[dict[str, str]], path: Path) -> dict[str, float]:
     means: dict[str, float] = {
         "cases": len(rows),
         "missed": sum(row["status"] == "missed" for row in rows),
     }
     for name in RESULTS:
-        values = [float(row[name]) for row in rows if row[name] != ""]
+        values = [number_in(row, name, path) for row in rows if row[name] != ""]
         if values:
             means[name] = round(fmean(values), 4)
     return means
@@ -168,11 +169,11 @@ def _sources(run: Path, given: ReleaseSources) -> ReleaseSources:
 def _data(manifest: Path | None) -> dict[str, Any]:
     if manifest is None:
         return {}
-    content: Mapping[str, Any] = read_json(manifest)
+    content = read_record(manifest, AboutForm)
     dataset = content.get("dataset") or {}
     return {
-        "name": dataset.get("name"),
-        "source": dataset.get("source") or {},
+        "name": public(dataset.get("name")),
+        "source": public(dataset.get("source") or {}),
         "digest": content.get("digest"),
     }
 

@@ -120,6 +120,9 @@ def _save(
     free = dict.fromkeys((0, *range(2, len(shape))), torch.export.Dim.DYNAMIC)
     with torch.no_grad():
         program = torch.export.export(model, (torch.zeros(shape),), dynamic_shapes=(free,))
+    for module in program.graph_module.modules():
+        for node in module.graph.nodes if isinstance(module, torch.fx.GraphModule) else ():
+            node.meta.pop("stack_trace", None)  # lines and folders of the source code
     extra = {} if description is None else {DESCRIPTION: canonical_json(description)}
     torch.export.save(program, path, extra_files=extra)
 

@@ -4,12 +4,31 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 from torch import nn
 
-from lunet.errors import DataError
-from lunet.task import Task, task_from_dict
+from lunet.data.settings import PreprocessSettings
+from lunet.errors import DataError, shown
+from lunet.models.build import build_for_task
+from lunet.reading import typed, wrong_in
+from lunet.settings import build_settings
+from lunet.task import Task, TaskForm, task_from_dict
+
+
+class _Model(TypedDict):
+    module: str
+    name: str
+    arguments: NotRequired[dict[str, Any]]
+    preset: NotRequired[str]
+
+
+class _Described(TypedDict):
+    """A description in a file's header."""
+
+    task: TaskForm
+    preprocess: dict[str, Any]
+    model: _Model
 
 
 @dataclass(frozen=True)
@@ -45,19 +64,35 @@ def description_from_dict(value: Any, *, where: str | Path) -> Description:
     Raises
     ------
     DataError
-        If a section is missing.
+        If a section is missing or of another form.
     """
+    if not isinstance(value, dict):
+        raise DataError(where, f"its description is {shown(value)}", "a mapping is expected")
     for section in ("task", "preprocess", "model"):
-        if not isinstance(value, dict) or not isinstance(value.get(section), dict):
+        if section not in value:
             raise DataError(
                 where,
                 f"its description has no section {section!r}",
                 "weights written by `lunet train` or `lunet export` are expected",
             )
+    found = typed(value, _Described, where)
+    with wrong_in(where):
+        build_settings(PreprocessSettings, found["preprocess"], "preprocess")
     rest = {k: v for k, v in value.items() if k not in ("task", "preprocess", "model")}
-    return Description(
-        task_from_dict(value["task"]), dict(value["preprocess"]), dict(value["model"]), rest
-    )
+    task = task_from_dict(value["task"], f"{where}: task")
+    return Description(task, dict(found["preprocess"]), dict(found["model"]), rest)
+
+
+def build_described(described: Description, *, where: str | Path = "description") -> nn.Module:
+    """The network of a description, with fresh weights; ``where`` is the file that it came from.
+
+    Raises
+    ------
+    DataError
+        If there is no such network, or it does not take these arguments.
+    """
+    with wrong_in(where):
+        return build_for_task(described.model, described.task)
 
 
 def description_of(model: nn.Module) -> Description:

@@ -8,9 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from lunet.errors import DataError
-from lunet.inference.description import description_from_dict
+from lunet.inference.description import build_described, description_from_dict
 from lunet.inference.onnx import load_onnx
-from lunet.models.build import build_for_task
 from lunet.training.weights import load_weights
 
 
@@ -38,7 +37,9 @@ def load_model(source: str | Path) -> nn.Module:
         return load_onnx(path)
     state, metadata = load_weights(path)
     described = description_from_dict(metadata, where=path)
-    model = build_for_task(described.model, described.task)
+    with torch.device("meta"):  # a damaged description may be of a network that fills the memory
+        _check_fit(build_described(described, where=path), state, path)
+    model = build_described(described, where=path)
     _load_state(model, state, path)
     model.lunet = described  # type: ignore[assignment]
     return model.eval()
@@ -63,7 +64,25 @@ def find_weights(source: str | Path) -> Path:
     return path
 
 
+def _check_fit(twin: nn.Module, state: dict[str, Tensor], path: Path) -> None:
+    own = {name: tuple(tensor.shape) for name, tensor in twin.state_dict().items()}
+    given = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    for name in [*own, *given]:
+        if own.get(name) != given.get(name):
+            found = f"{name} is {given.get(name, 'missing')}, not {own.get(name, 'wanted')}"
+            raise DataError(
+                path,
+                f"does not fit its own description ({found})",
+                "matching weights are expected",
+            )
+
+
 def _load_state(model: nn.Module, state: dict[str, Tensor], path: Path) -> None:
+    for name, own in model.state_dict().items():
+        found = state[name].dtype if name in state else own.dtype
+        if found != own.dtype:  # PyTorch would convert the values in silence
+            expected = f"the network has {own.dtype}"
+            raise DataError(path, f"{name} is stored as {found}", expected, "Take the file again")
     try:
         with torch.no_grad():
             model.load_state_dict(state)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import warnings
 from collections.abc import Callable, Iterable, Iterator
@@ -17,8 +16,8 @@ from torch import Tensor, nn
 
 from lunet.errors import DataError, LunetError
 from lunet.files import atomic, canonical_json
-from lunet.inference.description import description_from_dict
-from lunet.models.build import build_for_task
+from lunet.inference.description import Description, build_described, description_from_dict
+from lunet.reading import parse_json
 
 INPUT, OUTPUT, KEY = "image", "logits", "lunet"
 _EXAMPLE = (2, 40, 48, 56)  # batch and sizes: all different, none 0 or 1, which export would fix
@@ -44,7 +43,19 @@ class OnnxNetwork(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Logits, on the device of ``x``."""
         feed = {INPUT: np.ascontiguousarray(x.detach().float().cpu().numpy())}
-        return torch.from_numpy(self._session.run([OUTPUT], feed)[0]).to(x.device)
+        try:
+            logits = self._session.run([OUTPUT], feed)[0]
+        except Exception as error:  # onnxruntime's errors have no common base of their own
+            reason, shape = (str(error).splitlines() or [""])[0], tuple(x.shape)
+            raise DataError("ONNX file", f"fails on an image of {shape} ({reason})", "") from error
+        if not np.isfinite(logits).all():  # its weights cannot be looked at without another package
+            raise DataError(
+                "ONNX file",
+                "gives NaN or infinite logits",
+                "its weights are damaged, or the image is far from what it was trained on",
+                "Take the file from its source again",
+            )
+        return torch.from_numpy(logits).to(x.device)
 
 
 def export_onnx(
@@ -94,10 +105,23 @@ def export_onnx(
         found = f"ONNX cannot express {type(model).__name__} with free sizes ({reason:.160})"
         raise LunetError(path, found, "", "Export it with --no-onnx") from error
     assert program is not None  # the dynamo exporter always returns one
+    _forget_sources(program.model)
     if description is not None:
         program.model.metadata_props[KEY] = canonical_json(description)
     with atomic(path) as part:
         program.save(part, external_data=False)
+
+
+def _forget_sources(model: Any) -> None:
+    """Remove what torch's exporter notes of each node: lines and folders of the source code."""
+    for node in model.graph.all_nodes():
+        node.metadata_props.clear()
+    for value in (*model.graph.inputs, *model.graph.outputs):
+        value.metadata_props.clear()
+    for node in model.graph.all_nodes():
+        for value in node.outputs:
+            value.metadata_props.clear()
+    model.graph.metadata_props.clear()
 
 
 def load_onnx(path: str | Path) -> OnnxNetwork:
@@ -114,10 +138,36 @@ def load_onnx(path: str | Path) -> OnnxNetwork:
     text = session.get_modelmeta().custom_metadata_map.get(KEY)
     if text is None:
         raise DataError(path, "carries no description", "an ONNX file of `lunet export` is needed")
-    described = description_from_dict(json.loads(text), where=path)
-    network = OnnxNetwork(session, build_for_task(described.model, described.task).to("meta"))
+    described = description_from_dict(parse_json(text, path), where=path)
+    _check_ends(session, described, path)
+    network = OnnxNetwork(session, build_described(described, where=path).to("meta"))
     network.lunet = described  # type: ignore[assignment]
     return network.eval()
+
+
+def _check_ends(session: Any, described: Description, path: str | Path) -> None:
+    """The input and the output of an ONNX file are of the shapes that its description says.
+
+    Raises
+    ------
+    DataError
+        If a name, a type, the number of axes or of channels is another one.
+    """
+    axes, task = described.task.dimensions + 2, described.task
+    ends = (
+        ("input", session.get_inputs(), INPUT, len(task.channels)),
+        ("output", session.get_outputs(), OUTPUT, task.out_channels),
+    )
+    for kind, found, name, channels in ends:
+        told = [f"{end.name}: {end.type} {end.shape}" for end in found]
+        fits = len(found) == 1 and (found[0].name, found[0].type) == (name, "tensor(float)")
+        shape = list(found[0].shape) if fits else []
+        # a size that is free has a name or None in place of a number
+        if not fits or len(shape) != axes or shape[1] not in (channels, None):
+            if fits and len(shape) == axes and isinstance(shape[1], str):
+                continue
+            expected = f"{name}: float, {axes} axes, {channels} channel(s) are described"
+            raise DataError(path, f"{kind} {'; '.join(told) or 'missing'}", expected)
 
 
 def check_onnx(

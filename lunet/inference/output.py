@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,10 +12,22 @@ from numpy.typing import NDArray
 from lunet.data.folds import Fold, read_splits
 from lunet.data.geometry import Geometry, geometry_from_dict
 from lunet.data.io.write import write_nifti
-from lunet.data.prepared import Manifest, PreparedCase
+from lunet.data.prepared import MANIFEST, Manifest, PreparedCase
 from lunet.errors import ConfigError, DataError
 from lunet.files import write_json
 from lunet.own_files import claim
+from lunet.reading import wrong_in
+
+
+class _Entry(TypedDict):
+    file: str
+
+
+class _List(TypedDict):
+    """What is read of the list of predictions."""
+
+    cases: list[_Entry]
+
 
 LIST = "predictions.json"
 STEP = "predict"
@@ -46,7 +59,9 @@ def subset_cases(path: str | Path, fold: int, subset: str) -> tuple[str, ...]:
 
 def geometry_of(case: PreparedCase) -> Geometry:
     """Where the prepared volume of a case lies in its raw one."""
-    return geometry_from_dict(case.record["geometry"])
+    where = f"{case.folder / MANIFEST}: case {case.id}"
+    with wrong_in(where):
+        return geometry_from_dict(case.record.get("geometry") or {})
 
 
 def write_predictions(

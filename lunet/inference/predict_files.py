@@ -13,7 +13,7 @@ from torch import nn
 from lunet.data.io.images import PICTURES, SUFFIXES, is_hidden, stem_of, suffix_of
 from lunet.data.io.nifti import axes_of
 from lunet.data.io.write import write_channels, write_nifti, write_png
-from lunet.errors import DataError, is_out_of_memory
+from lunet.errors import DataError, LunetError, is_out_of_memory
 from lunet.inference.output import STEP
 from lunet.inference.predict import common_description, predict_native
 from lunet.inference.settings import PredictSettings
@@ -120,7 +120,7 @@ def _predict_each(
                 warnings.simplefilter("default")
                 written, share = _predict_one(models, item, out, settings, extras)
         except Exception as error:
-            if not isinstance(error, DataError) and not is_out_of_memory(error):
+            if not isinstance(error, LunetError) and not is_out_of_memory(error):
                 raise
             failures.append(_reason(error, item))
             log(f"FAILED {item.name} {place}: {failures[-1]}")
@@ -134,8 +134,8 @@ def _predict_each(
 
 
 def _reason(error: Exception, item: Input) -> str:
-    if isinstance(error, DataError):
-        return str(error)
+    if isinstance(error, LunetError):
+        return str(error) if str(item.files[0]) in error.where else f"{item.files[0]}: {error}"
     text = str(error).splitlines()[0] if str(error) else "no memory is left"
     advice = "Lower --memory-gb, or name a smaller tile with --patch"
     return str(DataError(item.files[0], f"out of memory ({text})", "", advice))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from lunet.data.settings import DatasetSettings
-from lunet.settings import setting
+from lunet.settings import LONGEST_AXIS, setting
 
 WEIGHTS = {"best": "weights.safetensors", "last": "last.safetensors"}
 """Which file of a run ``PredictSettings.weights`` names."""
@@ -17,12 +17,16 @@ class PredictSettings:
     """How a trained network segments a volume."""
 
     weights: Literal["best", "last"] = setting("best", doc="which weights of the run")
-    patch: tuple[int, ...] | None = setting(None, doc="tile in voxels; else the whole volume")
+    patch: tuple[int, ...] | None = setting(
+        None, doc="tile in voxels; else the whole volume", minimum=1, maximum=LONGEST_AXIS
+    )
     training_patch: bool = setting(
         False, doc="take the preset's training patch as the tile where `patch` is not set"
     )
     overlap: float = setting(0.5, doc="share that tiles overlap", minimum=0, maximum=0.9)
-    flip_axes: tuple[int, ...] = setting((), doc="axes of test-time flips (0 is x)")
+    flip_axes: tuple[int, ...] = setting(
+        (), doc="axes of test-time flips (0 is x)", minimum=0, maximum=2
+    )
     largest_component: bool = setting(False, doc="keep the largest component of each label")
     threshold: float = setting(
         0.5, doc="probability threshold of sigmoid outputs", minimum=0, maximum=1
@@ -32,7 +36,9 @@ class PredictSettings:
         doc="choose threshold, largest component, and whether to flip along `flip_axes`, on the "
         "fold's validation cases",
     )
-    memory_gb: float = setting(4.0, doc="memory that a whole-volume forward may take", minimum=0)
+    memory_gb: float = setting(
+        4.0, doc="memory that a whole-volume forward may take", minimum=0, maximum=1e6
+    )
     probabilities: bool = setting(
         False, doc="keep a study's probabilities (uint8 steps of log odds), which `lesions` needs"
     )

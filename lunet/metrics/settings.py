@@ -7,14 +7,16 @@ from typing import Literal
 
 from lunet.errors import ConfigError
 from lunet.metrics.catalog import check_metric
-from lunet.settings import setting
+from lunet.settings import LARGEST_SEED, setting
 
 
 @dataclass(frozen=True)
 class EvaluateSettings:
     """What is measured per case and label."""
 
-    tolerances: tuple[float, ...] = setting((1.0,), doc="NSD tolerances in mm", minimum=0)
+    tolerances: tuple[float, ...] = setting(
+        (1.0,), doc="NSD tolerances in mm", minimum=0, maximum=1e6
+    )
 
 
 @dataclass(frozen=True)
@@ -68,8 +70,10 @@ class StatisticsSettings:
         0.5, doc="a case with a Dice below this counts as failed", minimum=0, maximum=1
     )
     confidence: float = setting(0.95, doc="level of confidence intervals", minimum=0.5, maximum=1)
-    resamples: int = setting(2000, doc="bootstrap and permutation resamples", minimum=100)
-    seed: int = setting(0, doc="seed of the resampling")
+    resamples: int = setting(
+        2000, doc="bootstrap and permutation resamples", minimum=100, maximum=1_000_000
+    )
+    seed: int = setting(0, doc="seed of the resampling", minimum=0, maximum=LARGEST_SEED)
 
     def __post_init__(self) -> None:
         check_metric(self.metric, "statistics.metric", comparable=True)

@@ -10,8 +10,11 @@ from typing import Any
 
 from torch import nn
 
-from lunet.errors import ConfigError, nearest
+from lunet.errors import ConfigError, nearest, shown
 from lunet.task import Task
+
+_LARGEST, _LONGEST = 2**20, 64
+"""Of an argument: a whole number, and a list, one item per level."""
 
 
 def build_network(
@@ -47,7 +50,14 @@ def build_network(
     for key, value in (("in_channels", in_channels), ("out_channels", out_channels)):
         if value < 1:
             raise ConfigError(key, f"{value}", "at least one channel is needed")
-    return make(in_channels, out_channels, **everything)
+    try:
+        return make(in_channels, out_channels, **everything)
+    except (ValueError, ArithmeticError, LookupError, TypeError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "allocate" in str(error):
+            raise  # too little memory is sorted elsewhere
+        reason = (str(error).splitlines() or [""])[0]
+        found = f"cannot be built with {shown(dict(everything))} ({reason:.200})"
+        raise ConfigError(f"{module}.{name}", found, "other arguments are needed") from error
 
 
 def build_for_task(model: Mapping[str, Any], task: Task) -> nn.Module:
@@ -106,7 +116,7 @@ def _check_arguments(make: Callable[..., nn.Module], where: str, given: Mapping[
         kinds = known[key].annotation  # a text, which may join several types with "|"
         if not any(_is_of(value, kind.strip()) for kind in kinds.split("|")):
             wanted = f"a value of type {kinds} is needed"
-            raise ConfigError(f"{where}.{key}", f"found {value!r}", wanted)
+            raise ConfigError(f"{where}.{key}", f"found {shown(value)}", wanted)
     for key, parameter in known.items():
         if key not in given and parameter.default is inspect.Parameter.empty:
             raise ConfigError(f"{where}.{key}", "missing", "this argument is needed")
@@ -120,7 +130,9 @@ def _is_of(value: Any, kind: str) -> bool:
         "bool": bool,
     }
     if kind in scalars:
-        return isinstance(value, scalars[kind]) and isinstance(value, bool) == (kind == "bool")
+        is_kind = isinstance(value, scalars[kind]) and isinstance(value, bool) == (kind == "bool")
+        return is_kind and not (isinstance(value, int) and abs(value) > _LARGEST)
     if kind == "Sequence[int]":
-        return isinstance(value, list | tuple) and all(_is_of(item, "int") for item in value)
+        is_list = isinstance(value, list | tuple) and len(value) <= _LONGEST
+        return is_list and all(_is_of(item, "int") for item in value)
     return isinstance(value, Mapping)

@@ -6,19 +6,36 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypedDict
 
 import torch
 
 from lunet.errors import ConfigError, nearest
-from lunet.files import read_json
 from lunet.models.build import build_for_task
 from lunet.pruning.settings import CONTROLS, PRUNING, PruneSettings
+from lunet.reading import read_record
+from lunet.settings import Within
 from lunet.task import Task
 from lunet.training.job import TrainingJob
 from lunet.training.recipe import EarlyStopping
 
 Section = Mapping[str, Any]
+
+
+class _Network(TypedDict):
+    arguments: dict[str, Any]
+
+
+class _Chosen(TypedDict):
+    parameters: Annotated[int, Within(1, 10**12)]
+    model: _Network
+
+
+class _Stamped(TypedDict):
+    """What a control reads of the ``run.json`` of a pruning by ``stamp``."""
+
+    epochs: Annotated[int, Within(1)]
+    chosen: _Chosen
 
 
 @dataclass(frozen=True)
@@ -82,14 +99,12 @@ def _control(task: PruneJob) -> tuple[dict[str, Any], int]:
     if task.like is None:
         action = "Prune with --strategy stamp first and name its run.json"
         raise ConfigError("--like", f"missing for {task.strategy}", "a stamp run's record", action)
-    record = read_json(task.like)
-    if not isinstance(record, dict) or "chosen" not in record:
-        raise ConfigError(task.like, "names no chosen network", "a stamp run's run.json")
-    chosen, epochs = record["chosen"], int(record["epochs"])
+    record = read_record(task.like, _Stamped)
+    chosen, epochs = record["chosen"], record["epochs"]
     if task.strategy == "scratch":
         return dict(chosen["model"]["arguments"]), epochs
     job = task.training
-    return flat_arguments(job.model, job.task, int(chosen["parameters"])), epochs
+    return flat_arguments(job.model, job.task, chosen["parameters"]), epochs
 
 
 def flat_arguments(model: Section, task: Task, parameters: int) -> dict[str, Any]:

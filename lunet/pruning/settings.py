@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from lunet.data.settings import LARGEST_SEED
 from lunet.errors import ConfigError
-from lunet.settings import setting
+from lunet.settings import LARGEST_SEED, setting
 
 PRUNING = ("stamp", "random_at_stamp_layer", "largest_layer")
 """Strategies that remove channels; the others are controls."""
@@ -43,7 +42,7 @@ class PruneSettings:
     optimiser_state: Literal["keep", "fresh"] = setting(
         "keep", doc="moments of surviving channels after each iteration"
     )
-    iterations: int = setting(20, doc="iterations at most", minimum=1)
+    iterations: int = setting(20, doc="iterations at most", minimum=1, maximum=1_000_000)
     stop_parameters: int = setting(0, doc="stop at so many parameters; 0 is off", minimum=0)
     stop_dice_drop: float = setting(
         1.0, doc="stop when validation Dice is this much below its best", minimum=0

@@ -44,7 +44,7 @@ def flat(cost: Mapping[str, Any]) -> dict[str, float]:
 
 def fastest(cost: Mapping[str, Any]) -> tuple[str, float]:
     """Engine and number format with the lowest median latency at batch 1, and that latency."""
-    rows = [row for row in cost.get("latency") or [] if row.get("batch") == 1 and "p50_ms" in row]
+    rows = [row for row in cost.get("latency") or [] if row.get("batch") == 1 and row.get("p50_ms")]
     if not rows:
         return "", MISSING
     best = min(rows, key=lambda row: float(row["p50_ms"]))

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from lunet.errors import DataError
-from lunet.files import read_json, write_csv, write_json, write_text
+from lunet.files import write_csv, write_json, write_text
 from lunet.pages import markdown_text
+from lunet.reading import read_object
 from lunet.reporting.numbers import stored
 
 
@@ -178,7 +179,7 @@ def read_table(path: Path) -> Table:
     DataError
         If the file is missing, is not JSON or holds no table.
     """
-    content = read_json(path)
+    content = read_object(path)
     try:
         table = Table(
             name=str(content["name"]),

@@ -211,7 +211,7 @@ FIGURES = {
     ),
     "differences": Output(
         "Paired differences with confidence intervals and the non-inferiority margin.",
-        ("metrics",),
+        _POINTS,
         "figures",
         "figure",
         when="reference",

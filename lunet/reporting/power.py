@@ -12,9 +12,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from lunet.data.folds import read_splits
 from lunet.errors import DataError
-from lunet.metrics.catalog import compared_title as title
-from lunet.metrics.catalog import direction
+from lunet.metrics.catalog import compared_name, direction, unit_suffix
 from lunet.reporting.figures.style import GREY, PALETTE, TWO_COLUMNS, Drawing
 from lunet.reporting.markup import Column, Table, cell
 from lunet.reporting.result_files import PRIOR, from_inputs, read_cases
@@ -97,6 +97,30 @@ def pilot_design(rows: pd.DataFrame) -> Design:
     return Design(int(subjects), int(rows["fold"].nunique()), seeds)
 
 
+def design_of(
+    rows: pd.DataFrame, folds: Sequence[int], seeds: int, splits: str | Path | None
+) -> Design:
+    """The design of a study whose subjects are like the pilot's.
+
+    Parameters
+    ----------
+    rows
+        Per-case rows of the pilot.
+    folds, seeds
+        Folds that are reported, and seeds of each.
+    splits
+        ``splits.json`` of the study, which says how many cases are tested; without it as many
+        subjects as the pilot's are taken.
+    """
+    pilot = pilot_design(rows)
+    subjects = pilot.subjects
+    if splits is not None and Path(splits).is_file():
+        parts = read_splits(splits).folds
+        tested = set().union(*(parts[fold].test for fold in folds))
+        subjects = round(len(tested) * pilot.subjects / rows["case"].nunique())
+    return Design(max(2, len(folds), subjects), len(folds), seeds)
+
+
 def facts(components: Components, design: Design, question: Question) -> dict[str, Any]:
     """All numbers of the answer, for ``--json``, the table and the sentence."""
     size: dict[str, Any]
@@ -144,9 +168,10 @@ def sentence(found: dict[str, Any]) -> str:
     q, design = Question(**found["question"]), Design(**found["design"])
     places = max(3, 1 - math.floor(math.log10(max(found["resolves"], 1e-9))))
     text = (
-        f"This design ({design}) can resolve {found['resolves']:.{places}f} {title(q.metric)} with "
-        f"{100 * q.power:g} % power; your margin is {q.margin:g}, at which two equal networks are "
-        f"found non-inferior with {100 * found['power_at_difference']['equal']:.0f} % power."
+        f"This design ({design}) can resolve {found['resolves']:.{places}f} "
+        f"{compared_name(q.metric)} with {100 * q.power:g} % power; your margin is {q.margin:g}, "
+        "at which two equal networks are found non-inferior with "
+        f"{100 * found['power_at_difference']['equal']:.0f} % power."
     )
     if found["resolves"] > q.margin:
         text += f" {_enough(found)}"
@@ -200,8 +225,8 @@ def table(found: dict[str, Any]) -> Table:
     columns: tuple[str, ...] = ("Seeds", "Folds", f"Subjects for {100 * q.power:g} %")
     columns += (f"Resolves with {design.subjects} subjects", f"Power at {q.margin:g}")
     caption = (
-        f"Non-inferiority by {q.margin:g} {title(q.metric)}, one-sided level {q.level:g}, "
-        "two equal networks."
+        f"Non-inferiority by {q.margin:g}{unit_suffix(q.metric)} {compared_name(q.metric)}, "
+        f"one-sided level {q.level:g}, two equal networks."
     )
     return Table("power", caption, tuple(map(Column, columns)), rows, tuple(found["options"]))
 

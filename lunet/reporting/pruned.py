@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import pandas as pd
 
 from lunet.errors import ConfigError, DataError
-from lunet.files import read_json
+from lunet.reading import read_record
+from lunet.reporting.read_frame import read_frame
 from lunet.reporting.result_files import ResultFiles
+from lunet.training.run_form import Count
 
 TITLES = {
     "stamp": "STAMP",
@@ -20,6 +22,38 @@ TITLES = {
     "scratch": "STAMP's widths from scratch",
     "flat": "LUNet of equal parameters",
 }
+
+
+class _Size(TypedDict):
+    parameters: Count
+    macs: Count
+    channels: Count
+
+
+class _Chosen(_Size):
+    iteration: Count
+    dice: float | None
+
+
+class _Optimistic(TypedDict):
+    dice: float
+
+
+class _Test(TypedDict):
+    dice: float | None
+    optimistic: NotRequired[_Optimistic]
+
+
+class _PruningForm(TypedDict):
+    """The ``run.json`` of a pruning, as far as it is read."""
+
+    strategy: str
+    preset: str
+    pruned_preset: str
+    fold: Count
+    seed: Count
+    chosen: _Chosen
+    test: NotRequired[_Test | None]
 
 
 @dataclass(frozen=True)
@@ -69,15 +103,14 @@ def read_prunings(sources: ResultFiles) -> list[Pruning]:
 
 
 def _read(path: Path) -> Pruning:
-    record = read_json(path.parent / "run.json")
-    if not isinstance(record, dict) or "chosen" not in record:
-        raise DataError(path.parent / "run.json", "is of no pruning", "`lunet prune` writes it")
+    record = read_record(path.parent / "run.json", _PruningForm)
+    what = "a trajectory.csv of `lunet prune`"
     return Pruning(
-        str(record["strategy"]),
-        str(record["preset"]),
-        int(record["fold"]),
-        int(record["seed"]),
-        pd.read_csv(path),
+        record["strategy"],
+        record["preset"],
+        record["fold"],
+        record["seed"],
+        read_frame(path, needed=["iteration", "parameters", "dice"], texts=["removed"], what=what),
         record,
     )
 

@@ -12,6 +12,7 @@ import pandas as pd
 from lunet.errors import ConfigError, DataError
 from lunet.metrics.catalog import title, unit_suffix
 from lunet.metrics.settings import StatisticsSettings
+from lunet.reading import number_in, read_text, rows_of
 from lunet.reporting.costs import flat
 from lunet.reporting.markup import Column, Table, cell
 from lunet.reporting.numbers import NONE, fixed, significant
@@ -56,14 +57,15 @@ def read_published(path: str | Path | None) -> Publication:
     """
     if path is None:
         raise ConfigError("report.published", "not set", "a CSV of published results is needed")
-    if not Path(path).is_file():
-        raise DataError(path, "missing", "report.published names a CSV of published results")
-    lines = Path(path).read_text(encoding="utf-8").splitlines()
+    what = "a CSV of published results, named by report.published,"
+    lines = read_text(path, needed=what).splitlines()
     remarks = [line.lstrip("# ") for line in lines if line.startswith("#")]
-    rows = pd.read_csv(path, comment="#", keep_default_na=False, dtype={"structure": "str"})
-    if tuple(rows.columns) != COLUMNS or not remarks:
-        found = f"columns {', '.join(rows.columns)}, {len(remarks)} lines of comment"
-        raise DataError(path, found, f"{', '.join(COLUMNS)} and a first line '# source'")
+    if not remarks:
+        raise DataError(path, "no line of comment", "a first line '# source' is expected")
+    table = "\n".join(line for line in lines if not line.startswith("#"))
+    given = rows_of(table, path, needed=COLUMNS, what=what)
+    rows = pd.DataFrame(given, columns=list(COLUMNS))
+    rows["value"] = [number_in(row, "value", path) for row in given]
     unknown = sorted(set(rows["metric"]) - {*_SCORES, *COSTS})
     if unknown:
         raise DataError(path, f"metric {unknown[0]!r}", f"known: {', '.join((*_SCORES, *COSTS))}")

@@ -10,11 +10,16 @@ from typing import Any
 
 import pandas as pd
 
-from lunet.errors import ConfigError, DataError
-from lunet.files import canonical_json, read_json
+from lunet.efficiency.cost_form import CostForm
+from lunet.errors import ConfigError, DataError, nearest, shown
+from lunet.files import canonical_json
+from lunet.metrics.columns import STATUSES
 from lunet.metrics.settings import StatisticsSettings
+from lunet.reading import header_of, read_object, read_record, read_text
+from lunet.reporting.read_frame import read_frame
 from lunet.settings import plain
 from lunet.statistics.registration import Registration, registration
+from lunet.training.run_form import RunForm
 
 PRIOR = "atlas_prior"
 KEYS = ["preset", "fold", "seed", "case", "label"]
@@ -25,6 +30,8 @@ _NAMES = {
     "lesions": "lesions.csv",
     "froc": "froc.csv",
 }
+_TEXTS = ("preset", "case", "group", "label")
+_MOST_LISTED, _LONGEST_NAME = 64 << 20, 4096
 _RUN = re.compile(r"(?:^|/)(?P<preset>[^/]+)/fold-(?P<fold>\d+)/seed-(?P<seed>\d+)/[^/]+$")
 
 
@@ -122,9 +129,7 @@ def _expand(inputs: Sequence[str]) -> Iterable[Path]:
     for word in (word.strip() for word in inputs if word.strip()):
         if word.startswith("@"):
             listing = Path(word[1:])
-            if not listing.is_file():
-                raise DataError(listing, "the list is missing", "one file name per line")
-            yield from _expand(listing.read_text(encoding="utf-8").split("\n"))
+            yield from map(Path, _listed(listing))
         elif Path(word).is_dir():
             known = (*_NAMES.values(), "efficiency.json", "trajectory.csv", "protocol.json")
             yield from sorted(path for path in Path(word).rglob("*") if path.name in known)
@@ -132,18 +137,27 @@ def _expand(inputs: Sequence[str]) -> Iterable[Path]:
             yield Path(word)
 
 
+def _listed(path: Path) -> list[str]:
+    """File names of a list, one per line; a list names no further lists."""
+    text = read_text(path, needed="a list of files, one per line", most=_MOST_LISTED)
+    names = [line.strip() for line in text.splitlines() if line.strip()]
+    for name in names:
+        if name.startswith("@") or len(name) > _LONGEST_NAME:
+            raise DataError(path, f"found {shown(name)}", "a file name per line")
+    return names
+
+
 def _kind(path: Path) -> str:
     if not path.is_file():
         raise DataError(path, "missing", "a metrics, history, run or efficiency file is needed")
     if path.suffix == ".json":
-        content = read_json(path)
+        content = read_object(path)
         if "stated" in content and "digest" in content:
             return "protocol"
-        if "cases" in content and isinstance(content["cases"], list):
+        if isinstance(content.get("cases"), list):
             return "manifest"
         return "efficiency" if "macs" in content else "runs"
-    with open(path, encoding="utf-8", errors="replace") as stream:
-        header = stream.readline().strip().split(",")
+    header = header_of(path)
     if {"iteration", "epochs", "parameters"} <= set(header):
         return "trajectories"
     if "epoch" in header:
@@ -164,8 +178,7 @@ def read_cases(sources: ResultFiles) -> pd.DataFrame:
     """
     if not sources.metrics:
         raise DataError("inputs", "no metrics.csv", "at least one is needed")
-    texts = dict.fromkeys(("preset", "case", "group", "label", "status"), "str")
-    frames = [_read_csv(path, texts) for path in sources.metrics]
+    frames = [_read_cases(path) for path in sources.metrics]
     cases = pd.concat(frames, ignore_index=True)
     double = cases.duplicated(KEYS)
     if double.any():
@@ -174,16 +187,20 @@ def read_cases(sources: ResultFiles) -> pd.DataFrame:
     return cases
 
 
-def _read_csv(path: Path, texts: dict[str, str]) -> pd.DataFrame:
-    try:
-        frame = pd.read_csv(path, dtype=texts, keep_default_na=False, na_values=[""])
-    except (ValueError, UnicodeDecodeError) as error:
-        raise DataError(path, f"is not a table of cases ({error})", "metrics.csv is") from error
-    missing = [name for name in (*KEYS, "group", "status", "dice") if name not in frame]
-    if missing:
-        raise DataError(
-            path, f"columns {', '.join(missing)} are missing", "`lunet evaluate` writes"
-        )
+def _read_cases(path: Path) -> pd.DataFrame:
+    needed, what = (*KEYS, "group", "status", "dice"), "a metrics.csv of `lunet evaluate`"
+    frame = read_frame(path, needed=needed, texts=(*_TEXTS, "status"), what=what)
+    for name in (*_TEXTS, "status"):
+        empty = frame[name].isna()
+        if empty.any():
+            row = int(empty.idxmax()) + 2
+            raise DataError(
+                f"{path}: row {row}, column {name}", "an empty cell", "a text is needed"
+            )
+    unknown = frame.loc[~frame["status"].isin(STATUSES), "status"]
+    if len(unknown):
+        row, found = int(unknown.index[0]) + 2, shown(unknown.iloc[0])
+        raise DataError(f"{path}: row {row}, column status", found, nearest("", STATUSES))
     return frame
 
 
@@ -197,14 +214,9 @@ def read_lesions(paths: Sequence[Path]) -> pd.DataFrame:
     """
     if not paths:
         raise DataError("inputs", "no lesion-wise tables", "`lunet lesions` writes them")
-    texts = dict.fromkeys(("preset", "case", "group", "label"), "str")
-    frames = [
-        pd.read_csv(path, dtype=texts, keep_default_na=False, na_values=[""]) for path in paths
-    ]
-    for path, frame in zip(paths, frames, strict=True):
-        missing = [name for name in (*KEYS, "group", "lesions", "found") if name not in frame]
-        if missing:
-            raise DataError(path, f"columns {', '.join(missing)} are missing", "`lunet lesions`")
+    needed = (*KEYS, "group", "lesions", "found")
+    what = "a table of `lunet lesions`"
+    frames = [read_frame(path, needed=needed, texts=_TEXTS, what=what) for path in paths]
     return pd.concat(frames, ignore_index=True)
 
 
@@ -212,7 +224,7 @@ def read_registration(
     sources: ResultFiles, cases: pd.DataFrame, statistics: StatisticsSettings
 ) -> Registration:
     """What the study's protocol says of the rows and settings that are reported now."""
-    protocol = read_json(sources.protocol[0]) if sources.protocol else None
+    protocol = read_object(sources.protocol[0]) if sources.protocol else None
     trained = cases[cases["preset"] != PRIOR]
     grid = {"presets": trained["preset"], "folds": trained["fold"], "seeds": trained["seed"]}
     return registration(
@@ -228,7 +240,7 @@ def read_efficiency(sources: ResultFiles) -> dict[str, dict[str, Any]]:
     """Preset name -> its measured costs; the name is the file's own or that of its folder."""
     costs: dict[str, dict[str, Any]] = {}
     for path in sources.efficiency:
-        value = read_json(path)
+        value: dict[str, Any] = dict(read_record(path, CostForm))
         preset = str(
             value.get("preset") or value.get("model", {}).get("preset") or path.parent.name
         )
@@ -246,7 +258,9 @@ def read_runs(sources: ResultFiles) -> list[dict[str, Any]]:
     DataError
         If settings, code or data digest differ between two runs of a preset.
     """
-    runs = [read_json(path) | {"path": path} for path in sources.runs]
+    runs: list[dict[str, Any]] = [
+        {**read_record(path, RunForm), "path": path} for path in sources.runs
+    ]
     first: dict[str, dict[str, Any]] = {}
     for run in runs:
         preset = str(run.get("preset") or run_key(run["path"])[0])
@@ -281,7 +295,8 @@ def read_histories(sources: ResultFiles) -> pd.DataFrame:
     frames = []
     for path in sources.histories:
         preset, fold, seed = run_key(path)
-        frames.append(pd.read_csv(path).assign(preset=preset, fold=fold, seed=seed))
+        frame = read_frame(path, needed=["epoch"], what="a history.csv of `lunet train`")
+        frames.append(frame.assign(preset=preset, fold=fold, seed=seed))
     return pd.concat(frames, ignore_index=True)
 
 
@@ -290,7 +305,8 @@ def prediction_folders(sources: ResultFiles) -> dict[tuple[str, int, int], Path]
     folders = {}
     for path in sources.metrics:
         keys = ["preset", "fold", "seed"]
-        for preset, fold, seed in pd.read_csv(path)[keys].drop_duplicates().itertuples(index=False):
+        rows = _read_cases(path)[keys].drop_duplicates()
+        for preset, fold, seed in rows.itertuples(index=False):
             folders[str(preset), int(fold), int(seed)] = path.parent / "predictions"
     return folders
 

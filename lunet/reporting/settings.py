@@ -17,15 +17,22 @@ class ReportSettings:
         ("dice", "hd95", "assd", "nsd_1", "volume_error_ml"),
         doc="columns of the accuracy table; of the section Metrics below",
     )
-    examples: int = setting(3, doc="pictures per preset: best, median, worst", minimum=1)
+    examples: int = setting(
+        3, doc="pictures per preset: best, median, worst", minimum=1, maximum=100
+    )
     published: str | None = setting(
         None,
         doc="CSV of published results (as in config/published/), shown beside ours and marked as "
         "published",
     )
-    failures: int = setting(5, doc="worst cases per preset in the table of failures", minimum=1)
+    failures: int = setting(
+        5, doc="worst cases per preset in the table of failures", minimum=1, maximum=10_000
+    )
     budgets_gib: tuple[float, ...] = setting(
         (4, 8, 16, 24, 80), doc="memory budgets of the table of largest batches, GiB", minimum=0
+    )
+    mixed_arithmetic: bool = setting(
+        False, doc="show presets whose runs were trained in different arithmetic, and say so"
     )
 
     def __post_init__(self) -> None:

@@ -12,8 +12,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from lunet.errors import ConfigError
-from lunet.files import read_json, write_csv
+from lunet.files import write_csv
 from lunet.metrics.catalog import compared_title as title
+from lunet.reading import read_json
 from lunet.reporting.costs import flat
 from lunet.reporting.figures.style import (
     BLUE,
@@ -162,10 +163,11 @@ DECISION_COLUMNS = (
     "estimate",
     "error",
     "freedom",
+    "freedom_trainings",
     "ci_low",
     "ci_high",
     "information",
-    "z",
+    "ratio",
     "boundary",
     "nominal_level",
     "conditional_power",
@@ -202,13 +204,14 @@ def _row(evidence: Evidence, step: Any, number: int, look: Look, counts: Counts)
         "n": counts.cases,
         "n_groups": counts.subjects,
         "estimate": look.estimate.difference,
-        "error": look.estimate.error,
-        "freedom": look.estimate.freedom,
+        "error": look.estimate.error.error,
+        "freedom": look.estimate.error.freedom,
+        "freedom_trainings": look.estimate.error.freedom_trainings,
         "ci_low": look.low,
         "ci_high": look.high,
         "information": look.estimate.fractions[-1],
-        "z": look.z,
-        "boundary": look.critical,
+        "ratio": look.ratio,
+        "boundary": look.bound,
         "nominal_level": look.nominal,
         "conditional_power": look.power,
         "decision": look.decision,

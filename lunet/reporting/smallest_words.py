@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lunet.errors import DataError
-from lunet.metrics.catalog import compared_title as title
+from lunet.metrics.catalog import compared_name, unit_suffix
 from lunet.reporting.costs import flat
 from lunet.reporting.smallest import COSTS, Evidence
 from lunet.statistics.power import Design, components_of, seeds_needed, subjects_needed
@@ -60,7 +60,8 @@ def answer(
 
 
 def _claim(facts: Mapping[str, Any]) -> str:
-    return f"not inferior to {facts['reference']} by {facts['margin']:g} {title(facts['metric'])}"
+    margin = f"{facts['margin']:g}{unit_suffix(facts['metric'])}"
+    return f"not inferior to {facts['reference']} by {margin} {compared_name(facts['metric'])}"
 
 
 def _found(facts: Mapping[str, Any], costs: Mapping[str, Mapping[str, Any]]) -> str:
@@ -97,7 +98,8 @@ def _outcome(row: Mapping[str, Any]) -> str:
     if not math.isfinite(row["estimate"]):
         return f"{row['state']} (no case has a value)"
     text = f"{row['estimate']:+.3f}"
-    if row["state"] != "inferior" and math.isfinite(row["ci_low"]):
+    # an early interval is honest and very wide: where it decided nothing, the estimate says enough
+    if row["state"] in ("not resolved", "undecided") and math.isfinite(row["ci_low"]):
         text += f", {row['ci_low']:+.3f} to {row['ci_high']:+.3f}"
     folds = row["look"]
     after = f" after {folds} fold{'s'[: folds > 1]}"
@@ -122,9 +124,11 @@ def _resolve(
     facts: Mapping[str, Any], last: Mapping[str, Mapping[str, Any]], evidence: Evidence
 ) -> str:
     """What would resolve the candidate that came closest, were it as good as the reference."""
-    close = [row for row in last.values() if row["state"] in ("not resolved", "given up")]
+    margin = facts["margin"]
+    open_ones = [row for row in last.values() if row["state"] in ("not resolved", "given up")]
+    close = [row for row in open_ones if row["estimate"] > -margin]
     if not close:
-        return "What was tested is inferior; look among larger networks." if last else ""
+        return "What was tested lies below the margin; look among larger networks." if last else ""
     nearest = max(close, key=lambda row: row["estimate"])
     values = evidence.values(nearest["candidate"])
     try:
@@ -134,7 +138,7 @@ def _resolve(
     folds = len(facts["folds"])
     subjects = nearest["n_groups"] * folds // nearest["look"]
     design = Design(max(subjects, folds, 2), folds, len(facts["seeds"]))
-    asked = {"margin": facts["margin"], "level": nearest["level"]}
+    asked = {"margin": margin, "level": nearest["level"]}
     more = subjects_needed(spread, design.folds, design.seeds, **asked)
     seeds = seeds_needed(spread, design, **asked)
     ways = [f"{more} subjects"] if more is not None and more > design.subjects else []

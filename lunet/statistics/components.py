@@ -74,6 +74,21 @@ class MeanError:
     freedom: int
     freedom_trainings: int
 
+    @property
+    def degrees(self) -> float:
+        """Degrees of freedom of the one t distribution with the same upper 2.5 % point.
+
+        For tests that are built on a single t distribution; NaN with fewer than two subjects.
+        """
+        if math.isnan(self.error):
+            return math.nan
+        least, most = sorted((self.freedom, self.freedom_trainings or self.freedom))
+        point = float(upper_point(0.025, *self._shape()))
+        # a little beyond both ends, where the point is that of one of the two distributions
+        ends = (math.log(0.99 * least), math.log(1.01 * most))
+        found = elementwise.find_root(lambda log: stats.t.isf(0.025, np.exp(log)) - point, ends)
+        return math.exp(float(found.x))
+
     def interval(self, mean: float, confidence: float) -> Interval:
         """Confidence interval of the mean; NaN with fewer than two subjects."""
         if math.isnan(self.error):

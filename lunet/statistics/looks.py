@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from lunet.errors import DataError
 from lunet.metrics.catalog import direction
-from lunet.statistics.components import UNTRAINED, Trainings, mean_error
+from lunet.statistics.components import UNTRAINED, MeanError, Trainings, mean_error
 from lunet.statistics.paired import magnitudes
 from lunet.statistics.sequential import Estimate, Look, Plan, look
 from lunet.statistics.values import MEAN_LABEL, run_values
@@ -61,13 +61,17 @@ class Counts:
 
 @dataclass(frozen=True)
 class Part:
-    """Mean difference over some folds, and its variance by subjects and by trainings."""
+    """Mean difference over some folds, its error, and what it rests on."""
 
     difference: float
-    subjects: float
-    trainings: float
-    freedom: float
+    error: MeanError
     counts: Counts
+
+    @property
+    def variances(self) -> tuple[float, float]:
+        """Variance of the mean difference by subjects, and by trainings."""
+        whole = self.error.error**2
+        return (1 - self.error.share) * whole, self.error.share * whole
 
 
 def fold_values(
@@ -160,9 +164,7 @@ def looks(
             break
         parts.append(part_of([values[one] for one in folds[:number]]))
         now = parts[-1]
-        error = float(np.sqrt(now.subjects + now.trainings))
-        shares = _shares(parts, folds, planned)
-        estimate = Estimate(now.difference, error, now.freedom, shares)
+        estimate = Estimate(now.difference, now.error, _shares(parts, folds, planned))
         found.append((look(plan, estimate, [one for one, _ in found]), now.counts))
         if found[-1][0].decision != "continue":
             break
@@ -185,7 +187,7 @@ def part_of(folds: Sequence[FoldValues]) -> Part:
     )
     counts = Counts(names.size, len(set(groups)), seeds)
     if not names.size:
-        return Part(np.nan, np.nan, np.nan, np.nan, counts)
+        return Part(np.nan, MeanError(np.nan, np.nan, 0, 0), counts)
     means = np.concatenate([f.candidate.mean(axis=0) - f.reference.mean(axis=0) for f in folds])
     differences = np.bincount(place, weights=means) / tested
     # the share of a fold in the mean: of its cases, those that are tested elsewhere count less
@@ -200,10 +202,7 @@ def part_of(folds: Sequence[FoldValues]) -> Part:
         else UNTRAINED
         for side in (0, 1)
     ]
-    whole = mean_error(differences, groups, sides)
-    subjects = mean_error(differences, groups, []).error ** 2
-    rest = max(0.0, whole.error**2 - subjects)
-    return Part(float(differences.mean()), subjects, rest, whole.freedom, counts)
+    return Part(float(differences.mean()), mean_error(differences, groups, sides), counts)
 
 
 def _sides(fold: FoldValues) -> tuple[Floats, Floats]:
@@ -226,6 +225,7 @@ def _shares(
 ) -> tuple[float, ...]:
     """Shares of the planned information at all looks so far, by the latest variances."""
     now, done, total = parts[-1], len(parts), len(folds)
+    subjects, trainings = now.variances
     last = now.counts.cases * total / done
     if planned is not None:
         seen = set().union(*(planned[fold] for fold in folds[:done]))
@@ -234,7 +234,7 @@ def _shares(
     last = max(last, now.counts.cases)
 
     def variance(cases: float, number: int) -> float:
-        return now.subjects * now.counts.cases / max(cases, 1) + now.trainings * done / number
+        return subjects * now.counts.cases / max(cases, 1) + trainings * done / number
 
     full = variance(last, total)
     shares = []

@@ -139,12 +139,11 @@ def compare_presets(
     ``n_seeds`` is the number of seeds per fold on each side. From two on, interval,
     ``p_difference`` (two-sided) and ``p_noninferior`` (one-sided for "worse by the margin or
     more") are t tests, trainings counted in (:func:`lunet.statistics.components.mean_error`), with
-    ``freedom`` degrees of the subjects and ``freedom_trainings`` of the trainings, whose share of
-    the variance is ``share_trainings``; ``sd_`` are the standard deviations of subjects' mean
-    differences, of a training's mean and of the rest. With one seed interval and tests are by
-    bootstrap and sign flips of subjects. ``p_permutation`` (sign flips) and ``p_wilcoxon``
-    look at subjects alone. ``_holm`` is adjusted over all rows; ``p_smallest_holm`` is the
-    smallest that sign flips of so many subjects can give (with one seed). ``verdict``: see above.
+    ``freedom`` and ``freedom_trainings`` degrees; ``share_trainings`` is that of the variance, and
+    ``sd_`` are of subjects' mean differences, of a training's mean and of the rest. With one seed
+    interval and tests are by bootstrap and sign flips of subjects, at whom alone ``p_permutation``
+    (sign flips) and ``p_wilcoxon`` look. ``_holm`` is adjusted over all rows;
+    ``p_smallest_holm`` is the smallest that sign flips can give. ``verdict``: see above.
 
     Raises
     ------

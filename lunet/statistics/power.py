@@ -12,10 +12,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import optimize, stats
+from scipy import optimize, special, stats
 
 from lunet.errors import DataError
 from lunet.statistics.components import upper_point
@@ -163,31 +164,33 @@ def power_of(
     distance = difference + margin
     if error == 0:
         return 1.0 if distance > 0 else 0.0
-    estimated, freedom, point = _test(components, design, level)
-    critical = point * math.sqrt(estimated) / error
-    power = float(stats.nct.sf(critical, freedom, distance / error))
-    if math.isfinite(power):
-        return min(1.0, max(0.0, power))
-    return float(stats.norm.sf(critical - distance / error))
+    subjects, runs, freedom, freedom_runs = _estimated(components, design)
+    one, weights_one = _relative(freedom)
+    other, weights_other = _relative(freedom_runs)
+    of_subjects, of_runs = subjects * one[:, None], runs * other[None, :]
+    variance = of_subjects + of_runs
+    bound = upper_point(level, of_runs / variance, freedom, freedom_runs)
+    passed = special.ndtr((distance - bound * np.sqrt(variance)) / error)
+    return float(weights_one @ passed @ weights_other)
 
 
-def _test(components: Components, design: Design, level: float) -> tuple[float, float, float]:
-    """Expected variance as the test estimates it, its degrees of freedom, its critical value.
-
-    The estimate's degrees of freedom are Satterthwaite's; the critical value is that of
-    :func:`lunet.statistics.components.upper_point`.
-    """
+def _estimated(components: Components, design: Design) -> tuple[float, float, int, int]:
+    """Expected variances of the mean as the test estimates them, and their degrees of freedom."""
     s, t, r = (value**2 for value in _deviations(components))
     n, k, m = design.subjects, design.folds, design.seeds
     between = 2 * t / m * (n - n / k) / (n - 1)  # folds differ by their trainings
     subjects = (s + 2 * r / m + between) / n
-    if m < 2:
-        return subjects, n - 1, float(stats.t.isf(level, n - 1))
-    runs = 2 * (t + r * k / n) / (k * m)
-    variance, of_trainings = subjects + runs, 2 * k * (m - 1)
-    freedom = variance**2 / (subjects**2 / (n - 1) + runs**2 / of_trainings)
-    point = float(upper_point(level, runs / variance, n - 1, of_trainings))
-    return variance, freedom, point
+    runs = 2 * (t + r * k / n) / (k * m) if m > 1 else 0.0
+    return subjects, runs, n - 1, 2 * k * (m - 1)
+
+
+@lru_cache(maxsize=4096)
+def _relative(freedom: int) -> tuple[Floats, Floats]:
+    """An estimated variance over its expectation: values, and the probability of each."""
+    if not freedom:
+        return np.ones(1), np.ones(1)
+    nodes, weights = np.polynomial.legendre.leggauss(48)
+    return stats.chi2.ppf((nodes + 1) / 2, freedom) / freedom, weights / 2
 
 
 def resolvable(

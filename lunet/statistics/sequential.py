@@ -17,6 +17,7 @@ from scipy import special
 
 from lunet.errors import DataError
 from lunet.statistics.boundaries import Spending, check_level, next_critical_value, spent
+from lunet.statistics.components import MeanError, upper_point
 
 Decision = Literal["continue", "non-inferior", "futile"]
 
@@ -80,16 +81,13 @@ class Estimate:
         Candidate less reference, positive where the candidate is better.
     error
         Its standard error, trainings counted in.
-    freedom
-        Degrees of freedom of the error (infinite if it is known).
     fractions
         Shares of the planned information at all looks up to this one, by the variances as they
         are estimated now; the last is 1 at the last look.
     """
 
     difference: float
-    error: float
-    freedom: float
+    error: MeanError
     fractions: tuple[float, ...]
 
 
@@ -99,10 +97,13 @@ class Look:
 
     Attributes
     ----------
-    z
-        Standardised statistic: the normal quantile of the p-value.
+    ratio
+        Distance of the estimate from the margin, in standard errors.
     critical
-        What it had to exceed; ``nominal`` is the same as a one-sided level of this look alone.
+        Critical value of a statistic whose variance is known; ``nominal`` is the same as a
+        one-sided level of this look alone.
+    bound
+        What ``ratio`` had to exceed: the point of that level, the variance being estimated.
     low, high
         Repeated confidence interval of the difference, at ``1 - 2 level`` over all looks.
     power
@@ -110,9 +111,10 @@ class Look:
     """
 
     estimate: Estimate
-    z: float
+    ratio: float
     critical: float
     nominal: float
+    bound: float
     low: float
     high: float
     power: float
@@ -127,8 +129,8 @@ class Look:
 def look(plan: Plan, estimate: Estimate, former: Sequence[Look] = ()) -> Look:
     """Judge a candidate at one look, the former looks being what they were.
 
-    With estimated variances the p-value of the t distribution is compared with the nominal level of
-    the look (Jennison and Turnbull, section 3.8).
+    With estimated variances the nominal level of the look is that of the test which the study's
+    comparisons use (Jennison and Turnbull, section 3.8; :class:`MeanError`).
 
     Raises
     ------
@@ -144,16 +146,16 @@ def look(plan: Plan, estimate: Estimate, former: Sequence[Look] = ()) -> Look:
     error = spent(plan.spending, plan.level, shares[-1]) - before
     critical = next_critical_value(shares, kept, error)
     nominal = float(special.ndtr(-critical))
-    z = _z(estimate, plan.margin)
-    half = _half_width(estimate, nominal)
+    ratio, bound = _ratio(estimate, plan.margin), _bound(estimate.error, nominal)
+    half = _half_width(estimate.error, bound)
     power = _power(plan, estimate, (*kept, critical), before + max(error, 0.0))
     decision: Decision = "continue"
-    if z > critical:
+    if ratio > bound:
         decision = "non-inferior"
     elif power < plan.futility:
         decision = "futile"
     low, high = estimate.difference - half, estimate.difference + half
-    return Look(estimate, z, critical, nominal, low, high, power, decision)
+    return Look(estimate, ratio, critical, nominal, bound, low, high, power, decision)
 
 
 def _spent_before(plan: Plan, former: Sequence[Look]) -> float:
@@ -162,36 +164,26 @@ def _spent_before(plan: Plan, former: Sequence[Look]) -> float:
     return max(used, default=0.0)
 
 
-def _z(estimate: Estimate, margin: float) -> float:
-    """Normal quantile of the p-value of "worse by the margin or more"; NaN without an error."""
-    distance = estimate.difference + margin
-    if not estimate.freedom > 0 or math.isnan(estimate.error):
+def _ratio(estimate: Estimate, margin: float) -> float:
+    distance, error = estimate.difference + margin, estimate.error.error
+    if math.isnan(error):
         return math.nan
-    if estimate.error == 0:
+    if error == 0:
         return math.copysign(math.inf, distance) if distance else 0.0
-    ratio = distance / estimate.error
-    if math.isinf(estimate.freedom):
-        return ratio
-    # by the tail that is small, so that no quantile becomes infinite by rounding
-    tail = special.ndtri(special.stdtr(estimate.freedom, -abs(ratio)))
-    return math.copysign(float(tail), ratio)
+    return distance / error
 
 
-def _half_width(estimate: Estimate, nominal: float) -> float:
-    if not estimate.freedom > 0 or math.isnan(estimate.error):
+def _bound(error: MeanError, nominal: float) -> float:
+    """What the ratio must exceed; infinite where nothing is known or nothing may be spent."""
+    if math.isnan(error.error) or not nominal:
         return math.inf
-    if estimate.error == 0:
-        return 0.0
-    if not nominal:
-        return math.inf
-    return _t_quantile(nominal, estimate.freedom) * estimate.error
+    shape = (error.share, error.freedom, error.freedom_trainings)
+    # more than half is left only where a look may spend what the others left over
+    return float(upper_point(nominal, *shape)) if nominal < 0.5 else 0.0
 
 
-def _t_quantile(tail: float, freedom: float) -> float:
-    """What the t distribution exceeds with this probability."""
-    if math.isinf(freedom):
-        return -float(special.ndtri(tail))
-    return -float(special.stdtrit(freedom, tail))
+def _half_width(error: MeanError, bound: float) -> float:
+    return 0.0 if error.error == 0 else bound * error.error if math.isfinite(bound) else math.inf
 
 
 def _power(plan: Plan, estimate: Estimate, values: tuple[float, ...], used: float) -> float:
@@ -199,13 +191,13 @@ def _power(plan: Plan, estimate: Estimate, values: tuple[float, ...], used: floa
 
     It takes the error as it is estimated: what is asked is where the estimate will lead.
     """
-    fraction = estimate.fractions[-1]
+    fraction, error = estimate.fractions[-1], estimate.error.error
     if fraction >= 1:
         return math.nan
     distance = estimate.difference + plan.margin
-    if not estimate.freedom > 0 or not estimate.error > 0:
-        return 0.0 if estimate.error == 0 and distance < 0 else 1.0
+    if not error > 0:
+        return 0.0 if error == 0 and distance < 0 else 1.0
     last = next_critical_value((*estimate.fractions, 1.0), values, plan.level - used)
     hoped = max(0.0, estimate.difference) + plan.margin
-    drift = hoped / (estimate.error * math.sqrt(fraction))
-    return conditional_power(distance / estimate.error, fraction, last, drift)
+    drift = hoped / (error * math.sqrt(fraction))
+    return conditional_power(distance / error, fraction, last, drift)

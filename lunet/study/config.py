@@ -12,20 +12,21 @@ from typing import Any, Literal
 import yaml
 
 from lunet.data.settings import (
-    LARGEST_SEED,
     DatasetSettings,
     PlanSettings,
     PreprocessSettings,
     SplitSettings,
 )
 from lunet.efficiency.settings import EfficiencySettings
-from lunet.errors import ConfigError, nearest
+from lunet.errors import ConfigError, nearest, shown
 from lunet.inference.settings import PredictSettings, TransferSettings
 from lunet.metrics.catalog import check_metric
 from lunet.metrics.settings import EvaluateSettings, LesionSettings, StatisticsSettings
 from lunet.pruning.settings import PruneSettings
+from lunet.reading import typed
+from lunet.reading_yaml import read_yaml as read_mapping
 from lunet.reporting.settings import ReportSettings
-from lunet.settings import build_settings, schema, setting
+from lunet.settings import LARGEST_SEED, build_settings, schema, setting
 from lunet.study.presets import PAPER_PRESETS, known_presets
 from lunet.study.settings import SmallestSettings
 
@@ -122,6 +123,11 @@ class Config:
     efficiency: EfficiencySettings = setting(EfficiencySettings(), doc="cost of the networks")
     report: ReportSettings = setting(ReportSettings(), doc="tables, figures, report")
     prune: PruneSettings = setting(PruneSettings(), doc="channel pruning")
+    pilot: str | None = setting(
+        None,
+        doc="results of finished runs: by their spread a start says, and the report repeats, what "
+        "this design can resolve (`lunet power`)",
+    )
     smallest: SmallestSettings = setting(
         SmallestSettings(),
         doc="search for the smallest network (`lunet smallest`); unless `presets` are given, they "
@@ -203,7 +209,7 @@ def _with_plan(mapping: Mapping[str, Any]) -> Mapping[str, Any]:
     path = mapping.get("plan")
     if not isinstance(path, str) or path == "auto":
         return mapping
-    plan = read_mapping(path)
+    plan = read_plan(path)
     sections = {}
     for name in PLANNED:
         own = mapping.get(name) or {}
@@ -222,43 +228,20 @@ def load(path: str | Path) -> Config:
     return parse(read_mapping(path))
 
 
-def read_mapping(path: str | Path) -> dict[str, Any]:
-    """Read a YAML file that holds one mapping."""
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-        value, twice = yaml.safe_load(text), _repeated_keys(text)
-    except FileNotFoundError as error:
-        raise ConfigError(path, "the file is missing", "a configuration is needed") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())
-        raise ConfigError(path, f"is not YAML ({reason})", "a configuration is needed") from error
-    if twice:
-        found = f"{twice[0]} given twice"
-        raise ConfigError(path, found, "each key once", "Only the last would count; join them")
-    if not isinstance(value, dict):
-        raise ConfigError(path, f"holds {type(value).__name__}", "a mapping is expected")
-    return value
+def read_plan(path: str | Path) -> dict[str, dict[str, Any]]:
+    """The sections of a plan of ``lunet plan``, each a mapping.
 
-
-def _repeated_keys(text: str) -> list[str]:
-    """Keys that one mapping of a YAML text names again, with their lines; YAML itself is silent."""
-    found, todo, seen = [], [yaml.compose(text, Loader=yaml.SafeLoader)], set()
-    while todo:
-        node = todo.pop()
-        if id(node) in seen:  # an alias
-            continue
-        seen.add(id(node))
-        if isinstance(node, yaml.SequenceNode):
-            todo += node.value
-        elif isinstance(node, yaml.MappingNode):
-            lines: dict[str, int] = {}
-            for key, value in node.value:
-                name, line = str(key.value), key.start_mark.line + 1
-                if name in lines:
-                    found.append(f"`{name}` (lines {lines[name]} and {line})")
-                lines[name] = line
-                todo.append(value)
-    return found
+    Raises
+    ------
+    ConfigError, DataError
+        If the file is missing, is not YAML, or a section is no mapping.
+    """
+    plan = read_mapping(path)
+    return {
+        name: typed(plan[name], dict[str, Any], f"{path}: {name}")
+        for name in PLANNED
+        if name in plan
+    }
 
 
 def json_schema() -> dict[str, Any]:
@@ -276,7 +259,7 @@ def _check_names(config: Config) -> None:
     for key, name in named:
         if not _SEGMENT.fullmatch(name):
             expected = "letters, digits, `_`, `-` and `.` only, a letter or digit first"
-            raise ConfigError(key, f"found {name!r}", expected, "Choose such a name")
+            raise ConfigError(key, f"found {shown(name)}", expected, "Choose such a name")
     for name in config.variants:
         if name in known_presets():
             raise ConfigError(f"variants.{name}", "is the name of a preset", "choose another name")

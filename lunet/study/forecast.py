@@ -17,10 +17,10 @@ from typing import Any
 from lunet.data.folds import read_splits
 from lunet.efficiency.calibration import calibration, volumes
 from lunet.efficiency.forecast import Check, Forecast, check, forecast_training, load_of
-from lunet.errors import ConfigError, DataError, LunetError
-from lunet.files import read_json
+from lunet.errors import ConfigError, LunetError
+from lunet.reading import read_json, wrong_in
 from lunet.settings import plain, replace
-from lunet.study.config import read_mapping
+from lunet.study.config import read_plan
 from lunet.study.study import Study
 
 FALLBACK_MB, FALLBACK_MINUTES = 8000, 240  # without a forecast
@@ -132,7 +132,7 @@ class Forecasts:
     ) -> Forecast | Gap:
         recipe = self.study.resolved(preset)[1]
         if self._is_planned:
-            planned = self._parsed(paths["plan"], read_mapping)
+            planned = self._parsed(paths["plan"], read_plan)
             recipe = replace(recipe, planned.get("train") or {}, paths["plan"])
         measured = self._parsed(paths["cost"], _in_file(calibration))
         wanted = recipe.engine.device
@@ -192,11 +192,7 @@ def _in_file(parse: Callable[[Any], Any]) -> Callable[[str], Any]:
 
     def read(path: str) -> Any:
         content = read_json(path)
-        try:
+        with wrong_in(path):
             return parse(content)
-        except LunetError as error:
-            raise DataError(f"{path}: {error.where}", error.found, error.expected) from error
-        except (TypeError, ValueError) as error:
-            raise DataError(path, str(error), "what lunet writes is expected") from error
 
     return read

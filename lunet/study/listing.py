@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from lunet.efficiency.forecast import Forecast, taken
-from lunet.files import canonical_json, read_json
+from lunet.files import canonical_json
+from lunet.reading import read_record
 from lunet.study.forecast import Forecasts, Gap, request
 from lunet.study.study import Study
+from lunet.training.run_form import RunForm
 
 # transform, the key that switches it on, its other keys (all of `train.augmentation`)
 _TRANSFORMS = (
@@ -173,8 +175,13 @@ def _runs(study: Study, preset: str) -> list[Any]:
     """Contents of the ``run.json`` of the preset's finished runs, of this network."""
     model = canonical_json(study.sections("train", preset)["model"])
     paths = (Path(run, "run.json") for run in study.runs([preset]))
-    runs = [read_json(path) for path in paths if path.is_file()]
-    return [run for run in runs if canonical_json(run["settings"]["model"]) == model]
+    runs = [read_record(path, RunForm) for path in paths if path.is_file()]
+    return [run for run in runs if canonical_json(_network(run)) == model]
+
+
+def _network(run: RunForm) -> dict[str, Any] | None:
+    settings = run.get("settings")
+    return settings.get("model") if settings else None
 
 
 def _checked(forecasts: Forecasts, preset: str, found: Forecast | Gap) -> tuple[str, ...]:

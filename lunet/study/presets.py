@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from lunet.errors import ConfigError, nearest
-from lunet.files import read_json
+from lunet.reading import read_json
 
 LUNET = "arXiv 2512.03834"
 UNET = "arXiv 1505.04597, as in arXiv 2512.03834"
@@ -204,8 +204,8 @@ def _section(path: str | Path, where: str) -> Mapping[str, Any]:
         action = "Prune the other study first (`snakemake pruning`), or correct the path"
         raise ConfigError(where, f"{path} is missing", "the structure is read at the start", action)
     content = read_json(path)
-    chosen = content.get("chosen", {}) if isinstance(content, Mapping) else {}
-    section = chosen.get("model", content)
+    chosen = content.get("chosen") if isinstance(content, Mapping) else None
+    section = chosen.get("model", content) if isinstance(chosen, Mapping) else content
     if not isinstance(section, Mapping) or not isinstance(section.get("arguments"), Mapping):
         found = f"{path} has neither chosen.model nor arguments"
         raise ConfigError(where, found, "run.json of a pruning, or {arguments: {widths: ...}}")

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lunet.errors import ConfigError, LunetError
-from lunet.files import canonical_json, read_json, sha256, write_json, write_new
+from lunet.files import canonical_json, sha256, write_json, write_new
 from lunet.provenance import stamp
+from lunet.reading import read_json
 from lunet.statistics.attainable import smallest_p
 from lunet.statistics.registration import Registration, digest, registration
 from lunet.study.code_digest import PACKAGE, code_digest
@@ -103,8 +104,8 @@ def known_warnings(study: Study) -> list[str]:
     splits = Path(study.results, "splits.json")
     try:
         return warnings_of_files(sections, Path(study.manifest), splits)
-    except LunetError:  # a damaged file: the step that reads it says so
-        return []
+    except (LunetError, KeyError, TypeError, IndexError):
+        return []  # a damaged or strange file: the step that reads it says so
 
 
 def finished_trainings(results: Path) -> int:

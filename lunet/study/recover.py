@@ -11,9 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
 from lunet.errors import Busy, ConfigError, LunetError
+from lunet.reading_yaml import read_yaml
 
 
 @dataclass(frozen=True)
@@ -106,10 +105,7 @@ def resumable(work: Path) -> list[str]:
 
 def _prefix(profile: str) -> str:
     path = Path(profile, "config.yaml")
-    try:
-        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ConfigError(path, "the file is missing", "a profile is needed") from error
+    settings = read_yaml(path)
     prefix = settings.get("slurm-jobname-prefix")
     if not prefix:
         raise ConfigError(

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lunet.errors import ConfigError, TrainingError
-from lunet.files import read_json, write_json
+from lunet.files import write_json
+from lunet.reading import read_json
 from lunet.study.smallest import (
     Candidate,
     Finding,

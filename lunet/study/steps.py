@@ -73,7 +73,9 @@ STEPS = {
         ("task", "model"), ("lunet.reporting.figures.architecture",), builds_model=True
     ),
     "report": Step(
-        ("statistics", "report"), ("lunet.reporting.html.report",), templates=("report.html",)
+        ("statistics", "report", "pilot"),
+        ("lunet.reporting.html.report",),
+        templates=("report.html",),
     ),
     "prune_table": Step(("statistics", "report"), ("lunet.reporting.tables.pruning",)),
     "prune_figure": Step(("statistics", "report"), ("lunet.reporting.figures.pruning",)),

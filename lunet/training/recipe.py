@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from lunet.errors import ConfigError
-from lunet.settings import setting
+from lunet.settings import LONGEST_AXIS, MOST_THREADS, setting
 from lunet.training.losses.table import objective_options
 
 
@@ -73,7 +73,9 @@ class Augmentation:
     Intensities are those after normalisation; lengths are voxels of the prepared volumes.
     """
 
-    flip_axes: tuple[int, ...] = setting((), doc="axes that may be flipped (0 is x)")
+    flip_axes: tuple[int, ...] = setting(
+        (), doc="axes that may be flipped (0 is x)", minimum=0, maximum=2
+    )
     flip_p: tuple[float, ...] = setting(
         (),
         doc="probability of a flip, one per axis of `flip_axes`; empty is 0.5 each",
@@ -95,11 +97,15 @@ class Augmentation:
     elastic_voxels: float = setting(
         3.0, doc="largest displacement of a control point, voxels", minimum=0
     )
-    elastic_points: int = setting(7, doc="control points per axis (cubic B-spline)", minimum=5)
+    elastic_points: int = setting(
+        7, doc="control points per axis (cubic B-spline)", minimum=5, maximum=100
+    )
     grid_distortion_p: float = setting(
         0.0, doc="probability of grid distortion", minimum=0, maximum=1, was="grid_distortion"
     )
-    grid_steps: int = setting(5, doc="cells per axis of the grid distortion", minimum=1)
+    grid_steps: int = setting(
+        5, doc="cells per axis of the grid distortion", minimum=1, maximum=1000
+    )
     grid_limit: float = setting(0.2, doc="largest change of a cell's size", minimum=0, maximum=0.9)
     blur_p: float = setting(
         0.0, doc="probability that a sample is blurred", minimum=0, maximum=1, was="blur"
@@ -148,7 +154,9 @@ class Augmentation:
     dropout_p: float = setting(
         0.0, doc="probability of coarse dropout", minimum=0, maximum=1, was="dropout"
     )
-    dropout_holes: tuple[int, int] = setting((1, 4), doc="fewest and most holes per sample")
+    dropout_holes: tuple[int, int] = setting(
+        (1, 4), doc="fewest and most holes per sample", minimum=0, maximum=1000
+    )
     dropout_size: tuple[float, float] = setting(
         (0.03, 0.06), doc="range of a hole's side, as a share of the image's"
     )
@@ -189,7 +197,9 @@ class Engine:
         "auto", doc="layout of activations"
     )
     compile: Literal["auto", "on", "off"] = setting("auto", doc="torch.compile")
-    threads: int | None = setting(None, doc="CPU threads; else the environment's", minimum=1)
+    threads: int | None = setting(
+        None, doc="CPU threads; else the environment's", minimum=1, maximum=MOST_THREADS
+    )
     deterministic: bool = setting(True, doc="deterministic kernels on CUDA too")
 
 
@@ -201,17 +211,17 @@ class Recipe:
     """
 
     source: str = setting("", doc="where the recipe comes from (paper, or ours)")
-    epochs: int = setting(100, doc="passes over the training cases", minimum=1)
-    batch_size: int = setting(16, doc="samples per step", minimum=1)
+    epochs: int = setting(100, doc="passes over the training cases", minimum=1, maximum=10_000_000)
+    batch_size: int = setting(16, doc="samples per step", minimum=1, maximum=65536)
     grad_accumulation: int = setting(
-        1, doc="batches per optimiser step", minimum=1, was="accumulate"
+        1, doc="batches per optimiser step", minimum=1, maximum=65536, was="accumulate"
     )
     optimiser: Optimiser = setting(Optimiser(), doc="optimiser")
     schedule: Schedule = setting(Schedule(), doc="learning rate schedule")
     loss: dict[str, float] = setting({"dice": 1.0}, doc="loss name -> weight")
     loss_options: dict[str, Any] = setting({}, doc="options of the losses")
     deep_supervision: tuple[float, ...] = setting(
-        (), doc="weights of the outputs, main first; empty uses the main output only"
+        (), doc="weights of the outputs, main first; empty uses the main output only", minimum=0
     )
     augmentation: Augmentation = setting(Augmentation(), doc="augmentation of training batches")
     clip_norm: float = setting(0.0, doc="largest gradient norm; 0 is off", minimum=0)
@@ -221,9 +231,14 @@ class Recipe:
         "dice", doc="validation metric that chooses the best weights", was="select_by"
     )
     patch: tuple[int, ...] | None = setting(
-        None, doc="training patch in voxels; else whole volumes"
+        None,
+        doc="training patch in voxels; else whole volumes",
+        minimum=1,
+        maximum=LONGEST_AXIS,
     )
-    patches_per_case: int = setting(1, doc="patches of each case per epoch", minimum=1)
+    patches_per_case: int = setting(
+        1, doc="patches of each case per epoch", minimum=1, maximum=1_000_000
+    )
     samples_per_epoch: int | None = setting(
         None, doc="samples drawn per epoch; else as many as there are (slices: all)", minimum=1
     )

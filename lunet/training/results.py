@@ -11,6 +11,7 @@ from typing import Any
 from lunet.data.prepared import Manifest
 from lunet.files import write_json
 from lunet.provenance import stamp as provenance
+from lunet.public import public_path
 from lunet.settings import plain
 from lunet.training.diagnostics import Suspect, no_progress
 from lunet.training.history import write_history
@@ -93,7 +94,7 @@ def record(job: TrainingJob, training: TrainingState, manifest: Manifest) -> dic
         "data": manifest.digest,
         "fold": job.fold,
         "seed": job.seed,
-        "init": str(job.init) if job.init else None,
+        "init": public_path(job.init) if job.init else None,
         **_outcome(training),
         **_cost(training),
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),

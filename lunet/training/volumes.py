@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, overload
 
 import numpy as np
 import torch
@@ -19,7 +19,11 @@ Window = tuple[slice, ...]
 
 
 class VolumeCase(Protocol):
-    """What is needed of a prepared case; both arrays are usually memory-mapped."""
+    """What is needed of a prepared case; both arrays are usually memory-mapped.
+
+    A map holds an open file, of which a process may have about a thousand, so it is opened when it
+    is needed and let go when it was copied.
+    """
 
     @property
     def id(self) -> str:
@@ -59,7 +63,7 @@ class Volumes:
         Case names.
     images, labels
         Per case (channel, x, y, z) float32 and (x, y, z) uint8: tensors on the device when
-        ``resident``, else memory-mapped arrays.
+        ``resident``, else arrays that are mapped anew each time they are asked for.
     shapes
         Spatial shape of each case, voxels.
     device
@@ -124,26 +128,44 @@ def load_volumes(
         Wrong number of channels, image and label of different shape, and for volumes that are
         loaded into memory: a value that is not finite, a class index that the task does not know.
     """
-    images = [_as_volume(case.image(), 4) for case in cases]
-    labels = [_as_volume(case.label(), 3) for case in cases]
-    for case, image, label in zip(cases, images, labels, strict=True):
-        _check_shapes(case.id, image, label, task)
-    size = sum(4 * image.size + label.size for image, label in zip(images, labels, strict=True))
-    resident = size <= (available_memory(device) // 2 if budget is None else budget)
+    images = _Maps([case.image for case in cases], axes=4)
+    labels = _Maps([case.label for case in cases], axes=3)
     names = tuple(case.id for case in cases)
-    shapes = tuple(tuple(image.shape[1:]) for image in images)
+    shapes, size = [], 0
+    for name, image, label in zip(names, images, labels, strict=True):
+        _check_shapes(name, image, label, task)
+        shapes.append(tuple(image.shape[1:]))
+        size += 4 * image.size + label.size
+    resident = size <= (available_memory(device) // 2 if budget is None else budget)
     if not resident:
-        return Volumes(names, images, labels, shapes, device, resident=False)
-    for case, image, label in zip(cases, images, labels, strict=True):
-        check_values(case.id, image, label, task)
-    return Volumes(
-        names,
-        [torch.from_numpy(np.array(image, dtype=np.float32)).to(device) for image in images],
-        [torch.from_numpy(np.array(label, dtype=np.uint8)).to(device) for label in labels],
-        shapes,
-        device,
-        resident=True,
-    )
+        return Volumes(names, images, labels, tuple(shapes), device, resident=False)
+    held: tuple[list[Tensor], list[Tensor]] = ([], [])
+    for name, image, label in zip(names, images, labels, strict=True):
+        check_values(name, image, label, task)
+        held[0].append(torch.from_numpy(np.array(image, dtype=np.float32)).to(device))
+        held[1].append(torch.from_numpy(np.array(label, dtype=np.uint8)).to(device))
+    return Volumes(names, *held, tuple(shapes), device, resident=True)
+
+
+class _Maps(Sequence[np.ndarray]):
+    """Arrays that are opened one by one, each when it is asked for."""
+
+    def __init__(self, openers: Sequence[Callable[[], np.ndarray]], *, axes: int) -> None:
+        self._openers, self._axes = openers, axes
+
+    def __len__(self) -> int:
+        return len(self._openers)
+
+    @overload
+    def __getitem__(self, index: int) -> np.ndarray: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> _Maps: ...
+
+    def __getitem__(self, index: int | slice) -> np.ndarray | _Maps:
+        if isinstance(index, slice):
+            return _Maps(self._openers[index], axes=self._axes)
+        return _as_volume(self._openers[index](), self._axes)
 
 
 def _as_volume(array: np.ndarray, axes: int) -> np.ndarray:

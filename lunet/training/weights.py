@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 
 from lunet.errors import DataError
 from lunet.files import canonical_json, write_bytes
+from lunet.reading import parse_json, typed
 
 _KEY = "lunet"
 
@@ -44,7 +44,8 @@ def load_weights(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     Raises
     ------
     DataError
-        If the file is missing, is no safetensors file, or was not written by lunet.
+        If the file is missing, is no safetensors file, was not written by lunet, or a tensor holds
+        NaN or infinite values.
     """
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
@@ -62,7 +63,27 @@ def load_weights(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             "a weights file written by `lunet train` is needed",
             "`lunet import-weights` converts weights of other projects",
         )
-    return state, json.loads(header[_KEY])
+    require_finite(state.items(), path)
+    return state, typed(parse_json(header[_KEY], path), dict[str, Any], path)
+
+
+def require_finite(tensors: Iterable[tuple[str, Tensor]], where: object) -> None:
+    """Refuse weights that are no numbers: a network with them gives empty masks in silence.
+
+    Raises
+    ------
+    DataError
+        Naming the first tensor that holds NaN or infinite values.
+    """
+    for name, tensor in tensors:
+        if not torch.isfinite(tensor).all():
+            broken = int((~torch.isfinite(tensor)).sum())
+            raise DataError(
+                where,
+                f"{broken} of {tensor.numel()} values of {name} are NaN or infinite",
+                "finite weights are needed",
+                "Take the file from its source again, or train again",
+            )
 
 
 def initialise(model: nn.Module, path: str | Path) -> list[str]:

@@ -16,7 +16,9 @@ class Behaviour:
 
     ``statuses`` answer the first requests, ``cuts`` end the body of the next ones after so many
     bytes; then it behaves. ``lie`` is added to the announced length; ``swap`` replaces content and
-    tag after the first request; ``stall`` seconds pass in mid-body, once.
+    tag after the first request; ``stall`` seconds pass in mid-body, once. ``redirect`` leads there,
+    ``retry_after`` comes with the statuses, ``dribble`` seconds pass between the endless lines of
+    the first answer's head.
     """
 
     content: bytes
@@ -29,6 +31,9 @@ class Behaviour:
     pace: float = 0.0
     swap: bytes | None = None
     announce: bool = True
+    redirect: str = ""
+    retry_after: str = ""
+    dribble: float = 0.0
     seen: list[dict[str, str]] = field(default_factory=list)
     sent: int = 0
 
@@ -42,8 +47,16 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         plan = self.behaviour
         plan.seen.append({key.lower(): value for key, value in self.headers.items()})
-        if plan.statuses:
-            self.send_error(plan.statuses.pop(0))
+        if plan.dribble and len(plan.seen) == 1:
+            self._dribble(plan.dribble)
+            return
+        if plan.redirect or plan.statuses:
+            self.send_response(302 if plan.redirect else plan.statuses.pop(0))
+            for name, value in (("Location", plan.redirect), ("Retry-After", plan.retry_after)):
+                if value:
+                    self.send_header(name, value)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
             return
         if plan.swap is not None and len(plan.seen) > 1:
             plan.content, plan.tag = plan.swap, '"v2"'
@@ -53,6 +66,13 @@ class _Handler(BaseHTTPRequestHandler):
             return
         self._head(plan, start)
         self._body(plan, plan.content[max(start, 0) :])
+
+    def _dribble(self, seconds: float) -> None:
+        self.wfile.write(b"HTTP/1.0 200 OK\r\nX: ")
+        for _ in range(200):
+            time.sleep(seconds)
+            self.wfile.write(b"x")
+            self.wfile.flush()
 
     def _start(self, plan: Behaviour) -> int:
         wanted = self.headers.get("Range")

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from lunet.files import write_json
+from lunet.files import sha256, write_json
+from lunet.reading import read_json
 from lunet.task import Task
 from lunet.training.job import TrainingJob
 from lunet.training.recipe import (
@@ -74,7 +75,7 @@ def prepare(
         image, label = volume(shape, rng)
         np.save(folder / f"images/{name}.npy", image)
         np.save(folder / f"labels/{name}.npy", label)
-        cases.append(_record(name, shape))
+        cases.append(_record(folder, name, shape))
     content = {"task": task.as_dict(), "preprocess": {}, "dataset": {}, "digest": "tiny"}
     write_json(folder / "manifest.json", content | {"cases": cases})
     names = [case["id"] for case in cases]
@@ -84,13 +85,26 @@ def prepare(
     return folder
 
 
-def _record(name: str, shape: tuple[int, ...]) -> dict[str, Any]:
+def resave(path: Path, array: np.ndarray) -> None:
+    """Put another array in the place of a prepared one, and its digest into the manifest."""
+    np.save(path, array)
+    folder, part = path.parents[1], path.parent.name.removesuffix("s")
+    content = read_json(folder / "manifest.json")
+    for record in content["cases"]:
+        if record["id"] == path.stem:
+            record[f"{part}_sha256"] = sha256(path)
+    write_json(folder / "manifest.json", content)
+
+
+def _record(folder: Path, name: str, shape: tuple[int, ...]) -> dict[str, Any]:
     return {
         "id": name,
         "group": name,
         "labelled": True,
         "image": f"images/{name}.npy",
+        "image_sha256": sha256(folder / f"images/{name}.npy"),
         "label": f"labels/{name}.npy",
+        "label_sha256": sha256(folder / f"labels/{name}.npy"),
         "shape": list(shape),
         "spacing": [1.0] * 3,
         "affine": np.eye(4).tolist(),

@@ -27,6 +27,7 @@ CONFIG = {
     "presets": ["lunet_small_1f", "mednext_small"],
     "folds": [0],
     "seeds": [0, 1],
+    "statistics": {"reference": "lunet_small_1f"},
 }
 SCORE_FIGURES, RUN_FIGURES, FIGURES = 8, 9, 10  # made of metrics; of runs' files; all
 
@@ -114,7 +115,7 @@ EDITS = {
         {
             **ONE_PRESET,
             "measure": 1,
-            "table": 9,
+            "table": 11,
             "summary": 1,
             "figure": FIGURES,
             "architecture": 1,
@@ -131,7 +132,7 @@ EDITS = {
             "predict": 4,
             "evaluate": 4,
             "measure": 2,
-            "table": 9,
+            "table": 11,
             "summary": 2,
             "figure": FIGURES,
             "architecture": 2,
@@ -147,7 +148,7 @@ EDITS = {
             "train": 4,
             "predict": 4,
             "evaluate": 4,
-            "table": 7,
+            "table": 9,
             "summary": 2,
             "figure": RUN_FIGURES,
             "examples": 2,
@@ -160,7 +161,7 @@ EDITS = {
         CODE,
         {
             "evaluate": 5,
-            "table": 5,
+            "table": 7,
             "summary": 3,
             "figure": SCORE_FIGURES,
             "examples": 3,

@@ -122,13 +122,13 @@ def test_the_workflow_travels_in_the_wheel(installed, tmp_path):
     assert (frozen / "lunet" / "cli.py").is_file()
 
 
-def test_no_file_of_the_workflow_is_forgotten(installed):
+def test_no_file_is_forgotten(installed):
     """``pyproject.toml`` lists folders one by one; a new one must not be missing in the wheel."""
-    for name in ("Snakefile", "config", "profiles", "workflow"):
-        files = [ROOT / name, *(ROOT / name).rglob("*")]
-        expected = {
-            p.relative_to(ROOT) for p in files if p.is_file() and "__pycache__" not in p.parts
-        }
-        share = installed / "share" / "lunet"
-        missing = {path for path in expected if not (share / path).is_file()}
-        assert missing == set()
+    (packages,) = installed.glob("lib/python*/site-packages")
+    places = dict.fromkeys(
+        ("Snakefile", "config", "profiles", "workflow"), installed / "share/lunet"
+    )
+    for name, place in (places | {"lunet": packages}).items():
+        files = [path for path in [ROOT / name, *(ROOT / name).rglob("*")] if path.is_file()]
+        expected = {p.relative_to(ROOT) for p in files if "__pycache__" not in p.parts}
+        assert {path for path in expected if not (place / path).is_file()} == set()

@@ -190,6 +190,7 @@ rule report:
         rules.figures.input,
         rules.transfers.input,
         PRUNINGS,
+        ANSWERED,
         summary=rules.audit.output.summary,
         manifest=rules.preprocess.output.manifest,
     output:

@@ -1,6 +1,12 @@
 from lunet.study.forecast import Forecasts
+from lunet.study.protocol import hand_over, known_warnings
 
 GIVEN = Forecasts(study, logger.warning)
+# jobs read it, no rule names it: what a study states must train nothing again
+hand_over(study)
+if workflow.is_main_process:
+    for line in known_warnings(study):
+        logger.warning(f"{study.name}: {line}")
 
 
 # the first training of a study writes its protocol, which is never replaced and is no input: what

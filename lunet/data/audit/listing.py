@@ -8,9 +8,9 @@ from typing import Any
 
 from lunet.data.audit.findings import REPAIR, Finding, FindingSite
 from lunet.data.dataset import LISTING, Case, Dataset
+from lunet.data.folds import read_splits
 from lunet.data.io.images import is_hidden, stem_of, suffix_of
-from lunet.errors import DataError
-from lunet.files import read_json
+from lunet.reading import read_object
 
 
 def check_listing(dataset: Dataset) -> Iterator[Finding]:
@@ -56,7 +56,7 @@ def _check_counts(dataset: Dataset) -> Iterator[Finding]:
     path = dataset.root / LISTING
     if not path.exists():
         return
-    listing = read_json(path)
+    listing = read_object(path)
     for key, part in (("numTraining", "training"), ("numTest", "test")):
         listed = len(listing.get(part) or ())
         if key in listing and listing[key] != listed:
@@ -129,12 +129,10 @@ def _check_indices(dataset: Dataset) -> Iterator[Finding]:
 
 def check_splits(dataset: Dataset, path: Path) -> Iterator[Finding]:
     """Subjects that stand on two sides of a split file, and cases that do not exist."""
-    content = read_json(path)
-    if not isinstance(content, Mapping) or not isinstance(content.get("folds"), list):
-        raise DataError(path, "no list `folds`", "a split file of `lunet folds` is expected")
+    splits = read_splits(path).as_dict()
     groups = {case.id: case.group for case in dataset.cases}
-    for number, fold in enumerate(content["folds"]):
-        parts = dict(fold) | {"held_out": content.get("held_out") or []}
+    for number, fold in enumerate(splits["folds"]):
+        parts = dict(fold) | {"held_out": splits["held_out"]}
         yield from _check_fold(number, parts, groups, path)
 
 

@@ -18,7 +18,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
@@ -27,6 +26,7 @@ from lunet.data.audit.findings import Finding
 from lunet.data.audit.read import relative
 from lunet.data.dataset import Case, Dataset, read_dataset
 from lunet.data.io.images import DRIFT, NIFTI, LabelRule, class_indices, drift_of, read_raw
+from lunet.data.io.write import write_nifti
 from lunet.data.layouts.importing import files_of, write_links
 from lunet.errors import DataError
 from lunet.files import write_csv
@@ -228,8 +228,7 @@ def _mend_file(
     if "not_finite" in checks:
         raw = _filled(raw)
     place = stage / f"{name}.nii.gz"
-    place.parent.mkdir(parents=True, exist_ok=True)
-    _save(place, raw, affine)
+    write_nifti(place, raw, affine)
     return place
 
 
@@ -262,10 +261,3 @@ def _filled(raw: NDArray[Any]) -> NDArray[Any]:
         return raw
     low, high = finite.min(), finite.max()
     return np.nan_to_num(raw, nan=low, neginf=low, posinf=high).astype(raw.dtype)
-
-
-def _save(path: Path, array: NDArray[Any], affine: NDArray[np.float64]) -> None:
-    image = nib.Nifti1Image(array, affine, dtype=array.dtype)
-    image.set_qform(affine, code=1)
-    image.set_sform(affine, code=1)
-    nib.save(image, path)

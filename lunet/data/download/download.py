@@ -23,10 +23,12 @@ from lunet.data.phantoms.make import fill_phantom
 from lunet.data.settings import DatasetSettings
 from lunet.data.source import VARIABLE, local_source, source_names
 from lunet.errors import ConfigError, DataError
-from lunet.files import read_json, write_json
+from lunet.files import write_json
 from lunet.leftovers import staged
 from lunet.locks import exclusive
 from lunet.own_files import claim, claim_files, discard, is_own, list_all, require_own
+from lunet.public import public_url
+from lunet.reading import read_json, read_object
 from lunet.settings import plain
 
 Say = Callable[[str], None]
@@ -62,6 +64,7 @@ def download(
     target = Path(out).absolute()
     memory = target.with_name(f".{target.name}.download")
     request = {key: plain(getattr(settings, key)) for key in _KEYS}
+    request["mirrors"] = [public_url(url) for url in settings.mirrors]
     with exclusive(target.with_name(f".{target.name}.lock"), say=say), disk_space(target):
         if _is_ready(target, memory, request):
             say(f"{target} is complete")
@@ -123,19 +126,25 @@ def _obtain(
         return _from_archive(local, found, settings, entry, stage) | {"path": str(local)}
     if local is not None:
         return _from_folder(local, settings, entry, stage)
-    urls = [*settings.mirrors, *(entry.urls if entry else ())]
+    urls = [*map(os.path.expandvars, settings.mirrors), *(entry.urls if entry else ())]
     if not urls:
         raise _unregistered(settings, entry)
     archive = _archive_in(cache, settings.name)
     known = Sums(entry.md5 if entry else None, settings.sha256)
     if entry is not None and entry.size:
         say(f"{entry.name}: about {entry.size / 1e9:.2f} GB, {entry.licence}")
-    url, found = _received(urls, archive, known, patience, say)
-    return _from_archive(archive, found, settings, entry, stage) | {"url": url}
+    size = entry.size if entry else None
+    url, found = _received(urls, archive, known, size, patience, say)
+    return _from_archive(archive, found, settings, entry, stage) | {"url": public_url(url)}
 
 
 def _received(
-    urls: Sequence[str], archive: Path, known: Sums, patience: Patience | None, say: Say
+    urls: Sequence[str],
+    archive: Path,
+    known: Sums,
+    size: int | None,
+    patience: Patience | None,
+    say: Say,
 ) -> tuple[str, Sums]:
     """The address of an archive in the cache, and its sums; a file of the user's stays there."""
     if os.path.lexists(archive) and not is_own(archive, step=STEP):
@@ -148,7 +157,7 @@ def _received(
         return urls[-1], found
     names = [archive.name, *(f"{archive.name}{end}" for end in LEFT)]
     with claim(archive.parent, names, step=STEP):
-        return fetch(urls, archive, expected=known, patience=patience, say=say)
+        return fetch(urls, archive, expected=known, size=size, patience=patience, say=say)
 
 
 def _archive_in(cache: Path, name: str) -> Path:
@@ -219,9 +228,7 @@ def _phantom(settings: DatasetSettings, stage: Path) -> dict[str, Any]:
 def _record(
     kind: str, settings: DatasetSettings, entry: CatalogEntry | None, stage: Path
 ) -> dict[str, Any]:
-    listing = read_json(stage / LISTING)
-    if not isinstance(listing, dict):
-        raise DataError(stage / LISTING, "is no mapping", "the Decathlon's form is expected")
+    listing = read_object(stage / LISTING)
     # the official files spell the key `relase`
     version = listing.get("release") or listing.get("relase") or ""
     return {

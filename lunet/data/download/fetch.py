@@ -6,7 +6,6 @@ import email.message
 import errno
 import hashlib
 import http.client
-import json
 import os
 import shutil
 import sys
@@ -17,18 +16,23 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 from urllib.parse import urlsplit
 
-from lunet.errors import ConfigError, DataError
+from lunet.data.download.http import LONGEST_WAIT, Refused, TooSlow, is_hopeless, open_url, wait_of
+from lunet.errors import ConfigError, DataError, shown
 from lunet.files import write_json
 from lunet.locks import exclusive
+from lunet.public import public_text, public_url
+from lunet.reading import read_record
 
 Say = Callable[[str], None]
 LEFT = (".part", ".part.json", ".bad")
 """What is appended to the name of the files that a transfer may leave beside its own."""
 _CHUNK = 1 << 18
 _AGAIN = {408, 425, 429}
+_MOST = 400_000_000_000  # bytes where the size is not known
+_SET = "set dataset.sha256"
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
@@ -50,16 +54,31 @@ class Sums:
 
 @dataclass(frozen=True)
 class Patience:
-    """Seconds without a byte before a connection is given up; tries that bring no byte; pauses."""
+    """When a server is given up.
+
+    Attributes
+    ----------
+    timeout
+        Seconds without a byte, and seconds for the head of an answer.
+    least_rate
+        Bytes per second, over stretches of ``timeout`` seconds.
+    tries, pause, longest_pause
+        Tries that bring nothing new, the first pause between them, and the longest.
+    """
 
     timeout: float = 60.0
+    least_rate: float = 1000.0
     tries: int = 6
     pause: float = 1.0
     longest_pause: float = 60.0
 
 
-class _Refused(Exception):
-    """The server will never give this file; another address may."""
+class _State(TypedDict):
+    """What is known of a part."""
+
+    url: str
+    validator: str | None
+    total: int | None
 
 
 def sums_of(path: str | Path) -> Sums:
@@ -77,6 +96,7 @@ def fetch(
     target: str | Path,
     *,
     expected: Sums,
+    size: int | None = None,
     patience: Patience | None = None,
     say: Say = print,
 ) -> tuple[str, Sums]:
@@ -84,13 +104,15 @@ def fetch(
 
     A file that is there already with the expected sum is taken as it is (and the last address
     returned, the origin). What was received stays in ``<target>.part`` and is resumed, also by a
-    later call. A file with a wrong checksum is kept as ``<target>.bad``. A second process waits for
-    the first.
+    later call, where a server says that it is still the same file, or ``expected`` will tell. A
+    file with a wrong checksum is kept as ``<target>.bad``. A second process waits for the first.
+    ``size`` is about the number of bytes; a file that is much larger is refused.
 
     Raises
     ------
     DataError
-        If no address gives the file, its checksum is wrong, or the disk is full.
+        If no address gives the file, it is much larger than ``size``, its checksum is wrong, or
+        the disk is full.
     ConfigError
         If an address is not HTTP.
     """
@@ -98,21 +120,25 @@ def fetch(
     path.parent.mkdir(parents=True, exist_ok=True)
     for url in urls:
         if urlsplit(url).scheme not in ("http", "https"):
-            raise ConfigError(
-                "dataset.mirrors", f"found {url!r}", "http:// or https:// is expected"
-            )
+            what = f"found {shown(public_url(url))}"
+            raise ConfigError("dataset.mirrors", what, "http:// or https:// is expected")
     with exclusive(path.with_name(f".{path.name}.lock"), say=say), disk_space(path):
         if path.exists() and expected != Sums():
             found = sums_of(path)
             if not expected.mismatch(found):
                 say(f"{path} is here already")
                 return urls[-1], found
+        most = _MOST if size is None else int(1.5 * size) + _CHUNK
         for url in urls:
-            found, fault = _fetch_from(url, path, expected, patience or Patience(), say)
+            if expected == Sums() and urlsplit(url).scheme == "http":
+                fault = "plain http, and no digest is known: nobody checks what comes"
+                say(f"{public_url(url)}: {fault}; {_SET}")
+            link = _Link(url, patience or Patience(), most, is_checked=expected != Sums())
+            found, fault = _fetch_from(link, path, expected, say)
             if not fault:
                 return url, found
-            say(f"{url}: {fault}")
-            faults.append(f"{url}: {fault}")
+            faults.append(f"{public_url(url)}: {public_text(fault)}")
+            say(faults[-1])
     raise DataError(
         path.name,
         "; ".join(faults) or "no address is known",
@@ -134,17 +160,31 @@ def disk_space(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _fetch_from(
-    url: str, path: Path, expected: Sums, patience: Patience, say: Say
-) -> tuple[Sums, str]:
+@dataclass(frozen=True)
+class _Link:
+    """An address, how patiently it is asked, how many bytes are taken from it at most, and whether
+    the digest of the whole file is known."""
+
+    url: str
+    patience: Patience
+    most: int
+    is_checked: bool
+
+
+def _fetch_from(link: _Link, path: Path, expected: Sums, say: Say) -> tuple[Sums, str]:
     """Fetch and check; returns the sums, and what went wrong or an empty text."""
     part = path.with_name(f"{path.name}.part")
-    fault = _receive(url, part, patience, say)
+    resumed = _size(part) > 0
+    fault = _receive(link, part, say)
     if fault:
         return Sums(), fault
     found = sums_of(part)
     _state_of(part).unlink(missing_ok=True)
     fault = expected.mismatch(found)
+    if fault and resumed:  # it was another file, perhaps, that had begun
+        say(f"{link.url}: {fault}; once more from the beginning")
+        part.unlink()
+        return _fetch_from(link, path, expected, say)
     if fault:
         bad = path.with_name(f"{path.name}.bad")
         os.replace(part, bad)
@@ -153,37 +193,49 @@ def _fetch_from(
     return found, ""
 
 
-def _receive(url: str, part: Path, patience: Patience, say: Say) -> str:
+def _receive(link: _Link, part: Path, say: Say) -> str:
     """Transfer until the file is whole; returns why it never became so, or an empty text."""
+    patience = link.patience
     failures, pause, furthest = 0, patience.pause, _size(part)
     while True:
         try:
-            if _transfer(url, part, patience.timeout, say):
+            if _transfer(link, part, say):
                 return ""
-            fault = f"the connection ended after {_size(part)} bytes"
-        except _Refused as error:
+            fault, asked, slow = f"the connection ended after {_size(part)} bytes", None, False
+        except Refused as error:
             return str(error)
-        except (OSError, http.client.HTTPException) as error:
+        except (OSError, http.client.HTTPException, UnicodeError) as error:
             if isinstance(error, OSError) and error.errno in _FULL:
                 raise
-            fault = f"{error or type(error).__name__}"
-        progress = _size(part) > furthest
+            fault, asked = f"{error or type(error).__name__}", _asked_to_wait(error)
+            slow = isinstance(error, TooSlow)
+            if is_hopeless(error):
+                return fault
+        progress = _size(part) > furthest and not slow
         furthest = max(furthest, _size(part))
         failures, pause = (1, patience.pause) if progress else (failures + 1, pause * 2)
         if failures >= patience.tries:
             return f"{fault} ({failures} tries without progress)"
-        say(f"{fault}; again in {min(pause, patience.longest_pause):g} s")
-        time.sleep(min(pause, patience.longest_pause))
+        wait = max(min(pause, patience.longest_pause), asked or 0.0)
+        if wait > LONGEST_WAIT:
+            return f"{public_text(fault)}; it asks to come back in {wait:.0f} s"
+        say(f"{public_text(fault)}; again in {wait:g} s")
+        time.sleep(wait)
 
 
-def _transfer(url: str, part: Path, timeout: float, say: Say) -> bool:
+def _asked_to_wait(error: Exception) -> float | None:
+    return wait_of(error.headers) if isinstance(error, urllib.error.HTTPError) else None
+
+
+def _transfer(link: _Link, part: Path, say: Say) -> bool:
     """One connection; returns whether the file is whole now."""
     start, state = _size(part), _read_state(part)
+    headers = _headers(link, start, state)
     # the scheme was checked where the address came in
-    request = urllib.request.Request(url, headers=_headers(url, start, state))  # noqa: S310
+    request = urllib.request.Request(link.url, headers=headers)  # noqa: S310
     try:
-        with urllib.request.urlopen(request, timeout=timeout) as response:  # noqa: S310
-            return _store(response, url, part, state, say)
+        with open_url(request, link.patience.timeout) as response:
+            return _store(response, link, part, state, say)
     except urllib.error.HTTPError as error:
         if error.code == 416 and start:  # nothing beyond what is here
             if start == state.get("total"):
@@ -191,51 +243,65 @@ def _transfer(url: str, part: Path, timeout: float, say: Say) -> bool:
             part.unlink()
             return False
         if error.code < 500 and error.code not in _AGAIN:
-            raise _Refused(f"the server says {error.code} {error.reason}") from error
+            raise Refused(f"the server says {error.code} {error.reason}") from error
         raise
 
 
-def _headers(url: str, start: int, state: dict[str, Any]) -> dict[str, str]:
+def _headers(link: _Link, start: int, state: dict[str, Any]) -> dict[str, str]:
+    """The rest is asked for only where something will tell whether it belongs to the beginning."""
     headers = {"User-Agent": "lunet", "Accept-Encoding": "identity"}
-    if start:
+    known = state.get("url") == public_url(link.url) and isinstance(state.get("validator"), str)
+    if start and (known or link.is_checked):
         headers["Range"] = f"bytes={start}-"
-        if state.get("validator") and state.get("url") == url:
-            headers["If-Range"] = state["validator"]
+    if start and known:
+        headers["If-Range"] = state["validator"]
     return headers
 
 
 def _store(
-    response: http.client.HTTPResponse, url: str, part: Path, state: dict[str, Any], say: Say
+    response: http.client.HTTPResponse, link: _Link, part: Path, state: dict[str, Any], say: Say
 ) -> bool:
     start, total = _extent(response.status, response.headers)
-    here = _size(part)
-    if here and (start != here or state.get("total") not in (None, total)):
+    if max(start, total or 0) > link.most:
+        raise Refused(f"it would send {total or start} bytes, at most {link.most} are expected")
+    here, validator = _size(part), _validator(response.headers)
+    is_other = state.get("url") == link.url and state.get("validator") not in (None, validator)
+    if here and (start != here or is_other or state.get("total") not in (None, total)):
         if start == 0:
             say("the server gives the whole file only, or another one: from the beginning")
         else:
             part.unlink()  # a range of some other file; ask anew for all of it
             return False
-    validator = _validator(response.headers)
-    write_json(_state_of(part), {"url": url, "validator": validator, "total": total})
+    state_now = {"url": public_url(link.url), "validator": validator, "total": total}
+    write_json(_state_of(part), state_now)
     missing = (total or 0) - start
     free = shutil.disk_usage(part.parent).free
     if missing > free:
         raise OSError(errno.ENOSPC, f"{missing} bytes are needed, {free} are free")
     resumed = f", {_human(start)} of it already here" if start else ""
     size = _human(total) if total else "unknown size"
-    say(f"fetching {size}{resumed} from {urlsplit(url).netloc}")
+    say(f"fetching {size}{resumed} from {urlsplit(link.url).netloc}")
     with open(part, "ab" if start else "wb") as stream:
-        _copy(response, stream, start, total)
+        _copy(response, stream, start, total, link)
         stream.flush()
         os.fsync(stream.fileno())
     return total is None or _size(part) == total
 
 
-def _copy(response: http.client.HTTPResponse, stream: Any, start: int, total: int | None) -> None:
+def _copy(
+    response: http.client.HTTPResponse, stream: Any, start: int, total: int | None, link: _Link
+) -> None:
     received, shown, terminal = start, 0.0, sys.stderr.isatty()
+    before, since, patience = start, time.monotonic(), link.patience
     while chunk := response.read1(_CHUNK):
         stream.write(chunk)
         received += len(chunk)
+        if received > link.most:
+            raise Refused(f"it sends over {link.most} bytes, which is more than is expected")
+        if (passed := time.monotonic() - since) > patience.timeout:
+            if received - before < patience.least_rate * passed:
+                raise TooSlow(f"less than {patience.least_rate:g} bytes per second came")
+            before, since = received, time.monotonic()
         if terminal and time.monotonic() - shown > 0.2:
             shown = time.monotonic()
             share = f"{100 * received / total:5.1f} % " if total else ""
@@ -269,10 +335,9 @@ def _state_of(part: Path) -> Path:
 
 def _read_state(part: Path) -> dict[str, Any]:
     try:
-        state = json.loads(_state_of(part).read_text(encoding="utf-8"))
-    except (FileNotFoundError, json.JSONDecodeError, UnicodeDecodeError):
+        return dict(read_record(_state_of(part), _State))
+    except DataError:
         return {}  # as after a first start: the transfer then begins without a memory
-    return state if isinstance(state, dict) else {}
 
 
 def _size(path: Path) -> int:

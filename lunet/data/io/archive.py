@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from lunet.data.io.tar import Header, check_end
+from lunet.data.io.tar import bounded_header, check_end
 from lunet.errors import DataError
 
 SUFFIXES = (".tar", ".tar.gz", ".tgz", ".zip")
@@ -101,7 +101,7 @@ def _members(archive: Path) -> Iterator[Iterable[_Member]]:
             with zipfile.ZipFile(archive) as packed:
                 yield (_of_zip(packed, info) for info in packed.infolist())
         else:
-            with tarfile.open(archive, "r:*", tarinfo=Header) as tar:
+            with tarfile.open(archive, "r:*", tarinfo=bounded_header()) as tar:
                 yield _of_tars(tar)
     except FileNotFoundError as error:
         raise DataError(archive, "the file is missing", "an archive is needed here") from error

@@ -7,20 +7,18 @@ RAS+ world space, as nibabel does; pictures have the identity.
 
 from __future__ import annotations
 
+import errno
 import warnings
-import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from nibabel.filebasedimages import ImageFileError
-from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
 from lunet.data.geometry import corner_shift, spacing_of
-from lunet.data.io.detached import data_files
+from lunet.data.io.itk import read_itk
 from lunet.data.io.nifti import count_broken, read_nifti, read_nifti_values
 from lunet.data.io.pictures import read_indices, read_intensities
 from lunet.errors import DataError
@@ -35,7 +33,7 @@ GRID_TOLERANCE = 0.1
 # Label values this close to whole numbers are whole: what resaving as floats leaves of them.
 DRIFT = 1e-3
 Raw = tuple[NDArray[Any], NDArray[np.float64]]  # array and affine
-_UNREADABLE = (OSError, EOFError, ValueError, zlib.error, ImageFileError, HeaderDataError)
+_OF_THE_SYSTEM = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 
 class RoundedLabels(UserWarning):
@@ -136,31 +134,16 @@ def _read(
     try:
         if suffix in NIFTI:
             return nifti(path)
-        return _read_itk(path) if suffix in ITK else (picture(path), np.eye(4))
-    except MemoryError:
+        return read_itk(path) if suffix in ITK else (picture(path), np.eye(4))
+    except (MemoryError, DataError):
         raise
-    except _UNREADABLE as error:
+    except Exception as error:  # what a format's library makes of damaged bytes may be any error
+        if isinstance(error, OSError) and error.errno in _OF_THE_SYSTEM:
+            raise
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DataError(path, f"cannot be read ({reason})", "", "Fetch the file anew") from error
-
-
-def _read_itk(path: str | Path) -> Raw:
-    import SimpleITK as sitk  # only a part of the data sets needs it
-
-    data_files(Path(path))  # a header may name a file anywhere
-    try:
-        image = sitk.ReadImage(str(path))
-    except RuntimeError as error:
-        raise ValueError(str(error).strip().splitlines()[-1]) from error
-    dimensions = image.GetDimension()
-    affine = np.eye(4)
-    direction = np.array(image.GetDirection()).reshape(dimensions, dimensions)
-    affine[:dimensions, :dimensions] = direction * np.array(image.GetSpacing())
-    affine[:dimensions, 3] = image.GetOrigin()
-    affine[:2] *= -1  # ITK's world is LPS
-    array = sitk.GetArrayFromImage(image)
-    spatial = tuple(reversed(range(dimensions)))
-    return array.transpose(spatial + tuple(range(dimensions, array.ndim))), affine
+        denied = isinstance(error, PermissionError)
+        action = "Allow reading it" if denied else "Fetch the file anew"
+        raise DataError(path, f"cannot be read ({reason})", "", action) from error
 
 
 def read_image(paths: Sequence[str | Path], *, channels: int | None = None) -> Scan:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import tarfile
-from typing import Any, NoReturn, Self
+from typing import Any, ClassVar, NoReturn, Self
 
 _CHUNK = 1 << 20
 _LONGEST = 1 << 16  # bytes of a pax or long-name header: names and times take a few hundred
+_MOST = 128 << 20  # bytes of all of them: 100,000 members of a kilobyte each
+_IN_A_ROW = 16  # of them before one member, which needs four at most
 _EXTENSIONS = (
     tarfile.XHDTYPE,
     tarfile.XGLTYPE,
@@ -17,7 +19,13 @@ _EXTENSIONS = (
 
 
 class Header(tarfile.TarInfo):
-    """A member's header that is refused where ``tarfile`` would end the archive in silence."""
+    """A member's header that is refused where ``tarfile`` would end the archive in silence.
+
+    For one archive: :func:`bounded_header` makes a class that counts anew.
+    """
+
+    total: ClassVar[int] = 0
+    in_a_row: ClassVar[int] = 0
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
@@ -27,7 +35,8 @@ class Header(tarfile.TarInfo):
         ------
         tarfile.ReadError
             If the archive ends here without saying so, the block's checksum is wrong, or the
-            block announces names of more than 64 KiB, which would be read into memory.
+            block announces names of more than 64 KiB (or makes it 128 MiB in all), which would be
+            read into memory, or is one of many such blocks in a row.
         """
         if len(buf) < tarfile.BLOCKSIZE:
             raise tarfile.ReadError("it ends without its end-of-archive blocks")
@@ -37,11 +46,24 @@ class Header(tarfile.TarInfo):
             if not any(buf):  # the block of zeros that ends an archive
                 raise
             raise tarfile.ReadError(f"damaged header: {error}") from error
-        if info.type in _EXTENSIONS and info.size > _LONGEST:
-            raise tarfile.ReadError(f"a header of {info.size} bytes, at most {_LONGEST}")
+        if info.type in _EXTENSIONS:
+            cls._count(info.size)
+        else:
+            cls.in_a_row = 0
         if info.type == tarfile.GNUTYPE_SPARSE:
             _refuse_sparse()
         return info
+
+    @classmethod
+    def _count(cls, size: int) -> None:
+        if not 0 <= size <= _LONGEST:
+            raise tarfile.ReadError(f"a header of {size} bytes, at most {_LONGEST}")
+        cls.total += size
+        cls.in_a_row += 1
+        if cls.total > _MOST:
+            raise tarfile.ReadError(f"headers of more than {_MOST} bytes in all")
+        if cls.in_a_row > _IN_A_ROW:
+            raise tarfile.ReadError(f"more than {_IN_A_ROW} headers of one member")
 
     # tarfile reads the maps of pax's sparse files whole, however long they are
     def _proc_gnusparse_00(self, *_: Any) -> NoReturn:
@@ -52,6 +74,15 @@ class Header(tarfile.TarInfo):
 
     def _proc_gnusparse_10(self, *_: Any) -> NoReturn:
         _refuse_sparse()
+
+
+def bounded_header() -> type[Header]:
+    """The class of the headers of one archive."""
+
+    class Bounded(Header):
+        """Counts the bytes of one archive's extended headers."""
+
+    return Bounded
 
 
 def _refuse_sparse() -> NoReturn:

@@ -39,7 +39,7 @@ def write_nifti(path: str | Path, array: NDArray[Any], affine: ArrayLike) -> Non
     affine
         4 x 4 matrix, voxel indices to mm, written as qform and sform (code 1, scanner).
     """
-    content = _image(array, affine).to_bytes()
+    content = nifti_image(array, affine).to_bytes()
     if str(path).endswith(".gz"):
         content = gzip.compress(content, compresslevel=_LEVEL, mtime=0)
     write_bytes(path, content)
@@ -51,7 +51,7 @@ def write_channels(path: str | Path, channels: Maps, affine: ArrayLike) -> None:
     Each is fetched when it is written, and beside it only a slab is held.
     """
     shape = (*channels[0].shape, len(channels))
-    header = _image(np.broadcast_to(np.float32(0), shape), affine).header
+    header = nifti_image(np.broadcast_to(np.float32(0), shape), affine).header
     header.set_data_offset(_OFFSET)
     with (
         atomic(path) as part,
@@ -66,9 +66,11 @@ def write_channels(path: str | Path, channels: Maps, affine: ArrayLike) -> None:
                 stream.write(block.tobytes(order="F"))
 
 
-def _image(array: NDArray[Any], affine: ArrayLike) -> nibabel.Nifti1Image:
+def nifti_image(array: NDArray[Any], affine: ArrayLike) -> nibabel.Nifti1Image:
+    """The volume with its affine as qform and sform (code 1, scanner) and mm as its unit."""
     matrix = np.asarray(affine, np.float64)
-    image = nibabel.Nifti1Image(array, matrix)
+    # 64-bit integers are written only where they are asked for by name
+    image = nibabel.Nifti1Image(array, matrix, dtype=array.dtype)
     image.set_sform(matrix, code=1)
     image.set_qform(matrix, code=1, strip_shears=True)
     image.header.set_xyzt_units("mm")

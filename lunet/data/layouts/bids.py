@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ from lunet.data.io.images import is_hidden, stem_of, suffix_of
 from lunet.data.layouts.task import chosen_groups, infer_labels
 from lunet.data.settings import DatasetSettings
 from lunet.errors import DataError
-from lunet.files import read_json
+from lunet.reading import number_in, read_object, read_rows
 from lunet.task import Task
 
 LOOKS_FOR = "participants.tsv, sub-*/anat/*_T1w.nii.gz and derivatives/*/sub-*/anat/*_{seg,mask}"
@@ -82,14 +81,12 @@ def _session_name(session: Session) -> str:
 
 def _name(root: Path) -> str:
     path = root / _DESCRIPTION
-    return str(read_json(path).get("Name") or root.name) if path.is_file() else root.name
+    return str(read_object(path).get("Name") or root.name) if path.is_file() else root.name
 
 
 def _participants(path: Path) -> list[str]:
-    with open(path, newline="", encoding="utf-8-sig") as stream:
-        rows = list(csv.DictReader(stream, delimiter="\t"))
-    if not rows or "participant_id" not in rows[0]:
-        raise DataError(path, "no column `participant_id`", "a BIDS participants table")
+    what = "a BIDS participants table"
+    rows = read_rows(path, needed=["participant_id"], separators="\t", what=what)
     return [row["participant_id"] for row in rows]
 
 
@@ -171,6 +168,8 @@ def _lookup(root: Path) -> dict[int, str]:
     tables = [*sorted(root.rglob("*dseg.tsv"))]
     if not tables:
         return {}
-    with open(tables[0], newline="", encoding="utf-8-sig") as stream:
-        rows = list(csv.DictReader(stream, delimiter="\t"))
-    return {int(row["index"]): row["name"] for row in rows if row.get("index") and row.get("name")}
+    rows = read_rows(
+        tables[0], needed=["index", "name"], separators="\t", what="a BIDS table of labels"
+    )
+    named = [row for row in rows if row["index"] and row["name"]]
+    return {int(number_in(row, "index", tables[0])): row["name"] for row in named}

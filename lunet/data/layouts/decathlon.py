@@ -7,7 +7,7 @@ from pathlib import Path
 from lunet.data.dataset import LISTING, Dataset, read_dataset
 from lunet.data.layouts.task import chosen_task
 from lunet.data.settings import DatasetSettings
-from lunet.files import read_json
+from lunet.reading import read_object
 
 LOOKS_FOR = "dataset.json with a list `training`"
 
@@ -15,7 +15,7 @@ LOOKS_FOR = "dataset.json with a list `training`"
 def matches(root: Path) -> bool:
     """Whether ``root`` has this layout."""
     path = root / LISTING
-    return path.is_file() and isinstance(read_json(path).get("training"), list)
+    return path.is_file() and isinstance(read_object(path).get("training"), list)
 
 
 def read(root: Path, settings: DatasetSettings) -> Dataset:

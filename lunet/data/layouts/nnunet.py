@@ -3,60 +3,85 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import NotRequired, TypedDict
 
 from lunet.data.dataset import LISTING, Case, Dataset
-from lunet.data.dataset_json import nnunet_labels, require_no_gap
+from lunet.data.dataset_json import is_nnunet, nnunet_task
 from lunet.data.io.images import PICTURES, is_hidden
 from lunet.data.layouts.task import chosen_groups, chosen_rule, chosen_task
 from lunet.data.settings import DatasetSettings
 from lunet.errors import DataError
-from lunet.files import read_json
-from lunet.task import Task
+from lunet.reading import read_object, typed
 
 LOOKS_FOR = "dataset.json with `channel_names` and `file_ending`, imagesTr/<case>_0000.<ending>"
+
+
+class _Pair(TypedDict):
+    images: list[str]
+    label: str
+
+
+class _Files(TypedDict):
+    """Where nnU-Net's ``dataset.json`` says that the cases are."""
+
+    file_ending: str
+    numTraining: NotRequired[int]
+    dataset: NotRequired[dict[str, _Pair]]
 
 
 def matches(root: Path) -> bool:
     """Whether ``root`` has this layout."""
     path = root / LISTING
-    return path.is_file() and "channel_names" in read_json(path)
+    return path.is_file() and is_nnunet(read_object(path))
 
 
 def read(root: Path, settings: DatasetSettings) -> Dataset:
     """Read cases by the files in the folders, or by the listing's own ``dataset`` mapping."""
     path = root / LISTING
-    listing = read_json(path)
-    for key in ("channel_names", "labels", "file_ending"):
-        if not listing.get(key):
-            raise DataError(path, f"no {key!r}", "nnU-Net's version 2 of dataset.json has one")
-    ending = str(listing["file_ending"])
-    names = {int(index): str(name) for index, name in listing["channel_names"].items()}
-    require_no_gap(names, path)
-    channels = tuple(names[index] for index in sorted(names))
-    labels, regions = nnunet_labels(listing["labels"], path)
-    dimensions = 2 if ending.lower() in PICTURES else settings.dimensions
-    cases = [*_training(root, listing, ending, len(channels))]
-    cases += _folder(root, "imagesTs", ending, len(channels))
+    listing = read_object(path)
+    files = typed(listing, _Files, path)
+    ending = files["file_ending"]
+    task = nnunet_task(listing, path, 2 if ending.lower() in PICTURES else settings.dimensions)
+    cases = [*_training(root, files, len(task.channels))]
+    _check_count(path, files, cases)
+    cases += _folder(root, "imagesTs", ending, len(task.channels))
     dataset = Dataset(
         root=root,
         name=str(listing.get("name") or root.name),
-        task=Task(channels, labels, regions, dimensions),
+        task=task,
         cases=chosen_groups(cases, settings),
         rule=chosen_rule(settings),
     )
     return chosen_task(dataset, settings)
 
 
-def _training(root: Path, listing: Mapping[str, Any], ending: str, channels: int) -> Iterator[Case]:
+def _training(root: Path, listing: _Files, channels: int) -> Iterator[Case]:
     if "dataset" not in listing:
-        yield from _folder(root, "imagesTr", ending, channels)
+        yield from _folder(root, "imagesTr", listing["file_ending"], channels)
         return
     for name, files in listing["dataset"].items():
         images = tuple(root / file for file in files["images"])
-        yield Case(str(name), images, root / files["label"], str(name))
+        yield Case(name, images, root / files["label"], name)
+
+
+def _check_count(path: Path, listing: _Files, cases: Sequence[Case]) -> None:
+    """The folder holds as many training cases as the listing says: none was lost on the way.
+
+    Raises
+    ------
+    DataError
+        If it holds fewer or more.
+    """
+    said = listing.get("numTraining")
+    if said is not None and said != len(cases):
+        raise DataError(
+            f"{path}: numTraining",
+            f"{said}, but {len(cases)} training cases came",
+            "both must be the same",
+            "Fetch or unpack the data set again, or correct the number",
+        )
 
 
 def _folder(root: Path, folder: str, ending: str, channels: int) -> Iterator[Case]:

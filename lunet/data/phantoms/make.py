@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
 from lunet.data.catalog import task_of
+from lunet.data.io.write import nifti_image
 from lunet.data.phantoms.fields import PhantomCase
 from lunet.data.settings import DatasetSettings, PhantomSettings
 from lunet.errors import ConfigError
@@ -109,9 +109,5 @@ def _description(settings: PhantomSettings, entries: list[dict[str, Any]]) -> di
 
 def nifti_bytes(volume: NDArray[np.generic], spacing: tuple[float, float, float]) -> bytes:
     """A gzip NIfTI-1 file in RAS whose bytes depend on the voxels (x, y, z) and spacing alone."""
-    affine = np.diag([*spacing, 1.0])
-    image = nib.Nifti1Image(volume, affine)
-    image.header.set_xyzt_units("mm")
-    image.set_qform(affine, code=1)
-    image.set_sform(affine, code=1)
+    image = nifti_image(volume, np.diag([*spacing, 1.0]))
     return gzip.compress(image.to_bytes(), compresslevel=6, mtime=0)

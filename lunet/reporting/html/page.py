@@ -16,7 +16,7 @@ _TYPES = {".svg": "image/svg+xml", ".png": "image/png"}
 
 @dataclass(frozen=True)
 class Text:
-    """A paragraph, or a heading within a section."""
+    """A paragraph (``text``, ``strong``), or a ``heading`` within a section."""
 
     text: str
     kind: str = "text"

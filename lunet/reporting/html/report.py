@@ -8,8 +8,11 @@ from typing import Any
 
 import pandas as pd
 
-from lunet.files import read_json, write_text
+from lunet.data.prepared import AboutForm
+from lunet.files import write_text
 from lunet.metrics.settings import StatisticsSettings
+from lunet.reading import read_record
+from lunet.reporting.html.answer import answer_part, power_part
 from lunet.reporting.html.methods import Facts, checklist, methods
 from lunet.reporting.html.page import (
     Block,
@@ -74,7 +77,10 @@ def write_report(
     report = build_settings(ReportSettings, settings.get("report", {}), "report")
     facts = _facts(sources, settings, manifest, report.metrics)
     shown = _read_tables(tables)
+    answer = answer_part(tables.parent)
+    answer += power_part(settings.get("pilot"), facts.statistics, facts.counts)
     sections = [
+        Section("answer", "Answer", answer),
         Section("summary", "Summary", _summary(shown, facts)),
         Section("tables", "Tables", _tables(shown, shown_in(TABLES, "tables"))),
         Section("figures", "Figures", _figures(figures, shown_in(FIGURES, "figures"))),
@@ -99,7 +105,7 @@ def _facts(
     statistics = build_settings(StatisticsSettings, settings.get("statistics", {}), "statistics")
     return Facts(
         runs=read_runs(sources),
-        manifest=read_json(manifest) if manifest else {},
+        manifest=read_record(manifest, AboutForm) if manifest else {},
         costs=read_efficiency(sources),
         counts=_counts(cases),
         statistics=statistics,

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from lunet.metrics.catalog import compared_title as title
+from lunet.metrics.catalog import title
 from lunet.metrics.settings import StatisticsSettings
 from lunet.reporting.markup import Cell, Column, Table, cell
 from lunet.reporting.numbers import NONE, decimals, fixed, integer, interval, significant

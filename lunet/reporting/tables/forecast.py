@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from lunet.efficiency.calibration import Calibration, calibration, volumes
+from lunet.efficiency.calibration import Calibration, VolumeSizes, calibration, volumes
 from lunet.efficiency.forecast import Check, check
-from lunet.errors import ConfigError, DataError
-from lunet.files import read_json
+from lunet.errors import ConfigError
+from lunet.reading import read_object, wrong_in
 from lunet.reporting.markup import Cell, Column, Table, cell
 from lunet.reporting.numbers import NONE, fixed, significant
 from lunet.reporting.tables.costs import conditions
@@ -58,7 +58,7 @@ def forecast(
     """
     if not manifest:
         raise ConfigError("--manifest", "missing", "table forecast needs that of the volumes")
-    data = volumes(read_json(manifest[0]))
+    data = _volumes(manifest[0])
     by_preset: dict[str, list[Mapping[str, Any]]] = {}
     for run in runs:
         by_preset.setdefault(run["preset"], []).append(run)
@@ -77,12 +77,14 @@ def forecast(
     )
 
 
+def _volumes(path: Path) -> VolumeSizes:
+    with wrong_in(path):
+        return volumes(read_object(path))
+
+
 def _calibration(preset: str, cost: Mapping[str, Any]) -> Calibration:
-    try:
+    with wrong_in(f"efficiency.json of {preset}"):
         return calibration(cost)
-    except DataError as error:
-        where = f"efficiency.json of {preset}: {error.where}"
-        raise DataError(where, error.found, error.expected, "Measure it again") from error
 
 
 def _cells(found: Check | None) -> tuple[Cell, ...]:

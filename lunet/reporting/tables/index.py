@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import pandas as pd
 
 from lunet.errors import ConfigError
 from lunet.metrics.settings import StatisticsSettings
+from lunet.reporting.arithmetic import require_one_arithmetic
 from lunet.reporting.markup import Table, write
 from lunet.reporting.outputs import table_row
 from lunet.reporting.published import published, read_published
@@ -109,7 +110,10 @@ def make_table(name: str, sources: ResultFiles, settings: Mapping[str, Any]) -> 
         raise ConfigError(f"table {name}", "no metrics.csv among the inputs", "it is made of them")
     if required == ("efficiency",) and not sources.efficiency:
         raise ConfigError(f"table {name}", "no efficiency.json among the inputs", "it needs one")
-    return TABLES[name](material(sources, settings))
+    read = material(sources, settings)
+    mixed = require_one_arithmetic(read.runs, allowed=read.report.mixed_arithmetic)
+    table = TABLES[name](read)
+    return replace(table, note=f"{table.note} {mixed}".strip()) if mixed else table
 
 
 def write_table(

@@ -43,6 +43,12 @@ def level(settings: StatisticsSettings) -> str:
     return f"{100 * settings.confidence:g} %"
 
 
+def drawn(cases: pd.DataFrame) -> str:
+    """Where the intervals of means come from."""
+    single = one_training(cases, (PRIOR,))
+    return "bootstrap over subjects" if single else "over subjects and trainings"
+
+
 def scope(cases: pd.DataFrame) -> str:
     """What a note adds where one training stands for a preset."""
     return f" {ONE_TRAINING}" if one_training(cases, (PRIOR,)) else ""
@@ -60,7 +66,7 @@ def accuracy(cases: pd.DataFrame, settings: StatisticsSettings, report: ReportSe
     return Table(
         name="accuracy",
         caption=f"Segmentation quality: mean ± sd over cases, {level(settings)} confidence interval"
-        " of the mean in brackets (bootstrap over subjects).",
+        f" of the mean in brackets ({drawn(cases)}).",
         columns=(*heads, *(Column(title(metric)) for metric in report.metrics), *_COUNT_COLUMNS),
         rows=tuple(_accuracy_row(group) for group in groups),
         records=tuple(_accuracy_record(group) for group in groups),

@@ -13,15 +13,16 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from torch import nn
 
 from lunet.errors import ConfigError, is_out_of_memory
-from lunet.files import read_json, write_json
+from lunet.files import write_json
 from lunet.locks import exclusive
 from lunet.provenance import cpu_model
+from lunet.reading import read_record, typed
 from lunet.training.checkpoint import stamp_of
 from lunet.training.compute.arithmetic import Arithmetic, plain_arithmetic
 from lunet.training.compute.gradient_check import find_fault, reference
@@ -262,14 +263,25 @@ def _machine(device: str) -> str:
     return torch.cuda.get_device_name() if device == "cuda" else cpu_model()
 
 
+class _Entry(TypedDict):
+    choice: dict[str, Any]
+    seconds_per_step: dict[str, float]
+    machines: list[str]
+
+
+def _entries(cache: Path) -> dict[str, _Entry]:
+    """Choices by key."""
+    return read_record(cache, dict[str, _Entry]) if cache.is_file() else {}
+
+
 def _kept(
     cache: Path, key: str, question: Question, say: Callable[[str], None]
 ) -> Arithmetic | None:
     """The choice of a former measurement; a machine that is new to it checks it first."""
-    entry = read_json(cache).get(key) if cache.is_file() else None
+    entry = _entries(cache).get(key)
     if not entry:
         return None
-    choice = Arithmetic(**entry["choice"])
+    choice = typed(entry["choice"], Arithmetic, f"{cache}: {key}.choice")
     if _machine(choice.device) not in entry["machines"]:
         _require_sound(question, choice, say)
         _keep(cache, key, choice, entry["seconds_per_step"])
@@ -280,8 +292,9 @@ def _keep(cache: Path, key: str, chosen: Arithmetic, seconds: dict[str, float]) 
     """Add a choice, or this machine to it; other presets write into the same file."""
     known = {name: value for name, value in seconds.items() if value < float("inf")}
     with exclusive(cache.with_name(f".{cache.name}.lock")):
-        entries = read_json(cache) if cache.is_file() else {}
-        machines = {*entries.get(key, {}).get("machines", []), _machine(chosen.device)}
+        entries = _entries(cache)
+        known_on = entries[key]["machines"] if key in entries else []
+        machines = {*known_on, _machine(chosen.device)}
         entries[key] = {
             "choice": asdict(chosen),
             "seconds_per_step": known,

@@ -20,13 +20,15 @@ from lunet.data.prepare import prepare_dataset
 from lunet.data.prepared import read_manifest
 from lunet.data.settings import DatasetSettings, PreprocessSettings
 from lunet.errors import DataError
-from lunet.files import read_json, write_json
+from lunet.files import write_json
+from lunet.reading import read_json
 
 BAD = [
-    "", ".", "..", "a/b", "/abs", "../x", "a\\b", ".hidden", "~x", " a", "a ", "a\tb", "a\nb",
-    "a\0b", "a\u200bb", "a\u202eb", "a\u00a0b", "\ufeffa", "\udc80", "x" * 201, "é" * 101,
+    "", ".", "..", "a/b", "/abs", "../x", "a\\b", ".hidden", "~x", "=1", "-a", "@x",
+    " a", "a ", "a\tb", "a\nb", "a\0b", "a\u200bb", "a\u202eb", "a\u00a0b", "\ufeffa",
+    "\udc80", "x" * 201, "é" * 101,
 ]  # fmt: skip
-GOOD = ["a", "sub-01_ses-2", "Jörg", "患者 1", "a.b", "x" * 200, "1", "-a", "a(b)", "$(x)"]
+GOOD = ["a", "sub-01_ses-2", "Jörg", "患者 1", "a.b", "x" * 200, "1", "a(b)", "$(x)"]
 
 
 @pytest.mark.parametrize("name", BAD)

@@ -254,3 +254,27 @@ def test_a_file_that_the_listing_of_an_archive_names_must_be_in_it(tmp_path: Pat
     settings, archive = DatasetSettings(name="own"), write_tar(tmp_path / "a.tar", files)
     with pytest.raises(DataError, match=r"a\.tar: .*imagesTr/b\.nii\.gz: missing, case b"):
         place_archive(archive, tmp_path / "stage", settings)
+
+
+def test_extended_headers_are_bounded_in_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each is short, but together they would fill the memory; and none is counted twice."""
+    names = {f"{'d' * 120}/{number:03d}": b"x" for number in range(40)}
+    archive = write_tar(tmp_path / "a.tar", names)
+    monkeypatch.setattr("lunet.data.io.tar._MOST", 40 * 512)
+    for place in ("one", "two"):
+        assert len(extract(archive, tmp_path / place)) == 40
+    monkeypatch.setattr("lunet.data.io.tar._MOST", 2000)
+    with pytest.raises(DataError, match="headers of more than 2000 bytes in all"):
+        extract(archive, tmp_path / "three")
+
+
+def test_extended_headers_without_a_member(tmp_path: Path) -> None:
+    """A chain of them, which ``tarfile`` follows by recursion."""
+    name = tarfile.TarInfo("././@LongLink")
+    name.type, name.size = tarfile.GNUTYPE_LONGNAME, 512
+    block = name.tobuf(tarfile.GNU_FORMAT) + b"a".ljust(512, b"\0")
+    (tmp_path / "a.tar").write_bytes(block * 5000 + bytes(1024))
+    with pytest.raises(DataError, match="more than 16 headers of one member"):
+        extract(tmp_path / "a.tar", tmp_path / "out")

@@ -76,13 +76,14 @@ def test_a_file_per_channel(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"training": "x"}, "no list `training`"),
-        ({"training": [{"image": 3}]}, "file name"),
-        ({"training": [{"image": "a.nii.gz", "label": 3}]}, "file name"),
+        ({"training": "x"}, "training: found 'x', a list is expected"),
+        ({"training": [{"image": 3}]}, r"training\[0\]: image: found 3, a text or a list"),
+        ({"training": [{"image": "a.nii.gz", "label": 3}]}, r"training\[0\]: label: found 3"),
+        ({"training": [{"image": []}]}, r"training\[0\]: image \[\], a file name"),
         ({"test": ["./imagesTr/hippocampus_001.nii.gz"]}, "listed 2 times"),
-        ({"labels": {}}, "no 'labels'"),
+        ({"labels": {}}, "labels: empty"),
         ({"labels": {"x": "front"}}, "whole numbers"),
-        ({"modality": None}, "no 'modality'"),
+        ({"modality": None}, "modality: found None, a mapping"),
         ({"remap": {"a": 1}}, "remap"),
     ],
 )

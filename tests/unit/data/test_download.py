@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import random
 import tarfile
+import urllib.request
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -23,6 +24,7 @@ from lunet.data.catalog import remap_of
 from lunet.data.catalog_table import CATALOG
 from lunet.data.dataset import read_dataset
 from lunet.data.download import fetch as fetching
+from lunet.data.download import http
 from lunet.data.download.download import download
 from lunet.data.download.fetch import Patience, Sums, fetch, sums_of
 from lunet.data.phantoms.make import make_phantom
@@ -215,6 +217,92 @@ def test_a_full_disk_is_said_before_and_during(
     monkeypatch.setattr(fetching.shutil, "disk_usage", lambda _path: usage)
     with pytest.raises(DataError, match="400000 bytes are needed, 1000 are free"):
         get(Behaviour(CONTENT), tmp_path / "b")
+
+
+@pytest.mark.parametrize("place", ["file:///etc/passwd", "ftp://127.0.0.1/x"])
+def test_a_redirection_leads_to_http_only(tmp_path: Path, place: str) -> None:
+    behaviour = Behaviour(CONTENT, redirect=place)
+    with pytest.raises(DataError, match=r"redirects to (file|ftp)|302"):
+        get(behaviour, tmp_path / "set.tar")
+    assert len(behaviour.seen) == 1
+
+
+def test_a_redirection_to_http_is_followed_and_one_from_https_is_not(tmp_path: Path) -> None:
+    with serve(Behaviour(CONTENT)) as there:
+        get(Behaviour(CONTENT, redirect=there), tmp_path / "set.tar")
+        secure = urllib.request.Request("https://example.org/set.tar")
+        handler = http._Redirections()
+        with pytest.raises(http.Refused, match="from https to http"):
+            handler.redirect_request(secure, None, 302, "", {}, there)
+
+
+def test_retry_after_is_waited_and_a_long_one_is_not(tmp_path: Path) -> None:
+    said = get(Behaviour(CONTENT, statuses=[429], retry_after="1"), tmp_path / "set.tar")
+    assert any(line.endswith("again in 1 s") for line in said)
+    with pytest.raises(DataError, match="asks to come back in 86400 s"):
+        get(Behaviour(CONTENT, statuses=[503], retry_after="86400"), tmp_path / "b")
+    past = {"Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT"}
+    assert http.wait_of(past) == 0.0  # type: ignore[arg-type]
+    assert http.wait_of({"Retry-After": "soon"}) is None  # type: ignore[arg-type]
+
+
+def test_a_head_that_never_ends_is_left(tmp_path: Path) -> None:
+    said = get(Behaviour(CONTENT, dribble=0.1), tmp_path / "set.tar")
+    assert (tmp_path / "set.tar").read_bytes() == CONTENT
+    assert any("timed out" in line for line in said)
+
+
+def test_a_server_that_drips_is_given_up(tmp_path: Path) -> None:
+    slow = Patience(timeout=0.2, least_rate=1e9, tries=2, pause=0.01)
+    behaviour = Behaviour(CONTENT, pace=0.1)
+    with serve(behaviour) as url, pytest.raises(DataError, match=r"less than 1e.09 bytes per"):
+        fetch([url], tmp_path / "a", expected=EXPECTED, patience=slow, say=Lines())
+    assert len(behaviour.seen) == 2
+
+
+@pytest.mark.parametrize("announce", [True, False])
+def test_a_file_much_larger_than_it_should_be_is_refused(tmp_path: Path, announce: bool) -> None:
+    behaviour = Behaviour(CONTENT * 4, announce=announce)
+    with serve(behaviour) as url, pytest.raises(DataError, match=r"are expected|is expected"):
+        fetch([url], tmp_path / "a", expected=Sums(), size=1000, patience=HASTE, say=Lines())
+    assert len(behaviour.seen) == 1
+
+
+def test_an_address_without_a_host_is_asked_once(tmp_path: Path) -> None:
+    said = Lines()
+    urls = ["http://no-such-host.invalid/set.tar"]
+    with pytest.raises(DataError):
+        fetch(urls, tmp_path / "a", expected=EXPECTED, patience=HASTE, say=said)
+    assert not any("again in" in line for line in said)
+
+
+def test_plain_http_without_a_digest_is_told(tmp_path: Path) -> None:
+    said = get(Behaviour(CONTENT), tmp_path / "set.tar", Sums())
+    assert "nobody checks what comes" in said[0]
+
+
+@pytest.mark.parametrize("tag", [None, 'W/"weak"'])
+def test_without_digest_and_validator_nothing_is_joined(tmp_path: Path, tag: str | None) -> None:
+    other = CONTENT[::-1]
+    behaviour = Behaviour(CONTENT, cuts=[150_000], tag=tag)
+    with serve(behaviour) as url:
+        cut = Patience(timeout=2.0, tries=1)
+        with pytest.raises(DataError, match="150000 bytes"):
+            fetch([url], tmp_path / "a", expected=Sums(), patience=cut, say=Lines())
+        behaviour.content = other
+        fetch([url], tmp_path / "a", expected=Sums(), patience=HASTE, say=Lines())
+    assert (tmp_path / "a").read_bytes() == other
+
+
+def test_a_file_of_the_same_length_behind_a_server_without_tags(tmp_path: Path) -> None:
+    other = CONTENT[::-1]
+    behaviour = Behaviour(CONTENT, cuts=[150_000, 0, 0, 0], tag=None)
+    with pytest.raises(DataError):
+        get(behaviour, tmp_path / "set.tar")
+    sums = Sums(sha256=hashlib.sha256(other).hexdigest())
+    said = get(Behaviour(other, tag=None), tmp_path / "set.tar", sums)
+    assert (tmp_path / "set.tar").read_bytes() == other
+    assert any("once more from the beginning" in line for line in said)
 
 
 def test_only_http_is_fetched(tmp_path: Path) -> None:

@@ -144,7 +144,7 @@ def test_manifest_gives_labelled_cases_with_volumes(tmp_path: Path) -> None:
     assert len(cases) == 12
     assert {case.volume for case in cases} == {20.0}
     (tmp_path / "other.json").write_text('{"cases": [{"name": 1}]}')
-    with pytest.raises(DataError, match="no manifest"):
+    with pytest.raises(DataError, match=r"cases\[0\]\.id: missing"):
         read_cases(tmp_path / "other.json")
 
 

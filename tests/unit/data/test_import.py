@@ -104,7 +104,7 @@ def test_a_study_takes_its_task_from_a_raw_data_set_by_number(
     with pytest.raises(ConfigError, match=r"dataset\.labels"):
         task_of(DatasetSettings(name="mine", path="8"))
     (tmp_path / "Dataset007_Tiny" / "dataset.json").write_text('{"channel_names": {"0": "T1"}}')
-    with pytest.raises(DataError, match="no 'labels'"):
+    with pytest.raises(DataError, match="labels: missing"):
         task_of(settings)
 
 
@@ -112,8 +112,15 @@ def test_nnunet_listing_of_files(tmp_path: Path) -> None:
     source = nnunet(tmp_path / "n")
     files = {"images": ["imagesTr/la_001_0000.nii.gz", "imagesTr/la_001_0001.nii.gz"],
              "label": "labelsTr/la_001.nii.gz"}  # fmt: skip
-    nnunet(source, dataset={"one": files})
+    nnunet(source, dataset={"one": files}, numTraining=1)
     assert [case.id for case in open_dataset(source).cases] == ["one", "la_003"]
+
+
+@pytest.mark.parametrize("said", [1, 3])
+def test_nnunet_cases_that_did_not_come(tmp_path: Path, said: int) -> None:
+    source = nnunet(tmp_path / "n", numTraining=said)
+    with pytest.raises(DataError, match=f"numTraining: {said}, but 2 training cases came"):
+        open_dataset(source)
 
 
 def test_nnunet_refusals(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from lunet.cli import main
 from lunet.data.phantoms.make import make_phantom
 from lunet.data.settings import PhantomSettings, PreprocessSettings
 from lunet.errors import ConfigError
-from lunet.files import read_json
+from lunet.reading import read_json
 from lunet.reporting.result_files import Grid, from_grid
 from lunet.reporting.tables.index import make_table
 from lunet.settings import plain

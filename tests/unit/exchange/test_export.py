@@ -17,11 +17,11 @@ from lunet.cli import main
 from lunet.errors import DataError, LunetError
 from lunet.exchange.release import ReleaseSources, export_release, mean_results
 from lunet.exchange.torch_export import DESCRIPTION, export_program
-from lunet.files import read_json
 from lunet.inference.description import description_of
 from lunet.models.attention_unet import AttentionUNet
 from lunet.models.unet import UNet
 from lunet.own_files import MARKER
+from lunet.reading import read_json
 
 METRICS = """\
 preset,fold,seed,case,group,label,dice,hd95,assd,status
@@ -95,6 +95,18 @@ def test_a_file_that_computes_something_else_is_refused(release: Path, tmp_path:
     other = save_run(tmp_path, THREE, seed=5)
     with pytest.raises(LunetError, match="differs from torch"):
         check_onnx(other, release / "out" / "model.onnx", channels=1, ndim=3)
+
+
+def test_an_onnx_file_of_weights_that_are_no_numbers(release: Path, tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx", reason="the extra `export` is not installed")
+    program = onnx.load(release / "out" / "model.onnx")
+    for tensor in program.graph.initializer:
+        if tensor.data_type == onnx.TensorProto.FLOAT:
+            values = np.full(tensor.dims, np.nan, np.float32)
+            tensor.CopyFrom(onnx.numpy_helper.from_array(values, tensor.name))
+    onnx.save(program, tmp_path / "model.onnx")
+    with pytest.raises(DataError, match="NaN or infinite"), torch.no_grad():
+        lunet.load_model(tmp_path)(torch.randn(1, 1, 8, 8, 8))
 
 
 def test_damaged_onnx(tmp_path: Path) -> None:

@@ -72,6 +72,22 @@ def test_refusals_leave_nothing(tmp_path: Path, capsys) -> None:
     assert "notes.txt exists and was not written" in capsys.readouterr().err
 
 
+def test_weights_that_are_no_numbers_are_refused_by_name(tmp_path: Path, capsys) -> None:
+    network = build_model("lunet_small_2f")
+    with torch.no_grad():
+        next(network.parameters()).view(-1)[0] = float("inf")
+    file = foreign_file(tmp_path / "net.pth", network)
+    out = tmp_path / "out"
+    words = ["import-weights", str(file), "--preset", "lunet_small_2f", "--out", str(out)]
+    assert main(words) == 2
+    assert "values of net.000 are NaN or infinite" in capsys.readouterr().err
+    torch.save({name: t.to(torch.int32) for name, t in build_model(
+        "lunet_small_2f").state_dict().items()}, file)  # fmt: skip
+    assert main(words) == 2
+    assert "stored as torch.int32" in capsys.readouterr().err
+    assert not out.exists()
+
+
 class Trap:
     """Executes when it is unpickled."""
 

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import errno
+import json
 import os
+import subprocess
+import sys
+from pathlib import Path
 
+import numpy as np
 import pytest
+import tiny_dataset
 import torch
 
+from lunet.cli import main
+from lunet.data.prepare import write_array
 from lunet.errors import Busy, Interrupted, TrainingError, is_out_of_memory
 from lunet.failures import classify
 
@@ -99,3 +108,117 @@ def test_a_path_of_the_wrong_kind_is_no_bug(tmp_path):
         assert failure.exit_code == 2
         assert not failure.is_bug
         assert str(tmp_path) in failure.line()
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "a/b.npy"), "full disk at a/b.npy"),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), "full disk (quota)"),
+        (OSError(errno.EFBIG, "File too large"), "a file larger than allowed"),
+        (OSError(errno.EMFILE, "Too many open files", "x"), "too many open files at x"),
+        (OSError(errno.ENFILE, "Too many open files"), "too many open files on this machine"),
+        (BlockingIOError(errno.EAGAIN, "try again"), "no further process or thread"),
+        (OSError(errno.EIO, "Input/output error", "x"), "an error of the disk at x"),
+        (OSError(errno.ESTALE, "Stale file handle"), "a network file that is gone"),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), "out of host memory"),
+        (RuntimeError("can't start new thread"), "no further process or thread"),
+        (RuntimeError("could not execute a primitive"), "out of host memory"),
+        (RuntimeError("could not create a primitive"), "out of host memory"),
+        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"), "out of host"),
+        (RuntimeError("std::bad_alloc"), "out of host memory"),
+        (ImportError("x.so: failed to map segment from shared object"), "out of host memory"),
+        (MemoryError(), "out of host memory"),
+    ],
+)
+def test_limits_are_told_by_their_name(error, reason):
+    for raised in (error, _caused(error)):
+        failure = classify(raised)
+        assert failure.reason.startswith(reason)
+        assert not failure.is_bug
+        assert failure.exit_code == 1
+        assert failure.advice
+
+
+def _caused(error):
+    """An error of its own on top, as libraries raise it."""
+    try:
+        try:
+            raise error
+        except type(error) as cause:
+            raise ValueError("something else") from cause
+    except ValueError as raised:
+        return raised
+
+
+def test_what_is_no_limit_stays_a_bug():
+    for error in (RuntimeError("shape mismatch"), ValueError("x"), OSError(errno.EBADF, "bad")):
+        assert classify(error).is_bug
+
+
+UNDER_LIMITS = """
+import resource, sys
+import numpy, torch, nibabel, torchio, lunet.data.prepare, lunet.data.layouts.decathlon
+from lunet.cli import main
+name, value, *words = sys.argv[1:]
+value = int(value)
+if name == "RLIMIT_AS":  # so much more than what is held already
+    pages = int(open("/proc/self/statm").read().split()[0])
+    value += pages * resource.getpagesize()
+if name == "RLIMIT_NOFILE":  # so many more than are open already
+    import os
+    value += len(os.listdir("/proc/self/fd"))
+resource.setrlimit(getattr(resource, name), (value, resource.getrlimit(getattr(resource, name))[1]))
+sys.exit(main(words))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits are set as Linux does")
+@pytest.mark.parametrize(
+    ("name", "value", "size", "reason"),
+    [
+        ("RLIMIT_FSIZE", 2000, None, "a file larger than allowed"),
+        ("RLIMIT_NOFILE", -1, None, "too many open files"),
+        ("RLIMIT_AS", 200 << 20, [600, 600, 600], "out of host memory"),
+    ],
+)
+def test_limits_of_the_system(tmp_path, name, value, size, reason):
+    data = tiny_dataset.make(tmp_path / "data", cases=2)
+    sections = {
+        "dataset": {"name": "tiny", "path": str(data)},
+        "task": {"channels": ["MRI"], "labels": {"front": 1, "back": 2}},
+        "preprocess": {"size": size},
+    }
+    words = ["preprocess", str(data), "--out", str(tmp_path / "out")]
+    done = subprocess.run(
+        [sys.executable, "-c", UNDER_LIMITS, name, str(value), *words,
+         "--settings", json.dumps(sections)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1, done.stderr
+    assert f"lunet ended: {reason}" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "out" / "manifest.json").exists()
+    left = [path for path in (tmp_path / "out").rglob("*") if path.name.startswith(".part")]
+    assert left == []
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_a_full_disk_says_so(order, tmp_path):
+    array = np.asarray(np.arange(200_000).reshape(40, 50, 100), dtype=np.float32, order=order)
+    with pytest.raises(OSError, match="No space") as caught:
+        write_array(Path("/dev/full"), array)
+    assert classify(caught.value).reason.startswith("full disk")
+    write_array(tmp_path / "ours.npy", array)
+    np.save(tmp_path / "theirs.npy", array)
+    assert (tmp_path / "ours.npy").read_bytes() == (tmp_path / "theirs.npy").read_bytes()
+
+
+@pytest.mark.parametrize("key", ["train.engine.threads", "efficiency.threads"])
+def test_threads_are_bounded(key, tmp_path, capsys):
+    """100,000 of them end the process with a segmentation fault."""
+    words = ["train", "--preset", "unet_small_4f", "--set", f"{key}=100000", "--out", str(tmp_path)]
+    assert main([*words, "--manifest", "m.json", "--splits", "s.json"]) == 2
+    told = capsys.readouterr().err
+    assert f"{key}: found 100000, at most 1024 is expected" in told

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import errno
 import json
 from pathlib import Path
@@ -12,13 +13,13 @@ from lunet.errors import DataError
 from lunet.files import (
     atomic,
     canonical_json,
-    read_json,
     sha256,
     write_csv,
     write_json,
     write_new,
     write_text,
 )
+from lunet.reading import read_json
 
 
 def test_an_error_leaves_the_old_file_and_no_litter(tmp_path):
@@ -58,6 +59,27 @@ def test_csv_writes_missing_values_as_empty_cells(tmp_path):
         tmp_path / "a.csv", ["x", "y"], [{"x": float("nan"), "y": None}, {"x": 1.5, "y": "é"}]
     )
     assert (tmp_path / "a.csv").read_text(encoding="utf-8") == "x,y\n,\n1.5,é\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "cell"),
+    [
+        ("=1+1", "'=1+1"),
+        ("@SUM(A1)", "'@SUM(A1)"),
+        ("+a", "'+a"),
+        ("-a", "'-a"),
+        ("\t=1", "'\t=1"),
+        ("-0.5", "-0.5"),
+        ("+1e-3", "+1e-3"),
+        ("-", "-"),
+        ("a=1", "a=1"),
+        (-0.5, "-0.5"),
+    ],
+)
+def test_a_text_that_a_spreadsheet_would_run_is_marked_as_text(tmp_path, text, cell):
+    write_csv(tmp_path / "a.csv", ["x"], [{"x": text}])
+    with open(tmp_path / "a.csv", newline="", encoding="utf-8") as stream:
+        assert list(csv.reader(stream)) == [["x"], [cell]]
 
 
 def test_canonical_json_does_not_depend_on_order():

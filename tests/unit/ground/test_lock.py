@@ -109,6 +109,15 @@ def test_an_owner_elsewhere_is_awaited_until_its_silence_tells(tmp_path, monkeyp
         assert held.path.name == "000008.json"
 
 
+def test_a_lock_from_the_future_is_told_and_ends(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(lock, "SILENCE", 0.5)
+    monkeypatch.setattr(lock, "_LOOK", 0.1)
+    foreign(tmp_path / ".a.lock", silent=-86400.0)
+    with owned(tmp_path / "a") as held:
+        assert held.path.name == "000008.json"
+    assert "s in the future" in capsys.readouterr().out
+
+
 def test_a_sign_of_life_from_elsewhere_is_respected(tmp_path, monkeypatch):
     monkeypatch.setattr(lock, "SILENCE", 5.0)
     monkeypatch.setattr(lock, "_LOOK", 0.1)

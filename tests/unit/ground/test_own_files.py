@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from lunet.errors import ConfigError, LunetError
-from lunet.files import read_json, write_text
+from lunet.files import write_text
 from lunet.leftovers import part_of, remove_leftovers
 from lunet.own_files import MARKER, claim, claim_files, discard, renewed
+from lunet.reading import read_json
 
 
 def write(folder: Path, *names: str, step: str = "predict", text: str = "x") -> list[str]:

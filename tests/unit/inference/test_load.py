@@ -60,6 +60,29 @@ def test_weights_of_another_network(tmp_path: Path) -> None:
         lunet.load_model(path)
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_refused_by_name(tmp_path: Path, value: float) -> None:
+    description = Description(BINARY, {}, UNET)
+    state = build_for_task(UNET, BINARY).state_dict()
+    name = list(state)[3]
+    state[name].view(-1)[0] = value
+    path = tmp_path / "weights.safetensors"
+    save_weights(path, state, description.as_dict())
+    with pytest.raises(DataError, match=rf"1 of \d+ values of {name} are NaN or infinite"):
+        lunet.load_model(path)
+
+
+def test_weights_of_another_type_are_refused_by_name(tmp_path: Path) -> None:
+    description = Description(BINARY, {}, UNET)
+    state = build_for_task(UNET, BINARY).state_dict()
+    name = next(iter(state))
+    state[name] = state[name].view(torch.int32)  # the same bytes, as a changed header has them
+    path = tmp_path / "weights.safetensors"
+    save_weights(path, state, description.as_dict())
+    with pytest.raises(DataError, match=rf"{name} is stored as torch\.int32"):
+        lunet.load_model(path)
+
+
 def test_a_study_step_with_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The rule's command: folder of a run, manifest, splits, fold; refused for another task."""
     make_prepared(tmp_path)

@@ -10,12 +10,13 @@ import nibabel as nib
 import numpy as np
 import pytest
 from prepared_cases import AFFINE, label_of, make_prepared
+from tiny_training import resave
 
 from lunet.cli import main
 from lunet.data.prepared import read_manifest
 from lunet.errors import ConfigError, DataError
-from lunet.files import read_json
 from lunet.inference.prior import THRESHOLDS, Prior, fit_prior, predict_prior
+from lunet.reading import read_json
 from lunet.task import Task
 
 TASK = Task(channels=("MRI",), labels={"inner": 1, "outer": 2})
@@ -75,7 +76,7 @@ def test_predictions_do_not_depend_on_images(study: Path, tmp_path: Path) -> Non
     run(study, f"{tmp_path}/a")
     shutil.copytree(study / "prepared", tmp_path / "other" / "prepared")
     for path in (tmp_path / "other" / "prepared" / "images").iterdir():
-        np.save(path, np.zeros_like(np.load(path)))
+        resave(path, np.zeros_like(np.load(path)))
     run(tmp_path / "other", f"{tmp_path}/b")
     assert [e["case"] for e in read_json(tmp_path / "a" / "predictions.json")["cases"]] == [
         "case_04",

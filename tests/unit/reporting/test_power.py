@@ -6,11 +6,20 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 from study_of_numbers import write_study
 
 from lunet import cli
+from lunet.errors import LunetError
+from lunet.files import write_json
+from lunet.metrics.settings import StatisticsSettings
+from lunet.reporting.html.answer import answer_part, power_part
+from lunet.reporting.html.page import Section, Text, html_page
 from lunet.reporting.power import Question, facts, sentence
 from lunet.statistics.power import Components, Design
+from lunet.study.config import parse
+from lunet.study.power import power_sentence
+from lunet.study.study import Study
 
 
 @pytest.fixture(scope="module")
@@ -72,3 +81,52 @@ def test_bad_input_is_one_line(words: list[str], message: str, capsys) -> None:
 def test_an_unknown_preset_of_the_pilot_is_named(pilot: Path, capsys) -> None:
     assert cli.main(["power", "--pilot", str(pilot), "--presets", "unet_small_9f"]) == 2
     assert "no finished run of unet_small_9f" in capsys.readouterr().err
+
+
+def a_study(tmp_path: Path, **changes):
+    content = {"study": "next", "dataset": {"name": "phantom"}, "presets": ["unet_small_4f"]}
+    content["roots"] = {"results": str(tmp_path)}
+    return Study(parse(content | changes))
+
+
+def test_a_study_with_a_pilot_says_what_it_resolves(pilot: Path, tmp_path: Path) -> None:
+    study = a_study(tmp_path, pilot=str(pilot), seeds=[0, 1, 2])
+    told = power_sentence(study)
+    assert "50 subjects, 5 folds, 3 seeds" in told
+    folds = [{"train": [], "test": [f"c{fold}{n}" for n in range(40)]} for fold in range(5)]
+    write_json(Path(study.results, "splits.json"), {"folds": folds})
+    # the pilot has two cases per subject
+    assert "100 subjects, 5 folds, 3 seeds" in power_sentence(study)
+    with pytest.raises(LunetError, match="no pilot"):
+        power_sentence(a_study(tmp_path))
+    assert study.sections("report")["pilot"] == str(pilot)
+
+
+def test_the_command_takes_the_design_of_a_study(pilot: Path, tmp_path: Path, capsys) -> None:
+    config = tmp_path / "next.yaml"
+    config.write_text(
+        yaml.safe_dump(
+            {"study": "next", "dataset": {"name": "phantom"}, "seeds": [0, 1, 2]}
+            | {"roots": {"results": str(tmp_path)}, "statistics": {"margin": 0.005}}
+        )
+    )
+    words = ["--config", str(config), "--pilot", str(pilot), "--json"]
+    assert cli.main(["power", *words]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["design"] == {"subjects": 50, "folds": 5, "seeds": 3}
+    assert (found["question"]["margin"], found["question"]["level"]) == (
+        0.005,
+        pytest.approx(0.025),
+    )
+
+
+def test_the_report_opens_with_the_answer_and_the_power(pilot: Path, tmp_path: Path) -> None:
+    write_json(tmp_path / "smallest/verdict.json", {"sentence": "The smallest is <this>."})
+    page = html_page("t", "l", [Section("answer", "Answer", answer_part(tmp_path))])
+    assert "<strong>The smallest is &lt;this&gt;.</strong>" in page
+    assert answer_part(tmp_path / "none") == []
+    counts = {"groups": 30, "folds": 5, "seeds": 2}
+    (said,) = power_part(str(pilot), StatisticsSettings(), counts)
+    assert isinstance(said, Text)
+    assert "30 subjects, 5 folds, 2 seeds" in said.text
+    assert power_part(None, StatisticsSettings(), counts) == []

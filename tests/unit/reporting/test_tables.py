@@ -16,8 +16,9 @@ from study_of_numbers import DICE, MACS, write_study
 
 from lunet.cli import main
 from lunet.errors import ConfigError, DataError
-from lunet.files import read_json, write_json
+from lunet.files import write_json
 from lunet.metrics.settings import StatisticsSettings
+from lunet.reading import read_json
 from lunet.reporting.figures.paired import differences
 from lunet.reporting.markup import (
     Column,

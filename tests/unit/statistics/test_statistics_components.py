@@ -13,7 +13,14 @@ from simulated_study import trained_study
 
 from lunet.errors import DataError
 from lunet.statistics.claims import ONE_TRAINING, claims
-from lunet.statistics.components import UNTRAINED, mean_error, trainings, upper_point, upper_tail
+from lunet.statistics.components import (
+    UNTRAINED,
+    MeanError,
+    mean_error,
+    trainings,
+    upper_point,
+    upper_tail,
+)
 from lunet.statistics.paired import compare_presets
 
 QUICK = {"resamples": 99, "permutations": 199}
@@ -100,6 +107,15 @@ def test_families_keep_their_level_and_intervals_their_coverage(design: Design) 
     found = outcome(np.random.default_rng(7), design, 1000)
     assert found["false"] <= 0.06
     assert 0.935 <= found["coverage"] <= 0.985
+
+
+def test_equivalent_degrees_have_the_same_point() -> None:
+    for share in (0.0, 0.3, 0.7, 1.0):
+        error = MeanError(0.01, share, 39, 4)
+        assert stats.t.isf(0.025, error.degrees) == pytest.approx(upper_point(0.025, share, 39, 4))
+    assert MeanError(0.01, 0.0, 11, 0).degrees == pytest.approx(11)
+    assert MeanError(0.01, 0.5, 4, 20).degrees == pytest.approx(MeanError(0.01, 0.5, 20, 4).degrees)
+    assert math.isnan(MeanError(math.nan, math.nan, 0, 0).degrees)
 
 
 def test_without_trainings_in_the_error_the_level_is_lost() -> None:

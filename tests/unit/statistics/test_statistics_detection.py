@@ -10,6 +10,7 @@ import pytest
 from scipy import stats
 from simulated_study import simulate, trained_study
 
+from lunet.statistics.aggregate import summarise
 from lunet.statistics.claims import claims
 from lunet.statistics.detection import detection, rate_interval
 from lunet.statistics.limits import limits
@@ -137,3 +138,19 @@ def test_ranks_know_that_trainings_differ() -> None:
     assert np.mean(sure) > 0.85
     assert np.mean(honest) < 0.7
     assert np.mean(held) >= 0.9
+
+
+def test_the_interval_of_a_mean_knows_of_trainings() -> None:
+    """By hand: variance over subjects and between seeds, pooled over folds."""
+    rng = np.random.default_rng(4)
+    rows = trained_study(rng, {"a": 0.0}, subjects=30, folds=5, training_sd=0.02)
+    row = summarise(rows, "dice", resamples=99).loc[0]
+    cases = rows.groupby("case")["dice"].mean()
+    of_subjects = cases.var() / 30
+    seeds = rows.groupby(["fold", "seed"])["dice"].mean().groupby("fold").var().mean()
+    variance = of_subjects + seeds / 15
+    share = seeds / 15 / variance
+    point = (1 - share) * stats.t.isf(0.025, 29) + share * stats.t.isf(0.025, 10)
+    assert row["ci_high"] - row["mean"] == pytest.approx(point * math.sqrt(variance))
+    alone = summarise(rows[rows["seed"] == 0], "dice", resamples=99).loc[0]
+    assert alone["ci_high"] - alone["mean"] < 1.2 * stats.t.isf(0.025, 29) * cases.std() / 5

@@ -12,7 +12,7 @@ from simulated_study import trained_study
 
 from lunet.errors import DataError
 from lunet.statistics.boundaries import critical_values, crossing_probability, spent
-from lunet.statistics.components import mean_error, trainings
+from lunet.statistics.components import MeanError, mean_error, trainings
 from lunet.statistics.looks import FoldValues, fold_values, looks, part_of
 from lunet.statistics.sequential import Estimate, Plan, conditional_power, look
 
@@ -76,24 +76,39 @@ def test_conditional_power_by_simulation() -> None:
     assert (last > critical).mean() == pytest.approx(found, abs=0.004)
 
 
+def exact(error: float) -> MeanError:
+    """A standard error that is as good as known."""
+    return MeanError(error, 0.0, 10**9, 0)
+
+
 def test_a_look_by_hand() -> None:
     plan = Plan(margin=0.01)
-    first = look(plan, Estimate(0.0, 0.002, math.inf, (0.2,)))
-    assert (first.z, first.decision) == (pytest.approx(5.0), "non-inferior")
+    first = look(plan, Estimate(0.0, exact(0.002), (0.2,)))
+    assert (first.ratio, first.decision) == (pytest.approx(5.0), "non-inferior")
+    assert first.bound == pytest.approx(4.8769, abs=1e-4)
     assert first.low == pytest.approx(0.0 - 4.8769 * 0.002, abs=1e-6)
-    # equal critical value and interval: the lower bound is above the margin when z is above it
-    assert first.low > -0.01
-    with_few = look(plan, Estimate(0.0, 0.002, 3.0, (0.2,)))
-    assert with_few.z == pytest.approx(stats.norm.isf(stats.t.sf(5.0, 3)))
+    with_few = look(plan, Estimate(0.0, MeanError(0.002, 0.0, 3, 0), (0.2,)))
+    assert with_few.bound == pytest.approx(stats.t.isf(stats.norm.sf(4.876885), 3), rel=1e-5)
     assert with_few.decision == "continue"
-    hopeless = look(plan, Estimate(-0.1, 0.005, math.inf, (0.2,)))
+    hopeless = look(plan, Estimate(-0.1, exact(0.005), (0.2,)))
     assert (hopeless.decision, hopeless.power < 1e-6) == ("futile", True)
-    assert look(plan, Estimate(math.nan, math.nan, math.nan, (0.2,))).decision == "continue"
+    unknown = look(plan, Estimate(math.nan, MeanError(math.nan, math.nan, 0, 0), (0.2,)))
+    assert (unknown.decision, unknown.low) == ("continue", pytest.approx(math.nan, nan_ok=True))
+
+
+def test_the_last_look_alone_is_the_test_of_the_comparisons() -> None:
+    error = MeanError(0.004, 0.3, 30, 8)
+    for difference in (-0.003, -0.001, 0.001):
+        found = look(Plan(margin=0.01), Estimate(difference, error, (1.0,)))
+        is_small = error.p_greater(difference + 0.01) < 0.025
+        assert (found.decision == "non-inferior") == is_small
+        assert (found.low > -0.01) == is_small
 
 
 def test_equal_values_everywhere_need_no_error() -> None:
-    assert look(Plan(0.01), Estimate(0.0, 0.0, 5.0, (0.2,))).decision == "non-inferior"
-    assert look(Plan(0.01), Estimate(-0.02, 0.0, 5.0, (0.2,))).decision == "futile"
+    none = MeanError(0.0, 0.0, 5, 2)
+    assert look(Plan(0.01), Estimate(0.0, none, (0.2,))).decision == "non-inferior"
+    assert look(Plan(0.01), Estimate(-0.02, none, (0.2,))).decision == "futile"
 
 
 @pytest.mark.parametrize(
@@ -104,7 +119,7 @@ def test_equal_values_everywhere_need_no_error() -> None:
         lambda: spent("haybittle", 0.025, 0.5),  # type: ignore[arg-type]
         lambda: Plan(margin=0.0),
         lambda: Plan(margin=0.01, futility=1.0),
-        lambda: look(Plan(0.01), Estimate(0.0, 0.1, 5.0, (0.2, 0.4))),
+        lambda: look(Plan(0.01), Estimate(0.0, exact(0.1), (0.2, 0.4))),
     ],
 )
 def test_bad_input_is_refused(wrong) -> None:
@@ -150,32 +165,32 @@ SPREAD = {"subjects": 0.011, "trainings": 0.003, "rest": 0.004}
 
 @pytest.mark.parametrize("kind", ["obrien_fleming", "pocock"])
 def test_studies_at_the_margin_are_wrong_at_the_level_or_less(kind) -> None:
-    studies = ends(600, -0.01, Plan(0.01, spending=kind, futility=0.0), **SPREAD)
-    assert won(studies) <= 0.025 + 2 * math.sqrt(0.025 * 0.975 / 600)
+    studies = ends(250, -0.01, Plan(0.01, spending=kind, futility=0.0), **SPREAD)
+    assert won(studies) <= 0.025 + 2 * math.sqrt(0.025 * 0.975 / 250)
     assert won(studies) > 0.005  # the level is used, not merely kept
 
 
 def test_studies_of_equal_and_of_poor_networks_end_early() -> None:
-    equal = ends(200, 0.0, Plan(0.01), **SPREAD)
+    equal = ends(80, 0.0, Plan(0.01), **SPREAD)
     assert won(equal) > 0.9
     assert np.mean([len(found) for found in equal]) < 4
-    poor = ends(200, -0.1, Plan(0.01), **SPREAD)
+    poor = ends(80, -0.1, Plan(0.01), **SPREAD)
     assert (won(poor), max(len(found) for found in poor) <= 2) == (0.0, True)
     assert np.mean([len(found) for found in poor]) < 1.1
 
 
 def test_giving_up_early_costs_little_power() -> None:
     spread = {"subjects": 0.02, "trainings": 0.004, "rest": 0.004}
-    patient = won(ends(300, 0.0, Plan(0.01, futility=0.0), **spread))
-    hasty = won(ends(300, 0.0, Plan(0.01, futility=0.1), **spread))
+    patient = won(ends(150, 0.0, Plan(0.01, futility=0.0), **spread))
+    hasty = won(ends(150, 0.0, Plan(0.01, futility=0.1), **spread))
     assert 0.3 < patient < 0.95  # power is neither nothing nor certain
     assert patient - hasty <= 0.03
 
 
 def test_repeated_intervals_hold_at_all_looks_together() -> None:
-    studies = ends(300, -0.012, Plan(0.01, futility=0.0), **SPREAD)
+    studies = ends(120, -0.012, Plan(0.01, futility=0.0), **SPREAD)
     missed = [any(not one.low <= -0.012 <= one.high for one, _ in found) for found in studies]
-    assert np.mean(missed) <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / 300)
+    assert np.mean(missed) <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / 120)
 
 
 def small_study() -> pd.DataFrame:
@@ -195,8 +210,11 @@ def test_values_of_rows_give_the_error_of_the_comparisons() -> None:
     difference = table["one"] - table["ref"]
     expected = mean_error(difference, table.index, sides)
     assert found.difference == pytest.approx(difference.mean())
-    assert math.sqrt(found.subjects + found.trainings) == pytest.approx(expected.error)
-    assert found.freedom == pytest.approx(expected.freedom)
+    assert found.error.error == pytest.approx(expected.error)
+    assert found.error.share == pytest.approx(expected.share)
+    freedom = (expected.freedom, expected.freedom_trainings)
+    assert (found.error.freedom, found.error.freedom_trainings) == freedom
+    assert sum(found.variances) == pytest.approx(expected.error**2)
     assert (found.counts.cases, found.counts.subjects, found.counts.seeds) == (40, 40, 2)
 
 
@@ -206,7 +224,7 @@ def test_a_lower_metric_is_turned_round() -> None:
     one = part_of(list(fold_values(rows, PAIR, "hd95").values()))
     other = part_of(list(fold_values(higher, PAIR, "dice").values()))
     assert one.difference == pytest.approx(-other.difference)
-    assert one.subjects == pytest.approx(other.subjects)
+    assert one.error.error == pytest.approx(other.error.error)
 
 
 def test_looks_end_before_a_fold_that_one_side_lacks() -> None:
@@ -232,14 +250,14 @@ def test_a_reference_without_training_needs_no_seeds() -> None:
     rows = small_study()
     rows = rows[(rows["preset"] == "one") | (rows["seed"] == 0)]
     values = fold_values(rows, PAIR, "dice", untrained=["ref"])
-    assert part_of(list(values.values())).trainings > 0
+    assert part_of(list(values.values())).error.share > 0
     assert part_of(list(values.values())).counts.seeds == 2
 
 
 def test_one_seed_leaves_trainings_out() -> None:
     rows = small_study()
     part = part_of(list(fold_values(rows[rows["seed"] == 0], PAIR, "dice").values()))
-    assert (part.trainings, part.freedom, part.counts.seeds) == (0.0, 39, 1)
+    assert (part.error.share, part.error.freedom, part.counts.seeds) == (0.0, 39, 1)
 
 
 def test_shares_follow_the_cases_that_are_planned() -> None:

@@ -10,7 +10,8 @@ import yaml
 from paths import ROOT
 
 from lunet.errors import ConfigError
-from lunet.files import read_json, write_json
+from lunet.files import write_json
+from lunet.reading import read_json
 from lunet.study.config import json_schema, load, parse, with_words
 from lunet.study.config_docs import manual, shipped
 from lunet.study.study import Study

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from lunet.cli import main
-from lunet.files import read_json, write_json
+from lunet.files import write_json
+from lunet.reading import read_json
 from lunet.statistics.registration import registration
 from lunet.study.config import parse
 from lunet.study.protocol import (

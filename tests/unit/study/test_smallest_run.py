@@ -51,7 +51,7 @@ def test_the_planted_answer_is_found_with_few_trainings(tmp_path: Path) -> None:
     assert "smallest network (by MACs) not inferior to unet_small_4f by 0.01 Dice" in sentence
     assert "is lunet_small_6f: 6,000 parameters (1.5x as many), 0.5x its MACs" in sentence
     assert "Error of this answer at most 2.5 %" in sentence
-    assert "lunet_small_4f: inferior" in sentence
+    assert "lunet_small_4f: given up after 1 fold (-0.07" in sentence
     assert f"{len(maker.trained)} of 50 trainings" in sentence
     assert "One seed" not in sentence
     rows = decisions(tmp_path)
@@ -60,7 +60,7 @@ def test_the_planted_answer_is_found_with_few_trainings(tmp_path: Path) -> None:
         "lunet_small_6f",
         "lunet_small_4f",
     ]
-    assert rows[-1]["state"] == "inferior"
+    assert rows[-1]["state"] == "given up"
     assert all(any(row["candidate"] in line for line in told) for row in rows)
     folder = tmp_path / "results/search/smallest"
     assert json.loads((folder / "verdict.json").read_text()) == verdict

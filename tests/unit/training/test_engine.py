@@ -14,8 +14,8 @@ from tiny_training import TASK, TINY, job, prepare
 from lunet.data.folds import read_splits
 from lunet.data.prepared import read_manifest
 from lunet.errors import ConfigError
-from lunet.files import read_json
 from lunet.models.build import build_network
+from lunet.reading import read_json
 from lunet.training.compute import autotune as engine
 from lunet.training.compute.arithmetic import Arithmetic, plain_arithmetic
 from lunet.training.compute.autotune import (

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+import resource
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,7 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_training import TASK, TINY, prepare
+from tiny_training import TASK, TINY, prepare, resave
 
 from lunet.data.prepared import read_manifest
 from lunet.errors import ConfigError, DataError, TrainingError
@@ -110,7 +112,7 @@ def test_half_of_the_balanced_patches_hold_foreground(tmp_path: Path) -> None:
     for path in (folder / "labels").iterdir():  # a structure of four voxels in 64000
         label = np.zeros((40, 40, 40), np.uint8)
         label[30:32, 5:7, 20] = 2
-        np.save(path, label)
+        resave(path, label)
     recipe = replace(TINY, patch=(8, 8, 8), batch_size=4, patches_per_case=20)
     shares = {}
     for name in ("shuffle", "balanced"):
@@ -138,7 +140,7 @@ def test_patches_of_anisotropic_volumes(
     for corner, path in zip(corners, sorted((folder / "labels").iterdir()), strict=False):
         label = np.zeros(shape, np.uint8)
         label[corner] = 1
-        np.save(path, label)
+        resave(path, label)
     recipe = replace(TINY, patch=patch, batch_size=4, patches_per_case=24, sampler="balanced")
     source = volumes(folder, budget=0)
     feed = sampler(source, recipe)
@@ -214,7 +216,7 @@ def test_pictures_are_volumes_of_one_slice(tmp_path: Path) -> None:
     folder = prepare(tmp_path / "d")
     for kind in ("images", "labels"):
         for path in (folder / kind).iterdir():
-            np.save(path, np.load(path)[..., 6])
+            resave(path, np.load(path)[..., 6])
     source = volumes(folder, task=replace(TASK, dimensions=2))
     assert source.shapes[0] == (12, 12, 1)
     batch = sampler(source, replace(TINY, batch_size=5), dimensions=2).batch(1, 0)
@@ -252,7 +254,7 @@ def test_planted_values_are_told_with_their_case(
     path = folder / kind / "case_2.npy"
     array = np.load(path)
     array.flat[100] = value
-    np.save(path, array)
+    resave(path, array)
     with pytest.raises(DataError, match=message):
         volumes(folder)
 
@@ -261,6 +263,29 @@ def test_image_and_label_must_fit_each_other_and_the_task(data: Path, tmp_path: 
     with pytest.raises(DataError, match="2 channels"):
         volumes(data, task=replace(TASK, channels=("T1", "T2")))
     folder = prepare(tmp_path / "d")
-    np.save(folder / "labels/case_0.npy", np.zeros((12, 12, 11), np.uint8))
+    resave(folder / "labels/case_0.npy", np.zeros((12, 12, 11), np.uint8))
     with pytest.raises(DataError, match="one shape"):
         volumes(folder)
+
+
+def open_files() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+@pytest.mark.parametrize("budget", [None, 0])
+def test_many_cases_need_few_open_files(data: Path, budget: int | None) -> None:
+    recipe = replace(TINY, patch=(8, 8, 8), sampler="balanced")
+    few = sampler(volumes(data, budget=budget), recipe)
+    few.batch(1, 0)
+    cases = [case for case in read_manifest(data).cases.values() for _ in range(20)]
+    before, (soft, hard) = open_files(), resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (before + 12, hard))  # two maps a case: 240 and more
+    try:
+        many = load_volumes(cases, TASK, device=CPU, budget=budget)
+        feed = sampler(many, recipe)
+        names = {name for step in range(feed.steps) for name in feed.batch(1, step).cases}
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert len(many.names) > 100
+    assert names == set(few.volumes.names)
+    assert open_files() <= before + 2

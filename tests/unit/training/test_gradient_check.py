@@ -100,7 +100,7 @@ def test_one_wrong_weight_of_many_is_refused(
     monkeypatch: pytest.MonkeyPatch, spoil: Callable[[Tensor], Tensor]
 ) -> None:
     break_weights(monkeypatch, spoil, only=8)
-    assert ".conv.weight is not" in fault(BF16)
+    assert "conv.weight" in fault(BF16)
 
 
 def test_unequal_repeats_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

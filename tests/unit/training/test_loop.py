@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny_training import EVERYTHING, TASK, TINY, job, prepare, results
+from tiny_training import EVERYTHING, TASK, TINY, job, prepare, resave, results
 from torch import nn
 
 from lunet.data.folds import read_splits
 from lunet.data.prepared import read_manifest
 from lunet.errors import ConfigError, DataError, LunetError, TrainingError
-from lunet.files import read_json, write_json
+from lunet.files import write_json
+from lunet.reading import read_json
 from lunet.task import Task
 from lunet.training import loop
 from lunet.training import volumes as feeding
@@ -89,7 +90,7 @@ def test_every_kind_of_task(task: Task, changes: dict[str, Any], tmp_path: Path)
     data = prepare(tmp_path / "d", task=task)
     if task is BINARY:
         for path in (data / "labels").iterdir():
-            np.save(path, np.minimum(np.load(path), 1))
+            resave(path, np.minimum(np.load(path), 1))
     recipe = replace(TINY, epochs=4, **changes)
     run_training(job(data, tmp_path, recipe, task=task))
     rows = history(tmp_path)
@@ -282,7 +283,7 @@ def test_nan_in_a_memory_mapped_volume_names_epoch_and_case(
     data = prepare(tmp_path / "d")
     image = np.load(data / "images/case_4.npy")
     image[0, 5, 5, 5] = np.nan
-    np.save(data / "images/case_4.npy", image)
+    resave(data / "images/case_4.npy", image)
     monkeypatch.setattr(feeding, "available_memory", lambda device: 0)
     message = r"epoch 1, step \d of 2: the loss is NaN, values .* in the image of case_4; cases"
     with pytest.raises(TrainingError, match=message):
@@ -333,7 +334,7 @@ def test_out_of_memory_says_what_was_needed_and_what_to_change(
 def test_a_swapped_label_is_pointed_at(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = prepare(tmp_path / "d", shapes=((12, 12, 12),) * 11)
     wrong = np.roll(np.load(data / "labels/case_3.npy"), 6, axis=(0, 1, 2))
-    np.save(data / "labels/case_3.npy", wrong)
+    resave(data / "labels/case_3.npy", wrong)
     recipe = replace(TINY, epochs=40, optimiser=Optimiser(lr=3e-2), loss={"dice_ce": 1.0})
     run_training(job(data, tmp_path, recipe))
     assert [found["case"] for found in read_json(tmp_path / "out" / "run.json")["suspects"]] == [

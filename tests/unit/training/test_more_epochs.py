@@ -10,7 +10,7 @@ import pytest
 import torch
 from tiny_training import EVERYTHING, TINY, job, prepare, results
 
-from lunet.files import read_json
+from lunet.reading import read_json
 from lunet.study.config import parse
 from lunet.study.study import Study
 from lunet.training.recipe import EarlyStopping, Ema, Recipe, Schedule

@@ -17,7 +17,7 @@ from tiny_training import prepare
 
 from lunet.cli import main
 from lunet.errors import Interrupted
-from lunet.files import read_json
+from lunet.reading import read_json
 
 FILES = ("weights.safetensors", "last.safetensors", "history.csv")
 

@@ -10,7 +10,7 @@ import pytest
 from tiny_training import TASK, TINY, prepare
 
 from lunet.cli import main
-from lunet.files import read_json
+from lunet.reading import read_json
 from lunet.settings import plain
 
 MODEL = {"preset": "tiny", "module": "unet", "name": "UNet", "arguments": {"widths": [2, 2]}}

@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -28,13 +28,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lunet.data.dataset import Case, Dataset
+from lunet.data.dataset_json import by_number
 from lunet.data.io.images import NIFTI, is_hidden
+from lunet.data.io.write import write_nifti
 from lunet.data.layouts.importing import STEP, write_links
 from lunet.data.layouts.task import FOREGROUND, chosen_groups, chosen_rule
 from lunet.data.settings import DatasetSettings
 from lunet.errors import DataError
-from lunet.files import read_json
 from lunet.own_files import renewed
+from lunet.reading import read_object, typed
 from lunet.task import Task
 
 _READER = Path(__file__).with_name("unpickle.py")
@@ -166,17 +168,16 @@ def _reference(path: Path, case: str, image: Path, stage: Path) -> Path:
     if scan.shape[:3] != label.shape:
         raise DataError(path, f"a label of shape {label.shape}", f"{image.name} has {scan.shape}")
     out = stage / "references" / f"{case}.nii.gz"
-    out.parent.mkdir(parents=True, exist_ok=True)
-    nib.save(nib.Nifti1Image(label, scan.affine), out)
+    write_nifti(out, label, scan.affine)
     return out
 
 
 def _dataset(root: Path, cases: list[Case], settings: DatasetSettings) -> Dataset:
     listing = root / "metadata.json"
-    named: Any = read_json(listing).get("labels") if listing.is_file() else {"1": FOREGROUND}
-    if not isinstance(named, Mapping):
-        raise DataError(listing, f"labels {named!r}", "a mapping such as {'1': 'tumour'}")
-    labels = {str(name): int(index) for index, name in named.items() if int(index) != 0}
+    where = f"{listing}: labels"
+    found = read_object(listing).get("labels") if listing.is_file() else {"1": FOREGROUND}
+    numbered = by_number(typed(found, dict[str, str], where), where)
+    labels = {name: index for index, name in numbered.items() if index != 0}
     task = Task(settings.channels or ("CT",), settings.labels or labels, {}, settings.dimensions)
     name = root.name if settings.name == "unnamed" else settings.name
     return Dataset(root, name, task, chosen_groups(cases, settings), chosen_rule(settings))

@@ -1,0 +1,297 @@
+"""The one way in for JSON and tables (YAML: :mod:`lunet.reading_yaml`): bounded, typed, one line.
+
+A file may come from anybody and may be damaged: its size, its depth and its numbers are bounded
+before anything works with them, and a message names file, key or row, what was found and what is
+expected. Images and arrays have readers of their own (:mod:`lunet.data.io`).
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+from lunet.errors import ConfigError, DataError, LunetError, shown
+from lunet.settings import convert
+
+MOST_BYTES = 512 << 20
+"""Of JSON or a table: a manifest of 100,000 cases has about 100 MB."""
+DEEPEST = 100
+_DIGITS = 40
+_LONGEST_HEADER = 1 << 20
+_BOMS = {
+    codecs.BOM_UTF32_LE: "UTF-32",
+    codecs.BOM_UTF32_BE: "UTF-32",
+    codecs.BOM_UTF16_LE: "UTF-16",
+    codecs.BOM_UTF16_BE: "UTF-16",
+}
+_SAVE = "Save it as UTF-8"
+Form = TypeVar("Form")
+Fault = type[LunetError]
+
+
+def read_text(
+    path: str | Path,
+    *,
+    needed: str = "a text file",
+    most: int = MOST_BYTES,
+    fault: Fault = DataError,
+) -> str:
+    """The text of a UTF-8 file, without a byte order mark.
+
+    Raises
+    ------
+    fault
+        If the file is missing, is a folder, is larger than ``most`` bytes, or is no UTF-8 text;
+        the message names the encoding or the line.
+    """
+    try:
+        with open(path, "rb") as stream:
+            content = stream.read(most + 1)
+    except FileNotFoundError as error:
+        raise fault(path, "the file is missing", f"{needed} is needed here") from error
+    except IsADirectoryError as error:
+        raise fault(path, "is a folder", f"{needed} is needed here") from error
+    except ValueError as error:  # a name that holds a zero byte
+        raise fault(shown(str(path)), f"is no file name ({error})", "") from error
+    if len(content) > most:
+        raise fault(path, f"has more than {most} bytes", f"{needed} is needed here")
+    return _decoded(content, path, needed, fault)
+
+
+def _decoded(content: bytes, path: object, needed: str, fault: Fault) -> str:
+    for mark, name in _BOMS.items():
+        if content.startswith(mark):
+            raise fault(path, f"is {name} text", f"UTF-8 is expected of {needed}", _SAVE)
+    if b"\0" in content:
+        line = content.count(b"\n", 0, content.index(b"\0")) + 1
+        raise fault(path, f"holds a zero byte in line {line}", f"{needed} is needed here")
+    try:
+        return content.removeprefix(codecs.BOM_UTF8).decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        found = f"byte 0x{content[error.start]:02x} in line {line} is no UTF-8"
+        expected = f"{needed} in UTF-8 (Latin-1 or Windows-1252 perhaps)"
+        raise fault(path, found, expected, _SAVE) from error
+
+
+def read_json(path: str | Path) -> Any:
+    """The content of a JSON file.
+
+    Raises
+    ------
+    DataError
+        If the file is missing or :func:`parse_json` refuses it.
+    """
+    return parse_json(read_text(path, needed="a JSON file"), path)
+
+
+def read_object(path: str | Path) -> dict[str, Any]:
+    """The content of a JSON file that holds one object.
+
+    Raises
+    ------
+    DataError
+        If the file is missing, is not JSON, or holds something else.
+    """
+    found: dict[str, Any] = typed(read_json(path), dict[str, Any], path)
+    return found
+
+
+def read_record(path: str | Path, form: type[Form]) -> Form:
+    """The content of a JSON file, of the form of :func:`lunet.settings.convert`.
+
+    Raises
+    ------
+    DataError
+        If the file is missing, is not JSON, or a key is missing or of another type.
+    """
+    return typed(read_json(path), form, path)
+
+
+def typed(value: Any, form: type[Form], where: object) -> Form:
+    """A value of a file, checked by :func:`lunet.settings.convert`; ``where`` is the file.
+
+    Raises
+    ------
+    DataError
+        With the file and the key that is missing or wrong.
+    """
+    with wrong_in(where):
+        found: Form = convert(form, value)
+    return found
+
+
+@contextmanager
+def wrong_in(where: object) -> Iterator[None]:
+    """Errors of a key become errors of the key in a file: ``where`` is the file.
+
+    Raises
+    ------
+    DataError
+        In place of a :class:`lunet.errors.ConfigError` or another :class:`DataError`.
+    """
+    try:
+        yield
+    except (ConfigError, DataError) as error:
+        place = f"{where}: {error.where}" if error.where else str(where)
+        raise DataError(place, error.found, error.expected, error.action) from error
+
+
+def parse_json(text: str, where: object, fault: Fault = DataError) -> Any:
+    """The value of a JSON text; ``where`` is named in messages.
+
+    Raises
+    ------
+    fault
+        If it is not JSON, is nested more than 100 deep, holds a number that is not finite or has
+        more than 40 digits, or gives a key twice with different values.
+    """
+    try:
+        value = json.loads(
+            text,
+            parse_int=_whole,
+            parse_float=_finite,
+            parse_constant=_refuse_constant,
+            object_pairs_hook=_unequivocal,
+        )
+    except RecursionError as error:
+        raise fault(where, "is nested too deeply", f"at most {DEEPEST} levels") from error
+    except ValueError as error:
+        found = f"is not JSON ({error})" if text.strip() else "is empty"
+        raise fault(where, found, "JSON is needed here") from error
+    if text.count("[") + text.count("{") > DEEPEST and _is_deep(value):
+        raise fault(where, "is nested too deeply", f"at most {DEEPEST} levels")
+    return value
+
+
+def _whole(digits: str) -> int:
+    if len(digits) > _DIGITS:
+        raise ValueError(f"a number of {len(digits)} digits")
+    return int(digits)
+
+
+def _finite(digits: str) -> float:
+    value = float(digits)
+    if math.isinf(value):
+        raise ValueError(f"the number {digits:.40} is too large")
+    return value
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no number of JSON")
+
+
+def _unequivocal(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        seen: dict[str, Any] = {}
+        for key, value in pairs:
+            if seen.setdefault(key, value) != value:
+                raise ValueError(f"the key {shown(key)} is given twice")
+    return found
+
+
+def _is_deep(value: Any) -> bool:
+    level = [value] if isinstance(value, dict | list) else []
+    for _ in range(DEEPEST):
+        parts = (part.values() if isinstance(part, dict) else part for part in level)
+        level = [item for part in parts for item in part if isinstance(item, dict | list)]
+    return bool(level)
+
+
+def read_rows(
+    path: str | Path, *, needed: Sequence[str] = (), separators: str = ",", what: str = "a table"
+) -> list[dict[str, str]]:
+    """Rows of a table (CSV with a header line) as texts; empty lines are left out.
+
+    Parameters
+    ----------
+    needed
+        Columns that must be there.
+    separators
+        Characters that may separate the columns; the first that the header has.
+    what
+        The table, for messages.
+
+    Raises
+    ------
+    DataError
+        If the file is missing, is no UTF-8 text, a needed column is missing, a column is there
+        twice, or a row has more or fewer cells than the header.
+    """
+    return rows_of(
+        read_text(path, needed=what), path, needed=needed, separators=separators, what=what
+    )
+
+
+def rows_of(
+    text: str, path: object, *, needed: Sequence[str] = (), separators: str = ",", what: str
+) -> list[dict[str, str]]:
+    """As :func:`read_rows`, of a text that was read already."""
+    head = text.split("\n", 1)[0]
+    separator = next((sign for sign in separators if sign in head), separators[0])
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+    try:
+        lines = [(reader.line_num, line) for line in reader if line]
+    except csv.Error as error:
+        raise DataError(
+            path, f"line {reader.line_num}: {error}", f"{what} is needed here"
+        ) from error
+    if not lines:
+        raise DataError(path, "is empty", f"{what} is needed here")
+    header = [name.strip() for name in lines[0][1]]
+    _check_header(header, needed, path, what)
+    for number, line in lines[1:]:
+        if len(line) != len(header):
+            found, expected = f"{len(line)} cells", f"{len(header)} columns are named"
+            raise DataError(f"{path}, line {number}", found, expected)
+    return [dict(zip(header, line, strict=True)) for _, line in lines[1:]]
+
+
+def _check_header(header: list[str], needed: Sequence[str], path: object, what: str) -> None:
+    twice = sorted({name for name in header if header.count(name) > 1})
+    if twice:
+        raise DataError(path, f"column {shown(twice[0])} is there twice", "each once")
+    missing = [name for name in needed if name not in header]
+    if missing:
+        found = f"no column {', '.join(missing)} (there are {', '.join(header[:12])})"
+        raise DataError(path, found, f"{what} is needed here")
+
+
+def header_of(path: str | Path) -> list[str]:
+    """Names of the columns of a CSV table, from its first line.
+
+    Raises
+    ------
+    DataError
+        If the file is missing or the line is no UTF-8 text.
+    """
+    with open(path, "rb") as stream:
+        line = stream.readline(_LONGEST_HEADER)
+    text = _decoded(line, path, "a table", DataError)
+    return [name.strip() for name in next(csv.reader([text.strip()]), [])]
+
+
+def number_in(row: Mapping[str, str], column: str, where: object) -> float:
+    """The finite number in a cell.
+
+    Raises
+    ------
+    DataError
+        If there is none.
+    """
+    try:
+        value = float(row[column])
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        place, found = f"{where}: column {column}", f"found {shown(row[column])}"
+        raise DataError(place, found, "a number is expected")
+    return value
