@@ -13,7 +13,7 @@ import pandas as pd
 from lunet.efficiency.cost_form import CostForm
 from lunet.errors import ConfigError, DataError, nearest, shown
 from lunet.files import canonical_json
-from lunet.metrics.columns import STATUSES
+from lunet.metrics.catalog import STATUSES
 from lunet.metrics.settings import StatisticsSettings
 from lunet.reading import header_of, read_object, read_record, read_text
 from lunet.reporting.read_frame import read_frame
