@@ -19,6 +19,7 @@ from lunet.settings import Millimetres, Size
 from lunet.task import Task, TaskForm, task_from_dict
 
 MANIFEST = "manifest.json"
+_AGAIN = "Prepare anew"
 
 
 class _About(TypedDict):
@@ -47,9 +48,9 @@ class CaseRecord(TypedDict):
     group: str
     labelled: bool
     image: str
-    image_sha256: str
+    image_sha256: NotRequired[str]
     label: str | None
-    label_sha256: str | None
+    label_sha256: NotRequired[str | None]
     shape: list[Size]
     spacing: list[Millimetres]
     foreground: NotRequired[int]
@@ -117,7 +118,11 @@ class PreparedCase:
 
     def _map(self, part: str) -> Any:
         name, kind = self.record[part], np.float32 if part == "image" else np.uint8
-        require_intact(self.folder, name, self.record[f"{part}_sha256"])
+        digest = self.record.get(f"{part}_sha256")
+        if not digest:
+            found = f"case {self.id} has no '{part}_sha256'"
+            raise DataError(self.folder / MANIFEST, found, "prepared files are checked", _AGAIN)
+        require_intact(self.folder, name, digest)
         return _map(self.folder / name, self.shape, kind)
 
     @property
