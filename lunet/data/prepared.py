@@ -19,6 +19,7 @@ from lunet.settings import Millimetres, Size
 from lunet.task import Task, TaskForm, task_from_dict
 
 MANIFEST = "manifest.json"
+_AGAIN = "Prepare anew"
 
 
 class _About(TypedDict):
@@ -47,9 +48,9 @@ class CaseRecord(TypedDict):
     group: str
     labelled: bool
     image: str
-    image_sha256: str
+    image_sha256: NotRequired[str]
     label: str | None
-    label_sha256: str | None
+    label_sha256: NotRequired[str | None]
     shape: list[Size]
     spacing: list[Millimetres]
     foreground: NotRequired[int]

@@ -80,7 +80,7 @@ def test_a_file_per_channel(tmp_path: Path) -> None:
         ({"training": [{"image": 3}]}, r"training\[0\]: image: found 3, a text or a list"),
         ({"training": [{"image": "a.nii.gz", "label": 3}]}, r"training\[0\]: label: found 3"),
         ({"training": [{"image": []}]}, r"training\[0\]: image \[\], a file name"),
-        ({"test": ["./imagesTr/hippocampus_001.nii.gz"]}, "listed 2 times"),
+        ({"test": ["./imagesTr/hippocampus_001.nii.gz"]}, "two cases are called 'hippocampus_001'"),
         ({"labels": {}}, "labels: empty"),
         ({"labels": {"x": "front"}}, "whole numbers"),
         ({"modality": None}, "modality: found None, a mapping"),
