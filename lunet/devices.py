@@ -66,7 +66,9 @@ def runs_per_gpu() -> int:
     """How many jobs may share one GPU; 1 unless the study says otherwise."""
     text = os.environ.get(SHARE, "1")
     if not text.isdigit() or int(text) < 1:
-        raise ConfigError(SHARE, f"found {text!r}", "a whole number from 1 is expected")
+        raise ConfigError(
+            where=SHARE, found=f"found {text!r}", expected="a whole number from 1 is expected"
+        )
     return int(text)
 
 
@@ -108,9 +110,9 @@ def _lock(gpu: str, slot: int, held: contextlib.ExitStack) -> bool:
         return False
     except PermissionError as error:
         raise LunetError(
-            path,
-            f"cannot be opened ({error.strerror})",
-            "the lock of a GPU must be open to all its users",
-            "Remove the file, or name another folder in TMPDIR",
+            where=path,
+            found=f"cannot be opened ({error.strerror})",
+            expected="the lock of a GPU must be open to all its users",
+            action="Remove the file, or name another folder in TMPDIR",
         ) from error
     return True

@@ -60,7 +60,9 @@ def require_writable(path: str | Path) -> None:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM):
             raise
         found = f"no file can be made in this folder ({error.strerror})"
-        raise DataError(folder, found, f"needed for {path}", "Name another --out") from error
+        raise DataError(
+            where=folder, found=found, expected=f"needed for {path}", action="Name another --out"
+        ) from error
 
 
 def _sync_folder(folder: Path) -> None:

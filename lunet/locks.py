@@ -76,7 +76,11 @@ class Held:
         if newest != self.path:
             owner = read_owner(newest) if newest is not None else None
             who = owner.describe() if owner else "another owner"
-            raise Busy(self.path.parent, f"was taken over by {who}", "one writer at a time")
+            raise Busy(
+                where=self.path.parent,
+                found=f"was taken over by {who}",
+                expected="one writer at a time",
+            )
 
 
 @contextmanager
@@ -127,7 +131,12 @@ def exclusive(
             lock.acquire(timeout=wait, poll_interval=_POLL)
         except Timeout as error:
             expected = f"waited {wait:g} s for it"
-            raise Busy(path, "is held by another process", expected, "Try later") from error
+            raise Busy(
+                where=path,
+                found="is held by another process",
+                expected=expected,
+                action="Try later",
+            ) from error
     try:
         yield
     finally:
@@ -152,10 +161,10 @@ def acquire(folder: Path) -> Held:
             owner = read_owner(newest)
             who = owner.describe() if owner else "an owner that is just starting"
             raise Busy(
-                folder.parent / folder.name.removeprefix(".").removesuffix(".lock"),
-                f"is being written by {who}",
-                "one writer at a time",
-                "Wait for it, or end it (`lunet recover` lists left-over jobs)",
+                where=folder.parent / folder.name.removeprefix(".").removesuffix(".lock"),
+                found=f"is being written by {who}",
+                expected="one writer at a time",
+                action="Wait for it, or end it (`lunet recover` lists left-over jobs)",
             )
         number = int(newest.stem) + 1 if newest is not None else 1
         path = folder / f"{number:06d}.json"

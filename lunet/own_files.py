@@ -220,7 +220,12 @@ def _refuse_foreign(folder: Path, known: Files, inputs: Iterable[str | Path]) ->
     if not os.path.lexists(folder):
         return
     if not folder.is_dir():
-        raise ConfigError("--out", f"{folder} is a file", "a folder is written", _ADVICE)
+        raise ConfigError(
+            where="--out",
+            found=f"{folder} is a file",
+            expected="a folder is written",
+            action=_ADVICE,
+        )
     _refuse_inputs(folder, inputs)
     for name in _files_in(folder):
         if name not in known or not _is_as_written(folder / name, known[name]):
@@ -236,7 +241,12 @@ def _begin(folder: Path, names: Sequence[str], step: str) -> None:
 
 
 def _is_input(path: Path) -> ConfigError:
-    return ConfigError("--out", f"{path} is an input", "inputs stay as they are", _ADVICE)
+    return ConfigError(
+        where="--out",
+        found=f"{path} is an input",
+        expected="inputs stay as they are",
+        action=_ADVICE,
+    )
 
 
 def _foreign(path: Path, entry: Entry | None) -> ConfigError:
@@ -246,7 +256,9 @@ def _foreign(path: Path, entry: Entry | None) -> ConfigError:
         who = f"was {'changed after' if changed else 'written by'} `lunet {entry.step}`"
         who += " wrote it" if changed else ""
     expected = "a folder that is new, empty or its own"
-    return ConfigError("--out", f"{path} exists and {who}", expected, _ADVICE)
+    return ConfigError(
+        where="--out", found=f"{path} exists and {who}", expected=expected, action=_ADVICE
+    )
 
 
 def _identity(path: Path | int) -> tuple[int, int] | None:
@@ -295,13 +307,20 @@ def _listed(folder: Path) -> Files:
     if not os.path.lexists(path):
         return {}
     if path.is_symlink():
-        raise DataError(path, "is a link", "a list that lunet wrote", "Remove it")
+        raise DataError(
+            where=path, found="is a link", expected="a list that lunet wrote", action="Remove it"
+        )
     if path.stat().st_size == 0:
         return {}
     try:
         named = read_record(path, _Marker)["files"]
     except DataError as error:
-        raise DataError(error.where, error.found, "a list that lunet wrote", "Remove it") from error
+        raise DataError(
+            where=error.where,
+            found=error.found,
+            expected="a list that lunet wrote",
+            action="Remove it",
+        ) from error
     # it may come from somebody else, so no name leads out of the folder
     inside = (name for name in named if not name.startswith("/") and ".." not in name)
     return {name: Entry(named[name]["step"], named[name]["size"]) for name in inside}

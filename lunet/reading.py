@@ -55,30 +55,43 @@ def read_text(
         with open(path, "rb") as stream:
             content = stream.read(most + 1)
     except FileNotFoundError as error:
-        raise fault(path, "the file is missing", f"{needed} is needed here") from error
+        raise fault(
+            where=path, found="the file is missing", expected=f"{needed} is needed here"
+        ) from error
     except IsADirectoryError as error:
-        raise fault(path, "is a folder", f"{needed} is needed here") from error
+        raise fault(where=path, found="is a folder", expected=f"{needed} is needed here") from error
     except ValueError as error:  # a name that holds a zero byte
         raise fault(shown(str(path)), f"is no file name ({error})", "") from error
     if len(content) > most:
-        raise fault(path, f"has more than {most} bytes", f"{needed} is needed here")
+        raise fault(
+            where=path, found=f"has more than {most} bytes", expected=f"{needed} is needed here"
+        )
     return _decoded(content, path, needed, fault)
 
 
 def _decoded(content: bytes, path: object, needed: str, fault: Fault) -> str:
     for mark, name in _BOMS.items():
         if content.startswith(mark):
-            raise fault(path, f"is {name} text", f"UTF-8 is expected of {needed}", _SAVE)
+            raise fault(
+                where=path,
+                found=f"is {name} text",
+                expected=f"UTF-8 is expected of {needed}",
+                action=_SAVE,
+            )
     if b"\0" in content:
         line = content.count(b"\n", 0, content.index(b"\0")) + 1
-        raise fault(path, f"holds a zero byte in line {line}", f"{needed} is needed here")
+        raise fault(
+            where=path,
+            found=f"holds a zero byte in line {line}",
+            expected=f"{needed} is needed here",
+        )
     try:
         return content.removeprefix(codecs.BOM_UTF8).decode("utf-8")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         found = f"byte 0x{content[error.start]:02x} in line {line} is no UTF-8"
         expected = f"{needed} in UTF-8 (Latin-1 or Windows-1252 perhaps)"
-        raise fault(path, found, expected, _SAVE) from error
+        raise fault(where=path, found=found, expected=expected, action=_SAVE) from error
 
 
 def read_json(path: str | Path) -> Any:
@@ -141,7 +154,9 @@ def wrong_in(where: object) -> Iterator[None]:
         yield
     except (ConfigError, DataError) as error:
         place = f"{where}: {error.where}" if error.where else str(where)
-        raise DataError(place, error.found, error.expected, error.action) from error
+        raise DataError(
+            where=place, found=error.found, expected=error.expected, action=error.action
+        ) from error
 
 
 def parse_json(text: str, where: object, fault: Fault = DataError) -> Any:
@@ -162,12 +177,14 @@ def parse_json(text: str, where: object, fault: Fault = DataError) -> Any:
             object_pairs_hook=_unequivocal,
         )
     except RecursionError as error:
-        raise fault(where, "is nested too deeply", f"at most {DEEPEST} levels") from error
+        raise fault(
+            where=where, found="is nested too deeply", expected=f"at most {DEEPEST} levels"
+        ) from error
     except ValueError as error:
         found = f"is not JSON ({error})" if text.strip() else "is empty"
-        raise fault(where, found, "JSON is needed here") from error
+        raise fault(where=where, found=found, expected="JSON is needed here") from error
     if text.count("[") + text.count("{") > DEEPEST and _is_deep(value):
-        raise fault(where, "is nested too deeply", f"at most {DEEPEST} levels")
+        raise fault(where=where, found="is nested too deeply", expected=f"at most {DEEPEST} levels")
     return value
 
 
@@ -242,27 +259,29 @@ def rows_of(
         lines = [(reader.line_num, line) for line in reader if line]
     except csv.Error as error:
         raise DataError(
-            path, f"line {reader.line_num}: {error}", f"{what} is needed here"
+            where=path, found=f"line {reader.line_num}: {error}", expected=f"{what} is needed here"
         ) from error
     if not lines:
-        raise DataError(path, "is empty", f"{what} is needed here")
+        raise DataError(where=path, found="is empty", expected=f"{what} is needed here")
     header = [name.strip() for name in lines[0][1]]
     _check_header(header, needed, path, what)
     for number, line in lines[1:]:
         if len(line) != len(header):
             found, expected = f"{len(line)} cells", f"{len(header)} columns are named"
-            raise DataError(f"{path}, line {number}", found, expected)
+            raise DataError(where=f"{path}, line {number}", found=found, expected=expected)
     return [dict(zip(header, line, strict=True)) for _, line in lines[1:]]
 
 
 def _check_header(header: list[str], needed: Sequence[str], path: object, what: str) -> None:
     twice = sorted({name for name in header if header.count(name) > 1})
     if twice:
-        raise DataError(path, f"column {shown(twice[0])} is there twice", "each once")
+        raise DataError(
+            where=path, found=f"column {shown(twice[0])} is there twice", expected="each once"
+        )
     missing = [name for name in needed if name not in header]
     if missing:
         found = f"no column {', '.join(missing)} (there are {', '.join(header[:12])})"
-        raise DataError(path, found, f"{what} is needed here")
+        raise DataError(where=path, found=found, expected=f"{what} is needed here")
 
 
 def header_of(path: str | Path) -> list[str]:
@@ -293,5 +312,5 @@ def number_in(row: Mapping[str, str], column: str, where: object) -> float:
         value = math.nan
     if not math.isfinite(value):
         place, found = f"{where}: column {column}", f"found {shown(row[column])}"
-        raise DataError(place, found, "a number is expected")
+        raise DataError(where=place, found=found, expected="a number is expected")
     return value

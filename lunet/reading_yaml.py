@@ -28,7 +28,9 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     text = read_text(path, needed="a configuration (YAML)", most=MOST_BYTES, fault=ConfigError)
     value = parse_yaml(text, path)
     if not isinstance(value, dict):
-        raise ConfigError(path, f"holds {type(value).__name__}", "a mapping is expected")
+        raise ConfigError(
+            where=path, found=f"holds {type(value).__name__}", expected="a mapping is expected"
+        )
     return value
 
 
@@ -48,7 +50,9 @@ def parse_yaml(text: str, where: object) -> Any:
         fault = _bomb(node)
         value = None if fault or node is None else loader.construct_document(node)
     except RecursionError as error:
-        raise ConfigError(where, "is nested too deeply", f"at most {DEEPEST} levels") from error
+        raise ConfigError(
+            where=where, found="is nested too deeply", expected=f"at most {DEEPEST} levels"
+        ) from error
     except (
         yaml.YAMLError,
         ValueError,
@@ -58,12 +62,16 @@ def parse_yaml(text: str, where: object) -> Any:
         AttributeError,
     ) as error:
         # PyYAML's constructors raise plain errors for impossible dates and numbers
-        raise ConfigError(where, f"is not YAML ({error})", "a configuration is needed") from error
+        raise ConfigError(
+            where=where, found=f"is not YAML ({error})", expected="a configuration is needed"
+        ) from error
     if twice:
         action = "Only the last would count; join them"
-        raise ConfigError(where, f"{twice[0]} given twice", "each key once", action)
+        raise ConfigError(
+            where=where, found=f"{twice[0]} given twice", expected="each key once", action=action
+        )
     if fault:
-        raise ConfigError(where, fault, "a plain configuration is needed")
+        raise ConfigError(where=where, found=fault, expected="a plain configuration is needed")
     return value
 
 

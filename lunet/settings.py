@@ -87,7 +87,9 @@ def build_settings(cls: type[Settings], value: Any, where: str = "") -> Settings
     """
     if not isinstance(value, Mapping):
         raise ConfigError(
-            where or "configuration", f"found {shown(value)}", "a mapping is expected"
+            where=where or "configuration",
+            found=f"found {shown(value)}",
+            expected="a mapping is expected",
         )
     hints = _hints(cls)  # type: ignore[arg-type]
     fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
@@ -99,7 +101,9 @@ def build_settings(cls: type[Settings], value: Any, where: str = "") -> Settings
         if name in value:
             chosen[name] = _convert(hints[name], value[name], _join(where, name), field.metadata)
         elif field.default is _MISSING and field.default_factory is _MISSING:
-            raise ConfigError(_join(where, name), "missing", "this key is required")
+            raise ConfigError(
+                where=_join(where, name), found="missing", expected="this key is required"
+            )
     return cls(**chosen)
 
 
@@ -129,7 +133,9 @@ def _hints(cls: Any) -> dict[str, Any]:
 def _convert_keys(form: type, value: Any, where: str) -> dict[str, Any]:
     """A mapping of a ``TypedDict``'s form."""
     if not isinstance(value, Mapping):
-        raise ConfigError(where, f"found {shown(value)}", "a mapping is expected")
+        raise ConfigError(
+            where=where, found=f"found {shown(value)}", expected="a mapping is expected"
+        )
     found = dict(value)
     for key, hint in _hints(form).items():
         is_optional = typing.get_origin(hint) is NotRequired
@@ -137,7 +143,9 @@ def _convert_keys(form: type, value: Any, where: str) -> dict[str, Any]:
             inner = typing.get_args(hint)[0] if is_optional else hint
             found[key] = _convert(inner, value[key], _join(where, key), {})
         elif not is_optional:
-            raise ConfigError(_join(where, key), "missing", "this key is required")
+            raise ConfigError(
+                where=_join(where, key), found="missing", expected="this key is required"
+            )
     return found
 
 
@@ -145,8 +153,10 @@ def _unknown(path: str, key: str, fields: Mapping[str, Any]) -> ConfigError:
     """A key that is not known: the nearest known one, or its new name if it was renamed."""
     for name, field in fields.items():
         if field.metadata.get("was") == key:
-            return ConfigError(path, f"this key is now called {name!r}", "rename it")
-    return ConfigError(path, "unknown key", nearest(key, fields))
+            return ConfigError(
+                where=path, found=f"this key is now called {name!r}", expected="rename it"
+            )
+    return ConfigError(where=path, found="unknown key", expected=nearest(key, fields))
 
 
 def replace(settings: Settings, changes: Mapping[str, Any], where: str = "") -> Settings:
@@ -213,7 +223,9 @@ def _convert(hint: Any, value: Any, where: str, metadata: Mapping[str, Any]) -> 
             value = "on" if value else "off"  # YAML 1.1 reads the words as true and false
         if value not in arguments or isinstance(value, bool) != isinstance(arguments[0], bool):
             known = [str(argument) for argument in arguments]
-            raise ConfigError(where, f"found {shown(value)}", nearest(str(value), known))
+            raise ConfigError(
+                where=where, found=f"found {shown(value)}", expected=nearest(str(value), known)
+            )
         return value
     if origin is Annotated:
         return _convert(arguments[0], value, where, vars(arguments[1]))
@@ -225,7 +237,9 @@ def _convert(hint: Any, value: Any, where: str, metadata: Mapping[str, Any]) -> 
         return _convert_keys(hint, value, where)
     if origin is dict:
         if not isinstance(value, Mapping):
-            raise ConfigError(where, f"found {shown(value)}", "a mapping is expected")
+            raise ConfigError(
+                where=where, found=f"found {shown(value)}", expected="a mapping is expected"
+            )
         return {
             str(key): _convert(arguments[1], item, _join(where, key), metadata)
             for key, item in value.items()
@@ -251,18 +265,20 @@ def _convert_union(
     if inside or len(faults) == 1:  # one option has the right outline
         raise (inside or faults)[-1]
     expected = " or ".join(fault.expected.removesuffix(" is expected") for fault in faults)
-    raise ConfigError(where, faults[-1].found, f"{expected} is expected")
+    raise ConfigError(where=where, found=faults[-1].found, expected=f"{expected} is expected")
 
 
 def _convert_tuple(
     arguments: tuple[Any, ...], value: Any, where: str, metadata: Mapping[str, Any]
 ) -> tuple[Any, ...]:
     if not isinstance(value, list | tuple):
-        raise ConfigError(where, f"found {shown(value)}", "a list is expected")
+        raise ConfigError(where=where, found=f"found {shown(value)}", expected="a list is expected")
     open_ended = len(arguments) == 2 and arguments[1] is Ellipsis
     kinds = [arguments[0]] * len(value) if open_ended else list(arguments)
     if len(kinds) != len(value):
-        raise ConfigError(where, f"{len(value)} values", f"{len(kinds)} are expected")
+        raise ConfigError(
+            where=where, found=f"{len(value)} values", expected=f"{len(kinds)} are expected"
+        )
     return tuple(
         _convert(kind, item, f"{where}[{i}]", metadata)
         for i, (kind, item) in enumerate(zip(kinds, value, strict=True))
@@ -274,16 +290,22 @@ def _convert_scalar(hint: Any, value: Any, where: str, metadata: Mapping[str, An
         return value
     names = {int: "an integer", float: "a number", str: "a text", bool: "true or false"}
     if isinstance(value, bool) != (hint is bool):
-        raise ConfigError(where, f"found {shown(value)}", f"{names[hint]} is expected")
+        raise ConfigError(
+            where=where, found=f"found {shown(value)}", expected=f"{names[hint]} is expected"
+        )
     if hint is float and isinstance(value, str):  # YAML 1.1 reads 1e-3 as a text
         try:
             value = float(value)
         except ValueError:
-            raise ConfigError(where, f"found {shown(value)}", "a number is expected") from None
+            raise ConfigError(
+                where=where, found=f"found {shown(value)}", expected="a number is expected"
+            ) from None
     if hint is float and isinstance(value, int) and abs(value) <= _LARGEST:
         value = float(value)
     if value is None or not isinstance(value, hint):
-        raise ConfigError(where, f"found {shown(value)}", f"{names[hint]} is expected")
+        raise ConfigError(
+            where=where, found=f"found {shown(value)}", expected=f"{names[hint]} is expected"
+        )
     if hint in (int, float):
         _check_bounds(value, where, metadata)
     return value
@@ -292,13 +314,23 @@ def _convert_scalar(hint: Any, value: Any, where: str, metadata: Mapping[str, An
 def _check_bounds(value: float, where: str, metadata: Mapping[str, Any]) -> None:
     minimum, maximum = metadata.get("minimum"), metadata.get("maximum")
     if isinstance(value, int) and abs(value) > _LARGEST:
-        raise ConfigError(where, f"found {shown(value)}", "a number of up to 63 bits is expected")
+        raise ConfigError(
+            where=where,
+            found=f"found {shown(value)}",
+            expected="a number of up to 63 bits is expected",
+        )
     if not math.isfinite(value):
-        raise ConfigError(where, f"found {shown(value)}", "a finite number is expected")
+        raise ConfigError(
+            where=where, found=f"found {shown(value)}", expected="a finite number is expected"
+        )
     if minimum is not None and value < minimum:
-        raise ConfigError(where, f"found {shown(value)}", f"at least {minimum:g} is expected")
+        raise ConfigError(
+            where=where, found=f"found {shown(value)}", expected=f"at least {minimum:g} is expected"
+        )
     if maximum is not None and value > maximum:
-        raise ConfigError(where, f"found {shown(value)}", f"at most {maximum:g} is expected")
+        raise ConfigError(
+            where=where, found=f"found {shown(value)}", expected=f"at most {maximum:g} is expected"
+        )
 
 
 def _schema_of(hint: Any) -> dict[str, Any]:

@@ -48,23 +48,35 @@ class Task:
 
     def __post_init__(self) -> None:
         if not self.channels:
-            raise ConfigError("task.channels", "empty", "at least one image channel is needed")
+            raise ConfigError(
+                where="task.channels",
+                found="empty",
+                expected="at least one image channel is needed",
+            )
         if not self.labels:
-            raise ConfigError("task.labels", "empty", "at least one foreground label is needed")
+            raise ConfigError(
+                where="task.labels",
+                found="empty",
+                expected="at least one foreground label is needed",
+            )
         indices = list(self.labels.values())
         if len(set(indices)) != len(indices) or not all(0 < index < 256 for index in indices):
             raise ConfigError(
-                "task.labels", shown(self.labels), "indices must differ, from 1 to 255"
+                where="task.labels",
+                found=shown(self.labels),
+                expected="indices must differ, from 1 to 255",
             )
         unknown = {i for members in self.regions.values() for i in members} - set(indices)
         if unknown:
             raise ConfigError(
-                "task.regions",
-                f"indices {shown(sorted(unknown))}",
-                f"labels are {shown(self.labels)}",
+                where="task.regions",
+                found=f"indices {shown(sorted(unknown))}",
+                expected=f"labels are {shown(self.labels)}",
             )
         if self.dimensions not in (2, 3):
-            raise ConfigError("task.dimensions", str(self.dimensions), "2 or 3 are possible")
+            raise ConfigError(
+                where="task.dimensions", found=str(self.dimensions), expected="2 or 3 are possible"
+            )
         # channels follow this order, which must survive JSON with sorted keys
         by_index = dict(sorted(self.labels.items(), key=lambda item: item[1]))
         by_size = dict(sorted(self.regions.items(), key=lambda item: (-len(item[1]), item[0])))

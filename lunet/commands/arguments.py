@@ -175,18 +175,27 @@ def prepared_of(arguments: argparse.Namespace, what: str) -> tuple[Path, Path]:
             if not path.is_file():
                 words = f"snakemake --cores all {study.results}/splits.json"
                 action = f"`{words} --configfile {arguments.config}` prepares them"
-                raise ConfigError(path, "is missing", f"{what} needs prepared data", action)
+                raise ConfigError(
+                    where=path,
+                    found="is missing",
+                    expected=f"{what} needs prepared data",
+                    action=action,
+                )
     for name, value in (("--manifest", manifest), ("--splits", splits)):
         if value is None:
             action = f"Give {name}, or --config of a study whose data are prepared"
-            raise ConfigError(name, "missing", f"{what} needs its data", action)
+            raise ConfigError(
+                where=name, found="missing", expected=f"{what} needs its data", action=action
+            )
     return manifest, splits
 
 
 def _from_json(text: str) -> dict[str, Any]:
     value = parse_json(text, "--settings", ConfigError)
     if not isinstance(value, dict):
-        raise ConfigError("--settings", f"found {shown(value)}", "an object is needed")
+        raise ConfigError(
+            where="--settings", found=f"found {shown(value)}", expected="an object is needed"
+        )
     return _Sections(value)
 
 
@@ -194,20 +203,28 @@ class _Sections(dict[str, Any]):
     """Sections by name; one that a step asks for in vain is an error of the caller's."""
 
     def __missing__(self, name: str) -> Any:
-        raise ConfigError("--settings", f"no section {name!r}", "this step reads it")
+        raise ConfigError(
+            where="--settings", found=f"no section {name!r}", expected="this step reads it"
+        )
 
 
 def _change(mapping: dict[str, Any], change: str) -> None:
     """Apply one ``a.b.c=value``; the value is read as YAML."""
     key, sign, text = change.partition("=")
     if not sign or not key:
-        raise ConfigError("--set", f"found {change!r}", "KEY=VALUE is expected")
+        raise ConfigError(
+            where="--set", found=f"found {change!r}", expected="KEY=VALUE is expected"
+        )
     *parents, last = key.split(".")
     place = mapping
     for parent in parents:
         inside = place.get(parent) or {}
         if not isinstance(inside, dict):
-            raise ConfigError("--set", f"{key}: {parent} is {shown(inside)}", "no key below it")
+            raise ConfigError(
+                where="--set",
+                found=f"{key}: {parent} is {shown(inside)}",
+                expected="no key below it",
+            )
         place[parent] = dict(inside)
         place = place[parent]
     place[last] = parse_yaml(text, f"--set {key}")

@@ -62,7 +62,9 @@ def _run_study(arguments: argparse.Namespace) -> None:
     for name in ("manifest", "predictions", "preset"):
         if not getattr(arguments, name):
             raise ConfigError(
-                f"--{name}", "missing", "needed unless --reference and --prediction are given"
+                where=f"--{name}",
+                found="missing",
+                expected="needed unless --reference and --prediction are given",
             )
     sections = read_settings(arguments, "evaluate")
     evaluate_run(
@@ -82,7 +84,9 @@ def _run_folders(arguments: argparse.Namespace) -> None:
 
     for name in ("reference", "prediction"):
         if not getattr(arguments, name):
-            raise ConfigError(f"--{name}", "missing", "needed to compare two folders")
+            raise ConfigError(
+                where=f"--{name}", found="missing", expected="needed to compare two folders"
+            )
     reference = Path(arguments.reference)
     reference_map = _map("--reference-map", arguments.reference_map)
     labels = dict(_pairs("--labels", arguments.labels))
@@ -110,12 +114,16 @@ def _pairs(option: str, words: Sequence[str]) -> list[tuple[str, tuple[int, ...]
         try:
             pairs.append((name, tuple(int(number) for number in numbers.split(","))))
         except ValueError:
-            raise ConfigError(option, f"found {word!r}", "NAME=INDEX is expected") from None
+            raise ConfigError(
+                where=option, found=f"found {word!r}", expected="NAME=INDEX is expected"
+            ) from None
     return pairs
 
 
 def _map(option: str, words: Sequence[str]) -> dict[int, int]:
     pairs = _pairs(option, words)
     if any(not name.lstrip("-").isdigit() or len(new) != 1 for name, new in pairs):
-        raise ConfigError(option, f"found {' '.join(words)}", "OLD=NEW numbers are expected")
+        raise ConfigError(
+            where=option, found=f"found {' '.join(words)}", expected="OLD=NEW numbers are expected"
+        )
     return {int(old): new[0] for old, new in pairs}

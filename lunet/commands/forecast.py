@@ -25,6 +25,8 @@ def run(arguments: argparse.Namespace) -> None:
     from lunet.study.listing import forecast_lines
 
     if not arguments.config:
-        raise ConfigError("--config", "missing", "the configuration of a study is needed")
+        raise ConfigError(
+            where="--config", found="missing", expected="the configuration of a study is needed"
+        )
     for line in forecast_lines(read_study(arguments)):
         print(line)

@@ -30,7 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Import and say how many tensors."""
     if arguments.preset is None:
-        raise ConfigError("--preset", "missing", "the file does not tell which network it is")
+        raise ConfigError(
+            where="--preset", found="missing", expected="the file does not tell which network it is"
+        )
     from lunet.exchange.import_weights import import_weights
 
     study = read_study(arguments)

@@ -21,7 +21,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Print one line per name."""
     if arguments.config and arguments.what != "presets":
-        raise ConfigError("--config", f"given for {arguments.what}", "only presets depend on it")
+        raise ConfigError(
+            where="--config",
+            found=f"given for {arguments.what}",
+            expected="only presets depend on it",
+        )
     from lunet.study import listing
 
     for line in listing.listing_lines(arguments.what, arguments.config):

@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Write the plans and say how to train with them."""
     if arguments.preset is None:
-        raise ConfigError("--preset", "missing", "it names the network")
+        raise ConfigError(where="--preset", found="missing", expected="it names the network")
     from lunet.exchange.nnunet import TRAINER, export_plans
 
     study = read_study(arguments)

@@ -65,13 +65,19 @@ def run(arguments: argparse.Namespace) -> None:
 def _check(arguments: argparse.Namespace) -> None:
     """Refuse what is wrong before the data set is read."""
     if not str(arguments.out).endswith((".yaml", ".yml", ".json")):
-        raise ConfigError("--out", f"found {arguments.out}", "a .yaml or .json file is expected")
+        raise ConfigError(
+            where="--out",
+            found=f"found {arguments.out}",
+            expected="a .yaml or .json file is expected",
+        )
     for name, value in (
         ("--memory-gb", arguments.memory_gb),
         ("--largest-batch", arguments.largest_batch),
     ):
         if value is not None and not value > 0:
-            raise ConfigError(name, f"found {value:g}", "a number above 0 is expected")
+            raise ConfigError(
+                where=name, found=f"found {value:g}", expected="a number above 0 is expected"
+            )
 
 
 def _models(sections: Any, preset: str, task: Any, ndim: int) -> list[Any]:

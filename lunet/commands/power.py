@@ -91,7 +91,7 @@ def _check(question: Any) -> None:
         value = getattr(question, name)
         if not low < value < high:
             expected = f"a number between {low:g} and {high:g} is needed"
-            raise ConfigError(f"--{name}", f"found {value:g}", expected)
+            raise ConfigError(where=f"--{name}", found=f"found {value:g}", expected=expected)
 
 
 def _named(components: Any) -> list[tuple[str, float]]:
@@ -117,7 +117,9 @@ def _given(arguments: argparse.Namespace, study: Any, metric: str) -> tuple[Any,
     if pilot is None:
         if stated["subjects"] is None or sizes["subjects"] is None:
             found = "neither a pilot nor --sd-subjects and --subjects"
-            raise ConfigError("--pilot", found, "the spread must come from somewhere")
+            raise ConfigError(
+                where="--pilot", found=found, expected="the spread must come from somewhere"
+            )
         spread = {name: value or 0.0 for name, value in stated.items()}
         known = stated["trainings"] is not None
         defaults = {"folds": 5, "seeds": 2 if known else 1}

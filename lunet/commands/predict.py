@@ -62,12 +62,16 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _predict(arguments: argparse.Namespace) -> int:
     if not arguments.prior and not arguments.weights:
-        raise ConfigError("--weights", "missing", "a trained network is needed (or --prior)")
+        raise ConfigError(
+            where="--weights", found="missing", expected="a trained network is needed (or --prior)"
+        )
     if not arguments.prior and arguments.manifest is None:
         return _run_scans(arguments)
     for name in ("manifest", "splits"):
         if getattr(arguments, name) is None:
-            raise ConfigError(f"--{name}", "missing", "needed to segment the cases of a fold")
+            raise ConfigError(
+                where=f"--{name}", found="missing", expected="needed to segment the cases of a fold"
+            )
     return _run_prior(arguments) if arguments.prior else _run_study(arguments)
 
 
@@ -82,7 +86,9 @@ def _run_study(arguments: argparse.Namespace) -> int:
     from lunet.inference.predict_run import predict_run
 
     if len(arguments.weights) != 1:
-        raise ConfigError("--weights", f"{len(arguments.weights)} of them", "a run has one")
+        raise ConfigError(
+            where="--weights", found=f"{len(arguments.weights)} of them", expected="a run has one"
+        )
     predict_run(
         arguments.weights[0],
         arguments.manifest,
@@ -105,7 +111,9 @@ def _run_scans(arguments: argparse.Namespace) -> int:
     weights, rest = _split(arguments.weights)
     words = [*rest, *arguments.inputs]
     if not words:
-        raise ConfigError("INPUT", "missing", "name images or folders of images")
+        raise ConfigError(
+            where="INPUT", found="missing", expected="name images or folders of images"
+        )
     settings, device = _settings(arguments), choose_device(arguments.device)
     models = [load_model(path).to(device) for path in weights]
     inputs = find_inputs(words, channels=len(common_description(models).task.channels))
@@ -169,5 +177,7 @@ def _chosen(path: str) -> dict[str, Any]:
     content = read_object(path)
     if not set(CHOSEN) <= set(content):
         expected = f"a study's chosen.json has {', '.join(CHOSEN)}"
-        raise ConfigError("--chosen", f"{path} is no record of a choice", expected)
+        raise ConfigError(
+            where="--chosen", found=f"{path} is no record of a choice", expected=expected
+        )
     return {name: content[name] for name in CHOSEN}

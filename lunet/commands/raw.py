@@ -78,6 +78,8 @@ def _pairs(option: str, texts: list[str] | None) -> dict[str, int] | None:
     for text in texts:
         name, sign, number = text.rpartition("=")
         if not sign or not number.lstrip("-").isdecimal():
-            raise ConfigError(option, f"found {text!r}", "NAME=NUMBER is expected")
+            raise ConfigError(
+                where=option, found=f"found {text!r}", expected="NAME=NUMBER is expected"
+            )
         pairs[name] = int(number)
     return pairs

@@ -34,7 +34,11 @@ def run(arguments: argparse.Namespace) -> None:
     from lunet.study.protocol import check_same, register
 
     if arguments.config is None:
-        raise ConfigError("--config", "not given", "a study is registered by its configuration")
+        raise ConfigError(
+            where="--config",
+            found="not given",
+            expected="a study is registered by its configuration",
+        )
     study = read_study(arguments)
     path = arguments.out or Path(study.results, "protocol.json")
     sections = study.sections("register")

@@ -43,9 +43,11 @@ def run(arguments: argparse.Namespace) -> None:
     folders = {name: getattr(arguments, name) for name in ("tables", "figures")}
     for name, folder in folders.items():
         if folder is None and arguments.results is None:
-            raise ConfigError(f"--{name}", "not given", "--inputs needs it")
+            raise ConfigError(where=f"--{name}", found="not given", expected="--inputs needs it")
     if arguments.targets and arguments.results is None:
-        raise ConfigError("--targets", "given with --inputs", "--results names their folder")
+        raise ConfigError(
+            where="--targets", found="given with --inputs", expected="--results names their folder"
+        )
     others = {name: arguments.results / "transfer" / name for name in arguments.targets}
     write_report(
         sources,

@@ -27,10 +27,16 @@ def run(arguments: argparse.Namespace) -> None:
     path = Path(arguments.out)
     if path.exists() and not is_generated(path):
         expected = "a new file, or one that `lunet schema` wrote"
-        raise ConfigError("--out", f"{path} exists and was not written by this command", expected)
+        raise ConfigError(
+            where="--out",
+            found=f"{path} exists and was not written by this command",
+            expected=expected,
+        )
     if path.suffix == ".json":
         write_json(path, json_schema())
     elif path.suffix == ".md":
         write_text(path, manual(shipped(path.parent)))
     else:
-        raise ConfigError("--out", f"found {path.name!r}", "a name that ends in .json or .md")
+        raise ConfigError(
+            where="--out", found=f"found {path.name!r}", expected="a name that ends in .json or .md"
+        )

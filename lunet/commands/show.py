@@ -39,11 +39,15 @@ def run(arguments: argparse.Namespace) -> None:
     from lunet.own_files import claim_files
 
     if (arguments.segmentation is None) == (arguments.weights is None):
-        raise ConfigError("--segmentation, --weights", "none or both", "give one of them")
+        raise ConfigError(
+            where="--segmentation, --weights", found="none or both", expected="give one of them"
+        )
     scan = read_image(arguments.image)
     if not 0 <= arguments.channel < len(scan.array):
         raise ConfigError(
-            "--channel", str(arguments.channel), f"the image has {len(scan.array)} channel(s)"
+            where="--channel",
+            found=str(arguments.channel),
+            expected=f"the image has {len(scan.array)} channel(s)",
         )
     mask, names = _segmentation(arguments, scan)
     picture = montage(
@@ -87,6 +91,8 @@ def _names(words: list[str]) -> dict[str, int]:
     for word in words:
         name, _, index = word.partition("=")
         if not index.isdigit():
-            raise ConfigError("--labels", f"found {word!r}", "NAME=INDEX is expected")
+            raise ConfigError(
+                where="--labels", found=f"found {word!r}", expected="NAME=INDEX is expected"
+            )
         names[name] = int(index)
     return names

@@ -43,7 +43,9 @@ def run(arguments: argparse.Namespace) -> None:
         if done.returncode != 0:
             found = f"ended with exit code {done.returncode}"
             action = "See its log above; the same command resumes the search"
-            raise TrainingError("snakemake", found, "0 is expected", action)
+            raise TrainingError(
+                where="snakemake", found=found, expected="0 is expected", action=action
+            )
 
     def say(text: str) -> None:
         print(text, flush=True)
@@ -59,7 +61,12 @@ def _command(arguments: argparse.Namespace) -> list[str]:
     is_named = any(word.startswith(("--snakefile", "-s")) for word in options)
     if not is_named and not Path("Snakefile").is_file():
         action = "Run this in the project's folder, or give `-- --snakefile FILE`"
-        raise ConfigError("Snakefile", "is missing here", "it says how runs are made", action)
+        raise ConfigError(
+            where="Snakefile",
+            found="is missing here",
+            expected="it says how runs are made",
+            action=action,
+        )
     if not any(word.startswith(("--profile", "--cores", "-c", "--jobs", "-j")) for word in options):
         local = Path("profiles", "local")
         options += ["--profile", str(local)] if local.is_dir() else ["--cores", "all"]

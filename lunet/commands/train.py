@@ -121,13 +121,17 @@ def _single(arguments: argparse.Namespace, fold: int | str, seed: int) -> argpar
 
 def _check_several(arguments: argparse.Namespace) -> None:
     if arguments.resume:
-        raise ConfigError("--resume", "given with several runs", "it is the state of one run")
+        raise ConfigError(
+            where="--resume", found="given with several runs", expected="it is the state of one run"
+        )
     if arguments.at_once < 1:
-        raise ConfigError("--at-once", f"found {arguments.at_once}", "at least 1 is expected")
+        raise ConfigError(
+            where="--at-once", found=f"found {arguments.at_once}", expected="at least 1 is expected"
+        )
     for name in ("fold", "seed"):
         values = getattr(arguments, name)
         if len(set(values)) < len(values):
-            raise ConfigError(f"--{name}", f"found {values}", "each once")
+            raise ConfigError(where=f"--{name}", found=f"found {values}", expected="each once")
 
 
 def _carry_out(arguments: argparse.Namespace) -> int:

@@ -73,7 +73,11 @@ def _sections(arguments: argparse.Namespace) -> dict[str, Any]:
     if arguments.settings is not None:
         return read_settings(arguments, "transfer")
     if arguments.target is None:
-        raise ConfigError("--target", "missing", "an entry of the configuration's `transfer:`")
+        raise ConfigError(
+            where="--target",
+            found="missing",
+            expected="an entry of the configuration's `transfer:`",
+        )
     study = read_study(arguments)
     sections = target_sections(study, "transfer", arguments.target, _preset(arguments.weights))
     return planned(sections, arguments.plan)

@@ -39,10 +39,12 @@ def find_dataset(name: str) -> CatalogEntry:
     found = official.get(name.lower())
     if found is None:
         raise ConfigError(
-            "dataset.name",
-            f"{name!r} is not in the catalog",
-            nearest(name, [*CATALOG, PHANTOM]),
-            "For a data set of your own set dataset.path, dataset.labels and dataset.channels",
+            where="dataset.name",
+            found=f"{name!r} is not in the catalog",
+            expected=nearest(name, [*CATALOG, PHANTOM]),
+            action=(
+                "For a data set of your own set dataset.path, dataset.labels and dataset.channels"
+            ),
         )
     return CATALOG[found]
 
@@ -105,10 +107,10 @@ def task_of(settings: DatasetSettings) -> Task:
     for key, value in (("labels", labels), ("channels", channels)):
         if value is None:
             raise ConfigError(
-                f"dataset.{key}",
-                "missing",
-                f"the catalog does not know the data set {settings.name!r}",
-                f"Set dataset.{key}, or one of: {', '.join(CATALOG)}",
+                where=f"dataset.{key}",
+                found="missing",
+                expected=f"the catalog does not know the data set {settings.name!r}",
+                action=f"Set dataset.{key}, or one of: {', '.join(CATALOG)}",
             )
     regions = settings.regions
     if regions is None:
@@ -127,7 +129,9 @@ def remap_of(settings: DatasetSettings) -> dict[int, int]:
     """
     for key in settings.remap:
         if not key.lstrip("-").isdecimal():
-            raise ConfigError("dataset.remap", f"found key {key!r}", "an integer is expected")
+            raise ConfigError(
+                where="dataset.remap", found=f"found key {key!r}", expected="an integer is expected"
+            )
     entry = entry_of(settings)
     own = {int(key): index for key, index in settings.remap.items()}
     return own or (dict(entry.remap) if entry else {})

@@ -31,7 +31,9 @@ def own_splits(path: str | Path, cases: Iterable[SplitCase], settings: SplitSett
     splits = splits_of(_project_form(read_json(path)), path)
     if len(splits.folds) != settings.folds:
         raise ConfigError(
-            "split.folds", f"found {settings.folds}", f"{path} has {len(splits.folds)} folds"
+            where="split.folds",
+            found=f"found {settings.folds}",
+            expected=f"{path} has {len(splits.folds)} folds",
         )
     known = list(cases)
     group_of = {case.id: case.group for case in known}
@@ -40,7 +42,11 @@ def own_splits(path: str | Path, cases: Iterable[SplitCase], settings: SplitSett
         parts = {part: getattr(fold, part) for part in PARTS} | {"held_out": splits.held_out}
         for part in ("train", "test"):
             if not parts[part]:
-                raise DataError(where, f"{part!r} is empty", "at least one case is expected")
+                raise DataError(
+                    where=where,
+                    found=f"{part!r} is empty",
+                    expected="at least one case is expected",
+                )
         _check_counts(where, parts, settings.counts)
         _check_known(where, parts, group_of)
         _check_leak(where, parts, group_of)
@@ -80,10 +86,10 @@ def _validated(fold: Fold, cases: list[SplitCase], settings: SplitSettings, inde
     train, validation = shared(groups, groups, settings, index)
     if not train:
         raise DataError(
-            f"split, fold {index}",
-            f"{len(groups)} subject group(s) to train on, none of them for validation",
-            "two are needed, one of them for validation",
-            "Name validation cases in the file",
+            where=f"split, fold {index}",
+            found=f"{len(groups)} subject group(s) to train on, none of them for validation",
+            expected="two are needed, one of them for validation",
+            action="Name validation cases in the file",
         )
     ids = [
         tuple(sorted(c.id for name in names for c in groups[name])) for names in (train, validation)
@@ -96,13 +102,17 @@ def _check_counts(
 ) -> None:
     for part, wanted in counts.items():
         if part not in parts:
-            raise ConfigError("split.counts", f"found {part!r}", f"parts are {', '.join(parts)}")
+            raise ConfigError(
+                where="split.counts",
+                found=f"found {part!r}",
+                expected=f"parts are {', '.join(parts)}",
+            )
         if len(parts[part]) != wanted:
             raise DataError(
-                where,
-                f"{len(parts[part])} cases in {part!r}",
-                f"split.counts expects {wanted}",
-                "Take the file that the counts belong to, or correct them",
+                where=where,
+                found=f"{len(parts[part])} cases in {part!r}",
+                expected=f"split.counts expects {wanted}",
+                action="Take the file that the counts belong to, or correct them",
             )
 
 
@@ -113,13 +123,15 @@ def _check_known(
     unknown = sorted(set(listed) - set(group_of))
     if unknown:
         raise DataError(
-            where,
-            f"unknown or unlabelled cases {_some(unknown)}",
-            f"the labelled cases are {_some(sorted(group_of))}",
+            where=where,
+            found=f"unknown or unlabelled cases {_some(unknown)}",
+            expected=f"the labelled cases are {_some(sorted(group_of))}",
         )
     twice = sorted({case for case in listed if listed.count(case) > 1})
     if twice:
-        raise DataError(where, f"named more than once: {_some(twice)}", "once is expected")
+        raise DataError(
+            where=where, found=f"named more than once: {_some(twice)}", expected="once is expected"
+        )
 
 
 def _check_leak(
@@ -132,9 +144,11 @@ def _check_leak(
             other_part, other = seen.setdefault(group, (part, case))
             if other_part != part:
                 raise DataError(
-                    where,
-                    f"group {group!r} leaks: {other!r} is in {other_part}, {case!r} in {part}",
-                    "all cases of a subject group must be in the same part",
+                    where=where,
+                    found=(
+                        f"group {group!r} leaks: {other!r} is in {other_part}, {case!r} in {part}"
+                    ),
+                    expected="all cases of a subject group must be in the same part",
                 )
 
 

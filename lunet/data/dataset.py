@@ -105,7 +105,11 @@ class Dataset:
         for case in self.cases:
             if case.id == name:
                 return case
-        raise DataError(self.root, f"no case {name!r}", f"{len(self.cases)} cases are listed")
+        raise DataError(
+            where=self.root,
+            found=f"no case {name!r}",
+            expected=f"{len(self.cases)} cases are listed",
+        )
 
 
 def read_dataset(
@@ -132,10 +136,10 @@ def read_dataset(
     path = root / LISTING
     if not path.exists():
         raise DataError(
-            root,
-            f"has no {LISTING}",
-            "the project's (Decathlon) layout is read here",
-            "Turn other layouts into it with `lunet import`",
+            where=root,
+            found=f"has no {LISTING}",
+            expected="the project's (Decathlon) layout is read here",
+            action="Turn other layouts into it with `lunet import`",
         )
     return dataset_of(read_json(path), root, settings=settings, task=task)
 
@@ -191,10 +195,10 @@ def one_structure(dataset: Dataset) -> Dataset:
     labels = dataset.task.labels
     if dataset.rule.threshold is not None and len(labels) > 1:
         raise ConfigError(
-            "dataset.mask_threshold",
-            f"{dataset.rule.threshold:g}, but there are the labels {', '.join(labels)}",
-            "a threshold makes label 1 of all that is above it",
-            "Remove it, or name one label",
+            where="dataset.mask_threshold",
+            found=f"{dataset.rule.threshold:g}, but there are the labels {', '.join(labels)}",
+            expected="a threshold makes label 1 of all that is above it",
+            action="Remove it, or name one label",
         )
     return dataset
 
@@ -203,7 +207,9 @@ def _left_out(listing: Mapping[str, Any], where: Path) -> dict[str, str]:
     """What an import left out, as ``dataset.json`` tells it."""
     found = listing.get(KEY) or {}
     if not isinstance(found, Mapping) or not all(isinstance(why, str) for why in found.values()):
-        raise DataError(where, f"{KEY!r} is no mapping", "what was left out, and why")
+        raise DataError(
+            where=where, found=f"{KEY!r} is no mapping", expected="what was left out, and why"
+        )
     return {str(name): why for name, why in found.items()}
 
 
@@ -221,10 +227,14 @@ def group_of(case: str, pattern: str | None, otherwise: str) -> str:
         found = re.search(pattern, case)
     except re.error as error:
         raise ConfigError(
-            "dataset.groups", f"{pattern!r}: {error}", "a regular expression"
+            where="dataset.groups", found=f"{pattern!r}: {error}", expected="a regular expression"
         ) from None
     if found is None or not found.groups():
-        raise ConfigError("dataset.groups", f"{pattern!r} finds no group in {case!r}", "it must")
+        raise ConfigError(
+            where="dataset.groups",
+            found=f"{pattern!r} finds no group in {case!r}",
+            expected="it must",
+        )
     return found.group(1)
 
 
@@ -233,7 +243,11 @@ def _case(item: Any, root: Path, where: str, part: str) -> Case | None:
     files, label = fields["image"], fields.get("label")
     files = [files] if isinstance(files, str) else files
     if not files or not all(files):
-        raise DataError(where, f"image {shown(files)}", "a file name or a list of them is expected")
+        raise DataError(
+            where=where,
+            found=f"image {shown(files)}",
+            expected="a file name or a list of them is expected",
+        )
     if is_hidden(files[0]):
         return None
     name = require_id(str(fields.get("id") or _name(files)), where)

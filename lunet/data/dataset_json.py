@@ -47,10 +47,16 @@ def by_number(items: Mapping[str, _Item], where: object) -> dict[int, _Item]:
     """
     wrong = [key for key in items if not re.fullmatch(r"-?[0-9]{1,9}", key.strip())]
     if wrong:
-        raise DataError(where, f"found {shown(wrong[0])}", "whole numbers in quotes are expected")
+        raise DataError(
+            where=where,
+            found=f"found {shown(wrong[0])}",
+            expected="whole numbers in quotes are expected",
+        )
     found = {int(key): item for key, item in items.items()}
     if len(found) < len(items):
-        raise DataError(where, f"keys {shown(list(items))}", "each number once")
+        raise DataError(
+            where=where, found=f"keys {shown(list(items))}", expected="each number once"
+        )
     return dict(sorted(found.items()))
 
 
@@ -114,12 +120,17 @@ def locate(source: str | Path) -> Path:
         if len(found) == 1:
             return found[0].absolute()
         raise DataError(
-            f"data set {source}",
-            f"{len(found)} folders {pattern} in {folder}",
-            f"${NNUNET_RAW} must hold exactly one",
+            where=f"data set {source}",
+            found=f"{len(found)} folders {pattern} in {folder}",
+            expected=f"${NNUNET_RAW} must hold exactly one",
         )
     advice = f"Set {NNUNET_RAW} to name nnU-Net data sets by number" if number else ""
-    raise DataError(path, "does not exist", "a folder, a CSV file or an archive", advice)
+    raise DataError(
+        where=path,
+        found="does not exist",
+        expected="a folder, a CSV file or an archive",
+        action=advice,
+    )
 
 
 def require_no_gap(numbers: Iterable[int], where: str | Path) -> None:
@@ -130,7 +141,9 @@ def require_no_gap(numbers: Iterable[int], where: str | Path) -> None:
     found = sorted(numbers)
     if found != list(range(len(found))):
         told = ", ".join(map(str, found))
-        raise DataError(where, f"channels are numbered {told}", f"0 to {len(found) - 1}")
+        raise DataError(
+            where=where, found=f"channels are numbered {told}", expected=f"0 to {len(found) - 1}"
+        )
 
 
 def nnunet_labels(
@@ -143,10 +156,10 @@ def nnunet_labels(
     }
     if _IGNORE in members:
         raise DataError(
-            path,
-            f"a label {_IGNORE!r} ({members[_IGNORE][0]})",
-            "every voxel has a class here",
-            f"Remove it from the labels and set dataset.remap={{{members[_IGNORE][0]}: 0}}",
+            where=path,
+            found=f"a label {_IGNORE!r} ({members[_IGNORE][0]})",
+            expected="every voxel has a class here",
+            action=f"Remove it from the labels and set dataset.remap={{{members[_IGNORE][0]}: 0}}",
         )
     members = {name: indices for name, indices in members.items() if indices != (0,)}
     single = {indices[0]: name for name, indices in members.items() if len(indices) == 1}
@@ -167,7 +180,9 @@ def task_of_listing(listing: Mapping[str, Any], where: str | Path) -> Task:
         numbered = by_number(labels, f"{where}: labels")
         named = {str(name): index for index, name in numbered.items()}
         if len(named) < len(numbered):
-            raise DataError(f"{where}: labels", f"{shown(labels)}", "each name once")
+            raise DataError(
+                where=f"{where}: labels", found=f"{shown(labels)}", expected="each name once"
+            )
     foreground = {name: index for name, index in named.items() if index != 0}
     channels = by_number(declared["modality"], f"{where}: modality")
     require_no_gap(channels, where)

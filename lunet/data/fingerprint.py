@@ -89,7 +89,11 @@ def fingerprint_of(
     """
     cases = [case for case in dataset.cases if case.labelled]
     if not cases:
-        raise DataError(dataset.root, "no labelled case", "at least one is needed for a plan")
+        raise DataError(
+            where=dataset.root,
+            found="no labelled case",
+            expected="at least one is needed for a plan",
+        )
     rows = []
     for number, case in enumerate(cases, start=1):
         rows.append(_examine(case, dataset, seed=number))
@@ -116,7 +120,7 @@ def _examine(case: Case, dataset: Dataset, *, seed: int) -> tuple[Any, ...]:
     scan = read_image(case.images, channels=len(dataset.task.channels))
     require_finite(scan.array, str(case.images[0]))
     if case.label is None:
-        raise DataError(case.images[0], "no label", "one is needed")
+        raise DataError(where=case.images[0], found="no label", expected="one is needed")
     label, affine = read_case_label(case.label, dataset.task, dataset.rule)
     require_grid(case.label, label.shape, affine, case.images[0], scan.array.shape[1:], scan.affine)
     geometry = plan_geometry(label.shape, scan.affine)

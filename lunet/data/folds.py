@@ -129,7 +129,11 @@ def _everything(
     """
     train, validation = (_cases(groups, part) for part in shared(groups, left, settings, 0))
     if not train:
-        raise DataError("split", f"{len(groups)} subject groups", "at least one to train on")
+        raise DataError(
+            where="split",
+            found=f"{len(groups)} subject groups",
+            expected="at least one to train on",
+        )
     return Fold(train, validation or train, _cases(groups, tested))
 
 
@@ -198,11 +202,11 @@ def _check_enough(left: int, total: int, settings: SplitSettings) -> None:
     validation = max(1, round(settings.validation * others)) if settings.validation else 0
     if left < settings.folds or others - validation < 1:
         raise DataError(
-            "split",
-            f"{total} subject groups, {left} of them not held out",
-            f"{settings.folds} folds each need a group to test, one to train"
+            where="split",
+            found=f"{total} subject groups, {left} of them not held out",
+            expected=f"{settings.folds} folds each need a group to test, one to train"
             + (" and one to validate on" if settings.validation else ""),
-            "Use fewer folds, smaller shares, or more subjects",
+            action="Use fewer folds, smaller shares, or more subjects",
         )
 
 
@@ -225,11 +229,15 @@ def read_cases(manifest: str | Path) -> list[SplitCase]:
         if case["labelled"]:
             if "foreground" not in case:
                 found = f"case {case['id']} has no 'foreground'"
-                raise DataError(manifest, found, "a manifest of `lunet preprocess`")
+                raise DataError(
+                    where=manifest, found=found, expected="a manifest of `lunet preprocess`"
+                )
             volume = case["foreground"] * math.prod(case["spacing"])
             cases.append(SplitCase(case["id"], case["group"], volume))
     if not cases:
-        raise DataError(manifest, "no labelled case", "folds need labelled cases")
+        raise DataError(
+            where=manifest, found="no labelled case", expected="folds need labelled cases"
+        )
     return cases
 
 

@@ -150,12 +150,21 @@ def geometry_from_dict(value: Mapping[str, Any]) -> Geometry:
     """
     missing = sorted({field.name for field in fields(Geometry)} - set(value))
     if missing:
-        raise DataError("geometry", f"no {missing[0]!r}", "as `lunet preprocess` writes", _MISSING)
+        raise DataError(
+            where="geometry",
+            found=f"no {missing[0]!r}",
+            expected="as `lunet preprocess` writes",
+            action=_MISSING,
+        )
     found = typed(value, GeometryForm, "geometry")
     affine = tuple(map(tuple, found["native_affine"]))
     axes = {len(found[key]) for key in ("native_shape", "factor", "resampled", "offset", "shape")}
     if axes not in ({2}, {3}) or [len(row) for row in affine] != [4, 4, 4, 4]:
-        raise DataError("geometry", f"{sorted(axes)} axes", "2 or 3, and an affine of 4 x 4")
+        raise DataError(
+            where="geometry",
+            found=f"{sorted(axes)} axes",
+            expected="2 or 3, and an affine of 4 x 4",
+        )
     return Geometry(
         native_shape=tuple(found["native_shape"]),
         native_affine=affine,
@@ -191,7 +200,11 @@ def plan_geometry(
     """
     ndim = len(shape)
     if 0 in shape:
-        raise DataError("image", f"shape {tuple(shape)}", "an axis without voxels holds no image")
+        raise DataError(
+            where="image",
+            found=f"shape {tuple(shape)}",
+            expected="an axis without voxels holds no image",
+        )
     _check_affine(affine)
     turn = _turn(affine, orientation, ndim)
     places = [place for place, _ in turn]
@@ -214,11 +227,17 @@ def plan_geometry(
 
 def _check_affine(affine: NDArray[np.float64]) -> None:
     if not is_invertible(affine):
-        raise DataError("affine", f"{affine.tolist()}", "it must be invertible")
+        raise DataError(
+            where="affine", found=f"{affine.tolist()}", expected="it must be invertible"
+        )
     spacing, offset = spacing_of(affine), np.abs(affine[:3, 3]).max()
     if max(spacing) > LARGEST_MM or min(spacing) < 1 / LARGEST_MM or offset > LARGEST_MM:
         found = f"voxels of {' x '.join(f'{v:.4g}' for v in spacing)} mm, {offset:.4g} mm away"
-        raise DataError("affine", found, f"at most {LARGEST_MM:g} mm, and voxels above 1e-06 mm")
+        raise DataError(
+            where="affine",
+            found=found,
+            expected=f"at most {LARGEST_MM:g} mm, and voxels above 1e-06 mm",
+        )
 
 
 def spacing_of(affine: NDArray[np.float64]) -> tuple[float, float, float]:
@@ -257,7 +276,11 @@ def _turn(affine: NDArray[np.float64], codes: str, ndim: int) -> tuple[tuple[int
         return tuple((axis, 1) for axis in range(ndim))
     wanted = codes.upper()
     if len(wanted) != 3 or any(not set(pair) & set(wanted) for pair in ("LR", "AP", "IS")):
-        raise ConfigError("preprocess.orientation", repr(codes), "axis codes such as RAS, or keep")
+        raise ConfigError(
+            where="preprocess.orientation",
+            found=repr(codes),
+            expected="axis codes such as RAS, or keep",
+        )
     transform = ornt_transform(io_orientation(affine), axcodes2ornt(tuple(wanted)))
     return tuple((int(place), int(sign)) for place, sign in transform)
 
@@ -270,7 +293,11 @@ def _factors(
     targets = _extend("spacing", () if wanted == "keep" else wanted, spacing)
     pairs = list(zip(targets, spacing, strict=True))
     if any(target <= 0 for target in targets):
-        raise ConfigError("preprocess.spacing", str(list(targets)), "voxel sizes are above 0 mm")
+        raise ConfigError(
+            where="preprocess.spacing",
+            found=str(list(targets)),
+            expected="voxel sizes are above 0 mm",
+        )
     factor = tuple(1.0 if abs(t / s - 1) < SAME_SPACING else t / s for t, s in pairs)
     resampled = tuple(
         n if f == 1 else max(1, round(n / f)) for n, f in zip(shape, factor, strict=True)
@@ -278,13 +305,22 @@ def _factors(
     if math.prod(resampled) > MOST_VOXELS:
         found = f"{math.prod(shape)} voxels become {math.prod(resampled)}"
         expected = f"at most {MOST_VOXELS} are prepared"
-        raise DataError("preprocess.spacing", found, expected, "Correct it or the image's spacing")
+        raise DataError(
+            where="preprocess.spacing",
+            found=found,
+            expected=expected,
+            action="Correct it or the image's spacing",
+        )
     return factor, resampled
 
 
 def _extend(name: str, values: Sequence[Any], rest: Sequence[Any]) -> tuple[Any, ...]:
     if len(values) > len(rest):
-        raise ConfigError(f"preprocess.{name}", f"{len(values)} values", f"{len(rest)} axes exist")
+        raise ConfigError(
+            where=f"preprocess.{name}",
+            found=f"{len(values)} values",
+            expected=f"{len(rest)} axes exist",
+        )
     return (*values, *rest[len(values) :])
 
 

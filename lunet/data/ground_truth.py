@@ -33,15 +33,22 @@ def read_reference(manifest: Manifest, case: str) -> tuple[NDArray[np.uint8], ND
     """
     path = manifest.case(case).raw_label
     if path is None:
-        raise DataError(manifest.path, f"case {case} has no label", "one is needed to evaluate")
+        raise DataError(
+            where=manifest.path,
+            found=f"case {case} has no label",
+            expected="one is needed to evaluate",
+        )
     array, affine = read_case_label(path, manifest.task, label_rule(manifest))
     prepared = manifest.case(case).record["raw"].get("label_sha256")
     if label_digest(array, affine) != prepared:
         raise DataError(
-            path,
-            f"case {case} has another label than when {manifest.path} was made",
-            "scores need the label that was prepared and trained on",
-            "Put the label back, or start the study (or `lunet preprocess`) again with the new one",
+            where=path,
+            found=f"case {case} has another label than when {manifest.path} was made",
+            expected="scores need the label that was prepared and trained on",
+            action=(
+                "Put the label back, or start the study (or `lunet preprocess`) again with "
+                "the new one"
+            ),
         )
     return array, affine
 
@@ -70,10 +77,10 @@ def read_case_label(
     unknown = sorted({int(value) for value in np.unique(array)} - {0, *task.labels.values()})
     if unknown:
         raise DataError(
-            path,
-            f"label value(s) {', '.join(map(str, unknown))}",
-            f"declared are 0 and {task.labels}",
-            "Correct dataset.labels, or map the values with dataset.remap",
+            where=path,
+            found=f"label value(s) {', '.join(map(str, unknown))}",
+            expected=f"declared are 0 and {task.labels}",
+            action="Correct dataset.labels, or map the values with dataset.remap",
         )
     return array, affine
 

@@ -24,7 +24,9 @@ def require_id(name: str, where: object) -> str:
     """
     fault = _fault(name)
     if fault:
-        raise DataError(where, f"the id {name[:80]!r} {fault}", EXPECTED, _ADVICE)
+        raise DataError(
+            where=where, found=f"the id {name[:80]!r} {fault}", expected=EXPECTED, action=_ADVICE
+        )
     return name
 
 
@@ -38,10 +40,10 @@ def require_different(ids: Iterable[tuple[str, object]], where: object) -> None:
         key = unicodedata.normalize("NFC", name)
         if key in seen:
             raise DataError(
-                where,
-                f"two cases are called {name!r} ({seen[key]} and {origin})",
-                "every case needs an id of its own",
-                "Remove the repeated entry, or give each an `id`",
+                where=where,
+                found=f"two cases are called {name!r} ({seen[key]} and {origin})",
+                expected="every case needs an id of its own",
+                action="Remove the repeated entry, or give each an `id`",
             )
         seen[key] = origin
 

@@ -44,13 +44,15 @@ def require_intact(folder: Path, name: str, digest: str) -> None:
             return
         found = sha256(folder / name)
     except FileNotFoundError as error:
-        raise DataError(folder / name, "missing", "the manifest names it", _AGAIN) from error
+        raise DataError(
+            where=folder / name, found="missing", expected="the manifest names it", action=_AGAIN
+        ) from error
     if found != digest:
         raise DataError(
-            folder / name,
-            "holds something else than what was prepared under this name",
-            f"the manifest says sha256 {digest[:12]}..., found is {found[:12]}...",
-            _AGAIN,
+            where=folder / name,
+            found="holds something else than what was prepared under this name",
+            expected=f"the manifest says sha256 {digest[:12]}..., found is {found[:12]}...",
+            action=_AGAIN,
         )
     note_intact(folder, name, digest)
 

@@ -89,10 +89,10 @@ def _moments(chosen: NDArray[np.float32], where: str) -> tuple[np.float32, np.fl
 def _require_contrast(chosen: NDArray[np.float32], where: str) -> None:
     if chosen.size == 0 or chosen.min() == chosen.max():
         raise NoContrast(
-            where,
-            "all voxels have one value (after clipping)",
-            "an image with contrast is needed",
-            "Check the file, or preprocess.clip and preprocess.window",
+            where=where,
+            found="all voxels have one value (after clipping)",
+            expected="an image with contrast is needed",
+            action="Check the file, or preprocess.clip and preprocess.window",
         )
 
 
@@ -103,12 +103,18 @@ def _bounds(
     if settings.window is not None:
         low, high = settings.window
         if not low < high:
-            raise ConfigError("preprocess.window", f"{settings.window}", "low < high is needed")
+            raise ConfigError(
+                where="preprocess.window",
+                found=f"{settings.window}",
+                expected="low < high is needed",
+            )
         return low, high
     if settings.clip is None:
         return None
     if not 0 <= settings.clip[0] < settings.clip[1] <= 100:
-        raise ConfigError("preprocess.clip", f"{settings.clip}", "0 <= low < high <= 100")
+        raise ConfigError(
+            where="preprocess.clip", found=f"{settings.clip}", expected="0 <= low < high <= 100"
+        )
     chosen = values if inside is None or not inside.any() else values[inside]
     low, high = (float(value) for value in np.percentile(chosen, settings.clip))
     return low, high

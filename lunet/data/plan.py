@@ -195,10 +195,13 @@ def _patch(
         patch[axis] -= multiple[axis]
     if _batch(patch, cost, memory, 2) < 1:
         raise DataError(
-            "memory",
-            f"{memory / 2**30:.2f} GiB do not hold one patch of {_by(patch)}",
-            f"{(cost.fixed_bytes + cost.bytes_per_voxel * math.prod(patch)) / 2**30:.2f} GiB",
-            "Choose a smaller preset, or another device",
+            where="memory",
+            found=f"{memory / 2**30:.2f} GiB do not hold one patch of {_by(patch)}",
+            expected=(
+                f"{(cost.fixed_bytes + cost.bytes_per_voxel * math.prod(patch)) / 2**30:.2f} GiB"
+                f"{(cost.fixed_bytes + cost.bytes_per_voxel * math.prod(patch)) / 2**30:.2f} GiB"
+            ),
+            action="Choose a smaller preset, or another device",
         )
     return tuple(patch)
 

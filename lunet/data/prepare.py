@@ -54,7 +54,7 @@ def prepare_dataset(
     """
     out = Path(out)
     if not dataset.cases:
-        raise DataError(dataset.root, "no cases", "at least one is needed")
+        raise DataError(where=dataset.root, found="no cases", expected="at least one is needed")
     names = [MANIFEST, *(_array("images", case) for case in dataset.cases)]
     names += [_array("labels", case) for case in dataset.cases if case.labelled]
     for line in count_lines(dataset, most=20):

@@ -113,14 +113,23 @@ class PreparedCase:
             If the case has no label, or its file is missing or is not what was prepared.
         """
         if not self.labelled:
-            raise DataError(self.folder / MANIFEST, f"case {self.id} has no label", "one is needed")
+            raise DataError(
+                where=self.folder / MANIFEST,
+                found=f"case {self.id} has no label",
+                expected="one is needed",
+            )
         return self._map("label")
 
     def _map(self, part: str) -> Any:
         name, digest = self.record[part], self.record.get(f"{part}_sha256")
         if not isinstance(digest, str):
             where, found = self.folder / MANIFEST, f"case {self.id} has no {part}_sha256"
-            raise DataError(where, found, "its content is checked", "Prepare the data set again")
+            raise DataError(
+                where=where,
+                found=found,
+                expected="its content is checked",
+                action="Prepare the data set again",
+            )
         require_intact(self.folder, name, digest)
         return _map(self.folder / name, self.shape, np.float32 if part == "image" else np.uint8)
 
@@ -140,7 +149,10 @@ class PreparedCase:
         """The section ``raw`` of the record, which an imported manifest may lack."""
         if "raw" not in self.record:
             raise DataError(
-                self.folder / MANIFEST, f"case {self.id} names no raw files", "", "Prepare anew"
+                where=self.folder / MANIFEST,
+                found=f"case {self.id} names no raw files",
+                expected="",
+                action="Prepare anew",
             )
         raw: Mapping[str, Any] = self.record["raw"]
         return raw
@@ -184,7 +196,12 @@ class Manifest:
         """
         if name not in self.cases:
             advice = nearest(name, self.cases) if len(self.cases) < 50 else ""
-            raise DataError(self.path, f"no case {name!r}", advice, "Prepare the data set anew")
+            raise DataError(
+                where=self.path,
+                found=f"no case {name!r}",
+                expected=advice,
+                action="Prepare the data set anew",
+            )
         return self.cases[name]
 
     def _case(self, record: Mapping[str, Any]) -> PreparedCase:
@@ -213,10 +230,19 @@ def read_manifest(path: str | Path) -> Manifest:
     ids = [case["id"] for case in content["cases"]]
     if len(set(ids)) < len(ids):
         twice = next(name for name in ids if ids.count(name) > 1)
-        raise DataError(path, f"case {shown(twice)} is there twice", "each once", "Prepare anew")
+        raise DataError(
+            where=path,
+            found=f"case {shown(twice)} is there twice",
+            expected="each once",
+            action="Prepare anew",
+        )
     for case in content["cases"]:
         if case["labelled"] and not case["label"]:
-            raise DataError(path, f"case {case['id']} has no label file", "it is called labelled")
+            raise DataError(
+                where=path,
+                found=f"case {case['id']} has no label file",
+                expected="it is called labelled",
+            )
     return Manifest(path, content)
 
 
@@ -224,11 +250,15 @@ def _map(path: Path, shape: tuple[int, ...], kind: type[np.generic]) -> Any:
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError as error:
-        raise DataError(path, "missing", "the manifest names it", "Prepare anew") from error
+        raise DataError(
+            where=path, found="missing", expected="the manifest names it", action="Prepare anew"
+        ) from error
     except (ValueError, EOFError, OverflowError, SyntaxError, TypeError, TokenError) as error:
-        raise DataError(path, f"damaged ({error})", "a .npy array", "Prepare anew") from error
+        raise DataError(
+            where=path, found=f"damaged ({error})", expected="a .npy array", action="Prepare anew"
+        ) from error
     if array.dtype != kind or array.shape[-len(shape) :] != shape:
         found = f"{array.dtype} of shape {array.shape}"
         expected = f"the manifest says {np.dtype(kind)} of {shape}"
-        raise DataError(path, found, expected, "Prepare anew")
+        raise DataError(where=path, found=found, expected=expected, action="Prepare anew")
     return array

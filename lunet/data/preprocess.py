@@ -57,7 +57,9 @@ def prepare_image(
     where = name or ("image" if isinstance(source, Scan) else str(source[0]))
     scan = source if isinstance(source, Scan) else read_image(source, channels=channels)
     if channels is not None and len(scan.array) != channels:
-        raise DataError(where, f"{len(scan.array)} channel(s)", f"{channels} are expected")
+        raise DataError(
+            where=where, found=f"{len(scan.array)} channel(s)", expected=f"{channels} are expected"
+        )
     geometry = plan_geometry(
         scan.array.shape[1:],
         scan.affine,
@@ -110,7 +112,9 @@ def prepare_label(label: NDArray[np.uint8], geometry: Geometry) -> tuple[NDArray
     """
     if tuple(label.shape) != geometry.native_shape:
         raise DataError(
-            "label", f"shape {tuple(label.shape)}", f"the image has {geometry.native_shape}"
+            where="label",
+            found=f"shape {tuple(label.shape)}",
+            expected=f"the image has {geometry.native_shape}",
         )
     whole = to_resampled(label, geometry, interpolation="nearest")
     prepared = centred(whole, geometry.shape)
@@ -142,7 +146,13 @@ def to_native(
         channels = zip(array, fills, strict=True)
         return np.stack([to_raw(channel, geometry, fill=value) for channel, value in channels])
     if tuple(array.shape) != geometry.shape:
-        raise DataError("prediction", f"shape {array.shape}", f"{geometry.shape} was prepared")
+        raise DataError(
+            where="prediction",
+            found=f"shape {array.shape}",
+            expected=f"{geometry.shape} was prepared",
+        )
     if not isinstance(fill, int | float):
-        raise DataError("prediction", "several fill values", "class indices take one")
+        raise DataError(
+            where="prediction", found="several fill values", expected="class indices take one"
+        )
     return to_raw(array, geometry, interpolation="nearest", fill=fill)

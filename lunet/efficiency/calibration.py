@@ -105,7 +105,9 @@ def calibration(cost: Any) -> Calibration:
         for row in _rows(engine, "tried")
     )
     if not tried:
-        raise DataError("training_engine.tried", "empty", "a measured step is needed")
+        raise DataError(
+            where="training_engine.tried", found="empty", expected="a measured step is needed"
+        )
     process = _field(engine, "process_bytes")
     fixed, per_sample = _shape(cost)
     return Calibration(
@@ -134,7 +136,7 @@ def volumes(manifest: Any) -> VolumeSizes:
     cases = [case for case in _rows(manifest, "cases") if _field(case, "labelled")]
     shapes = [_sizes(case, "shape") for case in cases]
     if not shapes:
-        raise DataError("cases", "none is labelled", "a training needs some")
+        raise DataError(where="cases", found="none is labelled", expected="a training needs some")
     sizes = [math.prod(shape) for shape in shapes]
     return VolumeSizes(
         channels=len(_rows(task, "channels")),
@@ -163,23 +165,25 @@ def _shape(cost: Mapping[str, Any]) -> tuple[float, float]:
 
 def _field(values: Any, key: str) -> Any:
     if not isinstance(values, Mapping):
-        raise DataError(key, f"looked for in {shown(values)}", "an object is expected")
+        raise DataError(
+            where=key, found=f"looked for in {shown(values)}", expected="an object is expected"
+        )
     if key not in values:
-        raise DataError(key, "the field is missing", "it is needed")
+        raise DataError(where=key, found="the field is missing", expected="it is needed")
     return values[key]
 
 
 def _section(values: Any, key: str) -> Mapping[str, Any]:
     found = _field(values, key)
     if not isinstance(found, Mapping):
-        raise DataError(key, f"found {shown(found)}", "an object is expected")
+        raise DataError(where=key, found=f"found {shown(found)}", expected="an object is expected")
     return found
 
 
 def _rows(values: Any, key: str) -> Sequence[Any]:
     found = _field(values, key)
     if not isinstance(found, list):
-        raise DataError(key, f"found {shown(found)}", "a list is expected")
+        raise DataError(where=key, found=f"found {shown(found)}", expected="a list is expected")
     return found
 
 
@@ -187,7 +191,7 @@ def _sizes(values: Any, key: str) -> list[int]:
     """Voxels along each axis."""
     found: list[int] = typed(_rows(values, key), list[Size], key)
     if not 2 <= len(found) <= 3:
-        raise DataError(key, f"{len(found)} axes", "2 or 3 are expected")
+        raise DataError(where=key, found=f"{len(found)} axes", expected="2 or 3 are expected")
     return found
 
 
@@ -195,5 +199,7 @@ def _number(values: Any, key: str, *, least: float = 1e-9) -> float:
     found = _field(values, key)
     is_number = isinstance(found, int | float) and not isinstance(found, bool)
     if not is_number or not least <= found < _MOST:
-        raise DataError(key, f"found {shown(found)}", "a positive number is expected")
+        raise DataError(
+            where=key, found=f"found {shown(found)}", expected="a positive number is expected"
+        )
     return float(found)

@@ -47,7 +47,9 @@ def memory_line(points: Sequence[Mapping[str, Any]]) -> Line:
         If there are fewer than two points.
     """
     if len(points) < 2:
-        raise DataError("training_memory", f"{len(points)} point(s)", "a line needs two")
+        raise DataError(
+            where="training_memory", found=f"{len(points)} point(s)", expected="a line needs two"
+        )
     sizes = [int(point["batch"]) for point in points]
     measured = [point.get("measured_bytes") for point in points]
     values = [float(value) for value in measured if value is not None]

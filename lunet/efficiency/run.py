@@ -86,7 +86,9 @@ def measure_efficiency(
     """
     if len(settings.size) < int(task["dimensions"]):
         raise ConfigError(
-            "efficiency.size", str(list(settings.size)), f"{task['dimensions']} values are needed"
+            where="efficiency.size",
+            found=str(list(settings.size)),
+            expected=f"{task['dimensions']} values are needed",
         )
     job: MeasureJob = {
         "model": dict(model),
@@ -149,10 +151,12 @@ def _fresh_process(
         lines = done.stderr.strip().splitlines()
         reason = lines[-1] if lines else f"exit code {done.returncode}"
         raise LunetError(
-            f"efficiency of {job['model'].get('preset')}",
-            f"a measuring process failed ({reason})",
-            "it should write its result",
-            "A killed process ran out of memory: lower efficiency.size or efficiency.batches",
+            where=f"efficiency of {job['model'].get('preset')}",
+            found=f"a measuring process failed ({reason})",
+            expected="it should write its result",
+            action=(
+                "A killed process ran out of memory: lower efficiency.size or efficiency.batches"
+            ),
         )
     result: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
     return result

@@ -48,4 +48,4 @@ class EfficiencySettings:
         if len(batches) == 1 or list(batches) != sorted(set(batches)):
             found = f"found {list(batches)}"
             expected = "two or more rising sizes, or none, are expected"
-            raise ConfigError("efficiency.memory_batches", found, expected)
+            raise ConfigError(where="efficiency.memory_batches", found=found, expected=expected)

@@ -151,7 +151,11 @@ def _pairs(folders: Folders) -> tuple[dict[str, Path], dict[str, Path]]:
         return {name: folders.reference}, {name: folders.prediction}
     references = label_files(folders.reference)
     if not references:
-        raise DataError(folders.reference, "no label files", "NIfTI, NRRD, MHA or PNG are read")
+        raise DataError(
+            where=folders.reference,
+            found="no label files",
+            expected="NIfTI, NRRD, MHA or PNG are read",
+        )
     return references, label_files(folders.prediction)
 
 
@@ -164,13 +168,17 @@ def label_files(folder: Path) -> dict[str, Path]:
         If it is no folder, or two files have one case name.
     """
     if not folder.is_dir():
-        raise DataError(folder, "is no folder", "a folder of label files is needed")
+        raise DataError(
+            where=folder, found="is no folder", expected="a folder of label files is needed"
+        )
     paths = [p for p in sorted(folder.iterdir()) if suffix_of(p) and not is_hidden(p)]
     named: dict[str, Path] = {}
     for path in paths:
         if stem_of(path) in named:
             twin = named[stem_of(path)].name
-            raise DataError(path, f"has the same case name as {twin}", "one file per case")
+            raise DataError(
+                where=path, found=f"has the same case name as {twin}", expected="one file per case"
+            )
         named[stem_of(path)] = path
     return named
 
@@ -219,7 +227,12 @@ def structures_in(
     for path in files:
         values |= set(np.unique(read_label(path, LabelRule(reference_map))[0]).tolist()) - {0}
     if not values:
-        raise DataError(reference, "nothing but background", "labels to compare", "Give --labels")
+        raise DataError(
+            where=reference,
+            found="nothing but background",
+            expected="labels to compare",
+            action="Give --labels",
+        )
     found = {f"label_{value}": (value,) for value in sorted(values)}
     return _told(found, "the reference files", log)
 

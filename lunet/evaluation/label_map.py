@@ -22,13 +22,23 @@ def check_map(trained: Task, tested: Task, names: Mapping[str, str], where: str 
     for name in names:
         if name not in trained.labels:
             found = "is no label of the trained networks"
-            raise ConfigError(f"{where}.{name}", found, nearest(name, trained.labels))
+            raise ConfigError(
+                where=f"{where}.{name}", found=found, expected=nearest(name, trained.labels)
+            )
     for name in trained.labels:
         if name not in names:
             expected = f"a label of the other data set ({', '.join(tested.labels)})"
-            raise ConfigError(f"{where}.{name}", "missing", f"{expected} or {BACKGROUND}")
+            raise ConfigError(
+                where=f"{where}.{name}", found="missing", expected=f"{expected} or {BACKGROUND}"
+            )
         if names[name] not in (*tested.labels, BACKGROUND):
             known = [*tested.labels, BACKGROUND]
-            raise ConfigError(f"{where}.{name}", f"{names[name]!r}", nearest(names[name], known))
+            raise ConfigError(
+                where=f"{where}.{name}",
+                found=f"{names[name]!r}",
+                expected=nearest(names[name], known),
+            )
     if not any(names[name] != BACKGROUND for name in trained.labels):
-        raise ConfigError(where, "everything is background", "nothing would be tested")
+        raise ConfigError(
+            where=where, found="everything is background", expected="nothing would be tested"
+        )

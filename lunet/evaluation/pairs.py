@@ -61,16 +61,19 @@ def predictions_in(
     found = {path.name[: -len(SUFFIX)]: path for path in Path(folder).glob(f"*{SUFFIX}")}
     if not found:
         raise DataError(
-            folder, "no predictions at all", "<case>.nii.gz are expected", "Predict anew"
+            where=folder,
+            found="no predictions at all",
+            expected="<case>.nii.gz are expected",
+            action="Predict anew",
         )
     refuse_extra(folder, sorted(set(found) - names - set(known)))
     others = sorted(set(found) - names)
     if not names & set(found):
         raise DataError(
-            folder,
-            f"none of the {len(names)} expected cases, but {some(others)}",
-            f"masks such as {min(names, default='<case>')}{SUFFIX}",
-            "Check --fold and --subset",
+            where=folder,
+            found=f"none of the {len(names)} expected cases, but {some(others)}",
+            expected=f"masks such as {min(names, default='<case>')}{SUFFIX}",
+            action="Check --fold and --subset",
         )
     if others:
         log(f"{len(others)} mask(s) of cases of other folds are left out: {some(others)}")
@@ -81,10 +84,10 @@ def refuse_extra(folder: str | Path, extra: Sequence[str]) -> None:
     """Raise :class:`DataError` if there is a prediction without a reference."""
     if extra:
         raise DataError(
-            folder,
-            f"{len(extra)} prediction(s) without a reference: {some(extra)}",
-            "each prediction must belong to an expected case",
-            "Remove them, or check the folders",
+            where=folder,
+            found=f"{len(extra)} prediction(s) without a reference: {some(extra)}",
+            expected="each prediction must belong to an expected case",
+            action="Remove them, or check the folders",
         )
 
 

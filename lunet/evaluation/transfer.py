@@ -135,9 +135,9 @@ def _dataset(test: Test, trained: Task) -> Dataset:
     dataset = read_dataset(test.raw, test.settings.dataset, test.task)
     if len(test.task.channels) != len(trained.channels):
         raise DataError(
-            test.raw,
-            f"has the channels {', '.join(test.task.channels)}",
-            f"the network was trained on {', '.join(trained.channels)}",
+            where=test.raw,
+            found=f"has the channels {', '.join(test.task.channels)}",
+            expected=f"the network was trained on {', '.join(trained.channels)}",
         )
     return dataset
 
@@ -145,7 +145,9 @@ def _dataset(test: Test, trained: Task) -> Dataset:
 def _labelled(dataset: Dataset) -> list[tuple[Case, Path]]:
     found = [(case, case.label) for case in dataset.cases if case.label is not None]
     if not found:
-        raise DataError(dataset.root, "no labelled case", "masks are compared with labels")
+        raise DataError(
+            where=dataset.root, found="no labelled case", expected="masks are compared with labels"
+        )
     return found
 
 

@@ -54,7 +54,9 @@ def read_entries(path: str | Path, *, key: str | None = None) -> Entries:
     """
     path = Path(path)
     if not path.is_file():
-        raise DataError(path, "the file is missing", "a file of weights is needed here")
+        raise DataError(
+            where=path, found="the file is missing", expected="a file of weights is needed here"
+        )
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
     try:
@@ -65,7 +67,12 @@ def read_entries(path: str | Path, *, key: str | None = None) -> Entries:
         reason = (str(error).splitlines() or [""])[0]
         reason = reason if isinstance(error, _TOLD) else f"{type(error).__name__} {reason}".strip()
         action = "Save network.state_dict() instead of the whole network"
-        raise DataError(path, f"not a plain state ({reason})", "tensors only", action) from error
+        raise DataError(
+            where=path,
+            found=f"not a plain state ({reason})",
+            expected="tensors only",
+            action=action,
+        ) from error
     return list(_find_state(path, content, key).items())
 
 
@@ -76,7 +83,9 @@ def _read_safetensors(path: Path) -> Entries:
             names = list(file.keys()) if order is None else _order(order, path)
             return [(name, file.get_tensor(name)) for name in names]
     except SafetensorError as error:
-        raise DataError(path, f"unreadable ({error})", "a safetensors file is needed") from error
+        raise DataError(
+            where=path, found=f"unreadable ({error})", expected="a safetensors file is needed"
+        ) from error
 
 
 def _order(text: str, path: Path) -> list[str]:
@@ -99,10 +108,14 @@ def _find_state(path: Path, content: Any, key: str | None) -> Mapping[str, Tenso
     items = content.items() if isinstance(content, Mapping) else ()
     states = {str(name): value for name, value in items if _is_state(value)}
     if key is not None and key not in states:
-        raise DataError(path, f"no state under {key!r}", "", nearest(key, states))
+        raise DataError(
+            where=path, found=f"no state under {key!r}", expected="", action=nearest(key, states)
+        )
     if key is None and len(states) != 1:
         found = f"{len(states)} states: {', '.join(states) or 'none'}"
-        raise DataError(path, found, "exactly one is needed", "Name it with the key")
+        raise DataError(
+            where=path, found=found, expected="exactly one is needed", action="Name it with the key"
+        )
     return states[key] if key is not None else next(iter(states.values()))
 
 
@@ -130,13 +143,15 @@ def carry_over(network: nn.Module, entries: Sequence[tuple[str, Tensor]]) -> lis
     for (theirs, value), (ours, target) in pairs:
         if value.is_floating_point() != target.is_floating_point():
             expected = f"{target.dtype} is needed for {ours!r}"
-            raise DataError(f"weights {theirs!r}", f"stored as {value.dtype}", expected)
+            raise DataError(
+                where=f"weights {theirs!r}", found=f"stored as {value.dtype}", expected=expected
+            )
         if value.shape != target.shape:
             raise DataError(
-                f"weights {theirs!r}",
-                f"shape {tuple(value.shape)}",
-                f"{tuple(target.shape)} is needed for {ours!r}",
-                "Choose the preset that these weights belong to",
+                where=f"weights {theirs!r}",
+                found=f"shape {tuple(value.shape)}",
+                expected=f"{tuple(target.shape)} is needed for {ours!r}",
+                action="Choose the preset that these weights belong to",
             )
     with torch.no_grad():
         for (_, value), (_, target) in pairs:
@@ -157,10 +172,10 @@ def _pairs(
     targets = parameters if len(floats) == len(parameters) else ours
     if len(floats) != len(targets):
         raise DataError(
-            "weights",
-            f"{len(floats)} tensors",
-            f"the network has {len(ours)} ({len(parameters)} of them parameters)",
-            "Choose the preset that these weights belong to",
+            where="weights",
+            found=f"{len(floats)} tensors",
+            expected=f"the network has {len(ours)} ({len(parameters)} of them parameters)",
+            action="Choose the preset that these weights belong to",
         )
     return list(zip(floats, targets, strict=True))
 

@@ -60,7 +60,12 @@ def network(
     """
     if deep_supervision:
         advice = f"Add -tr {TRAINER} to nnUNetv2_train"
-        raise ConfigError("nnU-Net's trainer", "deep supervision", "one output only", advice)
+        raise ConfigError(
+            where="nnU-Net's trainer",
+            found="deep supervision",
+            expected="one output only",
+            action=advice,
+        )
     model = build_network(
         module,
         name,
@@ -106,13 +111,19 @@ def changed_plans(
     configurations = plans.get("configurations") or {}
     if configuration not in configurations:
         raise ConfigError(
-            "configuration", f"found {configuration!r}", nearest(configuration, configurations)
+            where="configuration",
+            found=f"found {configuration!r}",
+            expected=nearest(configuration, configurations),
         )
     changed = copy.deepcopy(dict(plans))
     chosen = changed["configurations"][configuration]
     own = chosen.get("patch_size") or list(patch or ())
     if patch is not None and len(patch) != len(own):
-        raise ConfigError("patch", f"{len(patch)} numbers", f"{configuration} has {len(own)} axes")
+        raise ConfigError(
+            where="patch",
+            found=f"{len(patch)} numbers",
+            expected=f"{configuration} has {len(own)} axes",
+        )
     chosen["patch_size"] = [int(size) for size in patch or own]
     if batch_size is not None:
         chosen["batch_size"] = batch_size
@@ -151,7 +162,11 @@ def export_plans(
     content = read_record(path, _Plans)
     theirs = content.get("plans_name", path.stem)
     if Path(theirs).name != theirs or not theirs.isprintable():
-        raise DataError(f"{path}: plans_name", f"found {shown(theirs)}", "the name of a file")
+        raise DataError(
+            where=f"{path}: plans_name",
+            found=f"found {shown(theirs)}",
+            expected="the name of a file",
+        )
     name = f"{theirs}_{model['preset']}"
     out = path.with_name(f"{name}.json")
     changed = changed_plans(

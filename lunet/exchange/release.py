@@ -82,7 +82,11 @@ def export_release(
     """
     folder, weights = Path(out), find_weights(run)
     if weights.suffix != ".safetensors":
-        raise DataError(weights, "is no safetensors file", "a run of `lunet train` is expected")
+        raise DataError(
+            where=weights,
+            found="is no safetensors file",
+            expected="a run of `lunet train` is expected",
+        )
     found = _sources(weights.parent, sources or ReleaseSources())
     model = load_model(weights)
     described = description_of(model)
@@ -156,7 +160,7 @@ def _sources(run: Path, given: ReleaseSources) -> ReleaseSources:
 
     def choose(path: Path | None, name: str) -> Path | None:
         if path is not None and not path.is_file():
-            raise DataError(path, "the file is missing", f"a {name} was named")
+            raise DataError(where=path, found="the file is missing", expected=f"a {name} was named")
         return path or (run / name if (run / name).is_file() else None)
 
     return ReleaseSources(
@@ -200,10 +204,10 @@ def _write_onnx(
         export_onnx(model, path, **size, description=described.as_dict())
     except ImportError as error:
         raise DataError(
-            "ONNX export",
-            f"{error.name} is not installed",
-            "torch's exporter needs it",
-            "Install it with `pip install 'lunet[export]'`, or export with --no-onnx",
+            where="ONNX export",
+            found=f"{error.name} is not installed",
+            expected="torch's exporter needs it",
+            action="Install it with `pip install 'lunet[export]'`, or export with --no-onnx",
         ) from error
     rows = check_onnx(model, path, **size)
     worst = max(row["difference"] for row in rows)

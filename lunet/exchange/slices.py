@@ -50,11 +50,15 @@ class SliceExport:
 
     def __post_init__(self) -> None:
         if not self.window[0] < self.window[1]:
-            raise ConfigError("--window", f"{self.window}", "LOW below HIGH is needed")
+            raise ConfigError(
+                where="--window", found=f"{self.window}", expected="LOW below HIGH is needed"
+            )
         if not 0 <= self.empty <= 1:
-            raise ConfigError("--empty", f"{self.empty:g}", "a share from 0 to 1 is needed")
+            raise ConfigError(
+                where="--empty", found=f"{self.empty:g}", expected="a share from 0 to 1 is needed"
+            )
         if self.axis not in (0, 1, 2):
-            raise ConfigError("--axis", f"{self.axis}", "0, 1 or 2")
+            raise ConfigError(where="--axis", found=f"{self.axis}", expected="0, 1 or 2")
 
 
 def export_slices(
@@ -118,7 +122,9 @@ def _read(
     """Image (x, y, z), label or None, voxel size in mm; a picture is one slice."""
     scan = read_image(case.images, channels=len(dataset.task.channels))
     if not 0 <= channel < len(scan.array):
-        raise ConfigError("--channel", str(channel), f"images have {len(scan.array)}")
+        raise ConfigError(
+            where="--channel", found=str(channel), expected=f"images have {len(scan.array)}"
+        )
     image, label = scan.array[channel], None
     if case.label is not None:
         label, affine = read_case_label(case.label, dataset.task, dataset.rule)

@@ -97,10 +97,10 @@ def export_program(
         else:
             return Exported(sizes, checks)
     raise LunetError(
-        path,
-        f"torch.export cannot express {type(model).__name__} with free sizes ({reasons[-1]})",
-        "",
-        "Export it without --pt2",
+        where=path,
+        found=f"torch.export cannot express {type(model).__name__} with free sizes ({reasons[-1]})",
+        expected="",
+        action="Export it without --pt2",
     )
 
 

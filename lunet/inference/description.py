@@ -67,13 +67,17 @@ def description_from_dict(value: Any, *, where: str | Path) -> Description:
         If a section is missing or of another form.
     """
     if not isinstance(value, dict):
-        raise DataError(where, f"its description is {shown(value)}", "a mapping is expected")
+        raise DataError(
+            where=where,
+            found=f"its description is {shown(value)}",
+            expected="a mapping is expected",
+        )
     for section in ("task", "preprocess", "model"):
         if section not in value:
             raise DataError(
-                where,
-                f"its description has no section {section!r}",
-                "weights written by `lunet train` or `lunet export` are expected",
+                where=where,
+                found=f"its description has no section {section!r}",
+                expected="weights written by `lunet train` or `lunet export` are expected",
             )
     found = typed(value, _Described, where)
     with wrong_in(where):
@@ -106,9 +110,9 @@ def description_of(model: nn.Module) -> Description:
     described = getattr(model, "lunet", None)
     if not isinstance(described, Description):
         raise DataError(
-            type(model).__name__,
-            "carries no description of task and preprocessing",
-            "a network from lunet.load_model is expected",
-            "Load it with lunet.load_model, or set its attribute `lunet` to a Description",
+            where=type(model).__name__,
+            found="carries no description of task and preprocessing",
+            expected="a network from lunet.load_model is expected",
+            action="Load it with lunet.load_model, or set its attribute `lunet` to a Description",
         )
     return described

@@ -117,18 +117,20 @@ def _twin(model: nn.Module) -> nn.Module:
 def _check(image: NDArray[Any], task: Task, settings: PredictSettings) -> None:
     if image.ndim != 4 or image.shape[0] != len(task.channels):
         raise DataError(
-            "image",
-            f"shape {image.shape}",
-            f"(channel, x, y, z) with the channels {', '.join(task.channels)} is expected",
+            where="image",
+            found=f"shape {image.shape}",
+            expected=f"(channel, x, y, z) with the channels {', '.join(task.channels)} is expected",
         )
     if any(not 0 <= axis < task.dimensions for axis in settings.flip_axes):
         limit = f"axes 0 to {task.dimensions - 1} are possible"
-        raise ConfigError("predict.flip_axes", str(settings.flip_axes), limit)
+        raise ConfigError(where="predict.flip_axes", found=str(settings.flip_axes), expected=limit)
     if settings.patch is not None and (
         len(settings.patch) != task.dimensions or min(settings.patch) < 1
     ):
         raise ConfigError(
-            "predict.patch", str(settings.patch), f"{task.dimensions} positive sizes are expected"
+            where="predict.patch",
+            found=str(settings.patch),
+            expected=f"{task.dimensions} positive sizes are expected",
         )
 
 

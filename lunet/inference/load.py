@@ -58,9 +58,17 @@ def find_weights(source: str | Path) -> Path:
         for name in ("weights.safetensors", "model.onnx"):
             if (path / name).is_file():
                 return path / name
-        raise DataError(path, "holds neither weights.safetensors nor model.onnx", "a run is needed")
+        raise DataError(
+            where=path,
+            found="holds neither weights.safetensors nor model.onnx",
+            expected="a run is needed",
+        )
     if not path.is_file():
-        raise DataError(path, "the file is missing", "weights of a trained network are needed")
+        raise DataError(
+            where=path,
+            found="the file is missing",
+            expected="weights of a trained network are needed",
+        )
     return path
 
 
@@ -71,9 +79,9 @@ def _check_fit(twin: nn.Module, state: dict[str, Tensor], path: Path) -> None:
         if own.get(name) != given.get(name):
             found = f"{name} is {given.get(name, 'missing')}, not {own.get(name, 'wanted')}"
             raise DataError(
-                path,
-                f"does not fit its own description ({found})",
-                "matching weights are expected",
+                where=path,
+                found=f"does not fit its own description ({found})",
+                expected="matching weights are expected",
             )
 
 
@@ -82,12 +90,19 @@ def _load_state(model: nn.Module, state: dict[str, Tensor], path: Path) -> None:
         found = state[name].dtype if name in state else own.dtype
         if found != own.dtype:  # PyTorch would convert the values in silence
             expected = f"the network has {own.dtype}"
-            raise DataError(path, f"{name} is stored as {found}", expected, "Take the file again")
+            raise DataError(
+                where=path,
+                found=f"{name} is stored as {found}",
+                expected=expected,
+                action="Take the file again",
+            )
     try:
         with torch.no_grad():
             model.load_state_dict(state)
     except RuntimeError as error:
         first = str(error).splitlines()[-1].strip()
         raise DataError(
-            path, f"does not fit its own description ({first})", "matching weights are expected"
+            where=path,
+            found=f"does not fit its own description ({first})",
+            expected="matching weights are expected",
         ) from error

@@ -47,13 +47,15 @@ class OnnxNetwork(nn.Module):
             logits = self._session.run([OUTPUT], feed)[0]
         except Exception as error:  # onnxruntime's errors have no common base of their own
             reason, shape = (str(error).splitlines() or [""])[0], tuple(x.shape)
-            raise DataError("ONNX file", f"fails on an image of {shape} ({reason})", "") from error
+            raise DataError(
+                where="ONNX file", found=f"fails on an image of {shape} ({reason})", expected=""
+            ) from error
         if not np.isfinite(logits).all():  # its weights cannot be looked at without another package
             raise DataError(
-                "ONNX file",
-                "gives NaN or infinite logits",
-                "its weights are damaged, or the image is far from what it was trained on",
-                "Take the file from its source again",
+                where="ONNX file",
+                found="gives NaN or infinite logits",
+                expected="its weights are damaged, or the image is far from what it was trained on",
+                action="Take the file from its source again",
             )
         return torch.from_numpy(logits).to(x.device)
 
@@ -103,7 +105,9 @@ def export_onnx(
     except torch.onnx.errors.OnnxExporterError as error:
         reason = str(error.__cause__ or error).strip().splitlines()[0]
         found = f"ONNX cannot express {type(model).__name__} with free sizes ({reason:.160})"
-        raise LunetError(path, found, "", "Export it with --no-onnx") from error
+        raise LunetError(
+            where=path, found=found, expected="", action="Export it with --no-onnx"
+        ) from error
     assert program is not None  # the dynamo exporter always returns one
     _forget_sources(program.model)
     if description is not None:
@@ -137,7 +141,11 @@ def load_onnx(path: str | Path) -> OnnxNetwork:
     session = _session(path)
     text = session.get_modelmeta().custom_metadata_map.get(KEY)
     if text is None:
-        raise DataError(path, "carries no description", "an ONNX file of `lunet export` is needed")
+        raise DataError(
+            where=path,
+            found="carries no description",
+            expected="an ONNX file of `lunet export` is needed",
+        )
     described = description_from_dict(parse_json(text, path), where=path)
     _check_ends(session, described, path)
     network = OnnxNetwork(session, build_described(described, where=path).to("meta"))
@@ -167,7 +175,9 @@ def _check_ends(session: Any, described: Description, path: str | Path) -> None:
             if fits and len(shape) == axes and isinstance(shape[1], str):
                 continue
             expected = f"{name}: float, {axes} axes, {channels} channel(s) are described"
-            raise DataError(path, f"{kind} {'; '.join(told) or 'missing'}", expected)
+            raise DataError(
+                where=path, found=f"{kind} {'; '.join(told) or 'missing'}", expected=expected
+            )
 
 
 def check_onnx(
@@ -204,7 +214,10 @@ def _session(path: str | Path) -> Any:
         import onnxruntime
     except ImportError as error:
         raise LunetError(
-            path, f"{error.name} is not installed", "ONNX files need it", _INSTALL
+            where=path,
+            found=f"{error.name} is not installed",
+            expected="ONNX files need it",
+            action=_INSTALL,
         ) from error
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
@@ -212,7 +225,9 @@ def _session(path: str | Path) -> Any:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's errors have no common base of their own
         reason = str(error).splitlines()[0]
-        raise DataError(path, f"is no ONNX file ({reason})", "a model.onnx is expected") from error
+        raise DataError(
+            where=path, found=f"is no ONNX file ({reason})", expected="a model.onnx is expected"
+        ) from error
 
 
 TOLERANCE = 1e-4  # largest difference of logits, relative to the largest logit
@@ -248,7 +263,7 @@ def compare_with_torch(
         error = float(np.abs(given - wanted).max() / np.abs(wanted).max()) if same else np.inf
         if error > TOLERANCE:
             found = f"differs from torch by {error:.2g} (relative) at shape {shape}"
-            raise LunetError(where, found, f"at most {TOLERANCE:g} is allowed")
+            raise LunetError(where=where, found=found, expected=f"at most {TOLERANCE:g} is allowed")
         rows.append({"shape": list(shape), "difference": error})
     return rows
 

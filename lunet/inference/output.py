@@ -46,7 +46,9 @@ def read_fold(path: str | Path, fold: int) -> Fold:
     """
     folds = read_splits(path).folds
     if not 0 <= fold < len(folds):
-        raise ConfigError("--fold", str(fold), f"{path} has the folds 0 to {len(folds) - 1}")
+        raise ConfigError(
+            where="--fold", found=str(fold), expected=f"{path} has the folds 0 to {len(folds) - 1}"
+        )
     return folds[fold]
 
 
@@ -85,7 +87,9 @@ def write_predictions(
         If no case is named or the data set does not have it.
     """
     if not names:
-        raise DataError(manifest.path, "this subset has no cases", "at least one is needed")
+        raise DataError(
+            where=manifest.path, found="this subset has no cases", expected="at least one is needed"
+        )
     folder = Path(out)
     masks = {f"{name}{SUFFIX}": name for name in names}
     with claim(folder, [*masks, LIST], step=STEP) as others:

@@ -51,10 +51,10 @@ def choose_postprocessing(
     """
     if not names:
         raise DataError(
-            manifest.path,
-            "no validation cases",
-            "predict.choose needs some",
-            "Set split.validation above 0, or predict.choose to false",
+            where=manifest.path,
+            found="no validation cases",
+            expected="predict.choose needs some",
+            action="Set split.validation above 0, or predict.choose to false",
         )
     tried = candidate_settings(settings, manifest.task)
     rows = []

@@ -117,7 +117,11 @@ def _prepared(
     scan = source if isinstance(source, Scan) else read_image(source, channels=channels)
     where = "image" if isinstance(source, Scan) else str(source[0])
     if scan.array.ndim - 1 < described.task.dimensions:
-        raise DataError(where, "a picture", "the network segments volumes (NIfTI, NRRD, MHA)")
+        raise DataError(
+            where=where,
+            found="a picture",
+            expected="the network segments volumes (NIfTI, NRRD, MHA)",
+        )
     try:
         # the structure may lie anywhere in a new scan, so none of it is cropped
         return prepare_image(scan, preprocess, channels=channels, name=where, crop=False)
@@ -146,15 +150,15 @@ def common_description(models: Sequence[nn.Module]) -> Description:
         If there is no network, or two differ in task or preprocessing.
     """
     if not models:
-        raise DataError("ensemble", "no network", "at least one is needed")
+        raise DataError(where="ensemble", found="no network", expected="at least one is needed")
     first, *others = (description_of(model) for model in models)
     for other in others:
         if (other.task, other.preprocess) != (first.task, first.preprocess):
             raise DataError(
-                "ensemble",
-                f"one network is for {other.task.as_dict()}, {other.preprocess}",
-                f"another for {first.task.as_dict()}, {first.preprocess}",
-                "Average networks of one study",
+                where="ensemble",
+                found=f"one network is for {other.task.as_dict()}, {other.preprocess}",
+                expected=f"another for {first.task.as_dict()}, {first.preprocess}",
+                action="Average networks of one study",
             )
     return first
 
@@ -168,13 +172,23 @@ def _source(
         return image
     array = image if image.ndim == 4 else image[None]
     if array.ndim != 4:
-        raise DataError("image", f"shape {image.shape}", "(x, y, z) or (channel, x, y, z)")
+        raise DataError(
+            where="image", found=f"shape {image.shape}", expected="(x, y, z) or (channel, x, y, z)"
+        )
     if affine is None:
         matrix = np.diag([*map(float, spacing or (1, 1, 1)), 1.0])
     elif spacing is None:
         matrix = np.asarray(affine, np.float64)
     else:
-        raise DataError("image", "both spacing and affine are given", "one of them is enough")
+        raise DataError(
+            where="image",
+            found="both spacing and affine are given",
+            expected="one of them is enough",
+        )
     if matrix.shape != (4, 4):
-        raise DataError("image", f"a {matrix.shape} affine", "4 x 4, or a spacing of 3 values")
+        raise DataError(
+            where="image",
+            found=f"a {matrix.shape} affine",
+            expected="4 x 4, or a spacing of 3 values",
+        )
     return Scan(np.ascontiguousarray(array, np.float32), matrix)

@@ -62,10 +62,10 @@ def find_inputs(words: Sequence[str], *, channels: int) -> list[Input]:
     for item in inputs:
         if item.name in seen:
             raise DataError(
-                item.files[0],
-                f"its mask would have the name of that of {seen[item.name].files[0]}",
-                "names must differ",
-                "Segment them into two folders",
+                where=item.files[0],
+                found=f"its mask would have the name of that of {seen[item.name].files[0]}",
+                expected="names must differ",
+                action="Segment them into two folders",
             )
         seen[item.name] = item
     return inputs
@@ -138,7 +138,9 @@ def _reason(error: Exception, item: Input) -> str:
         return str(error) if str(item.files[0]) in error.where else f"{item.files[0]}: {error}"
     text = str(error).splitlines()[0] if str(error) else "no memory is left"
     advice = "Lower --memory-gb, or name a smaller tile with --patch"
-    return str(DataError(item.files[0], f"out of memory ({text})", "", advice))
+    return str(
+        DataError(where=item.files[0], found=f"out of memory ({text})", expected="", action=advice)
+    )
 
 
 def _summary(shares: Sequence[float]) -> str:
@@ -161,7 +163,9 @@ def _inputs(word: str, channels: int) -> Iterator[Input]:
 def _in_folder(folder: Path, channels: int) -> list[Input]:
     files = [p for p in sorted(folder.iterdir()) if suffix_of(p) and not is_hidden(p)]
     if not files:
-        raise DataError(folder, "holds no image", f"readable are {', '.join(SUFFIXES)}")
+        raise DataError(
+            where=folder, found="holds no image", expected=f"readable are {', '.join(SUFFIXES)}"
+        )
     groups: dict[str, list[Path]] = {}
     for path in files:
         match = _CHANNEL.match(stem_of(path)) if channels > 1 else None

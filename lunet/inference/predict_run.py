@@ -105,20 +105,20 @@ def _extras(
 def _require_same_task(path: Path, trained: Task, wanted: Task) -> None:
     if trained != wanted:
         raise DataError(
-            path,
-            f"trained for {trained.as_dict()}",
-            f"the data set has {wanted.as_dict()}",
-            "Choose weights of this study",
+            where=path,
+            found=f"trained for {trained.as_dict()}",
+            expected=f"the data set has {wanted.as_dict()}",
+            action="Choose weights of this study",
         )
 
 
 def _require_same_preprocessing(path: Path, trained: Mapping[str, Any], manifest: Manifest) -> None:
     if trained != dict(manifest.preprocess):
         raise DataError(
-            path,
-            f"trained on images prepared with {trained}",
-            f"{manifest.path} has {dict(manifest.preprocess)}",
-            "Train anew, or segment the raw images with `lunet predict --weights W IMAGES`",
+            where=path,
+            found=f"trained on images prepared with {trained}",
+            expected=f"{manifest.path} has {dict(manifest.preprocess)}",
+            action="Train anew, or segment the raw images with `lunet predict --weights W IMAGES`",
         )
 
 

@@ -62,7 +62,9 @@ def fit_prior(
     """
     cases = list(training)
     if not cases:
-        raise DataError("atlas prior", "no training cases", "at least one is needed")
+        raise DataError(
+            where="atlas prior", found="no training cases", expected="at least one is needed"
+        )
     shape = np.max([case.shape for case in cases], axis=0)
     indices = tuple(task.labels.values())
     total = np.zeros((len(indices), *shape), np.float32)

@@ -63,14 +63,16 @@ def read_map(folder: str | Path, case: str, *, task: Task) -> NDArray[np.uint8]:
     path = Path(folder) / f"{case}{_SUFFIX}"
     if not path.is_file():
         raise DataError(
-            path,
-            "the probabilities are missing",
-            "predict.probabilities: true writes them",
-            "Predict the run anew",
+            where=path,
+            found="the probabilities are missing",
+            expected="predict.probabilities: true writes them",
+            action="Predict the run anew",
         )
     array = np.asarray(nibabel.load(path).dataobj)  # type: ignore[attr-defined]
     array = array if array.ndim == 4 else array[..., None]  # NIfTI drops a last axis of one
     if array.shape[-1] != len(task.names) or array.dtype != np.uint8:
         found = f"{array.dtype} of shape {array.shape}"
-        raise DataError(path, found, f"uint8 with {len(task.names)} structures is expected")
+        raise DataError(
+            where=path, found=found, expected=f"uint8 with {len(task.names)} structures is expected"
+        )
     return array

@@ -68,9 +68,17 @@ def montage(
         If there is no such axis, or no slice is wanted.
     """
     if image.shape != mask.shape:
-        raise DataError("segmentation", f"shape {mask.shape}", f"the image has {image.shape}")
+        raise DataError(
+            where="segmentation",
+            found=f"shape {mask.shape}",
+            expected=f"the image has {image.shape}",
+        )
     if axis not in (0, 1, 2) or slices < 1:
-        raise ConfigError("--axis, --slices", f"{axis}, {slices}", "axis 0 to 2, at least 1 slice")
+        raise ConfigError(
+            where="--axis, --slices",
+            found=f"{axis}, {slices}",
+            expected="axis 0 to 2, at least 1 slice",
+        )
     grey = _window(image)
     if image.ndim == 2:
         tiles = [_tile(grey.T, mask.T, (1.0, 1.0))]
@@ -88,7 +96,7 @@ def montage(
 def write_picture(path: str | Path, picture: Picture) -> None:
     """Write (height, width, 3) uint8 as PNG, atomically."""
     if Path(path).suffix.lower() != ".png":
-        raise ConfigError("--out", str(path), "a .png file is written")
+        raise ConfigError(where="--out", found=str(path), expected="a .png file is written")
     with atomic(path) as part:
         Image.fromarray(picture).save(part, format="PNG")
 

@@ -345,14 +345,18 @@ def check_metric(
         if not comparable or _better(column) != "neither"
     ]
     if row is None:
-        raise ConfigError(where, f"unknown metric {name!r}", nearest(name.lower(), known))
+        raise ConfigError(
+            where=where, found=f"unknown metric {name!r}", expected=nearest(name.lower(), known)
+        )
     if comparable and row.better == "neither":
         expected = f"it has no better side; known: {', '.join(known)}"
-        raise ConfigError(where, f"found {name!r}", expected)
+        raise ConfigError(where=where, found=f"found {name!r}", expected=expected)
     if row.kind == "surface" and tolerances is not None and name not in known:
         action = "Add the tolerance to evaluate.tolerances, or name another metric"
         expected = f"evaluate.tolerances gives {', '.join(map(nsd_column, tolerances)) or 'none'}"
-        raise ConfigError(where, f"{name!r} is not measured", expected, action)
+        raise ConfigError(
+            where=where, found=f"{name!r} is not measured", expected=expected, action=action
+        )
 
 
 def _better(column: str) -> str:

@@ -66,14 +66,23 @@ def checked_arrays(reference: ArrayLike, prediction: ArrayLike) -> Pair:
         if array.dtype.kind not in "bui":
             found = f"the array has type {array.dtype}"
             action = "Round or threshold probabilities, then use .astype(numpy.uint8)"
-            raise DataError(name, found, "integer class indices or booleans are needed", action)
+            raise DataError(
+                where=name,
+                found=found,
+                expected="integer class indices or booleans are needed",
+                action=action,
+            )
         if array.ndim not in (2, 3) or not array.size:
             found = f"the array has shape {array.shape}"
-            raise DataError(name, found, "a 2D or 3D array without channels is needed")
+            raise DataError(
+                where=name, found=found, expected="a 2D or 3D array without channels is needed"
+            )
     if pair[0].shape != pair[1].shape:
         found = f"shape {pair[1].shape} against {pair[0].shape} of the reference"
         action = "Bring the prediction back to the native space of the image"
-        raise DataError("prediction", found, "both must have the same shape", action)
+        raise DataError(
+            where="prediction", found=found, expected="both must have the same shape", action=action
+        )
     return pair
 
 
@@ -84,14 +93,16 @@ def checked_spacing(spacing: Sequence[float], ndim: int) -> tuple[float, ...]:
         steps = steps[:ndim]
     if len(steps) != ndim or not all(math.isfinite(step) and step > 0 for step in steps):
         expected = f"{ndim} positive numbers in mm are needed, one per axis of the array"
-        raise DataError("spacing", str(steps), expected)
+        raise DataError(where="spacing", found=str(steps), expected=expected)
     return steps
 
 
 def checked_volume(volume: float) -> float:
     """Volume of a voxel in mm^3; :class:`DataError` unless it is positive and finite."""
     if not (math.isfinite(volume) and volume > 0):
-        raise DataError("voxel_volume", str(volume), "a positive number in mm^3 is needed")
+        raise DataError(
+            where="voxel_volume", found=str(volume), expected="a positive number in mm^3 is needed"
+        )
     return float(volume)
 
 
@@ -100,7 +111,11 @@ def checked_tolerances(tolerances: Sequence[float]) -> tuple[float, ...]:
     limits = tuple(float(limit) for limit in tolerances)
     names = {nsd_column(limit) for limit in limits}
     if len(names) < len(limits) or not all(math.isfinite(x) and x >= 0 for x in limits):
-        raise DataError("tolerances", str(limits), "different numbers in mm, 0 or more, are needed")
+        raise DataError(
+            where="tolerances",
+            found=str(limits),
+            expected="different numbers in mm, 0 or more, are needed",
+        )
     return limits
 
 
@@ -117,7 +132,11 @@ def checked_labels(labels: Labels | None, pair: Pair) -> dict[str, tuple[int, ..
         return {"foreground": (1,)}
     wanted = {str(name): _indices(name, index) for name, index in labels.items()}
     if not wanted:
-        raise DataError("labels", "no label is given", "a name and a class index are needed")
+        raise DataError(
+            where="labels",
+            found="no label is given",
+            expected="a name and a class index are needed",
+        )
     return wanted
 
 
@@ -126,7 +145,7 @@ def _indices(name: str, index: int | Sequence[int]) -> tuple[int, ...]:
     whole = [isinstance(i, int | np.integer) and not isinstance(i, bool) for i in indices]
     if not indices or not all(whole) or min(indices) < 0:
         expected = "a class index (0 or more) or a list of them is needed"
-        raise DataError(f"labels[{name!r}]", repr(index), expected)
+        raise DataError(where=f"labels[{name!r}]", found=repr(index), expected=expected)
     return tuple(int(i) for i in indices)
 
 
@@ -135,4 +154,6 @@ def _check_binary(pair: Pair) -> None:
         if array.dtype != np.bool_ and (array.min() < 0 or array.max() > 1):
             found = f"no labels are given and the {name} has the classes {np.unique(array)[:9]}"
             action = "Pass labels={'name': index, ...}, the classes of the data set"
-            raise DataError("labels", found, "only binary arrays go without", action)
+            raise DataError(
+                where="labels", found=found, expected="only binary arrays go without", action=action
+            )

@@ -211,17 +211,21 @@ def _boolean(mask: ArrayLike) -> Mask:
     array = np.asarray(mask)
     if array.dtype != np.bool_ or array.ndim not in (2, 3):
         found = f"type {array.dtype} and shape {array.shape}"
-        raise DataError("mask", found, "a boolean array in 2D or 3D is needed")
+        raise DataError(where="mask", found=found, expected="a boolean array in 2D or 3D is needed")
     return array
 
 
 def _check_shares(*shares: float) -> None:
     if not all(0 <= share <= 1 for share in shares):
-        raise DataError("overlap, precision", str(shares), "a share from 0 to 1 is needed")
+        raise DataError(
+            where="overlap, precision", found=str(shares), expected="a share from 0 to 1 is needed"
+        )
 
 
 def _check_shapes(reference: tuple[int, ...], other: tuple[Any, ...]) -> None:
     if reference != other:
         raise DataError(
-            "prediction", f"shape {other}", f"the same shape {reference} as the reference"
+            where="prediction",
+            found=f"shape {other}",
+            expected=f"the same shape {reference} as the reference",
         )

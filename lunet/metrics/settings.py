@@ -81,10 +81,10 @@ class StatisticsSettings:
             return
         if self.metric != "dice":
             raise ConfigError(
-                "statistics.margin",
-                "none given",
-                f"{self.metric} needs its own, in its own unit",
-                "State the largest loss that would not matter, or 0 for no non-inferiority",
+                where="statistics.margin",
+                found="none given",
+                expected=f"{self.metric} needs its own, in its own unit",
+                action="State the largest loss that would not matter, or 0 for no non-inferiority",
             )
         object.__setattr__(self, "margin", DICE_MARGIN)
 

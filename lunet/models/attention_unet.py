@@ -62,7 +62,9 @@ class AttentionUNet(nn.Module):
         super().__init__()
         if upsampling not in ("linear", "transposed"):
             raise ConfigError(
-                "upsampling", repr(upsampling), "'linear' and 'transposed' are possible"
+                where="upsampling",
+                found=repr(upsampling),
+                expected="'linear' and 'transposed' are possible",
             )
         conv = layers_of(ndim).conv
         down, up = _level_widths(widths, upsampling)

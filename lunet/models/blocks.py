@@ -50,7 +50,9 @@ def layers_of(ndim: int) -> Layers:
         If ``ndim`` is neither 2 nor 3.
     """
     if ndim not in _LAYERS:
-        raise ConfigError("ndim", repr(ndim), "2 or 3 spatial axes are possible")
+        raise ConfigError(
+            where="ndim", found=repr(ndim), expected="2 or 3 spatial axes are possible"
+        )
     return _LAYERS[ndim]
 
 
@@ -128,10 +130,14 @@ def check_levels(widths: Sequence[int], *, convs_per_block: int) -> None:
     """
     if len(widths) < 2 or not all(_is_width(width) for width in widths):
         raise ConfigError(
-            "widths", f"{list(widths)}", "two or more levels of at least one channel are needed"
+            where="widths",
+            found=f"{list(widths)}",
+            expected="two or more levels of at least one channel are needed",
         )
     if convs_per_block < 1:
-        raise ConfigError("convs_per_block", f"{convs_per_block}", "at least 1 is needed")
+        raise ConfigError(
+            where="convs_per_block", found=f"{convs_per_block}", expected="at least 1 is needed"
+        )
 
 
 def check_dropout(dropout: float) -> None:
@@ -143,7 +149,9 @@ def check_dropout(dropout: float) -> None:
         If it is outside.
     """
     if not 0 <= dropout < 1:
-        raise ConfigError("dropout", f"{dropout}", "a probability, 0 <= p < 1, is needed")
+        raise ConfigError(
+            where="dropout", found=f"{dropout}", expected="a probability, 0 <= p < 1, is needed"
+        )
 
 
 def full_widths(
@@ -159,14 +167,24 @@ def full_widths(
     differing = sorted(set(given) ^ set(wiring))
     if differing:
         raise ConfigError(
-            "widths", f"blocks {differing} are missing or unknown", f"blocks: {', '.join(wiring)}"
+            where="widths",
+            found=f"blocks {differing} are missing or unknown",
+            expected=f"blocks: {', '.join(wiring)}",
         )
     for name in wiring:
         is_single = name.split(".")[0] in ("up", "head")
         if not given[name] or not all(_is_width(width) for width in given[name]):
-            raise ConfigError(f"widths[{name!r}]", f"{given[name]}", "one positive width each")
+            raise ConfigError(
+                where=f"widths[{name!r}]",
+                found=f"{given[name]}",
+                expected="one positive width each",
+            )
         if is_single and len(given[name]) != 1:
-            raise ConfigError(f"widths[{name!r}]", f"{given[name]}", "a single width is needed")
+            raise ConfigError(
+                where=f"widths[{name!r}]",
+                found=f"{given[name]}",
+                expected="a single width is needed",
+            )
     return {name: tuple(given[name]) for name in wiring}
 
 

@@ -49,7 +49,9 @@ def build_network(
     _check_arguments(make, f"{module}.{name}", everything)
     for key, value in (("in_channels", in_channels), ("out_channels", out_channels)):
         if value < 1:
-            raise ConfigError(key, f"{value}", "at least one channel is needed")
+            raise ConfigError(
+                where=key, found=f"{value}", expected="at least one channel is needed"
+            )
     try:
         return make(in_channels, out_channels, **everything)
     except (ValueError, ArithmeticError, LookupError, TypeError, RuntimeError) as error:
@@ -57,7 +59,9 @@ def build_network(
             raise  # too little memory is sorted elsewhere
         reason = (str(error).splitlines() or [""])[0]
         found = f"cannot be built with {shown(dict(everything))} ({reason:.200})"
-        raise ConfigError(f"{module}.{name}", found, "other arguments are needed") from error
+        raise ConfigError(
+            where=f"{module}.{name}", found=found, expected="other arguments are needed"
+        ) from error
 
 
 def build_for_task(model: Mapping[str, Any], task: Task) -> nn.Module:
@@ -77,7 +81,9 @@ def build_for_task(model: Mapping[str, Any], task: Task) -> nn.Module:
     """
     for key in ("module", "name"):
         if key not in model:
-            raise ConfigError(f"model.{key}", "missing", "a network's section needs it")
+            raise ConfigError(
+                where=f"model.{key}", found="missing", expected="a network's section needs it"
+            )
     return build_network(
         model["module"],
         model["name"],
@@ -92,7 +98,10 @@ def _network_class(module: str, name: str) -> Callable[..., nn.Module]:
     files = {path.stem for path in Path(__file__).parent.glob("[a-z]*.py")}
     if module not in files:
         raise ConfigError(
-            "model.module", repr(module), "no such model module", nearest(module, files)
+            where="model.module",
+            found=repr(module),
+            expected="no such model module",
+            action=nearest(module, files),
         )
     full_name = f"lunet.models.{module}"
     networks: dict[str, Callable[..., nn.Module]] = {
@@ -103,7 +112,9 @@ def _network_class(module: str, name: str) -> Callable[..., nn.Module]:
     }
     if name not in networks:
         where = f"{full_name} has no such network"
-        raise ConfigError("model.name", repr(name), where, nearest(name, networks))
+        raise ConfigError(
+            where="model.name", found=repr(name), expected=where, action=nearest(name, networks)
+        )
     return networks[name]
 
 
@@ -112,14 +123,23 @@ def _check_arguments(make: Callable[..., nn.Module], where: str, given: Mapping[
     known = {p.name: p for p in parameters if p.kind is p.KEYWORD_ONLY}
     for key, value in given.items():
         if key not in known:
-            raise ConfigError(f"{where}.{key}", "unknown argument", "", nearest(key, known))
+            raise ConfigError(
+                where=f"{where}.{key}",
+                found="unknown argument",
+                expected="",
+                action=nearest(key, known),
+            )
         kinds = known[key].annotation  # a text, which may join several types with "|"
         if not any(_is_of(value, kind.strip()) for kind in kinds.split("|")):
             wanted = f"a value of type {kinds} is needed"
-            raise ConfigError(f"{where}.{key}", f"found {shown(value)}", wanted)
+            raise ConfigError(
+                where=f"{where}.{key}", found=f"found {shown(value)}", expected=wanted
+            )
     for key, parameter in known.items():
         if key not in given and parameter.default is inspect.Parameter.empty:
-            raise ConfigError(f"{where}.{key}", "missing", "this argument is needed")
+            raise ConfigError(
+                where=f"{where}.{key}", found="missing", expected="this argument is needed"
+            )
 
 
 def _is_of(value: Any, kind: str) -> bool:

@@ -37,9 +37,13 @@ class Style:
     def __post_init__(self) -> None:
         check_dropout(self.dropout)
         if self.kernel % 2 == 0 or self.kernel < 1:
-            raise ConfigError("kernel", f"{self.kernel}", "an odd side in voxels is needed")
+            raise ConfigError(
+                where="kernel", found=f"{self.kernel}", expected="an odd side in voxels is needed"
+            )
         if self.expansion < 1:
-            raise ConfigError("expansion", f"{self.expansion}", "at least 1 is needed")
+            raise ConfigError(
+                where="expansion", found=f"{self.expansion}", expected="at least 1 is needed"
+            )
         _check_choice("norm", self.norm, "instance", "layer")
         _check_choice("up_padding", self.up_padding, "before_norm", "after_compress")
 
@@ -107,9 +111,11 @@ class MedNeXt(nn.Module):
         layers = layers_of(ndim)
         style = Style(kernel, expansion, dropout, norm, grn, up_padding, ndim)
         if width < 1:
-            raise ConfigError("width", f"{width}", "at least 1 is needed")
+            raise ConfigError(where="width", found=f"{width}", expected="at least 1 is needed")
         if len(blocks) % 2 == 0 or len(blocks) < 3 or min(blocks) < 1:
-            raise ConfigError("blocks", f"{list(blocks)}", "an odd number (>= 3) of stages")
+            raise ConfigError(
+                where="blocks", found=f"{list(blocks)}", expected="an odd number (>= 3) of stages"
+            )
         self.in_channels, self.out_channels, self.ndim = in_channels, out_channels, ndim
         self.levels = len(blocks) // 2
         self.multiple = (2**self.levels,) * ndim
@@ -119,7 +125,9 @@ class MedNeXt(nn.Module):
         def inner(name: str, level: int) -> int:
             self.expanded[name] = expanded.get(name, expansion * width * 2**level)
             if self.expanded[name] < 1:
-                raise ConfigError(f"expanded.{name}", f"{self.expanded[name]}", "at least 1")
+                raise ConfigError(
+                    where=f"expanded.{name}", found=f"{self.expanded[name]}", expected="at least 1"
+                )
             return self.expanded[name]
 
         def stage(name: str, level: int, count: int) -> nn.Sequential:
@@ -141,7 +149,11 @@ class MedNeXt(nn.Module):
             self.decoder[f"stage_{level}"] = stage(name, level, blocks[-1 - level])
         self.project = layers.conv(width, out_channels, kernel_size=1)
         for name in expanded.keys() - self.expanded.keys():
-            raise ConfigError(f"expanded.{name}", "no such block", nearest(name, self.expanded))
+            raise ConfigError(
+                where=f"expanded.{name}",
+                found="no such block",
+                expected=nearest(name, self.expanded),
+            )
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
         """Logits (batch, out_channels, \\*spatial) of an image (batch, in_channels, \\*spatial)."""
@@ -257,4 +269,8 @@ def _norm(kind: str, channels: int) -> nn.GroupNorm:
 
 def _check_choice(key: str, value: str, *allowed: str) -> None:
     if value not in allowed:
-        raise ConfigError(key, repr(value), f"possible are {' and '.join(map(repr, allowed))}")
+        raise ConfigError(
+            where=key,
+            found=repr(value),
+            expected=f"possible are {' and '.join(map(repr, allowed))}",
+        )

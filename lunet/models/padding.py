@@ -80,8 +80,8 @@ def check_image(x: Tensor, *, channels: int, ndim: int) -> None:
     if x.ndim != ndim + 2 or x.shape[1] != channels:
         axes = ", ".join("XYZ"[:ndim])
         raise DataError(
-            "input of the network",
-            f"shape {tuple(x.shape)}",
-            f"this network was built for (batch, {channels}, {axes})",
-            "Add the missing axes or build the network with other in_channels or ndim",
+            where="input of the network",
+            found=f"shape {tuple(x.shape)}",
+            expected=f"this network was built for (batch, {channels}, {axes})",
+            action="Add the missing axes or build the network with other in_channels or ndim",
         )

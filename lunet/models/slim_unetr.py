@@ -77,7 +77,9 @@ class SlimUNETRV2(nn.Module):
         super().__init__()
         _check(strides, slices, widths, heads, ndim)
         if initialisation not in ("default", "he"):
-            raise ConfigError("initialisation", repr(initialisation), "'default' or 'he'")
+            raise ConfigError(
+                where="initialisation", found=repr(initialisation), expected="'default' or 'he'"
+            )
         self.in_channels, self.out_channels, self.ndim = in_channels, out_channels, ndim
         self.slices = None if isinstance(slices, str) else tuple(slices)
         self.scales = tuple(accumulate(strides, mul))
@@ -244,13 +246,25 @@ def _check(
     ndim: int,
 ) -> None:
     if ndim != 3:
-        raise ConfigError("ndim", f"{ndim}", "Slim UNETRV2 has 3 spatial axes")
+        raise ConfigError(where="ndim", found=f"{ndim}", expected="Slim UNETRV2 has 3 spatial axes")
     if isinstance(slices, str) and slices != "planes":
-        raise ConfigError("slices", repr(slices), "'planes' or four whole numbers are possible")
+        raise ConfigError(
+            where="slices",
+            found=repr(slices),
+            expected="'planes' or four whole numbers are possible",
+        )
     lists = {"strides": strides, "widths": widths, "heads": heads}
     lists |= {} if isinstance(slices, str) else {"slices": slices}
     for name, values in lists.items():
         if len(values) != 4 or min(values) < 1:
-            raise ConfigError(name, f"{list(values)}", "four positive whole numbers, one per stage")
+            raise ConfigError(
+                where=name,
+                found=f"{list(values)}",
+                expected="four positive whole numbers, one per stage",
+            )
     if any(width % head for width, head in zip(widths, heads, strict=True)):
-        raise ConfigError("heads", f"{list(heads)}", f"each must divide its width {list(widths)}")
+        raise ConfigError(
+            where="heads",
+            found=f"{list(heads)}",
+            expected=f"each must divide its width {list(widths)}",
+        )

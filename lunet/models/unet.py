@@ -135,8 +135,8 @@ def _skips(skip_levels: Sequence[int] | str, levels: int) -> Sequence[int]:
         return possible
     if isinstance(skip_levels, str) or not set(skip_levels) <= set(possible):
         raise ConfigError(
-            "skip_levels",
-            f"{skip_levels!r}",
-            f"'all' or levels from 0 to {levels - 2} are possible",
+            where="skip_levels",
+            found=f"{skip_levels!r}",
+            expected=f"'all' or levels from 0 to {levels - 2} are possible",
         )
     return skip_levels

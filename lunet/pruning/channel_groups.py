@@ -80,9 +80,9 @@ def layers_of_network(model: nn.Module) -> dict[str, Layer]:
     expanded = getattr(model, "expanded", None)
     if expanded is None:
         raise ConfigError(
-            "prune.preset",
-            f"{type(model).__name__} cannot be pruned",
-            "a UNet, LUNet, UNet++, LUNet++ or MedNeXt is expected",
+            where="prune.preset",
+            found=f"{type(model).__name__} cannot be pruned",
+            expected="a UNet, LUNet, UNet++, LUNet++ or MedNeXt is expected",
         )
     return {name: _expanded(model, name, width) for name, width in expanded.items()}
 
@@ -160,10 +160,10 @@ def _expanded(model: nn.Module, name: str, width: int) -> Layer:
     parts = dict(model.get_submodule(mix).named_children())
     if "grn" in parts:
         raise ConfigError(
-            "prune.preset",
-            "a MedNeXt with grn: true",
-            "global response normalisation ties the expanded channels to each other",
-            "Prune a MedNeXt without it",
+            where="prune.preset",
+            found="a MedNeXt with grn: true",
+            expected="global response normalisation ties the expanded channels to each other",
+            action="Prune a MedNeXt without it",
         )
     stage = name.split(".")[1] if "." in name else ""
     depth = int(stage.split("_")[1]) if "_" in stage else int(getattr(model, "levels", 0))

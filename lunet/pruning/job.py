@@ -82,7 +82,7 @@ def starting_job(task: PruneJob) -> TrainingJob:
     """
     if task.strategy not in (*PRUNING, *CONTROLS):
         advice = nearest(task.strategy, (*PRUNING, *CONTROLS))
-        raise ConfigError("--strategy", f"found {task.strategy!r}", advice)
+        raise ConfigError(where="--strategy", found=f"found {task.strategy!r}", expected=advice)
     job, epochs = task.training, task.last_epoch(task.settings.iterations)
     model = dict(job.model)
     if not task.removes_channels:
@@ -98,7 +98,12 @@ def _control(task: PruneJob) -> tuple[dict[str, Any], int]:
     """Arguments of a control's network, and its epochs."""
     if task.like is None:
         action = "Prune with --strategy stamp first and name its run.json"
-        raise ConfigError("--like", f"missing for {task.strategy}", "a stamp run's record", action)
+        raise ConfigError(
+            where="--like",
+            found=f"missing for {task.strategy}",
+            expected="a stamp run's record",
+            action=action,
+        )
     record = read_record(task.like, _Stamped)
     chosen, epochs = record["chosen"], record["epochs"]
     if task.strategy == "scratch":
@@ -120,10 +125,12 @@ def flat_arguments(model: Section, task: Task, parameters: int) -> dict[str, Any
     widths = model["arguments"].get("widths")
     if not isinstance(widths, list | tuple):
         raise ConfigError(
-            "prune.strategies",
-            f"flat with {model['preset']}",
-            "a UNet, LUNet, UNet++ or LUNet++ with a width per level has a flat counterpart",
-            "Leave `flat` out",
+            where="prune.strategies",
+            found=f"flat with {model['preset']}",
+            expected=(
+                "a UNet, LUNet, UNet++ or LUNet++ with a width per level has a flat counterpart"
+            ),
+            action="Leave `flat` out",
         )
     before: tuple[int, dict[str, Any]] | None = None
     width = 1

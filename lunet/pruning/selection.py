@@ -62,9 +62,13 @@ def choose_channels(
         If there is no such strategy, or ``least`` is below 1.
     """
     if strategy not in PRUNING:
-        raise ConfigError("strategy", f"found {strategy!r}", nearest(strategy, PRUNING))
+        raise ConfigError(
+            where="strategy", found=f"found {strategy!r}", expected=nearest(strategy, PRUNING)
+        )
     if least < 1:
-        raise ConfigError("prune.least_width", f"found {least}", "at least 1 is expected")
+        raise ConfigError(
+            where="prune.least_width", found=f"found {least}", expected="at least 1 is expected"
+        )
     if strategy == "largest_layer":
         return _random(_widest(layers, count, least), layers, rng)
     lowest = _lowest(layers, scores, count, least)

@@ -64,4 +64,6 @@ class PruneSettings:
             values = getattr(self, key)
             if not values or len(set(values)) != len(values):
                 found = f"found {list(values)}"
-                raise ConfigError(f"prune.{key}", found, "at least one, and each once")
+                raise ConfigError(
+                    where=f"prune.{key}", found=found, expected="at least one, and each once"
+                )

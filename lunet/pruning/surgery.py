@@ -63,13 +63,23 @@ def check_cut(layers: Mapping[str, Layer], cut: Cut) -> None:
     """
     for name, channels in cut.items():
         if name not in layers:
-            raise ConfigError(f"cut {name!r}", "no such layer", nearest(name, layers))
+            raise ConfigError(
+                where=f"cut {name!r}", found="no such layer", expected=nearest(name, layers)
+            )
         width = layers[name].width
         beyond = sorted(channel for channel in channels if not 0 <= channel < width)
         if beyond:
-            raise ConfigError(f"cut {name!r}", f"channels {beyond}", f"0 to {width - 1} exist")
+            raise ConfigError(
+                where=f"cut {name!r}",
+                found=f"channels {beyond}",
+                expected=f"0 to {width - 1} exist",
+            )
         if len(set(channels)) >= width:
-            raise ConfigError(f"cut {name!r}", f"all {width} channels", "at least one has to stay")
+            raise ConfigError(
+                where=f"cut {name!r}",
+                found=f"all {width} channels",
+                expected="at least one has to stay",
+            )
 
 
 def removal(layers: Mapping[str, Layer], cut: Cut) -> Removal:

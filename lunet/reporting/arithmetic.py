@@ -44,10 +44,12 @@ def require_one_arithmetic(runs: Sequence[Mapping[str, Any]], *, allowed: bool) 
     named = "; ".join(f"{preset} in {' and in '.join(words)}" for preset, words in mixed.items())
     if not allowed:
         raise DataError(
-            "runs",
-            f"not all runs of a preset were trained in one arithmetic: {named}",
-            "a preset has one",
-            "Fix train.engine.precision and memory_format, or set report.mixed_arithmetic: true",
+            where="runs",
+            found=f"not all runs of a preset were trained in one arithmetic: {named}",
+            expected="a preset has one",
+            action=(
+                "Fix train.engine.precision and memory_format, or set report.mixed_arithmetic: true"
+            ),
         )
     return f"Trained in more than one arithmetic: {named}."
 

@@ -35,11 +35,15 @@ def read_sources(arguments: argparse.Namespace, kinds: tuple[str, ...]) -> Resul
         If a file is missing or of an unknown kind.
     """
     if bool(arguments.results) == bool(arguments.inputs):
-        raise ConfigError("arguments", "--results and --inputs", "give one of them")
+        raise ConfigError(
+            where="arguments", found="--results and --inputs", expected="give one of them"
+        )
     if arguments.inputs:
         return from_inputs(arguments.inputs)
     if not arguments.presets:
-        raise ConfigError("--presets", "none given", "--results needs the presets to report")
+        raise ConfigError(
+            where="--presets", found="none given", expected="--results needs the presets to report"
+        )
     presets, folds, seeds = arguments.presets, arguments.folds, arguments.seeds
     manifest = getattr(arguments, "manifest", None)
     grid = Grid(arguments.results, tuple(presets), tuple(folds), tuple(seeds), manifest)

@@ -190,9 +190,15 @@ def read_table(path: Path) -> Table:
             note=str(content["note"]),
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise DataError(path, f"is no table ({error!r})", "`lunet table` writes one") from error
+        raise DataError(
+            where=path, found=f"is no table ({error!r})", expected="`lunet table` writes one"
+        ) from error
     if any(len(row) != len(table.columns) for row in table.rows):
-        raise DataError(path, "has rows of other lengths than its head", "`lunet table` writes it")
+        raise DataError(
+            where=path,
+            found="has rows of other lengths than its head",
+            expected="`lunet table` writes it",
+        )
     return table
 
 

@@ -364,7 +364,9 @@ def figure_row(name: str) -> Output:
 
 def _row(outputs: Mapping[str, Output], what: str, name: str) -> Output:
     if name not in outputs:
-        raise ConfigError(what, f"unknown {what} {name!r}", nearest(name, outputs))
+        raise ConfigError(
+            where=what, found=f"unknown {what} {name!r}", expected=nearest(name, outputs)
+        )
     return outputs[name]
 
 

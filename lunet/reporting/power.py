@@ -51,7 +51,11 @@ def pilot_rows(folder: str | Path) -> pd.DataFrame:
     """
     place = Path(folder)
     if not place.is_dir():
-        raise DataError(place, "is no folder", "the results of a study are needed as a pilot")
+        raise DataError(
+            where=place,
+            found="is no folder",
+            expected="the results of a study are needed as a pilot",
+        )
     runs = place / "runs" if (place / "runs").is_dir() else place
     rows = read_cases(from_inputs([str(runs)]))
     return rows[rows["preset"] != PRIOR]
@@ -82,7 +86,9 @@ def pilot_components(
     names = list(presets) or sorted(rows["preset"].unique())
     for name in [*names, *([reference] if reference else [])]:
         if name not in set(rows["preset"]):
-            raise DataError("pilot", f"no finished run of {name}", "each preset needs one")
+            raise DataError(
+                where="pilot", found=f"no finished run of {name}", expected="each preset needs one"
+            )
     chosen = rows[rows["preset"].isin([*names, reference])]
     means = direction(metric) * chosen.groupby("preset")[metric].mean()
     base = reference or str(means.idxmax())

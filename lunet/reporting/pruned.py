@@ -94,11 +94,19 @@ def read_prunings(sources: ResultFiles) -> list[Pruning]:
         If a record is missing, of something else, or of another preset than the others.
     """
     if not sources.trajectories:
-        raise ConfigError("inputs", "no trajectory.csv", "pruning's tables and figures need them")
+        raise ConfigError(
+            where="inputs",
+            found="no trajectory.csv",
+            expected="pruning's tables and figures need them",
+        )
     found = [_read(path) for path in sources.trajectories]
     presets = sorted({str(pruning.record["pruned_preset"]) for pruning in found})
     if len(presets) > 1:
-        raise DataError("inputs", f"prunings of {', '.join(presets)}", "one preset at a time")
+        raise DataError(
+            where="inputs",
+            found=f"prunings of {', '.join(presets)}",
+            expected="one preset at a time",
+        )
     return found
 
 

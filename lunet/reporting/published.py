@@ -56,19 +56,29 @@ def read_published(path: str | Path | None) -> Publication:
         If the file is missing, names no source, or has other columns or metrics.
     """
     if path is None:
-        raise ConfigError("report.published", "not set", "a CSV of published results is needed")
+        raise ConfigError(
+            where="report.published",
+            found="not set",
+            expected="a CSV of published results is needed",
+        )
     what = "a CSV of published results, named by report.published,"
     lines = read_text(path, needed=what).splitlines()
     remarks = [line.lstrip("# ") for line in lines if line.startswith("#")]
     if not remarks:
-        raise DataError(path, "no line of comment", "a first line '# source' is expected")
+        raise DataError(
+            where=path, found="no line of comment", expected="a first line '# source' is expected"
+        )
     table = "\n".join(line for line in lines if not line.startswith("#"))
     given = rows_of(table, path, needed=COLUMNS, what=what)
     rows = pd.DataFrame(given, columns=list(COLUMNS))
     rows["value"] = [number_in(row, "value", path) for row in given]
     unknown = sorted(set(rows["metric"]) - {*_SCORES, *COSTS})
     if unknown:
-        raise DataError(path, f"metric {unknown[0]!r}", f"known: {', '.join((*_SCORES, *COSTS))}")
+        raise DataError(
+            where=path,
+            found=f"metric {unknown[0]!r}",
+            expected=f"known: {', '.join((*_SCORES, *COSTS))}",
+        )
     return Publication(remarks[0], tuple(remarks[1:]), rows)
 
 

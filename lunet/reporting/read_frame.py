@@ -42,7 +42,9 @@ def read_frame(
     try:
         frame = pd.read_csv(io.StringIO(text), dtype=kinds, keep_default_na=False, na_values=[""])
     except (ValueError, OverflowError) as error:
-        raise DataError(path, f"is not a table ({error})", f"{what} is needed here") from error
+        raise DataError(
+            where=path, found=f"is not a table ({error})", expected=f"{what} is needed here"
+        ) from error
     for name in frame.columns:
         if name not in texts and len(frame):
             _check_numbers(frame, str(name), path)
@@ -71,7 +73,9 @@ def _check_numbers(frame: pd.DataFrame, name: str, path: str | Path) -> None:
         row = int(np.flatnonzero(wrong)[0])
         value = frame[name].iloc[row]
         found = "an empty cell" if pd.isna(value) else shown(value)
-        raise DataError(f"{path}: row {row + 2}, column {name}", f"found {found}", expected)
+        raise DataError(
+            where=f"{path}: row {row + 2}, column {name}", found=f"found {found}", expected=expected
+        )
 
 
 def read_texts(path: str | Path, *, what: str) -> pd.DataFrame:

@@ -107,7 +107,12 @@ def from_grid(grid: Grid, kinds: Iterable[str]) -> ResultFiles:
     chosen = {kind: tuple(grid.files(kind)) for kind in kinds}
     for path in (path for paths in chosen.values() for path in paths):
         if not path.is_file():
-            raise DataError(path, "missing", "each reported run has one", "Run its step first")
+            raise DataError(
+                where=path,
+                found="missing",
+                expected="each reported run has one",
+                action="Run its step first",
+            )
     return ResultFiles(**chosen)
 
 
@@ -143,13 +148,19 @@ def _listed(path: Path) -> list[str]:
     names = [line.strip() for line in text.splitlines() if line.strip()]
     for name in names:
         if name.startswith("@") or len(name) > _LONGEST_NAME:
-            raise DataError(path, f"found {shown(name)}", "a file name per line")
+            raise DataError(
+                where=path, found=f"found {shown(name)}", expected="a file name per line"
+            )
     return names
 
 
 def _kind(path: Path) -> str:
     if not path.is_file():
-        raise DataError(path, "missing", "a metrics, history, run or efficiency file is needed")
+        raise DataError(
+            where=path,
+            found="missing",
+            expected="a metrics, history, run or efficiency file is needed",
+        )
     if path.suffix == ".json":
         content = read_object(path)
         if "stated" in content and "digest" in content:
@@ -165,7 +176,11 @@ def _kind(path: Path) -> str:
     if set(KEYS) <= set(header):
         columns = {"froc": "threshold", "lesions": "false_positives"}
         return next((kind for kind, name in columns.items() if name in header), "metrics")
-    raise DataError(path, f"header {','.join(header[:6])}", f"expected {', '.join(KEYS)} or epoch")
+    raise DataError(
+        where=path,
+        found=f"header {','.join(header[:6])}",
+        expected=f"expected {', '.join(KEYS)} or epoch",
+    )
 
 
 def read_cases(sources: ResultFiles) -> pd.DataFrame:
@@ -177,13 +192,15 @@ def read_cases(sources: ResultFiles) -> pd.DataFrame:
         If there is none, a key column is missing or a row occurs twice.
     """
     if not sources.metrics:
-        raise DataError("inputs", "no metrics.csv", "at least one is needed")
+        raise DataError(where="inputs", found="no metrics.csv", expected="at least one is needed")
     frames = [_read_cases(path) for path in sources.metrics]
     cases = pd.concat(frames, ignore_index=True)
     double = cases.duplicated(KEYS)
     if double.any():
         row = cases.loc[double, KEYS].iloc[0].to_dict()
-        raise DataError("metrics.csv", f"the row {row} occurs twice", "each is given once")
+        raise DataError(
+            where="metrics.csv", found=f"the row {row} occurs twice", expected="each is given once"
+        )
     return cases
 
 
@@ -195,12 +212,16 @@ def _read_cases(path: Path) -> pd.DataFrame:
         if empty.any():
             row = int(empty.idxmax()) + 2
             raise DataError(
-                f"{path}: row {row}, column {name}", "an empty cell", "a text is needed"
+                where=f"{path}: row {row}, column {name}",
+                found="an empty cell",
+                expected="a text is needed",
             )
     unknown = frame.loc[~frame["status"].isin(STATUSES), "status"]
     if len(unknown):
         row, found = int(unknown.index[0]) + 2, shown(unknown.iloc[0])
-        raise DataError(f"{path}: row {row}, column status", found, nearest("", STATUSES))
+        raise DataError(
+            where=f"{path}: row {row}, column status", found=found, expected=nearest("", STATUSES)
+        )
     return frame
 
 
@@ -213,7 +234,9 @@ def read_lesions(paths: Sequence[Path]) -> pd.DataFrame:
         If there is no file, or one is no such table.
     """
     if not paths:
-        raise DataError("inputs", "no lesion-wise tables", "`lunet lesions` writes them")
+        raise DataError(
+            where="inputs", found="no lesion-wise tables", expected="`lunet lesions` writes them"
+        )
     needed = (*KEYS, "group", "lesions", "found")
     what = "a table of `lunet lesions`"
     frames = [read_frame(path, needed=needed, texts=_TEXTS, what=what) for path in paths]
@@ -245,7 +268,11 @@ def read_efficiency(sources: ResultFiles) -> dict[str, dict[str, Any]]:
             value.get("preset") or value.get("model", {}).get("preset") or path.parent.name
         )
         if preset in costs:
-            raise DataError(path, f"a second file of preset {preset}", "one each is expected")
+            raise DataError(
+                where=path,
+                found=f"a second file of preset {preset}",
+                expected="one each is expected",
+            )
         costs[preset] = value
     return costs
 
@@ -273,10 +300,10 @@ def _check_stamp(one: dict[str, Any], other: dict[str, Any]) -> None:
     for key in ("settings", "code", "data"):
         if canonical_json(one.get(key)) != canonical_json(other.get(key)):
             raise DataError(
-                other["path"],
-                f"its {key} differ from those of {one['path']}",
-                "runs of one preset are made alike",
-                "Run the older of the two again, or report them apart as variants",
+                where=other["path"],
+                found=f"its {key} differ from those of {one['path']}",
+                expected="runs of one preset are made alike",
+                action="Run the older of the two again, or report them apart as variants",
             )
 
 
@@ -284,14 +311,16 @@ def run_key(path: Path) -> tuple[str, int, int]:
     """Preset, fold and seed of a file of a run, from its path."""
     match = _RUN.search(path.as_posix())
     if not match:
-        raise DataError(path, "not in a run's folder", "expected PRESET/fold-K/seed-S/")
+        raise DataError(
+            where=path, found="not in a run's folder", expected="expected PRESET/fold-K/seed-S/"
+        )
     return match["preset"], int(match["fold"]), int(match["seed"])
 
 
 def read_histories(sources: ResultFiles) -> pd.DataFrame:
     """Training histories with the columns preset, fold and seed added; a row per epoch."""
     if not sources.histories:
-        raise DataError("inputs", "no history.csv", "at least one is needed")
+        raise DataError(where="inputs", found="no history.csv", expected="at least one is needed")
     frames = []
     for path in sources.histories:
         preset, fold, seed = run_key(path)
@@ -322,4 +351,8 @@ def check_metrics(cases: pd.DataFrame, metrics: Sequence[str]) -> None:
     for metric in metrics:
         if metric not in cases:
             known = [c for c in cases.columns if c not in KEYS and c not in ("group", "status")]
-            raise ConfigError("report.metrics", f"found {metric!r}", f"known: {', '.join(known)}")
+            raise ConfigError(
+                where="report.metrics",
+                found=f"found {metric!r}",
+                expected=f"known: {', '.join(known)}",
+            )

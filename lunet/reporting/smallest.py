@@ -133,7 +133,9 @@ def cost_of(cost: Mapping[str, Any], kind: str, preset: str) -> float:
     if not math.isfinite(value):
         known = ", ".join(COSTS)
         raise ConfigError(
-            "smallest.cost", f"{kind} of {preset} was not measured", f"choose one of {known}"
+            where="smallest.cost",
+            found=f"{kind} of {preset} was not measured",
+            expected=f"choose one of {known}",
         )
     return value
 

@@ -81,7 +81,7 @@ def summarise(
     keys = list(by)
     if not {"preset", "label"} <= set(keys) <= {"preset", "label", "fold", "seed"}:
         expected = "'preset', 'label' and, if wanted, 'fold' or 'seed' are needed"
-        raise DataError("by", repr(keys), expected)
+        raise DataError(where="by", found=repr(keys), expected=expected)
     table = check_rows(rows, metric).rename(columns={metric: "value"})
     singles = ["preset", "fold", "seed", "case", "group"]
     full = with_mean_label(table.drop(columns="status"), singles)

@@ -52,14 +52,20 @@ def spent(kind: Spending, level: float, fraction: float) -> float:
     """
     check_level(level)
     if not fraction > 0:
-        raise DataError("fraction", str(fraction), "a share of the information above 0 is needed")
+        raise DataError(
+            where="fraction",
+            found=str(fraction),
+            expected="a share of the information above 0 is needed",
+        )
     if fraction >= 1:
         return level
     if kind == "obrien_fleming":
         return float(2 * special.ndtr(special.ndtri(level / 2) / math.sqrt(fraction)))
     if kind == "pocock":
         return level * math.log1p((math.e - 1) * fraction)
-    raise DataError("spending", repr(kind), "obrien_fleming or pocock is needed")
+    raise DataError(
+        where="spending", found=repr(kind), expected="obrien_fleming or pocock is needed"
+    )
 
 
 def critical_values(
@@ -198,11 +204,19 @@ def _step(information: Sequence[float]) -> float:
 def check_level(level: float) -> None:
     """Refuse what is no one-sided error."""
     if not 0 < level < 0.5:
-        raise DataError("level", str(level), "a one-sided error between 0 and 0.5 is needed")
+        raise DataError(
+            where="level",
+            found=str(level),
+            expected="a one-sided error between 0 and 0.5 is needed",
+        )
 
 
 def _check_increasing(information: Sequence[float]) -> None:
     ordered = [0.0, *information]
     if any(two - one < _LEAST_STEP for one, two in itertools.pairwise(ordered)):
         found = ", ".join(f"{value:g}" for value in information)
-        raise DataError("fractions", found, "shares that increase from look to look are needed")
+        raise DataError(
+            where="fractions",
+            found=found,
+            expected="shares that increase from look to look are needed",
+        )

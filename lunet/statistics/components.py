@@ -190,7 +190,12 @@ def seeds_of_pair(runs: pd.DataFrame, pair: tuple[str, str], untrained: Collecti
         if one.to_dict() != other.to_dict():
             found = f"{_told(one)} of {pair[0]} against {_told(other)} of {pair[1]}"
             expected = "both sides of a comparison need equal numbers of seeds in each fold"
-            raise DataError("per-case rows, seed", found, expected, "Train the seeds that lack")
+            raise DataError(
+                where="per-case rows, seed",
+                found=found,
+                expected=expected,
+                action="Train the seeds that lack",
+            )
     return min((int(count.min()) for count in counts.values()), default=0)
 
 

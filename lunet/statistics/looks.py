@@ -117,10 +117,19 @@ def _of_fold(
     where = f"fold {runs['fold'].iloc[0]} of {pair[0]} and {pair[1]}"
     if set(tables[0].columns) != set(tables[1].columns):
         lost = sorted(map(str, set(tables[0].columns) ^ set(tables[1].columns)))
-        raise DataError(where, f"the case {lost[0]} is on one side only", "both need the same")
+        raise DataError(
+            where=where,
+            found=f"the case {lost[0]} is on one side only",
+            expected="both need the same",
+        )
     if all(trained) and len(tables[0]) != len(tables[1]):
         found = f"{len(tables[0])} seeds against {len(tables[1])}"
-        raise DataError(where, found, "both sides need equally many", "Train those that lack")
+        raise DataError(
+            where=where,
+            found=found,
+            expected="both sides need equally many",
+            action="Train those that lack",
+        )
     one, other = (sign * table.to_numpy(dtype=np.float64) for table in tables)
     defined = np.isfinite(one).all(axis=0) & np.isfinite(other).all(axis=0)
     cases = tables[0].columns.to_numpy().astype(str)
@@ -156,7 +165,7 @@ def looks(
         If no fold is planned.
     """
     if not folds:
-        raise DataError("folds", "none", "at least one look is needed")
+        raise DataError(where="folds", found="none", expected="at least one look is needed")
     parts: list[Part] = []
     found: list[tuple[Look, Counts]] = []
     for number, fold in enumerate(folds, 1):

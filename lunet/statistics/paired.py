@@ -219,13 +219,20 @@ def _check_same_cases(one: pd.Index, other: pd.Index, names: tuple[str, str]) ->
             more = f" and {len(lost) - 3} more" if len(lost) > 3 else ""
             found = f"has no result for the case {', '.join(lost[:3])}{more}"
             action = "Predict it, or record it as missed"
-            raise DataError(f"preset {name}", found, "both sides need the same cases", action)
+            raise DataError(
+                where=f"preset {name}",
+                found=found,
+                expected="both sides need the same cases",
+                action=action,
+            )
 
 
 def _check_margin(margin: float | None) -> None:
     if margin is not None and not (math.isfinite(margin) and margin >= 0):
         raise DataError(
-            "margin", str(margin), "a number in the metric's unit, 0 or more, is needed"
+            where="margin",
+            found=str(margin),
+            expected="a number in the metric's unit, 0 or more, is needed",
         )
 
 
@@ -233,7 +240,12 @@ def _chosen(presets: pd.Series, pairs: Sequence[tuple[str, str]]) -> list[tuple[
     known = set(presets.unique())
     for name in (name for pair in pairs for name in pair):
         if name not in known:
-            raise DataError("pairs", repr(name), "a preset is needed", nearest(name, known))
+            raise DataError(
+                where="pairs",
+                found=repr(name),
+                expected="a preset is needed",
+                action=nearest(name, known),
+            )
     return [(preset, base) for preset, base in pairs]
 
 
@@ -243,7 +255,10 @@ def _pairs(presets: pd.Series, reference: str | None) -> list[tuple[str, str]]:
         return [(second, first) for first, second in itertools.combinations(names, 2)]
     if reference not in names:
         raise DataError(
-            "reference", repr(reference), "a preset is needed", nearest(reference, names)
+            where="reference",
+            found=repr(reference),
+            expected="a preset is needed",
+            action=nearest(reference, names),
         )
     return [(name, reference) for name in names if name != reference]
 

@@ -52,7 +52,11 @@ class Components:
         for name in ("subjects", "trainings", "rest"):
             value = getattr(self, name)
             if not (math.isfinite(value) and value >= 0):
-                raise DataError(f"sd of {name}", str(value), "a number of 0 or more is needed")
+                raise DataError(
+                    where=f"sd of {name}",
+                    found=str(value),
+                    expected="a number of 0 or more is needed",
+                )
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,11 @@ class Design:
     def __post_init__(self) -> None:
         if self.folds < 1 or self.seeds < 1 or self.subjects < max(2, self.folds):
             found = f"{self.subjects} subjects, {self.folds} folds, {self.seeds} seeds"
-            raise DataError("design", found, "2 subjects, a subject per fold and a seed at least")
+            raise DataError(
+                where="design",
+                found=found,
+                expected="2 subjects, a subject per fold and a seed at least",
+            )
 
     def __str__(self) -> str:
         return (
@@ -89,7 +97,11 @@ def components_of(pairs: Sequence[Sequence[FoldValues]]) -> Components:
         If there is no pair, or no fold has two subjects.
     """
     if not pairs:
-        raise DataError("pilot", "one preset alone", "two presets on the same cases are needed")
+        raise DataError(
+            where="pilot",
+            found="one preset alone",
+            expected="two presets on the same cases are needed",
+        )
     found = np.array([_of_pair([_by_subject(fold) for fold in folds]) for folds in pairs])
     known = ~np.isnan(found[:, 1])
     if not known.any():
@@ -112,7 +124,9 @@ def _of_pair(folds: Sequence[tuple[Floats, Floats]]) -> tuple[float, float, floa
     spread = [(one.mean(axis=0) - other.mean(axis=0)) for one, other in folds]
     freedom = sum(difference.size - 1 for difference in spread)
     if freedom < 1:
-        raise DataError("pilot", "one subject per fold", "two or more are needed")
+        raise DataError(
+            where="pilot", found="one subject per fold", expected="two or more are needed"
+        )
     within = sum(float(((d - d.mean()) ** 2).sum()) for d in spread) / freedom
     if seeds < 2:
         return within, math.nan, math.nan
@@ -282,4 +296,6 @@ def better_buy(
 
 def _check_power(power: float) -> None:
     if not 0.05 <= power < 1:
-        raise DataError("power", str(power), "a probability from 0.05 to below 1 is needed")
+        raise DataError(
+            where="power", found=str(power), expected="a probability from 0.05 to below 1 is needed"
+        )

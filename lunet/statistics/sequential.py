@@ -66,9 +66,15 @@ class Plan:
     def __post_init__(self) -> None:
         check_level(self.level)
         if not (math.isfinite(self.margin) and self.margin > 0):
-            raise DataError("margin", str(self.margin), "a number above 0 is needed")
+            raise DataError(
+                where="margin", found=str(self.margin), expected="a number above 0 is needed"
+            )
         if not 0 <= self.futility < 1:
-            raise DataError("futility", str(self.futility), "a probability below 1 is needed")
+            raise DataError(
+                where="futility",
+                found=str(self.futility),
+                expected="a probability below 1 is needed",
+            )
 
 
 @dataclass(frozen=True)
@@ -140,7 +146,7 @@ def look(plan: Plan, estimate: Estimate, former: Sequence[Look] = ()) -> Look:
     shares = estimate.fractions
     if len(shares) != len(former) + 1:
         found = f"{len(shares)} shares after {len(former)} looks"
-        raise DataError("fractions", found, "one for each look is needed")
+        raise DataError(where="fractions", found=found, expected="one for each look is needed")
     kept = tuple(one.critical for one in former)
     before = _spent_before(plan, former)
     error = spent(plan.spending, plan.level, shares[-1]) - before

@@ -33,7 +33,9 @@ def check_rows(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
     for column in needed:
         if column not in rows.columns:
             found = f"the column {column!r} is missing"
-            raise DataError("per-case rows", found, action=nearest(column, map(str, rows.columns)))
+            raise DataError(
+                where="per-case rows", found=found, action=nearest(column, map(str, rows.columns))
+            )
     kept = [*needed, *(["group"] if "group" in rows.columns else [])]
     table = rows.loc[:, kept].reset_index(drop=True)
     if "group" not in table.columns:
@@ -108,7 +110,7 @@ def _check_status(table: pd.DataFrame) -> None:
     unknown = sorted(set(table["status"].astype(str)) - set(STATUSES))
     if unknown:
         expected = f"one of {', '.join(STATUSES)} is allowed"
-        raise DataError("per-case rows, status", repr(unknown[0]), expected)
+        raise DataError(where="per-case rows, status", found=repr(unknown[0]), expected=expected)
 
 
 def _check_unique(table: pd.DataFrame) -> None:
@@ -116,14 +118,18 @@ def _check_unique(table: pd.DataFrame) -> None:
     if twice.any():
         row = table.loc[twice.idxmax(), list(_KEYS)]
         place = ", ".join(f"{key} {row[key]}" for key in _KEYS)
-        raise DataError("per-case rows", f"{place} stands twice", "one row each is allowed")
+        raise DataError(
+            where="per-case rows", found=f"{place} stands twice", expected="one row each is allowed"
+        )
 
 
 def _check_groups(table: pd.DataFrame) -> None:
     groups = table.groupby("case")["group"].nunique()
     if (groups > 1).any():
         found = f"the case {groups.idxmax()} belongs to {groups.max()} groups"
-        raise DataError("per-case rows, group", found, "one subject per case is needed")
+        raise DataError(
+            where="per-case rows, group", found=found, expected="one subject per case is needed"
+        )
 
 
 def _check_values(table: pd.DataFrame, metric: str) -> None:
@@ -136,4 +142,8 @@ def _check_values(table: pd.DataFrame, metric: str) -> None:
     if lost.any():
         row = table.loc[lost.idxmax()]
         place = f"{metric} of case {row['case']}, label {row['label']}, preset {row['preset']}"
-        raise DataError("per-case rows", f"{place} has no value", f"status is {row['status']!r}")
+        raise DataError(
+            where="per-case rows",
+            found=f"{place} has no value",
+            expected=f"status is {row['status']!r}",
+        )

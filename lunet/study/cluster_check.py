@@ -65,12 +65,16 @@ def read_profile(profile: str | Path) -> dict[str, Any]:
         text = path.read_text(encoding="utf-8")
         found = yte.process_yaml(text, require_use_yte=True)
     except OSError as error:
-        raise ConfigError(path, error.strerror or str(error), "a profile is needed") from None
+        raise ConfigError(
+            where=path, found=error.strerror or str(error), expected="a profile is needed"
+        ) from None
     except (yaml.YAMLError, yte.exceptions.YteError) as error:
         first = str(error).splitlines()[0]
-        raise ConfigError(path, f"cannot be read ({first})", "a profile is needed") from None
+        raise ConfigError(
+            where=path, found=f"cannot be read ({first})", expected="a profile is needed"
+        ) from None
     if not isinstance(found, dict):
-        raise ConfigError(path, "is no mapping", "a profile is needed")
+        raise ConfigError(where=path, found="is no mapping", expected="a profile is needed")
     return found
 
 
@@ -137,11 +141,12 @@ def check_at_start(words: Sequence[str]) -> None:
         reason = refusal(request)
         if reason and not _is_passing(reason):
             raise ConfigError(
-                Path(profile) / "config.yaml",
-                f"SLURM refuses the jobs of {_some(request.rules)} on partition "
+                where=Path(profile) / "config.yaml",
+                found=f"SLURM refuses the jobs of {_some(request.rules)} on partition "
                 f"{request.partition!r} with account {request.account!r}: {reason}",
-                "",
-                f"Edit the profile's first lines or set LUNET_*; `lunet doctor --profile {profile}`"
+                expected="",
+                action="Edit the profile's first lines or set LUNET_*; `lunet doctor --profile "
+                f"{profile}`"
                 " shows what the cluster has",
             )
 

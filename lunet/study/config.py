@@ -58,11 +58,18 @@ def _expanded(path: str, where: str) -> str:
     missing = [a or b for a, b in _VARIABLE.findall(path) if (a or b) not in os.environ]
     if missing:
         found = f"${missing[0]} is not set"
-        raise ConfigError(where, found, "a variable of the environment", "Set it, or name a folder")
+        raise ConfigError(
+            where=where,
+            found=found,
+            expected="a variable of the environment",
+            action="Set it, or name a folder",
+        )
     found = os.path.expanduser(os.path.expandvars(path))
     if not found or found.startswith("~") or set(found) & set("{}"):
         expected = "a folder without braces, of a user who exists"
-        raise ConfigError(where, f"found {path!r}", expected, "Name another folder")
+        raise ConfigError(
+            where=where, found=f"found {path!r}", expected=expected, action="Name another folder"
+        )
     return found.rstrip("/") or "/"
 
 
@@ -143,7 +150,9 @@ class Config:
         _check_grid(self)
         if self.lesions.enabled and not self.predict.probabilities:
             raise ConfigError(
-                "predict.probabilities", "false", "lesions.enabled: true needs the probabilities"
+                where="predict.probabilities",
+                found="false",
+                expected="lesions.enabled: true needs the probabilities",
             )
         _check_comparisons(self)
         _check_measured(self)
@@ -259,14 +268,25 @@ def _check_names(config: Config) -> None:
     for key, name in named:
         if not _SEGMENT.fullmatch(name):
             expected = "letters, digits, `_`, `-` and `.` only, a letter or digit first"
-            raise ConfigError(key, f"found {shown(name)}", expected, "Choose such a name")
+            raise ConfigError(
+                where=key,
+                found=f"found {shown(name)}",
+                expected=expected,
+                action="Choose such a name",
+            )
     for name in config.variants:
         if name in known_presets():
-            raise ConfigError(f"variants.{name}", "is the name of a preset", "choose another name")
+            raise ConfigError(
+                where=f"variants.{name}",
+                found="is the name of a preset",
+                expected="choose another name",
+            )
     for name in config.overrides:
         if name not in config.presets:
             raise ConfigError(
-                f"overrides.{name}", "is not trained", f"presets are {', '.join(config.presets)}"
+                where=f"overrides.{name}",
+                found="is not trained",
+                expected=f"presets are {', '.join(config.presets)}",
             )
 
 
@@ -274,30 +294,36 @@ def _check_grid(config: Config) -> None:
     for key in ("presets", "folds", "seeds"):
         values = getattr(config, key)
         if not values:
-            raise ConfigError(key, "empty", "at least one is needed")
+            raise ConfigError(where=key, found="empty", expected="at least one is needed")
         twice = sorted({str(value) for value in values if values.count(value) > 1})
         if twice:
-            raise ConfigError(key, f"{', '.join(twice)} given twice", "each once")
+            raise ConfigError(
+                where=key, found=f"{', '.join(twice)} given twice", expected="each once"
+            )
     if config.split.folds == 1 and config.split.file is None and config.split.held_out == 0:
         raise ConfigError(
-            "folds",
-            "all cases are trained on",
-            "no case is left to report on",
-            "Set split.held_out, or train one network by hand with `lunet train --fold all`",
+            where="folds",
+            found="all cases are trained on",
+            expected="no case is left to report on",
+            action="Set split.held_out, or train one network by hand with `lunet train --fold all`",
         )
     largest = max(int(fold) for fold in config.folds)
     if largest >= config.split.folds:
         raise ConfigError(
-            "folds",
-            f"fold {largest}",
-            f"split.folds is {config.split.folds}, so 0 to {config.split.folds - 1} exist",
+            where="folds",
+            found=f"fold {largest}",
+            expected=f"split.folds is {config.split.folds}, so 0 to {config.split.folds - 1} exist",
         )
     if max(config.prune.folds) >= config.split.folds:
         raise ConfigError(
-            "prune.folds", f"fold {max(config.prune.folds)}", f"split.folds is {config.split.folds}"
+            where="prune.folds",
+            found=f"fold {max(config.prune.folds)}",
+            expected=f"split.folds is {config.split.folds}",
         )
     if "atlas_prior" in config.presets:
-        raise ConfigError("presets", "found 'atlas_prior'", "it is added by `prior: true`")
+        raise ConfigError(
+            where="presets", found="found 'atlas_prior'", expected="it is added by `prior: true`"
+        )
 
 
 def _check_measured(config: Config) -> None:
@@ -314,4 +340,6 @@ def _check_comparisons(config: Config) -> None:
     named += [("statistics.pairs", name) for pair in config.statistics.named_pairs for name in pair]
     for key, name in named:
         if name is not None and name not in rows:
-            raise ConfigError(key, f"{name!r} is not in the study", nearest(name, rows))
+            raise ConfigError(
+                where=key, found=f"{name!r} is not in the study", expected=nearest(name, rows)
+            )

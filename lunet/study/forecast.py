@@ -174,7 +174,9 @@ def longest_minutes() -> int:
     """
     text = os.environ.get(LONGEST_VARIABLE, str(LONGEST_MINUTES))
     if not text.isdecimal() or int(text) < 1:
-        raise ConfigError(LONGEST_VARIABLE, f"found {text!r}", "minutes are expected")
+        raise ConfigError(
+            where=LONGEST_VARIABLE, found=f"found {text!r}", expected="minutes are expected"
+        )
     return int(text)
 
 

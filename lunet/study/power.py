@@ -39,7 +39,9 @@ def power_sentence(study: Study) -> str:
     pilot, question = study.config.pilot, Question(**question_of(study))
     if pilot is None or not question.margin > 0:
         found = "no pilot" if pilot is None else "statistics.margin is 0"
-        raise ConfigError("pilot", found, "both are needed to say what a design resolves")
+        raise ConfigError(
+            where="pilot", found=found, expected="both are needed to say what a design resolves"
+        )
     rows = pilot_rows(pilot)
     components = pilot_components(rows, question.metric)
     return sentence(facts(components, study_design(study, rows), question))

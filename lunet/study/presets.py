@@ -123,7 +123,9 @@ def find_preset(name: str) -> Preset:
         return _of_family(name, match[1], match[2], int(match[3]))
     if match := _NAME_2D.fullmatch(name):
         return _of_family_2d(name, match[1], int(match[2]))
-    raise ConfigError("presets", f"unknown preset {name!r}", nearest(name, known_presets()))
+    raise ConfigError(
+        where="presets", found=f"unknown preset {name!r}", expected=nearest(name, known_presets())
+    )
 
 
 def known_presets() -> tuple[str, ...]:
@@ -162,9 +164,9 @@ def output_count(preset: Preset) -> int:
         return 1
     if not preset.has_heads:
         raise ConfigError(
-            f"{preset.name}, arguments.deep_supervision",
-            f"found true, but {preset.network} has no heads for it",
-            f"the families {', '.join(_FAMILIES_2D)} do",
+            where=f"{preset.name}, arguments.deep_supervision",
+            found=f"found true, but {preset.network} has no heads for it",
+            expected=f"the families {', '.join(_FAMILIES_2D)} do",
         )
     widths = preset.arguments["widths"]
     # one head per decoder level, the one of full resolution being the main output
@@ -195,18 +197,31 @@ def read_structure(path: str | Path, base: Preset, where: str) -> dict[str, Any]
     for key, expected in (("module", base.module), ("name", base.network)):
         found = section.get(key, expected)
         if found != expected:
-            raise ConfigError(where, f"{path} is of {found}", f"the base {base.name} is {expected}")
+            raise ConfigError(
+                where=where,
+                found=f"{path} is of {found}",
+                expected=f"the base {base.name} is {expected}",
+            )
     return dict(section["arguments"])
 
 
 def _section(path: str | Path, where: str) -> Mapping[str, Any]:
     if not Path(path).is_file():
         action = "Prune the other study first (`snakemake pruning`), or correct the path"
-        raise ConfigError(where, f"{path} is missing", "the structure is read at the start", action)
+        raise ConfigError(
+            where=where,
+            found=f"{path} is missing",
+            expected="the structure is read at the start",
+            action=action,
+        )
     content = read_json(path)
     chosen = content.get("chosen") if isinstance(content, Mapping) else None
     section = chosen.get("model", content) if isinstance(chosen, Mapping) else content
     if not isinstance(section, Mapping) or not isinstance(section.get("arguments"), Mapping):
         found = f"{path} has neither chosen.model nor arguments"
-        raise ConfigError(where, found, "run.json of a pruning, or {arguments: {widths: ...}}")
+        raise ConfigError(
+            where=where,
+            found=found,
+            expected="run.json of a pruning, or {arguments: {widths: ...}}",
+        )
     return section

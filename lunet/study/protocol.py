@@ -302,5 +302,8 @@ def check_same(path: Path, sections: Mapping[str, Any]) -> None:
         what = "; ".join(found.changes) or "other settings than these"
         action = "Give the study another name, or let the report say what has changed"
         raise ConfigError(
-            path, f"registered on {found.time} ({what})", "it is never replaced", action
+            where=path,
+            found=f"registered on {found.time} ({what})",
+            expected="it is never replaced",
+            action=action,
         )

@@ -206,5 +206,7 @@ def find_recipe(name: str) -> Recipe:
         If there is no such recipe; names the nearest one.
     """
     if name not in RECIPES:
-        raise ConfigError("recipe", f"unknown recipe {name!r}", nearest(name, RECIPES))
+        raise ConfigError(
+            where="recipe", found=f"unknown recipe {name!r}", expected=nearest(name, RECIPES)
+        )
     return RECIPES[name]

@@ -52,10 +52,10 @@ def recover(action: str, prefix: str | None, profile: str, work: str) -> int:
     alive = list(_snakemakes())
     if alive:
         raise Busy(
-            Path.cwd(),
-            f"Snakemake is still running here (process {', '.join(map(str, alive))})",
-            "one at a time",
-            "End it first",
+            where=Path.cwd(),
+            found=f"Snakemake is still running here (process {', '.join(map(str, alive))})",
+            expected="one at a time",
+            action="End it first",
         )
     jobs = left_over(prefix or _prefix(profile))
     for job in jobs:
@@ -83,10 +83,10 @@ def left_over(prefix: str) -> list[ClusterJob]:
     if answer.returncode != 0:
         told = answer.stderr.strip().splitlines() or [f"exit code {answer.returncode}"]
         raise LunetError(
-            "squeue",
-            told[-1].removeprefix("squeue: "),
-            "SLURM's queue is needed to know what is left over",
-            "Try again where sbatch works, once the controller answers",
+            where="squeue",
+            found=told[-1].removeprefix("squeue: "),
+            expected="SLURM's queue is needed to know what is left over",
+            action="Try again where sbatch works, once the controller answers",
         )
     here = str(Path.cwd())
     rows = [line.split("|", 4) for line in answer.stdout.splitlines()]
@@ -109,7 +109,10 @@ def _prefix(profile: str) -> str:
     prefix = settings.get("slurm-jobname-prefix")
     if not prefix:
         raise ConfigError(
-            f"{path}: slurm-jobname-prefix", "missing", "jobs are found by it", "Or give --prefix"
+            where=f"{path}: slurm-jobname-prefix",
+            found="missing",
+            expected="jobs are found by it",
+            action="Or give --prefix",
         )
     return str(prefix)
 

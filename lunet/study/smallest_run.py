@@ -59,7 +59,11 @@ def seeds_of(study: Study) -> tuple[int, ...]:
     stated = study.config.smallest.seeds
     if stated is not None:
         if not stated or len(set(stated)) != len(stated):
-            raise ConfigError("smallest.seeds", f"found {list(stated)}", "one or more, each once")
+            raise ConfigError(
+                where="smallest.seeds",
+                found=f"found {list(stated)}",
+                expected="one or more, each once",
+            )
         return stated
     own = study.config.seeds
     return own if len(own) > 1 else (0, 1)
@@ -70,7 +74,9 @@ def margin_of(study: Study) -> float:
     own = study.config.smallest.margin
     margin = study.config.statistics.margin if own is None else own
     if margin is None or not margin > 0:
-        raise ConfigError("smallest.margin", f"found {margin}", "a number above 0 is needed")
+        raise ConfigError(
+            where="smallest.margin", found=f"found {margin}", expected="a number above 0 is needed"
+        )
     return margin
 
 
@@ -98,7 +104,11 @@ def find_smallest(study: Study, make: Make, say: Callable[[str], None]) -> dict[
         If a call of ``make`` returned without making what it should.
     """
     if not study.config.smallest.is_asked:
-        raise ConfigError("smallest", "neither families nor candidates", "networks to search among")
+        raise ConfigError(
+            where="smallest",
+            found="neither families nor candidates",
+            expected="networks to search among",
+        )
     margin_of(study)
     seeds_of(study)
     question = _question(study, make)
@@ -125,7 +135,12 @@ def find_smallest(study: Study, make: Make, say: Callable[[str], None]) -> dict[
         make(targets)
         lost = [file for file in targets if not Path(file).is_file()]
         if lost:
-            raise TrainingError(lost[0], "was not made", "each run writes it", "Start again")
+            raise TrainingError(
+                where=lost[0],
+                found="was not made",
+                expected="each run writes it",
+                action="Start again",
+            )
         made |= set(targets)
 
 

@@ -85,7 +85,9 @@ class Study:
         recipe = replace(recipe, self.config.overrides.get(name, {}), f"overrides.{name}")
         if self.task.dimensions not in preset.dimensions:
             found = f"{name} has {preset.dimensions[-1]} dimensions"
-            raise ConfigError("presets", found, f"the data set has {self.task.dimensions}")
+            raise ConfigError(
+                where="presets", found=found, expected=f"the data set has {self.task.dimensions}"
+            )
         _check_supervision(preset, recipe)
         check_metrics(recipe, self.task)
         return preset, recipe
@@ -97,7 +99,9 @@ class Study:
             if name not in self.config.variants and self.config.variants:
                 known = [*self.config.variants, *self.config.presets]
                 raise ConfigError(
-                    "presets", f"unknown preset {name!r}", nearest(name, set(known) - {name})
+                    where="presets",
+                    found=f"unknown preset {name!r}",
+                    expected=nearest(name, set(known) - {name}),
                 ) from None
             raise
         arguments = preset.arguments
@@ -149,7 +153,7 @@ class Study:
     def resolved(self, preset: str | None) -> tuple[Preset, Recipe]:
         """Network and recipe of a preset, of the study or any other."""
         if preset is None:
-            raise ConfigError("preset", "none given", "this step needs one")
+            raise ConfigError(where="preset", found="none given", expected="this step needs one")
         return self.presets.get(preset) or self.resolve(preset)
 
     def settings(self, step: str, preset: str | None = None) -> Callable[[Any], str]:
@@ -236,10 +240,11 @@ def _check_supervision(preset: Preset, recipe: Recipe) -> None:
         return
     heads = f"{preset.name} has {outputs} output{'s' if outputs > 1 else ''} in training"
     raise ConfigError(
-        f"{preset.name}, train.deep_supervision",
-        f"{weights} weights",
-        f"{heads}, so {outputs if outputs > 1 else 'none'} are expected",
-        "Let arguments.deep_supervision of the network and the recipe's weights fit each other"
+        where=f"{preset.name}, train.deep_supervision",
+        found=f"{weights} weights",
+        expected=f"{heads}, so {outputs if outputs > 1 else 'none'} are expected",
+        action="Let arguments.deep_supervision of the network and the recipe's weights fit each "
+        "other"
         " (main output first)",
     )
 

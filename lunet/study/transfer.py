@@ -25,7 +25,7 @@ def check_targets(study: Study) -> None:
     """
     if study.config.transfer and study.config.statistics.pairs == "all":
         expected = "tests on other data sets need named pairs or a reference"
-        raise ConfigError("statistics.pairs", "`all`", expected)
+        raise ConfigError(where="statistics.pairs", found="`all`", expected=expected)
     for name, target in study.config.transfer.items():
         where, task = f"transfer.{name}", task_of(target.dataset)
         for key, found, wanted in (
@@ -33,7 +33,11 @@ def check_targets(study: Study) -> None:
             ("channels", len(task.channels), len(study.task.channels)),
         ):
             if found != wanted:
-                raise ConfigError(f"{where}.dataset.{key}", f"{found}", f"the study has {wanted}")
+                raise ConfigError(
+                    where=f"{where}.dataset.{key}",
+                    found=f"{found}",
+                    expected=f"the study has {wanted}",
+                )
         check_map(study.task, task, target.map, f"{where}.map")
 
 
@@ -41,7 +45,9 @@ def target_sections(study: Study, step: str, target: str, preset: str | None) ->
     """Sections that a step reads for a target: data set and task are the target's own."""
     if target not in study.config.transfer:
         expected = nearest(target, study.config.transfer) if study.config.transfer else "none is"
-        raise ConfigError(f"transfer.{target}", "not in the configuration", expected)
+        raise ConfigError(
+            where=f"transfer.{target}", found="not in the configuration", expected=expected
+        )
     chosen = study.config.transfer[target]
     own = {"dataset": plain(chosen.dataset), "task": task_of(chosen.dataset).as_dict()}
     if step != "transfer":

@@ -130,10 +130,13 @@ def tensorboard(folder: Path) -> Callable[[Row], None]:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
         raise ConfigError(
-            "--tensorboard",
-            "the package tensorboard is not installed",
-            "it writes these files",
-            "Run `pip install tensorboard`, or leave the option out: history.csv is always written",
+            where="--tensorboard",
+            found="the package tensorboard is not installed",
+            expected="it writes these files",
+            action=(
+                "Run `pip install tensorboard`, or leave the option out: history.csv is "
+                "always written"
+            ),
         ) from error
     writer: Any = SummaryWriter(str(folder))
 

@@ -86,10 +86,12 @@ class Checkpoint:
                 os.replace(path, aside)
             except OSError as error:
                 raise TrainingError(
-                    path,
-                    f"cannot be read now ({error.strerror or error})",
-                    "it may be whole, so it is kept",
-                    "Start again when it can be read, or remove it to train from the beginning",
+                    where=path,
+                    found=f"cannot be read now ({error.strerror or error})",
+                    expected="it may be whole, so it is kept",
+                    action=(
+                        "Start again when it can be read, or remove it to train from the beginning"
+                    ),
                 ) from error
         return None
 
@@ -219,7 +221,9 @@ def seed_everything(seed: int) -> None:
         would give one network.
     """
     if not 0 <= seed <= LARGEST_SEED:
-        raise ConfigError("seed", f"{seed}", f"0 to {LARGEST_SEED} are possible")
+        raise ConfigError(
+            where="seed", found=f"{seed}", expected=f"0 to {LARGEST_SEED} are possible"
+        )
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)

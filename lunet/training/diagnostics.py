@@ -49,7 +49,10 @@ def _explanation(training: TrainingState, step: int, loss: float) -> TrainingErr
     kind = "NaN" if math.isnan(loss) else "infinite"
     where = f"epoch {epoch}, step {step + 1} of {training.sampler.steps}"
     return TrainingError(
-        where, f"the loss is {kind}", f"{cause}; cases of the batch: {cases}", action
+        where=where,
+        found=f"the loss is {kind}",
+        expected=f"{cause}; cases of the batch: {cases}",
+        action=action,
     )
 
 

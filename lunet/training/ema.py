@@ -74,7 +74,11 @@ class MovingAverage:
         saved = state["average"]
         shapes = {name: tensor.shape for name, tensor in self.average.items()}
         if {name: tensor.shape for name, tensor in saved.items()} != shapes:
-            raise TrainingError("EMA state", "other tensors than the model's", "the same network")
+            raise TrainingError(
+                where="EMA state",
+                found="other tensors than the model's",
+                expected="the same network",
+            )
         for name, tensor in self.average.items():
             tensor.copy_(saved[name])
         self.step = int(state["step"])

@@ -42,7 +42,9 @@ def check_metrics(recipe: Recipe, task: Task) -> None:
     ):
         if name not in known:
             expected = f"one of {', '.join(known)} is expected"
-            raise ConfigError(key, f"found {name!r}", expected, nearest(name, known))
+            raise ConfigError(
+                where=key, found=f"found {name!r}", expected=expected, action=nearest(name, known)
+            )
 
 
 def value(row: Row, metric: str) -> float:

@@ -37,10 +37,11 @@ def peak_memory(device: torch.device) -> int:
 def out_of_memory(error: BaseException, device: torch.device, batch: str) -> TrainingError:
     """The error for a full memory: what was needed, what is free, which keys reduce it."""
     return TrainingError(
-        "training",
-        f"out of memory on {device} with batches of {batch}: {_wanted(error)}",
-        f"{available_memory(device) / 2**30:.2f} GiB are free",
-        "Lower train.batch_size (and raise train.grad_accumulation to keep the effective batch), "
+        where="training",
+        found=f"out of memory on {device} with batches of {batch}: {_wanted(error)}",
+        expected=f"{available_memory(device) / 2**30:.2f} GiB are free",
+        action="Lower train.batch_size (and raise train.grad_accumulation to keep the effective "
+        "batch), "
         "set a smaller train.patch, or train.engine.precision: bf16",
     )
 

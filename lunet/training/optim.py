@@ -69,9 +69,9 @@ class LearningRate:
     ) -> None:
         if schedule.warmup_epochs >= epochs:
             raise ConfigError(
-                "train.schedule.warmup_epochs",
-                f"found {schedule.warmup_epochs}",
-                f"fewer than the {epochs} epochs are expected",
+                where="train.schedule.warmup_epochs",
+                found=f"found {schedule.warmup_epochs}",
+                expected=f"fewer than the {epochs} epochs are expected",
             )
         self.schedule, self.base, self.epochs = schedule, base, epochs
         self.higher_is_better = higher_is_better
@@ -120,7 +120,9 @@ class LearningRate:
             If the state has other entries.
         """
         if set(state) != {"best", "waited", "reductions"}:
-            raise TrainingError("schedule", f"state with {sorted(state)}", "another was saved")
+            raise TrainingError(
+                where="schedule", found=f"state with {sorted(state)}", expected="another was saved"
+            )
         self.best, self.epochs_without_improvement = state["best"], int(state["waited"])
         self.reductions = int(state["reductions"])
 

@@ -148,8 +148,15 @@ def _judge(runs: Sequence[ParallelRun], codes: dict[str, int], signals: Sequence
     if signals:
         unfinished = [run.name for run in runs if codes.get(run.name) != 0]
         found = f"left on {signal.Signals(signals[0]).name}, {len(unfinished)} runs are unfinished"
-        raise Interrupted("train", found, "", "The same command resumes from their saved states")
+        raise Interrupted(
+            where="train",
+            found=found,
+            expected="",
+            action="The same command resumes from their saved states",
+        )
     failed = [run for run in runs if codes[run.name] != 0]
     if failed:
         logs = ", ".join(f"{run.name} ({run.log})" for run in failed)
-        raise TrainingError("train", f"{len(failed)} of {len(runs)} runs failed", logs)
+        raise TrainingError(
+            where="train", found=f"{len(failed)} of {len(runs)} runs failed", expected=logs
+        )

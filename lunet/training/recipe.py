@@ -23,12 +23,22 @@ class Optimiser:
 
     def __post_init__(self) -> None:
         if self.lr <= 0:
-            raise ConfigError("train.optimiser.lr", f"found {self.lr:g}", "above 0 is expected")
+            raise ConfigError(
+                where="train.optimiser.lr",
+                found=f"found {self.lr:g}",
+                expected="above 0 is expected",
+            )
         if self.name == "sgd" and self.nesterov and self.momentum == 0:
-            raise ConfigError("train.optimiser.nesterov", "true without momentum", "momentum > 0")
+            raise ConfigError(
+                where="train.optimiser.nesterov",
+                found="true without momentum",
+                expected="momentum > 0",
+            )
         if not all(0 <= beta < 1 for beta in self.betas):
             raise ConfigError(
-                "train.optimiser.betas", f"found {self.betas}", "0 <= beta < 1 is expected"
+                where="train.optimiser.betas",
+                found=f"found {self.betas}",
+                expected="0 <= beta < 1 is expected",
             )
 
 
@@ -167,24 +177,44 @@ class Augmentation:
             if not 0 < low <= high:
                 found = f"found [{low:g}, {high:g}]"
                 raise ConfigError(
-                    f"train.augmentation.{name}", found, "0 < low <= high is expected"
+                    where=f"train.augmentation.{name}",
+                    found=found,
+                    expected="0 < low <= high is expected",
                 )
         if self.zoom[1] > 1 or self.dropout_size[1] > 1:
-            raise ConfigError("train.augmentation", "zoom or dropout_size above 1", "at most 1")
+            raise ConfigError(
+                where="train.augmentation",
+                found="zoom or dropout_size above 1",
+                expected="at most 1",
+            )
         if self.noise_std_min > self.noise_std:
-            raise ConfigError("train.augmentation.noise_std_min", "above noise_std", "at most that")
+            raise ConfigError(
+                where="train.augmentation.noise_std_min",
+                found="above noise_std",
+                expected="at most that",
+            )
         self._check_flips()
 
     def _check_flips(self) -> None:
         axes, shares = self.flip_axes, self.flip_p
         if len(set(axes)) != len(axes) or not all(0 <= axis < 3 for axis in axes):
             raise ConfigError(
-                "train.augmentation.flip_axes", f"found {list(axes)}", "of 0, 1, 2 each once"
+                where="train.augmentation.flip_axes",
+                found=f"found {list(axes)}",
+                expected="of 0, 1, 2 each once",
             )
         if shares and len(shares) != len(axes):
-            raise ConfigError("train.augmentation.flip_p", f"{len(shares)} shares", "one per axis")
+            raise ConfigError(
+                where="train.augmentation.flip_p",
+                found=f"{len(shares)} shares",
+                expected="one per axis",
+            )
         if not all(0 <= share <= 1 for share in shares):
-            raise ConfigError("train.augmentation.flip_p", f"found {list(shares)}", "0 to 1 each")
+            raise ConfigError(
+                where="train.augmentation.flip_p",
+                found=f"found {list(shares)}",
+                expected="0 to 1 each",
+            )
 
 
 @dataclass(frozen=True)
@@ -260,11 +290,13 @@ class Recipe:
         weights = self.deep_supervision
         if weights and (weights[0] <= 0 or min(weights) < 0):
             raise ConfigError(
-                "train.deep_supervision", f"found {list(weights)}", "weights >= 0, main one > 0"
+                where="train.deep_supervision",
+                found=f"found {list(weights)}",
+                expected="weights >= 0, main one > 0",
             )
         if self.schedule.warmup_epochs >= self.epochs:
             raise ConfigError(
-                "train.schedule.warmup_epochs",
-                f"found {self.schedule.warmup_epochs}",
-                f"fewer than the {self.epochs} epochs are expected",
+                where="train.schedule.warmup_epochs",
+                found=f"found {self.schedule.warmup_epochs}",
+                expected=f"fewer than the {self.epochs} epochs are expected",
             )

@@ -86,24 +86,26 @@ def read_data(job: TrainingJob) -> tuple[Manifest, Fold]:
     manifest, splits = read_manifest(job.manifest), read_splits(job.splits)
     if manifest.task.as_dict() != job.task.as_dict():
         raise DataError(
-            job.manifest,
-            f"prepared for {manifest.task.as_dict()}",
-            f"the task is {job.task.as_dict()}",
-            "Prepare the data set with this configuration",
+            where=job.manifest,
+            found=f"prepared for {manifest.task.as_dict()}",
+            expected=f"the task is {job.task.as_dict()}",
+            action="Prepare the data set with this configuration",
         )
     if not 0 <= job.fold < len(splits.folds):
         expected = f"{job.splits} has the folds 0 to {len(splits.folds) - 1}"
-        raise ConfigError("--fold", f"found {job.fold}", expected)
+        raise ConfigError(where="--fold", found=f"found {job.fold}", expected=expected)
     if job.seed < 0:
-        raise ConfigError("--seed", f"found {job.seed}", "at least 0 is expected")
+        raise ConfigError(
+            where="--seed", found=f"found {job.seed}", expected="at least 0 is expected"
+        )
     fold = splits.folds[job.fold]
     for part in ("train", "validation"):
         if not getattr(fold, part):
             raise TrainingError(
-                f"{job.splits}, fold {job.fold}",
-                f"no case for {part}",
-                "at least one is needed",
-                "Use fewer folds, or a larger share for validation (split.validation)",
+                where=f"{job.splits}, fold {job.fold}",
+                found=f"no case for {part}",
+                expected="at least one is needed",
+                action="Use fewer folds, or a larger share for validation (split.validation)",
             )
     return manifest, fold
 
@@ -151,7 +153,9 @@ def _saved_state(job: TrainingJob, keeper: CheckpointSaver) -> State | None:
             return read_state(job.resume, stamp=keeper.stamp)
         except Unusable as error:
             action = "Give the settings with which it was made"
-            raise TrainingError(job.resume, str(error), "", action) from error
+            raise TrainingError(
+                where=job.resume, found=str(error), expected="", action=action
+            ) from error
     state = keeper.checkpoint.load(stamp=keeper.stamp, say=log)
     if state and state["progress"]["epoch"] - 1 > job.recipe.epochs:
         log(f"{job.work}: its state has more epochs than {job.recipe.epochs}; it is not used")

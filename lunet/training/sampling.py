@@ -149,7 +149,9 @@ def _sample_size(volumes: Volumes, recipe: Recipe, *, slices: bool) -> tuple[int
     if recipe.patch is not None:
         if len(recipe.patch) != axes:
             raise ConfigError(
-                "train.patch", f"found {list(recipe.patch)}", f"{axes} numbers are expected"
+                where="train.patch",
+                found=f"found {list(recipe.patch)}",
+                expected=f"{axes} numbers are expected",
             )
         return (*recipe.patch, 1) if slices else recipe.patch
     if len(shapes) == 1:
@@ -157,10 +159,12 @@ def _sample_size(volumes: Volumes, recipe: Recipe, *, slices: bool) -> tuple[int
     if recipe.batch_size == 1 and not slices:
         return None
     raise ConfigError(
-        "train.patch",
-        f"none, while the volumes have {len(shapes)} shapes, from {shapes[0]} to {shapes[-1]}",
-        "a batch needs samples of one shape",
-        "Set train.patch, or preprocess.size, or train.batch_size: 1",
+        where="train.patch",
+        found=(
+            f"none, while the volumes have {len(shapes)} shapes, from {shapes[0]} to {shapes[-1]}"
+        ),
+        expected="a batch needs samples of one shape",
+        action="Set train.patch, or preprocess.size, or train.batch_size: 1",
     )
 
 
@@ -178,10 +182,10 @@ def _batch_size(samples: int, recipe: Recipe, *, what: str) -> int:
     if samples and recipe.few_samples == "shrink":
         return samples
     raise TrainingError(
-        "train.batch_size",
-        f"{recipe.batch_size}, but the training part of this fold has {samples} {what}",
-        "at least one full batch is needed",
-        "Lower train.batch_size, or set train.few_samples: shrink, or use fewer folds "
+        where="train.batch_size",
+        found=f"{recipe.batch_size}, but the training part of this fold has {samples} {what}",
+        expected="at least one full batch is needed",
+        action="Lower train.batch_size, or set train.few_samples: shrink, or use fewer folds "
         "(split.folds) or more cases",
     )
 
@@ -192,9 +196,9 @@ def _steps(recipe: Recipe, samples: int, batch_size: int) -> int:
         return samples // batch_size
     if recipe.samples_per_epoch < batch_size:
         raise ConfigError(
-            "train.samples_per_epoch",
-            f"found {recipe.samples_per_epoch}",
-            f"at least one batch of {batch_size} is needed",
+            where="train.samples_per_epoch",
+            found=f"found {recipe.samples_per_epoch}",
+            expected=f"at least one batch of {batch_size} is needed",
         )
     return recipe.samples_per_epoch // batch_size
 

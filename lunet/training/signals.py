@@ -46,7 +46,9 @@ class StopRequest:
     def leave(self, where: object, saved: str) -> Interrupted:
         """The error to raise; ``saved`` describes what the next start resumes from."""
         action = "The same command resumes from there"
-        return Interrupted(where, f"left on {self._name}, {saved}", "", action)
+        return Interrupted(
+            where=where, found=f"left on {self._name}, {saved}", expected="", action=action
+        )
 
     def received(self, number: int, _frame: FrameType | None) -> None:
         """The signal handler."""

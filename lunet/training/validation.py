@@ -101,10 +101,10 @@ class Validator:
         bad = torch.nonzero(~torch.isfinite(per_case)).flatten().tolist()
         if bad:
             raise TrainingError(
-                "validation",
-                f"the loss of case {self.volumes.names[bad[0]]} is {per_case[bad[0]]:g}",
-                "a finite loss is needed",
-                "Lower train.optimiser.lr; if only this case fails, look at its image",
+                where="validation",
+                found=f"the loss of case {self.volumes.names[bad[0]]} is {per_case[bad[0]]:g}",
+                expected="a finite loss is needed",
+                action="Lower train.optimiser.lr; if only this case fails, look at its image",
             )
         both, predicted, true = counts.double().unbind(-1)
         case_dice = 2 * both / (predicted + true)  # 0 / 0 is NaN: undefined, not counted

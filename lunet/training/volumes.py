@@ -178,19 +178,19 @@ def check_values(name: str, image: np.ndarray, label: np.ndarray, task: Task) ->
     bad = int(image.size - np.isfinite(image).sum())
     if bad:
         raise DataError(
-            f"case {name}",
-            f"{bad} voxels of the image are NaN or infinite",
-            "finite values are needed",
-            "Look at the raw file with `lunet audit`, mend or leave out the case",
+            where=f"case {name}",
+            found=f"{bad} voxels of the image are NaN or infinite",
+            expected="finite values are needed",
+            action="Look at the raw file with `lunet audit`, mend or leave out the case",
         )
     present = np.flatnonzero(np.bincount(np.asarray(label).ravel(), minlength=256))
     unknown = sorted(set(present.tolist()) - {0, *task.labels.values()})
     if unknown:
         raise DataError(
-            f"case {name}",
-            f"class indices {unknown} in the label",
-            f"the task declares {task.labels}",
-            "Declare them in task.labels or mend the label",
+            where=f"case {name}",
+            found=f"class indices {unknown} in the label",
+            expected=f"the task declares {task.labels}",
+            action="Declare them in task.labels or mend the label",
         )
 
 
@@ -198,13 +198,15 @@ def _check_shapes(name: str, image: np.ndarray, label: np.ndarray, task: Task) -
     if image.ndim != 4 or image.shape[0] != len(task.channels):
         channels = ", ".join(task.channels)
         raise DataError(
-            f"case {name}",
-            f"image of shape {tuple(image.shape)}",
-            f"(channel, x, y, z) with {len(task.channels)} channels ({channels}) is needed",
+            where=f"case {name}",
+            found=f"image of shape {tuple(image.shape)}",
+            expected=(
+                f"(channel, x, y, z) with {len(task.channels)} channels ({channels}) is needed"
+            ),
         )
     if image.shape[1:] != label.shape:
         found = f"image of {tuple(image.shape[1:])} and label of {tuple(label.shape)} voxels"
-        raise DataError(f"case {name}", found, "they must be of one shape")
+        raise DataError(where=f"case {name}", found=found, expected="they must be of one shape")
 
 
 def _padded(item: Tensor, size: Sequence[int]) -> Tensor:

@@ -52,16 +52,20 @@ def load_weights(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             header = file.metadata() or {}
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except FileNotFoundError as error:
-        raise DataError(path, "the file is missing", "a weights file is needed") from error
+        raise DataError(
+            where=path, found="the file is missing", expected="a weights file is needed"
+        ) from error
     except (SafetensorError, OSError) as error:
         expected = "a weights.safetensors of a training is needed"
-        raise DataError(path, f"is no safetensors file ({error})", expected) from error
+        raise DataError(
+            where=path, found=f"is no safetensors file ({error})", expected=expected
+        ) from error
     if _KEY not in header:
         raise DataError(
-            path,
-            "its header does not describe the network",
-            "a weights file written by `lunet train` is needed",
-            "`lunet import-weights` converts weights of other projects",
+            where=path,
+            found="its header does not describe the network",
+            expected="a weights file written by `lunet train` is needed",
+            action="`lunet import-weights` converts weights of other projects",
         )
     require_finite(state.items(), path)
     return state, typed(parse_json(header[_KEY], path), dict[str, Any], path)
@@ -79,10 +83,10 @@ def require_finite(tensors: Iterable[tuple[str, Tensor]], where: object) -> None
         if not torch.isfinite(tensor).all():
             broken = int((~torch.isfinite(tensor)).sum())
             raise DataError(
-                where,
-                f"{broken} of {tensor.numel()} values of {name} are NaN or infinite",
-                "finite weights are needed",
-                "Take the file from its source again, or train again",
+                where=where,
+                found=f"{broken} of {tensor.numel()} values of {name} are NaN or infinite",
+                expected="finite weights are needed",
+                action="Take the file from its source again, or train again",
             )
 
 
@@ -106,10 +110,10 @@ def initialise(model: nn.Module, path: str | Path) -> list[str]:
     fitting = {n: t for n, t in given.items() if n in own and own[n].shape == t.shape}
     if not fitting:
         raise DataError(
-            path,
-            "no tensor fits the network by name and shape",
-            f"tensors such as {next(iter(own))} are expected",
-            "Choose the preset with which these weights were trained",
+            where=path,
+            found="no tensor fits the network by name and shape",
+            expected=f"tensors such as {next(iter(own))} are expected",
+            action="Choose the preset with which these weights were trained",
         )
     model.load_state_dict(fitting, strict=False)
     return [name for name in own if name not in fitting]

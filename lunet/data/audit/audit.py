@@ -129,9 +129,10 @@ def require_sound(result: Audit, out: str | Path) -> None:
         return
     first = result.findings[0]
     raise DataError(
-        first.file or first.case or result.dataset.root,
-        f"{first.check}: {first.field} {first.found}",
-        f"{first.expected}; {result.errors} error(s) in all",
-        f"Each is listed above and in {Path(out) / 'findings.csv'}; where a workflow deleted "
+        where=first.file or first.case or result.dataset.root,
+        found=f"{first.check}: {first.field} {first.found}",
+        expected=f"{first.expected}; {result.errors} error(s) in all",
+        action=f"Each is listed above and in {Path(out) / 'findings.csv'}; where a workflow "
+        "deleted "
         f"that, `lunet audit {result.dataset.root} --out audit` writes it and a page again",
     )

@@ -240,7 +240,10 @@ def _as_named(path: Path, place: Path) -> Path:
             content = gzip.decompress(content)
         except (OSError, EOFError, zlib.error) as error:
             raise DataError(
-                path, f"damaged ({error})", "whole gzip data", "Fetch it anew"
+                where=path,
+                found=f"damaged ({error})",
+                expected="whole gzip data",
+                action="Fetch it anew",
             ) from error
     place.parent.mkdir(parents=True, exist_ok=True)
     place.write_bytes(gzip.compress(content, mtime=0))

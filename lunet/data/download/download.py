@@ -97,10 +97,10 @@ def _is_ready(target: Path, memory: Path, request: Mapping[str, Any]) -> bool:
     if not is_whole:  # not even a part of ours is replaced
         require_own(target, step=STEP)
     raise DataError(
-        target,
-        "holds something else already, or only a part",
-        f"a new folder is needed for the data set {request['name']!r}",
-        "Remove it or name another one",
+        where=target,
+        found="holds something else already, or only a part",
+        expected=f"a new folder is needed for the data set {request['name']!r}",
+        action="Remove it or name another one",
     )
 
 
@@ -122,7 +122,12 @@ def _obtain(
         found = sums_of(local)
         fault = Sums(sha256=settings.sha256).mismatch(found)
         if fault:
-            raise DataError(local, f"wrong checksum: {fault}", "", "Mend it or dataset.sha256")
+            raise DataError(
+                where=local,
+                found=f"wrong checksum: {fault}",
+                expected="",
+                action="Mend it or dataset.sha256",
+            )
         return _from_archive(local, found, settings, entry, stage) | {"path": str(local)}
     if local is not None:
         return _from_folder(local, settings, entry, stage)
@@ -152,7 +157,12 @@ def _received(
         fault = known.mismatch(found) or ("its digest is not known" if known == Sums() else "")
         if fault:
             advice = "Move it away, or set dataset.path to it"
-            raise DataError(archive, f"was not fetched by this command; {fault}", "", advice)
+            raise DataError(
+                where=archive,
+                found=f"was not fetched by this command; {fault}",
+                expected="",
+                action=advice,
+            )
         say(f"{archive} is here already")
         return urls[-1], found
     names = [archive.name, *(f"{archive.name}{end}" for end in LEFT)]
@@ -166,14 +176,16 @@ def _archive_in(cache: Path, name: str) -> Path:
 
 def _unregistered(settings: DatasetSettings, entry: CatalogEntry | None) -> DataError:
     if entry is None:
-        return DataError("dataset.path", "missing", f"nothing is known of {settings.name!r}")
+        return DataError(
+            where="dataset.path", found="missing", expected=f"nothing is known of {settings.name!r}"
+        )
     folder = os.environ.get(VARIABLE)
     looked = f"nor is it in ${VARIABLE} ({folder})" if folder else f"and ${VARIABLE} is not set"
     return DataError(
-        f"dataset {entry.name}",
-        f"cannot be fetched without registration; dataset.path is not set {looked}",
-        f"terms: {entry.licence}",
-        f"Register at {entry.home}, unpack the files as {entry.expected}, "
+        where=f"dataset {entry.name}",
+        found=f"cannot be fetched without registration; dataset.path is not set {looked}",
+        expected=f"terms: {entry.licence}",
+        action=f"Register at {entry.home}, unpack the files as {entry.expected}, "
         "and set dataset.path to the folder that holds them",
     )
 
@@ -183,10 +195,10 @@ def _from_folder(
 ) -> dict[str, Any]:
     if settings.sha256 is not None:
         raise ConfigError(
-            "dataset.sha256",
-            f"set, but {folder} is no archive",
-            "a digest is that of an archive",
-            "Remove it or name the archive",
+            where="dataset.sha256",
+            found=f"set, but {folder} is no archive",
+            expected="a digest is that of an archive",
+            action="Remove it or name the archive",
         )
     root = place_folder(folder, stage, settings, source_names(settings))
     return _record(_local_kind(entry), settings, entry, stage) | {"path": str(root)}
@@ -214,10 +226,12 @@ def _local_kind(entry: CatalogEntry | None) -> str:
 def _phantom(settings: DatasetSettings, stage: Path) -> dict[str, Any]:
     if settings.phantom.layout != "project":
         raise ConfigError(
-            "dataset.phantom.layout",
-            f"found {settings.phantom.layout!r}",
-            "a study makes its phantom in the layout 'project'",
-            "Make the published layout by `lunet phantom` and set dataset.name and dataset.path",
+            where="dataset.phantom.layout",
+            found=f"found {settings.phantom.layout!r}",
+            expected="a study makes its phantom in the layout 'project'",
+            action=(
+                "Make the published layout by `lunet phantom` and set dataset.name and dataset.path"
+            ),
         )
     fill_phantom(settings.phantom, stage)
     return _record("phantom", settings, entry_of(settings), stage) | {

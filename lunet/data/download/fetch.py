@@ -121,7 +121,9 @@ def fetch(
     for url in urls:
         if urlsplit(url).scheme not in ("http", "https"):
             what = f"found {shown(public_url(url))}"
-            raise ConfigError("dataset.mirrors", what, "http:// or https:// is expected")
+            raise ConfigError(
+                where="dataset.mirrors", found=what, expected="http:// or https:// is expected"
+            )
     with exclusive(path.with_name(f".{path.name}.lock"), say=say), disk_space(path):
         if path.exists() and expected != Sums():
             found = sums_of(path)
@@ -140,10 +142,10 @@ def fetch(
             faults.append(f"{public_url(url)}: {public_text(fault)}")
             say(faults[-1])
     raise DataError(
-        path.name,
-        "; ".join(faults) or "no address is known",
-        "the file is needed",
-        "Try again later (what was received is kept), or set dataset.path to a local copy",
+        where=path.name,
+        found="; ".join(faults) or "no address is known",
+        expected="the file is needed",
+        action="Try again later (what was received is kept), or set dataset.path to a local copy",
     )
 
 
@@ -156,7 +158,10 @@ def disk_space(path: Path) -> Iterator[None]:
         if error.errno not in _FULL:
             raise
         raise DataError(
-            path, f"the disk is full ({error.strerror})", "", "Free some space and start again"
+            where=path,
+            found=f"the disk is full ({error.strerror})",
+            expected="",
+            action="Free some space and start again",
         ) from error
 
 

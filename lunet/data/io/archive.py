@@ -104,7 +104,9 @@ def _members(archive: Path) -> Iterator[Iterable[_Member]]:
             with tarfile.open(archive, "r:*", tarinfo=bounded_header()) as tar:
                 yield _of_tars(tar)
     except FileNotFoundError as error:
-        raise DataError(archive, "the file is missing", "an archive is needed here") from error
+        raise DataError(
+            where=archive, found="the file is missing", expected="an archive is needed here"
+        ) from error
     except _BROKEN as error:
         raise _unreadable(archive, error) from error
     except OSError as error:
@@ -116,10 +118,10 @@ def _members(archive: Path) -> Iterator[Iterable[_Member]]:
 def _unreadable(archive: Path, error: BaseException) -> DataError:
     reason = " ".join(str(error).split()) or type(error).__name__  # tarfile's has several lines
     return DataError(
-        archive,
-        f"is not a readable archive ({reason})",
-        f"one of {', '.join(SUFFIXES)} is expected",
-        "Fetch it again",
+        where=archive,
+        found=f"is not a readable archive ({reason})",
+        expected=f"one of {', '.join(SUFFIXES)} is expected",
+        action="Fetch it again",
     )
 
 
@@ -238,4 +240,9 @@ def _write(archive: Path, member: _Member, path: Path) -> None:
 
 
 def _refused(archive: Path, found: str, expected: str) -> DataError:
-    return DataError(archive, found, expected, "Nothing of it is used; fetch it from its origin")
+    return DataError(
+        where=archive,
+        found=found,
+        expected=expected,
+        action="Nothing of it is used; fetch it from its origin",
+    )

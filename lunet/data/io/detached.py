@@ -27,7 +27,11 @@ def data_files(header: Path) -> list[Path]:
     names = _names(_lines(header))
     for name in names:
         if name != Path(name).name or "\\" in name:
-            raise DataError(header, f"names the file {name[:100]!r}", "a file in its own folder")
+            raise DataError(
+                where=header,
+                found=f"names the file {name[:100]!r}",
+                expected="a file in its own folder",
+            )
     folder = header.parent
     found = [sorted(folder.glob(n)) if "*" in n else [folder / n] for n in names]
     return [path for paths in found for path in paths]

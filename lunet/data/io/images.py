@@ -128,9 +128,16 @@ def _read(
 ) -> Raw:
     suffix = suffix_of(path)
     if not suffix:
-        raise DataError(path, "unknown format", f"readable are {', '.join(SUFFIXES)}")
+        raise DataError(
+            where=path, found="unknown format", expected=f"readable are {', '.join(SUFFIXES)}"
+        )
     if not Path(path).exists():
-        raise DataError(path, "the file is missing", "", "Put it there or correct the listing")
+        raise DataError(
+            where=path,
+            found="the file is missing",
+            expected="",
+            action="Put it there or correct the listing",
+        )
     try:
         if suffix in NIFTI:
             return nifti(path)
@@ -143,7 +150,9 @@ def _read(
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         denied = isinstance(error, PermissionError)
         action = "Allow reading it" if denied else "Fetch the file anew"
-        raise DataError(path, f"cannot be read ({reason})", "", action) from error
+        raise DataError(
+            where=path, found=f"cannot be read ({reason})", expected="", action=action
+        ) from error
 
 
 def read_image(paths: Sequence[str | Path], *, channels: int | None = None) -> Scan:
@@ -169,7 +178,9 @@ def read_image(paths: Sequence[str | Path], *, channels: int | None = None) -> S
         arrays.append(array)
     array = first if len(arrays) == 1 else np.concatenate(arrays)
     if channels is not None and len(array) != channels:
-        raise DataError(paths[0], f"{len(array)} channel(s)", f"{channels} are expected")
+        raise DataError(
+            where=paths[0], found=f"{len(array)} channel(s)", expected=f"{channels} are expected"
+        )
     return Scan(array, affine)
 
 
@@ -185,7 +196,11 @@ def _read_channels(path: str | Path) -> tuple[NDArray[np.float32], NDArray[np.fl
     elif raw.ndim == 2:  # a single slice in a volume format
         array = raw[None, :, :, None]
     else:
-        raise DataError(path, f"an array of shape {raw.shape}", f"{spatial}D (+ channels) is read")
+        raise DataError(
+            where=path,
+            found=f"an array of shape {raw.shape}",
+            expected=f"{spatial}D (+ channels) is read",
+        )
     return np.ascontiguousarray(array, dtype=np.float32), affine
 
 
@@ -194,10 +209,10 @@ def require_finite(array: NDArray[Any], where: str) -> None:
     broken = count_broken(array)
     if broken:
         raise DataError(
-            where,
-            f"{broken} of {array.size} voxels are NaN or infinite",
-            "finite intensities are needed",
-            "Run `lunet repair --fill-non-finite`, or take the case out",
+            where=where,
+            found=f"{broken} of {array.size} voxels are NaN or infinite",
+            expected="finite intensities are needed",
+            action="Run `lunet repair --fill-non-finite`, or take the case out",
         )
 
 
@@ -211,14 +226,18 @@ def require_grid(
 ) -> None:
     """Raise :class:`DataError` unless two files lie on one voxel grid (``GRID_TOLERANCE``)."""
     if tuple(shape) != tuple(other_shape):
-        raise DataError(path, f"shape {_text(shape)}", f"{other_path} has {_text(other_shape)}")
+        raise DataError(
+            where=path,
+            found=f"shape {_text(shape)}",
+            expected=f"{other_path} has {_text(other_shape)}",
+        )
     shift = corner_shift(shape, affine, other_affine)
     if not shift <= GRID_TOLERANCE * min(spacing_of(other_affine)):
         raise DataError(
-            path,
-            f"its grid is {shift:.4g} mm away from that of {other_path}",
-            f"at most {GRID_TOLERANCE:g} voxel is tolerated",
-            "Run `lunet audit` for the fields that differ",
+            where=path,
+            found=f"its grid is {shift:.4g} mm away from that of {other_path}",
+            expected=f"at most {GRID_TOLERANCE:g} voxel is tolerated",
+            action="Run `lunet audit` for the fields that differ",
         )
 
 
@@ -247,7 +266,11 @@ def read_label(
     if raw.ndim == 2 and spatial == 3:
         raw = raw[..., None]
     if raw.ndim != spatial:
-        raise DataError(path, f"a label of shape {_text(raw.shape)}", f"{spatial} axes are read")
+        raise DataError(
+            where=path,
+            found=f"a label of shape {_text(raw.shape)}",
+            expected=f"{spatial} axes are read",
+        )
     return class_indices(raw, rule or LabelRule(), path), affine
 
 
@@ -278,10 +301,10 @@ def class_indices(raw: NDArray[Any], rule: LabelRule, where: str | Path) -> NDAr
     drift = drift_of(values)
     if not drift <= DRIFT:
         raise DataError(
-            where,
-            f"label values {values_text(values)}",
-            "whole numbers are expected",
-            "Set dataset.mask_threshold if this is a soft or lossy mask of one structure",
+            where=where,
+            found=f"label values {values_text(values)}",
+            expected="whole numbers are expected",
+            action="Set dataset.mask_threshold if this is a soft or lossy mask of one structure",
         )
     if drift:
         warnings.warn(
@@ -293,10 +316,12 @@ def class_indices(raw: NDArray[Any], rule: LabelRule, where: str | Path) -> NDAr
     foreign = unknown_codes([int(value) for value in whole], rule, range(256))
     if foreign:
         raise DataError(
-            where,
-            f"label value(s) {foreign}",
-            f"the codes are {sorted(rule.codes)}" if rule.codes else "0 to 255 are possible",
-            "Correct dataset.remap",
+            where=where,
+            found=f"label value(s) {foreign}",
+            expected=f"the codes are {sorted(rule.codes)}"
+            if rule.codes
+            else "0 to 255 are possible",
+            action="Correct dataset.remap",
         )
     targets = np.array([rule.remap.get(int(value), int(value)) for value in whole], dtype=np.int64)
     if raw.dtype == np.uint8 and (targets == values).all():

@@ -70,11 +70,16 @@ def read_nifti_values(path: str | Path) -> tuple[NDArray[np.float32], NDArray[np
         if kind.names is not None or kind.kind == "c":
             what = "complex numbers" if kind.kind == "c" else "colours"
             action = "Write the magnitude, or each colour as a channel"
-            raise DataError(path, f"its voxels are {what}", "one real number each is read", action)
+            raise DataError(
+                where=path,
+                found=f"its voxels are {what}",
+                expected="one real number each is read",
+                action=action,
+            )
         affine = np.asarray(image.affine, dtype=np.float64)
         values = np.empty(image.shape, np.float32)
         if not values.ndim:
-            raise DataError(path, "holds no axis", "an image is expected")
+            raise DataError(where=path, found="holds no axis", expected="an image is expected")
         for part in slabs(values.shape[-1]):
             values[..., part] = image.dataobj[..., part]
         return values, affine

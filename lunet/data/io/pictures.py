@@ -30,7 +30,12 @@ def _read(path: str | Path, *, with_palette: bool) -> NDArray[Any]:
         pages = getattr(picture, "n_frames", 1)
         if pages > 1:
             action = "Save each page as a picture, or the stack as a volume (NIfTI, NRRD)"
-            raise DataError(path, f"{pages} pages", "a picture of one is read", action)
+            raise DataError(
+                where=path,
+                found=f"{pages} pages",
+                expected="a picture of one is read",
+                action=action,
+            )
         plain = picture.mode in _AS_THEY_ARE or picture.mode.startswith("I;16")
         keep = plain or (picture.mode == "P" and not with_palette)
         array = np.asarray(picture if keep else picture.convert("RGB"))

@@ -42,17 +42,27 @@ def read_table(path: Path) -> tuple[list[str], list[Row]]:
             if any(cell.strip() for cell in row)
         ]
     except csv.Error as error:
-        raise DataError(path, f"is no table ({error})", "CSV with a header is read") from error
+        raise DataError(
+            where=path, found=f"is no table ({error})", expected="CSV with a header is read"
+        ) from error
     if not rows:
         return [], []
     columns, *body = rows
     twice = [name for name in columns if name and columns.count(name) > 1]
     if twice:
-        raise DataError(path, f"two columns {twice[0]!r}", "every column needs its own name")
+        raise DataError(
+            where=path,
+            found=f"two columns {twice[0]!r}",
+            expected="every column needs its own name",
+        )
     for number, row in enumerate(body, start=2):
         if len(row) > len(columns):
             found = f"{len(row)} cells"
-            raise DataError(f"{path}, row {number}", found, f"the header has {len(columns)}")
+            raise DataError(
+                where=f"{path}, row {number}",
+                found=found,
+                expected=f"the header has {len(columns)}",
+            )
     return columns, [dict(zip(columns, row, strict=False)) for row in body]
 
 
@@ -60,18 +70,30 @@ def _decoded(path: Path) -> str:
     try:
         content = path.read_bytes()
     except FileNotFoundError as error:
-        raise DataError(path, "the file is missing", "a CSV table is needed here") from error
+        raise DataError(
+            where=path, found="the file is missing", expected="a CSV table is needed here"
+        ) from error
     marked = next((name for mark, name in _MARKS if content.startswith(mark)), None)
     if marked is None and b"\0" in content:
-        raise DataError(path, "is no text", "CSV in UTF-8 is read", "Save it as CSV in UTF-8")
+        raise DataError(
+            where=path,
+            found="is no text",
+            expected="CSV in UTF-8 is read",
+            action="Save it as CSV in UTF-8",
+        )
     try:
         return content.decode(marked or "utf-8")
     except UnicodeDecodeError as error:
         if marked:
-            raise DataError(path, f"is no text ({error})", "CSV in UTF-8 is read") from error
+            raise DataError(
+                where=path, found=f"is no text ({error})", expected="CSV in UTF-8 is read"
+            ) from error
     try:
         return content.decode("cp1252")
     except UnicodeDecodeError as error:
         raise DataError(
-            path, f"is no text ({error})", "CSV in UTF-8 is read", "Save it as CSV in UTF-8"
+            where=path,
+            found=f"is no text ({error})",
+            expected="CSV in UTF-8 is read",
+            action="Save it as CSV in UTF-8",
         ) from error

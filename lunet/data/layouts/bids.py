@@ -34,10 +34,10 @@ def read(root: Path, settings: DatasetSettings) -> Dataset:
     for subject in subjects:
         if not any(found == subject for found, _ in images):
             raise DataError(
-                root / "participants.tsv",
-                f"subject {subject} has no images",
-                f"files in {root / subject}",
-                "Add them, or take the subject out of the table",
+                where=root / "participants.tsv",
+                found=f"subject {subject} has no images",
+                expected=f"files in {root / subject}",
+                action="Add them, or take the subject out of the table",
             )
     channels = settings.channels or _common_suffixes(images, root)
     cases = [
@@ -115,10 +115,10 @@ def _common_suffixes(images: dict[Session, list[Path]], root: Path) -> tuple[str
     common = sorted(ending for ending, count in counts.items() if count == len(images))
     if not common:
         raise DataError(
-            root,
-            f"no image kind that all subjects have ({dict(counts)})",
-            "one at least",
-            "Choose with dataset.channels, e.g. --channels T2w",
+            where=root,
+            found=f"no image kind that all subjects have ({dict(counts)})",
+            expected="one at least",
+            action="Choose with dataset.channels, e.g. --channels T2w",
         )
     return tuple(common)
 
@@ -136,10 +136,10 @@ def _case(
         found = [path for path in images if _ending(path) == channel]
         if len(found) != 1:
             raise DataError(
-                root / session[0],
-                f"subject {name} has {len(found)} files {name}*_{channel}",
-                f"one per channel ({', '.join(channels)})",
-                "Add the file, or take the subject out of participants.tsv",
+                where=root / session[0],
+                found=f"subject {name} has {len(found)} files {name}*_{channel}",
+                expected=f"one per channel ({', '.join(channels)})",
+                action="Add the file, or take the subject out of participants.tsv",
             )
         chosen.append(found[0])
     return Case(name, tuple(chosen), _mask(masks, chosen, name), session[0])
@@ -155,10 +155,10 @@ def _mask(masks: Sequence[Path], images: Sequence[Path], name: str) -> Path | No
             break
     if len(usable) > 1:
         raise DataError(
-            usable[0].parent,
-            f"subject {name} has {len(usable)} masks ({', '.join(p.name for p in usable)})",
-            "one is needed",
-            "Keep one, or name image and mask in a CSV listing",
+            where=usable[0].parent,
+            found=f"subject {name} has {len(usable)} masks ({', '.join(p.name for p in usable)})",
+            expected="one is needed",
+            action="Keep one, or name image and mask in a CSV listing",
         )
     return usable[0] if usable else None
 

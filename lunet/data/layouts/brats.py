@@ -38,7 +38,7 @@ def read(root: Path, settings: DatasetSettings) -> Dataset:
     """
     name, subjects = _subjects(root)
     if not subjects:
-        raise DataError(root, "no subject folders", LOOKS_FOR)
+        raise DataError(where=root, found="no subject folders", expected=LOOKS_FOR)
     _refuse_editions(root, subjects)
     left = _other_folders(subjects)
     entry = CATALOG[name]
@@ -71,7 +71,12 @@ def _refuse_editions(root: Path, subjects: Sequence[Path]) -> None:
     }
     if len(kinds) > 1:
         found = " and ".join(f"{name} ({example})" for name, example in kinds.items())
-        raise DataError(root, f"subjects of {found}", "one edition", "Put each in its own folder")
+        raise DataError(
+            where=root,
+            found=f"subjects of {found}",
+            expected="one edition",
+            action="Put each in its own folder",
+        )
 
 
 def _other_folders(subjects: Sequence[Path]) -> dict[str, str]:
@@ -104,10 +109,10 @@ def _case(folder: Path, channels: Sequence[str], separator: str) -> Case:
         found = [files[stem + channel + end] for end in NIFTI if stem + channel + end in files]
         if not found:
             raise DataError(
-                folder / f"{stem}{channel}.nii.gz",
-                f"subject {folder.name} has no {channel}",
-                f"all of {', '.join(channels)}",
-                "Add the file, or take the subject's folder out",
+                where=folder / f"{stem}{channel}.nii.gz",
+                found=f"subject {folder.name} has no {channel}",
+                expected=f"all of {', '.join(channels)}",
+                action="Add the file, or take the subject's folder out",
             )
         images.append(found[0])
     label = next((files[f"{stem}seg{end}"] for end in NIFTI if f"{stem}seg{end}" in files), None)

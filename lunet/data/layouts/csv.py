@@ -25,11 +25,11 @@ def matches(root: Path) -> bool:
 def read(root: Path, settings: DatasetSettings) -> Dataset:
     """Read the listing; rows without a label are unlabelled cases."""
     if not root.is_file():
-        raise DataError(root, "is no file", LOOKS_FOR)
+        raise DataError(where=root, found="is no file", expected=LOOKS_FOR)
     columns, rows = read_table(root)
     images = [c for c in columns if c == "image" or c.startswith("image_")]
     if not images:
-        raise DataError(root, f"columns {', '.join(columns)}", LOOKS_FOR)
+        raise DataError(where=root, found=f"columns {', '.join(columns)}", expected=LOOKS_FOR)
     cases = [
         _case(row, images, columns, root, f"{root}, row {number}")
         for number, row in enumerate(rows, start=2)
@@ -48,13 +48,17 @@ def _case(
     files = []
     for column in images:
         if not row.get(column):
-            raise DataError(where, f"no file in column {column}", "every channel is needed")
+            raise DataError(
+                where=where, found=f"no file in column {column}", expected="every channel is needed"
+            )
         files.append(root.parent / row[column])
     label = next((row[c] for c in _LABELS if c in columns and row.get(c)), None)
     name = next((row[c] for c in _IDS if c in columns and row.get(c)), stem_of(files[0]))
     group = next((row[c] for c in _GROUPS if c in columns and row.get(c)), name)
     for path in [*files, *([root.parent / label] if label else [])]:
         if not path.exists():
-            raise DataError(where, f"{path} does not exist", f"case {name} needs it")
+            raise DataError(
+                where=where, found=f"{path} does not exist", expected=f"case {name} needs it"
+            )
     part = "training" if label else "test"
     return Case(name, tuple(files), root.parent / label if label else None, group, part)

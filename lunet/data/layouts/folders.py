@@ -38,7 +38,7 @@ def read(root: Path, settings: DatasetSettings) -> Dataset:
         masks = [path for path in files if _IS_MASK.search(stem_of(path))]
         images = [path for path in files if path not in masks]
     if not images and not masks:
-        raise DataError(root, "no images", LOOKS_FOR)
+        raise DataError(where=root, found="no images", expected=LOOKS_FOR)
     cases = _paired(images, masks, in_folders=folders is not None)
     labels, rule = infer_labels(cases, settings)
     channels = settings.channels or ("image",)
@@ -82,17 +82,22 @@ def _paired(images: Sequence[Path], masks: Sequence[Path], *, in_folders: bool) 
             own = list(masks)
         if len(own) > 1:
             names = ", ".join(path.name for path in own)
-            raise DataError(image, f"{len(own)} masks ({names})", "one is needed", "Keep one")
+            raise DataError(
+                where=image,
+                found=f"{len(own)} masks ({names})",
+                expected="one is needed",
+                action="Keep one",
+            )
         for mask in own:
             del left[mask]
         part = "training" if own or in_folders else "test"
         cases.append(Case(stem, (image,), own[0] if own else None, stem, part))
     if left:
         raise DataError(
-            next(iter(left)),
-            "a mask without an image",
-            "an image of that name",
-            "Add the image, or remove the mask",
+            where=next(iter(left)),
+            found="a mask without an image",
+            expected="an image of that name",
+            action="Add the image, or remove the mask",
         )
     return cases
 

@@ -47,7 +47,12 @@ def require_files(dataset: Dataset) -> None:
     for case in dataset.cases:
         for path in (*case.images, *((case.label,) if case.label else ())):
             if not path.exists():
-                raise DataError(path, "missing", f"case {case.id} needs it", "Add the file")
+                raise DataError(
+                    where=path,
+                    found="missing",
+                    expected=f"case {case.id} needs it",
+                    action="Add the file",
+                )
 
 
 def require_inside(dataset: Dataset, folder: Path) -> None:
@@ -65,7 +70,11 @@ def inside(path: Path, folder: Path, who: str) -> Path:
     """The file itself, behind all links, if it lies in ``folder``."""
     real = path.resolve()
     if folder.resolve() not in real.parents:
-        raise DataError(path, f"{who} names a file elsewhere", "files of the data set itself")
+        raise DataError(
+            where=path,
+            found=f"{who} names a file elsewhere",
+            expected="files of the data set itself",
+        )
     return real
 
 

@@ -51,10 +51,10 @@ def _modality(root: Path, settings: DatasetSettings) -> str:
         return found[0]
     if wanted is None or wanted not in found:
         raise DataError(
-            root,
-            f"images of {' and '.join(found) or 'no modality'}",
-            f"those of {wanted}" if wanted else "one modality",
-            f"Set dataset.name to {' or '.join(_NAMES.values())}",
+            where=root,
+            found=f"images of {' and '.join(found) or 'no modality'}",
+            expected=f"those of {wanted}" if wanted else "one modality",
+            action=f"Set dataset.name to {' or '.join(_NAMES.values())}",
         )
     return wanted
 

@@ -77,10 +77,10 @@ def _check_count(path: Path, listing: _Files, cases: Sequence[Case]) -> None:
     said = listing.get("numTraining")
     if said is not None and said != len(cases):
         raise DataError(
-            f"{path}: numTraining",
-            f"{said}, but {len(cases)} training cases came",
-            "both must be the same",
-            "Fetch or unpack the data set again, or correct the number",
+            where=f"{path}: numTraining",
+            found=f"{said}, but {len(cases)} training cases came",
+            expected="both must be the same",
+            action="Fetch or unpack the data set again, or correct the number",
         )
 
 
@@ -89,7 +89,9 @@ def _folder(root: Path, folder: str, ending: str, channels: int) -> Iterator[Cas
     place = root / folder
     if not place.is_dir():
         if folder == "imagesTr":
-            raise DataError(place, "missing", "nnU-Net keeps its training images there")
+            raise DataError(
+                where=place, found="missing", expected="nnU-Net keeps its training images there"
+            )
         return
     files = sorted(path for path in place.glob(f"*{ending}") if not is_hidden(path))
     names = {path.name[: -len(ending)] for path in files}
@@ -99,10 +101,10 @@ def _folder(root: Path, folder: str, ending: str, channels: int) -> Iterator[Cas
             stem = f"{name}_{index:04d}"
             if stem not in names:
                 raise DataError(
-                    place / f"{stem}{ending}",
-                    f"subject {name} has no channel {index}",
-                    f"{channels} channels are declared",
-                    "Add the file, or take the subject out",
+                    where=place / f"{stem}{ending}",
+                    found=f"subject {name} has no channel {index}",
+                    expected=f"{channels} channels are declared",
+                    action="Add the file, or take the subject out",
                 )
             images.append(place / f"{stem}{ending}")
         label = root / folder.replace("images", "labels") / f"{name}{ending}"
@@ -111,7 +113,10 @@ def _folder(root: Path, folder: str, ending: str, channels: int) -> Iterator[Cas
     odd = sorted(stem for stem in names if not _is_channel(stem))
     if odd:
         raise DataError(
-            place / f"{odd[0]}{ending}", "no channel number", f"<case>_0000{ending}", "Rename it"
+            where=place / f"{odd[0]}{ending}",
+            found="no channel number",
+            expected=f"<case>_0000{ending}",
+            action="Rename it",
         )
 
 

@@ -67,7 +67,12 @@ def accounted(dataset: Dataset, root: Path) -> Dataset:
     require_different(((case.id, case.images[0]) for case in dataset.cases), root)
     empty = [case.id for case in dataset.cases if without_content(case)]
     if empty and len(empty) == len(dataset.cases):
-        raise DataError(root, f"{len(empty)} cases, each {NO_CONTENT.split(';')[0]}", "", _FETCH)
+        raise DataError(
+            where=root,
+            found=f"{len(empty)} cases, each {NO_CONTENT.split(';')[0]}",
+            expected="",
+            action=_FETCH,
+        )
     left = dict.fromkeys(empty, NO_CONTENT)
     unused = unused_files(root, dataset.cases) if root.is_dir() else {}
     return replace(
@@ -80,7 +85,9 @@ def accounted(dataset: Dataset, root: Path) -> Dataset:
 
 def _module(name: str) -> ModuleType:
     if name not in LAYOUTS:
-        raise ConfigError("layout", f"{name!r} is unknown", nearest(name, ("auto", *LAYOUTS)))
+        raise ConfigError(
+            where="layout", found=f"{name!r} is unknown", expected=nearest(name, ("auto", *LAYOUTS))
+        )
     return importlib.import_module(f"lunet.data.layouts.{name}")
 
 
@@ -94,8 +101,8 @@ def _detect(root: Path) -> ModuleType:
     )
     inside = sorted(path.name for path in root.iterdir())[:8] if root.is_dir() else [root.name]
     raise DataError(
-        root,
-        f"no known layout (it holds {', '.join(inside) or 'nothing'})",
-        f"looked for {looked}",
-        "Name the files in a CSV listing, with columns id, image, label",
+        where=root,
+        found=f"no known layout (it holds {', '.join(inside) or 'nothing'})",
+        expected=f"looked for {looked}",
+        action="Name the files in a CSV listing, with columns id, image, label",
     )

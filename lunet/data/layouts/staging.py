@@ -88,7 +88,9 @@ def place_archive(
             require_files(read_dataset(root))
     except DataError as error:  # its path is one that is gone in a moment
         where = f"{archive}: {error.where.removeprefix(str(unpacked))}"
-        raise DataError(where, error.found, error.expected, error.action) from error
+        raise DataError(
+            where=where, found=error.found, expected=error.expected, action=error.action
+        ) from error
     for link in sorted(stage.rglob("*")):
         if link.is_symlink():
             _become_file(link, unpacked)

@@ -89,14 +89,19 @@ def _values(path: Path) -> set[float]:
     values = np.unique(read_raw(path)[0])
     if suffix_of(path) in LOSSY and len(values) > 2:
         raise DataError(
-            path,
-            f"a lossy mask with {len(values)} values from {values[0]} to {values[-1]}",
-            "class indices",
-            "Say from which value on it is foreground, e.g. --threshold 127",
+            where=path,
+            found=f"a lossy mask with {len(values)} values from {values[0]} to {values[-1]}",
+            expected="class indices",
+            action="Say from which value on it is foreground, e.g. --threshold 127",
         )
     if drift_of(values) > DRIFT:
         found = f"fractional mask values {values_text(values)}"
-        raise DataError(path, found, "class indices", "Give --threshold for a soft mask")
+        raise DataError(
+            where=path,
+            found=found,
+            expected="class indices",
+            action="Give --threshold for a soft mask",
+        )
     return {float(np.rint(value)) for value in values}
 
 

@@ -68,9 +68,9 @@ def _published(settings: PhantomSettings, root: Path) -> None:
     module = importlib.import_module(_MODULES[settings.kind])
     if not hasattr(module, "published_files"):
         raise ConfigError(
-            "dataset.phantom.layout",
-            f"found 'published' with kind {settings.kind!r}",
-            "only the harp, brats and heart kinds have a layout of their own",
+            where="dataset.phantom.layout",
+            found=f"found 'published' with kind {settings.kind!r}",
+            expected="only the harp, brats and heart kinds have a layout of their own",
         )
     for case in _cases(settings):
         for name, volume in module.published_files(case, settings.kind).items():

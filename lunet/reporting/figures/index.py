@@ -65,7 +65,11 @@ def _pareto(material: Material, axis: str) -> Drawing:
 
 def _pictures(material: Material, *, together: bool) -> Drawing:
     if material.manifest is None:
-        raise ConfigError("--manifest", "not given", "pictures need the prepared data's manifest")
+        raise ConfigError(
+            where="--manifest",
+            found="not given",
+            expected="pictures need the prepared data's manifest",
+        )
     manifest, folders = read_manifest(material.manifest), prediction_folders(material.sources)
     if together:
         return side_by_side(material.cases(), folders, manifest, material.statistics)

@@ -67,7 +67,11 @@ def channels(sources: ResultFiles, _statistics: StatisticsSettings) -> Drawing:
     groups = by_strategy(read_prunings(sources))
     shown = {name: runs for name, runs in groups.items() if len(runs[0].trajectory) > 1}
     if not shown:
-        raise ConfigError("inputs", "no strategy that removes channels", "at least one is shown")
+        raise ConfigError(
+            where="inputs",
+            found="no strategy that removes channels",
+            expected="at least one is shown",
+        )
     layers = layer_columns(next(iter(shown.values()))[0].trajectory)
     grids = {name: _mean_channels(runs, layers) for name, runs in shown.items()}
     widest = max(float(grid.to_numpy().max()) for grid in grids.values())

@@ -86,7 +86,9 @@ def asked_pairs(
         for name in rivals:
             if statistics.cost not in costs.get(name, {}):
                 found = f"`all`, and the {statistics.cost} of {name} are not known"
-                raise ConfigError("statistics.pairs", found, "its efficiency.json tells them")
+                raise ConfigError(
+                    where="statistics.pairs", found=found, expected="its efficiency.json tells them"
+                )
         ranked = sorted(rivals, key=lambda name: float(costs[name][statistics.cost]))
         return list(itertools.combinations(ranked, 2))
     if statistics.pairs:

@@ -57,7 +57,9 @@ def forecast(
         A field that a forecast needs is missing.
     """
     if not manifest:
-        raise ConfigError("--manifest", "missing", "table forecast needs that of the volumes")
+        raise ConfigError(
+            where="--manifest", found="missing", expected="table forecast needs that of the volumes"
+        )
     data = _volumes(manifest[0])
     by_preset: dict[str, list[Mapping[str, Any]]] = {}
     for run in runs:

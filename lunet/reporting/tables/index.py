@@ -107,9 +107,17 @@ def make_table(name: str, sources: ResultFiles, settings: Mapping[str, Any]) -> 
     """
     required = table_row(name).needs
     if "metrics" in required and not sources.metrics:
-        raise ConfigError(f"table {name}", "no metrics.csv among the inputs", "it is made of them")
+        raise ConfigError(
+            where=f"table {name}",
+            found="no metrics.csv among the inputs",
+            expected="it is made of them",
+        )
     if required == ("efficiency",) and not sources.efficiency:
-        raise ConfigError(f"table {name}", "no efficiency.json among the inputs", "it needs one")
+        raise ConfigError(
+            where=f"table {name}",
+            found="no efficiency.json among the inputs",
+            expected="it needs one",
+        )
     read = material(sources, settings)
     mixed = require_one_arithmetic(read.runs, allowed=read.report.mixed_arithmetic)
     table = TABLES[name](read)

@@ -190,10 +190,10 @@ def _of_shared_trainings(cases: pd.DataFrame) -> pd.DataFrame:
     shared = set.intersection(*trained)
     if not shared:
         raise DataError(
-            "pruning",
-            "no fold and seed that all networks have",
-            "at least one is needed to compare them",
-            "Give `pruning.folds` and `pruning.seeds` a fold and a seed of the study",
+            where="pruning",
+            found="no fold and seed that all networks have",
+            expected="at least one is needed to compare them",
+            action="Give `pruning.folds` and `pruning.seeds` a fold and a seed of the study",
         )
     return cases[[run in shared for run in runs]]
 

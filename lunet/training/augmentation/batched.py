@@ -40,7 +40,9 @@ def check_axes(settings: Augmentation, ndim: int) -> None:
     wrong = [axis for axis in settings.flip_axes if axis >= ndim]
     if wrong:
         raise ConfigError(
-            "train.augmentation.flip_axes", f"found {wrong}", f"images have {ndim} axes, from 0"
+            where="train.augmentation.flip_axes",
+            found=f"found {wrong}",
+            expected=f"images have {ndim} axes, from 0",
         )
 
 

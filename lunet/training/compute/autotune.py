@@ -190,10 +190,11 @@ def _require_sound(question: Question, fixed: Arithmetic, say: Callable[[str], N
         reason = "there is too little memory to check its gradients, and bf16 may fail here"
     if reason:
         raise ConfigError(
-            "train.engine",
-            f"{_name(fixed)} on this {fixed.device} gives wrong gradients: {reason}",
-            "a training would go wrong silently",
-            "Set train.engine.precision: fp32 (and memory_format: contiguous, compile: off), "
+            where="train.engine",
+            found=f"{_name(fixed)} on this {fixed.device} gives wrong gradients: {reason}",
+            expected="a training would go wrong silently",
+            action="Set train.engine.precision: fp32 (and memory_format: contiguous, compile: "
+            "off), "
             "or auto",
         )
 

@@ -35,8 +35,10 @@ def choose_device(name: str = "auto", *, key: str = "--device") -> torch.device:
         return torch.device("cpu")
     sees = f"PyTorch {torch.__version__} sees no GPU"
     raise ConfigError(
-        key,
-        f"is {name!r}; SLURM gave GPU {given}, but {sees}" if given else f"is {name!r}; {sees}",
-        "a GPU is needed",
-        f"Install a CUDA build of torch, or allow the CPU by setting {key} to cpu",
+        where=key,
+        found=f"is {name!r}; SLURM gave GPU {given}, but {sees}"
+        if given
+        else f"is {name!r}; {sees}",
+        expected="a GPU is needed",
+        action=f"Install a CUDA build of torch, or allow the CPU by setting {key} to cpu",
     )

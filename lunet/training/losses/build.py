@@ -116,10 +116,10 @@ def _weighted_outputs(
         return [(1.0, outputs[0])]
     if len(outputs) != len(weights):
         raise ConfigError(
-            "train.deep_supervision",
-            f"{len(weights)} weights",
-            f"the network has {len(outputs)} outputs",
-            "Give one weight per output, main first",
+            where="train.deep_supervision",
+            found=f"{len(weights)} weights",
+            expected=f"the network has {len(outputs)} outputs",
+            action="Give one weight per output, main first",
         )
     return [(w, output) for w, output in zip(weights, outputs, strict=True) if w != 0]
 
@@ -129,9 +129,9 @@ def _compute(formula: Loss, logits: Tensor, target: Tensor) -> Tensor:
     expected = (logits.shape[0], *logits.shape[2:])
     if tuple(target.shape) not in (tuple(logits.shape), expected):
         raise TrainingError(
-            "loss",
-            f"target of shape {tuple(target.shape)} for logits of {tuple(logits.shape)}",
-            f"{expected} class indices or one mask per logit channel are expected",
+            where="loss",
+            found=f"target of shape {tuple(target.shape)} for logits of {tuple(logits.shape)}",
+            expected=f"{expected} class indices or one mask per logit channel are expected",
         )
     with torch.autocast(logits.device.type, enabled=False):
         return formula(_at_least_float32(logits), target)

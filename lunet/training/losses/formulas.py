@@ -87,7 +87,9 @@ def _voxel_weights(
     classes = logits.shape[1] if regions else max(2, logits.shape[1])
     if len(class_weights) != classes:
         raise ConfigError(
-            "class_weights", f"{len(class_weights)} weights", f"{classes} are expected"
+            where="class_weights",
+            found=f"{len(class_weights)} weights",
+            expected=f"{classes} are expected",
         )
     table = logits.new_tensor(class_weights)
     if regions:
@@ -143,7 +145,11 @@ def _dice_2d(
     p, y = _structures(logits, target)
     if include_background:
         if _overlapping(logits, target):
-            raise ConfigError("include_background", "true", "regions have no background channel")
+            raise ConfigError(
+                where="include_background",
+                found="true",
+                expected="regions have no background channel",
+            )
         p = torch.cat([1 - p.sum(1, keepdim=True), p], dim=1)
         y = torch.cat([1 - y.sum(1, keepdim=True), y], dim=1)
     return _smoothed_dice(p, y, smooth=smooth, over="sample")
@@ -193,7 +199,11 @@ def _focal_tversky(
 def _balanced_ce(logits: Tensor, target: Tensor, *, foreground_weight: float) -> Tensor:
     """Foreground is every class but the background; for regions each region by itself."""
     if foreground_weight > 1:
-        raise ConfigError("foreground_weight", f"found {foreground_weight}", "0 to 1 is expected")
+        raise ConfigError(
+            where="foreground_weight",
+            found=f"found {foreground_weight}",
+            expected="0 to 1 is expected",
+        )
     loss = _voxel_ce(logits, target)
     foreground = (target > 0).to(loss.dtype)
     space = list(range(loss.ndim - logits.ndim + 2, loss.ndim))

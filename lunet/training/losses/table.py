@@ -125,12 +125,18 @@ def loss_options(
         Unknown loss, unknown option (with the nearest known name) or a value of the wrong kind.
     """
     if name not in LOSSES:
-        raise ConfigError("loss", f"unknown loss {name!r}", nearest(name, LOSSES))
+        raise ConfigError(
+            where="loss", found=f"unknown loss {name!r}", expected=nearest(name, LOSSES)
+        )
     chosen = dict(LOSSES[name].options)
     for key, value in options.items():
         if key not in chosen:
             advice = nearest(key, chosen) if chosen else "it has no options"
-            raise ConfigError(f"{where}.{key}", f"unknown option of the loss {name!r}", advice)
+            raise ConfigError(
+                where=f"{where}.{key}",
+                found=f"unknown option of the loss {name!r}",
+                expected=advice,
+            )
         chosen[key] = _checked(value, chosen[key], f"{where}.{key}")
     return chosen
 
@@ -149,12 +155,20 @@ def objective_options(
         No loss, all weights zero, an option that no loss of the recipe knows, a wrong value.
     """
     if not loss or not any(weight > 0 for weight in loss.values()):
-        raise ConfigError("train.loss", f"found {dict(loss)}", "a loss with a weight is expected")
+        raise ConfigError(
+            where="train.loss",
+            found=f"found {dict(loss)}",
+            expected="a loss with a weight is expected",
+        )
     chosen: dict[str, dict[str, Any]] = {name: {} for name in loss}
     for name, weight in loss.items():
         loss_options(name, {})
         if not math.isfinite(weight) or weight < 0:
-            raise ConfigError(f"train.loss.{name}", f"found {weight}", "a weight >= 0 is expected")
+            raise ConfigError(
+                where=f"train.loss.{name}",
+                found=f"found {weight}",
+                expected="a weight >= 0 is expected",
+            )
     for key, value in options.items():
         if key in chosen and isinstance(value, Mapping):
             chosen[key].update(value)
@@ -163,9 +177,9 @@ def objective_options(
         if not takers:
             known = {*loss, *(option for name in loss for option in LOSSES[name].options)}
             raise ConfigError(
-                f"train.loss_options.{key}",
-                f"no loss of {sorted(loss)} has this option",
-                nearest(key, known),
+                where=f"train.loss_options.{key}",
+                found=f"no loss of {sorted(loss)} has this option",
+                expected=nearest(key, known),
             )
         for name in takers:
             chosen[name].setdefault(key, value)
@@ -176,16 +190,22 @@ def objective_options(
 def _checked(value: Any, default: Any, where: str) -> Any:
     if isinstance(default, str):
         if value not in GROUPINGS:
-            raise ConfigError(where, f"found {value!r}", nearest(str(value), GROUPINGS))
+            raise ConfigError(
+                where=where, found=f"found {value!r}", expected=nearest(str(value), GROUPINGS)
+            )
         return value
     if default is None:
         return None if value is None else _weights(value, where)
     if isinstance(default, bool):
         if not isinstance(value, bool):
-            raise ConfigError(where, f"found {value!r}", "true or false is expected")
+            raise ConfigError(
+                where=where, found=f"found {value!r}", expected="true or false is expected"
+            )
         return value
     if not _is_number(value) or value < 0:
-        raise ConfigError(where, f"found {value!r}", "a number >= 0 is expected")
+        raise ConfigError(
+            where=where, found=f"found {value!r}", expected="a number >= 0 is expected"
+        )
     return float(value)
 
 
@@ -193,7 +213,9 @@ def _weights(value: Any, where: str) -> tuple[float, ...]:
     usable = isinstance(value, list | tuple) and all(_is_number(v) and v >= 0 for v in value)
     if not usable or not any(value):
         raise ConfigError(
-            where, f"found {value!r}", "a list of weights >= 0 is expected, one per class"
+            where=where,
+            found=f"found {value!r}",
+            expected="a list of weights >= 0 is expected, one per class",
         )
     return tuple(float(v) for v in value)
 

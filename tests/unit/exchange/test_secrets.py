@@ -86,7 +86,7 @@ def test_a_mirror_may_name_an_environment_variable(
 
     def fetch(urls: list[str], *_: object, **__: object) -> None:
         asked.append(list(urls))
-        raise DataError("x", "stop")
+        raise DataError(where="x", found="stop")
 
     monkeypatch.setattr("lunet.data.download.download.fetch", fetch)
     settings = DatasetSettings(name="mine", mirrors=("https://m.example/a?t=$MIRROR_TOKEN",))

@@ -67,8 +67,8 @@ class OutOfMemoryError(RuntimeError):
         (MemoryError(), "out of host memory", 1),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: 9 bytes"), "host memory", 1),
         (OutOfMemoryError("CUDA out of memory"), "out of GPU memory", 1),
-        (DataError("a", "b"), "bad data", 2),
-        (TrainingError("a", "b"), "training failed", 3),
+        (DataError(where="a", found="b"), "bad data", 2),
+        (TrainingError(where="a", found="b"), "training failed", 3),
         (ValueError("x"), "bug (ValueError: x)", 1),
     ],
 )

@@ -48,14 +48,17 @@ def squeue(tmp_path, monkeypatch):
 )
 def test_why_a_training_was_asked_to_leave(squeue, line, reason):
     squeue(line)
-    failure = classify(Interrupted("train", "left on SIGTERM"))
+    failure = classify(Interrupted(where="train", found="left on SIGTERM"))
     assert failure.reason == f"{reason}, resumable"
     assert failure.exit_code == 75
 
 
 def test_without_slurm_it_was_somebody(monkeypatch):
     monkeypatch.delenv("SLURM_JOB_ID", raising=False)
-    assert classify(Interrupted("train", "left on SIGINT")).reason == "interrupted, resumable"
+    assert (
+        classify(Interrupted(where="train", found="left on SIGINT")).reason
+        == "interrupted, resumable"
+    )
 
 
 @pytest.mark.parametrize(
@@ -68,7 +71,9 @@ def test_without_slurm_it_was_somebody(monkeypatch):
     ],
 )
 def test_ends_of_a_training(found, reason):
-    failure = classify(TrainingError("training", found, "", "Lower train.batch_size"))
+    failure = classify(
+        TrainingError(where="training", found=found, expected="", action="Lower train.batch_size")
+    )
     assert failure.reason == reason
     assert failure.line() == f"lunet ended: {reason}. Lower train.batch_size."
 
@@ -96,7 +101,7 @@ def test_a_full_memory_is_recognised_everywhere(error, reason):
 
 
 def test_another_writer():
-    assert classify(Busy("x", "is being written")).reason == "owned by another process"
+    assert classify(Busy(where="x", found="is being written")).reason == "owned by another process"
 
 
 def test_a_path_of_the_wrong_kind_is_no_bug(tmp_path):

@@ -231,6 +231,6 @@ def test_no_value_is_longer_than_a_line(make: Callable[[], Any]) -> None:
 
 
 def test_messages_are_one_printable_line() -> None:
-    error = DataError("a\nb\x1b[31m", "x" * 10**6, "y\r\nz")
+    error = DataError(where="a\nb\x1b[31m", found="x" * 10**6, expected="y\r\nz")
     assert str(error).isprintable()
     assert len(str(error)) < 1200

@@ -66,10 +66,12 @@ def import_kaggle(
     references = _files(root / "GroundTruth", (*_PICKLES, *NIFTI))
     if not references:
         raise DataError(
-            root,
-            "has no GroundTruth/ with .pkl or NIfTI files",
-            "a task folder of the collection (Task006_Lung) is expected",
-            "Fetch it with your own Kaggle credentials and unpack it; CT.zip may stay packed",
+            where=root,
+            found="has no GroundTruth/ with .pkl or NIfTI files",
+            expected="a task folder of the collection (Task006_Lung) is expected",
+            action=(
+                "Fetch it with your own Kaggle credentials and unpack it; CT.zip may stay packed"
+            ),
         )
     with renewed(out, step=STEP, inputs=[root]) as stage:
         cases = []
@@ -101,10 +103,10 @@ def convert_label(pickled: Path) -> NDArray[np.uint8]:
         )
         if done.returncode != 0:
             raise DataError(
-                pickled,
-                f"is not read: {_reason(done)}",
-                "a label of the collection, and nothing else, is expected",
-                "Do not load this file with other tools either, unless you trust its source",
+                where=pickled,
+                found=f"is not read: {_reason(done)}",
+                expected="a label of the collection, and nothing else, is expected",
+                action="Do not load this file with other tools either, unless you trust its source",
             )
         label: NDArray[np.uint8] = np.load(out, allow_pickle=False)
     return label
@@ -135,12 +137,18 @@ def _scan(root: Path, case: str, stage: Path) -> Path:
         return loose[case].absolute()
     archive = root / "CT.zip"
     if not archive.is_file():
-        raise DataError(root, f"no CT/{case}.nii(.gz) and no CT.zip", "each case needs its scan")
+        raise DataError(
+            where=root,
+            found=f"no CT/{case}.nii(.gz) and no CT.zip",
+            expected="each case needs its scan",
+        )
     try:
         with zipfile.ZipFile(archive) as packed:
             return _unpacked(packed, archive, case, stage)
     except (zipfile.BadZipFile, OSError, EOFError) as error:
-        raise DataError(archive, f"cannot be read ({error})", "", "Fetch it anew") from error
+        raise DataError(
+            where=archive, found=f"cannot be read ({error})", expected="", action="Fetch it anew"
+        ) from error
 
 
 def _unpacked(packed: zipfile.ZipFile, archive: Path, case: str, stage: Path) -> Path:
@@ -151,13 +159,21 @@ def _unpacked(packed: zipfile.ZipFile, archive: Path, case: str, stage: Path) ->
         if suffix is None or member.flag_bits & _ENCRYPTED:
             continue
         if member.file_size > _MOST_BYTES:
-            raise DataError(archive, f"{member.filename} has {member.file_size} bytes", "a scan")
+            raise DataError(
+                where=archive,
+                found=f"{member.filename} has {member.file_size} bytes",
+                expected="a scan",
+            )
         path = stage / "scans" / f"{case}{suffix}"
         path.parent.mkdir(parents=True, exist_ok=True)
         with packed.open(member) as stream, path.open("wb") as copy:
             shutil.copyfileobj(stream, copy)
         return path
-    raise DataError(archive, f"holds no {case}.nii or {case}.nii.gz", "each case needs its scan")
+    raise DataError(
+        where=archive,
+        found=f"holds no {case}.nii or {case}.nii.gz",
+        expected="each case needs its scan",
+    )
 
 
 def _reference(path: Path, case: str, image: Path, stage: Path) -> Path:
@@ -166,7 +182,11 @@ def _reference(path: Path, case: str, image: Path, stage: Path) -> Path:
     label = convert_label(path)
     scan: Any = nib.load(image)
     if scan.shape[:3] != label.shape:
-        raise DataError(path, f"a label of shape {label.shape}", f"{image.name} has {scan.shape}")
+        raise DataError(
+            where=path,
+            found=f"a label of shape {label.shape}",
+            expected=f"{image.name} has {scan.shape}",
+        )
     out = stage / "references" / f"{case}.nii.gz"
     write_nifti(out, label, scan.affine)
     return out
