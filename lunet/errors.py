@@ -33,7 +33,7 @@ class LunetError(Exception):
     exit_code = 2
     reason = "bad input"
 
-    def __init__(self, where: object, found: str, expected: str = "", action: str = "") -> None:
+    def __init__(self, *, where: object, found: str, expected: str = "", action: str = "") -> None:
         parts = (_one_line(str(part)) for part in (where, found, expected, action))
         self.where, self.found, self.expected, self.action = parts
         middle = f", {self.expected}" if expected else ""

@@ -61,7 +61,7 @@ def read_text(
     except IsADirectoryError as error:
         raise fault(where=path, found="is a folder", expected=f"{needed} is needed here") from error
     except ValueError as error:  # a name that holds a zero byte
-        raise fault(shown(str(path)), f"is no file name ({error})", "") from error
+        raise fault(where=shown(str(path)), found=f"is no file name ({error})") from error
     if len(content) > most:
         raise fault(
             where=path, found=f"has more than {most} bytes", expected=f"{needed} is needed here"
