@@ -133,8 +133,7 @@ def from_inputs(inputs: Sequence[str]) -> ResultFiles:
 def _expand(inputs: Sequence[str]) -> Iterable[Path]:
     for word in (word.strip() for word in inputs if word.strip()):
         if word.startswith("@"):
-            listing = Path(word[1:])
-            yield from map(Path, _listed(listing))
+            yield from _expand(_listed(Path(word[1:])))
         elif Path(word).is_dir():
             known = (*_NAMES.values(), "efficiency.json", "trajectory.csv", "protocol.json")
             yield from sorted(path for path in Path(word).rglob("*") if path.name in known)

@@ -197,7 +197,7 @@ def _manifest(root: Path) -> dict[str, Any]:
 def _results(root: Path) -> Iterator[Reader]:
     from lunet.exchange.release import mean_results
     from lunet.reporting.costs import device, fastest, flat
-    from lunet.reporting.markup import read_table
+    from lunet.reporting.markup import Column, Table, as_json, cell, read_table
     from lunet.reporting.pruned import by_strategy, layer_columns, read_prunings
     from lunet.reporting.published import read_published
     from lunet.reporting.read_frame import read_texts
@@ -258,10 +258,16 @@ def _results(root: Path) -> Iterator[Reader]:
         root / "claims.csv", ("label", "verdict", "sentence"), [{"label": "a", "verdict": "b"}]
     )
     yield Reader("claims.csv", root / "claims.csv", lambda path: read_texts(path, what="claims"))
-    (root / "scores.md").write_text(
-        "Scores.\n\n| Preset | Dice |\n|---|---:|\n| UNet | **0.9** |\n\nNote.\n"
+    table = Table(
+        name="scores",
+        caption="Scores",
+        columns=(Column("Preset", text=True), Column("Dice")),
+        rows=((cell("a"), cell("0.9")),),
+        records=({"preset": "a", "dice": 0.9},),
+        note="",
     )
-    yield Reader("table.md", root / "scores.md", read_table)
+    write_json(root / "scores.json", as_json(table))
+    yield Reader("table.json", root / "scores.json", read_table)
 
     def pruned(path: Path) -> None:
         groups = by_strategy(read_prunings(ResultFiles(trajectories=(prune / "trajectory.csv",))))

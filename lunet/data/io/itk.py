@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lunet.data.io.detached import data_files
+
 _LONGEST_LINE, _MOST_LINES = 1000, 1000
 _CHUNK = 1 << 20
 
@@ -20,9 +22,12 @@ def read_itk(path: str | Path) -> tuple[NDArray[Any], NDArray[np.float64]]:
     ------
     OSError, ValueError, zlib.error
         For a damaged file.
+    DataError
+        If the header names a file in another folder.
     """
     import SimpleITK as sitk  # only a part of the data sets needs it
 
+    data_files(Path(path))  # a header may name a file anywhere
     header = _header(Path(path))
     try:
         image = sitk.ReadImage(str(path))

@@ -229,7 +229,8 @@ def test_runs_made_differently_are_refused(study: Path, tmp_path: Path, key: str
     for fold in (0, 1):
         path = tmp_path / f"runs/unet_small_4f/fold-{fold}/seed-0/run.json"
         run = read_json(study / f"runs/unet_small_4f/fold-{fold}/seed-0/run.json")
-        write_json(path, run | ({key: "other"} if fold else {}))
+        other = {"other": 1} if key == "settings" else "other"
+        write_json(path, run | ({key: other} if fold else {}))
         paths.append(path)
     with pytest.raises(DataError, match=f"its {key} differ from those of .*fold-0"):
         read_runs(ResultFiles(runs=tuple(paths)))
