@@ -17,6 +17,11 @@ from typing import Any
 from lunet.errors import DataError
 from lunet.leftovers import part_of
 
+_TELLING = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM),
+    *(errno.EMFILE, errno.ENFILE),
+)
+"""Errors of the system that say themselves what to do (:mod:`lunet.failures`)."""
 _FORMULA = tuple("=+-@\t\r")
 
 
@@ -48,7 +53,7 @@ def require_writable(path: str | Path) -> None:
     DataError
         If it takes none (``/proc``).
     OSError
-        If space or permission is missing; ``filename`` is the folder.
+        If space, permission or open files are missing; ``filename`` is the folder.
     """
     here = Path(path).absolute()
     folder = next(place for place in (here, *here.parents) if place.is_dir())
@@ -57,7 +62,7 @@ def require_writable(path: str | Path) -> None:
             return
     except OSError as error:
         error.filename = str(folder)
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM):
+        if error.errno in _TELLING:
             raise
         found = f"no file can be made in this folder ({error.strerror})"
         raise DataError(

@@ -120,7 +120,7 @@ def test_a_list_that_names_files_elsewhere_gives_no_right_to_them(
 @pytest.mark.parametrize("text", ["[1]", "{", '{"files": [1]}', '{"files": {"a": 1}}'])
 def test_a_list_that_is_none_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / MARKER).write_text(text)
-    with pytest.raises(LunetError, match="is no list of files"):
+    with pytest.raises(LunetError, match="a list that lunet wrote"):
         write(tmp_path, "b")
     assert (tmp_path / MARKER).read_text() == text
 
@@ -130,7 +130,7 @@ def test_a_list_that_is_a_link_is_refused(tmp_path: Path) -> None:
     folder = tmp_path / "out"
     folder.mkdir()
     (folder / MARKER).symlink_to(tmp_path / "precious")
-    with pytest.raises(LunetError, match="is no list of files"):
+    with pytest.raises(LunetError, match="a list that lunet wrote"):
         write(folder, "b")
     assert (tmp_path / "precious").read_text() == "{}"
 
