@@ -145,8 +145,8 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ("option", "message"),
     [
         (["--memory-gb", "-1"], "--memory-gb: found -1, a number above 0"),
-        (["--memory-gb", "nan"], "--memory-gb: found nan"),
-        (["--largest-batch", "0"], "--largest-batch: found 0"),
+        (["--memory-gb", "nan"], "--memory-gb: found 'nan'"),
+        (["--largest-batch", "0"], "--largest-batch: found '0'"),
         (["--out", "plan.txt"], "--out: found plan.txt, a .yaml or .json file"),
         (["--out", "/proc/x.yaml"], "/proc: no file can be made in this folder"),
     ],
