@@ -170,7 +170,7 @@ def test_wrong_inputs_are_told(sources: ResultFiles, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no strategy that removes channels"):
         figures_pruning.channels(flat, statistics())
     write_json(other / "run.json", {"preset": "unet_small_2f"})
-    with pytest.raises(DataError, match="is of no pruning"):
+    with pytest.raises(DataError, match=r"run\.json: strategy: missing"):
         read_prunings(ResultFiles(trajectories=(other / "trajectory.csv",)))
 
 
