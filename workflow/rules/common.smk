@@ -54,12 +54,12 @@ def pruning_state(wildcards, input):
 def _state(input, *names):
     *folders, run = names
     work = os.path.dirname(os.path.dirname(input.manifest))
-    return "/".join((work, *folders, "fold-" + run.fold, "seed-" + run.seed))
+    return os.path.join(work, *folders, f"fold-{run.fold}", f"seed-{run.seed}")
 
 
 def protocol(wildcards, input):
     """Parameter: the study's protocol, beside its splits."""
-    return os.path.dirname(input.splits) + "/protocol.json"
+    return os.path.join(os.path.dirname(input.splits), "protocol.json")
 
 
 def manifest_option(wildcards, input):
