@@ -16,7 +16,7 @@ import pytest
 import torch
 from tiny_training import EVERYTHING, TINY, job, prepare
 
-from lunet.errors import ConfigError, Interrupted, TrainingError
+from lunet.errors import ConfigError, DataError, Interrupted, TrainingError
 from lunet.files import write_json
 from lunet.inference.load import load_model
 from lunet.pruning import run as module
@@ -394,7 +394,7 @@ def test_impossible_starts_are_refused(data: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="Prune with --strategy stamp first"):
         starting_job(replace(task(data, tmp_path, "scratch"), like=None))
     write_json(tmp_path / "run.json", {"epochs": 3})
-    with pytest.raises(ConfigError, match="names no chosen network"):
+    with pytest.raises(DataError, match="chosen: missing"):
         starting_job(replace(task(data, tmp_path, "flat"), like=tmp_path / "run.json"))
     grn = {"preset": "m", "module": "mednext", "name": "MedNeXt"}
     grn |= {"arguments": {"width": 2, "blocks": [1, 1, 1], "grn": True}}
