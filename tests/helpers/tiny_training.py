@@ -86,13 +86,15 @@ def prepare(
 
 
 def resave(path: Path, array: np.ndarray) -> None:
-    """Put another array in the place of a prepared one, and its digest into the manifest."""
+    """Put another array in the place of a prepared one; its digest, and an image's shape, too."""
     np.save(path, array)
     folder, part = path.parents[1], path.parent.name.removesuffix("s")
     content = read_json(folder / "manifest.json")
     for record in content["cases"]:
         if record["id"] == path.stem:
             record[f"{part}_sha256"] = sha256(path)
+            if part == "image":
+                record["shape"] = list(array.shape[1:])
     write_json(folder / "manifest.json", content)
 
 

@@ -264,7 +264,7 @@ def test_image_and_label_must_fit_each_other_and_the_task(data: Path, tmp_path: 
         volumes(data, task=replace(TASK, channels=("T1", "T2")))
     folder = prepare(tmp_path / "d")
     resave(folder / "labels/case_0.npy", np.zeros((12, 12, 11), np.uint8))
-    with pytest.raises(DataError, match="one shape"):
+    with pytest.raises(DataError, match="the manifest says uint8 of"):
         volumes(folder)
 
 
