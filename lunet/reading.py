@@ -15,7 +15,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import IO, Any, NoReturn, TypeVar
 
 from lunet.errors import ConfigError, DataError, LunetError, shown
 from lunet.settings import convert
@@ -32,6 +32,7 @@ _BOMS = {
     codecs.BOM_UTF16_BE: "UTF-16",
 }
 _SAVE = "Save it as UTF-8"
+_PIECE = 1 << 20
 Form = TypeVar("Form")
 Fault = type[LunetError]
 
@@ -53,7 +54,7 @@ def read_text(
     """
     try:
         with open(path, "rb") as stream:
-            content = stream.read(most + 1)
+            content = _up_to(stream, most + 1)
     except FileNotFoundError as error:
         raise fault(
             where=path, found="the file is missing", expected=f"{needed} is needed here"
@@ -67,6 +68,15 @@ def read_text(
             where=path, found=f"has more than {most} bytes", expected=f"{needed} is needed here"
         )
     return _decoded(content, path, needed, fault)
+
+
+def _up_to(stream: IO[bytes], most: int) -> bytes:
+    """At most so many bytes; ``read(most)`` would take the memory for all of them at once."""
+    pieces, left = [], most
+    while left and (piece := stream.read(min(left, _PIECE))):
+        pieces.append(piece)
+        left -= len(piece)
+    return b"".join(pieces)
 
 
 def _decoded(content: bytes, path: object, needed: str, fault: Fault) -> str:
