@@ -82,7 +82,7 @@ class Scene:
         """Wait until the training goes on; epochs trained twice, seconds since the accident."""
         wait_for("going on", lambda: "resumes at epoch" in self.checkout.log, seconds)
         (line,) = (row for row in self.checkout.log.splitlines() if row.startswith("resumes"))
-        epoch = int(line.split()[4].rstrip(","))
+        epoch = int(line.split()[3].rstrip(","))
         wait_for("an epoch", self.checkout.epoch)
         return max(self.epoch - epoch + 1, 0), time.monotonic() - self.moment
 
