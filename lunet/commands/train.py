@@ -188,6 +188,8 @@ def _register(arguments: argparse.Namespace, places: dict[str, Path]) -> None:
 
     sections = handed_over()
     if sections is None:
+        if arguments.config is None:
+            return  # a rule's command, pasted: its study has stated what it states
         sections = read_study(arguments).sections("register")
     manifest, splits = places["manifest"], places["splits"]
     for line in register(arguments.protocol, sections, manifest=manifest, splits=splits):

@@ -111,8 +111,8 @@ def refusal(request: Request) -> str:
     done = _ask(*command, "--wrap", "true")
     if done.returncode == 0:
         return ""
-    lines = [line for line in done.stderr.splitlines() if "error: " in line]
-    return lines[-1].rpartition("error: ")[2].strip() if lines else ""
+    found = re.findall(r"(?:error|failure): (?!.*(?:error|failure): )(.+)", done.stderr)
+    return str(found[-1]).strip() if found else ""
 
 
 def prepare_cluster(words: Sequence[str]) -> None:
