@@ -151,6 +151,12 @@ def _saved_state(job: TrainingJob, keeper: CheckpointSaver) -> State | None:
     if job.resume:
         try:
             return read_state(job.resume, stamp=keeper.stamp)
+        except FileNotFoundError as error:
+            raise TrainingError(
+                where=job.resume,
+                found="the file is missing",
+                expected="a saved state is needed here",
+            ) from error
         except Unusable as error:
             action = "Give the settings with which it was made"
             raise TrainingError(

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import json
 import subprocess
 import sys
@@ -142,8 +143,9 @@ def test_augmentations_are_listed_with_the_recipes_that_use_them() -> None:
     # horizontal and vertical flip are one line: the eight of the lung recipe
     assert len(users) == 7
     keys = {field.name for field in dataclasses.fields(Augmentation)}
-    named = {word.strip(",") for line in listed[1:] for word in line.split()}
-    assert keys == named
+    # columns are two spaces apart: the name, what switches it on, its further keys, its users
+    rows = [re.split(r" {2,}", line.strip()) for line in listed[1:]]
+    assert keys == {key for row in rows for key in [row[1], *row[2].split(", ")]}
 
 
 @pytest.mark.parametrize(

@@ -84,7 +84,6 @@ def test_a_run_that_fails_leaves_the_others(
     ("more", "message"),
     [
         (("--seed", "1", "1"), "--seed: found [1, 1]"),
-        (("--seed", "0", "1", "--at-once", "0"), "--at-once: found 0"),
         (("--seed", "0", "1", "--resume", "x.pt"), "--resume: given with several runs"),
     ],
 )
@@ -97,4 +96,13 @@ def test_impossible_wishes(
 ) -> None:
     assert main(words(data, tmp_path, *more)) == 2
     assert message in capsys.readouterr().err
+    assert os.listdir(tmp_path) == []
+
+
+def test_no_runs_at_once_is_refused(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(words(data, tmp_path, "--seed", "0", "1", "--at-once", "0"))
+    assert "--at-once: found '0', a whole number from 1" in capsys.readouterr().err
     assert os.listdir(tmp_path) == []
