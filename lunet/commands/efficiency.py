@@ -37,9 +37,11 @@ def run(arguments: argparse.Namespace) -> None:
     import tempfile
     from pathlib import Path
 
+    from tqdm import tqdm
+
     from lunet.devices import claimed_gpu
     from lunet.efficiency.batches import describe
-    from lunet.efficiency.run import measure_efficiency
+    from lunet.efficiency.run import measure_efficiency, processes_of
     from lunet.efficiency.settings import EfficiencySettings
     from lunet.settings import build_settings
 
@@ -47,15 +49,22 @@ def run(arguments: argparse.Namespace) -> None:
     settings = _changed(
         build_settings(EfficiencySettings, sections["efficiency"], "efficiency"), arguments
     )
+    recipe = sections.get("recipe", {})
     _announce(settings)
-    with claimed_gpu(settings.device), tempfile.TemporaryDirectory() as folder:
+    total = processes_of(settings, trains="engine" in recipe)
+    with (
+        claimed_gpu(settings.device),
+        tempfile.TemporaryDirectory() as folder,
+        tqdm(total=total, unit="process", disable=None) as bar,
+    ):
         found = measure_efficiency(
             model=sections["model"],
             task=sections["task"],
             settings=settings,
             out=arguments.out or Path(folder) / "efficiency.json",
-            training_batch=int(sections.get("recipe", {}).get("batch_size", 1)),
-            engine=sections.get("recipe", {}).get("engine"),
+            training_batch=int(recipe.get("batch_size", 1)),
+            engine=recipe.get("engine"),
+            advance=bar.update,
         )
     print(_summary(found))
     if found["training_memory"]:
@@ -63,12 +72,14 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _announce(settings: Any) -> None:
-    """Minutes may pass without a word: say what they are spent on, and what shortens them."""
-    limit = f"up to {settings.budget_s:g} s" if settings.budget_s else "no limit of time"
+    """Minutes may pass without a word: say how many, and what shortens them."""
+    from lunet.efficiency.run import longest_s
+
+    seconds = longest_s(settings)
+    limit = f"at most about {seconds / 60:.1g} min" if seconds else "no limit of time"
     print(
-        f"measuring in {settings.processes} fresh process(es), {limit} for each series of "
-        f"batches of {', '.join(map(str, settings.batches))}; --processes and --budget-s "
-        "shorten it",
+        f"measuring in {settings.processes} fresh process(es): {limit}, start-up and counting "
+        "apart; --processes and --budget-s shorten it",
         file=sys.stderr,
         flush=True,
     )
@@ -91,14 +102,21 @@ def _summary(found: dict[str, Any]) -> str:
         f"{found['preset']} at {' x '.join(map(str, found['size']))}:",
         f"  parameters {found['parameters']:,}; {found['macs'] / 1e9:.4g} GMAC "
         f"(fvcore {found['macs_fvcore'] / 1e9:.4g}); {found['flops'] / 1e9:.4g} GFLOP",
-        f"  memory: forward {found['peak_memory_bytes'] / 2**20:.4g} MiB, "
-        f"training step {found['training_peak_bytes'] / 2**20:.4g} MiB",
+        f"  memory of a forward pass: {_mib(found, 'peak_measured_bytes')}; "
+        f"of a training step: {_mib(found, 'training_peak_measured_bytes')}",
     ]
     for row in found["latency"]:
-        mark = {True: ", UNSTABLE", None: ", one process", False: ""}[row["unstable"]]
+        tail = "" if row["p99_ms"] is None else f", p99 {row['p99_ms']:.4g}"
+        mark = ", UNSTABLE" if row["unstable"] else ""
         lines.append(
             f"  {row['engine']} {row['precision']} N={row['batch']}: p50 {row['p50_ms']:.4g} ms, "
-            f"p95 {row['p95_ms']:.4g}, p99 {row['p99_ms']:.4g}, jitter {row['jitter_ms']:.3g}{mark}"
+            f"p95 {row['p95_ms']:.4g}{tail}, jitter {row['jitter_ms']:.3g}{mark} "
+            f"({row['runs']} runs in {row['processes']} process(es))"
         )
     lines += [f"  {row['engine']}: left out, {row['reason']}" for row in found["left_out"]]
     return "\n".join(lines)
+
+
+def _mib(found: dict[str, Any], key: str) -> str:
+    value = found.get(key)
+    return "not measured" if value is None else f"{value / 2**20:.4g} MiB"

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lunet.efficiency.memory_line import memory_line
+from lunet.efficiency.memory_line import counted_line
 from lunet.errors import DataError, shown
 from lunet.reading import typed
 from lunet.settings import Size
@@ -159,8 +159,8 @@ def _shape(cost: Mapping[str, Any]) -> tuple[float, float]:
         {"batch": _number(point, "batch"), "counted_bytes": _number(point, "counted_bytes")}
         for point in _rows(cost, "training_memory")
     ]
-    line = memory_line(points)
-    return max(0.0, line.fixed), line.per_sample
+    line = counted_line(points)
+    return line.fixed, line.per_sample
 
 
 def _field(values: Any, key: str) -> Any:

@@ -19,6 +19,8 @@ class _Latency(TypedDict):
     jitter_ms: NotRequired[Amount | None]
     p50_of_processes_ms: NotRequired[list[Amount] | None]
     unstable: NotRequired[bool | None]
+    runs: NotRequired[Annotated[int, Within(1)]]
+    processes: NotRequired[Annotated[int, Within(1)]]
 
 
 class _Throughput(TypedDict):
@@ -42,6 +44,8 @@ class CostForm(TypedDict):
     throughput: NotRequired[_Throughput | None]
     training_step_ms: NotRequired[Amount | None]
     peak_memory_bytes: NotRequired[Amount | None]
+    peak_measured_bytes: NotRequired[Amount | None]
+    training_peak_measured_bytes: NotRequired[Amount | None]
     training_peak_bytes: NotRequired[Amount | None]
     training_memory: NotRequired[list[_Memory] | None]
     device: NotRequired[dict[str, Any] | str | None]

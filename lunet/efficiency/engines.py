@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lunet.models.single_sample import fast_copy
+
 _TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
@@ -96,7 +98,7 @@ def onnx_bytes(model: nn.Module, *, channels: int, ndim: int) -> bytes:
 
 def _eager(source: Source) -> Callable[[], object]:
     kind = _TYPES[source.precision]
-    network, image = source.model.to(kind), source.x.to(kind)
+    network, image = fast_copy(source.model.to(kind)), source.x.to(kind)
     return lambda: network(image)
 
 

@@ -12,7 +12,7 @@ measured``) and ``m`` its value at the measurement. Bytes and seconds:
                   of the host           = process + 2 x volumes
 
 ``line`` is the counted memory of a step against ``s``, through the two smallest of
-``training_memory`` (:func:`lunet.efficiency.memory_line.memory_line`); without it, memory is
+``training_memory`` (:func:`lunet.efficiency.memory_line.counted_line`); without it, memory is
 proportional to ``s``.
 ``process`` is what the measuring process held before its steps (imports, and on CUDA the context).
 ``volumes`` are images (float32) and labels (uint8) of the training and the validation part, twice

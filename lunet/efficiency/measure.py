@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import functools
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -25,6 +26,7 @@ from lunet.efficiency.engines import Source, Unavailable, make_runner, onnx_byte
 from lunet.efficiency.memory import count_memory, measured_peak
 from lunet.efficiency.settings import EfficiencySettings
 from lunet.models.build import build_for_task
+from lunet.models.single_sample import fast_copy
 from lunet.settings import build_settings as build_settings
 from lunet.task import Task, task_from_dict
 from lunet.training.compute.device import choose_device
@@ -42,6 +44,13 @@ class MeasureJob(TypedDict):
     training_batch: int
     engine: dict[str, Any]
     first: bool
+
+
+class Series(TypedDict):
+    """Single latencies, ms, and the processor time by the wall time (None on CUDA)."""
+
+    ms: list[float]
+    cpu_share: float | None
 
 
 WINDOW_S = 10.0  # the counter moves in steps of about 100 ms, so shorter windows mean little
@@ -68,10 +77,11 @@ class Bench:
         generator = torch.Generator().manual_seed(0)
         return torch.randn(self.shape(batch), generator=generator).to(self.device)
 
-    def series(self, call: Callable[[], object], *, least: int = LEAST) -> list[float]:
-        """Single latencies in ms."""
+    def series(self, call: Callable[[], object], *, least: int = LEAST) -> Series:
+        """Single latencies, and how much of the processor they had."""
         s = self.settings
-        return measure_series(
+        wall, processor = time.perf_counter(), time.process_time()
+        values = measure_series(
             call,
             device=self.device,
             warmups=s.warmups,
@@ -79,6 +89,8 @@ class Bench:
             budget_s=s.budget_s,
             least=least,
         )
+        share = (time.process_time() - processor) / (time.perf_counter() - wall)
+        return {"ms": values, "cpu_share": None if self.device == "cuda" else share}
 
 
 def measure_network(job: MeasureJob) -> dict[str, Any]:
@@ -101,7 +113,7 @@ def measure_network(job: MeasureJob) -> dict[str, Any]:
         )
     result["latency"], result["left_out"] = _latencies(bench)
     if bench.settings.training_step:
-        result["training_ms"] = _training_series(bench)
+        result["training"] = _training_series(bench)
     if job["first"]:
         result["throughput"] = _throughput(bench)
         result["energy"] = joules_per_volume(_forward_of(bench, bench.image(1)), bench.device)
@@ -161,6 +173,7 @@ def _device(device: str) -> dict[str, Any]:
         }
     else:
         about["threads"] = torch.get_num_threads()
+    about["load"] = round(os.getloadavg()[0], 2)
     return about
 
 
@@ -179,9 +192,11 @@ def _measured_memory(bench: Bench) -> dict[str, int | None]:
 
 
 def _forward_of(bench: Bench, x: Tensor) -> Callable[[], None]:
+    network = fast_copy(bench.model)
+
     def forward() -> None:
         with torch.inference_mode():
-            bench.model(x)
+            network(x)
 
     return forward
 
@@ -212,10 +227,10 @@ def _latency(bench: Bench, head: Mapping[str, Any], onnx: Callable[[], bytes]) -
     source = Source(model, x, head["precision"], bench.settings.threads, onnx)
     runner = make_runner(head["engine"], source)
     with torch.inference_mode():
-        return {"prepare_s": runner.prepare_s, "ms": bench.series(runner.call)}
+        return {"prepare_s": runner.prepare_s, **bench.series(runner.call)}
 
 
-def _training_series(bench: Bench) -> list[float]:
+def _training_series(bench: Bench) -> Series:
     network = copy.deepcopy(bench.model).train()
     optimiser = torch.optim.Adam(network.parameters())
     x = bench.image(bench.training_batch)
@@ -228,7 +243,7 @@ def _throughput(bench: Bench) -> dict[str, Any] | None:
     batch = 1
     while batch <= bench.settings.throughput_batch:
         call = _forward_of(bench, bench.image(batch))
-        values = sorted(bench.series(call, least=3))
+        values = sorted(bench.series(call, least=3)["ms"])
         rate = 1000 * batch / values[len(values) // 2]
         if best is not None and rate < 1.03 * best["per_s"]:
             break

@@ -7,6 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+from scipy.optimize import nnls
+
 from lunet.errors import DataError
 
 
@@ -16,16 +19,13 @@ class Line:
 
     Attributes
     ----------
-    by
-        ``measured`` or ``counted``.
     fixed, per_sample
-        Bytes.
+        Bytes, neither below 0.
     error
-        Largest relative deviation at the batch sizes that the line was not drawn through; NaN
-        where there is none.
+        Largest relative deviation from the steps; NaN where there are only two, which any line
+        through both fits.
     """
 
-    by: str
     fixed: float
     per_sample: float
     error: float
@@ -35,11 +35,8 @@ class Line:
         return max(0, math.floor((budget - self.fixed) / self.per_sample))
 
 
-def memory_line(points: Sequence[Mapping[str, Any]]) -> Line:
-    """The line through the first two points of an ``efficiency.json``'s ``training_memory``.
-
-    Measured bytes are taken if each point has them and they rise with the batch, counted ones
-    otherwise.
+def counted_line(points: Sequence[Mapping[str, Any]]) -> Line:
+    """The line through the live tensors of an ``efficiency.json``'s ``training_memory``.
 
     Raises
     ------
@@ -50,17 +47,28 @@ def memory_line(points: Sequence[Mapping[str, Any]]) -> Line:
         raise DataError(
             where="training_memory", found=f"{len(points)} point(s)", expected="a line needs two"
         )
-    sizes = [int(point["batch"]) for point in points]
+    return _line(_sizes(points), [float(point["counted_bytes"]) for point in points])
+
+
+def measured_line(points: Sequence[Mapping[str, Any]]) -> Line | None:
+    """The line through the measured bytes; None where a point lacks them or they do not rise."""
     measured = [point.get("measured_bytes") for point in points]
     values = [float(value) for value in measured if value is not None]
-    if len(values) == len(points) and values[1] > values[0]:
-        return _line("measured", sizes, values)
-    return _line("counted", sizes, [float(point["counted_bytes"]) for point in points])
+    if len(values) != len(points) or len(values) < 2 or not values[-1] > values[0]:
+        return None
+    line = _line(_sizes(points), values)
+    return line if line.per_sample > 0 else None
 
 
-def _line(by: str, sizes: Sequence[int], values: Sequence[float]) -> Line:
-    slope = (values[1] - values[0]) / (sizes[1] - sizes[0])
-    fixed = values[0] - slope * sizes[0]
-    others = zip(sizes[2:], values[2:], strict=True)
-    deviations = [abs((fixed + slope * size) / value - 1) for size, value in others]
-    return Line(by, fixed, slope, max(deviations, default=math.nan))
+def _sizes(points: Sequence[Mapping[str, Any]]) -> list[int]:
+    return [int(point["batch"]) for point in points]
+
+
+def _line(sizes: Sequence[int], values: Sequence[float]) -> Line:
+    """Least squares of relative deviations: a small batch counts as much as a large one."""
+    heights = np.asarray(values, float)
+    terms = np.stack([np.ones(len(sizes)), np.asarray(sizes, float)], axis=1)
+    (fixed, per_sample), _ = nnls(terms / heights[:, None], np.ones(len(sizes)))
+    deviations = np.abs(terms @ [fixed, per_sample] / heights - 1)
+    error = float(deviations.max()) if len(sizes) > 2 else math.nan
+    return Line(float(fixed), float(per_sample), error)

@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ from lunet.settings import plain
 if TYPE_CHECKING:
     # the code that the processes run
     from lunet.efficiency import training_engine  # noqa: F401
-    from lunet.efficiency.measure import MeasureJob
+    from lunet.efficiency.measure import MeasureJob, Series
 import numpy as np
 
 _CHILD, _ENGINE_CHILD = "lunet.efficiency.measure", "lunet.efficiency.training_engine"
@@ -30,9 +30,16 @@ DEFINITIONS = {
     "macs_fvcore": "fvcore's count: the same with batch norm 2, group and layer norm 5 per element",
     "latency": "single forward passes; percentiles over all processes",
     "jitter_ms": "population standard deviation of the single latencies",
-    "unstable": "the medians of the fresh processes differ by more than 3 %",
-    "peak_memory_bytes": "live tensors at the worst moment of a forward pass at batch 1, weights "
-    "and input apart; peak_measured_bytes is the growth of the process (of the allocator on CUDA)",
+    "p99_ms": "from 200 runs or more, else null",
+    "cpu_share": "processor time by wall time in the process that had least; null on CUDA",
+    "load": "the system's load average over one minute when the first process began",
+    "unstable": "the medians of the fresh processes (of the two halves of a single one) differ by "
+    "more than 3 %, or a process had less than 90 % of a processor",
+    "kernels": "single samples on a CPU: 3x3x3 convolutions by oneDNN, as in prediction",
+    "peak_measured_bytes": "growth of the process (of the allocator on CUDA) during a forward pass "
+    "at batch 1; training_peak_measured_bytes during a training step",
+    "peak_memory_bytes": "live tensors at the worst moment of a forward pass at batch 1, counted, "
+    "weights and input apart; scratch memory inside kernels is not in it",
     "activation_bytes": "what autograd keeps of one forward pass at batch 1",
     "training_step": "forward, cross entropy, backward, Adam, at the recipe's batch size, eager "
     "fp32; training_peak_bytes are its live tensors, weights and input apart",
@@ -54,6 +61,7 @@ def measure_efficiency(
     out: str | Path,
     training_batch: int = 1,
     engine: Mapping[str, Any] | None = None,
+    advance: Callable[[], object] = lambda: None,
 ) -> dict[str, Any]:
     """Measure one preset and write ``out`` (strict JSON).
 
@@ -67,6 +75,8 @@ def measure_efficiency(
         Batch of the training step.
     engine
         Section ``engine`` of the recipe; None leaves ``training_engine`` out.
+    advance
+        Called after each of the fresh processes (:func:`processes_of`).
 
     Returns
     -------
@@ -98,14 +108,31 @@ def measure_efficiency(
         "engine": dict(engine or {}),
         "first": True,
     }
-    results = [_fresh_process(job, settings)]
-    for _ in range(1, settings.processes):
-        results.append(_fresh_process(job | {"first": False}, settings))
+    results = []
+    for number in range(settings.processes):
+        results.append(_fresh_process(job | {"first": number == 0}, settings))
+        advance()
     content = _merged(job, settings, results)
     if settings.training_step and engine is not None:
         content["training_engine"] = _fresh_process(job, settings, module=_ENGINE_CHILD)
+        advance()
     write_json(out, content)
     return content
+
+
+def processes_of(settings: EfficiencySettings, *, trains: bool) -> int:
+    """Number of fresh processes; ``trains`` says whether a training's arithmetic is tried too."""
+    return settings.processes + int(settings.training_step and trains)
+
+
+def longest_s(settings: EfficiencySettings) -> float | None:
+    """Seconds that all series take at most, start-up and counting apart; None without a budget."""
+    if not settings.budget_s:
+        return None
+    series = len(settings.engines) * len(settings.precisions) * len(settings.batches)
+    series += int(settings.training_step)
+    searched = settings.throughput_batch.bit_length()  # batches 1, 2, 4, ... in the first process
+    return settings.budget_s * (settings.processes * series + searched)
 
 
 def _merged(
@@ -118,7 +145,7 @@ def _merged(
         head = {key: row[key] for key in ("engine", "precision", "batch")}
         prepare = [result["latency"][number]["prepare_s"] for result in results]
         head["prepare_s"] = round(min(prepare), 6)
-        latency.append(head | summarise_latencies([r["latency"][number]["ms"] for r in results]))
+        latency.append(head | summarise_latencies([r["latency"][number] for r in results]))
     content = first | {
         "preset": job["model"].get("preset"),
         "size": list(settings.size[: int(job["task"]["dimensions"])]),
@@ -127,9 +154,9 @@ def _merged(
         "settings": job["efficiency"],
     }
     content["device"] = first["device"] | {"cpu": cpu_model(), "cpus": os.cpu_count()}
-    content.pop("training_ms", None)
+    content.pop("training", None)
     if settings.training_step:
-        step = summarise_latencies([result["training_ms"] for result in results])
+        step = summarise_latencies([result["training"] for result in results])
         content["training_step"] = step | {"batch": job["training_batch"]}
         content["training_step_ms"] = step["p50_ms"]
     return content
@@ -162,21 +189,27 @@ def _fresh_process(
     return result
 
 
-STABLE = 0.03  # largest relative difference of the processes' medians
+STABLE = 0.03  # largest relative difference of medians
+OWN_CPU = 0.9  # least share of a processor that a measuring process must have had
+_RUNS_FOR_P99 = 200
 
 
-def summarise_latencies(series: Sequence[Sequence[float]]) -> dict[str, Any]:
+def summarise_latencies(series: Sequence[Series]) -> dict[str, Any]:
     """Statistics of the series of several fresh processes, milliseconds.
 
     ``jitter_ms`` is the population standard deviation of all single latencies, ``successive_ms``
-    the mean of \\|l_k - l_(k-1)\\| within a process. ``unstable`` says whether the medians of the
-    processes differ by more than 3 %; null for a single process, which cannot show it.
+    the mean of \\|l_k - l_(k-1)\\| within a process. ``p99_ms`` is null from fewer than 200 runs.
+    ``unstable`` says whether the medians of the processes (of the two halves of a single one)
+    differ by more than 3 %, or a process had less than 90 % of a processor.
     """
-    pooled = np.concatenate([np.asarray(values, float) for values in series])
-    medians = [float(np.median(values)) for values in series]
-    steps = np.concatenate([np.abs(np.diff(values)) for values in series])
-    p50, p95, p99 = np.percentile(pooled, (50, 95, 99))
+    values = [np.asarray(one["ms"], float) for one in series]
+    pooled = np.concatenate(values)
+    parts = values if len(values) > 1 else np.array_split(values[0], 2)
+    medians = [float(np.median(part)) for part in parts if part.size]
     spread = (max(medians) - min(medians)) / float(np.median(medians))
+    steps = np.concatenate([np.abs(np.diff(one)) for one in values])
+    shares = [one["cpu_share"] for one in series if one["cpu_share"] is not None]
+    p50, p95, p99 = np.percentile(pooled, (50, 95, 99))
     numbers = {
         "p50_ms": p50,
         "p95_ms": p95,
@@ -187,10 +220,14 @@ def summarise_latencies(series: Sequence[Sequence[float]]) -> dict[str, Any]:
         "jitter_ms": pooled.std(),
         "successive_ms": steps.mean() if len(steps) else 0.0,
     }
-    return {key: round(float(value), 6) for key, value in numbers.items()} | {
+    summary: dict[str, Any] = {key: round(float(value), 6) for key, value in numbers.items()}
+    if len(pooled) < _RUNS_FOR_P99:
+        summary["p99_ms"] = None
+    return summary | {
         "runs": len(pooled),
         "processes": len(series),
-        "p50_of_processes_ms": [round(value, 6) for value in medians],
-        "spread_of_processes": round(spread, 6),
-        "unstable": None if len(series) < 2 else bool(spread > STABLE),
+        "p50_of_processes_ms": [round(float(np.median(one)), 6) for one in values],
+        "spread": round(spread, 6),
+        "cpu_share": round(min(shares), 3) if shares else None,
+        "unstable": spread > STABLE or min(shares, default=1.0) < OWN_CPU,
     }

@@ -37,8 +37,8 @@ class EfficiencySettings:
     training_step: bool = setting(True, doc="measure a training step too")
     memory_batches: tuple[int, ...] = setting(
         (2, 4, 8),  # a CPU convolves single samples in another way, which takes more memory
-        doc="batch sizes of the memory of a training step: a line through the first two gives the "
-        "largest batch of a budget, the others its error; empty leaves it out",
+        doc="batch sizes of the memory of a training step: a line fitted to them gives the "
+        "largest batch of a budget; empty leaves it out",
         minimum=1,
         maximum=65536,
     )

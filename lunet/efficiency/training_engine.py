@@ -81,7 +81,7 @@ def arithmetics(engine: Engine, plain: Arithmetic) -> list[Arithmetic]:
 
 def _measured(bench: Bench, arithmetic: Arithmetic, image: torch.Tensor) -> dict[str, Any]:
     arithmetic.prepare()
-    milliseconds = sorted(bench.series(_step(bench, arithmetic, image), least=3))
+    milliseconds = sorted(bench.series(_step(bench, arithmetic, image), least=3)["ms"])
     return {
         "precision": arithmetic.precision,
         "memory_format": arithmetic.memory_format,

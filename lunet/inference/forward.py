@@ -17,6 +17,7 @@ from lunet.errors import ConfigError, DataError
 from lunet.inference.settings import PredictSettings
 from lunet.inference.sliding_window import Floats, blend
 from lunet.models.live_memory import forward_bytes
+from lunet.models.single_sample import fast_single_samples
 from lunet.task import Task
 
 _GIB = 2**30
@@ -71,10 +72,11 @@ def predict_probabilities(
     def function(batch: Floats) -> Floats:
         return _mean_probabilities(models, batch, task, settings.flip_axes, device)
 
-    if task.dimensions == 3:
-        _volume(function, image, out, plan, settings.overlap)
-    else:
-        _slices(function, image, out, plan, settings.overlap)
+    with fast_single_samples(models):
+        if task.dimensions == 3:
+            _volume(function, image, out, plan, settings.overlap)
+        else:
+            _slices(function, image, out, plan, settings.overlap)
     return plan
 
 

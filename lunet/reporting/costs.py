@@ -37,8 +37,10 @@ def flat(cost: Mapping[str, Any]) -> dict[str, float]:
         "fastest_p50_ms": fastest(cost)[1],
         **_throughput(cost),
         "training_step_ms": _number(cost, "training_step_ms"),
-        "memory_mib": _number(cost, "peak_memory_bytes") / 2**20,
-        "training_memory_mib": _number(cost, "training_peak_bytes") / 2**20,
+        "memory_mib": _number(cost, "peak_measured_bytes") / 2**20,
+        "training_memory_mib": _number(cost, "training_peak_measured_bytes") / 2**20,
+        "live_mib": _number(cost, "peak_memory_bytes") / 2**20,
+        "training_live_mib": _number(cost, "training_peak_bytes") / 2**20,
     }
 
 

@@ -99,13 +99,38 @@ def handed_over() -> dict[str, Any] | None:
 
 
 def known_warnings(study: Study) -> list[str]:
-    """What the study cannot resolve, where its prepared data and splits are there already."""
+    """What the study cannot resolve: by its splits, or before there are any by its source."""
     sections = study.sections("register")
-    splits = Path(study.results, "splits.json")
+    splits, manifest = Path(study.results, "splits.json"), Path(study.manifest)
     try:
-        return warnings_of_files(sections, Path(study.manifest), splits)
+        if splits.is_file() and manifest.is_file():
+            return warnings_of_files(sections, manifest, splits)
+        subjects = _subjects_of_source(study)
+        if subjects is None:
+            return []
+        return resolution_warnings(sections, subjects, _structures(sections))
     except (LunetError, KeyError, TypeError, IndexError):
         return []  # a damaged or strange file: the step that reads it says so
+
+
+def _subjects_of_source(study: Study) -> int | None:
+    """About how many subjects the study's folds will test on; None where the source is not here."""
+    from lunet.data.layouts.open import open_dataset
+    from lunet.data.source import local_source
+
+    settings, split = study.config.dataset, study.config.split
+    if split.file is not None:
+        return None
+    if settings.name == "phantom":
+        subjects = settings.phantom.subjects
+    else:
+        folder = local_source(settings)
+        if folder is None or not folder.is_dir():
+            return None
+        cases = open_dataset(folder, settings).cases
+        subjects = len({case.group for case in cases if case.labelled})
+    share = len(study.folds) / split.folds if split.folds > 1 else split.held_out
+    return round(min(1.0, share) * (1 - split.held_out * (split.folds > 1)) * subjects)
 
 
 def finished_trainings(results: Path) -> int:
@@ -284,8 +309,12 @@ def warnings_of_files(sections: Mapping[str, Any], manifest: Path, splits: Path)
     if not (manifest.is_file() and splits.is_file()):
         return []
     subjects = subjects_tested(read_json(splits), read_json(manifest), sections["grid"]["folds"])
+    return resolution_warnings(sections, subjects, _structures(sections))
+
+
+def _structures(sections: Mapping[str, Any]) -> int:
     task = sections["task"]
-    return resolution_warnings(sections, subjects, len(task.get("regions") or task["labels"]))
+    return len(task.get("regions") or task["labels"])
 
 
 def check_same(path: Path, sections: Mapping[str, Any]) -> None:

@@ -75,7 +75,7 @@ class StubMaker:
             "parameters": 1000 * width,
             "macs": macs,
             "latency": latency,
-            "peak_memory_bytes": 2**20 * width,
+            "peak_measured_bytes": 2**20 * width,
             "device": {"type": "cpu"},
             "settings": {"threads": 1},
         }

@@ -218,10 +218,16 @@ def cost(preset: str, place: int) -> dict[str, Any]:
                 }
             ],
         },
-        "training_peak_bytes": 2**30,
+        "training_peak_bytes": 2**29,
+        "training_peak_measured_bytes": 2**30,
         "training_memory": [
-            {"batch": b, "counted_bytes": 2**20 * (5 + 90 * b), "measured_bytes": None}
+            {
+                "batch": b,
+                "counted_bytes": 2**20 * (5 + 90 * b),
+                "measured_bytes": 2**20 * (9 + 97 * b),
+            }
             for b in (2, 4, 8)
         ],
-        "peak_memory_bytes": 2**20 * (40 + 30 * place),
+        "peak_memory_bytes": 2**20 * (4 + 3 * place),
+        "peak_measured_bytes": 2**20 * (40 + 30 * place),
     }

@@ -233,12 +233,13 @@ def largest_batches(costs: Mapping[str, Mapping[str, Any]], report: ReportSettin
     """
     rows = [
         {"preset": preset, "budget_gib": budget, "batch": line.largest_batch(budget * 2**30)}
-        | {"by": line.by, "error": line.error}
+        | {"error": line.error}
         for preset, line in memory_lines(costs).items()
+        if line is not None
         for budget in report.budgets_gib
     ]
     if not rows:
-        return notice("no training step was measured at several batch sizes")
+        return notice("no training step was measured well enough at several batch sizes")
     data = pd.DataFrame(rows)
     names = list(dict.fromkeys(data["preset"]))
     figure = Figure(figsize=(TWO_COLUMNS * 0.72, 1.0 + 0.2 * len(names)), layout="constrained")

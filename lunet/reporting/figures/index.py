@@ -21,7 +21,7 @@ from lunet.reporting.figures.froc import froc
 from lunet.reporting.figures.paired import differences, ranks
 from lunet.reporting.figures.pareto import pareto
 from lunet.reporting.figures.published import scatter
-from lunet.reporting.figures.style import Drawing, save, style
+from lunet.reporting.figures.style import VERMILLION, Drawing, save, style
 from lunet.reporting.outputs import figure_row
 from lunet.reporting.published import read_published
 from lunet.reporting.result_files import (
@@ -31,6 +31,7 @@ from lunet.reporting.result_files import (
     read_efficiency,
     read_histories,
     read_lesions,
+    read_registration,
     read_runs,
 )
 from lunet.reporting.settings import ReportSettings
@@ -104,6 +105,8 @@ FIGURES: dict[str, Callable[[Material], Drawing]] = {
     "side_by_side": partial(_pictures, together=True),
 }
 """How each figure is made; what else is known of it stands in :mod:`lunet.reporting.outputs`."""
+COMPARISONS = ("differences", "pairs", "skips", "ranks")
+"""Figures that compare by the study's statement, so that a later change of it stands in them."""
 
 
 def write_figure(
@@ -131,4 +134,10 @@ def write_figure(
         manifest=manifest,
     )
     with style():
-        return save(FIGURES[name](material), base)
+        drawing = FIGURES[name](material)
+        if name in COMPARISONS:
+            cases = material.cases()
+            changed = read_registration(sources, cases, material.statistics).sentence
+            if changed:
+                drawing.figure.suptitle(changed, fontsize=6, color=VERMILLION, wrap=True)
+        return save(drawing, base)

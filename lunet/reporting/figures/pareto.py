@@ -52,7 +52,7 @@ COSTS = {
         low="latency_low_ms",
         high="latency_high_ms",
     ),
-    "memory": Cost("memory_mib", "Peak memory of one forward pass (MiB)"),
+    "memory": Cost("memory_mib", "Peak memory of one forward pass, measured (MiB)"),
 }
 
 

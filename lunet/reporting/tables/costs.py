@@ -9,7 +9,7 @@ import pandas as pd
 
 from lunet.metrics.catalog import compared_title
 from lunet.metrics.settings import StatisticsSettings
-from lunet.reporting.costs import device, fastest, flat
+from lunet.reporting.costs import device, fastest, flat, latency
 from lunet.reporting.markup import Cell, Column, Table, cell
 from lunet.reporting.numbers import NONE, RULE, integer, significant
 from lunet.reporting.result_files import check_metrics
@@ -19,10 +19,13 @@ from lunet.reporting.tables.scores import level, mean_cell
 MAC_NOTE = (
     "MAC: multiply-adds of convolutions and linear layers; 1 MAC = 2 FLOPs. Latency: one volume, "
     "batch 1, eager fp32; jitter: population standard deviation of single latencies. * unstable: "
-    "the medians of fresh processes differ by more than 3 %."
+    "medians differ by more than 3 %, or another process took a part of the processor. Peak "
+    "memory: growth of the process (on CUDA, of the allocator) during one forward pass at batch 1, "
+    "weights and input apart."
 )
-THROUGHPUT_NOTE = (
-    "Throughput: eager fp32, at the batch where doubling it gains less than 3 %, batch over median."
+LIVE_NOTE = (
+    "In training: during one step at the recipe's batch size. Live tensors: the same two, counted "
+    "without kernels' scratch memory."
 )
 _COLUMNS = {
     "parameters": "Parameters",
@@ -38,6 +41,8 @@ _COLUMNS = {
     "training_step_ms": "Training step (ms)",
     "memory_mib": "Peak memory (MiB)",
     "training_memory_mib": "in training (MiB)",
+    "live_mib": "Live tensors (MiB)",
+    "training_live_mib": "in training (MiB)",
 }
 _COUNTS = ("parameters", "throughput_batch")
 
@@ -65,8 +70,26 @@ def efficiency(costs: Mapping[str, Mapping[str, Any]]) -> Table:
             {"preset": name, **row, "fastest_engine": fastest(costs[name])[0]}
             for name, row in numbers.items()
         ),
-        note=f"{MAC_NOTE} {THROUGHPUT_NOTE}{_engines(costs)} {NONE}: not measured.",
+        note=f"{MAC_NOTE} {LIVE_NOTE} {_throughput_note(costs)}{_engines(costs)} {NONE}: not "
+        "measured; p99 needs 200 runs.",
     )
+
+
+def _throughput_note(costs: Mapping[str, Mapping[str, Any]]) -> str:
+    """How the throughput was found; by a search over batch sizes only where there was one."""
+    searched = [name for name, cost in costs.items() if cost.get("throughput")]
+    largest = {(cost.get("settings") or {}).get("throughput_batch") for cost in costs.values()}
+    limit = f" ({next(iter(largest))} at most)" if len(largest) == 1 and None not in largest else ""
+    search = f"at the batch where doubling it gains less than 3 %{limit}"
+    others = "at the best of the batch sizes whose latency was measured"
+    if len(searched) == len(costs):
+        how = search
+    elif not searched:
+        how = others
+    else:
+        rest = ", ".join(name for name in costs if name not in searched)
+        how = f"{search}; {others} for {rest}"
+    return f"Throughput: eager fp32, batch over median, {how}."
 
 
 def _engines(costs: Mapping[str, Mapping[str, Any]]) -> str:
@@ -81,14 +104,36 @@ def _engines(costs: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def conditions(costs: Mapping[str, Mapping[str, Any]]) -> str:
-    """Input size and device, if all presets share them."""
-    sizes = {tuple(cost.get("size") or ()) for cost in costs.values()}
-    devices = {device(cost) for cost in costs.values()}
-    size = next(iter(sizes)) if len(sizes) == 1 else ()
-    where = next(iter(devices)) if len(devices) == 1 else ""
-    parts = [f"input {' × '.join(map(str, size))} voxels"] if size else []
-    parts += [f"on {where}"] if where else []
-    return ", " + ", ".join(parts) if parts else ""
+    """What the measurements of all presets share: input, device, threads, runs."""
+    parts = [
+        _shared(
+            [" × ".join(map(str, cost.get("size") or ())) for cost in costs.values()],
+            "input {} voxels",
+        ),
+        _shared([device(cost) for cost in costs.values()], "on {}"),
+        _shared([_threads(cost) for cost in costs.values()], "{}"),
+        _shared([_runs(cost) for cost in costs.values()], "{}"),
+    ]
+    return "".join(f", {part}" for part in parts if part)
+
+
+def _shared(values: list[str], text: str) -> str:
+    value = values[0] if values and len(set(values)) == 1 else ""
+    return text.format(value) if value else ""
+
+
+def _threads(cost: Mapping[str, Any]) -> str:
+    about = cost.get("device")
+    number = about.get("threads") if isinstance(about, Mapping) else None
+    return f"{number} thread{'s'[: number > 1]}" if number else ""
+
+
+def _runs(cost: Mapping[str, Any]) -> str:
+    """Runs and processes of the latency at batch 1."""
+    row = latency(cost)
+    if not row.get("runs"):
+        return ""
+    return f"{row['runs']} runs in {row.get('processes')} processes"
 
 
 def joint(

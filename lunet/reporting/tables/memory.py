@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lunet.efficiency.memory_line import Line, memory_line
+from lunet.efficiency.memory_line import Line, measured_line
 from lunet.reporting.markup import Cell, Column, Table, cell
 from lunet.reporting.numbers import integer, significant
 from lunet.reporting.settings import ReportSettings
@@ -13,38 +13,31 @@ from lunet.reporting.tables.costs import conditions
 
 _GIB, _MIB = 2**30, 2**20
 _MOST_ERROR = 0.1
+NOT_KNOWN = "n/a"
 _NOTE = (
-    "Model: memory = fixed + per sample × batch, the line through the training steps at the two "
-    "smallest batch sizes (forward, cross entropy, backward, Adam; eager fp32; weights, "
-    "gradients, optimiser and input included). Error: largest deviation of the line from the "
-    "steps at the other batch sizes. Measured: growth of CUDA's allocator, or of the process on a "
-    "CPU; counted: live tensors, for all presets where the measured steps of one are off their "
-    "line by more than 10 % or were not measured. Not included: the driver's context and what "
-    "fragmentation takes."
+    "Model: memory = fixed + per sample × batch, fitted to measured training steps (forward, cross "
+    "entropy, backward, Adam; eager fp32; weights, gradients, optimiser and input included): the "
+    "growth of CUDA's allocator, or of the process on a CPU. Error: largest deviation of a step "
+    "from the line. n/a: not measured, or a step is off the line by more than 10 %, as the noise "
+    "of a small process makes it; live tensors are no substitute, since kernels' scratch memory is "
+    "not in them. Not included: the driver's context and what fragmentation takes."
 )
 
 
-def memory_lines(costs: Mapping[str, Mapping[str, Any]]) -> dict[str, Line]:
-    """The lines of the presets whose training step was measured.
+def memory_lines(costs: Mapping[str, Mapping[str, Any]]) -> dict[str, Line | None]:
+    """The measured lines of the presets whose training step was tried at several batch sizes.
 
-    Presets are compared, so one kind of bytes serves all: counted ones, where a measured line fails
-    for any of them (a negative fixed part, or steps off the line by more than a tenth, as the
-    noise of a CPU's resident set makes of small networks).
+    None where it was not measured, or where steps are off the line by more than a tenth.
     """
-    points = {
-        name: cost["training_memory"] for name, cost in costs.items() if cost.get("training_memory")
+    lines = {
+        name: measured_line(cost["training_memory"])
+        for name, cost in costs.items()
+        if cost.get("training_memory")
     }
-    lines = {name: memory_line(found) for name, found in points.items()}
-    if all(line.by == "measured" and _holds(line) for line in lines.values()):
-        return lines
     return {
-        name: memory_line([point | {"measured_bytes": None} for point in found])
-        for name, found in points.items()
+        name: None if line is None or line.error > _MOST_ERROR else line
+        for name, line in lines.items()
     }
-
-
-def _holds(line: Line) -> bool:
-    return line.fixed >= 0 and not line.error > _MOST_ERROR
 
 
 def batches(
@@ -57,10 +50,11 @@ def batches(
     For each of ``pairs``, one sentence in the note compares both at the smallest budget.
     """
     lines, budgets = memory_lines(costs), report.budgets_gib
+    known = {name: line for name, line in lines.items() if line is not None}
     claims = [
-        batch_sentence((one, lines[one]), (other, lines[other]), min(budgets))
+        batch_sentence((one, known[one]), (other, known[other]), min(budgets))
         for one, other in pairs
-        if one in lines and other in lines and budgets
+        if one in known and other in known and budgets
     ]
     titles = ("Fixed (MiB)", "Per sample (MiB)", "Error (%)")
     return Table(
@@ -69,7 +63,6 @@ def batches(
         columns=(
             Column("Preset", text=True),
             *(Column(title) for title in titles),
-            Column("By", text=True),
             *(Column(f"{budget:g} GiB") for budget in budgets),
         ),
         rows=tuple(_row(preset, line, budgets) for preset, line in lines.items()),
@@ -88,25 +81,24 @@ def batch_sentence(one: tuple[str, Line], other: tuple[str, Line], budget: float
     )
 
 
-def _row(preset: str, line: Line, budgets: Sequence[float]) -> tuple[Cell, ...]:
+def _row(preset: str, line: Line | None, budgets: Sequence[float]) -> tuple[Cell, ...]:
+    if line is None:
+        return (cell(preset), *(cell(NOT_KNOWN) for _ in range(3 + len(budgets))))
     return (
         cell(preset),
         cell(significant(line.fixed / _MIB)),
         cell(significant(line.per_sample / _MIB)),
         cell(significant(100 * line.error, 2)),
-        cell(line.by),
         *(cell(integer(line.largest_batch(budget * _GIB))) for budget in budgets),
     )
 
 
-def _record(preset: str, line: Line, budgets: Sequence[float]) -> dict[str, Any]:
-    head = {
+def _record(preset: str, line: Line | None, budgets: Sequence[float]) -> dict[str, Any]:
+    return {
         "preset": preset,
-        "by": line.by,
-        "fixed_bytes": line.fixed,
-        "per_sample_bytes": line.per_sample,
-        "error": line.error,
-    }
-    return head | {
-        f"batch_at_{budget:g}_gib": line.largest_batch(budget * _GIB) for budget in budgets
+        "fixed_bytes": line and line.fixed,
+        "per_sample_bytes": line and line.per_sample,
+        "error": line and line.error,
+    } | {
+        f"batch_at_{budget:g}_gib": line and line.largest_batch(budget * _GIB) for budget in budgets
     }

@@ -6,6 +6,7 @@ No test asserts a time.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,14 @@ from lunet.cli import main
 from lunet.efficiency.calibration import calibration
 from lunet.efficiency.counts import count_macs, count_parameters
 from lunet.efficiency.engines import Source, Unavailable, make_runner
-from lunet.efficiency.measure import LEAST, measure_series, training_step
+from lunet.efficiency.measure import LEAST, Series, measure_series, training_step
 from lunet.efficiency.memory import count_memory, measured_peak
-from lunet.efficiency.run import measure_efficiency, summarise_latencies
+from lunet.efficiency.run import (
+    longest_s,
+    measure_efficiency,
+    processes_of,
+    summarise_latencies,
+)
 from lunet.efficiency.settings import EfficiencySettings
 from lunet.errors import ConfigError, LunetError
 from lunet.models.build import build_network
@@ -136,23 +142,50 @@ def test_every_family_can_be_estimated_without_memory(name: str) -> None:
     assert 2**ndim * 0.7 < large / small < 2**ndim * 1.3
 
 
+def series(values: Sequence[float], share: float | None = 1.0) -> Series:
+    return {"ms": list(values), "cpu_share": share}
+
+
 def test_statistics_of_series() -> None:
     values = list(range(1, 101))
-    row = summarise_latencies([values, values])
+    row = summarise_latencies([series(values), series(values)])
     assert row["p50_ms"] == np.percentile(values * 2, 50)
     assert row["p95_ms"] == pytest.approx(np.percentile(values * 2, 95))
     assert row["p99_ms"] == pytest.approx(np.percentile(values * 2, 99))
     assert row["jitter_ms"] == pytest.approx(np.std(values), abs=1e-6)  # population, not sample
     assert row["successive_ms"] == 1
     assert (row["runs"], row["processes"], row["unstable"]) == (200, 2, False)
+    # a percentile of one run in a hundred is not told from fewer than two of them
+    assert summarise_latencies([series(values), series(values[1:])])["p99_ms"] is None
 
 
 @pytest.mark.parametrize(
-    ("medians", "unstable"),
-    [((100, 102.9, 101), False), ((100, 104, 101), True), ((100,), None)],
+    ("medians", "unstable"), [((100, 102.9, 101), False), ((100, 104, 101), True)]
 )
-def test_stability_over_processes(medians: tuple[float, ...], unstable: bool | None) -> None:
-    assert summarise_latencies([[m] * 5 for m in medians])["unstable"] is unstable
+def test_stability_over_processes(medians: tuple[float, ...], unstable: bool) -> None:
+    assert summarise_latencies([series([m] * 5) for m in medians])["unstable"] is unstable
+
+
+def test_stability_of_a_single_process() -> None:
+    assert summarise_latencies([series([100.0] * 10)])["unstable"] is False
+    assert summarise_latencies([series([100.0] * 5 + [104.0] * 5)])["unstable"] is True
+
+
+def test_a_processor_that_was_shared_is_told() -> None:
+    row = summarise_latencies([series([100.0] * 10), series([100.0] * 10, 0.8)])
+    assert (row["cpu_share"], row["unstable"]) == (0.8, True)
+    assert summarise_latencies([series([100.0] * 10, None)])["cpu_share"] is None  # CUDA
+
+
+def test_the_time_is_known_beforehand() -> None:
+    settings = EfficiencySettings(
+        budget_s=10, processes=3, batches=(1, 2), throughput_batch=4, training_step=True
+    )
+    # three processes: two latencies and a training step each; batches 1, 2, 4 once
+    assert longest_s(settings) == 10 * (3 * 3 + 3)
+    assert longest_s(EfficiencySettings(budget_s=0)) is None
+    assert processes_of(settings, trains=True) == 4
+    assert processes_of(settings, trains=False) == 3
 
 
 def test_series_keep_to_their_budget() -> None:
@@ -189,11 +222,13 @@ def test_the_file(tmp_path: Path) -> None:
         size=(16, 16, 8), warmups=1, repeats=5, processes=2, throughput_batch=2,
         precisions=("fp32",), engines=("eager",), device="cpu", budget_s=5,
     )  # fmt: skip
-    out = tmp_path / "efficiency.json"
+    out, ended = tmp_path / "efficiency.json", []
     written = measure_efficiency(
         model=UNET, task=BINARY.as_dict(), settings=settings, out=out, training_batch=3,
         engine={"precision": "auto", "memory_format": "channels_last"},
+        advance=lambda: ended.append(1),
     )  # fmt: skip
+    assert len(ended) == processes_of(settings, trains=True)
     found = json.loads(out.read_text(), parse_constant=lambda word: pytest.fail(word))
     assert found == json.loads(json.dumps(written))
     assert found["preset"] == "tiny"
@@ -205,13 +240,16 @@ def test_the_file(tmp_path: Path) -> None:
     ]
     for row in found["latency"]:
         assert row["runs"] == 10
-        assert row["min_ms"] <= row["p50_ms"] <= row["p95_ms"] <= row["p99_ms"] <= row["max_ms"]
+        assert row["min_ms"] <= row["p50_ms"] <= row["p95_ms"] <= row["max_ms"]
+        assert row["p99_ms"] is None
+        assert row["cpu_share"] > 0
         assert isinstance(row["unstable"], bool)
     assert found["training_step"]["batch"] == 3
     assert found["training_step_ms"] > 0
     _check_engine(found["training_engine"])
     assert calibration(found).batch == 3
     assert found["device"]["threads"] == 1
+    assert found["device"]["load"] >= 0
     assert found["device"]["cpu"]
     assert found["throughput"]["per_s"] > 0
     assert found["energy"] is None  # a CPU has no such counter here
@@ -254,6 +292,7 @@ def test_the_command_by_hand(capsys: pytest.CaptureFixture[str]) -> None:
     words = ["efficiency", "--preset", "lunet_small_1f", "--size", "16", "16", "16"]
     options = ["--repeats", "5", "--warmups", "1", "--processes", "1", "--budget-s", "0.1"]
     assert main([*words, *options, "--set", "efficiency.throughput_batch=0"]) == 0
-    text = capsys.readouterr().out
+    text, beforehand = capsys.readouterr()
+    assert "measuring in 1 fresh process(es): at most about" in beforehand
     assert "lunet_small_1f at 16 x 16 x 16" in text
     assert "eager fp32 N=2: p50" in text

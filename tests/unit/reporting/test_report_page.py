@@ -107,9 +107,13 @@ def test_what_was_changed_after_the_runs_is_told(report: Path, tmp_path: Path) -
     assert main(["report", *words, "--out", str(tmp_path / "r.html")]) == 0
     page = (tmp_path / "r.html").read_text()
     assert page.count(told) >= 6
+    assert main(["figure", "differences", *words, "--out", str(tmp_path / "changed")]) == 0
     # the same protocol, kept
     stated["statistics"]["margin"] = 0.01
     write_json(results / "protocol.json", content | {"digest": digest(stated)})
+    assert main(["figure", "differences", *words, "--out", str(tmp_path / "kept")]) == 0
+    drawn = {name: (tmp_path / f"{name}.svg").read_text() for name in ("changed", "kept")}
+    assert {name: told in text for name, text in drawn.items()} == {"changed": True, "kept": False}
     assert main(["report", *words, "--out", str(tmp_path / "r.html")]) == 0
     page = (tmp_path / "r.html").read_text()
     assert "0.01 in Dice; stated before the runs, on 2026-01-02T03:04:05Z" in page

@@ -188,6 +188,25 @@ def test_too_few_subjects_are_told_before_anything_is_trained(tmp_path: Path) ->
     assert "few" in known_warnings(prepared(tmp_path, 6, folds=[0], seeds=[0, 1, 2]))[0]
 
 
+def test_they_are_told_by_the_source_before_there_are_splits(tmp_path: Path) -> None:
+    roots = {"results": str(tmp_path / "results"), "work": str(tmp_path / "work")}
+    few = {"name": "phantom", "phantom": {"subjects": 20}}
+    made = study(roots=roots, dataset=few, split={"folds": 5}, folds=[0])
+    assert "No comparison can be resolved with 4 subjects" in known_warnings(made)[0]
+    assert (
+        main(
+            ["phantom", "--kind", "spleen", "--subjects", "8", "--scale", "0.5"]
+            + ["--out", str(tmp_path / "mine")]
+        )
+        == 0
+    )
+    mine = {"name": "mine", "path": str(tmp_path / "mine")}
+    made = study(roots=roots, dataset=mine, split={"folds": 2}, folds=[0])
+    assert "No comparison can be resolved with 4 subjects" in known_warnings(made)[0]
+    away = {"name": "mine", "path": str(tmp_path / "away"), "labels": {"a": 1}, "channels": ["MR"]}
+    assert known_warnings(study(roots=roots, dataset=away)) == []
+
+
 def test_a_study_without_a_comparison_is_told() -> None:
     none = sections(statistics={})
     assert "No comparison is asked for" in resolution_warnings(none, 40, 2)[0]
