@@ -155,7 +155,8 @@ def _question(study: Study, make: Make) -> Question:
         study.resolved(name)
     files = {name: f"{study.results}/presets/{name}/efficiency.json" for name in names}
     splits = f"{study.results}/splits.json"
-    make([*files.values(), splits])
+    make([splits])  # what is wrong with the data is found before anything is measured
+    make(list(files.values()))
     costs = {name: read_json(path) for name, path in files.items()}
 
     def candidate(name: str, family: str) -> Candidate:

@@ -85,7 +85,7 @@ def test_a_search_that_is_killed_anywhere_resumes_and_trains_nothing_twice(tmp_p
     again = StubMaker(DICE)
     assert ask(tmp_path / "killed", again)[0] == verdict
     assert again.trained == []
-    assert len(again.calls) == 2  # costs and splits, then all runs: Snakemake checks them once
+    assert len(again.calls) == 3  # splits, costs, then all runs: Snakemake checks them once
 
 
 def test_runs_of_an_ordinary_study_are_used(tmp_path: Path) -> None:
