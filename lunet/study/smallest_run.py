@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 Make = Callable[[Sequence[str]], None]
 """Makes files, given their paths; raises where it cannot."""
 
+_WIDE = 40
+"""Margins that an interval may span and still be worth printing."""
+
 
 @dataclass(frozen=True)
 class Question:
@@ -234,10 +237,13 @@ def _tell(
         key = (row["candidate"], row["look"])
         if key not in told:
             told.add(key)
+            low, high = row["ci_low"], row["ci_high"]
+            # with few trainings an early interval is honest, and wider than what it is about
+            is_wide = not high - low < _WIDE * evidence.rules.margin
+            interval = "too early for an interval" if is_wide else f"{low:+.4f} to {high:+.4f}"
             say(
                 f"{row['candidate']}, {row['look']} of {len(evidence.rules.folds)} folds: "
-                f"{row['estimate']:+.4f} ({row['ci_low']:+.4f} to {row['ci_high']:+.4f}), "
-                f"{row['state']}"
+                f"{row['estimate']:+.4f} ({interval}), {row['state']}"
             )
 
 
