@@ -18,6 +18,7 @@ STEPS = {
     "phantom": "make a synthetic data set in the Decathlon layout",
     "audit": "examine a data set and say which file, which field, what to do",
     "repair": "apply the safe repairs of an audit into a new folder",
+    "init": "write the first configuration of a study of your own data",
     "import": "turn another layout (nnU-Net, BIDS, folders, CSV) into the project's, by links",
     "plan": "propose spacing, patch and batch from a data set's fingerprint",
     "preprocess": "canonical orientation, spacing, intensities; memory-mappable volumes",
@@ -94,8 +95,15 @@ def _module(step: str) -> str:
 
 
 def _run(step: str, words: Sequence[str]) -> int:
+    command = importlib.import_module(_module(step))
+    passed_on = []
+    if hasattr(command, "PASSED_ON") and "--" in words:
+        place = list(words).index("--")
+        words, passed_on = words[:place], list(words[place + 1 :])
     arguments = parser_of(step).parse_args(words)
-    return carry_out(importlib.import_module(_module(step)).run, arguments)
+    if hasattr(command, "PASSED_ON"):
+        setattr(arguments, command.PASSED_ON, passed_on)
+    return carry_out(command.run, arguments)
 
 
 def carry_out(

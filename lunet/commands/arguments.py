@@ -44,6 +44,14 @@ def real(text: str) -> float:
     return value
 
 
+def positive(text: str) -> float:
+    """The type of an argument that is a finite number above 0."""
+    value = real(text)
+    if not value > 0:
+        raise argparse.ArgumentTypeError(f"found {shown(text)}, a number above 0 is expected")
+    return value
+
+
 def add_settings(parser: argparse.ArgumentParser) -> None:
     """Add the arguments that name a step's settings."""
     group = parser.add_argument_group("settings, from a rule or by hand")

@@ -18,26 +18,19 @@ from __future__ import annotations
 
 import argparse
 
-from lunet.commands.arguments import add_out, real
+from lunet.commands.arguments import add_out
+from lunet.commands.raw import add_description, by_hand
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``lunet import``."""
     parser.add_argument("source", metavar="SOURCE", help="folder, CSV listing, or nnU-Net number")
     add_out(parser, "DIR", "new folder")
-    parser.add_argument("--layout", default="auto", help="name of the layout (default: auto)")
-    parser.add_argument("--name", default=None, help="name of the data set")
-    parser.add_argument("--labels", nargs="+", metavar="NAME=INDEX", help="foreground labels")
-    parser.add_argument("--remap", nargs="+", metavar="FOUND=INDEX", help="values to class indices")
-    parser.add_argument("--channels", nargs="+", metavar="NAME", help="channel names, in order")
-    parser.add_argument("--threshold", type=real, help="soft or lossy masks: foreground above it")
-    parser.add_argument("--groups", metavar="REGEX", help="its first group in an id is the subject")
-    parser.add_argument("--dimensions", type=int, default=3, choices=(2, 3))
+    add_description(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Read the other layout, write links and the listing."""
-    from lunet.commands.raw import by_hand
     from lunet.data.layouts.importing import write_project
     from lunet.data.layouts.open import open_dataset
     from lunet.data.left_out import count_lines

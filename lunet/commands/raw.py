@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lunet.commands.arguments import read_settings
+from lunet.commands.arguments import read_settings, real
 from lunet.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -52,8 +52,20 @@ def _is(key: str, named: set[str]) -> bool:
     return any(f"{name}.".startswith(path) or path.startswith(f"{name}.") for name in named)
 
 
+def add_description(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
+    """Add the arguments that describe a data set: what :func:`by_hand` reads."""
+    parser.add_argument("--layout", default="auto", help="name of the layout (default: auto)")
+    parser.add_argument("--name", default=None, help="name of the data set")
+    parser.add_argument("--labels", nargs="+", metavar="NAME=INDEX", help="foreground labels")
+    parser.add_argument("--remap", nargs="+", metavar="FOUND=INDEX", help="values to class indices")
+    parser.add_argument("--channels", nargs="+", metavar="NAME", help="channel names, in order")
+    parser.add_argument("--threshold", type=real, help="soft or lossy masks: foreground above it")
+    parser.add_argument("--groups", metavar="REGEX", help="its first group in an id is the subject")
+    parser.add_argument("--dimensions", type=int, default=3, choices=(2, 3))
+
+
 def by_hand(arguments: argparse.Namespace) -> DatasetSettings:
-    """Settings of a data set from the arguments of ``lunet import``."""
+    """Settings of a data set from the arguments of :func:`add_description`."""
     from lunet.data.settings import DatasetSettings
     from lunet.settings import build_settings
 

@@ -7,6 +7,11 @@ resumes; nothing is trained twice. The answer is printed and written to results/
 
   lunet smallest --config config/smallest_demo.yaml
   lunet smallest --config my.yaml -- --profile profiles/slurm
+
+Given a folder of data instead, it first writes a configuration, as `lunet init` does, which is
+yours to keep and to change:
+
+  lunet smallest my_data --labels spleen=1 --channels CT --reference unet_small_8f
 """
 
 from __future__ import annotations
@@ -17,15 +22,21 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from lunet.commands.init import add_wishes, write_configuration
+from lunet.commands.raw import add_description
 from lunet.errors import ConfigError, TrainingError
+
+PASSED_ON = "snakemake"
+"""What follows two dashes are options of Snakemake."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``lunet smallest``."""
-    parser.add_argument("--config", required=True, metavar="FILE", help="of a study (YAML)")
-    parser.add_argument(
-        "snakemake", nargs="*", metavar="-- OPTION", help="further options of Snakemake"
-    )
+    parser.usage = "lunet smallest [-h] [DATA] [--config FILE] [...] [-- OPTION_OF_SNAKEMAKE ...]"
+    parser.add_argument("source", nargs="?", metavar="DATA", help="folder, listing, or archive")
+    parser.add_argument("--config", metavar="FILE", help="of a study (YAML); with DATA: a new one")
+    add_description(parser.add_argument_group("the data, where the folder does not say it"))
+    add_wishes(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -35,8 +46,16 @@ def run(arguments: argparse.Namespace) -> None:
     from lunet.study.smallest_run import find_smallest
     from lunet.study.study import Study
 
-    study = Study(load(arguments.config))
-    command = _command(arguments)
+    if arguments.source is None and arguments.config is None:
+        raise ConfigError(
+            where="lunet smallest", found="neither DATA nor --config", expected="one is needed"
+        )
+    if arguments.source is None:
+        config = Path(arguments.config)
+    else:
+        config = write_configuration(arguments, arguments.config, step="smallest")
+    command = _command(config, arguments.snakemake)
+    study = Study(load(config))
 
     def make(files: Sequence[str]) -> None:
         done = subprocess.run([*command[:3], *files, *command[3:]], check=False)
@@ -55,9 +74,9 @@ def run(arguments: argparse.Namespace) -> None:
     print(f"\n{verdict['sentence']}")
 
 
-def _command(arguments: argparse.Namespace) -> list[str]:
+def _command(config: Path, options: Sequence[str]) -> list[str]:
     """Snakemake's command line; the files to make come after its first three words."""
-    options = list(arguments.snakemake)
+    options = list(options)
     is_named = any(word.startswith(("--snakefile", "-s")) for word in options)
     if not is_named and not Path("Snakefile").is_file():
         action = "Run this in the project's folder, or give `-- --snakefile FILE`"
@@ -70,5 +89,7 @@ def _command(arguments: argparse.Namespace) -> list[str]:
     if not any(word.startswith(("--profile", "--cores", "-c", "--jobs", "-j")) for word in options):
         local = Path("profiles", "local")
         options += ["--profile", str(local)] if local.is_dir() else ["--cores", "all"]
+    if not any(word.startswith(("--quiet", "-q", "--verbose")) for word in options):
+        options += ["--quiet", "rules", "host"]  # the looks and the answer are what counts here
     module = [sys.executable, "-m", "snakemake"]
-    return [*module, "--configfile", arguments.config, *options]
+    return [*module, "--configfile", str(config), *options]

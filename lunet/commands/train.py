@@ -67,6 +67,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     start = parser.add_argument_group("start")
     start.add_argument("--resume", type=Path, metavar="FILE", help="go on from this state file")
+    start.add_argument(
+        "--pause-after", type=POSITIVE, metavar="EPOCH", help="stop after this epoch; resumable"
+    )
+    start.add_argument(
+        "--pause-file", type=Path, metavar="FILE", help="where the history up to there goes (JSON)"
+    )
     start.add_argument("--init", type=Path, metavar="FILE", help="fine-tune these weights")
     short = parser.add_argument_group("short forms of changes of the recipe")
     short.add_argument("--loss", help="train with this loss alone")
@@ -172,6 +178,7 @@ def _train(arguments: argparse.Namespace) -> None:
         init=arguments.init,
         save_interval=arguments.save_interval,
         observers=_observers(arguments, places["out"]),
+        pause=_pause(arguments),
         **places,
     )
     drawn = [places["out"] / "curves.png"] if arguments.curves else []
@@ -231,6 +238,14 @@ def _observers(arguments: argparse.Namespace, out: Path) -> tuple[Callable[[Row]
     if arguments.curves:
         chosen.append(live_curves(out / "curves.png"))
     return tuple(chosen)
+
+
+def _pause(arguments: argparse.Namespace) -> tuple[int, Path] | None:
+    if (arguments.pause_after is None) != (arguments.pause_file is None):
+        raise ConfigError(
+            where="--pause-after, --pause-file", found="found one of them", expected="both or none"
+        )
+    return None if arguments.pause_after is None else (arguments.pause_after, arguments.pause_file)
 
 
 def _changes(arguments: argparse.Namespace) -> dict[str, Any]:

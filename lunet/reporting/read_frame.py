@@ -72,7 +72,8 @@ def _check_numbers(frame: pd.DataFrame, name: str, path: str | Path) -> None:
     if not is_bool and wrong.any():
         row = int(np.flatnonzero(wrong)[0])
         value = frame[name].iloc[row]
-        found = "an empty cell" if pd.isna(value) else shown(value)
+        plain = value.item() if isinstance(value, np.generic) else value
+        found = "an empty cell" if pd.isna(value) else shown(plain)
         raise DataError(
             where=f"{path}: row {row + 2}, column {name}", found=f"found {found}", expected=expected
         )

@@ -44,6 +44,10 @@ def answer(
     open_ones = [name for name in last if name not in facts["shown"]]
     if open_ones:
         parts.append("; ".join(f"{name}: {_outcome(last[name])}" for name in open_ones) + ".")
+    for name, gap in facts["suspended"].items():
+        parts.append(
+            f"{name}: suspended at a third of its epochs, its validation Dice {gap:.2f} below."
+        )
     if facts["stopped_by_budget"]:
         parts.append(
             f"The budget of {facts['budget_hours']:g} device hours ended the search before "

@@ -46,6 +46,13 @@ class SmallestSettings:
         minimum=0,
         maximum=0.5,
     )
+    early_gap: float | None = setting(
+        0.25,
+        doc="a candidate is suspended, before its first fold is trained to the end, whose "
+        "validation Dice at a third of the epochs is further than this below the reference's; its "
+        "state is kept. `null`: none is",
+        minimum=0,
+    )
     strategy: Literal["descending", "bisect"] = setting(
         "descending",
         doc="`descending`: from the largest candidate down, at the full level; `bisect`: halve the "

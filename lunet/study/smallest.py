@@ -192,6 +192,20 @@ def _bisect(members: Sequence[Candidate], judge: Judge, level: float) -> tuple[S
     return tuple(steps)
 
 
+def gap_of(candidate: Sequence[float], reference: Sequence[float]) -> float:
+    """How far a candidate's validation scores lie below the reference's, seed by seed on average.
+
+    A score that is not defined, as that of a network which finds nothing yet, counts as 0.
+    """
+    pairs = zip(candidate, reference, strict=True)
+    gaps = [_defined(other) - _defined(own) for own, other in pairs]
+    return sum(gaps) / len(gaps)
+
+
+def _defined(score: float) -> float:
+    return score if math.isfinite(score) else 0.0
+
+
 Run = tuple[str, int, int]
 """Preset, fold, seed of a training."""
 

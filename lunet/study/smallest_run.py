@@ -8,7 +8,7 @@ nothing twice. The runs are the study's ordinary ones.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from lunet.errors import ConfigError, TrainingError
 from lunet.files import write_json
 from lunet.reading import read_json
+from lunet.study.early import EarlyLook
 from lunet.study.smallest import (
     Candidate,
     Finding,
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
 Make = Callable[[Sequence[str]], None]
 """Makes files, given their paths; raises where it cannot."""
 
+_WIDE = 40
+"""Margins that an interval may span and still be worth printing."""
+
 
 @dataclass(frozen=True)
 class Question:
@@ -47,6 +51,7 @@ class Question:
     folds: tuple[int, ...]
     seeds: tuple[int, ...]
     planned: dict[int, tuple[str, ...]]
+    early: EarlyLook
 
     @property
     def folder(self) -> Path:
@@ -120,11 +125,11 @@ def find_smallest(study: Study, make: Make, say: Callable[[str], None]) -> dict[
         grid = (question.reference.name, question.folds, question.seeds)
         basis = needed(found, *grid)
         done = {run: evidence.hours(*run) or 0.0 for run in _finished(question, evidence)}
-        spent = sum(done.get(run, 0.0) for run in basis)
+        spent = sum(done.get(run, 0.0) for run in basis) + _hours_paused(question, found)
         budget = study.config.smallest.budget_hours
         coming = affordable(next_round(found, *grid), done, budget, spent)
-        targets = [file for run in dict.fromkeys([*basis, *coming]) for file in _files(study, run)]
-        _tell(found, evidence, told, say)
+        targets = _targets(question, basis, coming)
+        _tell(question, found, evidence, told, say)
         verdict = _write(question, evidence, found, coming)
         if set(targets) <= made:
             _draw(question, evidence, found)
@@ -155,7 +160,8 @@ def _question(study: Study, make: Make) -> Question:
         study.resolved(name)
     files = {name: f"{study.results}/presets/{name}/efficiency.json" for name in names}
     splits = f"{study.results}/splits.json"
-    make([*files.values(), splits])
+    make([splits])  # what is wrong with the data is found before anything is measured
+    make(list(files.values()))
     costs = {name: read_json(path) for name, path in files.items()}
 
     def candidate(name: str, family: str) -> Candidate:
@@ -174,7 +180,10 @@ def _question(study: Study, make: Make) -> Question:
         reference = candidate(settings.reference, "")
     folds = read_splits(splits).folds
     planned = {fold: folds[fold].test for fold in study.folds}
-    return Question(study, costs, unique[::-1], reference, study.folds, seeds_of(study), planned)
+    early = EarlyLook(study, reference.name, study.folds[0], seeds_of(study))
+    return Question(
+        study, costs, unique[::-1], reference, study.folds, seeds_of(study), planned, early
+    )
 
 
 def _evidence(question: Question) -> Evidence:
@@ -199,6 +208,8 @@ def _search(question: Question, evidence: Evidence) -> Search:
     families, _ = cheaper(question.candidates, question.reference)
 
     def judge(one: Candidate, level: float) -> Finding:
+        if question.early.is_far_below(one.name):
+            return Finding("futile", 0)
         found = evidence.looks(one.name, level)
         outcome: Any = found[-1][0].decision if found else "continue"
         if outcome == "continue" and len(found) == len(question.folds):
@@ -219,24 +230,54 @@ def _finished(question: Question, evidence: Evidence) -> list[Run]:
     ]
 
 
+def _targets(question: Question, basis: Sequence[Run], coming: Sequence[Run]) -> list[str]:
+    """Files to ask for: of whole runs, and of those that are to be looked at before their end."""
+    early, files = question.early, []
+    for run in dict.fromkeys([*basis, *coming]):
+        paused = run not in basis and early.is_wanted(run)
+        files += [early.file(run[0], run[2])] if paused else _files(question.study, run)
+    return files
+
+
+def _suspended(question: Question, found: Search) -> list[str]:
+    """Candidates that were given up before their first fold was trained to its end."""
+    return [step.candidate.name for step in found.steps if step.finding == Finding("futile", 0)]
+
+
+def _hours_paused(question: Question, found: Search) -> float:
+    return sum(question.early.hours(name) for name in _suspended(question, found))
+
+
 def _files(study: Study, run: Run) -> list[str]:
     return [f"{study.run(*run)}/metrics.csv", f"{study.run(*run)}/run.json"]
 
 
 def _tell(
-    found: Search, evidence: Evidence, told: set[tuple[str, int]], say: Callable[[str], None]
+    question: Question,
+    found: Search,
+    evidence: Evidence,
+    told: set[tuple[str, int]],
+    say: Callable[[str], None],
 ) -> None:
-    """One line for each look that was not told yet."""
+    """One line for each look, and for each suspended candidate, that was not told yet."""
     from lunet.reporting.smallest import decision_rows
 
+    for name in _suspended(question, found):
+        if (name, 0) not in told:
+            told.add((name, 0))
+            gap = question.early.gap(name)
+            say(f"{name}: suspended, validation Dice {gap:.3f} below at a third of the epochs")
     for row in decision_rows(evidence, found.steps):
         key = (row["candidate"], row["look"])
         if key not in told:
             told.add(key)
+            low, high = row["ci_low"], row["ci_high"]
+            # with few trainings an early interval is honest, and wider than what it is about
+            is_wide = not high - low < _WIDE * evidence.rules.margin
+            interval = "too early for an interval" if is_wide else f"{low:+.4f} to {high:+.4f}"
             say(
                 f"{row['candidate']}, {row['look']} of {len(evidence.rules.folds)} folds: "
-                f"{row['estimate']:+.4f} ({row['ci_low']:+.4f} to {row['ci_high']:+.4f}), "
-                f"{row['state']}"
+                f"{row['estimate']:+.4f} ({interval}), {row['state']}"
             )
 
 
@@ -250,7 +291,7 @@ def _write(
     rows = decision_rows(evidence, found.steps)
     facts = _facts(question, found, evidence)
     facts["stopped_by_budget"] = not found.is_complete and not coming
-    facts["candidates"] = [_about(one, rows, question) for one in question.candidates]
+    facts["candidates"] = [_about(one, rows, facts, question) for one in question.candidates]
     facts["sentence"] = answer(facts, rows, question.costs, evidence)
     write_decisions(question.folder / "decisions.csv", rows)
     write_json(question.folder / "verdict.json", facts)
@@ -268,7 +309,9 @@ def _draw(question: Question, evidence: Evidence, found: Search) -> None:
     write_figure(question.folder / "smallest", rows, untested, evidence.rules, kind)
 
 
-def _about(one: Candidate, rows: Sequence[dict[str, Any]], question: Question) -> dict[str, Any]:
+def _about(
+    one: Candidate, rows: Sequence[dict[str, Any]], facts: Mapping[str, Any], question: Question
+) -> dict[str, Any]:
     """A candidate as the verdict lists it, with its last look."""
     own = [row for row in rows if row["candidate"] == one.name]
     about: dict[str, Any] = {"name": one.name, "family": one.family, "cost": one.cost}
@@ -277,6 +320,8 @@ def _about(one: Candidate, rows: Sequence[dict[str, Any]], question: Question) -
         about |= {"state": own[-1]["state"], "folds": own[-1]["look"]}
         numbers = {key: own[-1][key] for key in ("estimate", "ci_low", "ci_high")}
         about |= {key: value if math.isfinite(value) else None for key, value in numbers.items()}
+    elif one.name in facts["suspended"]:
+        about["state"] = "suspended"
     elif one.cost >= question.reference.cost:
         about["state"] = "the reference" if one.name == question.reference.name else "not cheaper"
     return about
@@ -309,6 +354,8 @@ def _facts(question: Question, found: Search, evidence: Evidence) -> dict[str, A
             one.name for one in shown if best is not None and one.cost == best.cost and one != best
         ],
         "trainings": len(basis),
-        "device_hours": sum(evidence.hours(*run) or 0.0 for run in basis),
+        "suspended": {name: question.early.gap(name) for name in _suspended(question, found)},
+        "device_hours": sum(evidence.hours(*run) or 0.0 for run in basis)
+        + _hours_paused(question, found),
         "trainings_of_grid": len(networks) * len(question.folds) * len(question.seeds),
     }

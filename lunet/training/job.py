@@ -32,6 +32,9 @@ class TrainingJob:
         Seconds between saved states; None saves as often as it costs 1 % of the time.
     observers
         Called with each row of the history.
+    pause
+        Epoch after which to stop, and the file that then holds the history so far; the state is
+        kept, and the same job without it resumes there.
     """
 
     task: Task
@@ -49,3 +52,4 @@ class TrainingJob:
     engine_cache: Path | None = None
     save_interval: float | None = None
     observers: tuple[Callable[[Row], None], ...] = ()
+    pause: tuple[int, Path] | None = None

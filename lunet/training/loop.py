@@ -65,8 +65,9 @@ def train(
     request: StopRequest,
     watch: ProgressReporter,
     snapshot: Callable[[int], None],
+    until: int | None = None,
 ) -> None:
-    """Train until the epochs are done or early stopping ends them.
+    """Train until the epochs are done (or epoch ``until`` is), or early stopping ends them.
 
     Starts from where ``training`` stands, even in the middle of an epoch. Afterwards
     ``training.progress`` holds the history and the best weights.
@@ -89,7 +90,8 @@ def train(
     """
     recipe, progress = training.recipe, training.progress
     request.start_saving_on_request()
-    while progress.epoch <= recipe.epochs and not progress.stopped:
+    last = recipe.epochs if until is None else min(until, recipe.epochs)
+    while progress.epoch <= last and not progress.stopped:
         rate = training.schedule.at(progress.epoch - 1)
         set_learning_rate(training.optimiser, rate)
         train_epoch(training, request=request, watch=watch)

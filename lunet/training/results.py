@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from lunet.data.prepared import Manifest
@@ -80,6 +81,14 @@ def write_results(
     write_history(job.out / "history.csv", progress.history, job.task)
     content = record(job, training, manifest) | {"suspects": [asdict(case) for case in doubtful]}
     write_json(job.out / "run.json", content)
+
+
+def write_pause(epoch: int, path: Path, training: TrainingState) -> None:
+    """Write the history up to an epoch, and the seconds that it took, as JSON."""
+    progress = training.progress
+    rows = [row for row in progress.history if (row["epoch"] or 0) <= epoch]
+    seconds = progress.training_seconds + progress.validation_seconds
+    write_json(path, {"epoch": epoch, "history": rows, "device_seconds": round(seconds, 3)})
 
 
 def record(job: TrainingJob, training: TrainingState, manifest: Manifest) -> dict[str, Any]:

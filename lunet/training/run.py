@@ -10,7 +10,7 @@ from lunet.data.prepared import Manifest, read_manifest
 from lunet.errors import ConfigError, DataError, TrainingError, is_out_of_memory
 from lunet.files import sha256
 from lunet.locks import owned
-from lunet.own_files import claim
+from lunet.own_files import claim, claim_files
 from lunet.settings import plain
 from lunet.training.callbacks import ProgressReporter, log, warn
 from lunet.training.checkpoint import Checkpoint, State, Unusable, read_state, stamp_of
@@ -23,7 +23,7 @@ from lunet.training.loop import CheckpointSaver, train
 from lunet.training.memory import out_of_memory
 from lunet.training.optim import extendable
 from lunet.training.recipe import Recipe
-from lunet.training.results import output_files, snapshots, write_results
+from lunet.training.results import output_files, snapshots, write_pause, write_results
 from lunet.training.setup import build_training
 from lunet.training.signals import StopRequest, stop_requests
 from lunet.training.state import TrainingState
@@ -39,9 +39,11 @@ def run_training(job: TrainingJob) -> None:
     """
     check_metrics(job.recipe, job.task)
     inputs = [path for path in (job.init, job.resume) if path]
+    pauses = [job.pause[1]] if job.pause else []
     with (
         owned(job.work),
         claim(job.out, output_files(job), step="train", inputs=inputs),
+        claim_files(pauses, step="train", inputs=inputs),
         stop_requests() as request,
     ):
         keep_freed_memory()
@@ -53,6 +55,10 @@ def run_training(job: TrainingJob) -> None:
         state = _saved_state(job, keeper)
         training = built(job, manifest, fold, state)
         train_stage(job, training, manifest, keeper=keeper, request=request)
+        if job.pause:
+            keeper.save(training)
+            write_pause(*job.pause, training)
+            return
         if job.recipe.keep_state:
             keeper.save(training)
             _tell_about_more_epochs(job.recipe)
@@ -203,6 +209,7 @@ def train_stage(
             request=request,
             watch=watch,
             snapshot=snapshots(job, training, manifest),
+            until=job.pause[0] if job.pause else None,
         )
     except (RuntimeError, MemoryError) as error:
         if request.pending:  # a compilation wraps the error that the signal raised

@@ -5,6 +5,10 @@ code (lunet.study.smallest, lunet.statistics.looks); only the trainings are draw
 wrong if it is a network that is truly inferior by the margin or more.
 
     python tests/benchmarks/smallest.py --studies 1000
+    python tests/benchmarks/smallest.py --early
+
+With --early, instead: how often a network that ends as good as the reference, but learns more
+slowly, would be suspended at a third of its epochs (the loss of power of that rule).
 """
 
 from __future__ import annotations
@@ -20,7 +24,9 @@ import numpy as np
 
 from lunet.statistics.looks import FoldValues, looks
 from lunet.statistics.sequential import Plan
-from lunet.study.smallest import Candidate, Finding, Search, cheaper, needed, search
+from lunet.study.early import SHARE as EARLY_SHARE
+from lunet.study.settings import SmallestSettings
+from lunet.study.smallest import Candidate, Finding, Search, cheaper, gap_of, needed, search
 
 MARGIN, LEVEL, FOLDS, SEEDS, CASES = 0.01, 0.025, 5, 2, 37
 # of the hippocampus: subjects' differences, trainings, a subject under one training
@@ -116,13 +122,56 @@ def one_study(shape: Shape, strategy: str, number: int) -> tuple[bool, bool, int
     return wrong, found.answer == best, len(runs), float(np.mean(depth))
 
 
+def suspended(
+    slower: float,
+    noise: float,
+    *,
+    studies: int,
+    gap: float,
+    at: float = EARLY_SHARE,
+    end: float = 0.85,
+    fast: float = 1 / 8,
+) -> float:
+    """Share of studies in which an equal network is suspended.
+
+    Validation curves are ``end * (1 - exp(-t / tau))`` of the share of the epochs t, with
+    independent normal noise; tau is ``fast`` for the reference and ``slower`` times that for the
+    candidate.
+    """
+    rng = np.random.default_rng(0)
+    reference, candidate = (
+        end * (1 - np.exp(-at / tau)) + rng.normal(0, noise, (studies, SEEDS))
+        for tau in (fast, slower * fast)
+    )
+    pairs = zip(candidate, reference, strict=True)
+    return float(np.mean([gap_of(own, other) > gap for own, other in pairs]))
+
+
+def early(studies: int) -> None:
+    """Print the loss of power of the early look: a row per speed, a column per noise."""
+    gap = SmallestSettings().early_gap
+    assert gap is not None
+    noises = (0.01, 0.02, 0.04)
+    print(
+        f"{studies} studies each; suspended where the gap at a third exceeds {gap}, {SEEDS} seeds"
+    )
+    print("times slower  " + "  ".join(f"sd {noise}" for noise in noises))
+    for slower in (1.0, 1.25, 1.5, 1.75, 2.0, 2.5):
+        losses = [suspended(slower, noise, studies=studies, gap=gap) for noise in noises]
+        print(f"{slower:12.2f}  " + "  ".join(f"{100 * loss:5.1f} %" for loss in losses))
+
+
 def main() -> None:
     """Print a row per shape and strategy."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--studies", type=int, default=1000)
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--strategies", nargs="+", default=["descending", "bisect"])
+    parser.add_argument("--early", action="store_true")
     arguments = parser.parse_args()
+    if arguments.early:
+        early(arguments.studies)
+        return
     grid = (len(networks()) + 1) * FOLDS * SEEDS
     print(f"{arguments.studies} studies each; {FOLDS} folds of {CASES} subjects, {SEEDS} seeds")
     print(f"{'shape':40} {'strategy':10}  wrong   right  trainings of {grid}  folds/test  s")

@@ -14,6 +14,7 @@ from lunet.study.config import parse
 from lunet.study.study import Study
 
 _RUN = re.compile(r"runs/(?P<preset>[^/]+)/fold-(?P<fold>\d+)/seed-(?P<seed>\d+)/")
+_PAUSED = re.compile(r"paused/(?P<preset>[^/]+)/fold-(?P<fold>\d+)/seed-(?P<seed>\d+)\.json$")
 _COST = re.compile(r"presets/(?P<preset>[^/]+)/efficiency\.json$")
 
 
@@ -28,6 +29,8 @@ class StubMaker:
         Preset -> MACs; by width, and by family, where none is given.
     folds, cases
         Number of folds, and of cases in each.
+    early
+        Preset -> validation Dice at a third of the epochs, where it is not the true Dice.
     kill_after
         Raise ``KeyboardInterrupt`` once so many trainings are done.
     """
@@ -41,10 +44,13 @@ class StubMaker:
         cases: int = 20,
         kill_after: int | None = None,
         spread: float = 0.004,
+        early: Mapping[str, float] | None = None,
     ) -> None:
         self.dice, self.costs = dice, costs or {}
         self.folds, self.cases, self.spread = folds, cases, spread
         self.kill_after = kill_after
+        self.early = early or {}
+        self.paused: list[tuple[str, int, int]] = []
         self.trained: list[tuple[str, int, int]] = []
         self.calls: list[list[str]] = []
 
@@ -62,6 +68,9 @@ class StubMaker:
                 write_json(path, {"folds": folds})
             elif match := _COST.search(name):
                 write_json(path, self.cost(match["preset"]))
+            elif match := _PAUSED.search(name):
+                self.paused.append((match["preset"], int(match["fold"]), int(match["seed"])))
+                write_json(path, self.pause(match["preset"]))
             elif match := _RUN.search(name):
                 self.train(path.parent, (match["preset"], int(match["fold"]), int(match["seed"])))
 
@@ -79,6 +88,16 @@ class StubMaker:
             "device": {"type": "cpu"},
             "settings": {"threads": 1},
         }
+
+    def pause(self, preset: str) -> dict[str, Any]:
+        """The record of a training that was paused at epoch 10 of 30, after six minutes."""
+        rows = [self.row(preset, epoch) for epoch in range(1, 11)]
+        return {"epoch": 10, "history": rows, "device_seconds": 360.0}
+
+    def row(self, preset: str, epoch: int) -> dict[str, Any]:
+        """An epoch of a history; the second of each pair of epochs is validated."""
+        dice = self.early.get(preset, self.dice[preset]) * min(1, epoch / 10)
+        return {"epoch": epoch, "dice": None if epoch % 2 else dice}
 
     def train(self, run: Path, key: tuple[str, int, int]) -> None:
         """Write a run; what it writes depends on its key alone."""
@@ -98,6 +117,8 @@ class StubMaker:
             for place, value in enumerate(values)
         ]
         write_csv(run / "metrics.csv", list(rows[0]), rows)
+        history = [self.row(preset, epoch) for epoch in range(1, 31)]
+        write_csv(run / "history.csv", list(history[0]), history)
         write_json(run / "run.json", {"device_seconds": 360.0, "preset": preset})
         self.trained.append(key)
 

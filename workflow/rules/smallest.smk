@@ -1,6 +1,7 @@
 # What the design can resolve, by a pilot, and the answer of a search, for the report.
 # The search itself is `lunet smallest`: it decides, and asks this workflow for ordinary runs.
 
+from lunet.study.early import pause_epoch
 from lunet.study.power import power_sentence
 
 if study.config.pilot is not None and workflow.is_main_process:
@@ -12,3 +13,42 @@ if study.config.pilot is not None and workflow.is_main_process:
 # no rule makes the answer of a search; where there is one, the report opens with it
 VERDICT = f"{RESULTS}/smallest/verdict.json"
 ANSWERED = [VERDICT] if os.path.isfile(VERDICT) else []
+
+
+def early(wildcards):
+    """Parameter: the epoch at which a candidate is compared before it is trained to its end."""
+    recipe = study.resolved(wildcards.preset)[1]
+    return pause_epoch(recipe.epochs, recipe.validate_every)
+
+
+# the same training as rule `train`, which resumes from the state that this one leaves
+rule pause:
+    input:
+        PLAN,
+        manifest=rules.preprocess.output.manifest,
+        splits=rules.folds.output.splits,
+    output:
+        f"{RESULTS}/smallest/paused/{{preset}}/fold-{{fold}}/seed-{{seed}}.json",
+    log:
+        f"{LOGS}/pause.log",
+    wildcard_constraints:
+        preset=TRAINED,
+    resources:
+        gpu=1,
+        mem_mb=GIVEN.mem_mb,
+        runtime=GIVEN.runtime,
+    params:
+        plan=PLANNED,
+        settings=study.settings("train"),
+        code=study.code("train"),
+        state=training_state,
+        protocol=protocol,
+        run=lambda wildcards: study.run(**wildcards),
+        epoch=early,
+    shell:
+        "lunet train --protocol {params.protocol:q}"
+        " --settings {params.settings:q} --code {params.code:q}"
+        " --manifest {input.manifest:q} --splits {input.splits:q}"
+        " --fold {wildcards.fold:q} --seed {wildcards.seed:q}"
+        " --work {params.state:q} --out {params.run:q}{params.plan}"
+        " --pause-after {params.epoch:q} --pause-file {output:q} > {log:q} 2>&1"

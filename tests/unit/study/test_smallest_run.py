@@ -10,6 +10,7 @@ import pytest
 from stub_search import StubMaker, search_study
 
 from lunet.errors import ConfigError, TrainingError
+from lunet.study.early import pause_epoch
 from lunet.study.smallest_run import find_smallest
 
 GOOD, POOR = 0.88, 0.80
@@ -85,7 +86,7 @@ def test_a_search_that_is_killed_anywhere_resumes_and_trains_nothing_twice(tmp_p
     again = StubMaker(DICE)
     assert ask(tmp_path / "killed", again)[0] == verdict
     assert again.trained == []
-    assert len(again.calls) == 2  # costs and splits, then all runs: Snakemake checks them once
+    assert len(again.calls) == 3  # splits, costs, then all runs: Snakemake checks them once
 
 
 def test_runs_of_an_ordinary_study_are_used(tmp_path: Path) -> None:
@@ -98,6 +99,47 @@ def test_runs_of_an_ordinary_study_are_used(tmp_path: Path) -> None:
     assert verdict["trainings"] < 50
     fresh, _ = ask(tmp_path / "fresh", StubMaker(DICE))
     assert verdict == fresh
+
+
+def test_a_candidate_far_below_at_a_third_of_its_epochs_is_suspended(tmp_path: Path) -> None:
+    maker = StubMaker(DICE, early={"lunet_small_4f": 0.6})
+    verdict, told = ask(tmp_path, maker)
+    assert verdict["answer"] == "lunet_small_6f"
+    assert [run for run in maker.paused if run[0] == "lunet_small_4f"] == [
+        ("lunet_small_4f", 0, 0),
+        ("lunet_small_4f", 0, 1),
+    ]
+    assert "lunet_small_4f" not in {name for name, _, _ in maker.trained}
+    assert verdict["suspended"] == {"lunet_small_4f": pytest.approx(GOOD - 0.6)}
+    assert "lunet_small_4f: suspended at a third of its epochs" in verdict["sentence"]
+    assert any("validation Dice 0.280 below" in line for line in told)
+    # two paused trainings of six minutes count
+    assert verdict["device_hours"] == pytest.approx(0.1 * (verdict["trainings"] + 2))
+    states = {one["name"]: one["state"] for one in verdict["candidates"]}
+    assert (states["lunet_small_4f"], states["lunet_small_2f"]) == ("suspended", "not trained")
+    again = StubMaker(DICE)
+    assert ask(tmp_path, again)[0] == verdict
+    assert again.trained == again.paused == []
+
+
+def test_nothing_is_suspended_where_nobody_asks_or_a_run_is_there(tmp_path: Path) -> None:
+    early = {"lunet_small_4f": 0.6}
+    maker = StubMaker(DICE, early=early)
+    verdict, _ = ask(tmp_path / "never", maker, early_gap=None)
+    assert maker.paused == []
+    assert verdict["suspended"] == {}
+    study, maker = search_study(tmp_path / "there"), StubMaker(DICE, early=early)
+    maker([f"{study.run('lunet_small_4f', 0, 1)}/metrics.csv"])
+    verdict, _ = ask(tmp_path / "there", maker)
+    assert verdict["suspended"] == {}
+    assert ("lunet_small_4f", 0, 0) in maker.trained
+
+
+@pytest.mark.parametrize(
+    ("epochs", "every", "wanted"), [(60, 1, 20), (60, 7, 21), (1, 1, 1), (2, 1, 1), (4, 10, 4)]
+)
+def test_the_epoch_of_the_early_look_is_validated(epochs: int, every: int, wanted: int) -> None:
+    assert pause_epoch(epochs, every) == wanted
 
 
 def test_ties_in_cost_are_told(tmp_path: Path) -> None:

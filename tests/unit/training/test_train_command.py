@@ -120,3 +120,29 @@ def test_a_missing_tensorboard_is_told_before_training(
     assert main(words(data, tmp_path, "--tensorboard")) == 2
     assert "pip install tensorboard" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_paused_training_resumes_as_if_it_had_not_been(data: Path, tmp_path: Path) -> None:
+    whole, halves = tmp_path / "whole", tmp_path / "halves"
+    assert main(words(data, whole)) == 0
+    pause = ("--pause-after", "2", "--pause-file", str(halves / "paused.json"))
+    assert main(words(data, halves, *pause)) == 0
+    assert not (halves / "out").exists()
+    paused = read_json(halves / "paused.json")
+    assert (paused["epoch"], [row["epoch"] for row in paused["history"]]) == (2, [1, 2])
+    assert paused["device_seconds"] > 0
+    history = pd.read_csv(whole / "out" / "history.csv")
+    assert [row["train_loss"] for row in paused["history"]] == history["train_loss"][:2].tolist()
+    # again: nothing is trained, the same is written
+    assert main(words(data, halves, *pause)) == 0
+    assert read_json(halves / "paused.json") == paused
+    assert main(words(data, halves)) == 0
+    for name in ("history.csv", "weights.safetensors", "last.safetensors"):
+        assert (halves / "out" / name).read_bytes() == (whole / "out" / name).read_bytes()
+
+
+def test_a_pause_needs_both_of_its_options(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words(data, tmp_path, "--pause-after", "2")) == 2
+    assert "--pause-after, --pause-file: found one of them" in capsys.readouterr().err

@@ -1,0 +1,95 @@
+"""Candidates far below the reference at a third of their epochs are suspended.
+
+A rule for saving trainings, not a test: it can only lose an answer, never make a wrong one. How
+often it loses a good network is simulated by ``tests/benchmarks/smallest.py --early``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lunet.reading import read_json
+from lunet.reporting.result_files import ResultFiles, read_histories
+from lunet.study.smallest import Run, gap_of
+from lunet.study.study import Study
+
+SHARE = 1 / 3
+"""Share of the epochs after which a candidate is compared."""
+
+
+def pause_epoch(epochs: int, validate_every: int) -> int:
+    """The epoch to look at: validated, and the nearest to a third of all, but before the last."""
+    steps = max(1, round(SHARE * epochs / validate_every))
+    return min(steps * validate_every, epochs)
+
+
+@dataclass(frozen=True)
+class EarlyLook:
+    """Files of the paused trainings of a search, and what they say."""
+
+    study: Study
+    reference: str
+    fold: int
+    seeds: tuple[int, ...]
+
+    @property
+    def limit(self) -> float | None:
+        """The largest gap that a candidate may have."""
+        return self.study.config.smallest.early_gap
+
+    def file(self, preset: str, seed: int) -> str:
+        """History of a paused training."""
+        folder = f"{self.study.results}/smallest/paused/{preset}"
+        return f"{folder}/fold-{self.fold}/seed-{seed}.json"
+
+    def is_wanted(self, run: Run) -> bool:
+        """Whether a run should be looked at before it is trained to its end."""
+        preset, fold, _ = run
+        if self.limit is None or preset == self.reference or fold != self.fold:
+            return False
+        return not self._is_begun(preset) and self.gap(preset) is None
+
+    def is_far_below(self, preset: str) -> bool:
+        """Whether the candidate is suspended; never once a run of it is finished."""
+        gap = self.gap(preset)
+        if self.limit is None or gap is None or self._is_begun(preset):
+            return False
+        return gap > self.limit
+
+    def gap(self, preset: str) -> float | None:
+        """Mean distance below the reference; None while a file of either is missing."""
+        files = [Path(self.file(preset, seed)) for seed in self.seeds]
+        others = [Path(self._folder(self.reference, seed), "history.csv") for seed in self.seeds]
+        if not all(path.is_file() for path in (*files, *others)):
+            return None
+        paused = [read_json(path) for path in files]
+        epoch = int(paused[0]["epoch"])
+        own = [_score(record["history"], epoch) for record in paused]
+        rows = [
+            read_histories(ResultFiles(histories=(path,))).to_dict("records") for path in others
+        ]
+        return gap_of(own, [_score(history, epoch) for history in rows])
+
+    def hours(self, preset: str) -> float:
+        """Device hours of the paused trainings of a candidate."""
+        files = [Path(self.file(preset, seed)) for seed in self.seeds]
+        seconds = [read_json(path)["device_seconds"] for path in files if path.is_file()]
+        return sum(map(float, seconds)) / 3600
+
+    def _is_begun(self, preset: str) -> bool:
+        folders = [self._folder(preset, seed) for seed in self.seeds]
+        return any(Path(folder, "run.json").is_file() for folder in folders)
+
+    def _folder(self, preset: str, seed: int) -> str:
+        return self.study.run(preset, self.fold, seed)
+
+
+def _score(rows: Sequence[Mapping[Any, Any]], epoch: int) -> float:
+    """The last defined validation Dice up to ``epoch``; NaN if there is none."""
+    until = [row["dice"] for row in rows if int(row["epoch"]) <= epoch]
+    found = [float(dice) for dice in until if dice is not None and math.isfinite(dice)]
+    return found[-1] if found else math.nan

@@ -1,0 +1,102 @@
+"""From a folder of one's own to a configuration that is ready to run."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from lunet.cli import main
+from lunet.commands import smallest
+from lunet.study.config import load
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    assert main(["phantom", "--subjects", "6", "--scale", "0.5", "--out", "phantom"]) == 0
+    return tmp_path / "phantom"
+
+
+def test_a_folder_becomes_a_configuration(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["init", "phantom", "--margin", "0.02", "--budget-hours", "3"]) == 0
+    told = capsys.readouterr().out
+    assert "12 labelled cases of 6 subjects\n" in told
+    assert "lunet smallest --config config/" in told
+    (path,) = Path("config").glob("*.yaml")
+    config = load(path)
+    assert config.dataset.path == str(folder)
+    assert config.dataset.labels == {"Anterior": 1, "Posterior": 2}
+    assert config.plan == "auto"
+    assert config.split.folds == 3
+    assert config.folds == (0, 1, 2)
+    assert config.statistics.reference == config.smallest.reference == "unet_small_8f"
+    assert config.statistics.margin == 0.02
+    assert config.smallest.budget_hours == 3
+
+
+def test_what_was_stated_to_read_the_folder_stays_stated(folder: Path) -> None:
+    for place in sorted((folder / "labelsTr").iterdir()):
+        for number in "ab":  # two scans of each subject
+            for kind, source in (("images", "imagesTr"), ("masks", "labelsTr")):
+                target = Path("mine", kind, place.name.replace(".nii", f"_{number}.nii"))
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(folder / source / place.name, target)
+    words = ["mine", "--labels", "head=1", "tail=2", "--groups", r"_(\d+)_", "--out", "m.yaml"]
+    assert main(["init", *words]) == 0
+    config = load("m.yaml")
+    assert config.study == "m"
+    assert config.dataset.labels == {"head": 1, "tail": 2}
+    assert config.dataset.groups == r"_(\d+)_"
+    assert "24 labelled cases of 12 subjects" in Path("m.yaml").read_text().replace("\n# ", " ")
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (("--out", "there.yaml"), "there.yaml: exists, a configuration is never overwritten"),
+        (("--families", "unett"), "unknown preset 'unett_8f'"),
+        (("--reference", "unet_smal_8f"), "unknown preset 'unet_smal_8f'"),
+        (("--recipe", "strnog"), "did you mean 'strong'"),
+        (("--cost", "mac"), "smallest.cost"),
+    ],
+)
+def test_a_mistake_writes_nothing(
+    folder: Path, capsys: pytest.CaptureFixture[str], more: tuple[str, ...], message: str
+) -> None:
+    Path("there.yaml").write_text("mine")
+    assert main(["init", "phantom", *more]) == 2
+    assert message in capsys.readouterr().err
+    assert not list(Path("config").glob("*"))
+    assert Path("there.yaml").read_text() == "mine"
+
+
+def test_too_few_subjects_are_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["phantom", "--subjects", "3", "--scale", "0.5", "--out", "few"]) == 0
+    assert main(["init", "few"]) == 2
+    assert "3 subjects with labels" in capsys.readouterr().err
+
+
+def test_the_search_starts_from_a_folder_and_hands_on_options(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    commands = []
+
+    def refuse(command: list[str], **_: object) -> object:
+        commands.append(command)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(smallest.subprocess, "run", refuse)
+    options = ["--snakefile", "elsewhere", "--profile", "profiles/slurm"]
+    words = ["smallest", "phantom", "--config", "q.yaml", "--widths", "1", "2", "--", *options]
+    assert main(words) == 130
+    assert load("q.yaml").smallest.widths == (1, 2)
+    assert commands[0][-9:-3] == ["--configfile", "q.yaml", *options]
+    assert "results/q/splits.json" in commands[0]
+    # the second start takes the configuration as it is now
+    assert main(["smallest", "--config", "q.yaml", "--", *options]) == 130
+    assert main(["smallest", "phantom", "--config", "q.yaml", "--", *options]) == 2
+    assert "q.yaml: exists" in capsys.readouterr().err
+    assert main(["smallest"]) == 2
+    assert "neither DATA nor --config" in capsys.readouterr().err
