@@ -168,9 +168,7 @@ def load_onnx(path: str | Path) -> OnnxNetwork:
     described = description_from_dict(parse_json(text, path), where=path)
     _check_ends(session, described, path)
     twin = build_described(described, where=path).to("meta")
-    network = OnnxNetwork(
-        session, twin, out_channels=described.task.out_channels, path=Path(path)
-    )
+    network = OnnxNetwork(session, twin, out_channels=described.task.out_channels, path=Path(path))
     network.lunet = described  # type: ignore[assignment]
     return network.eval()
 

@@ -38,7 +38,7 @@ def save_onnx(
     told: bool = True,
     task: Task | None = BINARY,
 ) -> Path:
-    """One convolution of 1x1x1 as an ONNX file; ``told``: whether the output's shape is declared."""
+    """One convolution of 1x1x1 as an ONNX file; ``told``: whether the output's sizes are."""
     helper, rank = onnx.helper, len(sides)
     weight = np.ones((outputs, channels, *[1] * rank), np.float16 if kind == HALF else np.float32)
     name_in, name_out = names
