@@ -14,7 +14,7 @@ import hashlib
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NotRequired, TypedDict
 
@@ -352,8 +352,11 @@ def _listed(folder: Path) -> Files:
         ) from error
     # it may come from somebody else, so no name leads out of the folder
     inside = (name for name in named if not name.startswith("/") and ".." not in name)
-    known = [field.name for field in fields(Entry)]
-    return {name: Entry(**{key: named[name].get(key) for key in known}) for name in inside}
+    return {name: _entry(named[name]) for name in inside}
+
+
+def _entry(noted: _Entry) -> Entry:
+    return Entry(noted["step"], noted["size"], noted.get("time"), noted.get("sha256"))
 
 
 def _write(folder: Path, files: Files) -> None:
