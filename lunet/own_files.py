@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import NotRequired, TypedDict
 
 from lunet.errors import ConfigError, DataError
-from lunet.files import sha256, write_json
+from lunet.files import real_path, sha256, write_json
 from lunet.leftovers import remove_leftovers, staged
 from lunet.reading import read_record
 
@@ -172,7 +172,7 @@ def renewed(out: str | Path, *, step: str, inputs: Iterable[str | Path] = ()) ->
     """
     read = list(inputs)
     require_own(out, step=step, inputs=read)
-    final = Path(out).resolve()
+    final = real_path(out)
     with staged(final) as stage, staged(final.with_name(f"{final.name}.old")) as grave:
         yield stage
         list_all(stage, step=step)
@@ -205,10 +205,10 @@ def refuse_same(out: str | Path, inputs: Iterable[str | Path]) -> None:
 
 def _refuse_inputs(folder: Path, inputs: Iterable[str | Path]) -> None:
     """Raise if an input is ``folder`` or lies in it."""
-    here = folder.resolve()
+    here = real_path(folder)
     for path in inputs:
         # the name is looked at too: a folder of links is read through its links
-        places = (Path(path).absolute(), Path(path).resolve())
+        places = (Path(path).absolute(), real_path(path))
         if any(place == here or here in place.parents for place in places):
             raise _is_input(Path(path))
 

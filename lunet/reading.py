@@ -12,6 +12,7 @@ import csv
 import io
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,6 +33,7 @@ _BOMS = {
     codecs.BOM_UTF16_BE: "UTF-16",
 }
 _SAVE = "Save it as UTF-8"
+_SEPARATOR_LINE = re.compile(r"\Asep=[,;\t]\r?\n", re.IGNORECASE)
 _PIECE = 1 << 20
 Form = TypeVar("Form")
 Fault = type[LunetError]
@@ -265,7 +267,8 @@ def read_rows(
 def read_spreadsheet(path: str | Path, *, what: str) -> list[dict[str, str]]:
     """Rows of a table as spreadsheets of all countries save it, else as :func:`read_rows`.
 
-    It may be UTF-8, UTF-16 with its mark or Windows-1252, with commas, semicolons or tabs.
+    It may be UTF-8, UTF-16 with its mark or Windows-1252, with commas, semicolons or tabs; Excel's
+    first line ``sep=;`` is left out.
 
     Raises
     ------
@@ -283,7 +286,7 @@ def read_spreadsheet(path: str | Path, *, what: str) -> list[dict[str, str]]:
         raise DataError(
             where=path, found=f"is no text ({error})", expected=f"{what} is needed here"
         ) from error
-    text = _decoded(recoded, path, what, DataError)
+    text = _SEPARATOR_LINE.sub("", _decoded(recoded, path, what, DataError))
     return rows_of(text, path, separators=",;\t", what=what)
 
 

@@ -59,9 +59,8 @@ def _case(
     name = next((row[c] for c in _IDS if c in columns and row.get(c)), stem_of(files[0]))
     group = next((row[c] for c in _GROUPS if c in columns and row.get(c)), name)
     for path in [*files, *([root.parent / label] if label else [])]:
-        if not path.exists():
-            raise DataError(
-                where=where, found=f"{path} does not exist", expected=f"case {name} needs it"
-            )
+        if not path.is_file():
+            found = "is a folder" if path.is_dir() else "does not exist"
+            raise DataError(where=where, found=f"{path} {found}", expected=f"case {name} needs it")
     part = "training" if label else "test"
     return Case(name, tuple(files), root.parent / label if label else None, group, part)

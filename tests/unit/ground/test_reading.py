@@ -186,6 +186,7 @@ def test_tables_of_spreadsheets(tmp_path: Path) -> None:
         ("id;image\nJörg;a.nii\n".encode("utf-16"), [{"id": "Jörg", "image": "a.nii"}]),
         ("id;image\nJörg;a.nii\n".encode("cp1252"), [{"id": "Jörg", "image": "a.nii"}]),
         (b"\xef\xbb\xbfid\timage\n a \tb,c\n\t\n", [{"id": "a", "image": "b,c"}]),
+        (b"sep=;\r\nid;image\r\na;b,c\r\n", [{"id": "a", "image": "b,c"}]),
         (b"id,image,,\r\na,b,,\r\n", [{"id": "a", "image": "b", "": ""}]),
     ],
 )
