@@ -1,9 +1,9 @@
 """The user's files are never lost: a step replaces and removes what it wrote itself, nothing else.
 
 A small hidden list in each folder names the files that steps wrote there, which step wrote each,
-its length, time and digest. A file that it does not name is somebody else's, and so is one that has
-changed since (a mask that an expert corrected) and one that is read. A file of the noted length and
-time is not read again, and one that was only touched or copied is still the step's own.
+its length and digest. A file that it does not name is somebody else's, and so is one that has
+changed since (a mask that an expert corrected) and one that is read. One that was only touched or
+copied is still the step's own, and the list of a command that is repeated is the same.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ MARKER = ".lunet-files.json"
 _ASIDE = {MARKER, ".snakemake_timestamp", ".checked.jsonl", ".DS_Store", "Thumbs.db"}
 """Marks and memories of tools and of readers of prepared volumes; they are nobody's work."""
 _ADVICE = "Name another folder"
-_LARGEST = 64 << 20
+_LARGEST = 16 << 20
 """Bytes of the largest file whose digest is noted."""
 _NO_LOCKS = {errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK}
 """File systems without locks (Lustre may be mounted so): a file may then be missing in a list."""
@@ -35,22 +35,20 @@ _NO_LOCKS = {errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK}
 
 @dataclass(frozen=True)
 class Entry:
-    """A file of ours: the step that wrote it, and how; None while it is being written.
+    """A file of ours: the step that wrote it, its bytes and digest; None while it is being written.
 
-    ``time`` is the modification time (ns). Files above 64 MiB have no digest: nobody corrects them
-    by hand, and to read them again takes long.
+    Files above 16 MiB have no digest: masks and tables are smaller, and to read all prepared
+    volumes again takes long.
     """
 
     step: str
     size: int | None = None
-    time: int | None = None
     sha256: str | None = None
 
 
 class _Entry(TypedDict):
     step: str
     size: int | None
-    time: NotRequired[int | None]
     sha256: NotRequired[str | None]
 
 
@@ -287,10 +285,9 @@ def _is_as_written(path: Path, entry: Entry) -> bool:
     """Whether a file (or a link) is as its writer left it; a missing one is."""
     if entry.size is None or not os.path.lexists(path):
         return True
-    found = path.lstat()
-    if found.st_size != entry.size:
+    if path.lstat().st_size != entry.size:
         return False
-    return entry.sha256 is None or found.st_mtime_ns == entry.time or _digest(path) == entry.sha256
+    return entry.sha256 is None or _digest(path) == entry.sha256
 
 
 def _measured(folder: Path, names: Iterable[str], step: str) -> Files:
@@ -299,8 +296,7 @@ def _measured(folder: Path, names: Iterable[str], step: str) -> Files:
     for name in names:
         path = folder / name
         if os.path.lexists(path):
-            stat = path.lstat()
-            found[name] = Entry(step, stat.st_size, stat.st_mtime_ns, _digest(path))
+            found[name] = Entry(step, path.lstat().st_size, _digest(path))
     return found
 
 
@@ -356,7 +352,7 @@ def _listed(folder: Path) -> Files:
 
 
 def _entry(noted: _Entry) -> Entry:
-    return Entry(noted["step"], noted["size"], noted.get("time"), noted.get("sha256"))
+    return Entry(noted["step"], noted["size"], noted.get("sha256"))
 
 
 def _write(folder: Path, files: Files) -> None:

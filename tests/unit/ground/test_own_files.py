@@ -84,19 +84,16 @@ def test_a_touched_or_copied_file_is_still_the_step_s_own(tmp_path: Path) -> Non
     assert write(tmp_path / "copy", "a.csv", text="y") == []
 
 
-def test_a_file_of_the_noted_time_is_not_read_again(
+def test_a_large_file_is_known_by_its_length(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write(tmp_path, "a.nii.gz")
-
-    def read(path: Path) -> str:
-        raise AssertionError(path)
-
-    monkeypatch.setattr("lunet.own_files.sha256", read)
-    assert is_own(tmp_path / "a.nii.gz", step="predict")
-    os.utime(tmp_path / "a.nii.gz", (0, 0))
-    with pytest.raises(AssertionError):
-        is_own(tmp_path / "a.nii.gz", step="predict")
+    monkeypatch.setattr("lunet.own_files._LARGEST", 3)
+    write(tmp_path, "a.npy", text="long")
+    assert read_json(tmp_path / MARKER)["files"]["a.npy"]["sha256"] is None
+    (tmp_path / "a.npy").write_text("LONG")
+    assert is_own(tmp_path / "a.npy", step="predict")
+    (tmp_path / "a.npy").write_text("longer")
+    assert not is_own(tmp_path / "a.npy", step="predict")
 
 
 def test_a_link_to_elsewhere_of_the_same_length_is_somebody_s(tmp_path: Path) -> None:
