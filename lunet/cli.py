@@ -12,6 +12,7 @@ from contextlib import contextmanager
 
 from lunet.errors import LunetError, nearest
 from lunet.files import require_writable
+from lunet.system_limits import require_room
 
 STEPS = {
     "download": "get a data set: local folder, mirror or origin; resumed and checked",
@@ -111,6 +112,7 @@ def carry_out(
 ) -> int:
     """Run a step's function and tell how it ended; returns the exit code."""
     try:
+        require_room()
         if getattr(arguments, "out", None):
             require_writable(arguments.out)
         with _sole_writer(arguments), _own_files(arguments):

@@ -45,6 +45,11 @@ def atomic(path: str | Path) -> Iterator[Path]:
     _sync_folder(final.parent)
 
 
+def real_path(path: str | Path) -> Path:
+    """The absolute path behind all links; one of them where links form a circle."""
+    return Path(os.path.realpath(path))  # `Path.resolve` raises in a circle
+
+
 def require_writable(path: str | Path) -> None:
     """Check that ``path`` could be made: its nearest folder that exists takes a new file.
 

@@ -1,23 +1,25 @@
 """The user's files are never lost: a step replaces and removes what it wrote itself, nothing else.
 
-A small hidden list in each folder names the files that steps wrote there, which step wrote each and
-how long it was. A file that it does not name is somebody else's, and so is one whose length has
-changed since (a mask that an expert corrected) and one that is read.
+A small hidden list in each folder names the files that steps wrote there, which step wrote each,
+its length and digest. A file that it does not name is somebody else's, and so is one that has
+changed since (a mask that an expert corrected) and one that is read. One that was only touched or
+copied is still the step's own, and the list of a command that is repeated is the same.
 """
 
 from __future__ import annotations
 
 import errno
 import fcntl
+import hashlib
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 from lunet.errors import ConfigError, DataError
-from lunet.files import write_json
+from lunet.files import real_path, sha256, write_json
 from lunet.leftovers import remove_leftovers, staged
 from lunet.reading import read_record
 
@@ -25,21 +27,29 @@ MARKER = ".lunet-files.json"
 _ASIDE = {MARKER, ".snakemake_timestamp", ".checked.jsonl", ".DS_Store", "Thumbs.db"}
 """Marks and memories of tools and of readers of prepared volumes; they are nobody's work."""
 _ADVICE = "Name another folder"
+_LARGEST = 16 << 20
+"""Bytes of the largest file whose digest is noted."""
 _NO_LOCKS = {errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK}
 """File systems without locks (Lustre may be mounted so): a file may then be missing in a list."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A file of ours: the step that wrote it, and its bytes; None while it is being written."""
+    """A file of ours: the step that wrote it, its bytes and digest; None while it is being written.
+
+    Files above 16 MiB have no digest: masks and tables are smaller, and to read all prepared
+    volumes again takes long.
+    """
 
     step: str
     size: int | None = None
+    sha256: str | None = None
 
 
 class _Entry(TypedDict):
     step: str
     size: int | None
+    sha256: NotRequired[str | None]
 
 
 class _Marker(TypedDict):
@@ -100,8 +110,11 @@ def claim(
     try:
         yield sorted(name for name in own if name not in names and os.path.lexists(place / name))
     finally:
+        measured = _measured(place, names, step)
         with _changing(place) as files:
-            _measure(place, files, names, step)
+            for name in names:
+                files.pop(name, None)
+            files |= measured
         if is_new and not any(place.iterdir()):
             place.rmdir()
 
@@ -157,7 +170,7 @@ def renewed(out: str | Path, *, step: str, inputs: Iterable[str | Path] = ()) ->
     """
     read = list(inputs)
     require_own(out, step=step, inputs=read)
-    final = Path(out).resolve()
+    final = real_path(out)
     with staged(final) as stage, staged(final.with_name(f"{final.name}.old")) as grave:
         yield stage
         list_all(stage, step=step)
@@ -170,13 +183,11 @@ def renewed(out: str | Path, *, step: str, inputs: Iterable[str | Path] = ()) ->
 def list_all(folder: str | Path, *, step: str) -> None:
     """List every file in a folder that ``step`` has just filled."""
     place = Path(folder)
-    files: Files = {}
-    _measure(place, files, list(_files_in(place)), step)
-    _write(place, files)
+    _write(place, _measured(place, _files_in(place), step))
 
 
 def is_own(path: str | Path, *, step: str) -> bool:
-    """Whether ``step`` wrote a file that is there, and nobody has changed its length since."""
+    """Whether ``step`` wrote a file that is there, and nobody has changed it since."""
     place = Path(path)
     entry = _listed(place.parent).get(place.name)
     own = entry is not None and entry.step == step and _is_as_written(place, entry)
@@ -192,10 +203,10 @@ def refuse_same(out: str | Path, inputs: Iterable[str | Path]) -> None:
 
 def _refuse_inputs(folder: Path, inputs: Iterable[str | Path]) -> None:
     """Raise if an input is ``folder`` or lies in it."""
-    here = folder.resolve()
+    here = real_path(folder)
     for path in inputs:
         # the name is looked at too: a folder of links is read through its links
-        places = (Path(path).absolute(), Path(path).resolve())
+        places = (Path(path).absolute(), real_path(path))
         if any(place == here or here in place.parents for place in places):
             raise _is_input(Path(path))
 
@@ -271,19 +282,33 @@ def _identity(path: Path | int) -> tuple[int, int] | None:
 
 
 def _is_as_written(path: Path, entry: Entry) -> bool:
-    """Whether a file is as long as its writer left it (the same for a link); a missing one is."""
+    """Whether a file (or a link) is as its writer left it; a missing one is."""
     if entry.size is None or not os.path.lexists(path):
         return True
-    return path.lstat().st_size == entry.size
+    if path.lstat().st_size != entry.size:
+        return False
+    return entry.sha256 is None or _digest(path) == entry.sha256
 
 
-def _measure(folder: Path, files: Files, names: Iterable[str], step: str) -> None:
-    """Note the lengths of the files that were written; what was never written is not listed."""
+def _measured(folder: Path, names: Iterable[str], step: str) -> Files:
+    """What is noted of the files that were written; what was never written is not listed."""
+    found: Files = {}
     for name in names:
-        if os.path.lexists(folder / name):
-            files[name] = Entry(step, (folder / name).lstat().st_size)
-        else:
-            files.pop(name, None)
+        path = folder / name
+        if os.path.lexists(path):
+            found[name] = Entry(step, path.lstat().st_size, _digest(path))
+    return found
+
+
+def _digest(path: Path) -> str | None:
+    """Digest of a file's bytes or of a link's target; None for large and unreadable files."""
+    if path.is_symlink():
+        return hashlib.sha256(os.fsencode(os.readlink(path))).hexdigest()
+    try:
+        is_short = path.is_file() and path.stat().st_size <= _LARGEST
+        return sha256(path) if is_short else None
+    except OSError:
+        return None
 
 
 def _files_in(folder: Path) -> Iterator[str]:
@@ -323,7 +348,11 @@ def _listed(folder: Path) -> Files:
         ) from error
     # it may come from somebody else, so no name leads out of the folder
     inside = (name for name in named if not name.startswith("/") and ".." not in name)
-    return {name: Entry(named[name]["step"], named[name]["size"]) for name in inside}
+    return {name: _entry(named[name]) for name in inside}
+
+
+def _entry(noted: _Entry) -> Entry:
+    return Entry(noted["step"], noted["size"], noted.get("sha256"))
 
 
 def _write(folder: Path, files: Files) -> None:

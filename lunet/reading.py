@@ -12,6 +12,7 @@ import csv
 import io
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,6 +33,7 @@ _BOMS = {
     codecs.BOM_UTF16_BE: "UTF-16",
 }
 _SAVE = "Save it as UTF-8"
+_SEPARATOR_LINE = re.compile(r"\Asep=[,;\t]\r?\n", re.IGNORECASE)
 _PIECE = 1 << 20
 Form = TypeVar("Form")
 Fault = type[LunetError]
@@ -52,6 +54,10 @@ def read_text(
         If the file is missing, is a folder, is larger than ``most`` bytes, or is no UTF-8 text;
         the message names the encoding or the line.
     """
+    return _decoded(_content(path, needed, most, fault), path, needed, fault)
+
+
+def _content(path: str | Path, needed: str, most: int, fault: Fault) -> bytes:
     try:
         with open(path, "rb") as stream:
             content = _up_to(stream, most + 1)
@@ -67,7 +73,7 @@ def read_text(
         raise fault(
             where=path, found=f"has more than {most} bytes", expected=f"{needed} is needed here"
         )
-    return _decoded(content, path, needed, fault)
+    return content
 
 
 def _up_to(stream: IO[bytes], most: int) -> bytes:
@@ -243,7 +249,7 @@ def read_rows(
     needed
         Columns that must be there.
     separators
-        Characters that may separate the columns; the first that the header has.
+        Characters that may separate the columns; the one that the header has most of.
     what
         The table, for messages.
 
@@ -258,22 +264,57 @@ def read_rows(
     )
 
 
+def read_spreadsheet(path: str | Path, *, what: str) -> list[dict[str, str]]:
+    """Rows of a table as spreadsheets of all countries save it, else as :func:`read_rows`.
+
+    It may be UTF-8, UTF-16 with its mark or Windows-1252, with commas, semicolons or tabs; Excel's
+    first line ``sep=;`` is left out.
+
+    Raises
+    ------
+    DataError
+        As of :func:`read_rows`.
+    """
+    content = _content(path, what, MOST_BYTES, DataError)
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        encoding = "utf-16"
+    else:
+        encoding = "utf-8" if _is_utf8(content) else "cp1252"
+    try:
+        recoded = content.decode(encoding).encode()
+    except UnicodeDecodeError as error:
+        raise DataError(
+            where=path, found=f"is no text ({error})", expected=f"{what} is needed here"
+        ) from error
+    text = _SEPARATOR_LINE.sub("", _decoded(recoded, path, what, DataError))
+    return rows_of(text, path, separators=",;\t", what=what)
+
+
+def _is_utf8(content: bytes) -> bool:
+    try:
+        content.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
 def rows_of(
     text: str, path: object, *, needed: Sequence[str] = (), separators: str = ",", what: str
 ) -> list[dict[str, str]]:
     """As :func:`read_rows`, of a text that was read already."""
     head = text.split("\n", 1)[0]
-    separator = next((sign for sign in separators if sign in head), separators[0])
+    separator = max(separators, key=head.count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     try:
-        lines = [(reader.line_num, line) for line in reader if line]
+        stripped = ([cell.strip() for cell in line] for line in reader)
+        lines = [(reader.line_num, line) for line in stripped if any(line)]
     except csv.Error as error:
         raise DataError(
             where=path, found=f"line {reader.line_num}: {error}", expected=f"{what} is needed here"
         ) from error
     if not lines:
         raise DataError(where=path, found="is empty", expected=f"{what} is needed here")
-    header = [name.strip() for name in lines[0][1]]
+    header = lines[0][1]
     _check_header(header, needed, path, what)
     for number, line in lines[1:]:
         if len(line) != len(header):
@@ -283,7 +324,7 @@ def rows_of(
 
 
 def _check_header(header: list[str], needed: Sequence[str], path: object, what: str) -> None:
-    twice = sorted({name for name in header if header.count(name) > 1})
+    twice = sorted({name for name in header if name and header.count(name) > 1})
     if twice:
         raise DataError(
             where=path, found=f"column {shown(twice[0])} is there twice", expected="each once"

@@ -104,12 +104,16 @@ def nnunet_task(listing: Mapping[str, Any], where: Path, dimensions: int) -> Tas
 def locate(source: str | Path) -> Path:
     """The folder or file that is meant: a path, or an nnU-Net data set by its number or name.
 
+    ``~`` and variables of the environment (``$SCRATCH``) are put in, unless a file is named so.
+
     Raises
     ------
     DataError
         If there is no such thing.
     """
-    path = Path(source).expanduser()
+    path = Path(os.path.expanduser(source))
+    if not path.exists():
+        path = Path(os.path.expanduser(os.path.expandvars(source)))
     if path.exists():
         return path.absolute()
     number = re.fullmatch(r"(?:Dataset)?(\d{1,3})(_\w+)?", str(source))
@@ -125,6 +129,8 @@ def locate(source: str | Path) -> Path:
             expected=f"${NNUNET_RAW} must hold exactly one",
         )
     advice = f"Set {NNUNET_RAW} to name nnU-Net data sets by number" if number else ""
+    if variable := re.search(r"\$(\w+)|\$\{(\w+)\}", str(path)):
+        advice = f"Set the variable {variable[1] or variable[2]}, or name the folder itself"
     raise DataError(
         where=path,
         found="does not exist",

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from lunet.errors import DataError
 from lunet.files import sha256
+from lunet.reading import parse_json
 
 CHECKED = ".checked.jsonl"
 Check = tuple[int, int, int, str]  # size, modification time (ns), inode, digest
@@ -93,8 +94,8 @@ def _read(path: Path) -> dict[str, Check]:
         return found
     for line in lines:
         try:
-            name, size, time, inode, digest = json.loads(line)
-        except (ValueError, TypeError):
+            name, size, time, inode, digest = parse_json(line, path)
+        except (DataError, ValueError, TypeError):
             continue  # a line that a killed process left
         found[str(name)] = (size, time, inode, digest)
     return found

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -16,22 +14,6 @@ Range = tuple[float, float]
 
 class NoContrast(DataError):
     """All voxels of an image have one value."""
-
-
-def normalise(
-    channel: NDArray[Any],
-    settings: PreprocessSettings,
-    *,
-    inside: NDArray[np.bool_] | None = None,
-    where: str = "image",
-) -> NDArray[np.float32]:
-    """Clipped (or windowed) and normalised intensities of one channel (x, y, z) or (x, y).
-
-    As :func:`normalise_in_place`, on a copy.
-    """
-    values = np.array(channel, dtype=np.float32, order="C")
-    normalise_in_place(values, settings, inside=inside, where=where)
-    return values
 
 
 def normalise_in_place(

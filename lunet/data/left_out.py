@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lunet.data.io.images import is_hidden, suffix_of
+from lunet.files import real_path
 
 if TYPE_CHECKING:
     from lunet.data.dataset import Case, Dataset
@@ -58,13 +59,13 @@ def without_content(case: Case) -> bool:
 def unused_files(root: Path, cases: Iterable[Case]) -> dict[str, str]:
     """Images and labels below ``root`` that no case names, and why they count as left out."""
     files = [p for c in cases for p in (*c.images, *([c.label] if c.label else []))]
-    named = {path.resolve() for path in files}
+    named = {real_path(path) for path in files}
     found = {}
     for path in sorted(root.rglob("*")):
         inside = path.relative_to(root)
         hidden = any(part.startswith(".") for part in inside.parts) or is_hidden(path)
         if hidden or inside.parts[0] in _ASIDE or path.is_dir() or not suffix_of(path):
             continue
-        if path.resolve() not in named:
+        if real_path(path) not in named:
             found[inside.as_posix()] = "no case names this file"
     return found

@@ -34,7 +34,7 @@ class DatasetSettings:
     path: str | None = setting(
         None,
         doc="local folder or archive, or the number (quoted: it is text) or name of a data set in "
-        "$nnUNet_raw; else $LUNET_DATA, else download",
+        "$nnUNet_raw; `~` and `$NAME` are put in; else $LUNET_DATA, else download",
     )
     sha256: str | None = setting(None, doc="expected digest of the archive, else recorded")
     mirrors: tuple[str, ...] = setting(

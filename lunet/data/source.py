@@ -8,21 +8,19 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from lunet.data.catalog import PHANTOM, entry_of
 from lunet.data.dataset_json import LISTING, locate
 from lunet.data.io.archive import SUFFIXES
-from lunet.data.io.table import read_table
 from lunet.data.settings import DatasetSettings
 from lunet.errors import DataError
 from lunet.files import sha256, write_json
-from lunet.reading import read_json
+from lunet.reading import read_json, read_object, read_record, read_spreadsheet
 
 VARIABLE = "LUNET_DATA"
 # what no layout reads: notes that are put beside a data set change no result
@@ -32,6 +30,14 @@ _DETACHED = (".mhd", ".nhdr", ".hdr", ".img")
 _LARGE = 2_000_000_000  # bytes that take seconds to read
 _THREADS = 4
 Files = dict[str, list[Any]]  # relative path -> size, modification time (ns), digest
+
+
+class _Memory(TypedDict):
+    """What was found the last time."""
+
+    root: str
+    digest: str
+    files: Files
 
 
 def local_source(settings: DatasetSettings) -> Path | None:
@@ -48,7 +54,7 @@ def local_source(settings: DatasetSettings) -> Path | None:
         is_set = path.is_file() or (path / LISTING).exists()
         return path if is_set else _inside(path, names) or path
     folder = os.environ.get(VARIABLE)
-    return _inside(Path(folder).expanduser().absolute(), names) if folder else None
+    return _inside(Path(os.path.expanduser(folder)).absolute(), names) if folder else None
 
 
 def source_names(settings: DatasetSettings) -> list[str]:
@@ -118,11 +124,9 @@ def source_digest(
 
 def _remembered(path: Path) -> dict[str, Any]:
     try:
-        content = read_json(path) if path.exists() else {}
+        return dict(read_record(path, _Memory)) if path.exists() else {}
     except (DataError, OSError):
         return {}
-    keys = {"root", "digest", "files"}
-    return content if isinstance(content, dict) and keys <= set(content) else {}
 
 
 def _used_source(settings: DatasetSettings, raw: Path) -> Path | None:
@@ -134,8 +138,8 @@ def _used_source(settings: DatasetSettings, raw: Path) -> Path | None:
     record = raw / "source.json"
     if settings.path is None and record.is_file():
         try:
-            path = read_json(record).get("path")
-        except (DataError, OSError, AttributeError):
+            path = read_object(record).get("path")
+        except (DataError, OSError):
             return None
         return Path(path) if isinstance(path, str) else None
     try:
@@ -206,7 +210,7 @@ def _files(root: Path, names: Sequence[str]) -> Iterator[tuple[str, Path]]:
 def _in_table(path: Path) -> Iterator[tuple[str, Path]]:
     """The files that the cells of a CSV listing name."""
     try:
-        rows = read_table(path)[1]
+        rows = read_spreadsheet(path, what="a CSV listing")
     except (DataError, OSError):
         return
     for cell in sorted({cell for row in rows for cell in row.values() if cell}):
@@ -222,8 +226,8 @@ def _named(root: Path) -> dict[str, Path] | None:
     """The listing of a folder in the Decathlon's layout and the files that it names, else None."""
     path = root / LISTING
     try:
-        listing = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
-    except (OSError, ValueError, RecursionError):
+        listing = read_json(path) if path.is_file() else None
+    except (DataError, OSError):
         return None
     if not isinstance(listing, dict) or not isinstance(listing.get("training"), list):
         return None

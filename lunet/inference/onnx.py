@@ -30,9 +30,11 @@ class OnnxNetwork(nn.Module):
     ``twin`` is the same network without weights (on the meta device), for memory estimates.
     """
 
-    def __init__(self, session: Any, twin: nn.Module) -> None:
+    def __init__(self, session: Any, twin: nn.Module, *, out_channels: int, path: Path) -> None:
         super().__init__()
         self._session = session
+        self._out_channels = out_channels
+        self._path = path
         self._twin = (twin,)  # inside a tuple it is not registered as a sub-module
 
     @property
@@ -41,18 +43,35 @@ class OnnxNetwork(nn.Module):
         return self._twin[0]
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits, on the device of ``x``."""
+        """Logits, on the device of ``x``.
+
+        Raises
+        ------
+        DataError
+            If the file fails, or gives another shape than (B, K, \\*spatial) or no numbers.
+        """
         feed = {INPUT: np.ascontiguousarray(x.detach().float().cpu().numpy())}
         try:
             logits = self._session.run([OUTPUT], feed)[0]
         except Exception as error:  # onnxruntime's errors have no common base of their own
             reason, shape = (str(error).splitlines() or [""])[0], tuple(x.shape)
             raise DataError(
-                where="ONNX file", found=f"fails on an image of {shape} ({reason})", expected=""
+                where=self._path,
+                found=f"fails on an image of {shape} ({reason})",
+                expected="batch and sizes must be free",
+                action="Take a file of `lunet export`",
             ) from error
+        wanted = (len(x), self._out_channels, *x.shape[2:])
+        if logits.shape != wanted:
+            raise DataError(
+                where=self._path,
+                found=f"gives logits of shape {logits.shape} for an image of {tuple(x.shape)}",
+                expected=f"{wanted} is described",
+                action="Take a file of `lunet export`",
+            )
         if not np.isfinite(logits).all():  # its weights cannot be looked at without another package
             raise DataError(
-                where="ONNX file",
+                where=self._path,
                 found="gives NaN or infinite logits",
                 expected="its weights are damaged, or the image is far from what it was trained on",
                 action="Take the file from its source again",
@@ -148,7 +167,8 @@ def load_onnx(path: str | Path) -> OnnxNetwork:
         )
     described = description_from_dict(parse_json(text, path), where=path)
     _check_ends(session, described, path)
-    network = OnnxNetwork(session, build_described(described, where=path).to("meta"))
+    twin = build_described(described, where=path).to("meta")
+    network = OnnxNetwork(session, twin, out_channels=described.task.out_channels, path=Path(path))
     network.lunet = described  # type: ignore[assignment]
     return network.eval()
 

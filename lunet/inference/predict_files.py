@@ -16,6 +16,7 @@ from lunet.data.io.write import write_channels, write_nifti, write_png
 from lunet.errors import DataError, LunetError, is_out_of_memory
 from lunet.inference.output import STEP
 from lunet.inference.predict import common_description, predict_native
+from lunet.inference.probability_maps import map_file
 from lunet.inference.settings import PredictSettings
 from lunet.inference.show import write_overlay
 from lunet.own_files import claim
@@ -85,8 +86,9 @@ def predict_scans(
 
     Masks are ``<name>.nii.gz``, uint8, with the shape and affine of the raw image; those of
     pictures are ``<name>.png``. Probabilities, if asked for, are
-    ``<name>_probabilities.nii.gz``, float32, channels last; overlays are
-    ``overlays/<name>_overlay.png``. The share of voxels with a label is told for each image, and
+    ``probabilities/<name>.nii.gz``, float32, channels last; overlays are
+    ``overlays/<name>_overlay.png``. So the folder itself holds masks alone, which `lunet evaluate`
+    takes as they are. The share of voxels with a label is told for each image, and
     at the end in how many images there was any.
 
     Returns
@@ -177,7 +179,7 @@ def _outputs(item: Input, extras: Extras) -> list[str]:
     """Files that an image leads to, relative to the folder; the mask first."""
     files = [f"{item.name}{'.png' if suffix_of(item.files[0]) in PICTURES else '.nii.gz'}"]
     if extras.probabilities:
-        files.append(f"{item.name}_probabilities.nii.gz")
+        files.append(map_file(item.name))
     if extras.overlay:
         files.append(f"overlays/{item.name}_overlay.png")
     return files
@@ -200,8 +202,7 @@ def _predict_one(
         flat = mask.shape[-1] == 1 and axes_of(item.files[0]) == 2
         write_nifti(path, mask[..., 0] if flat else mask, geometry.native_affine)
     if extras.probabilities:
-        place = out / f"{item.name}_probabilities.nii.gz"
-        write_channels(place, channels, geometry.native_affine)
+        write_channels(out / map_file(item.name), channels, geometry.native_affine)
     if extras.overlay:
         place = out / "overlays" / f"{item.name}_overlay.png"
         write_overlay(place, item.files, mask, names=extras.labels)

@@ -27,7 +27,7 @@ _SUFFIX = ".nii.gz"
 
 
 def map_file(case: str) -> str:
-    """The map of a case, relative to the folder of the masks."""
+    """The map of a case or a scan, relative to the folder of the masks."""
     return f"{FOLDER}/{case}{_SUFFIX}"
 
 

@@ -18,7 +18,7 @@ from lunet.metrics.settings import StatisticsSettings
 from lunet.reading import header_of, read_object, read_record, read_text
 from lunet.reporting.read_frame import read_frame
 from lunet.settings import plain
-from lunet.statistics.registration import Registration, registration
+from lunet.statistics.registration import Registration, read_protocol, registration
 from lunet.training.run_form import RunForm
 
 PRIOR = "atlas_prior"
@@ -246,7 +246,7 @@ def read_registration(
     sources: ResultFiles, cases: pd.DataFrame, statistics: StatisticsSettings
 ) -> Registration:
     """What the study's protocol says of the rows and settings that are reported now."""
-    protocol = read_object(sources.protocol[0]) if sources.protocol else None
+    protocol = read_protocol(sources.protocol[0]) if sources.protocol else None
     trained = cases[cases["preset"] != PRIOR]
     grid = {"presets": trained["preset"], "folds": trained["fold"], "seeds": trained["seed"]}
     return registration(

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from lunet.errors import ConfigError
 from lunet.files import write_csv
 from lunet.metrics.catalog import compared_title as title
-from lunet.reading import read_json
+from lunet.reading import read_record
 from lunet.reporting.costs import flat
 from lunet.reporting.figures.style import (
     BLUE,
@@ -30,6 +30,7 @@ from lunet.reporting.result_files import ResultFiles, read_cases
 from lunet.statistics.looks import Counts, FoldValues, fold_values
 from lunet.statistics.looks import looks as looks_at
 from lunet.statistics.sequential import Look, Plan, Spending
+from lunet.training.run_form import RunForm
 
 COSTS = {
     "parameters": "parameters",
@@ -81,7 +82,7 @@ class Evidence:
         run = self.rules.run(preset, fold, seed)
         if not ((run / "metrics.csv").is_file() and (run / "run.json").is_file()):
             return None
-        return float(read_json(run / "run.json").get("device_seconds") or 0.0) / 3600
+        return float(read_record(run / "run.json", RunForm).get("device_seconds") or 0.0) / 3600
 
     def values(self, preset: str) -> dict[int, FoldValues]:
         """Values of a preset and the reference in the folds that both have."""

@@ -9,13 +9,38 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
 from lunet.files import canonical_json
+from lunet.reading import read_record
+from lunet.settings import Within
 
 COMPARED = ("metric", "margin", "reference", "pairs", "confidence", "failure")
 """Keys of the settings of statistics that decide what is claimed."""
 GRID = ("presets", "folds", "seeds")
+
+
+class _Statistics(TypedDict):
+    pairs: NotRequired[list[list[str]] | Literal["all"]]
+
+
+class _Stated(TypedDict):
+    statistics: _Statistics
+    presets: list[str]
+    folds: list[int]
+    seeds: list[int]
+
+
+class Protocol(TypedDict):
+    """What is read of a ``protocol.json``; other keys are kept unchecked."""
+
+    stated: _Stated
+    digest: str
+    time: str
+    trained: NotRequired[Annotated[int, Within(0)]]
+    settings: dict[str, Any]
+    settings_digest: str
 
 
 @dataclass(frozen=True)
@@ -64,6 +89,17 @@ class Registration:
 def digest(stated: Any) -> str:
     """SHA-256 of plain JSON values."""
     return hashlib.sha256(canonical_json(stated).encode()).hexdigest()
+
+
+def read_protocol(path: str | Path) -> Protocol:
+    """The content of a ``protocol.json``.
+
+    Raises
+    ------
+    DataError
+        If it is damaged or of another form.
+    """
+    return read_record(path, Protocol)
 
 
 def registration(

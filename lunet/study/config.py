@@ -9,8 +9,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
 from lunet.data.settings import (
     DatasetSettings,
     PlanSettings,
@@ -24,6 +22,7 @@ from lunet.metrics.catalog import check_metric
 from lunet.metrics.settings import EvaluateSettings, LesionSettings, StatisticsSettings
 from lunet.pruning.settings import PruneSettings
 from lunet.reading import typed
+from lunet.reading_yaml import parse_yaml
 from lunet.reading_yaml import read_yaml as read_mapping
 from lunet.reporting.settings import ReportSettings
 from lunet.settings import LARGEST_SEED, build_settings, schema, setting
@@ -205,7 +204,7 @@ def _meant(value: Any, word: Any, form: Mapping[str, Any]) -> Any:
     is_text = isinstance(word, str) and value == word
     if not is_text or (any(f.get("type") == "string" for f in forms) and word != "null"):
         return value
-    return yaml.safe_load(word)
+    return parse_yaml(word, "--config")
 
 
 def _first(forms: Sequence[Mapping[str, Any]], key: str) -> Mapping[str, Any]:

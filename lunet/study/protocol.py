@@ -12,14 +12,15 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
-from lunet.errors import ConfigError, LunetError
+from lunet.errors import ConfigError, DataError, LunetError
 from lunet.files import canonical_json, sha256, write_json, write_new
+from lunet.own_files import claim_files
 from lunet.provenance import stamp
-from lunet.reading import read_json
+from lunet.reading import read_object, read_record
 from lunet.statistics.attainable import smallest_p
-from lunet.statistics.registration import Registration, digest, registration
+from lunet.statistics.registration import Registration, digest, read_protocol, registration
 from lunet.study.code_digest import PACKAGE, code_digest
 
 if TYPE_CHECKING:
@@ -34,6 +35,27 @@ STEP_CODE = (
 """Modules whose closure is the code of a study's results; each network's module is added."""
 STATED = "LUNET_STATED"
 CRATE = "ro-crate-metadata.json"
+
+
+class _Case(TypedDict):
+    id: str
+    group: NotRequired[str]
+
+
+class _Manifest(TypedDict):
+    """What is read of a manifest."""
+
+    cases: list[_Case]
+
+
+class _Fold(TypedDict):
+    test: list[str]
+
+
+class _Splits(TypedDict):
+    """What is read of a split file."""
+
+    folds: list[_Fold]
 
 
 def stated(sections: Mapping[str, Any]) -> dict[str, Any]:
@@ -64,7 +86,7 @@ def protocol(
     """
     modules = {f"lunet.models.{row['model']['module']}" for row in sections["networks"].values()}
     says = stated(sections)
-    data = read_json(manifest) if manifest and manifest.is_file() else {}
+    data = read_object(manifest) if manifest and manifest.is_file() else {}
     return {
         "stated": says,
         "digest": digest(says),
@@ -95,7 +117,7 @@ def hand_over(study: Study, store: str | Path = ".snakemake") -> Path:
 def handed_over() -> dict[str, Any] | None:
     """The sections of :func:`hand_over` in a job of the workflow; None outside."""
     path = os.environ.get(STATED)
-    return dict(read_json(path)) if path else None
+    return read_object(path) if path else None
 
 
 def known_warnings(study: Study) -> list[str]:
@@ -109,7 +131,7 @@ def known_warnings(study: Study) -> list[str]:
         if subjects is None:
             return []
         return resolution_warnings(sections, subjects, _structures(sections))
-    except (LunetError, KeyError, TypeError, IndexError):
+    except LunetError:
         return []  # a damaged or strange file: the step that reads it says so
 
 
@@ -158,9 +180,10 @@ def lock(path: Path, content: Mapping[str, Any], *, name: str, licence: str = ""
     """
     is_new = write_new(path, content)
     crate = path.with_name(CRATE)
-    if not crate.exists():
-        written = content if is_new else read_json(path)
-        write_json(crate, ro_crate(written, path, name=name, licence=licence))
+    if not os.path.lexists(crate):
+        written = content if is_new else read_protocol(path)
+        with claim_files([crate], step="register"):
+            write_json(crate, ro_crate(written, path, name=name, licence=licence))
     return is_new
 
 
@@ -205,7 +228,7 @@ def register(
 
 def compare(path: Path, sections: Mapping[str, Any]) -> Registration:
     """What has changed since the protocol at ``path`` was written."""
-    return registration(read_json(path), sections["statistics"], sections["grid"])
+    return registration(read_protocol(path), sections["statistics"], sections["grid"])
 
 
 def ro_crate(
@@ -308,7 +331,15 @@ def warnings_of_files(sections: Mapping[str, Any], manifest: Path, splits: Path)
     """As :func:`resolution_warnings`, of files; none where they are not there yet."""
     if not (manifest.is_file() and splits.is_file()):
         return []
-    subjects = subjects_tested(read_json(splits), read_json(manifest), sections["grid"]["folds"])
+    folds = sections["grid"]["folds"]
+    split, data = read_record(splits, _Splits), read_record(manifest, _Manifest)
+    if max(folds) >= len(split["folds"]):
+        raise DataError(
+            where=splits,
+            found=f"{len(split['folds'])} folds",
+            expected=f"fold {max(folds)} is asked for",
+        )
+    subjects = subjects_tested(split, data, folds)
     return resolution_warnings(sections, subjects, _structures(sections))
 
 
@@ -326,7 +357,7 @@ def check_same(path: Path, sections: Mapping[str, Any]) -> None:
         If the protocol at ``path`` states something else.
     """
     found = compare(path, sections)
-    is_same = canonical_json(read_json(path)["settings"]) == canonical_json(dict(sections))
+    is_same = canonical_json(read_protocol(path)["settings"]) == canonical_json(dict(sections))
     if found.changes or not is_same:
         what = "; ".join(found.changes) or "other settings than these"
         action = "Give the study another name, or let the report say what has changed"

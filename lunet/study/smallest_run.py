@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from lunet.errors import ConfigError, TrainingError
 from lunet.files import write_json
-from lunet.reading import read_json
+from lunet.reading import read_record
 from lunet.study.early import EarlyLook
 from lunet.study.smallest import (
     Candidate,
@@ -152,6 +152,7 @@ def find_smallest(study: Study, make: Make, say: Callable[[str], None]) -> dict[
 def _question(study: Study, make: Make) -> Question:
     """The networks with their costs; what is missing is measured, nothing is trained."""
     from lunet.data.folds import read_splits
+    from lunet.efficiency.cost_form import CostForm
     from lunet.reporting.smallest import cost_of
 
     settings = study.config.smallest
@@ -162,11 +163,11 @@ def _question(study: Study, make: Make) -> Question:
     splits = f"{study.results}/splits.json"
     make([splits])  # what is wrong with the data is found before anything is measured
     make(list(files.values()))
-    costs = {name: read_json(path) for name, path in files.items()}
+    costs = {name: dict(read_record(path, CostForm)) for name, path in files.items()}
 
     def candidate(name: str, family: str) -> Candidate:
-        cost = cost_of(costs[name], settings.cost, name)
-        return Candidate(name, family, cost, int(costs[name]["parameters"]))
+        cost, size = (cost_of(costs[name], kind, name) for kind in (settings.cost, "parameters"))
+        return Candidate(name, family, cost, int(size))
 
     candidates = [
         candidate(name, family)

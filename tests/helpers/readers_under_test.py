@@ -7,6 +7,7 @@ import json
 import signal
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -408,6 +409,8 @@ def _records(root: Path) -> Iterator[Reader]:
     from lunet.own_files import _listed
     from lunet.pruning.job import _Stamped
     from lunet.reading import read_record
+    from lunet.study.protocol import register
+    from lunet.study.study import study_of
     from lunet.training.compute.autotune import _entries
 
     one = {"device": "cpu", "precision": "fp32", "memory_format": "contiguous", "compile": False}
@@ -445,6 +448,26 @@ def _records(root: Path) -> Iterator[Reader]:
     for name, (content, read) in known.items():
         _json(root / name, content)
         yield Reader(name, root / name, read)
+    folder = root / "study"
+    write_json(folder / "splits.json", {"folds": [{"train": ["a"], "test": ["b", "c"]}] * 2})
+    write_json(folder / "manifest.json", {"cases": [{"id": name, "group": "g"} for name in "abc"]})
+    sections = study_of(
+        {
+            "study": "s",
+            "dataset": {"name": "phantom"},
+            "presets": ["unet_small_2f", "lunet_small_2f"],
+            "folds": [0, 1],
+            "statistics": {"pairs": [["lunet_small_2f", "unet_small_2f"]]},
+        }
+    ).sections("register")
+
+    def registered(path: Path) -> None:
+        named = {"manifest": folder / "manifest.json", "splits": folder / "splits.json"}
+        register(folder / "protocol.json", sections, **named)
+
+    registered(folder)
+    for name in ("protocol.json", "splits.json", "manifest.json"):
+        yield Reader(f"register {name}", folder / name, registered)
     plans = {"plans_name": "nnUNetPlans", "configurations": {"3d_fullres": {"patch_size": [8] * 3}}}
     _json(root / "plans/nnUNetPlans.json", plans)
     assert changed_plans
@@ -525,12 +548,17 @@ def _value(content: bytes, draw: Random) -> bytes:
         elif kind < 0.25 and isinstance(parent, list):
             parent.append(parent[key])
         elif kind < 0.3 and isinstance(parent, dict):
-            parent[draw.choice(("x", "", "id", "labels"))] = draw.choice(NASTY)
+            parent[draw.choice(("x", "", "id", "labels"))] = _nasty(draw)
         else:
-            parent[key] = draw.choice(NASTY)
+            parent[key] = _nasty(draw)
     if is_json:
         return json.dumps(value).encode()
     return yaml.safe_dump(value, allow_unicode=True).encode()
+
+
+def _nasty(draw: Random) -> Any:
+    """A copy: a later change of the same file may put one into another, or into itself."""
+    return deepcopy(draw.choice(NASTY))
 
 
 def _places(value: Any) -> Iterator[tuple[Any, Any]]:

@@ -10,6 +10,7 @@ from lunet.data.audit.findings import REPAIR, Finding, FindingSite
 from lunet.data.dataset import LISTING, Case, Dataset
 from lunet.data.folds import read_splits
 from lunet.data.io.images import is_hidden, stem_of, suffix_of
+from lunet.files import real_path
 from lunet.reading import read_object
 
 
@@ -67,14 +68,14 @@ def _check_counts(dataset: Dataset) -> Iterator[Finding]:
 
 def _check_strangers(dataset: Dataset) -> Iterator[Finding]:
     """Files in the image and label folders that the listing does not name."""
-    listed = {path.resolve() for case in dataset.cases for path in _files(case)}
+    listed = {real_path(path) for case in dataset.cases for path in _files(case)}
     folders = sorted({path.parent for case in dataset.cases for path in _files(case)})
     usual = [dataset.root / name for name in ("imagesTr", "labelsTr", "imagesTs", "labelsTs")]
     folders += [folder for folder in usual if folder not in folders]
     for folder in folders:
         if folder != dataset.root and folder.is_dir() and dataset.root in folder.parents:
             for path in sorted(folder.iterdir()):
-                if path.is_file() and path.resolve() not in listed:
+                if path.is_file() and real_path(path) not in listed:
                     yield _stranger(path, dataset)
     # other hidden files of the folder itself are marks of tools, such as a workflow's
     for pattern in ("._*", ".DS_Store", "Thumbs.db"):

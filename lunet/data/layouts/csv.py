@@ -6,10 +6,10 @@ from pathlib import Path
 
 from lunet.data.dataset import Case, Dataset
 from lunet.data.io.images import stem_of
-from lunet.data.io.table import read_table
 from lunet.data.layouts.task import chosen_groups, dimensions_of, infer_labels
 from lunet.data.settings import DatasetSettings
 from lunet.errors import DataError
+from lunet.reading import read_spreadsheet
 from lunet.task import Task
 
 LOOKS_FOR = "a .csv file with columns image (or image_<channel>), label, and if wanted id, group"
@@ -26,7 +26,10 @@ def read(root: Path, settings: DatasetSettings) -> Dataset:
     """Read the listing; rows without a label are unlabelled cases."""
     if not root.is_file():
         raise DataError(where=root, found="is no file", expected=LOOKS_FOR)
-    columns, rows = read_table(root)
+    rows = read_spreadsheet(root, what="a CSV listing")
+    if not rows:
+        raise DataError(where=root, found="lists no case", expected=LOOKS_FOR)
+    columns = list(rows[0])
     images = [c for c in columns if c == "image" or c.startswith("image_")]
     if not images:
         raise DataError(where=root, found=f"columns {', '.join(columns)}", expected=LOOKS_FOR)
@@ -56,9 +59,8 @@ def _case(
     name = next((row[c] for c in _IDS if c in columns and row.get(c)), stem_of(files[0]))
     group = next((row[c] for c in _GROUPS if c in columns and row.get(c)), name)
     for path in [*files, *([root.parent / label] if label else [])]:
-        if not path.exists():
-            raise DataError(
-                where=where, found=f"{path} does not exist", expected=f"case {name} needs it"
-            )
+        if not path.is_file():
+            found = "is a folder" if path.is_dir() else "does not exist"
+            raise DataError(where=where, found=f"{path} {found}", expected=f"case {name} needs it")
     part = "training" if label else "test"
     return Case(name, tuple(files), root.parent / label if label else None, group, part)

@@ -13,7 +13,7 @@ from lunet.data.io.detached import DETACHED, data_files
 from lunet.data.io.images import suffix_of
 from lunet.data.left_out import KEY, LOST, NOTES, counts_of
 from lunet.errors import DataError
-from lunet.files import write_json
+from lunet.files import real_path, write_json
 from lunet.own_files import renewed
 
 STEP = "import"
@@ -68,8 +68,8 @@ def require_inside(dataset: Dataset, folder: Path) -> None:
 
 def inside(path: Path, folder: Path, who: str) -> Path:
     """The file itself, behind all links, if it lies in ``folder``."""
-    real = path.resolve()
-    if folder.resolve() not in real.parents:
+    real = real_path(path)
+    if real_path(folder) not in real.parents:
         raise DataError(
             where=path,
             found=f"{who} names a file elsewhere",
@@ -136,8 +136,8 @@ def _entry(case: Case, folder: Path) -> dict[str, Any]:
 
 
 def _link(path: Path, folder: Path, stem: str) -> str:
-    suffix, real = suffix_of(path), path.resolve()
-    is_inside = folder.resolve() in real.parents
+    suffix, real = suffix_of(path), real_path(path)
+    is_inside = real_path(folder) in real.parents
     if suffix in DETACHED:  # a link elsewhere would not find the file that the header names
         return _link_header(real, folder, stem) if is_inside else str(real)
     place = folder / f"{stem}{suffix}"

@@ -23,6 +23,7 @@ from lunet.data.layouts.open import open_dataset
 from lunet.data.settings import DatasetSettings
 from lunet.data.source import possible_roots
 from lunet.errors import DataError
+from lunet.files import real_path
 
 _UNPACKED = ".unpacked"
 
@@ -118,14 +119,14 @@ def _open_first(roots: Sequence[Path], settings: DatasetSettings) -> Dataset:
 def _link_all(root: Path, stage: Path) -> None:
     shutil.copyfile(root / LISTING, stage / LISTING)  # small, and read by every step
     for child in sorted(root.iterdir()):
-        base = child.resolve()
+        base = real_path(child)
         for path in sorted(base.rglob("*")) if base.is_dir() else [base]:
             relative = Path(child.name, path.relative_to(base))
             if path.is_dir() or _is_aside(relative) or relative == Path(LISTING):
                 continue
             place = stage / relative
             place.parent.mkdir(parents=True, exist_ok=True)
-            place.symlink_to(path.resolve())
+            place.symlink_to(real_path(path))
 
 
 def _is_aside(relative: Path) -> bool:

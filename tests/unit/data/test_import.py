@@ -269,6 +269,12 @@ def test_csv(tmp_path: Path) -> None:
     path.write_text("image,label\nf/t1.nii.gz,f/gone.nii.gz\n")
     with pytest.raises(DataError, match=r"row 2: .*gone\.nii\.gz does not exist"):
         open_dataset(path)
+    path.write_text("image,label\nf/t1.nii.gz,f\n")
+    with pytest.raises(DataError, match=r"row 2: .*f is a folder"):
+        open_dataset(path)
+    path.write_text("image,label\n")
+    with pytest.raises(DataError, match="lists no case"):
+        open_dataset(path)
     path.write_text("picture\nx\n")
     with pytest.raises(DataError, match="columns picture"):
         open_dataset(path)
@@ -294,6 +300,21 @@ def test_pictures_and_lossy_masks(tmp_path: Path) -> None:
     found, _ = read_label(lossy.cases[0].label, lossy.rule)
     assert np.unique(found).tolist() == [0, 1]
     assert (found == (mask.T > 0)).mean() > 0.99
+
+
+def test_links_in_a_circle_are_links_without_content(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    raw = tiny.make(tmp_path / "raw", 3)
+    label = raw / "labelsTr/case_02.nii.gz"
+    label.unlink()
+    label.symlink_to(label)
+    for step in ("audit", "repair", "import", "preprocess"):
+        code = main([step, str(raw), "--out", str(tmp_path / step)])
+        told = "".join(capsys.readouterr())
+        assert code in (0, 2), told
+        assert "Traceback" not in told
+        assert "case_02" in told
 
 
 def test_unknown_layout_says_what_was_looked_for(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lunet.data.geometry import Geometry, corner_shift, geometry_from_dict, plan_geometry
-from lunet.data.intensity import normalise
+from lunet.data.intensity import normalise_in_place
 from lunet.data.io.images import Scan, read_image, read_label, read_raw
 from lunet.data.preprocess import prepare_image, prepare_label, to_native
 from lunet.data.resampling import centred, to_raw, to_resampled
@@ -25,6 +25,15 @@ from lunet.errors import ConfigError, DataError
 
 DATA = os.environ.get("LUNET_TEST_DATA")
 needs_data = pytest.mark.skipif(DATA is None, reason="LUNET_TEST_DATA names no folder")
+
+
+def normalised(values: np.ndarray, settings: PreprocessSettings) -> np.ndarray:
+    """A copy, clipped and normalised."""
+    copy = np.array(values, np.float32)
+    normalise_in_place(copy, settings)
+    return copy
+
+
 IDENTITY = PreprocessSettings(orientation="keep", clip=None, normalise="none")
 ORIENTATIONS = [
     "".join(codes)
@@ -177,7 +186,7 @@ def test_intensities_as_torchio_s(fields: dict) -> None:
     }[wanted.normalise]
     image = tio.ScalarImage(tensor=torch.from_numpy(values[None].copy()))
     expected = tio.Compose([tio.Clamp(float(low), float(high)), *chain])(image).numpy()[0]
-    np.testing.assert_allclose(normalise(values, wanted), expected, atol=2e-5)
+    np.testing.assert_allclose(normalised(values, wanted), expected, atol=2e-5)
 
 
 @pytest.mark.parametrize("spacing", [(1.5, 1.5, 1.5), (0.4, 0.9, 2.0), (3.1, 0.7, 1)])
@@ -307,25 +316,25 @@ def test_pictures() -> None:
 
 def test_normalisations() -> None:
     values = np.concatenate([np.zeros(50), np.linspace(10, 20, 50)]).astype(np.float32)
-    plain = normalise(values, PreprocessSettings(clip=None))
+    plain = normalised(values, PreprocessSettings(clip=None))
     assert abs(plain.mean()) < 1e-6
     assert plain.std(ddof=1) == pytest.approx(1, abs=1e-5)
-    inside = normalise(values, PreprocessSettings(clip=None, normalise="zscore_nonzero"))
+    inside = normalised(values, PreprocessSettings(clip=None, normalise="zscore_nonzero"))
     assert (inside[:50] == 0).all()
     assert inside[50:].std(ddof=1) == pytest.approx(1, abs=1e-5)
-    window = normalise(values, PreprocessSettings(window=(12, 18), normalise="none"))
+    window = normalised(values, PreprocessSettings(window=(12, 18), normalise="none"))
     assert (window.min(), window.max()) == (12, 18)
-    clipped = normalise(values, PreprocessSettings(clip=(0, 50), normalise="none"))
+    clipped = normalised(values, PreprocessSettings(clip=(0, 50), normalise="none"))
     assert clipped.max() == pytest.approx(np.percentile(values, 50))
 
 
 def test_a_window_maps_equal_hounsfield_units_to_equal_values() -> None:
     settings = PreprocessSettings(window=(-1350, 150), normalise="minmax")
     scan = np.array([-2000.0, -1350, -600, 150, 3000], np.float32)
-    np.testing.assert_allclose(normalise(scan, settings), [0, 0, 0.5, 1, 1])
+    np.testing.assert_allclose(normalised(scan, settings), [0, 0, 0.5, 1, 1])
     # a scan without bone, and a slice of air alone, are seen with the same eyes
-    np.testing.assert_allclose(normalise(scan[:3], settings), [0, 0, 0.5])
-    np.testing.assert_allclose(normalise(np.full(4, -1000.0), settings), 350 / 1500)
+    np.testing.assert_allclose(normalised(scan[:3], settings), [0, 0, 0.5])
+    np.testing.assert_allclose(normalised(np.full(4, -1000.0), settings), 350 / 1500)
 
 
 @pytest.mark.parametrize(

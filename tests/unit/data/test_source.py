@@ -11,9 +11,11 @@ import pytest
 import tiny_dataset as tiny
 
 from lunet.data import source
+from lunet.data.dataset_json import locate
 from lunet.data.download.download import download
 from lunet.data.settings import DatasetSettings
 from lunet.data.source import source_digest
+from lunet.errors import DataError
 from lunet.files import sha256
 
 
@@ -109,6 +111,22 @@ def test_other_layouts(raw: Path, tmp_path: Path) -> None:
     assert digest_of(table, target) == listed
     tiny.save(raw / "labelsTr/case_01.nii.gz", tiny.volumes(9)[1])
     assert digest_of(table, target) != listed
+
+
+def test_home_and_variables_in_a_path(
+    raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("SCANS", str(tmp_path))
+    for path in ("~/tiny", "$SCANS/tiny", "${SCANS}/tiny"):
+        assert locate(path) == raw
+    named_so = tmp_path / "$SCANS"
+    named_so.mkdir()
+    assert locate(named_so) == named_so
+    with pytest.raises(DataError, match=r"\$NOT_SET/tiny: does not .*variable NOT_SET"):
+        locate("$NOT_SET/tiny")
+    with pytest.raises(DataError, match="~nobody-of-this-name/x: does not exist"):
+        locate("~nobody-of-this-name/x")
 
 
 def test_a_source_that_is_gone_is_taken_as_unchanged(raw: Path, tmp_path: Path) -> None:

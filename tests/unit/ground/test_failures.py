@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import json
 import os
+import resource
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -207,6 +209,48 @@ def test_limits_of_the_system(tmp_path, name, value, size, reason):
     assert not (tmp_path / "out" / "manifest.json").exists()
     left = [path for path in (tmp_path / "out").rglob("*") if path.name.startswith(".part")]
     assert left == []
+
+
+def at_start(name, value, *prefix):
+    """`lunet list presets` in a child under a limit, with threads for two cores."""
+
+    def limit():
+        resource.setrlimit(getattr(resource, name), (value, value))
+
+    return subprocess.run(
+        [*prefix, sys.executable, "-m", "lunet", "list", "presets"],
+        preexec_fn=limit, env=os.environ | {"OMP_NUM_THREADS": "2"},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits are set as Linux does")
+@pytest.mark.parametrize("mebibytes", [200, 400, 500, 1000])
+def test_too_little_address_space_to_start(mebibytes):
+    """PyTorch's loader, the C++ library and OpenBLAS each abort in a way of their own."""
+    done = at_start("RLIMIT_AS", mebibytes << 20)
+    assert done.returncode == 1
+    assert f"the address space is limited to {mebibytes} MiB (`ulimit -v`)" in done.stderr
+    assert "lunet ended: out of host memory." in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits are set as Linux does")
+def test_too_few_threads_to_start():
+    """OpenBLAS would interrupt the process, as Ctrl-C does."""
+    if len(os.sched_getaffinity(0)) == 1:
+        pytest.skip("one core: no further thread is started")
+    prefix = []
+    if os.geteuid() == 0:  # the limit does not hold for root
+        if shutil.which("setpriv") is None:
+            pytest.skip("no setpriv to leave root")
+        kept = "-all,+dac_override"  # the interpreter may lie in root's home
+        caps = [f"--inh-caps={kept}", f"--ambient-caps={kept}"]
+        prefix = ["setpriv", "--reuid", "54321", "--clear-groups", *caps]
+    done = at_start("RLIMIT_NPROC", 1, *prefix)
+    assert done.returncode == 1, done.stderr
+    assert "lunet ended: no further process or thread. Raise the limit (`ulimit -u`)" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")

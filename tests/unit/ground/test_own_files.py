@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +13,7 @@ import pytest
 from lunet.errors import ConfigError, LunetError
 from lunet.files import write_text
 from lunet.leftovers import part_of, remove_leftovers
-from lunet.own_files import MARKER, claim, claim_files, discard, renewed
+from lunet.own_files import MARKER, claim, claim_files, discard, is_own, renewed
 from lunet.reading import read_json
 
 
@@ -57,6 +58,56 @@ def test_a_file_that_was_changed_since_is_foreign(tmp_path: Path) -> None:
     assert write(tmp_path, "b.nii.gz") == ["a.nii.gz"]
     discard(tmp_path, ["a.nii.gz"], step="predict")
     assert (tmp_path / "a.nii.gz").read_text() == "corrected by an expert"
+
+
+def test_a_change_that_keeps_the_length_is_seen(tmp_path: Path) -> None:
+    write(tmp_path, "a.nii.gz", "b.nii.gz", text="000111")
+    (tmp_path / "a.nii.gz").write_text("001111")
+    with pytest.raises(ConfigError, match=r"a\.nii\.gz exists and was changed after"):
+        write(tmp_path, "a.nii.gz")
+    with (
+        pytest.raises(ConfigError, match=r"a\.nii\.gz exists and was changed after"),
+        renewed(tmp_path, step="predict"),
+    ):
+        pass
+    assert not is_own(tmp_path / "a.nii.gz", step="predict")
+    discard(tmp_path, ["a.nii.gz", "b.nii.gz"], step="predict")
+    assert (tmp_path / "a.nii.gz").read_text() == "001111"
+    assert not (tmp_path / "b.nii.gz").exists()
+
+
+def test_a_touched_or_copied_file_is_still_the_step_s_own(tmp_path: Path) -> None:
+    write(tmp_path / "out", "a.csv")
+    os.utime(tmp_path / "out" / "a.csv", (0, 0))
+    assert is_own(tmp_path / "out" / "a.csv", step="predict")
+    shutil.copytree(tmp_path / "out", tmp_path / "copy", copy_function=shutil.copyfile)
+    assert write(tmp_path / "copy", "a.csv", text="y") == []
+
+
+def test_a_large_file_is_known_by_its_length(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lunet.own_files._LARGEST", 3)
+    write(tmp_path, "a.npy", text="long")
+    assert read_json(tmp_path / MARKER)["files"]["a.npy"]["sha256"] is None
+    (tmp_path / "a.npy").write_text("LONG")
+    assert is_own(tmp_path / "a.npy", step="predict")
+    (tmp_path / "a.npy").write_text("longer")
+    assert not is_own(tmp_path / "a.npy", step="predict")
+
+
+def test_a_link_to_elsewhere_of_the_same_length_is_somebody_s(tmp_path: Path) -> None:
+    with claim(tmp_path, ["a"], step="import"):
+        (tmp_path / "a").symlink_to("x")
+    (tmp_path / "a").unlink()
+    (tmp_path / "a").symlink_to("y")
+    assert not is_own(tmp_path / "a", step="import")
+
+
+def test_a_list_of_lengths_alone_still_counts(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("x")
+    (tmp_path / MARKER).write_text(json.dumps({"files": {"a": {"step": "predict", "size": 1}}}))
+    assert write(tmp_path, "a") == []
 
 
 def test_what_was_claimed_and_never_written_is_not_ours_later(tmp_path: Path) -> None:

@@ -17,7 +17,14 @@ from hypothesis import strategies as st
 from readers_under_test import Reader, damaged, readers, survives
 
 from lunet.errors import ConfigError, DataError, LunetError, shown
-from lunet.reading import parse_json, read_json, read_record, read_rows, typed
+from lunet.reading import (
+    parse_json,
+    read_json,
+    read_record,
+    read_rows,
+    read_spreadsheet,
+    typed,
+)
 from lunet.reading_yaml import parse_yaml, read_yaml
 from lunet.settings import Within, convert
 
@@ -131,11 +138,11 @@ def test_yaml_within_bounds() -> None:
 
 
 def test_a_bomb_takes_neither_time_nor_memory(tmp_path: Path) -> None:
-    """The whole command, in 600 MB of address space: once it took 1.3 GB to be refused."""
+    """The whole command, in 600 MB of memory: once it took 1.3 GB to be refused."""
     (tmp_path / "bomb.yaml").write_text(f"study: x\n{BOMB}dataset: *a11\n")
     code = textwrap.dedent("""
         import resource, sys
-        resource.setrlimit(resource.RLIMIT_AS, (600 << 20, 600 << 20))
+        resource.setrlimit(resource.RLIMIT_DATA, (600 << 20, 600 << 20))
         from lunet.cli import main
         sys.exit(main(["download", "--config", sys.argv[1], "--out", "x"]))
     """)
@@ -171,6 +178,41 @@ def test_tables_of_spreadsheets(tmp_path: Path) -> None:
     path.write_bytes(b"\xef\xbb\xbfa; b\r\n1;x\r\n\r\n2;y,z\r\n")
     wanted = [{"a": "1", "b": "x"}, {"a": "2", "b": "y,z"}]
     assert read_rows(path, separators=",;\t") == wanted
+
+
+@pytest.mark.parametrize(
+    ("content", "wanted"),
+    [
+        ("id;image\nJörg;a.nii\n".encode("utf-16"), [{"id": "Jörg", "image": "a.nii"}]),
+        ("id;image\nJörg;a.nii\n".encode("cp1252"), [{"id": "Jörg", "image": "a.nii"}]),
+        (b"\xef\xbb\xbfid\timage\n a \tb,c\n\t\n", [{"id": "a", "image": "b,c"}]),
+        (b"sep=;\r\nid;image\r\na;b,c\r\n", [{"id": "a", "image": "b,c"}]),
+        (b"id,image,,\r\na,b,,\r\n", [{"id": "a", "image": "b", "": ""}]),
+    ],
+)
+def test_tables_of_spreadsheets_of_all_countries(
+    tmp_path: Path, content: bytes, wanted: list[dict[str, str]]
+) -> None:
+    path = tmp_path / "t.csv"
+    path.write_bytes(content)
+    assert read_spreadsheet(path, what="a listing") == wanted
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        (b"\xff\xfea\x00b", "is no text"),
+        (b"a,b\n\x00,\x00\n", "zero byte in line 2"),
+        (b"a,b\n\x81\n", "is no text"),
+        (b"", "is empty"),
+        (b" , \n", "is empty"),
+    ],
+)
+def test_what_is_no_table_is_told(tmp_path: Path, content: bytes, found: str) -> None:
+    path = tmp_path / "t.csv"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=found):
+        read_spreadsheet(path, what="a listing")
 
 
 class Inner(TypedDict):

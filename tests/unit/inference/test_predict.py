@@ -7,6 +7,7 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import pandas as pd
 import pytest
 import SimpleITK as sitk
 import torch
@@ -382,14 +383,37 @@ def test_a_bad_file_is_reported_and_the_rest_goes_on(tmp_path: Path) -> None:
         log=lines.append,
     )
     assert len(failures) == 2
-    assert sorted(p.name for p in (tmp_path / "out").glob("[!.]*")) == [
-        "good.nii.gz",
-        "good_probabilities.nii.gz",
-    ]
+    names = sorted(p.name for p in (tmp_path / "out").glob("[!.]*"))
+    assert names == ["good.nii.gz", "probabilities"]
     assert sum(line.startswith("FAILED") for line in lines) == 2
-    probabilities = nib.load(tmp_path / "out" / "good_probabilities.nii.gz")
+    probabilities = nib.load(tmp_path / "out" / "probabilities" / "good.nii.gz")
     assert probabilities.shape == (8, 9, 10, 1)
     np.testing.assert_allclose(probabilities.affine, OBLIQUE, atol=1e-6)
+
+
+@pytest.mark.parametrize("suffix", [".nii.gz", ".png"])
+def test_masks_are_evaluated_beside_their_probabilities(suffix: str, tmp_path: Path) -> None:
+    shape = (8, 9, 10) if suffix == ".nii.gz" else (20, 30)
+    for name in ("a", "a_probabilities"):
+        path = tmp_path / "scans" / f"{name}{suffix}"
+        path.parent.mkdir(exist_ok=True)
+        values = RANDOM.random(shape)
+        if suffix == ".png":
+            Image.fromarray((255 * values).astype(np.uint8)).save(path)
+        else:
+            save_image(path, values)
+    task = Task(channels=("grey",), labels={"bright": 1}, dimensions=len(shape))
+    model = described(Brightness(0.5), task)
+    chosen = {"settings": PredictSettings(), "with_probabilities": True, "with_overlay": True}
+    inputs = find_inputs([str(tmp_path / "scans")], channels=1)
+    for out in ("truth", "out"):
+        assert not predict_scans([model], inputs, tmp_path / out, **chosen)
+    table = tmp_path / "metrics.csv"
+    folders = ["--reference", str(tmp_path / "truth"), "--prediction", str(tmp_path / "out")]
+    assert main(["evaluate", *folders, "--labels", "bright=1", "--out", str(table)]) == 0
+    rows = pd.read_csv(table)
+    assert rows["case"].tolist() == ["a", "a_probabilities"]
+    assert (rows["dice"] == 1).all()
 
 
 def test_a_scan_that_does_not_fit_the_memory_is_reported_and_the_rest_goes_on(

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from lunet.cli import main
+from lunet.errors import DataError
 from lunet.files import write_json
+from lunet.own_files import MARKER, is_own
 from lunet.reading import read_json
 from lunet.statistics.registration import registration
 from lunet.study.config import parse
@@ -56,9 +58,65 @@ def test_the_first_protocol_stays(tmp_path: Path) -> None:
     changed = {"statistics": {"reference": "unet_small_2f", "margin": 0.05}}
     assert state(tmp_path, **changed) == ["Changed after the runs: margin was 0.01."]
     assert (tmp_path / "protocol.json").read_bytes() == before
-    assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "protocol.json", "ro-crate-metadata.json",
-    ]  # fmt: skip
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == [MARKER, "protocol.json", "ro-crate-metadata.json"]
+    assert is_own(tmp_path / "ro-crate-metadata.json", step="register")
+
+
+def test_a_description_of_the_user_s_stays(tmp_path: Path) -> None:
+    crate = tmp_path / "ro-crate-metadata.json"
+    crate.symlink_to(tmp_path / "kept elsewhere")
+    state(tmp_path)
+    assert crate.is_symlink()
+    assert not crate.exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda content: [], "a mapping is expected"),
+        (lambda content: {**content, "stated": 3}, "stated: found 3"),
+        (lambda content: {k: v for k, v in content.items() if k != "digest"}, "digest: missing"),
+        (
+            lambda content: {**content, "stated": {**content["stated"], "presets": 1}},
+            "stated.presets: found 1",
+        ),
+        (
+            lambda content: {
+                **content,
+                "stated": {**content["stated"], "statistics": {"pairs": [1]}},
+            },
+            "stated.statistics.pairs",
+        ),
+        (lambda content: {**content, "trained": "x"}, "trained: found 'x'"),
+    ],
+)
+def test_a_damaged_protocol_is_refused_by_its_key(change, told: str, tmp_path: Path) -> None:
+    state(tmp_path)
+    path = tmp_path / "protocol.json"
+    write_json(path, change(read_json(path)))
+    with pytest.raises(DataError, match=told) as caught:
+        state(tmp_path)
+    assert str(path) in caught.value.where
+
+
+@pytest.mark.parametrize("name", ["splits.json", "manifest.json"])
+def test_damaged_data_are_no_bug_at_registration(name: str, tmp_path: Path) -> None:
+    made = prepared(tmp_path, 6, folds=[0])
+    files = {
+        "splits.json": Path(made.results, "splits.json"),
+        "manifest.json": Path(made.manifest),
+    }
+    for content in ([], {"folds": 1, "cases": [3]}, {"folds": [], "cases": [{}]}):
+        write_json(files[name], content)
+        assert known_warnings(made) == []
+        with pytest.raises(DataError, match=name):
+            register(
+                tmp_path / "protocol.json",
+                made.sections("register"),
+                manifest=files["manifest.json"],
+                splits=files["splits.json"],
+            )
 
 
 @pytest.mark.parametrize(
