@@ -1,15 +1,15 @@
-"""Turn a data set of another layout into the project's, by links; nothing is copied.
+"""Convert a data set of another layout to the project's layout, with links instead of copies.
 
 Layouts: decathlon, nnunet (a folder, or a number in $nnUNet_raw), bids, brats, mmwhs, csv,
-folders (images/ and masks/, or files side by side), kaggle; auto finds out. Formats: NIfTI, NRRD,
-MetaImage, PNG, JPEG, TIFF.
+folders (images/ and masks/, or images and masks in one folder), kaggle; auto detects the layout.
+Formats: NIfTI, NRRD, MetaImage, PNG, JPEG, TIFF.
 
 Examples: lunet import Dataset004_Hippocampus --layout nnunet --out raw
           lunet import slices --labels tumour=1 --threshold 127 --groups '^(\\d+)_' --out raw
 
 --layout kaggle converts a task folder of the Kaggle collection "Medical Image Segmentation:
-Evaluation", fetched beforehand with your own Kaggle credentials; this command asks for none. Its
-pickled labels are read in a process of their own by a reader that knows labels and nothing else.
+Evaluation". Download it first with your own Kaggle credentials; this command asks for none. The
+pickled labels are read in a separate process, by a reader that accepts nothing but labels.
 
 Example: lunet import Task006_Lung --layout kaggle --dimensions 2 --out raw
 """
@@ -28,15 +28,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--layout", default="auto", help="name of the layout (default: auto)")
     parser.add_argument("--name", default=None, help="name of the data set")
     parser.add_argument("--labels", nargs="+", metavar="NAME=INDEX", help="foreground labels")
-    parser.add_argument("--remap", nargs="+", metavar="FOUND=INDEX", help="values to class indices")
+    parser.add_argument(
+        "--remap", nargs="+", metavar="FOUND=INDEX", help="class index of each value in the files"
+    )
     parser.add_argument("--channels", nargs="+", metavar="NAME", help="channel names, in order")
-    parser.add_argument("--threshold", type=real, help="soft or lossy masks: foreground above it")
-    parser.add_argument("--groups", metavar="REGEX", help="its first group in an id is the subject")
+    parser.add_argument(
+        "--threshold", type=real, help="soft or lossy masks: values above it are foreground"
+    )
+    parser.add_argument(
+        "--groups", metavar="REGEX", help="its first group, matched in a case's name, is the subject"
+    )
     parser.add_argument("--dimensions", type=int, default=3, choices=(2, 3))
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Read the other layout, write links and the listing."""
+    """Read the other layout, then write links and ``dataset.json``."""
     from lunet.commands.raw import by_hand
     from lunet.data.layouts.importing import write_project
     from lunet.data.layouts.open import open_dataset

@@ -1,7 +1,7 @@
 """Build one table of a study from its per-case files: BASE.csv, BASE.md, BASE.tex and BASE.json.
 
-The tables of a pruning are made of --inputs with the prunings' trajectory.csv.
-The same files give the same bytes on any machine; runs of one preset that were made with other
+For the tables of a pruning, --inputs names the trajectory.csv files of the prunings.
+The same files give the same bytes on any machine. Runs of one preset that were made with different
 settings or code are refused.
 
   lunet table accuracy --results results/hippocampus --presets unet_small_4f lunet_small_4f \\
@@ -24,7 +24,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = names_help(TABLES)
     parser.add_argument("name", metavar="NAME", help="which table")
     add_sources(parser)
-    parser.add_argument("--manifest", type=Path, metavar="FILE", help="of the volumes: forecast")
+    parser.add_argument(
+        "--manifest",
+        type=Path,
+        metavar="FILE",
+        help="manifest.json of the prepared volumes, for the table `forecast`",
+    )
     add_out(parser, "BASE", "path without suffix", suffixes=(".csv", ".md", ".tex"))
     add_settings(parser)
 
