@@ -67,7 +67,9 @@ def runs_per_gpu() -> int:
     text = os.environ.get(SHARE, "1")
     if not text.isdigit() or int(text) < 1:
         raise ConfigError(
-            where=SHARE, found=f"found {text!r}", expected="a whole number of at least 1 is expected"
+            where=SHARE,
+            found=f"found {text!r}",
+            expected="a whole number of at least 1 is expected",
         )
     return int(text)
 

@@ -31,7 +31,7 @@ _NO_LOCKS = {errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK}
 
 @dataclass(frozen=True)
 class Entry:
-    """A file on the list: the step that wrote it, and its bytes (None while it is being written)."""
+    """A file on the list: the step that wrote it, and its size in bytes (None while writing)."""
 
     step: str
     size: int | None = None

@@ -1,5 +1,4 @@
-"""Where a step's settings come from: a rule passes JSON; a person names a configuration and preset.
-"""
+"""Where a step's settings come from: JSON from a rule, or a configuration named by a person."""
 
 from __future__ import annotations
 

@@ -36,7 +36,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--threshold", type=real, help="soft or lossy masks: values above it are foreground"
     )
     parser.add_argument(
-        "--groups", metavar="REGEX", help="its first group, matched in a case's name, is the subject"
+        "--groups",
+        metavar="REGEX",
+        help="its first group, matched in a case's name, is the subject",
     )
     parser.add_argument("--dimensions", type=int, default=3, choices=(2, 3))
 
