@@ -1,4 +1,4 @@
-"""The answer in words: one paragraph that somebody can act on."""
+"""The answer of the search in words: one paragraph to act on."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ def answer(
     costs: Mapping[str, Mapping[str, Any]],
     evidence: Evidence,
 ) -> str:
-    """The paragraph.
+    """The answer as one paragraph.
 
     Parameters
     ----------
     facts
-        Content of ``verdict.json`` but for the sentence.
+        Content of ``verdict.json`` without the sentence.
     rows
-        Decisions, a row per look.
+        Decisions, one row per look.
     costs
-        Preset -> ``efficiency.json``.
+        Preset -> content of ``efficiency.json``.
     evidence
-        The finished runs, for what would resolve an open question.
+        The finished runs, to compute what would resolve an open question.
     """
     last = {row["candidate"]: row for row in rows}
     best = facts["answer"]
@@ -98,7 +98,7 @@ def _outcome(row: Mapping[str, Any]) -> str:
     if not math.isfinite(row["estimate"]):
         return f"{row['state']} (no case has a value)"
     text = f"{row['estimate']:+.3f}"
-    # an early interval is honest and very wide: where it decided nothing, the estimate says enough
+    # early intervals are very wide, so they are only shown while the candidate is undecided
     if row["state"] in ("not resolved", "undecided") and math.isfinite(row["ci_low"]):
         text += f", {row['ci_low']:+.3f} to {row['ci_high']:+.3f}"
     folds = row["look"]

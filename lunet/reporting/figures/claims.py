@@ -49,9 +49,9 @@ def pairs(
 ) -> Drawing:
     """The pairs of ``statistics.pairs``: score against score, and their paired differences.
 
-    Left, each pair is a point with the confidence intervals of both means; on the diagonal both
-    score the same. Right, the mean paired difference with its interval. Shaded: within the margin.
-    Marker and colour tell the verdict of the adjusted tests over all named pairs.
+    Left: each pair is a point with the confidence intervals of both means; on the diagonal both
+    scores are equal. Right: the mean paired difference with its interval. The shaded area is within
+    the margin. Marker and colour show the verdict of the adjusted tests over all named pairs.
     """
     if not statistics.named_pairs:
         return notice("statistics.pairs names no pair")
@@ -72,8 +72,9 @@ def pair_data(
 ) -> pd.DataFrame:
     """A row per named pair: comparison of the headline structure, intervals of both means, sizes.
 
-    Beside the columns of the comparison: ``number`` (from 1), and of both sides the interval of
-    the mean (``low``, ``high``) and ``parameters``, with the suffix ``_reference`` for the second.
+    In addition to the columns of the comparison: ``number`` (from 1) and, for both sides, the
+    interval of the mean (``low``, ``high``) and ``parameters``, with the suffix ``_reference`` for
+    the second side.
     """
     table = compared(cases, statistics)
     table = table[table["label"] == headline(cases)].drop(columns="sentence")
@@ -110,12 +111,12 @@ def _scores(axes: Axes, data: pd.DataFrame, statistics: StatisticsSettings) -> N
     axes.set(xlim=ends, ylim=ends, aspect="equal")
     name = f"{title(statistics.metric)} of the"
     where = f"({headline_of(data)}, {100 * statistics.confidence:g} % intervals)"
-    axes.set_xlabel(f"{name} one that it is compared with")
-    axes.set_ylabel(f"{name} first of the pair\n{where}")
+    axes.set_xlabel(f"{name} second preset of the pair")
+    axes.set_ylabel(f"{name} first preset of the pair\n{where}")
 
 
 def headline_of(data: pd.DataFrame) -> str:
-    """The structure that the rows speak of."""
+    """The structure that the rows are about."""
     return str(data["label"].iloc[0])
 
 

@@ -75,7 +75,7 @@ def _difference(axes: Axes, place: int, row: Mapping[str, Any]) -> None:
 
 
 def ranks(cases: pd.DataFrame, statistics: StatisticsSettings) -> Drawing:
-    """Rank of each preset by the mean score, with its interval if all were drawn again."""
+    """Rank of each preset by its mean score, with its bootstrap interval."""
     rivals = cases[cases["preset"] != PRIOR]
     if rivals["preset"].nunique() < 2:
         return notice("one preset alone: there is nothing to rank")

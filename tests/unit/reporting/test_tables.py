@@ -153,7 +153,7 @@ def test_one_preset_alone_gives_empty_comparisons(study: Path) -> None:
 def test_nothing_is_compared_that_nobody_asked_for(study: Path) -> None:
     table = make_table("claims", sources(study, "claims"), {"statistics": {"resamples": 100}})
     assert table.rows == ()
-    assert "No comparison is asked for" in table.note
+    assert "No comparison is configured" in table.note
 
 
 def test_all_pairs_on_request_with_the_cheaper_one_as_candidate(study: Path) -> None:
@@ -232,7 +232,7 @@ def test_runs_made_differently_are_refused(study: Path, tmp_path: Path, key: str
         other = {"other": 1} if key == "settings" else "other"
         write_json(path, run | ({key: other} if fold else {}))
         paths.append(path)
-    with pytest.raises(DataError, match=f"its {key} differ from those of .*fold-0"):
+    with pytest.raises(DataError, match=f"its {key} differ from .*fold-0"):
         read_runs(ResultFiles(runs=tuple(paths)))
 
 
