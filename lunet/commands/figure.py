@@ -48,10 +48,10 @@ def run(arguments: argparse.Namespace) -> None:
     else:
         from lunet.reporting.figures.index import write_figure
 
-    from lunet.reporting.result_files import with_asked
+    from lunet.reporting.result_files import with_required
 
     settings = read_settings(arguments, "figure")
-    kinds = with_asked(row.needs, settings.get("statistics"))
+    kinds = with_required(row.needs, settings.get("statistics"))
     sources = read_sources(arguments, kinds)
     manifest = arguments.manifest
     for path in write_figure(arguments.name, sources, settings, arguments.out, manifest=manifest):

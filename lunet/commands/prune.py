@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--like", type=Path, metavar="FILE", help="for a control: run.json of the stamp run"
     )
     parser.add_argument("--init", type=Path, metavar="FILE", help="prune these trained weights")
-    data = parser.add_argument_group("data and folders (default: those of the study of --config)")
+    data = parser.add_argument_group("data and folders (default: from the study of --config)")
     data.add_argument("--manifest", type=Path, metavar="FILE", help="manifest.json of the volumes")
     data.add_argument("--splits", type=Path, metavar="FILE", help="splits.json")
     data.add_argument("--fold", type=NATURAL, default=0, help="which fold, from 0 (default 0)")

@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Build the table."""
-    from lunet.reporting.result_files import with_asked
+    from lunet.reporting.result_files import with_required
 
     row = table_row(arguments.name)
     if row.rule == "pruning_table":
@@ -45,7 +45,7 @@ def run(arguments: argparse.Namespace) -> None:
         from lunet.reporting.tables.index import write_table
 
     settings = read_settings(arguments, "table")
-    kinds = with_asked(row.needs, settings.get("statistics"))
+    kinds = with_required(row.needs, settings.get("statistics"))
     sources = read_sources(arguments, kinds)
     for path in write_table(arguments.name, sources, settings, arguments.out):
         print(path)

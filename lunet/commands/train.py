@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``lunet train``."""
     add_settings(parser)
     add_plan(parser)
-    data = parser.add_argument_group("data and folders (default: those of the study of --config)")
+    data = parser.add_argument_group("data and folders (default: from the study of --config)")
     data.add_argument("--manifest", type=Path, metavar="FILE", help="manifest.json of the volumes")
     data.add_argument("--splits", type=Path, metavar="FILE", help="splits.json")
     data.add_argument(

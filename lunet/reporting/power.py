@@ -170,7 +170,7 @@ def facts(components: Components, design: Design, question: Question) -> dict[st
 
 
 def sentence(found: dict[str, Any]) -> str:
-    """The answer in words: what the design resolves, its power, and what would do."""
+    """The answer in words: what the design resolves, its power, and what would be enough."""
     q, design = Question(**found["question"]), Design(**found["design"])
     places = max(3, 1 - math.floor(math.log10(max(found["resolves"], 1e-9))))
     text = (

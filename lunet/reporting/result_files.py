@@ -88,7 +88,7 @@ class ResultFiles:
     protocol: tuple[Path, ...] = ()
 
 
-def with_asked(
+def with_required(
     kinds: tuple[str, ...], statistics: Mapping[str, Any] | None = None
 ) -> tuple[str, ...]:
     """The kinds, and those that the settings of statistics require in addition."""

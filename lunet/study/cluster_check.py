@@ -165,7 +165,7 @@ def _is_passing(reason: str) -> bool:
 
 
 def check_up(profile: str | Path, *, job: bool = True) -> Iterator[Finding]:
-    """All findings about a profile on this cluster, from the general to the particular.
+    """All findings about a profile on this cluster.
 
     Parameters
     ----------

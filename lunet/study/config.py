@@ -176,7 +176,7 @@ def _with_candidates(mapping: Mapping[str, Any]) -> Mapping[str, Any]:
     if mapping.get("smallest") is None or "presets" in mapping:
         return mapping
     smallest = build_settings(SmallestSettings, mapping["smallest"], "smallest")
-    return {**mapping, "presets": list(smallest.presets())} if smallest.is_asked else mapping
+    return {**mapping, "presets": list(smallest.presets())} if smallest.is_configured else mapping
 
 
 def with_words(mapping: Mapping[str, Any], words: Mapping[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from lunet.study.study import Study
 
 
-def questions(study: Study) -> dict[str, bool]:
+def conditions(study: Study) -> dict[str, bool]:
     """For each key of :data:`lunet.reporting.outputs.WHEN`, whether it applies to the study."""
     config = study.config
     arguments = [preset.arguments for preset, _ in study.presets.values()]
@@ -31,9 +31,9 @@ def questions(study: Study) -> dict[str, bool]:
     }
 
 
-def asked(study: Study, outputs: Mapping[str, Output], rule: Rule) -> tuple[str, ...]:
+def requested(study: Study, outputs: Mapping[str, Output], rule: Rule) -> tuple[str, ...]:
     """Names of the tables or figures of one rule that the study makes."""
-    known = questions(study)
+    known = conditions(study)
     names = made_by(outputs, rule)
     return tuple(name for name in names if known.get(outputs[name].when, True))
 

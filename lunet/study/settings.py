@@ -60,7 +60,7 @@ class SmallestSettings:
     )
 
     @property
-    def is_asked(self) -> bool:
+    def is_configured(self) -> bool:
         """Whether a search is configured."""
         return bool(self.families or self.candidates)
 

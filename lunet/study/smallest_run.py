@@ -103,7 +103,7 @@ def find_smallest(study: Study, make: Make, log: Callable[[str], None]) -> dict[
     TrainingError
         If ``make`` returned without having made all files.
     """
-    if not study.config.smallest.is_asked:
+    if not study.config.smallest.is_configured:
         raise ConfigError(
             where="smallest",
             found="neither families nor candidates",

@@ -16,7 +16,7 @@ from lunet.reporting.outputs import FIGURES, TABLES
 from lunet.settings import plain, replace
 from lunet.study.code_digest import PACKAGE, code_digest
 from lunet.study.config import Config, Variant
-from lunet.study.outputs import asked
+from lunet.study.outputs import requested
 from lunet.study.presets import Preset, find_preset, output_count, read_structure
 from lunet.study.recipes import find_recipe
 from lunet.study.steps import STEPS
@@ -224,12 +224,12 @@ class Study:
     @property
     def tables(self) -> tuple[str, ...]:
         """Names of the study's tables."""
-        return asked(self, TABLES, "table")
+        return requested(self, TABLES, "table")
 
     @property
     def figures(self) -> tuple[str, ...]:
         """Names of the study's figures."""
-        return asked(self, FIGURES, "figure")
+        return requested(self, FIGURES, "figure")
 
     def runs(self, presets: Sequence[str] | None = None) -> Iterator[str]:
         """Folders of all runs of the given presets; of all rows of the tables by default."""

@@ -148,15 +148,14 @@ def _pair_name(row: Mapping[str, Any]) -> str:
 def skips(
     cases: pd.DataFrame, runs: Sequence[Mapping[str, Any]], statistics: StatisticsSettings
 ) -> Drawing:
-    """Score against the bottleneck's width, a line for each set of skips.
+    """Score against the bottleneck's width, with a line for each set of skips.
 
-    Networks that differ in nothing but bottleneck and skips are one family; only families with
-    more than one set of skips are drawn. Widths and skips are those of the trained networks, from
-    ``run.json``.
+    Networks that differ only in bottleneck and skips are a family; families with more than one set
+    of skips are drawn. Widths and skips are read from ``run.json`` of the trained networks.
     """
     designs = skip_designs(runs)
     if designs.empty:
-        return notice("no two networks differ in their skips alone")
+        return notice("no two networks differ only in their skips")
     stats = headline_summary(cases, statistics.metric, statistics)
     columns = ["mean", "ci_low", "ci_high", "n"]
     data = designs.join(stats[columns], on="preset", how="inner").reset_index(drop=True)
@@ -193,7 +192,7 @@ def _series_name(part: pd.DataFrame, *, several: bool) -> str:
 
 
 def skip_designs(runs: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
-    """Networks of widths per level, in families that differ in bottleneck and skips alone.
+    """Networks with widths per level, in families that differ only in bottleneck and skips.
 
     Columns ``preset, family, skips, bottleneck``; families with one set of skips are left out.
     """

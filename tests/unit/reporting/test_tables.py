@@ -40,7 +40,7 @@ from lunet.reporting.result_files import (
     from_inputs,
     read_cases,
     read_runs,
-    with_asked,
+    with_required,
 )
 from lunet.reporting.tables import pruning as tables_pruning
 from lunet.reporting.tables.claims import compared
@@ -157,7 +157,7 @@ def test_nothing_is_compared_that_nobody_asked_for(study: Path) -> None:
 
 
 def test_all_pairs_on_request_with_the_cheaper_one_as_candidate(study: Path) -> None:
-    kinds = with_asked(table_row("claims").needs, {"pairs": "all"})
+    kinds = with_required(table_row("claims").needs, {"pairs": "all"})
     grid = Grid(study, PRESETS, (0, 1), (0, 1), study / "manifest.json")
     settings = {"statistics": {"resamples": 100, "pairs": "all", "cost": "macs"}}
     table = make_table("claims", from_grid(grid, kinds), settings)
