@@ -63,7 +63,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _announce(settings: Any) -> None:
-    """Print what the next minutes are spent on and how to shorten them: no other line appears."""
+    """Print how to shorten the measurement, which may take minutes and prints nothing itself."""
     limit = f"up to {settings.budget_s:g} s" if settings.budget_s else "no time limit"
     print(
         f"measuring in {settings.processes} fresh process(es), {limit} for each series, "

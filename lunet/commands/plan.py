@@ -57,7 +57,7 @@ def run(arguments: argparse.Namespace) -> None:
     models = _models(sections.get("models"), preset, task, ndim)
     cost = costliest([network_cost(m, channels=len(task.channels), ndim=ndim) for m in models])
     memory = usable_memory(limits.memory_gb)
-    # a fold trains on only part of the cases, and a batch cannot hold more cases than that
+    # a fold trains on only a part of the cases, and a batch cannot hold more than these
     largest = min(limits.largest_batch, max(2, fingerprint.cases // 3))
     choices = propose(fingerprint, cost, memory=memory, largest_batch=largest)
     if str(arguments.out).endswith(".json"):

@@ -1,9 +1,9 @@
 """Remove channels of one preset step by step and retrain, on one fold with one seed.
 
-STRATEGY is stamp, random_at_stamp_layer or largest_layer, or one of two controls. scratch trains
-the network that stamp ended with from scratch; flat trains the LUNet with the nearest number of
-parameters. Both take as many epochs as the stamp run, whose run.json --like names. The network is
-chosen on validation cases.
+STRATEGY is stamp, random_at_stamp_layer or largest_layer, or one of two controls: `scratch` trains
+the final network of stamp from scratch, `flat` trains the LUNet with the nearest number of
+parameters. Both train for as many epochs as the stamp run; --like names its run.json. The network
+is chosen on validation cases.
 
 Writes weights.safetensors (the chosen network), last.safetensors, trajectory.csv, history.csv,
 test_curve.csv and run.json. On a signal the state is saved; the same command resumes from it.

@@ -1,4 +1,4 @@
-"""State what a study compares before anything is trained, in protocol.json, which never changes.
+"""Record in protocol.json, before anything is trained, what a study compares; it never changes.
 
 The file holds metric, margin, reference or pairs, presets, folds and seeds, all settings that a
 result depends on, and the digests of code, prepared data and splits (if they exist already). With

@@ -69,8 +69,8 @@ def rank_stability(
     preset (ties share the mean rank). ``rank_low`` to ``rank_high`` are simultaneous intervals with
     Bonferroni's correction. ``share_first`` and ``share_same_rank`` are the shares of samples in
     which the preset is first (possibly tied) or keeps its rank. ``kendall_tau`` is the mean tau-b
-    between the ranking and the rankings of the samples, one number per label. A case without a
-    value for any preset is left out for all.
+    between the ranking and the rankings of the samples, one number per label. A case that lacks a
+    value for at least one preset is left out for all.
 
     Raises
     ------
