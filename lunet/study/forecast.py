@@ -96,7 +96,7 @@ class Forecasts:
     ) -> Forecast | Gap:
         """The forecast of a training, or why there is none.
 
-        ``inputs`` are the paths of manifest and splits if the configuration does not name them; the
+        ``inputs`` are the paths of manifest and splits if they differ from the configuration's; the
         other files are then expected in the folder of the splits.
         """
         if not self.study.config.efficiency.training_step:
