@@ -1,6 +1,6 @@
 """Compact segmentation networks: build, train, evaluate and compare them.
 
-The public names are imported when they are first used, so that ``import lunet`` costs nothing.
+The public names are imported when they are first used, so that ``import lunet`` is fast.
 """
 
 from __future__ import annotations

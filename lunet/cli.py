@@ -15,47 +15,52 @@ from lunet.files import require_writable
 from lunet.system_limits import require_room
 
 STEPS = {
-    "download": "get a data set: local folder, mirror or origin; resumed and checked",
+    "download": "get a data set from a local copy, a mirror or its origin",
     "phantom": "make a synthetic data set in the Decathlon layout",
-    "audit": "examine a data set and say which file, which field, what to do",
+    "audit": "examine a data set; each finding names the file, the field and what to do",
     "repair": "apply the safe repairs of an audit into a new folder",
     "init": "write the first configuration of a study of your own data",
-    "import": "turn another layout (nnU-Net, BIDS, folders, CSV) into the project's, by links",
+    "import": "convert another layout (nnU-Net, BIDS, folders, CSV) to the project's, with links",
     "plan": "propose spacing, patch and batch from a data set's fingerprint",
-    "preprocess": "canonical orientation, spacing, intensities; memory-mappable volumes",
-    "folds": "cross-validation folds by subject group",
-    "register": "state what a study compares, before anything is trained; written once",
-    "train": "train one preset on one fold with one seed; resumes by itself",
+    "preprocess": "prepare volumes: orientation, spacing, intensities, size",
+    "folds": "divide the cases into cross-validation folds by subject group",
+    "register": "state what a study compares, before anything is trained",
+    "train": "train one preset; an interrupted training resumes automatically",
     "predict": "segment the cases of a run, or any new scan",
-    "evaluate": "Dice and surface distances per case and label",
+    "evaluate": "compute Dice and surface distances per case and label",
     "transfer": "test a trained network on another labelled data set, with a label map",
-    "lesions": "lesions found, missed and wrongly predicted per patient; FROC",
-    "efficiency": "parameters, MACs, latency, memory of one preset",
-    "forecast": "memory and time of trainings, foreseen and taken",
-    "power": "what a study can resolve, from a pilot, before it is trained",
-    "smallest": "find the smallest network that is as good, training as little as it takes",
+    "lesions": "count lesions found, missed and wrongly predicted per patient; FROC",
+    "efficiency": "measure parameters, MACs, latency and memory of one preset",
+    "forecast": "forecast memory and time of trainings, and compare with finished runs",
+    "power": "compute from a pilot what a study can resolve, before it is trained",
+    "smallest": "find the smallest network that is as good as a reference",
     "prune": "remove channels step by step and retrain",
     "table": "build a table of the study from per-case files",
     "figure": "draw a figure of the study",
     "report": "write the self-contained HTML report",
     "export": "release a trained model: ONNX, safetensors, model card",
-    "import-weights": "carry over published weights by position",
-    "nnunet": "let nnU-Net v2 train a preset: network and patch in a plans file of its own",
+    "import-weights": "import published weights into a preset, by position",
+    "nnunet": "write nnU-Net v2 plans that train a preset",
     "export-slices": "write 2D slices of volumes as PNG images and labels",
     "show": "draw an overlay of image and segmentation",
     "doctor": "check that a profile fits this cluster",
-    "recover": "find, end or await left-over jobs; unlock",
-    "list": "list presets, datasets, losses, recipes or augmentations",
-    "schema": "write the JSON schema of the configuration",
+    "recover": "after a crash: list, cancel or wait for left-over jobs, and unlock",
+    "list": "list presets, recipes, datasets, losses or augmentations",
+    "schema": "write the JSON schema or the manual of the configuration",
 }
 
 
-_WRITTEN = ("out", "froc", "work", "cache", "engine_cache", "settings", "changes")
-"""Arguments that name what is written, or are no paths."""
+_NO_INPUTS = ("out", "froc", "work", "cache", "engine_cache", "settings", "changes")
+"""Arguments that name outputs or are not paths."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one step; returns the exit code (0 done, 2 bad input, see :mod:`lunet.errors`)."""
+    """Run one step.
+
+    Returns
+    -------
+    The exit code: 0 for success, 2 for bad input, others as in :mod:`lunet.errors`.
+    """
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words or words[0] in ("-h", "--help"):
         print(_overview())
@@ -79,7 +84,7 @@ def _overview() -> str:
 
 
 def parser_of(step: str) -> argparse.ArgumentParser:
-    """The parser of ``lunet STEP``; its help is the step's page of the documentation."""
+    """The parser of ``lunet STEP``; the command reference is generated from its help."""
     command = importlib.import_module(_module(step))
     parser = argparse.ArgumentParser(
         prog=f"lunet {step}",
@@ -110,7 +115,7 @@ def _run(step: str, words: Sequence[str]) -> int:
 def carry_out(
     work: Callable[[argparse.Namespace], int | None], arguments: argparse.Namespace
 ) -> int:
-    """Run a step's function and tell how it ended; returns the exit code."""
+    """Run a step's function, report how it ended, and return the exit code."""
     try:
         require_room()
         if getattr(arguments, "out", None):
@@ -118,16 +123,16 @@ def carry_out(
         with _sole_writer(arguments), _own_files(arguments):
             return work(arguments) or 0
     except LunetError as error:
-        return _tell(error, in_rule=getattr(arguments, "settings", None) is not None)
-    except Exception as error:  # sorted and told below, a bug with its traceback
-        return _explain(error)
+        return _report(error, in_rule=getattr(arguments, "settings", None) is not None)
+    except Exception as error:  # classified below; a bug keeps its traceback
+        return _report_other(error)
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
 
 
-def _tell(error: LunetError, *, in_rule: bool) -> int:
-    """One line that says what is wrong; the log of a rule ends with one that sorts it."""
+def _report(error: LunetError, *, in_rule: bool) -> int:
+    """Print what is wrong in one line; the log of a rule also ends with the kind of failure."""
     print(f"error: {error}", file=sys.stderr)
     if in_rule:
         from lunet.failures import classify
@@ -138,7 +143,7 @@ def _tell(error: LunetError, *, in_rule: bool) -> int:
 
 @contextmanager
 def _sole_writer(arguments: argparse.Namespace) -> Iterator[None]:
-    """Hold the lock of what a rule's job writes; by hand (no ``--code``) nothing is locked."""
+    """Lock what a rule's job writes; a manual run (no ``--code``) locks nothing."""
     if not (getattr(arguments, "code", "") and getattr(arguments, "out", None)):
         yield
         return
@@ -150,7 +155,7 @@ def _sole_writer(arguments: argparse.Namespace) -> Iterator[None]:
 
 @contextmanager
 def _own_files(arguments: argparse.Namespace) -> Iterator[None]:
-    """Let a step write to ``--out`` only what is its own, and never over what it reads."""
+    """Let a step overwrite only its own files in ``--out``, and never its inputs."""
     from lunet.own_files import claim_files, refuse_same
 
     out, suffixes = getattr(arguments, "out", None), getattr(arguments, "out_suffixes", None)
@@ -164,8 +169,8 @@ def _own_files(arguments: argparse.Namespace) -> Iterator[None]:
 
 
 def _inputs(arguments: argparse.Namespace) -> list[str]:
-    """Every file or folder that an argument names, but for those that are written."""
-    given = [value for name, value in vars(arguments).items() if name not in _WRITTEN]
+    """Every existing file or folder that an argument names, except outputs."""
+    given = [value for name, value in vars(arguments).items() if name not in _NO_INPUTS]
     lists = [value if isinstance(value, list) else [value] for value in given]
     items = [item for values in lists for item in values]
     words = [str(item) for item in items if isinstance(item, str | os.PathLike)]
@@ -173,8 +178,8 @@ def _inputs(arguments: argparse.Namespace) -> list[str]:
     return [part for part in dict.fromkeys(parts) if part and os.path.exists(part)]
 
 
-def _explain(error: Exception) -> int:
-    """Tell an end that is not bad input: memory, disk; the rest is a bug and keeps its trace."""
+def _report_other(error: Exception) -> int:
+    """Report an error that is not bad input: memory, disk, or a bug with its traceback."""
     if isinstance(error, BrokenPipeError):
         # the reader of our output went away (`lunet list presets | head`)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

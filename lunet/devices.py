@@ -1,4 +1,4 @@
-"""A GPU for each job: by locks on a shared machine, by SLURM's choice under SLURM."""
+"""One GPU per job: claimed with locks on a shared machine, assigned by SLURM on a cluster."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ SHARE = "LUNET_RUNS_PER_GPU"
 
 @contextmanager
 def claimed_gpu(device: str) -> Iterator[str | None]:
-    """Hold a GPU of this machine for the length of a ``with`` block; call it before torch starts.
+    """Hold a GPU of this machine during a ``with`` block; enter it before CUDA starts.
 
     Parameters
     ----------
     device
-        ``cpu`` claims nothing; ``auto`` and ``cuda`` wait for a free GPU, if there is any.
+        ``cpu`` claims nothing; ``auto`` and ``cuda`` wait for a free GPU if the machine has any.
 
     Yields
     ------
     str or None
-        The GPU's number, which is then the only one in ``CUDA_VISIBLE_DEVICES``; None where
-        nothing had to be claimed: no GPU, or a device chosen by SLURM.
+        The GPU's number, which is the only one in ``CUDA_VISIBLE_DEVICES`` during the block; None
+        if nothing had to be claimed: there is no GPU, or SLURM has assigned one.
     """
     gpus = _gpus()
     if device == "cpu" or not gpus or "SLURM_JOB_ID" in os.environ:
@@ -55,25 +55,27 @@ def claimed_gpu(device: str) -> Iterator[str | None]:
 
 
 def share_gpus(runs: int) -> None:
-    """Let so many jobs of this process, and of those that it starts, share one GPU.
+    """Let ``runs`` jobs of this process and its child processes share one GPU.
 
-    Through the environment and not through a rule's settings, since it changes no result.
+    This is an environment variable and not a setting of a rule, because it changes no result.
     """
     os.environ[SHARE] = str(runs)
 
 
 def runs_per_gpu() -> int:
-    """How many jobs may share one GPU; 1 unless the study says otherwise."""
+    """How many jobs may share one GPU; 1 unless the study sets another number."""
     text = os.environ.get(SHARE, "1")
     if not text.isdigit() or int(text) < 1:
         raise ConfigError(
-            where=SHARE, found=f"found {text!r}", expected="a whole number from 1 is expected"
+            where=SHARE,
+            found=f"found {text!r}",
+            expected="a whole number of at least 1 is expected",
         )
     return int(text)
 
 
 def _gpus() -> list[str]:
-    """GPUs that this process may use, without starting CUDA."""
+    """The GPUs that this process may use, found without starting CUDA."""
     visible = os.environ.get(_VISIBLE)
     if visible is not None:
         return [number.strip() for number in visible.split(",") if number.strip()]
@@ -93,15 +95,15 @@ def _first_free(gpus: list[str], held: contextlib.ExitStack) -> str:
                 if _lock(gpu, slot, held):
                     return gpu
         if not is_announced:
-            print(f"waiting for a free GPU of {', '.join(gpus)}", file=sys.stderr, flush=True)
+            print(f"waiting for a free GPU (of {', '.join(gpus)})", file=sys.stderr, flush=True)
             is_announced = True
         time.sleep(1.0)
 
 
 def _lock(gpu: str, slot: int, held: contextlib.ExitStack) -> bool:
-    """Take one place on a GPU; the operating system gives it back when the process ends."""
-    # straight in the folder that everybody may write to: a folder of the first user's own would
-    # shut the next user out
+    """Take one slot of a GPU; the operating system frees it when the process ends."""
+    # directly in the shared temporary folder: a subfolder would belong to the first user and keep
+    # everybody else out
     path = Path(tempfile.gettempdir(), f"lunet-gpu-{gpu}.{slot}.lock")
     lock = FileLock(path, mode=0o666, blocking=False)
     try:
@@ -112,7 +114,7 @@ def _lock(gpu: str, slot: int, held: contextlib.ExitStack) -> bool:
         raise LunetError(
             where=path,
             found=f"cannot be opened ({error.strerror})",
-            expected="the lock of a GPU must be open to all its users",
+            expected="all users of a GPU must be able to open its lock",
             action="Remove the file, or name another folder in TMPDIR",
         ) from error
     return True

@@ -1,4 +1,4 @@
-"""The errors a user can act on, and a full memory; everything else is a bug with its traceback."""
+"""Errors that a user can act on, and whether memory ran out; any other exception is a bug."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import reprlib
 from collections.abc import Iterable
 
 _LONGEST = 1000
-"""Characters of one part of a message: some list names; a value is cut by :func:`shown` before."""
+"""Characters of one part of a message, which may list names; :func:`shown` cuts single values."""
 
 
 class LunetError(Exception):
-    """A wrong input, described in one line: where, what was found, what is expected, what to do.
+    """A wrong input, described in one line.
 
     The command line prints ``error: <where>: <found>, <expected>. <action>.`` and exits with
     ``exit_code``.
@@ -68,14 +68,14 @@ class Busy(LunetError):
 
 
 class Interrupted(LunetError):
-    """A signal asked this process to leave; its state was saved and the next start resumes."""
+    """A signal asked this process to stop; its state was saved and the next start resumes."""
 
     exit_code = 75
     reason = "interrupted, resumable"
 
 
 class _Short(reprlib.Repr):
-    """Values as Python writes them, cut to a part of a line before they are written out."""
+    """Values as Python prints them, shortened before they are printed."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -83,18 +83,18 @@ class _Short(reprlib.Repr):
         self.maxlist = self.maxtuple = self.maxdict = self.maxset = self.maxfrozenset = 8
 
     def repr_int(self, x: int, level: int) -> str:
-        """An integer; one that Python itself would not print, by its size."""
+        """An integer, or only its size if it is longer than Python would print."""
         return repr(x) if x.bit_length() < 200 else f"an integer of {x.bit_length()} bits"
 
 
 def shown(value: object) -> str:
-    """A value for a message: as Python writes it, but never longer than about a line."""
+    """A value for a message: as Python prints it, but never longer than about a line."""
     text = _Short().repr(value)
     return text if len(text) <= 120 else f"{text[:80]} ... {text[-35:]}"
 
 
 def _one_line(text: str) -> str:
-    """The text without line ends and control characters, which a terminal would obey, and cut."""
+    """The text shortened, without line ends and control characters, which a terminal would obey."""
     text = text if len(text) <= _LONGEST else f"{text[:700]} ... {text[-295:]}"
     if text.isprintable():
         return text
@@ -106,7 +106,7 @@ _NO_MEMORY = re.compile(
     r"out of memory|can't allocate memory|not enough memory|Failed to allocate memory|bad_alloc"
     r"|[Cc]annot allocate memory|could not (execute|create) a primitive|failed to map segment"
 )
-"""Texts of CUDA, PyTorch, oneDNN, ITK and the loader, which raise plain errors."""
+"""Messages of CUDA, PyTorch, oneDNN, ITK and the loader, whose errors have no type of their own."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -120,7 +120,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """Advice for a misspelt name: ``did you mean 'x'`` or the list of the known names."""
+    """Advice for a misspelt name: ``did you mean 'x'``, or the list of known names."""
     names = sorted(known)
     close = difflib.get_close_matches(name[:100], names, n=1, cutoff=0.6)
     return f"did you mean {close[0]!r}" if close else f"known: {', '.join(names)}"

@@ -20,14 +20,14 @@ class Failure:
     reason
         ``out of GPU memory``, ``out of host memory``, ``full disk``, ``read-only file system``,
         ``a file larger than allowed``, ``too many open files``, ``no further process or thread``,
-        ``an error of the disk``,
-        ``bad data``, ``bad config``, ``non-finite loss``, ``training failed``,
-        ``owned by another process``, ``time limit``, ``preempted``, ``cancelled or requeued``,
-        ``interrupted`` (these four resumable) or ``bug``.
+        ``an error of the disk``, ``bad data``, ``bad config``, ``non-finite loss``,
+        ``training failed``, ``owned by another process``, ``time limit``, ``preempted``,
+        ``cancelled or requeued``,
+        ``interrupted`` or ``bug``. After the four before ``bug`` the same command resumes.
     advice
         What to change; may be empty.
     exit_code
-        Exit code of the process; 75 (try again) lets a scheduler retry, which resumes.
+        Exit code of the process; 75 (try again) lets a scheduler retry, and the retry resumes.
     """
 
     reason: str
@@ -36,7 +36,7 @@ class Failure:
 
     @property
     def is_bug(self) -> bool:
-        """Whether only a change of the code can mend it."""
+        """Whether only a change of the code can fix it."""
         return self.reason.startswith("bug")
 
     def line(self) -> str:
@@ -45,7 +45,7 @@ class Failure:
 
 
 _NEAR_LIMIT = 180.0
-"""Seconds before a job's limit within which the limit is the likely cause of a request to leave."""
+"""A job that is asked to stop this many seconds before its limit was most likely stopped by it."""
 _SMALLER = "Lower train.batch_size or set train.patch"
 _SPACE = "Free space, or set roots.results and roots.work elsewhere"
 _SYSTEM = {
@@ -75,13 +75,14 @@ _PATHS = {
     errno.EEXIST: "a file or folder of that name exists",
     errno.ENAMETOOLONG: "the name is too long",
 }
-"""Faults of a path that a user gave; they are no bugs."""
+"""Errors that a wrong path causes; they are not bugs."""
 
 
 def classify(error: BaseException) -> Failure:
     """Classify the exception that ended a step.
 
-    Known by type and errno; PyTorch and others raise plain errors, which their texts tell.
+    It is recognised by its type and errno; errors of PyTorch and other libraries, which have no
+    type of their own, by their messages.
     """
     for link in _chain(error):
         if isinstance(link, LunetError):
@@ -106,7 +107,7 @@ def classify(error: BaseException) -> Failure:
 
 
 def _of_own_error(error: LunetError) -> Failure:
-    """Classify an error of :mod:`lunet.errors`, which has its advice already."""
+    """Classify an error of :mod:`lunet.errors`, which carries its own advice."""
     if isinstance(error, Interrupted):
         return Failure(*_asked_by_slurm(), error.exit_code)
     reason = error.reason
@@ -122,7 +123,7 @@ def _of_own_error(error: LunetError) -> Failure:
 
 
 def _asked_by_slurm() -> tuple[str, str]:
-    """Why SLURM or somebody else asked the job to leave, and what to do."""
+    """Why SLURM or a person asked the job to stop, and what to do."""
     again = "The state is saved; the same command, or a retry of Snakemake, resumes from there"
     state, left, preempted = _slurm_state(os.environ.get("SLURM_JOB_ID", ""))
     if preempted or state == "PREEMPTED":
@@ -135,9 +136,9 @@ def _asked_by_slurm() -> tuple[str, str]:
 
 
 def _slurm_state(job: str) -> tuple[str, float | None, bool]:
-    """State of a job, seconds of its limit that are left, whether it is being preempted.
+    """State of a job, seconds left before its limit, and whether it is being preempted.
 
-    Empty, None, False without SLURM.
+    Without SLURM: an empty text, None and False.
     """
     if not job:
         return "", None, False
@@ -163,7 +164,7 @@ def _seconds(text: str) -> float | None:
 
 
 def _chain(error: BaseException) -> list[BaseException]:
-    """The exception and what caused it, outermost first."""
+    """The exception and its causes, outermost first."""
     links: list[BaseException] = []
     link: BaseException | None = error
     while link is not None and link not in links:

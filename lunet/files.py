@@ -1,4 +1,4 @@
-"""Atomic files: a reader sees the old content or the new one, never half of it."""
+"""Atomic files: a reader sees the old content or the new content, never half of it."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from typing import Any
 from lunet.errors import DataError
 from lunet.leftovers import part_of
 
-_TELLING = (
+_CLASSIFIED = (
     *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM),
     *(errno.EMFILE, errno.ENFILE),
 )
-"""Errors of the system that say themselves what to do (:mod:`lunet.failures`)."""
+"""Errors of the system for which :mod:`lunet.failures` has advice."""
 _FORMULA = tuple("=+-@\t\r")
 
 
@@ -29,8 +29,8 @@ _FORMULA = tuple("=+-@\t\r")
 def atomic(path: str | Path) -> Iterator[Path]:
     """Yield a temporary name next to ``path``; on success fsync it and rename it into place.
 
-    On an error the temporary file (:func:`lunet.leftovers.part_of`) is removed and ``path`` stays
-    what it was.
+    On an error the temporary file (:func:`lunet.leftovers.part_of`) is removed and ``path`` is left
+    unchanged.
     """
     final = Path(path)
     final.parent.mkdir(parents=True, exist_ok=True)
@@ -51,14 +51,15 @@ def real_path(path: str | Path) -> Path:
 
 
 def require_writable(path: str | Path) -> None:
-    """Check that ``path`` could be made: its nearest folder that exists takes a new file.
+    """Check that ``path`` can be created: its nearest existing folder accepts a new file.
 
     Raises
     ------
     DataError
-        If it takes none (``/proc``).
+        If no file can be created there (``/proc``, for example).
     OSError
-        If space, permission or open files are missing; ``filename`` is the folder.
+        If the disk is full, permission is missing or too many files are open; ``filename`` is the
+        folder.
     """
     here = Path(path).absolute()
     folder = next(place for place in (here, *here.parents) if place.is_dir())
@@ -67,9 +68,9 @@ def require_writable(path: str | Path) -> None:
             return
     except OSError as error:
         error.filename = str(folder)
-        if error.errno in _TELLING:
+        if error.errno in _CLASSIFIED:
             raise
-        found = f"no file can be made in this folder ({error.strerror})"
+        found = f"no file can be created in this folder ({error.strerror})"
         raise DataError(
             where=folder, found=found, expected=f"needed for {path}", action="Name another --out"
         ) from error
@@ -103,9 +104,9 @@ def write_json(path: str | Path, value: Any) -> None:
 
 
 def write_new(path: str | Path, value: Any) -> bool:
-    """Write strict JSON as :func:`write_json`, but only where no file is; never replaces one.
+    """Write strict JSON like :func:`write_json`, but never replace an existing file.
 
-    Of several processes that write at the same time one wins; the file is whole at once.
+    If several processes write at the same time, one of them wins. Readers never see a partial file.
 
     Returns
     -------
@@ -130,7 +131,7 @@ def write_new(path: str | Path, value: Any) -> bool:
 
 
 def _write_without_links(part: Path, final: Path) -> bool:
-    """On a file system without hard links: the name is taken first, then filled at once."""
+    """For file systems without hard links: reserve the name first, then rename the file onto it."""
     try:
         os.close(os.open(final, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     except FileExistsError:
@@ -143,8 +144,8 @@ def write_csv(path: str | Path, columns: Sequence[str], rows: Iterable[Mapping[s
     """Write rows as CSV with ``columns`` as header, atomically.
 
     NaN and None become empty cells. A text that a spreadsheet would run as a formula (it begins
-    with ``=``, ``+``, ``-``, ``@`` or a control character, and is no number) gets a ``'`` in front,
-    by which spreadsheets know it for a text.
+    with ``=``, ``+``, ``-``, ``@`` or a control character and is not a number) gets a leading
+    ``'``, which makes spreadsheets treat it as text.
     """
     with atomic(path) as part, open(part, "w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, columns, lineterminator="\n", extrasaction="raise")
@@ -163,7 +164,7 @@ def _is_number(text: str) -> bool:
     try:
         float(text)
     except ValueError:
-        return text == "-"  # a dash alone stands for nothing
+        return text == "-"  # a dash alone marks an empty cell and is harmless
     return True
 
 
@@ -174,5 +175,5 @@ def sha256(path: str | Path) -> str:
 
 
 def canonical_json(value: Any) -> str:
-    """JSON that is equal for equal values: sorted keys, no spaces, strict numbers."""
+    """JSON text that is the same for equal values: sorted keys, no spaces, strict numbers."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)

@@ -1,4 +1,4 @@
-"""Temporary names that say whose they are, so that what a dead process left can be removed."""
+"""Temporary names that contain their writer, so that leftovers of dead processes can be removed."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from lunet.locks import host_name, process_start
 
 _FORM = re.compile(r"\.part-([0-9a-f]{8})-(\d+)-(\w+)-(.+)", re.DOTALL)
 _SILENCE = 3600.0
-"""Seconds without a change after which a writer on another host is taken for dead."""
+"""Seconds without a change after which a writer on another host is considered dead."""
 
 
 def part_of(path: str | Path) -> Path:
-    """The temporary name beside ``path`` under which this process writes it.
+    """The temporary name next to ``path`` under which this process writes it.
 
-    It keeps the suffixes of ``path``, by which writers choose their format.
+    It keeps the suffixes of ``path``, because writers choose their format by them.
     """
     final = Path(path)
     return final.with_name(f".part-{_owner(os.getpid())}-{final.name}")
@@ -41,8 +41,8 @@ def _host() -> str:
 def remove_leftovers(folder: str | Path, names: Collection[str]) -> None:
     """Remove the temporary files and folders of ``names`` whose writer is dead.
 
-    A writer on this host is known by its process. One on another host is taken for dead when it
-    has changed nothing for an hour.
+    A writer on this host is dead if its process is gone, a writer on another host if it has changed
+    nothing for an hour.
     """
     place = Path(folder)
     if not place.is_dir():
@@ -55,9 +55,9 @@ def remove_leftovers(folder: str | Path, names: Collection[str]) -> None:
 
 @contextmanager
 def staged(target: str | Path) -> Iterator[Path]:
-    """A new folder beside ``target``, gone afterwards unless the caller renamed it.
+    """Yield a new folder next to ``target``; it is removed afterwards unless it was renamed.
 
-    What dead processes left of the same target is removed first.
+    Leftovers of dead processes for the same target are removed first.
     """
     final = Path(target)
     remove_leftovers(final.parent, {final.name})
@@ -77,7 +77,7 @@ def _is_dead(path: Path, host: str, pid: str, start: str) -> bool:
 
 
 def _last_change(path: Path) -> float:
-    """Time of the newest file at or below ``path``; now, if it is just being removed."""
+    """Time of the newest file at or below ``path``; the current time if it is being removed."""
     paths = [path, *(Path(top, name) for top, _, names in os.walk(path) for name in names)]
     try:
         return max(entry.lstat().st_mtime for entry in paths)
@@ -87,6 +87,6 @@ def _last_change(path: Path) -> float:
 
 def _remove(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)  # two starters may both remove it
+        shutil.rmtree(path, ignore_errors=True)  # two processes may remove it at the same time
     else:
         path.unlink(missing_ok=True)

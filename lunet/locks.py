@@ -1,15 +1,15 @@
-"""One writer per output, on a network file system too.
+"""One writer per output, also on a network file system.
 
-A lock is a folder of numbered files; the highest number is the owner. A file is created
-exclusively, so of two starters only one gets a number, and a starter that judged an owner dead
-cannot displace a newer one. A living owner renews its file's time; a dead one is known by its
-process (same host), its SLURM job, or its silence. An owner that was silent (because it was
-suspended, for example) and was replaced ends itself at its next sign of life. A second starter is
-refused at once.
+A lock is a folder of numbered files; the file with the highest number belongs to the owner. Files
+are created exclusively, so only one of two processes gets a number, and a process that judged an
+owner dead cannot displace a newer owner. A living owner renews the time of its file (its
+heartbeat). An owner is dead if its process on this host or its SLURM job is gone, or if its
+heartbeat has stopped. An owner that was replaced while its heartbeat had stopped (because it was
+suspended, for example) exits at its next heartbeat. A second process is refused at once.
 
-Where a second process should wait for the first, as for a download that both need, a plain lock
-file is enough (:func:`exclusive`). It cannot do the owner's work: it does not know who holds it,
-and on a network file system the lock of a dead machine may stay.
+Where a second process should wait for the first, for example because both need a download, a plain
+lock file is enough (:func:`exclusive`). It cannot replace the numbered files: it does not record
+who holds it, and on a network file system the lock of a dead machine may remain.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ from lunet.errors import Busy, DataError
 from lunet.reading import read_record
 
 HEARTBEAT = 10.0
-"""Seconds between two signs of life of an owner."""
+"""Seconds between two heartbeats of an owner."""
 SILENCE = 90.0
-"""Seconds without one after which an owner elsewhere is taken for dead."""
+"""Seconds without a heartbeat after which an owner on another host is considered dead."""
 _LOOK = 2.0
 _POLL = 0.2
 
 
 @dataclass(frozen=True)
 class Owner:
-    """Who holds, or held, an output."""
+    """The process that holds, or held, an output."""
 
     token: str
     host: str
@@ -52,20 +52,20 @@ class Owner:
     slurm_job: str
 
     def describe(self) -> str:
-        """For messages: SLURM job if there is one, process and host."""
+        """SLURM job (if any), process and host, for messages."""
         job = f"SLURM job {self.slurm_job}, " if self.slurm_job else ""
         return f"{job}process {self.pid} on {self.host.split()[0]}"
 
 
 @dataclass(frozen=True)
 class Held:
-    """A lock in our hands."""
+    """A lock that this process holds."""
 
     path: Path
     owner: Owner
 
     def confirm(self) -> None:
-        """Make sure, before results are written, that nobody took over meanwhile.
+        """Check, before results are written, that no other process has taken over.
 
         Raises
         ------
@@ -85,7 +85,7 @@ class Held:
 
 @contextmanager
 def owned(output: str | Path, *, heartbeat: float = HEARTBEAT) -> Iterator[Held]:
-    """Hold the lock of an output file or folder for the length of a ``with`` block.
+    """Hold the lock of an output file or folder during a ``with`` block.
 
     The lock is the hidden folder ``.<name>.lock`` next to ``output``.
 
@@ -144,9 +144,10 @@ def exclusive(
 
 
 def acquire(folder: Path) -> Held:
-    """Become the owner, taking over from a dead one.
+    """Become the owner; take over from a dead owner.
 
-    Where only silence can show it, this waits for the next sign of life, ``SILENCE`` at most.
+    If only a missing heartbeat can show that the owner is dead, this waits up to ``SILENCE``
+    seconds.
 
     Raises
     ------
@@ -177,7 +178,7 @@ def acquire(folder: Path) -> Held:
 
 
 def read_owner(path: Path) -> Owner | None:
-    """The owner that a lock file names; None while it is being written."""
+    """The owner that a lock file names; None while the file is being written."""
     try:
         return read_record(path, Owner)
     except DataError:
@@ -185,7 +186,7 @@ def read_owner(path: Path) -> Owner | None:
 
 
 def is_alive(path: Path) -> bool:
-    """Whether the owner of a lock file still lives."""
+    """Whether the owner of a lock file is alive."""
     owner = read_owner(path)
     if owner is None:
         return _silent_for(path) < SILENCE
@@ -197,10 +198,10 @@ def is_alive(path: Path) -> bool:
 
 
 def _found_dead(path: Path) -> bool:
-    """Whether an owner is dead; one on another host is given the time for a sign of life.
+    """Whether an owner is dead; for an owner on another host this waits for a heartbeat.
 
-    The time of its file may lie in the future (a clock that was wrong): then nothing but the time
-    that is spent waiting here counts.
+    If the time of its file lies in the future (the clock was wrong), only the time spent waiting
+    here counts.
     """
     owner = read_owner(path)
     first, since = _last_sign(path), time.monotonic()
@@ -209,8 +210,8 @@ def _found_dead(path: Path) -> bool:
             return False
         if time.monotonic() - since > SILENCE:
             print(
-                f"warning: {path}: its time lies {-_silent_for(path):.0f} s in the future, and no "
-                f"sign of life came for {SILENCE:g} s: its owner is taken for dead",
+                f"warning: {path}: its time lies {-_silent_for(path):.0f} s in the future, and it "
+                f"has had no heartbeat for {SILENCE:g} s: its owner is considered dead",
                 flush=True,
             )
             return True
@@ -230,9 +231,9 @@ def _newest(folder: Path) -> Path | None:
 
 
 def _follows(path: Path, dead: Path | None) -> bool:
-    """Whether the owner that was judged dead is still the one before us.
+    """Whether no other owner has appeared since ``dead`` was judged dead.
 
-    A lock that was released and taken again meanwhile restarts at 1; then we withdraw.
+    A lock that was released and taken again restarts at 1; in that case we withdraw.
     """
     others = {other for other in path.parent.glob("[0-9]*.json") if other != path}
     if others <= ({dead} if dead is not None else set()):
@@ -242,10 +243,10 @@ def _follows(path: Path, dead: Path | None) -> bool:
 
 
 def _create(path: Path, owner: Owner) -> bool:
-    """Create a lock file with its whole content; False if the number, or the folder, is gone.
+    """Create a lock file with its content; False if the number is taken or the folder is gone.
 
-    A hard link of a finished file is exclusive and complete at once, on NFS too, where an
-    exclusive open would show an empty file for a moment.
+    A hard link to a finished file is exclusive and complete at once, also on NFS; an exclusive open
+    would show an empty file for a moment.
     """
     draft = path.with_name(f".{owner.token}")
     try:
@@ -259,7 +260,7 @@ def _create(path: Path, owner: Owner) -> bool:
 
 
 def _release(held: Held) -> None:
-    """Leave nothing behind; the folder is renamed first, so that nobody locks what is removed."""
+    """Remove the lock; rename its folder first, so that no process takes a lock in it meanwhile."""
     folder = held.path.parent
     if _newest(folder) == held.path:
         grave = folder.with_name(f"{folder.name}-{held.owner.token}")
@@ -272,17 +273,16 @@ def _beat(path: Path, stop: threading.Event, seconds: float) -> None:
         try:
             os.utime(path)
         except FileNotFoundError:
-            print(f"error: {path.parent}: was taken over while this process was silent; it ends.")
+            print(f"error: {path.parent}: another process has taken over; this process exits.")
             sys.stdout.flush()
-            os._exit(Busy.exit_code)  # nothing may be written any more, not even a clean-up
-        except (
-            OSError
-        ) as error:  # a file system that is away or read-only: others notice the silence
+            os._exit(Busy.exit_code)  # nothing may be written any more, not even by a clean-up
+        except OSError as error:
+            # the file system is unavailable or read-only; others notice the missing heartbeat
             print(f"warning: {path}: the lock could not be renewed ({error})", flush=True)
 
 
 def _silent_for(path: Path) -> float:
-    """Seconds since the last sign of life, by the clock of the file system itself."""
+    """Seconds since the last heartbeat, by the clock of the file system."""
     probe = path.with_name(f".now-{uuid.uuid4().hex}")
     try:
         probe.touch()
@@ -300,7 +300,7 @@ def _myself() -> Owner:
 
 
 def host_name() -> str:
-    """Host name and, where there are any, process namespace: numbers mean nothing beyond it."""
+    """Host name and process namespace, if there is one: process ids are unique only within both."""
     try:
         return f"{socket.gethostname()} {os.readlink('/proc/self/ns/pid')}"
     except OSError:
@@ -308,10 +308,10 @@ def host_name() -> str:
 
 
 def process_start(pid: int) -> str | None:
-    """When a process of this host started, so that a reused number is not taken for it.
+    """When a process of this host started, which tells apart processes that reuse an id.
 
-    None if there is no such process. Linux shows the time in ``/proc``; elsewhere only the
-    existence of the process is known.
+    None if there is no such process. The time is read from ``/proc``; on systems without it only
+    the existence of the process is known.
     """
     if os.path.isdir("/proc/self"):
         try:

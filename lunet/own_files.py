@@ -1,9 +1,9 @@
-"""The user's files are never lost: a step replaces and removes what it wrote itself, nothing else.
+"""Protect the user's files: a step replaces and removes only files that it wrote itself.
 
-A small hidden list in each folder names the files that steps wrote there, which step wrote each,
-its length and digest. A file that it does not name is somebody else's, and so is one that has
-changed since (a mask that an expert corrected) and one that is read. One that was only touched or
-copied is still the step's own, and the list of a command that is repeated is the same.
+A small hidden list in each folder names the files that steps wrote there, with the step, the length
+and the digest of each. A step may not touch a file that is not on the list, a file that has changed
+since it was written (a mask that an expert corrected), or one of its own inputs. A file that was
+only touched or copied is still the step's own.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ from lunet.leftovers import remove_leftovers, staged
 from lunet.reading import read_record
 
 MARKER = ".lunet-files.json"
-_ASIDE = {MARKER, ".snakemake_timestamp", ".checked.jsonl", ".DS_Store", "Thumbs.db"}
-"""Marks and memories of tools and of readers of prepared volumes; they are nobody's work."""
+_IGNORED = {MARKER, ".snakemake_timestamp", ".checked.jsonl", ".DS_Store", "Thumbs.db"}
+"""Files that tools create for themselves; losing them costs nobody any work."""
 _ADVICE = "Name another folder"
 _LARGEST = 16 << 20
 """Bytes of the largest file whose digest is noted."""
 _NO_LOCKS = {errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK}
-"""File systems without locks (Lustre may be mounted so): a file may then be missing in a list."""
+"""Errors of file systems without locks (Lustre, for example); a list may then miss a file."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A file of ours: the step that wrote it, its bytes and digest; None while it is being written.
+    """A file on the list: its step, its size in bytes (None while writing) and its digest.
 
-    Files above 16 MiB have no digest: masks and tables are smaller, and to read all prepared
+    Files above 16 MiB have no digest: masks and tables are smaller, and reading all prepared
     volumes again takes long.
     """
 
@@ -53,13 +53,13 @@ class _Entry(TypedDict):
 
 
 class _Marker(TypedDict):
-    """The content of the list."""
+    """The content of the list's file."""
 
     files: dict[str, _Entry]
 
 
 Files = dict[str, Entry]
-"""File, relative to the folder, and what is known of it."""
+"""Path relative to the folder -> entry."""
 
 
 @contextmanager
@@ -71,32 +71,32 @@ def claim(
     inputs: Iterable[str | Path] = (),
     alone: bool = False,
 ) -> Iterator[list[str]]:
-    """Check that ``step`` may write ``names`` into ``folder``, and list them there as its own.
+    """Check that ``step`` may write ``names`` into ``folder``, and list them as its own.
 
-    The folder is made where it is missing, and gone again if nothing was written. The list is
-    written before the files, so that those of a run that was killed are recognised by the next one,
-    and again when the block ends. What a dead process left half-written of them is removed.
+    A missing folder is created, and removed again if nothing was written. The list is written
+    before the files, so that the next run recognises the files of a run that was killed, and again
+    when the block ends. Temporary files that dead processes left are removed.
 
     Parameters
     ----------
     names
         Files that are about to be written, relative to the folder.
     step
-        Who writes them: a step replaces its own files only.
+        The step that writes them; it replaces only its own files.
     inputs
-        Files that are read; no output may be one of them, under whatever name or link.
+        Files that are read; no output may be one of them, whatever its name or link.
     alone
-        Whether the folder must hold nothing but files that steps wrote.
+        Whether the folder must hold only files that steps wrote.
 
     Yields
     ------
-    Files of earlier runs of the step that are not among ``names``: these may be removed, by
-    :func:`discard`.
+    Files of earlier runs of the step that are not among ``names``; :func:`discard` removes them.
 
     Raises
     ------
     ConfigError
-        If an output is an input, or a file of somebody else. Nothing has been written then.
+        If an output is an input, or exists and was not written by the step. In that case nothing
+        was written.
     """
     place, read = Path(folder), list(inputs)
     known = _listed(place)
@@ -123,7 +123,7 @@ def claim(
 def claim_files(
     paths: Sequence[str | Path], *, step: str, inputs: Iterable[str | Path] = ()
 ) -> Iterator[None]:
-    """:func:`claim` for single files, each in its own folder."""
+    """Like :func:`claim`, for files in any number of folders."""
     read = list(inputs)
     outputs = [Path(path).absolute() for path in paths]
     with ExitStack() as stack:
@@ -134,7 +134,7 @@ def claim_files(
 
 
 def discard(folder: str | Path, names: Iterable[str], *, step: str) -> None:
-    """Remove files of ``step`` and take them off the list; all others stay."""
+    """Remove files of ``step`` from the folder and the list; all other files stay."""
     place = Path(folder)
     with _changing(place) as files:
         for name in names:
@@ -145,12 +145,12 @@ def discard(folder: str | Path, names: Iterable[str], *, step: str) -> None:
 
 
 def require_own(folder: str | Path, *, step: str, inputs: Iterable[str | Path] = ()) -> None:
-    """Check that ``folder`` is new, empty or holds files of ``step`` alone, none of them read.
+    """Check that ``folder`` is new, empty, or holds only files of ``step`` and no input.
 
     Raises
     ------
     ConfigError
-        If it is a file, an input, or holds anything else; the message names it.
+        If it is a file or an input, or holds anything else, which the message names.
     """
     known = _listed(Path(folder))
     own = {name: entry for name, entry in known.items() if entry.step == step}
@@ -159,14 +159,14 @@ def require_own(folder: str | Path, *, step: str, inputs: Iterable[str | Path] =
 
 @contextmanager
 def renewed(out: str | Path, *, step: str, inputs: Iterable[str | Path] = ()) -> Iterator[Path]:
-    """A new folder that becomes ``out``, with the list of its files, when the block ends well.
+    """Yield a new folder that replaces ``out``, list included, if the block ends without an error.
 
-    After an error, and after a kill by the next start, nothing of it is left.
+    After an error the new folder is removed; after a kill, the next start removes it.
 
     Raises
     ------
     ConfigError
-        If ``out`` holds anything that ``step`` did not write, or is read (:func:`require_own`).
+        If ``out`` is an input or holds anything that ``step`` did not write (:func:`require_own`).
     """
     read = list(inputs)
     require_own(out, step=step, inputs=read)
@@ -174,7 +174,7 @@ def renewed(out: str | Path, *, step: str, inputs: Iterable[str | Path] = ()) ->
     with staged(final) as stage, staged(final.with_name(f"{final.name}.old")) as grave:
         yield stage
         list_all(stage, step=step)
-        require_own(out, step=step, inputs=read)  # minutes may have passed
+        require_own(out, step=step, inputs=read)  # again, because minutes may have passed
         if final.exists():
             os.rename(final, grave)
         os.rename(stage, final)
@@ -187,7 +187,7 @@ def list_all(folder: str | Path, *, step: str) -> None:
 
 
 def is_own(path: str | Path, *, step: str) -> bool:
-    """Whether ``step`` wrote a file that is there, and nobody has changed it since."""
+    """Whether a file exists, was written by ``step`` and has not changed since."""
     place = Path(path)
     entry = _listed(place.parent).get(place.name)
     own = entry is not None and entry.step == step and _is_as_written(place, entry)
@@ -195,7 +195,7 @@ def is_own(path: str | Path, *, step: str) -> bool:
 
 
 def refuse_same(out: str | Path, inputs: Iterable[str | Path]) -> None:
-    """Raise :class:`ConfigError` if ``out`` is an input, under whatever name or link."""
+    """Raise :class:`ConfigError` if ``out`` is an input, whatever its name or link."""
     here = _identity(Path(out))
     if here is not None and here in map(_identity, map(Path, inputs)):
         raise _is_input(Path(out))
@@ -205,7 +205,7 @@ def _refuse_inputs(folder: Path, inputs: Iterable[str | Path]) -> None:
     """Raise if an input is ``folder`` or lies in it."""
     here = real_path(folder)
     for path in inputs:
-        # the name is looked at too: a folder of links is read through its links
+        # the path itself counts, too: a folder of links is read through its links
         places = (Path(path).absolute(), real_path(path))
         if any(place == here or here in place.parents for place in places):
             raise _is_input(Path(path))
@@ -227,14 +227,14 @@ def _check_outputs(
 
 
 def _refuse_foreign(folder: Path, known: Files, inputs: Iterable[str | Path]) -> None:
-    """Raise unless the folder is missing, or holds ``known`` files alone and no input."""
+    """Raise unless the folder is missing, or holds only ``known`` files and no input."""
     if not os.path.lexists(folder):
         return
     if not folder.is_dir():
         raise ConfigError(
             where="--out",
             found=f"{folder} is a file",
-            expected="a folder is written",
+            expected="a folder is needed",
             action=_ADVICE,
         )
     _refuse_inputs(folder, inputs)
@@ -255,25 +255,25 @@ def _is_input(path: Path) -> ConfigError:
     return ConfigError(
         where="--out",
         found=f"{path} is an input",
-        expected="inputs stay as they are",
+        expected="inputs are never overwritten",
         action=_ADVICE,
     )
 
 
 def _foreign(path: Path, entry: Entry | None) -> ConfigError:
-    who = "was not written by this command"
+    why = "was not written by this command"
     if entry:
         changed = not path.is_dir() and not _is_as_written(path, entry)
-        who = f"was {'changed after' if changed else 'written by'} `lunet {entry.step}`"
-        who += " wrote it" if changed else ""
-    expected = "a folder that is new, empty or its own"
+        why = f"was {'changed after' if changed else 'written by'} `lunet {entry.step}`"
+        why += " wrote it" if changed else ""
+    expected = "the folder must be new, empty, or written by this command"
     return ConfigError(
-        where="--out", found=f"{path} exists and {who}", expected=expected, action=_ADVICE
+        where="--out", found=f"{path} exists and {why}", expected=expected, action=_ADVICE
     )
 
 
 def _identity(path: Path | int) -> tuple[int, int] | None:
-    """What tells one file from another, through links and spellings; None if there is none."""
+    """Device and number of a file, the same for all its links; None if it does not exist."""
     try:
         stat = os.stat(path)
     except OSError:
@@ -282,7 +282,7 @@ def _identity(path: Path | int) -> tuple[int, int] | None:
 
 
 def _is_as_written(path: Path, entry: Entry) -> bool:
-    """Whether a file (or a link) is as its writer left it; a missing one is."""
+    """Whether a file or link is as it was written; true if it is missing."""
     if entry.size is None or not os.path.lexists(path):
         return True
     if path.lstat().st_size != entry.size:
@@ -291,7 +291,7 @@ def _is_as_written(path: Path, entry: Entry) -> bool:
 
 
 def _measured(folder: Path, names: Iterable[str], step: str) -> Files:
-    """What is noted of the files that were written; what was never written is not listed."""
+    """The entries of those files that exist."""
     found: Files = {}
     for name in names:
         path = folder / name
@@ -312,19 +312,19 @@ def _digest(path: Path) -> str | None:
 
 
 def _files_in(folder: Path) -> Iterator[str]:
-    """Files and links below a folder, relative to it, but for those that nobody misses."""
+    """Files and links below a folder, relative to it, except ignored ones."""
     for top, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not _is_aside(name))
+        folders[:] = sorted(name for name in folders if not _is_ignored(name))
         links = [name for name in folders if os.path.islink(os.path.join(top, name))]
         for name in sorted([*files, *links]):
-            if not _is_aside(name):
+            if not _is_ignored(name):
                 yield Path(top, name).relative_to(folder).as_posix()
 
 
-def _is_aside(name: str) -> bool:
-    """Marks of tools, locks of this package, and files that are being written."""
+def _is_ignored(name: str) -> bool:
+    """Whether a file belongs to a tool, is a lock of this package, or is being written."""
     is_lock = name.startswith(".") and name.endswith(".lock")
-    return name in _ASIDE or is_lock or name.startswith((".part-", ".nfs"))
+    return name in _IGNORED or is_lock or name.startswith((".part-", ".nfs"))
 
 
 def _listed(folder: Path) -> Files:
@@ -346,7 +346,7 @@ def _listed(folder: Path) -> Files:
             expected="a list that lunet wrote",
             action="Remove it",
         ) from error
-    # it may come from somebody else, so no name leads out of the folder
+    # the list may come from somebody else, so no name may lead out of the folder
     inside = (name for name in named if not name.startswith("/") and ".." not in name)
     return {name: _entry(named[name]) for name in inside}
 
@@ -361,7 +361,7 @@ def _write(folder: Path, files: Files) -> None:
 
 @contextmanager
 def _changing(folder: Path) -> Iterator[Files]:
-    """The list of a folder, written when the block ends; other processes wait meanwhile."""
+    """Yield the list of a folder and write it when the block ends; other processes wait."""
     descriptor = _locked(folder / MARKER)
     try:
         files = _listed(folder)
@@ -376,7 +376,7 @@ def _changing(folder: Path) -> Iterator[Files]:
 
 
 def _locked(path: Path) -> int:
-    """Descriptor of the file that ``path`` names while the lock is held: renames replace it."""
+    """Lock the file that ``path`` names and return its descriptor; retry if it was replaced."""
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
         try:

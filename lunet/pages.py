@@ -1,8 +1,8 @@
 """Pages made from the templates in ``lunet/templates``: HTML and Markdown, every value escaped.
 
-HTML templates (``.html``) share one stylesheet, ``style.css``, which stands inside each page, so
-that a page is one file. Markdown templates (``.md``) escape what Markdown would read as markup;
-``| safe`` is for code blocks.
+HTML templates (``.html``) share one stylesheet, ``style.css``, which is embedded in each page, so
+that a page is one file. In Markdown templates (``.md``) everything that Markdown would read as
+markup is escaped; use ``| safe`` in code blocks.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ def render(name: str, **values: Any) -> str:
     name
         File of a template in ``lunet/templates``.
     values
-        What the template shows; a value that it names and that is not given is an error.
+        Values of the template's variables; a missing one is an error.
     """
     return _environment(is_markdown=name.endswith(".md")).get_template(name).render(values)
 
 
 def template_closure(*names: str, folder: Path = TEMPLATES) -> frozenset[str]:
-    """Names of the templates and of all that they include, extend or import."""
+    """Names of the templates and of all templates that they include, extend or import."""
     environment = Environment(autoescape=True)
     seen: set[str] = set()
     todo = list(names)

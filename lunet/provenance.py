@@ -1,4 +1,4 @@
-"""With what a result was made: versions, commit, machine; no environment, no host name."""
+"""What a result was made with: versions, commit, machine; no environment and no host name."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def _git(folder: Path, *words: str) -> str | None:
 
 
 def cpu_model() -> str:
-    """Name of the processor, as the system tells it."""
+    """Name of the processor, as the system reports it."""
     if sys.platform == "linux":
         for line in Path("/proc/cpuinfo").read_text(errors="replace").splitlines():
             if line.startswith("model name"):

@@ -1,6 +1,6 @@
-"""What leaves this machine in a release, a record or a log: no secrets, no folders of its user.
+"""Remove secrets and the user's folders from what leaves this machine: releases, records, logs.
 
-Addresses may carry passwords and signed tokens, paths the names of users and their projects.
+URLs may carry passwords and signed tokens; paths may carry the names of users and their projects.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _QUERY = re.compile(r"\?[^\s'\"]*=[^\s'\"]*")
 
 
 def public_url(url: str) -> str:
-    """An address without user, password, query and fragment, where secrets stand."""
+    """A URL without user, password, query and fragment, which may hold secrets."""
     try:
         parts = urlsplit(url)
         port = f":{parts.port}" if parts.port else ""
@@ -27,12 +27,12 @@ def public_url(url: str) -> str:
 
 
 def public_text(text: str) -> str:
-    """A text with its addresses as :func:`public_url` gives them, and without other queries."""
+    """A text whose URLs are shortened by :func:`public_url`, without any other query."""
     return _QUERY.sub("?...", _URL.sub(lambda found: public_url(found[0]), text))
 
 
 def public_path(path: str | Path) -> str:
-    """A path below the working folder as a relative one, any other by its name alone."""
+    """A path relative to the working folder, or only its last part if it lies elsewhere."""
     place = Path(path).absolute()
     if place.is_relative_to(Path.cwd()):
         return place.relative_to(Path.cwd()).as_posix()
@@ -40,7 +40,7 @@ def public_path(path: str | Path) -> str:
 
 
 def public(value: Any) -> Any:
-    """Plain JSON values in which each address and each absolute path is a public one."""
+    """Plain JSON values in which each URL and each absolute path is made public."""
     if isinstance(value, Mapping):
         return {key: public(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -48,7 +48,7 @@ def public(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     pieces, end = [], 0
-    for found in _URL.finditer(value):  # the path of an address is none of this machine
+    for found in _URL.finditer(value):  # the path of a URL is not a path on this machine
         pieces += [_without_folders(value[end : found.start()]), public_url(found[0])]
         end = found.end()
     return "".join([*pieces, _without_folders(value[end:])])

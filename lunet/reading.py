@@ -1,8 +1,8 @@
-"""The one way in for JSON and tables (YAML: :mod:`lunet.reading_yaml`): bounded, typed, one line.
+"""Read JSON and tables safely; every such file is read here (YAML: :mod:`lunet.reading_yaml`).
 
-A file may come from anybody and may be damaged: its size, its depth and its numbers are bounded
-before anything works with them, and a message names file, key or row, what was found and what is
-expected. Images and arrays have readers of their own (:mod:`lunet.data.io`).
+A file may come from anybody and may be damaged. Its size, depth and numbers are bounded before
+anything works with them, and a message of one line names the file, the key or row, what was found
+and what is expected. Images and arrays have their own readers (:mod:`lunet.data.io`).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from lunet.errors import ConfigError, DataError, LunetError, shown
 from lunet.settings import convert
 
 MOST_BYTES = 512 << 20
-"""Of JSON or a table: a manifest of 100,000 cases has about 100 MB."""
+"""Largest JSON file or table; the manifest of 100,000 cases has about 100 MB."""
 DEEPEST = 100
 _DIGITS = 40
 _LONGEST_HEADER = 1 << 20
@@ -51,7 +51,7 @@ def read_text(
     Raises
     ------
     fault
-        If the file is missing, is a folder, is larger than ``most`` bytes, or is no UTF-8 text;
+        If the file is missing, is a folder, is larger than ``most`` bytes, or is not UTF-8 text;
         the message names the encoding or the line.
     """
     return _decoded(_content(path, needed, most, fault), path, needed, fault)
@@ -68,7 +68,7 @@ def _content(path: str | Path, needed: str, most: int, fault: Fault) -> bytes:
     except IsADirectoryError as error:
         raise fault(where=path, found="is a folder", expected=f"{needed} is needed here") from error
     except ValueError as error:  # a name that holds a zero byte
-        raise fault(where=shown(str(path)), found=f"is no file name ({error})") from error
+        raise fault(where=shown(str(path)), found=f"is not a file name ({error})") from error
     if len(content) > most:
         raise fault(
             where=path, found=f"has more than {most} bytes", expected=f"{needed} is needed here"
@@ -77,7 +77,7 @@ def _content(path: str | Path, needed: str, most: int, fault: Fault) -> bytes:
 
 
 def _up_to(stream: IO[bytes], most: int) -> bytes:
-    """At most so many bytes; ``read(most)`` would take the memory for all of them at once."""
+    """Read at most ``most`` bytes; ``read(most)`` would allocate all of them at once."""
     pieces, left = [], most
     while left and (piece := stream.read(min(left, _PIECE))):
         pieces.append(piece)
@@ -91,7 +91,7 @@ def _decoded(content: bytes, path: object, needed: str, fault: Fault) -> str:
             raise fault(
                 where=path,
                 found=f"is {name} text",
-                expected=f"UTF-8 is expected of {needed}",
+                expected=f"{needed} in UTF-8 is needed here",
                 action=_SAVE,
             )
     if b"\0" in content:
@@ -105,8 +105,8 @@ def _decoded(content: bytes, path: object, needed: str, fault: Fault) -> str:
         return content.removeprefix(codecs.BOM_UTF8).decode("utf-8")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        found = f"byte 0x{content[error.start]:02x} in line {line} is no UTF-8"
-        expected = f"{needed} in UTF-8 (Latin-1 or Windows-1252 perhaps)"
+        found = f"byte 0x{content[error.start]:02x} in line {line} is not UTF-8"
+        expected = f"{needed} in UTF-8 is needed here (this may be Latin-1 or Windows-1252)"
         raise fault(where=path, found=found, expected=expected, action=_SAVE) from error
 
 
@@ -134,23 +134,23 @@ def read_object(path: str | Path) -> dict[str, Any]:
 
 
 def read_record(path: str | Path, form: type[Form]) -> Form:
-    """The content of a JSON file, of the form of :func:`lunet.settings.convert`.
+    """The content of a JSON file, checked and converted by :func:`lunet.settings.convert`.
 
     Raises
     ------
     DataError
-        If the file is missing, is not JSON, or a key is missing or of another type.
+        If the file is missing or not JSON, or if a key is missing or has another type.
     """
     return typed(read_json(path), form, path)
 
 
 def typed(value: Any, form: type[Form], where: object) -> Form:
-    """A value of a file, checked by :func:`lunet.settings.convert`; ``where`` is the file.
+    """A value read from the file ``where``, checked by :func:`lunet.settings.convert`.
 
     Raises
     ------
     DataError
-        With the file and the key that is missing or wrong.
+        If a key is missing or wrong; the message names the file and the key.
     """
     with wrong_in(where):
         found: Form = convert(form, value)
@@ -159,12 +159,12 @@ def typed(value: Any, form: type[Form], where: object) -> Form:
 
 @contextmanager
 def wrong_in(where: object) -> Iterator[None]:
-    """Errors of a key become errors of the key in a file: ``where`` is the file.
+    """Add the file ``where`` to errors about a key that are raised in the block.
 
     Raises
     ------
     DataError
-        In place of a :class:`lunet.errors.ConfigError` or another :class:`DataError`.
+        Instead of a :class:`lunet.errors.ConfigError` or a :class:`DataError` without the file.
     """
     try:
         yield
@@ -181,8 +181,8 @@ def parse_json(text: str, where: object, fault: Fault = DataError) -> Any:
     Raises
     ------
     fault
-        If it is not JSON, is nested more than 100 deep, holds a number that is not finite or has
-        more than 40 digits, or gives a key twice with different values.
+        If it is not JSON, is nested more than 100 levels deep, holds a number that is not finite
+        or has more than 40 digits, or gives a key twice with different values.
     """
     try:
         value = json.loads(
@@ -218,7 +218,7 @@ def _finite(digits: str) -> float:
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no number of JSON")
+    raise ValueError(f"{name} is not a JSON number")
 
 
 def _unequivocal(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -242,21 +242,21 @@ def _is_deep(value: Any) -> bool:
 def read_rows(
     path: str | Path, *, needed: Sequence[str] = (), separators: str = ",", what: str = "a table"
 ) -> list[dict[str, str]]:
-    """Rows of a table (CSV with a header line) as texts; empty lines are left out.
+    """Rows of a table (CSV with a header line) as texts; empty lines are skipped.
 
     Parameters
     ----------
     needed
-        Columns that must be there.
+        Columns that must exist.
     separators
-        Characters that may separate the columns; the one that the header has most of.
+        Characters that may separate the columns; the one that occurs most in the header is used.
     what
         The table, for messages.
 
     Raises
     ------
     DataError
-        If the file is missing, is no UTF-8 text, a needed column is missing, a column is there
+        If the file is missing or not UTF-8 text, a needed column is missing, a column appears
         twice, or a row has more or fewer cells than the header.
     """
     return rows_of(
@@ -301,7 +301,7 @@ def _is_utf8(content: bytes) -> bool:
 def rows_of(
     text: str, path: object, *, needed: Sequence[str] = (), separators: str = ",", what: str
 ) -> list[dict[str, str]]:
-    """As :func:`read_rows`, of a text that was read already."""
+    """Like :func:`read_rows`, for a text that was read already."""
     head = text.split("\n", 1)[0]
     separator = max(separators, key=head.count)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
@@ -318,7 +318,7 @@ def rows_of(
     _check_header(header, needed, path, what)
     for number, line in lines[1:]:
         if len(line) != len(header):
-            found, expected = f"{len(line)} cells", f"{len(header)} columns are named"
+            found, expected = f"{len(line)} cells", f"the header has {len(header)}"
             raise DataError(where=f"{path}, line {number}", found=found, expected=expected)
     return [dict(zip(header, line, strict=True)) for _, line in lines[1:]]
 
@@ -327,21 +327,21 @@ def _check_header(header: list[str], needed: Sequence[str], path: object, what: 
     twice = sorted({name for name in header if name and header.count(name) > 1})
     if twice:
         raise DataError(
-            where=path, found=f"column {shown(twice[0])} is there twice", expected="each once"
+            where=path, found=f"column {shown(twice[0])} appears twice", expected="each once"
         )
     missing = [name for name in needed if name not in header]
     if missing:
-        found = f"no column {', '.join(missing)} (there are {', '.join(header[:12])})"
+        found = f"no column {', '.join(missing)} (columns: {', '.join(header[:12])})"
         raise DataError(where=path, found=found, expected=f"{what} is needed here")
 
 
 def header_of(path: str | Path) -> list[str]:
-    """Names of the columns of a CSV table, from its first line.
+    """Column names of a CSV table, from its first line.
 
     Raises
     ------
     DataError
-        If the file is missing or the line is no UTF-8 text.
+        If the line is not UTF-8 text.
     """
     with open(path, "rb") as stream:
         line = stream.readline(_LONGEST_HEADER)
@@ -355,7 +355,7 @@ def number_in(row: Mapping[str, str], column: str, where: object) -> float:
     Raises
     ------
     DataError
-        If there is none.
+        If the cell holds anything else.
     """
     try:
         value = float(row[column])

@@ -1,4 +1,4 @@
-"""The one way in for YAML: bounded in size, depth and aliases, each key once."""
+"""Read YAML safely: size, depth and aliases are bounded, and each key may appear once."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from lunet.errors import ConfigError
 from lunet.reading import DEEPEST, read_text
 
 MOST_BYTES = 1 << 20
-"""Of a configuration; PyYAML takes about ten seconds for so many."""
+"""Largest configuration; PyYAML takes about ten seconds for it."""
 MOST_VALUES = 100_000
-"""Values of a configuration after its aliases are written out."""
+"""Largest number of values in a configuration, after its aliases are expanded."""
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
@@ -23,7 +23,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     Raises
     ------
     ConfigError
-        If the file is missing, :func:`parse_yaml` refuses it, or it holds something else.
+        If the file is missing, :func:`parse_yaml` refuses it, or it holds anything else.
     """
     text = read_text(path, needed="a configuration (YAML)", most=MOST_BYTES, fault=ConfigError)
     value = parse_yaml(text, path)
@@ -40,8 +40,8 @@ def parse_yaml(text: str, where: object) -> Any:
     Raises
     ------
     ConfigError
-        If it is not YAML, gives a key twice, is nested too deeply, or is a bomb: aliases of
-        aliases that would be more than 100,000 values.
+        If it is not YAML, gives a key twice, is nested too deeply, or has aliases of aliases that
+        would expand to more than 100,000 values (a "YAML bomb").
     """
     try:
         loader = yaml.SafeLoader(text)
@@ -66,7 +66,7 @@ def parse_yaml(text: str, where: object) -> Any:
             where=where, found=f"is not YAML ({error})", expected="a configuration is needed"
         ) from error
     if twice:
-        action = "Only the last would count; join them"
+        action = "Only the last one would count; join them"
         raise ConfigError(
             where=where, found=f"{twice[0]} given twice", expected="each key once", action=action
         )
@@ -76,7 +76,7 @@ def parse_yaml(text: str, where: object) -> Any:
 
 
 def _repeated_keys(root: yaml.Node | None) -> list[str]:
-    """Keys that one mapping of a YAML text names again, with their lines; YAML itself is silent."""
+    """Keys that a mapping gives twice, with their lines; PyYAML itself does not report them."""
     found: list[str] = []
     for node in _nodes(root):
         if not isinstance(node, yaml.MappingNode):
@@ -97,7 +97,7 @@ def _nodes(root: yaml.Node | None) -> Iterator[yaml.Node]:
     todo, seen = [root] if root is not None else [], set()
     while todo:
         node = todo.pop()
-        if id(node) not in seen:  # else an alias
+        if id(node) not in seen:  # otherwise it is an alias
             seen.add(id(node))
             yield node
             todo += _children(node)
@@ -110,11 +110,11 @@ def _children(node: yaml.Node) -> list[yaml.Node]:
 
 
 def _bomb(root: yaml.Node | None) -> str:
-    """What makes a document too large once its aliases are written out; empty if nothing does."""
+    """Why a document is too large once its aliases are expanded; empty if it is not."""
     sizes: dict[int, tuple[int, int] | None] = {}
 
     def measure(node: yaml.Node) -> tuple[int, int]:
-        """Values and levels of a node."""
+        """Number of values and of levels of a node."""
         if id(node) in sizes:
             known = sizes[id(node)]
             return known if known is not None else (MOST_VALUES + 1, 0)  # it contains itself
@@ -126,5 +126,5 @@ def _bomb(root: yaml.Node | None) -> str:
 
     values, levels = measure(root) if root is not None else (0, 0)
     if values > MOST_VALUES:
-        return f"its aliases make more than {MOST_VALUES} values of it"
+        return f"its aliases expand to more than {MOST_VALUES} values"
     return f"is nested {levels} levels deep (at most {DEEPEST})" if levels > DEEPEST else ""

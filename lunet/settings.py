@@ -1,12 +1,11 @@
-"""Typed, frozen settings: dataclasses built from plain mappings, refusing what they don't know.
+"""Typed, frozen settings: dataclasses built from plain mappings; unknown keys are refused.
 
-Each floor keeps its settings as frozen dataclasses with :func:`setting` fields.
-:func:`build_settings` turns a mapping (YAML, JSON) into one
-and reports the first mistake with its full key;
-:func:`schema` describes a dataclass as JSON schema; :func:`plain` is the way back.
+Each subpackage defines its settings as frozen dataclasses with :func:`setting` fields.
+:func:`build_settings` converts a mapping (YAML, JSON) into one and reports the first mistake with
+its full key; :func:`plain` converts it back; :func:`schema` describes it as JSON schema.
 
-What a file holds that lunet only reads is described by a ``TypedDict`` and checked by
-:func:`convert`: keys that it does not name are left as they are.
+Files that lunet reads but does not define are described by a ``TypedDict`` and checked by
+:func:`convert`, which keeps further keys unchanged.
 """
 
 from __future__ import annotations
@@ -25,16 +24,16 @@ from lunet.errors import ConfigError, nearest, shown
 Settings = TypeVar("Settings")
 _MISSING = dataclasses.MISSING
 LARGEST_SEED = 2**32 - 1
-"""Of a seed: generators use 32 bits of it, so that a larger one would repeat a smaller one."""
+"""Generators use 32 bits of a seed, so a larger seed would repeat the numbers of a smaller one."""
 LONGEST_AXIS, MOST_THREADS = 2**16, 1024
 """Bounds of settings: voxels along an axis; threads that a process may start."""
 _LARGEST = 2**63 - 1
-"""Of a whole number: what NumPy and torch hold."""
+"""The largest whole number that NumPy and torch can hold."""
 
 
 @dataclass(frozen=True)
 class Within:
-    """Bounds (inclusive) of a number in a form: ``Annotated[int, Within(0, 255)]``."""
+    """Inclusive bounds of a number in a type: ``Annotated[int, Within(0, 255)]``."""
 
     minimum: float | None = None
     maximum: float | None = None
@@ -43,7 +42,7 @@ class Within:
 Size = Annotated[int, Within(1, 2**20)]
 """Voxels along an axis."""
 Millimetres = Annotated[float, Within(1e-6, 1e6)]
-"""A voxel's size."""
+"""Size of a voxel."""
 
 
 def setting(
@@ -54,12 +53,20 @@ def setting(
     maximum: float | None = None,
     was: str | None = None,
 ) -> Any:
-    """A dataclass field with its documentation and bounds (both inclusive).
+    """A dataclass field with its documentation and inclusive bounds.
 
-    ``was`` is the key's former name; a configuration that still uses it is told the new one.
-
-    ``default`` may be a dict or a dataclass instance; dicts are copied for each object.
-    Without a default the key is required.
+    Parameters
+    ----------
+    default
+        May be a dict, which is copied for each object, or a dataclass instance. Without a default
+        the key is required.
+    doc
+        What the key means; shown in the schema and in the manual of the configuration.
+    minimum, maximum
+        Bounds of the value.
+    was
+        The former name of the key; the error for a configuration that still uses it names the new
+        one.
     """
     metadata = {"doc": doc, "minimum": minimum, "maximum": maximum, "was": was}
     if isinstance(default, dict):
@@ -75,7 +82,7 @@ def build_settings(cls: type[Settings], value: Any, where: str = "") -> Settings
     cls
         A frozen dataclass whose fields are plain types, other such dataclasses, tuples or dicts.
     value
-        The mapping, as read from YAML or JSON. Numbers are made of the declared type, so that
+        The mapping, as read from YAML or JSON. Numbers are converted to the declared type, so that
         ``1`` and ``1.0`` give the same settings.
     where
         Dotted path of this mapping, for messages.
@@ -83,7 +90,8 @@ def build_settings(cls: type[Settings], value: Any, where: str = "") -> Settings
     Raises
     ------
     ConfigError
-        Unknown key (with the nearest known one), missing key, wrong type, value out of bounds.
+        If a key is unknown (the message suggests the nearest known key) or missing, or if a value
+        has the wrong type or is out of bounds.
     """
     if not isinstance(value, Mapping):
         raise ConfigError(
@@ -108,19 +116,19 @@ def build_settings(cls: type[Settings], value: Any, where: str = "") -> Settings
 
 
 def convert(form: Any, value: Any, where: str = "") -> Any:
-    """A value of a file, made of the types that ``form`` says; ``where`` is its key.
+    """A value of a file, converted to the type ``form``; ``where`` is its key.
 
     Parameters
     ----------
     form
         A plain type, ``list``, ``dict``, ``tuple``, union or ``Literal`` of such types, a settings
-        dataclass, or a ``TypedDict``, whose further keys are kept unchecked. ``Annotated`` with
-        :class:`Within` bounds a number.
+        dataclass, or a ``TypedDict``; keys that it does not name are kept unchecked. ``Annotated``
+        with :class:`Within` bounds a number.
 
     Raises
     ------
     ConfigError
-        With the first key that is missing or of another type, or a number out of bounds.
+        If a key is missing or has another type, or if a number is out of bounds.
     """
     return _convert(form, value, where, {})
 
@@ -131,7 +139,7 @@ def _hints(cls: Any) -> dict[str, Any]:
 
 
 def _convert_keys(form: type, value: Any, where: str) -> dict[str, Any]:
-    """A mapping of a ``TypedDict``'s form."""
+    """Convert a mapping to the ``TypedDict`` ``form``."""
     if not isinstance(value, Mapping):
         raise ConfigError(
             where=where, found=f"found {shown(value)}", expected="a mapping is expected"
@@ -150,7 +158,7 @@ def _convert_keys(form: type, value: Any, where: str) -> dict[str, Any]:
 
 
 def _unknown(path: str, key: str, fields: Mapping[str, Any]) -> ConfigError:
-    """A key that is not known: the nearest known one, or its new name if it was renamed."""
+    """The error for an unknown key, with its new name or the nearest known key."""
     for name, field in fields.items():
         if field.metadata.get("was") == key:
             return ConfigError(
@@ -160,9 +168,9 @@ def _unknown(path: str, key: str, fields: Mapping[str, Any]) -> ConfigError:
 
 
 def replace(settings: Settings, changes: Mapping[str, Any], where: str = "") -> Settings:
-    """A copy of ``settings`` with some keys changed, validated anew.
+    """A validated copy of ``settings`` with some keys changed.
 
-    Nested settings merge; a free table (``loss: {bce: 1}``) takes the place of the former one.
+    Nested settings are merged; a free table (``loss: {bce: 1}``) is replaced as a whole.
     """
     return build_settings(type(settings), _merge(settings, changes), where)
 
@@ -220,7 +228,7 @@ def _convert(hint: Any, value: Any, where: str, metadata: Mapping[str, Any]) -> 
         return _convert_union(arguments, value, where, metadata)
     if origin is Literal:
         if isinstance(value, bool) and "on" in arguments:
-            value = "on" if value else "off"  # YAML 1.1 reads the words as true and false
+            value = "on" if value else "off"  # YAML 1.1 reads these words as true and false
         if value not in arguments or isinstance(value, bool) != isinstance(arguments[0], bool):
             known = [str(argument) for argument in arguments]
             raise ConfigError(
@@ -262,7 +270,7 @@ def _convert_union(
         except ConfigError as error:
             faults.append(error)
     inside = [fault for fault in faults if fault.where != where]
-    if inside or len(faults) == 1:  # one option has the right outline
+    if inside or len(faults) == 1:  # the value has the outline of one option
         raise (inside or faults)[-1]
     expected = " or ".join(fault.expected.removesuffix(" is expected") for fault in faults)
     raise ConfigError(where=where, found=faults[-1].found, expected=f"{expected} is expected")

@@ -1,4 +1,4 @@
-"""What is segmented: channels in, labels or regions out. Shared by every floor."""
+"""What is segmented: image channels in, labels or regions out."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ClassIndex = Annotated[int, Within(1, 255)]
 
 
 class TaskForm(TypedDict):
-    """:meth:`Task.as_dict` in a file."""
+    """The form of :meth:`Task.as_dict` in a file."""
 
     channels: list[str]
     labels: dict[str, ClassIndex]
@@ -35,8 +35,9 @@ class Task:
     regions
         Region name -> class indices that it unites; regions may overlap (BraTS). Empty for plain
         labels. With regions the network has one sigmoid channel per region.
-        Both are put in the order of the channels, which depends on the content alone (so that it
-        survives any file format): labels by index, regions from the largest union to the smallest.
+        Labels and regions are sorted into the order of the network's channels: labels by index,
+        regions from the largest union to the smallest. This order depends only on the content, so
+        it survives any file format.
     dimensions
         2 or 3.
     """
@@ -64,7 +65,7 @@ class Task:
             raise ConfigError(
                 where="task.labels",
                 found=shown(self.labels),
-                expected="indices must differ, from 1 to 255",
+                expected="the indices must be different numbers from 1 to 255",
             )
         unknown = {i for members in self.regions.values() for i in members} - set(indices)
         if unknown:
@@ -75,9 +76,9 @@ class Task:
             )
         if self.dimensions not in (2, 3):
             raise ConfigError(
-                where="task.dimensions", found=str(self.dimensions), expected="2 or 3 are possible"
+                where="task.dimensions", found=str(self.dimensions), expected="2 or 3 is expected"
             )
-        # channels follow this order, which must survive JSON with sorted keys
+        # the channels follow this order, which must survive JSON with sorted keys
         by_index = dict(sorted(self.labels.items(), key=lambda item: item[1]))
         by_size = dict(sorted(self.regions.items(), key=lambda item: (-len(item[1]), item[0])))
         object.__setattr__(self, "labels", by_index)
@@ -90,14 +91,14 @@ class Task:
 
     @property
     def out_channels(self) -> int:
-        """Number of logit channels: regions, else 1 for one label, else labels + background."""
+        """Number of logit channels: one per region; else 1 for one label, k + 1 for k labels."""
         if self.regions:
             return len(self.regions)
         return 1 if len(self.labels) == 1 else len(self.labels) + 1
 
     @property
     def structures(self) -> dict[str, tuple[int, ...]]:
-        """What is evaluated: structure name -> class indices whose union it is."""
+        """The evaluated structures: name -> class indices that it unites."""
         return self.regions or {name: (index,) for name, index in self.labels.items()}
 
     @property
@@ -106,7 +107,7 @@ class Task:
         return tuple(self.structures)
 
     def as_dict(self) -> dict[str, object]:
-        """Plain JSON values; :func:`task_from_dict` is the way back."""
+        """Plain JSON values; :func:`task_from_dict` converts them back."""
         return {
             "channels": list(self.channels),
             "labels": dict(self.labels),
@@ -121,7 +122,8 @@ def task_from_dict(value: Mapping[str, object], where: object = "task") -> Task:
     Raises
     ------
     DataError
-        If a key is missing, of another type, or the task is impossible; ``where`` is the file.
+        If a key is missing or has another type, or if the task is impossible. The message names
+        the file ``where``.
     """
     found = typed(value, TaskForm, where)
     with wrong_in(where):

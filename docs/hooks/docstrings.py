@@ -1,4 +1,4 @@
-"""Docstrings, which are written for people who read code, as Markdown for the module reference."""
+"""Convert docstrings, which are written for readers of code, to Markdown for the reference."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ RESULT = re.compile(
 
 
 class Markdown(griffe.Extension):
-    """References become code, tables of characters keep their form, results are described."""
+    """Convert references to code, keep character tables, and describe results."""
 
     def on_object(self, *, obj: griffe.Object, **_: Any) -> None:
-        """Rewrite the docstring of an object that was loaded."""
+        """Rewrite the docstring of a loaded object."""
         if obj.docstring is None:
             return
         returns = str(obj.returns) if isinstance(obj, griffe.Function) and obj.returns else ""
@@ -34,10 +34,10 @@ def markdown(docstring: str, returns: str = "") -> str:
     Parameters
     ----------
     docstring
-        In NumPy's form.
+        The docstring, in NumPy's style.
     returns
-        Annotation of the result. Where the section Returns is a plain text it is put before it,
-        since each of its lines would be read as a type.
+        Annotation of the result. If the section Returns is plain text, the annotation is put before
+        it, because otherwise each of its lines would be read as a type.
     """
 
     def described(found: re.Match[str]) -> str:

@@ -1,4 +1,4 @@
-"""A drawing of the package's floors and of what they import from each other, read from the code."""
+"""A drawing of the package's layers ("floors") and the imports between them, read from the code."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import grimp
 import networkx as nx
 
 WIDTH, HEIGHT = 120, 40  # of a box
-PASS = 24  # width that an arrow takes where it passes a row of boxes
+PASS = 24  # width that is reserved for an arrow that passes a row of boxes
 GAP_X, GAP_Y = 20, 52
 MARGIN = 16
 STYLE = """
@@ -25,10 +25,10 @@ Node = str | tuple[str, str, int]
 
 
 def drawing(package: Path) -> str:
-    """SVG: one box per floor, and an arrow to each floor it imports from.
+    """An SVG with a box per floor and an arrow to each floor that it imports from.
 
-    An arrow that others imply is left out: where training imports data, and data the ground, no
-    arrow leads from training to the ground.
+    Arrows that follow from others are omitted: if training imports data and data imports the
+    ground, no arrow leads from training to the ground.
 
     Parameters
     ----------
@@ -50,14 +50,14 @@ def drawing(package: Path) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {size_x:g} {size_y:g}" '
         f'width="{size_x:g}" height="{size_y:g}" role="img">'
     )
-    title = "<title>Floors of the package and their imports</title>"
+    title = "<title>Layers of the package and their imports</title>"
     return "\n".join(
         [opening, title, f"<style>{STYLE}</style>", head, *arrows, *boxes, "</svg>", ""]
     )
 
 
 def floors(package: Path) -> nx.DiGraph:
-    """Directed graph of the floors: an edge from each floor to those it imports from."""
+    """Directed graph with an edge from each floor to the floors that it imports from."""
     names = {path.parent.name for path in package.glob("*/*.py")}
     graph = grimp.build_graph(package.name, cache_dir=None)
     edges = set()
@@ -92,7 +92,7 @@ def passages(graph: nx.DiGraph) -> list[list[Node]]:
 
 
 def rows(chains: list[list[Node]]) -> list[list[Node]]:
-    """Rows from the top, ordered so that arrows cross little (barycentres, swept down and up)."""
+    """Rows from the top, ordered to reduce crossings (barycentre method, sweeping down and up)."""
     steps = nx.DiGraph()
     for chain in chains:
         nx.add_path(steps, chain)
@@ -112,12 +112,12 @@ def rows(chains: list[list[Node]]) -> list[list[Node]]:
 
 
 def width(node: Node) -> float:
-    """Width that a node takes in its row."""
+    """Width of a node in its row."""
     return WIDTH if isinstance(node, str) else PASS
 
 
 def positions(found: list[list[Node]]) -> dict[Node, tuple[float, float]]:
-    """Middle of each node's upper edge; rows are centred."""
+    """Position of the middle of each node's upper edge; rows are centred."""
     lengths = [sum(map(width, row)) + GAP_X * (len(row) - 1) for row in found]
     places = {}
     for number, (row, length) in enumerate(zip(found, lengths, strict=True)):
@@ -129,7 +129,7 @@ def positions(found: list[list[Node]]) -> dict[Node, tuple[float, float]]:
 
 
 def box(name: str, x: float, y: float) -> str:
-    """A floor."""
+    """SVG elements of a floor."""
     return (
         f'<rect class="box" x="{x - WIDTH / 2:g}" y="{y:g}" width="{WIDTH}" height="{HEIGHT}" '
         f'rx="6"/><text x="{x:g}" y="{y + HEIGHT / 2:g}">{escape(name)}</text>'
@@ -137,7 +137,7 @@ def box(name: str, x: float, y: float) -> str:
 
 
 def arrow(places: list[tuple[float, float]]) -> str:
-    """A curve from the lower edge of a box, through the rows between, to the upper edge of one."""
+    """An SVG curve from the lower edge of a box, through the rows between, to the next box."""
     x, y = places[0]
     path, y = f"M{x:g} {y + HEIGHT:g}", y + HEIGHT
     for to_x, to_y in places[1:]:

@@ -1,4 +1,4 @@
-"""Pages that are made of the code, at each build, so that they cannot differ from it.
+"""Generate pages from the code at each build, so that they cannot differ from it.
 
 MkDocs calls the functions whose names begin with ``on_`` (``hooks`` in ``mkdocs.yml``).
 """
@@ -25,7 +25,7 @@ COPIED = {
     "project/contributing.md": "CONTRIBUTING.md",
     "reference/results.md": "results/README.md",
 }
-"""Pages that lie elsewhere in the repository, where people look for them too."""
+"""Pages that are kept elsewhere in the repository, where people also look for them."""
 
 PICTURES = ROOT / "results" / "gallery"
 FETCHED = re.compile(r"<(?:script|img|iframe|source)[^>]+src=\"https?:|<link[^>]+href=\"https?:")
@@ -40,7 +40,7 @@ def on_config(config: Any) -> Any:
 
 
 def on_files(files: Files, *, config: Any) -> Files:
-    """Add what is generated: references, copies, the drawing of the floors, the pictures."""
+    """Add the generated files: references, copies, the drawing of the layers, the pictures."""
     for name, text in pages():
         files.append(File.generated(config, name, content=text))
     files.append(File.generated(config, "explained/floors.svg", content=drawing(PACKAGE)))
@@ -51,7 +51,7 @@ def on_files(files: Files, *, config: Any) -> Files:
 
 
 def on_post_page(output: str, *, page: Any, config: Any) -> str:
-    """Warn, which ends a strict build, where reading a page would fetch something."""
+    """Warn if reading a page would fetch something; in a strict build a warning is an error."""
     if found := FETCHED.search(output):
         LOG.warning("%s: the page fetches %s", page.file.src_uri, found[0])
     return output
@@ -82,9 +82,9 @@ def commands() -> str:
     os.environ["COLUMNS"] = "96"  # argparse wraps its lines at the width of the terminal
     parts = [
         "# Commands",
-        "Each rule of the workflow runs one of these commands, and each works by hand too. "
-        "`lunet STEP --help` prints the same text. A command ends with exit code 0 if all is well, "
-        "1 if some of several inputs failed, 2 if its input was wrong, and 75 if it saved its "
+        "Each rule of the workflow runs one of these commands, and you can run each of them "
+        "yourself. `lunet STEP --help` prints the same text. The exit code is 0 for success, 1 if "
+        "some of several inputs failed, 2 if the input was wrong, and 75 if the command saved its "
         "state because it was asked to stop.",
         "\n".join(f"- [`lunet {step}`](#{step}): {text}" for step, text in STEPS.items()),
     ]
@@ -99,9 +99,9 @@ def names() -> str:
 
     parts = [
         "# Presets, recipes, losses, data sets",
-        "The names that a configuration may use, as `lunet list` prints them. Parameters are those "
-        "of one image channel and one label. Any other width is a name too: `lunet_small_8f` or "
-        "`unet_large_10f` need no code.",
+        "The names that a configuration may use, as `lunet list` prints them. The numbers of "
+        "parameters are for one image channel and one label. Other widths need no code: "
+        "`lunet_small_8f` and `unet_large_10f` are names, too.",
     ]
     for what in ("presets", "recipes", "losses", "augmentations", "datasets"):
         with contextlib.redirect_stdout(io.StringIO()) as printed:
@@ -111,13 +111,13 @@ def names() -> str:
 
 
 def rooms() -> list[str]:
-    """Folders of the package that hold modules, and ``ground`` for the modules beside them."""
+    """Folders of the package, and ``ground`` for the modules that are in no folder."""
     found = {path.parent.name for path in PACKAGE.glob("*/*.py")}
     return ["ground", *sorted(found)]
 
 
 def modules(room: str) -> str:
-    """All public names of a room's modules."""
+    """The reference of all public names in a folder of the package."""
     folder = PACKAGE if room == "ground" else PACKAGE / room
     found = folder.glob("*.py") if room == "ground" else folder.rglob("*.py")
     parts = [f"# {'lunet' if room == 'ground' else f'lunet.{room}'}"]

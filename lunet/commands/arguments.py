@@ -1,4 +1,4 @@
-"""How every step is told its settings: by a rule (JSON) or by a person (configuration, preset)."""
+"""Where a step's settings come from: JSON from a rule, or a configuration named by a person."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lunet.reading_yaml import parse_yaml
 from lunet.settings import LARGEST_SEED, LONGEST_AXIS
 
 _UNNAMED = {"name": "unnamed", "path": ".", "labels": {"foreground": 1}, "channels": ["image"]}
-_PEOPLE = {"study": "by-hand", "dataset": _UNNAMED}
+_BY_HAND = {"study": "by-hand", "dataset": _UNNAMED}
 
 
 def whole(minimum: int, maximum: int = LONGEST_AXIS) -> Callable[[str], int]:
@@ -54,8 +54,8 @@ def positive(text: str) -> float:
 
 def add_settings(parser: argparse.ArgumentParser) -> None:
     """Add the arguments that name a step's settings."""
-    group = parser.add_argument_group("settings, from a rule or by hand")
-    group.add_argument("--settings", metavar="JSON", help="sections that the step reads, as JSON")
+    group = parser.add_argument_group("settings (rules pass the first two options)")
+    group.add_argument("--settings", metavar="JSON", help="the sections that the step reads")
     group.add_argument("--code", metavar="DIGEST", default="", help="digest of the step's code")
     group.add_argument("--config", metavar="FILE", help="configuration of a study (YAML)")
     group.add_argument("--preset", metavar="NAME", help="preset or variant")
@@ -82,9 +82,9 @@ def add_out(
     Parameters
     ----------
     suffixes
-        What is appended to its value to make the files that the step writes (``("",)`` for one
-        file); the command line sees to it that none of them is somebody else's. None for a folder,
-        of which the step itself claims its files (:mod:`lunet.own_files`).
+        The step writes one file per suffix: the value of ``--out`` plus the suffix (``("",)`` for
+        a single file). The command line refuses to overwrite files that the step did not write.
+        None for a folder, where the step claims its own files (:mod:`lunet.own_files`).
     """
     parser.add_argument("--out", required=required, type=Path, metavar=metavar, help=help)
     parser.set_defaults(out_suffixes=suffixes)
@@ -92,14 +92,14 @@ def add_out(
 
 def add_plan(parser: argparse.ArgumentParser) -> None:
     """Add the argument that names a plan."""
-    parser.add_argument("--plan", metavar="FILE", help="plan whose values replace the settings'")
+    parser.add_argument("--plan", metavar="FILE", help="plan whose values override the settings")
 
 
 def read_settings(arguments: argparse.Namespace, step: str) -> dict[str, Any]:
     """The sections that ``step`` reads, as plain values.
 
-    ``--settings`` (a rule's JSON) is taken as it is; else they come from ``--config``,
-    ``--preset`` and ``--set``, validated like a study's.
+    ``--settings`` (a rule's JSON) is taken as it is. Otherwise the sections come from
+    ``--config``, ``--preset`` and ``--set``, and are validated like the settings of a study.
 
     Raises
     ------
@@ -114,7 +114,7 @@ def read_settings(arguments: argparse.Namespace, step: str) -> dict[str, Any]:
 
 
 def planned(sections: dict[str, Any], path: str | None) -> dict[str, Any]:
-    """The sections with the values of a plan of ``lunet plan`` in place of their own."""
+    """The sections, with the values that ``lunet plan`` proposed overriding their own."""
     if path is None:
         return sections
     from lunet.study.config import PLANNED, read_plan
@@ -124,11 +124,11 @@ def planned(sections: dict[str, Any], path: str | None) -> dict[str, Any]:
         section = "recipe" if name == "train" else name
         if section in sections:
             sections[section] = {**sections[section], **plan.get(name, {})}
-    return _measured_as_trained(sections, plan)
+    return _with_planned_size(sections, plan)
 
 
-def _measured_as_trained(sections: dict[str, Any], plan: dict[str, Any]) -> dict[str, Any]:
-    """The cost is measured at the size that the plan lets the networks train on."""
+def _with_planned_size(sections: dict[str, Any], plan: dict[str, Any]) -> dict[str, Any]:
+    """Measure the cost at the input size that the plan chose for training."""
     size = plan.get("train", {}).get("patch") or plan.get("preprocess", {}).get("size")
     if "efficiency" not in sections or not size:
         return sections
@@ -138,10 +138,10 @@ def _measured_as_trained(sections: dict[str, Any], plan: dict[str, Any]) -> dict
 def read_study(arguments: argparse.Namespace) -> Any:
     """The :class:`lunet.study.study.Study` of ``--config``, ``--preset`` and ``--set``.
 
-    The preset need not be one of the study's.
+    A preset that the study does not list is added to it.
 
-    Without ``--config``: a study of the data set that the command reads, as its ``dataset.json``
-    says, else of one image channel and one label named ``foreground``.
+    Without ``--config`` the study is about the data set that the command reads, as described by
+    its ``dataset.json``; without that, about one image channel and one label ``foreground``.
     """
     from lunet.study.config import read_mapping
     from lunet.study.study import study_of
@@ -156,23 +156,27 @@ def read_study(arguments: argparse.Namespace) -> Any:
 
 
 def _by_hand(arguments: argparse.Namespace) -> dict[str, Any]:
-    """The configuration of a command that names its data set, if at all, by a folder."""
+    """The configuration of a command that was run without ``--config``."""
     from lunet.data.dataset_json import declared_task
 
     raw = getattr(arguments, "raw", None)
     if raw is None or declared_task(raw) is None:
-        return dict(_PEOPLE)
-    return {**_PEOPLE, "dataset": {"name": "unnamed", "path": str(raw)}}
+        return dict(_BY_HAND)
+    return {**_BY_HAND, "dataset": {"name": "unnamed", "path": str(raw)}}
 
 
 def prepared_of(arguments: argparse.Namespace, what: str) -> tuple[Path, Path]:
-    """Manifest and splits: ``--manifest`` and ``--splits``, else those of ``--config``.
+    """Paths of manifest and splits, from their options or from ``--config``.
+
+    Parameters
+    ----------
+    what
+        What needs them, for messages ("the training").
 
     Raises
     ------
     ConfigError
-        If neither names them, or the configuration's are missing; ``what`` needs them ("the
-        training").
+        If neither names them, or the files of the configuration's study do not exist.
     """
     manifest, splits = arguments.manifest, arguments.splits
     if arguments.config and not (manifest and splits):
@@ -191,7 +195,7 @@ def prepared_of(arguments: argparse.Namespace, what: str) -> tuple[Path, Path]:
                 )
     for name, value in (("--manifest", manifest), ("--splits", splits)):
         if value is None:
-            action = f"Give {name}, or --config of a study whose data are prepared"
+            action = f"Give {name}, or the --config of a study whose data are prepared"
             raise ConfigError(
                 where=name, found="missing", expected=f"{what} needs its data", action=action
             )
@@ -208,7 +212,7 @@ def _from_json(text: str) -> dict[str, Any]:
 
 
 class _Sections(dict[str, Any]):
-    """Sections by name; one that a step asks for in vain is an error of the caller's."""
+    """Sections by name; a missing one is the caller's error, not a bug."""
 
     def __missing__(self, name: str) -> Any:
         raise ConfigError(

@@ -1,6 +1,6 @@
 """Examine a data set before anything is trained on it.
 
-Writes findings.csv, summary.json and audit.html; exits with 2 if a finding is an error.
+Writes findings.csv, summary.json and audit.html. The exit code is 2 if a finding is an error.
 
 Examples: lunet audit data/Task04_Hippocampus --out audit
           lunet audit my_nnunet_folder --layout nnunet --splits splits.json --out audit
@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``lunet audit``."""
     parser.add_argument("raw", metavar="RAW", help="folder of the data set, or one image")
     add_out(parser, "DIR", "folder of the audit's files")
-    parser.add_argument("--layout", help="how the folder is laid out (else found out)")
+    parser.add_argument("--layout", help="layout of the folder (default: detected)")
     parser.add_argument("--splits", metavar="FILE", help="split file to check for leaks")
     add_settings(parser)
 

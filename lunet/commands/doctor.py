@@ -1,7 +1,8 @@
 """Check whether a profile fits this cluster: partitions, account, GPUs, file system, Python.
 
-Each line says what was found; a line with `!` also says what to edit. Nothing of a study is
-submitted: requests are tested, and one job of a few seconds looks at a node (unless --no-job).
+Each line shows what was found; a line with `!` also shows what to edit. No job of a study is
+submitted: SLURM only tests the requests, and one job of a few seconds inspects a node (unless
+--no-job is given).
 
 Examples: lunet doctor
           lunet doctor --profile profiles/slurm --no-job
@@ -17,7 +18,7 @@ _SIGNS = {"ok": "+", "note": " ", "problem": "!"}
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``lunet doctor``."""
     parser.add_argument("--profile", default="profiles/slurm", help="folder of the profile")
-    parser.add_argument("--no-job", action="store_true", help="run no job on a node")
+    parser.add_argument("--no-job", action="store_true", help="do not run a job on a node")
 
 
 def run(arguments: argparse.Namespace) -> int:

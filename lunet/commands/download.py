@@ -1,7 +1,7 @@
-"""Get a data set: local folder or archive, else mirrors, else the origin; resumed and checked.
+"""Get a data set from a local copy, a mirror or its origin; downloads resume and are verified.
 
-Looked for in this order: dataset.path, $LUNET_DATA/<name> (a folder, or .tar, .tar.gz, .zip),
-dataset.mirrors, the origin. The name `phantom` makes a synthetic one.
+Sources are tried in this order: dataset.path, $LUNET_DATA/<name> (a folder, or .tar, .tar.gz,
+.zip), dataset.mirrors, the origin. The name `phantom` makes a synthetic data set.
 
 Example:
   lunet download --name Task04_Hippocampus --path Task04_Hippocampus.tar --out work/raw
@@ -18,11 +18,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     add_settings(parser)
     parser.add_argument("--name", metavar="NAME", help="data set, instead of a configuration")
-    parser.add_argument("--path", metavar="PATH", help="local folder or archive of it")
+    parser.add_argument("--path", metavar="PATH", help="local folder or archive of the data set")
     parser.add_argument("--sha256", metavar="DIGEST", help="expected digest of the archive")
-    add_out(parser, "DIR", "folder to make")
-    parser.add_argument("--cache", metavar="DIR", help="where archives are received; beside --out")
-    parser.add_argument("--keep-archive", action="store_true", help="do not delete it afterwards")
+    add_out(parser, "DIR", "folder to create")
+    parser.add_argument(
+        "--cache", metavar="DIR", help="where archives are downloaded to (default: next to --out)"
+    )
+    parser.add_argument("--keep-archive", action="store_true", help="do not delete the archive")
 
 
 def run(arguments: argparse.Namespace) -> None:

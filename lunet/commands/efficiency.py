@@ -1,6 +1,6 @@
 """Measure what a preset costs: parameters, MACs, latency, memory, training step.
 
-Times come from several fresh processes with a fixed number of threads. Example:
+Times are measured in several fresh processes with a fixed number of threads. Example:
 
     lunet efficiency --preset lunet_small_4f --size 64 64 64 --out efficiency.json
 """
@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this step."""
     add_settings(parser)
     add_plan(parser)
-    text = "file that is written; else a summary only"
+    text = "file to write; without it only a summary is printed"
     add_out(parser, "JSON", text, suffixes=("",), required=False)
     parser.add_argument("--size", type=POSITIVE, nargs="+", metavar="VOXELS", help="input size")
     parser.add_argument("--batches", type=POSITIVE, nargs="+", metavar="N")
@@ -26,10 +26,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--engines", nargs="+", metavar="ENGINE", help="eager compiled onnx ...")
     parser.add_argument("--precisions", nargs="+", metavar="P", help="fp32 bf16")
     parser.add_argument("--threads", type=POSITIVE, help="CPU threads")
-    parser.add_argument("--repeats", type=POSITIVE, help="runs per series and process")
-    parser.add_argument("--warmups", type=POSITIVE, help="runs before them")
-    parser.add_argument("--processes", type=POSITIVE, help="fresh processes")
-    parser.add_argument("--budget-s", type=real, help="seconds per series and process")
+    parser.add_argument("--repeats", type=POSITIVE, help="timed runs per series and process")
+    parser.add_argument("--warmups", type=POSITIVE, help="untimed runs before the timed ones")
+    parser.add_argument("--processes", type=POSITIVE, help="number of fresh processes")
+    parser.add_argument("--budget-s", type=real, help="most seconds per series and process")
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -72,14 +72,14 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _announce(settings: Any) -> None:
-    """Minutes may pass without a word: say how many, and what shortens them."""
+    """Print how long the measurement may take, and what shortens it."""
     from lunet.efficiency.run import longest_s
 
     seconds = longest_s(settings)
-    limit = f"at most about {seconds / 60:.1g} min" if seconds else "no limit of time"
+    limit = f"at most about {seconds / 60:.1g} min" if seconds else "no time limit"
     print(
-        f"measuring in {settings.processes} fresh process(es): {limit}, start-up and counting "
-        "apart; --processes and --budget-s shorten it",
+        f"measuring in {settings.processes} fresh process(es): {limit}, without start-up and "
+        "counting; lower --processes or --budget-s to shorten this",
         file=sys.stderr,
         flush=True,
     )

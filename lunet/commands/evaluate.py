@@ -1,15 +1,16 @@
 """Compare predicted masks with references: Dice, surface distances, volume errors.
 
-In native space and millimetres, one row per case and structure; a missing prediction counts as a
-missed structure. A study's rule names manifest and run; by hand, any two folders will do:
+Distances are in millimetres, in the native space of each case. The table has one row per case and
+structure; a missing prediction counts as a missed structure. The rules of a study pass a manifest
+and a run. You can also compare any two folders:
 
     lunet evaluate --reference labels --prediction masks --labels anterior=1 posterior=2 \\
         --out metrics.csv
 
-Without --labels, names are those of a dataset.json in or above the reference folder, or else each
-value of the references is a label. A region is the union of indices (whole=1,2,3). --map and
---reference-map translate the values of the files first, for a network that was trained on another
-data set (--map 1=1 2=1).
+Without --labels, the names are read from a dataset.json in or above the reference folder; if there
+is none, each value of the references is a label. A region is a union of indices (whole=1,2,3).
+--map and --reference-map translate the values in the files first, for example for a network that
+was trained on another data set (--map 1=1 2=1).
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from lunet.errors import ConfigError
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this step."""
     add_settings(parser)
-    add_out(parser, "CSV", "table that is written", suffixes=("",))
+    add_out(parser, "CSV", "table to write", suffixes=("",))
     run = parser.add_argument_group("a study's run")
     run.add_argument("--manifest", help="manifest.json of the prepared data set")
     run.add_argument("--splits", help="splits.json; without it all labelled cases are expected")
@@ -40,10 +41,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     folders.add_argument("--reference", metavar="DIR", help="folder (or file) of true labels")
     folders.add_argument("--prediction", metavar="DIR", help="folder (or file) of predictions")
     folders.add_argument("--labels", nargs="+", default=[], metavar="NAME=INDEX[,INDEX...]")
-    folders.add_argument("--map", nargs="+", default=[], metavar="OLD=NEW", help="of predictions")
-    folders.add_argument("--reference-map", nargs="+", default=[], metavar="OLD=NEW")
-    folders.add_argument("--tolerances", nargs="+", type=real, metavar="MM", help="of the NSD")
-    folders.add_argument("--ignore-extra", action="store_true", help="predictions without truth")
+    folders.add_argument(
+        "--map", nargs="+", default=[], metavar="OLD=NEW", help="translate values of predictions"
+    )
+    folders.add_argument(
+        "--reference-map",
+        nargs="+",
+        default=[],
+        metavar="OLD=NEW",
+        help="translate values of references",
+    )
+    folders.add_argument(
+        "--tolerances", nargs="+", type=real, metavar="MM", help="tolerances of the NSD"
+    )
+    folders.add_argument(
+        "--ignore-extra", action="store_true", help="skip predictions that have no reference"
+    )
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -93,21 +106,21 @@ def _run_folders(arguments: argparse.Namespace) -> None:
     folders = Folders(
         reference,
         Path(arguments.prediction),
-        labels or structures_in(reference, reference_map, _tell),
+        labels or structures_in(reference, reference_map, _log),
         reference_map,
         _map("--map", arguments.map),
         ignore_extra=arguments.ignore_extra,
     )
     tolerances = tuple(arguments.tolerances) if arguments.tolerances else (1.0,)
-    evaluate_folders(folders, EvaluateSettings(tolerances), arguments.out, log=_tell)
+    evaluate_folders(folders, EvaluateSettings(tolerances), arguments.out, log=_log)
 
 
-def _tell(line: str) -> None:
+def _log(line: str) -> None:
     print(line, file=sys.stderr)
 
 
 def _pairs(option: str, words: Sequence[str]) -> list[tuple[str, tuple[int, ...]]]:
-    """``name=1,2`` to name and indices."""
+    """Parse words such as ``name=1,2``."""
     pairs = []
     for word in words:
         name, _, numbers = word.partition("=")

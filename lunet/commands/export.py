@@ -1,15 +1,16 @@
 """Release a trained network: one folder with weights, ONNX, plan, labels, licence and model card.
 
-The ONNX file takes any size and is checked against torch on random ones. Measured results and the
-data's licence get into the card from the files that are named (or lie in the run's folder):
+The ONNX file accepts any input size and is checked against PyTorch on random sizes. The card shows
+measured results and the licence of the data, which are read from --metrics and --manifest (or from
+the files in the run's folder):
 
     lunet export results/x/runs/lunet_small_4f/fold-0/seed-0 \\
         --manifest work/x/prepared/manifest.json --out release/
 
 `lunet predict --weights release/ SCANS --out masks/` then segments new scans.
 
---pt2 adds model.pt2 for torch.export.load, with free batch and sizes where the network allows them.
-Loading such a file may unpickle parts of it, so `lunet predict` does not take it.
+--pt2 adds model.pt2 for torch.export.load; batch and size stay free where the network allows it.
+Loading such a file may unpickle parts of it, so `lunet predict` does not accept it.
 """
 
 from __future__ import annotations
@@ -23,10 +24,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this step."""
     parser.add_argument("run", metavar="RUN", help="folder of a run, or its weights.safetensors")
     add_out(parser, "DIR", "release folder")
-    parser.add_argument("--metrics", metavar="CSV", help="metrics.csv; else the run's own")
-    parser.add_argument("--manifest", metavar="JSON", help="of the prepared data: their licence")
-    parser.add_argument("--no-onnx", action="store_true", help="leave the ONNX file out")
-    parser.add_argument("--pt2", action="store_true", help="write model.pt2 (torch.export) too")
+    parser.add_argument("--metrics", metavar="CSV", help="metrics.csv (default: the run's own)")
+    parser.add_argument(
+        "--manifest", metavar="JSON", help="manifest of the prepared data, which has their licence"
+    )
+    parser.add_argument("--no-onnx", action="store_true", help="do not write the ONNX file")
+    parser.add_argument("--pt2", action="store_true", help="also write model.pt2 (torch.export)")
 
 
 def run(arguments: argparse.Namespace) -> None:

@@ -1,8 +1,8 @@
 """Draw one figure of a study: BASE.svg, BASE.pdf, BASE.png, and its data as BASE.csv.
 
-The figures `examples` and `side_by_side` show images and need --manifest. The figures of a pruning
-are made of --inputs with the prunings' trajectory.csv. `architecture` draws the network that
---preset names.
+The figures `examples` and `side_by_side` show images and need --manifest. For the figures of a
+pruning, --inputs names the trajectory.csv files of the prunings. `architecture` draws the network
+of --preset.
 
   lunet figure pareto_parameters --results results/hippocampus --folds 0 1 2 3 4 \\
       --presets unet_small_4f lunet_small_4f --out results/hippocampus/figures/pareto_parameters
@@ -27,7 +27,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = names_help(FIGURES)
     parser.add_argument("name", metavar="NAME", help="which figure")
     add_sources(parser)
-    parser.add_argument("--manifest", type=Path, metavar="FILE", help="manifest.json, for images")
+    parser.add_argument(
+        "--manifest", type=Path, metavar="FILE", help="manifest.json, for figures that show images"
+    )
     add_out(parser, "BASE", "path without suffix", suffixes=(".svg", ".pdf", ".png", ".csv"))
     add_settings(parser)
 
@@ -46,10 +48,10 @@ def run(arguments: argparse.Namespace) -> None:
     else:
         from lunet.reporting.figures.index import write_figure
 
-    from lunet.reporting.result_files import with_asked
+    from lunet.reporting.result_files import with_required
 
     settings = read_settings(arguments, "figure")
-    kinds = with_asked(row.needs, settings.get("statistics"))
+    kinds = with_required(row.needs, settings.get("statistics"))
     sources = read_sources(arguments, kinds)
     manifest = arguments.manifest
     for path in write_figure(arguments.name, sources, settings, arguments.out, manifest=manifest):

@@ -1,4 +1,4 @@
-"""Divide the labelled cases into cross-validation folds by subject group, once and for all.
+"""Divide the labelled cases into cross-validation folds; cases of one subject stay together.
 
 Example:
   lunet folds --config config/quick.yaml --manifest work/prepared/manifest.json --out splits.json
@@ -15,12 +15,14 @@ from lunet.commands.arguments import add_out, add_settings, read_settings, read_
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the command's arguments."""
     add_settings(parser)
-    parser.add_argument("--manifest", required=True, metavar="FILE", help="of prepared volumes")
+    parser.add_argument(
+        "--manifest", required=True, metavar="FILE", help="manifest.json of the prepared volumes"
+    )
     add_out(parser, "FILE", "splits.json to write", suffixes=("",))
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Write the folds and say how large they are."""
+    """Write the folds and print how large they are."""
     from lunet.data.custom_splits import own_splits, unused_cases
     from lunet.data.folds import make_splits, read_cases, write_splits
     from lunet.data.rare_classes import missing_classes

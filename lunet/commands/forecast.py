@@ -1,8 +1,9 @@
-"""Foresee memory and time of a study's trainings, and compare with the runs that are finished.
+"""Forecast memory and time of a study's trainings, and compare with the runs that are finished.
 
-The forecast comes from `efficiency.json` of each preset (target `efficiency`), the manifest of the
-prepared volumes and the splits; what is missing is said. The workflow asks its cluster for what the
-columns `asked` say, and for more with each further attempt.
+The forecast is computed from `efficiency.json` of each preset (target `efficiency`), the manifest
+of the prepared volumes and the splits; a line names each file that is missing. The columns
+`requested` show what the workflow requests from its cluster at the first attempt; further attempts
+request more.
 
 Example: lunet forecast --config config/quick.yaml
 """

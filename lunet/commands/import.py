@@ -1,15 +1,15 @@
-"""Turn a data set of another layout into the project's, by links; nothing is copied.
+"""Convert a data set of another layout to the project's layout, with links instead of copies.
 
 Layouts: decathlon, nnunet (a folder, or a number in $nnUNet_raw), bids, brats, mmwhs, csv,
-folders (images/ and masks/, or files side by side), kaggle; auto finds out. Formats: NIfTI, NRRD,
-MetaImage, PNG, JPEG, TIFF.
+folders (images/ and masks/, or images and masks in one folder), kaggle; auto detects the layout.
+Formats: NIfTI, NRRD, MetaImage, PNG, JPEG, TIFF.
 
 Examples: lunet import Dataset004_Hippocampus --layout nnunet --out raw
           lunet import slices --labels tumour=1 --threshold 127 --groups '^(\\d+)_' --out raw
 
 --layout kaggle converts a task folder of the Kaggle collection "Medical Image Segmentation:
-Evaluation", fetched beforehand with your own Kaggle credentials; this command asks for none. Its
-pickled labels are read in a process of their own by a reader that knows labels and nothing else.
+Evaluation". Download it first with your own Kaggle credentials; this command asks for none. The
+pickled labels are read in a separate process, by a reader that accepts nothing but labels.
 
 Example: lunet import Task006_Lung --layout kaggle --dimensions 2 --out raw
 """
@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Read the other layout, write links and the listing."""
+    """Read the other layout, then write links and ``dataset.json``."""
     from lunet.data.layouts.importing import write_project
     from lunet.data.layouts.open import open_dataset
     from lunet.data.left_out import count_lines

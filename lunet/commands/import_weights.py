@@ -1,8 +1,9 @@
-"""Carry published weights over into a preset, tensor by tensor in their order; nothing is executed.
+"""Import published weights into a preset, tensor by tensor in order; no code of FILE is executed.
 
-FILE is a .safetensors file or one of torch.save that holds tensors (a state, or a checkpoint with
-one inside; --key names it). The network is the preset's, for the channels and labels of --config or
---set; one channel and one label without. The result is read like a run's folder.
+FILE is a .safetensors file, or a file of torch.save that holds tensors (a state, or a checkpoint
+that contains one; --key names it). The network is the preset's, built for the channels and labels
+of --config or --set; without them, for one channel and one label. The result can be used wherever
+the folder of a run can.
 
 Examples:
   lunet import-weights lunet_small.pth --preset lunet_small_4f --out published/lunet_small_4f
@@ -20,18 +21,18 @@ from lunet.errors import ConfigError
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``lunet import-weights``."""
-    parser.add_argument("file", metavar="FILE", help="weights of the same network in other code")
+    parser.add_argument("file", metavar="FILE", help="weights of the same network from other code")
     add_out(parser, "DIR", "new folder")
-    parser.add_argument("--key", metavar="NAME", help="where the state lies in a checkpoint")
-    parser.add_argument("--names", action="store_true", help="print which tensor became which")
+    parser.add_argument("--key", metavar="NAME", help="key of the state in a checkpoint")
+    parser.add_argument("--names", action="store_true", help="print old and new tensor names")
     add_settings(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Import and say how many tensors."""
+    """Import the weights and print how many tensors there are."""
     if arguments.preset is None:
         raise ConfigError(
-            where="--preset", found="missing", expected="the file does not tell which network it is"
+            where="--preset", found="missing", expected="needed to know which network this is"
         )
     from lunet.exchange.import_weights import import_weights
 
@@ -42,4 +43,5 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.names:
         for theirs, ours in pairs:
             print(f"{theirs} -> {ours}")
-    print(f"{len(pairs)} tensors of {arguments.file} are {arguments.preset} in {arguments.out}")
+    print(f"{len(pairs)} tensors of {arguments.file} imported as {arguments.preset}")
+    print(arguments.out)

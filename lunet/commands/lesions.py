@@ -1,9 +1,9 @@
 """Count lesions found, missed and wrongly predicted, per patient and threshold.
 
-For a study's run: a lesion is a connected component of the reference; it is found if the
-prediction covers enough of it (lesions.overlap); a predicted component that touches none is a
-false positive. Writes a row per case to --out and the points of the FROC curve to --froc, from
-the probabilities that `predict.probabilities: true` keeps.
+A lesion is a connected component of the reference. It is found if the prediction covers enough of
+it (lesions.overlap). A predicted component that touches no lesion is a false positive. Writes a row
+per case to --out, and to --froc the points of the FROC curve, which are computed from the
+probabilities that a run keeps with `predict.probabilities: true`.
 
     lunet lesions --manifest work/lung/prepared/manifest.json --splits results/lung/splits.json \\
         --predictions RUN/predictions --preset unet2d_16f --out lesions.csv --froc froc.csv

@@ -1,4 +1,4 @@
-"""List what can be named in a configuration, with sources.
+"""List the names that a configuration can use, with their sources.
 
 Examples: lunet list presets; lunet list recipes; lunet list datasets; lunet list losses;
 lunet list augmentations

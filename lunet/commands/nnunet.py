@@ -1,7 +1,8 @@
-"""Let nnU-Net v2 train a preset: its plans, with this network and its patch, in a file beside them.
+"""Let nnU-Net v2 train a preset: write a copy of its plans with this network and its patch size.
 
-nnU-Net reads the patch from there in training and in inference. This package must be installed in
-nnU-Net's environment; its own trainer without deep supervision does the rest.
+The new file lies next to PLANS, and nnU-Net reads the patch size from it in training and inference.
+Install this package in nnU-Net's environment; nnU-Net's own trainer without deep supervision then
+trains the network.
 
 Example:
   lunet nnunet $nnUNet_preprocessed/Dataset137_BraTS2021/nnUNetPlans.json --preset slim_unetrv2_128
@@ -25,14 +26,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=POSITIVE,
         nargs="+",
         metavar="VOXELS",
-        help="z y x; else the recipe's, or theirs",
+        help="patch size, z y x (default: the recipe's, or else the plans')",
     )
-    parser.add_argument("--batch-size", type=POSITIVE, help="else that of the plans")
+    parser.add_argument("--batch-size", type=POSITIVE, help="default: the plans' batch size")
     add_settings(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Write the plans and say how to train with them."""
+    """Write the plans and print the command that trains with them."""
     if arguments.preset is None:
         raise ConfigError(where="--preset", found="missing", expected="it names the network")
     from lunet.exchange.nnunet import TRAINER, export_plans

@@ -1,4 +1,4 @@
-"""Make a synthetic data set: structures, look-alikes, noise; the same bytes for the same seed.
+"""Make a synthetic data set with structures, look-alikes and noise; a seed gives the same bytes.
 
 Example:
   lunet phantom --kind hippocampus --subjects 12 --seed 0 --out work/phantom
@@ -14,7 +14,7 @@ from lunet.data.settings import PhantomSettings
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare the command's arguments; their defaults are those of a configuration."""
+    """Declare the command's arguments; a configuration has the same defaults."""
     hints = typing.get_type_hints(PhantomSettings)
     default = PhantomSettings()
     parser.add_argument("--kind", choices=typing.get_args(hints["kind"]), default=default.kind)
@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Write the data set and say where."""
+    """Write the data set and print where."""
     from lunet.data.phantoms.make import make_phantom
     from lunet.settings import build_settings, plain
 

@@ -1,10 +1,10 @@
 """Propose spacing, intensities, patch and batch from a data set's fingerprint, with reasons.
 
-A .yaml plan is a part of a configuration, made to be edited; a .json plan holds the same values,
-the reasons and the fingerprint.
+A .yaml plan is a part of a configuration and meant to be edited. A .json plan holds the same
+values, the reasons and the fingerprint.
 
-A configuration that says `plan: plan.yaml` takes the file's values where it states none itself;
-with `plan: auto` a study makes the plan as a step, for the costliest of its networks.
+A configuration with `plan: plan.yaml` takes from that file the values that it does not set itself.
+With `plan: auto` a step of the study makes the plan, for the most expensive of its networks.
 
 Example: lunet plan data/Task09_Spleen --preset lunet_small_4f --memory-gb 10 --out plan.yaml
 """
@@ -23,8 +23,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``lunet plan``."""
     parser.add_argument("raw", metavar="RAW", help="folder of the data set")
     add_out(parser, "FILE", "plan, .yaml or .json", suffixes=("",))
-    parser.add_argument("--memory-gb", type=real, help="memory of a training, GiB (free: 80 %%)")
-    parser.add_argument("--largest-batch", type=POSITIVE, help="largest batch proposed (16)")
+    parser.add_argument(
+        "--memory-gb",
+        type=real,
+        help="memory that a training may use, GiB (default: 80 %% of what is free)",
+    )
+    parser.add_argument(
+        "--largest-batch", type=POSITIVE, help="largest batch size to propose (default: 16)"
+    )
     add_settings(parser)
 
 
@@ -51,7 +57,7 @@ def run(arguments: argparse.Namespace) -> None:
     models = _models(sections.get("models"), preset, task, ndim)
     cost = costliest([network_cost(m, channels=len(task.channels), ndim=ndim) for m in models])
     memory = usable_memory(limits.memory_gb)
-    # a fold trains on a part of the cases, and a batch is of cases
+    # a fold trains on only a part of the cases, and a batch cannot hold more than these
     largest = min(limits.largest_batch, max(2, fingerprint.cases // 3))
     choices = propose(fingerprint, cost, memory=memory, largest_batch=largest)
     if str(arguments.out).endswith(".json"):
@@ -81,7 +87,7 @@ def _check(arguments: argparse.Namespace) -> None:
 
 
 def _models(sections: Any, preset: str, task: Any, ndim: int) -> list[Any]:
-    """The networks of a study (a rule's sections), or that of one preset."""
+    """The networks of a study (from a rule's sections), or the network of one preset."""
     from lunet.models.build import build_for_task
     from lunet.study.networks import build_model
 

@@ -1,8 +1,8 @@
-"""What a study can resolve, before it is trained: from a pilot or from stated deviations.
+"""Compute before training what a study can resolve, from a pilot or from standard deviations.
 
-Non-inferiority of one preset to another, by the same test as in the study's claims. With --out
-BASE the table (BASE.csv, .md, .tex), the figure (BASE.svg, .pdf, .png: power against subjects) and
-BASE.json are written.
+The question is whether one preset is non-inferior to another, by the same test as in the study's
+claims. --out BASE writes a table (BASE.csv, .md, .tex), a figure of power against subjects
+(BASE-figure.svg, .pdf, .png) and BASE.json.
 
   lunet power --pilot results/hippocampus --margin 0.01
   lunet power --config config/config.yaml --pilot results/quick
@@ -20,28 +20,34 @@ from lunet.errors import ConfigError
 
 _DRAWN = tuple(f"-figure.{suffix}" for suffix in ("svg", "pdf", "png", "csv"))
 _FILES = (".csv", ".md", ".tex", ".json", *_DRAWN)
-"""What is appended to --out."""
+"""Suffixes of the files that are written to --out."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``lunet power``."""
-    source = parser.add_argument_group("where the spread is known from")
+    source = parser.add_argument_group("source of the spread")
     source.add_argument("--pilot", metavar="FOLDER", help="results of finished runs")
-    source.add_argument("--presets", nargs="+", default=[], metavar="NAME", help="of the pilot")
-    source.add_argument("--reference", metavar="NAME", help="of the pilot; else its best preset")
+    source.add_argument(
+        "--presets", nargs="+", default=[], metavar="NAME", help="presets of the pilot to use"
+    )
+    source.add_argument(
+        "--reference", metavar="NAME", help="reference preset of the pilot (default: its best)"
+    )
     for name, what in (
-        ("subjects", "subjects' true differences"),
-        ("trainings", "one training's mean"),
+        ("subjects", "the subjects' true differences"),
+        ("trainings", "the mean of one training"),
         ("rest", "one subject under one training"),
     ):
-        source.add_argument(f"--sd-{name}", type=float, metavar="SD", help=f"of {what}")
-    design = parser.add_argument_group("the design; what is not given is the pilot's")
+        source.add_argument(
+            f"--sd-{name}", type=float, metavar="SD", help=f"standard deviation of {what}"
+        )
+    design = parser.add_argument_group("design (values that are not given come from the pilot)")
     for name in ("subjects", "folds", "seeds"):
         design.add_argument(f"--{name}", type=int, metavar="N")
     design.add_argument(
-        "--config", metavar="FILE", help="study whose folds, seeds, metric, margin and level count"
+        "--config", metavar="FILE", help="study that sets folds, seeds, metric, margin and level"
     )
-    parser.add_argument("--metric", help="of the pilot; default: dice")
+    parser.add_argument("--metric", help="metric of the pilot (default: dice)")
     parser.add_argument("--margin", type=float, help="default: 0.01")
     parser.add_argument("--level", type=float, help="one-sided, default: 0.025")
     parser.add_argument("--power", type=float, default=0.8, help="default: 0.8")
@@ -50,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Answer."""
+    """Compute and print the answer; write it to ``--out`` if given."""
     import json
 
     from lunet.files import write_json
@@ -80,7 +86,7 @@ def run(arguments: argparse.Namespace) -> None:
         print(json.dumps(found, indent=2, sort_keys=True, allow_nan=False))
         return
     print(markup.markdown(shown))
-    spread = (f"{value:.4f} ({name})" for name, value in _named(components))
+    spread = (f"{value:.4f} ({name})" for name, value in _deviations(components))
     print(f"Standard deviations: {', '.join(spread)}.")
     print(found["same_hours_sentence"])
     print(found["sentence"])
@@ -94,7 +100,7 @@ def _check(question: Any) -> None:
             raise ConfigError(where=f"--{name}", found=f"found {value:g}", expected=expected)
 
 
-def _named(components: Any) -> list[tuple[str, float]]:
+def _deviations(components: Any) -> list[tuple[str, float]]:
     return [(name, getattr(components, name)) for name in ("subjects", "trainings", "rest")]
 
 
@@ -118,7 +124,7 @@ def _given(arguments: argparse.Namespace, study: Any, metric: str) -> tuple[Any,
         if stated["subjects"] is None or sizes["subjects"] is None:
             found = "neither a pilot nor --sd-subjects and --subjects"
             raise ConfigError(
-                where="--pilot", found=found, expected="the spread must come from somewhere"
+                where="--pilot", found=found, expected="one of them is needed for the spread"
             )
         spread = {name: value or 0.0 for name, value in stated.items()}
         known = stated["trainings"] is not None

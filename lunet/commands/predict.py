@@ -1,15 +1,16 @@
 """Segment images with a trained network, or write the atlas prior of a fold.
 
-In a study a rule names manifest, splits and fold. By hand, any files or folders (NIfTI, NRRD, MHA,
-PNG, JPEG); several weights are averaged; a bad file is reported, the rest goes on, and the exit
-code is 1 at the end:
+The rules of a study pass a manifest, splits and a fold. You can also segment any files or folders
+(NIfTI, NRRD, MHA, PNG, JPEG). Predictions of several weights are averaged. A file that cannot be
+segmented is reported, the others are still processed, and the exit code is 1:
 
     lunet predict --weights results/x/runs/lunet_small_4f/fold-0/seed-0 scans/ --out masks/
     lunet predict --weights fold-0/ fold-1/ fold-2/ scan.nrrd --out masks/ --flip-axes 0 1
     lunet predict --weights fold-0/ slices/ --out masks/ --threshold 0.3 --overlay
 
-Weights are a run's folder, a released folder, a .safetensors or an .onnx file. Threshold,
-flips and components are chosen on validation cases by `predict.choose`; --chosen repeats a choice.
+Weights are the folder of a run, a released folder, a .safetensors file or an .onnx file. In a study
+`predict.choose` selects threshold, flips and components on validation cases; --chosen applies such
+a selection here.
 """
 
 from __future__ import annotations
@@ -28,27 +29,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_plan(parser)
     parser.add_argument("inputs", nargs="*", metavar="INPUT", help="images or folders of images")
     parser.add_argument("--weights", nargs="+", default=[], metavar="W", help="run, release, file")
-    add_out(parser, "DIR", "folder of the masks")
+    add_out(parser, "DIR", "folder for the masks")
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     run = parser.add_argument_group("a study's run")
-    run.add_argument("--prior", action="store_true", help="write the atlas prior instead")
+    run.add_argument("--prior", action="store_true", help="predict with the atlas prior instead")
     run.add_argument("--manifest", help="manifest.json of the prepared data set")
     run.add_argument("--splits", help="splits.json")
     run.add_argument("--fold", type=NATURAL, default=0)
     run.add_argument(
         "--subset", choices=("test", "validation", "train", "held_out"), default="test"
     )
-    new = parser.add_argument_group("new scans; the predict section may come from a config too")
-    new.add_argument("--probabilities", action="store_true", help="write probabilities too")
-    new.add_argument("--overlay", action="store_true", help="write overlays/*.png too")
-    new.add_argument("--chosen", metavar="FILE", help="chosen.json beside a study's predictions")
-    new.add_argument("--threshold", type=real, help="of sigmoid outputs")
+    new = parser.add_argument_group("new scans (a configuration's section `predict` applies, too)")
+    new.add_argument("--probabilities", action="store_true", help="also write probabilities")
+    new.add_argument("--overlay", action="store_true", help="also write overlays/*.png")
+    new.add_argument("--chosen", metavar="FILE", help="chosen.json next to a study's predictions")
+    new.add_argument("--threshold", type=real, help="threshold of sigmoid outputs")
     new.add_argument("--flip-axes", type=AXIS, nargs="*", metavar="AXIS", help="test-time flips")
-    new.add_argument("--patch", type=POSITIVE, nargs="+", metavar="VOXELS", help="tile")
-    new.add_argument("--overlap", type=real, help="share that tiles overlap")
-    new.add_argument("--memory-gb", type=real, help="whole images where the estimate fits")
+    new.add_argument("--patch", type=POSITIVE, nargs="+", metavar="VOXELS", help="tile size")
+    new.add_argument("--overlap", type=real, help="share by which tiles overlap")
     new.add_argument(
-        "--largest-component", action="store_true", default=None, help="keep one part per label"
+        "--memory-gb", type=real, help="process an image whole where it needs less memory than this"
+    )
+    new.add_argument(
+        "--largest-component",
+        action="store_true",
+        default=None,
+        help="keep only the largest component of each label",
     )
 
 
@@ -87,7 +93,7 @@ def _run_study(arguments: argparse.Namespace) -> int:
 
     if len(arguments.weights) != 1:
         raise ConfigError(
-            where="--weights", found=f"{len(arguments.weights)} of them", expected="a run has one"
+            where="--weights", found=f"{len(arguments.weights)} given", expected="a run has one"
         )
     predict_run(
         arguments.weights[0],
@@ -147,7 +153,7 @@ def _split(words: list[str]) -> tuple[list[str], list[str]]:
 
 
 def _settings(arguments: argparse.Namespace) -> Any:
-    """The predict section (defaults, a rule's, or a configuration's), changed by the options."""
+    """The section ``predict``, from a rule, a configuration or the defaults, with the options."""
     from lunet.commands.arguments import read_settings, read_study
     from lunet.inference.settings import PredictSettings
     from lunet.settings import build_settings, replace
@@ -170,7 +176,7 @@ def _settings(arguments: argparse.Namespace) -> Any:
 
 
 def _chosen(path: str) -> dict[str, Any]:
-    """What ``predict.choose`` has chosen on validation cases, from its ``chosen.json``."""
+    """What ``predict.choose`` selected on validation cases, read from ``chosen.json``."""
     from lunet.inference.postprocess_search import CHOSEN
     from lunet.reading import read_object
 
@@ -178,6 +184,6 @@ def _chosen(path: str) -> dict[str, Any]:
     if not set(CHOSEN) <= set(content):
         expected = f"a study's chosen.json has {', '.join(CHOSEN)}"
         raise ConfigError(
-            where="--chosen", found=f"{path} is no record of a choice", expected=expected
+            where="--chosen", found=f"{path} records no such selection", expected=expected
         )
     return {name: content[name] for name in CHOSEN}

@@ -1,6 +1,6 @@
-"""Prepare a data set: orientation, spacing, intensities, size; as memory-mappable arrays.
+"""Prepare a data set: unify orientation, spacing, intensities and size, as memory-mappable arrays.
 
-Writes images/CASE.npy (float32), labels/CASE.npy (uint8) and, last, manifest.json.
+Writes images/CASE.npy (float32), labels/CASE.npy (uint8) and, at the end, manifest.json.
 
 Example: lunet preprocess data/Task04_Hippocampus --config config/config.yaml --out work/prepared
 """
@@ -15,7 +15,7 @@ from lunet.commands.arguments import add_out, add_plan, add_settings
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``lunet preprocess``."""
     parser.add_argument("raw", metavar="RAW", help="data set in the project's layout")
-    add_out(parser, "DIR", "folder of prepared volumes")
+    add_out(parser, "DIR", "folder for the prepared volumes")
     add_settings(parser)
     add_plan(parser)
 

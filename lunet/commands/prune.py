@@ -1,11 +1,12 @@
 """Remove channels of one preset step by step and retrain, on one fold with one seed.
 
-STRATEGY is stamp, random_at_stamp_layer or largest_layer; or a control: scratch trains the widths
-that stamp ended with from scratch, flat the LUNet of the nearest number of parameters, both for as
-many epochs as the stamp run took (--like its run.json). The network is chosen on validation cases.
+STRATEGY is stamp, random_at_stamp_layer or largest_layer, or one of two controls: `scratch` trains
+the final network of stamp from scratch, `flat` trains the LUNet with the nearest number of
+parameters. Both train for as many epochs as the stamp run; --like names its run.json. The network
+is chosen on validation cases.
 
 Writes weights.safetensors (the chosen network), last.safetensors, trajectory.csv, history.csv,
-test_curve.csv and run.json. A signal saves the state and leaves; the same command goes on.
+test_curve.csv and run.json. On a signal the state is saved; the same command resumes from it.
 
 Examples:
   lunet prune --config config/pruning.yaml --strategy stamp
@@ -37,21 +38,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_settings(parser)
     add_plan(parser)
     parser.add_argument("--strategy", required=True, help="selection rule or control")
-    parser.add_argument("--like", type=Path, metavar="FILE", help="a control's stamp run.json")
+    parser.add_argument(
+        "--like", type=Path, metavar="FILE", help="for a control: run.json of the stamp run"
+    )
     parser.add_argument("--init", type=Path, metavar="FILE", help="prune these trained weights")
-    data = parser.add_argument_group("data and places (by hand: those of --config's study)")
+    data = parser.add_argument_group("data and folders (default: from the study of --config)")
     data.add_argument("--manifest", type=Path, metavar="FILE", help="manifest.json of the volumes")
     data.add_argument("--splits", type=Path, metavar="FILE", help="splits.json")
     data.add_argument("--fold", type=NATURAL, default=0, help="which fold, from 0 (default 0)")
     data.add_argument("--seed", type=SEED, default=0, help="seed of everything random (default 0)")
     data.add_argument("--work", type=Path, metavar="DIR", help="folder of the resume state")
     data.add_argument("--out", type=Path, metavar="DIR", help="folder of the results")
-    data.add_argument("--engine-cache", type=Path, metavar="FILE", help="measured choices")
-    data.add_argument("--save-interval", type=real, metavar="S", help="seconds between states")
+    data.add_argument(
+        "--engine-cache", type=Path, metavar="FILE", help="measured choices of the engine"
+    )
+    data.add_argument(
+        "--save-interval", type=real, metavar="S", help="seconds between saved states"
+    )
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Collect the settings and prune."""
+    """Prune one network."""
     from lunet.devices import claimed_gpu
     from lunet.pruning.job import PruneJob
     from lunet.pruning.run import run_pruning
@@ -86,7 +93,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _sections(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Those of a rule; by hand those of the configuration, whose ``prune.preset`` is pruned."""
+    """A rule's sections, or the configuration's, whose ``prune.preset`` is the default preset."""
     if arguments.settings is None and arguments.preset is None:
         study = read_study(arguments)
         return dict(study.sections("prune", study.config.prune.preset))
@@ -94,14 +101,14 @@ def _sections(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _code(arguments: argparse.Namespace, preset: str) -> str:
-    """Digest of the code, so that by hand too a state of other code is not gone on from."""
+    """Digest of the code, so that a manual run never resumes from a state of different code."""
     if arguments.settings is not None:
         return ""
     return str(read_study(arguments).digest("prune", preset))
 
 
 def _places(arguments: argparse.Namespace, preset: str) -> dict[str, Path]:
-    """Files and folders; by hand the volumes are the study's and the results are beside it."""
+    """Files and folders; a manual run reads the study's volumes but writes to ``by-hand``."""
     end = f"fold-{arguments.fold}/seed-{arguments.seed}"
     run = Path("pruning", preset, arguments.strategy, end)
     manifest, splits = prepared_of(arguments, "pruning")

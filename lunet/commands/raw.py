@@ -1,4 +1,4 @@
-"""How the steps that read raw data are told which data set it is: by settings, or by itself."""
+"""Which data set a step on raw data reads: from settings, or from the data set's own files."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
 
 
 def raw_sections(arguments: argparse.Namespace, step: str) -> dict[str, Any]:
-    """The settings' sections; none by hand, where ``dataset.json`` says what is needed."""
-    by_itself = arguments.settings is None and arguments.config is None and not arguments.changes
-    if by_itself and getattr(arguments, "plan", None) is None:
+    """The settings' sections; empty if none are given and ``dataset.json`` describes the data."""
+    is_bare = arguments.settings is None and arguments.config is None and not arguments.changes
+    if is_bare and getattr(arguments, "plan", None) is None:
         return {}
     return read_settings(arguments, step)
 
 
 def open_raw(arguments: argparse.Namespace, step: str) -> Dataset:
-    """The data set ``arguments.raw``, with the settings that were given, if any."""
+    """The data set in ``arguments.raw``, with the settings that were given, if any."""
     from lunet.data.dataset import LISTING, read_dataset
     from lunet.data.layouts.open import open_dataset
     from lunet.data.settings import DatasetSettings
@@ -32,9 +32,9 @@ def open_raw(arguments: argparse.Namespace, step: str) -> Dataset:
 
     sections = raw_sections(arguments, step)
     if sections and arguments.settings is None and arguments.config is None:
-        # what `--set` does not name is the data set's own
+        # everything that `--set` does not name comes from the data set's own files
         named = {change.partition("=")[0] for change in arguments.changes}
-        given = {key: sections["dataset"][key] for key in sections["dataset"] if _is(key, named)}
+        given = {k: value for k, value in sections["dataset"].items() if _is_named(k, named)}
         own = given | {"name": "unnamed", "path": str(arguments.raw)}
         chosen_settings = build_settings(DatasetSettings, own, "dataset")
         return open_dataset(arguments.raw, chosen_settings, getattr(arguments, "layout", None))
@@ -42,11 +42,11 @@ def open_raw(arguments: argparse.Namespace, step: str) -> Dataset:
     task = task_from_dict(sections["task"]) if sections else None
     layout = getattr(arguments, "layout", None)
     if layout is None and settings is not None and (Path(arguments.raw) / LISTING).exists():
-        return read_dataset(arguments.raw, settings, task)  # a rule's call: the project's layout
+        return read_dataset(arguments.raw, settings, task)  # rules read the project's layout
     return open_dataset(arguments.raw, settings, layout)
 
 
-def _is(key: str, named: set[str]) -> bool:
+def _is_named(key: str, named: set[str]) -> bool:
     """Whether ``--set`` names this key of the data set, or something above or below it."""
     path = f"dataset.{key}."
     return any(f"{name}.".startswith(path) or path.startswith(f"{name}.") for name in named)
@@ -57,15 +57,23 @@ def add_description(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -
     parser.add_argument("--layout", default="auto", help="name of the layout (default: auto)")
     parser.add_argument("--name", default=None, help="name of the data set")
     parser.add_argument("--labels", nargs="+", metavar="NAME=INDEX", help="foreground labels")
-    parser.add_argument("--remap", nargs="+", metavar="FOUND=INDEX", help="values to class indices")
+    parser.add_argument(
+        "--remap", nargs="+", metavar="FOUND=INDEX", help="class index of each value in the files"
+    )
     parser.add_argument("--channels", nargs="+", metavar="NAME", help="channel names, in order")
-    parser.add_argument("--threshold", type=real, help="soft or lossy masks: foreground above it")
-    parser.add_argument("--groups", metavar="REGEX", help="its first group in an id is the subject")
+    parser.add_argument(
+        "--threshold", type=real, help="soft or lossy masks: values above it are foreground"
+    )
+    parser.add_argument(
+        "--groups",
+        metavar="REGEX",
+        help="its first group, matched in a case's name, is the subject",
+    )
     parser.add_argument("--dimensions", type=int, default=3, choices=(2, 3))
 
 
 def by_hand(arguments: argparse.Namespace) -> DatasetSettings:
-    """Settings of a data set from the arguments of :func:`add_description`."""
+    """The settings of a data set, from the arguments of :func:`add_description`."""
     from lunet.data.settings import DatasetSettings
     from lunet.settings import build_settings
 

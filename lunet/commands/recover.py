@@ -1,8 +1,8 @@
-"""After a crash: show the left-over jobs of this checkout, end or await them, and unlock.
+"""After a crash: list, cancel or wait for the left-over jobs of this checkout, and unlock it.
 
 A Snakemake that was killed leaves its SLURM jobs running, and starting it again would run the same
-jobs beside them. This lists them (by the job-name prefix of the profile), cancels them (--cancel)
-or awaits them (--wait), removes Snakemake's lock, and says what will go on.
+jobs a second time. This command finds them by the job-name prefix of the profile, cancels them
+(--cancel) or waits for them (--wait), removes Snakemake's lock, and lists what will resume.
 
 Examples: lunet recover
           lunet recover --cancel
@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--cancel", action="store_true", help="cancel the left-over jobs")
     what.add_argument("--wait", action="store_true", help="wait until they have ended")
-    parser.add_argument("--prefix", help="job-name prefix; else that of profiles/slurm")
+    parser.add_argument("--prefix", help="job-name prefix (default: the profile's)")
     parser.add_argument("--profile", default="profiles/slurm", help="profile that holds the prefix")
     parser.add_argument("--work", default="work", help="folder of the resume states")
 

@@ -1,9 +1,10 @@
-"""State what a study compares before anything is trained: protocol.json, written once, for ever.
+"""Record in protocol.json, before anything is trained, what a study compares; it never changes.
 
-It holds metric, margin, reference or pairs, presets, folds and seeds, all settings that a result
-depends on, and the digests of code, prepared data and splits (where they are there by now); a file
-ro-crate-metadata.json beside it lets both be deposited. The workflow does the same before its first
-training. Where something of it differs later, every table and sentence says so.
+The file holds metric, margin, reference or pairs, presets, folds and seeds, all settings that a
+result depends on, and the digests of code, prepared data and splits (if they exist already). With
+ro-crate-metadata.json in the same folder it can be deposited. The workflow registers a study
+automatically before its first training. If a statement changes later, every table and sentence of
+the report mentions it.
 
   lunet register --config config/config.yaml
   lunet register --config config/config.yaml --licence https://creativecommons.org/licenses/by/4.0/
@@ -21,23 +22,27 @@ from lunet.errors import ConfigError
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``lunet register``."""
     add_settings(parser)
-    parser.add_argument("--manifest", type=Path, metavar="FILE", help="of the prepared data")
-    parser.add_argument("--splits", type=Path, metavar="FILE", help="splits.json")
-    parser.add_argument("--licence", default="", metavar="URL", help="of the deposited files")
     parser.add_argument(
-        "--out", type=Path, metavar="FILE", help="protocol.json (else in the study's results)"
+        "--manifest", type=Path, metavar="FILE", help="manifest.json of the prepared data"
+    )
+    parser.add_argument("--splits", type=Path, metavar="FILE", help="splits.json")
+    parser.add_argument(
+        "--licence", default="", metavar="URL", help="licence of the deposited files"
+    )
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE", help="default: protocol.json in the study's results"
     )
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Write the protocol, or refuse to state something else than it does."""
+    """Write the protocol; refuse if one exists that states something else."""
     from lunet.study.protocol import check_same, register
 
     if arguments.config is None:
         raise ConfigError(
             where="--config",
             found="not given",
-            expected="a study is registered by its configuration",
+            expected="the configuration of the study to register",
         )
     study = read_study(arguments)
     path = arguments.out or Path(study.results, "protocol.json")

@@ -1,6 +1,6 @@
-"""Mend what an audit found and can be mended safely, into a new folder, with a log.
+"""Repair the findings of an audit that can be repaired safely, into a new folder, with a log.
 
-Files that need nothing are linked; repairs.csv tells what was done and what is left.
+Files that need no repair are linked. repairs.csv lists what was done and what is left.
 
 Example: lunet repair data/Task04_Hippocampus --out data/fixed
 """
@@ -14,27 +14,27 @@ from lunet.commands.arguments import add_out, add_settings
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``lunet repair``."""
-    parser.add_argument("raw", metavar="RAW", help="folder of the data set; it stays as it is")
+    parser.add_argument("raw", metavar="RAW", help="folder of the data set; it is not changed")
     add_out(parser, "DIR", "new folder")
     parser.add_argument(
         "--trust-image-header",
         action="store_true",
-        help="labels and further channels of equal shape that lie elsewhere get the affine of the "
-        "case's first image file",
+        help="give labels and further channels whose shape matches but whose position differs the "
+        "affine of the case's first image file",
     )
     parser.add_argument(
         "--fill-non-finite",
         action="store_true",
-        help="NaN and -inf become the smallest finite value, +inf the largest",
+        help="replace NaN and -inf by the smallest finite value, +inf by the largest",
     )
     parser.add_argument(
-        "--leave-out", action="store_true", help="do not list cases whose errors are left"
+        "--leave-out", action="store_true", help="leave out cases that still have errors"
     )
     add_settings(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Audit, mend, print what was done and what is left."""
+    """Audit, repair, and print what was done and what is left."""
     from lunet.commands.raw import open_raw
     from lunet.data.audit.repair import LOG, RepairOptions, repair
 

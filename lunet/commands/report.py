@@ -1,7 +1,8 @@
 """Write the report of a study: one HTML file with claims, tables, figures, methods, provenance.
 
-Tables and figures are taken from DIR/tables and DIR/figures of the results folder, examples from
-DIR/presets/PRESET/examples.png; the page needs no other file and no network.
+Tables and figures are read from DIR/tables and DIR/figures, examples from
+DIR/presets/PRESET/examples.png, where DIR is the results folder. The page needs no other file and
+no network.
 
   lunet report --results results/hippocampus --presets unet_small_4f lunet_small_4f \\
       --folds 0 1 2 3 4 --out results/hippocampus/report.html
@@ -20,18 +21,20 @@ from lunet.reporting.command import add_sources, read_sources
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `lunet report`."""
     add_sources(parser)
-    parser.add_argument("--tables", type=Path, metavar="DIR", help="else DIR/tables")
-    parser.add_argument("--figures", type=Path, metavar="DIR", help="else DIR/figures")
-    parser.add_argument("--pruning", action="store_true", help="tell of the pruning, too")
+    parser.add_argument("--tables", type=Path, metavar="DIR", help="default: RESULTS/tables")
+    parser.add_argument("--figures", type=Path, metavar="DIR", help="default: RESULTS/figures")
+    parser.add_argument("--pruning", action="store_true", help="also report the pruning")
     parser.add_argument(
         "--targets",
         nargs="+",
         default=[],
         metavar="NAME",
-        help="other data sets, of DIR/transfer, that are told of",
+        help="also report the tests on these data sets of RESULTS/transfer",
     )
-    parser.add_argument("--manifest", type=Path, metavar="FILE", help="of the prepared data")
-    add_out(parser, "FILE", "report.html", suffixes=("",))
+    parser.add_argument(
+        "--manifest", type=Path, metavar="FILE", help="manifest.json of the prepared data"
+    )
+    add_out(parser, "FILE", "page to write", suffixes=("",))
     add_settings(parser)
 
 
@@ -43,7 +46,9 @@ def run(arguments: argparse.Namespace) -> None:
     folders = {name: getattr(arguments, name) for name in ("tables", "figures")}
     for name, folder in folders.items():
         if folder is None and arguments.results is None:
-            raise ConfigError(where=f"--{name}", found="not given", expected="--inputs needs it")
+            raise ConfigError(
+                where=f"--{name}", found="not given", expected="needed together with --inputs"
+            )
     if arguments.targets and arguments.results is None:
         raise ConfigError(
             where="--targets", found="given with --inputs", expected="--results names their folder"

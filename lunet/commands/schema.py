@@ -1,4 +1,4 @@
-"""Write what describes the configuration: its JSON schema (.json) or its manual (.md).
+"""Write the JSON schema (.json) or the manual (.md) of the configuration.
 
 Examples: lunet schema --out workflow/schemas/config.schema.json
           lunet schema --out config/README.md

@@ -1,6 +1,6 @@
-"""Draw an image with its segmentation: a PNG of one slice or of several.
+"""Draw an image with its segmentation: a PNG of one slice or several.
 
-The segmentation is a file, or is made by a trained network:
+The segmentation comes from a file or from a trained network:
 
     lunet show --segmentation mask.nii.gz scan.nii.gz --axis 1 --slices 6 --out scan.png
     lunet show --weights results/x/runs/lunet_small_4f/fold-0/seed-0 scan.nii.gz --out scan.png
@@ -18,16 +18,18 @@ from lunet.errors import ConfigError
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this step."""
     parser.add_argument("image", nargs="+", metavar="IMAGE", help="image, or a file per channel")
-    text = "picture; else <image>.png in this folder"
+    text = "picture to write (default: <image>.png in the working folder)"
     add_out(parser, "PNG", text, suffixes=("",), required=False)
     parser.add_argument("--segmentation", metavar="FILE", help="label file on the image's grid")
     parser.add_argument("--weights", metavar="W", help="run, release, .safetensors or .onnx")
     parser.add_argument("--axis", type=AXIS, default=2, help="0 sagittal, 1 coronal, 2 axial")
     parser.add_argument(
-        "--slices", type=POSITIVE, default=4, help="1 is an overlay, more a montage"
+        "--slices", type=POSITIVE, default=4, help="1 draws an overlay, more draw a montage"
     )
-    parser.add_argument("--channel", type=NATURAL, default=0, help="channel that is shown")
-    parser.add_argument("--labels", nargs="+", default=[], metavar="NAME=INDEX", help="legend")
+    parser.add_argument("--channel", type=NATURAL, default=0, help="channel to show")
+    parser.add_argument(
+        "--labels", nargs="+", default=[], metavar="NAME=INDEX", help="names for the legend"
+    )
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -59,7 +61,7 @@ def run(arguments: argparse.Namespace) -> None:
         names=names | _names(arguments.labels),
     )
     path = Path(arguments.out or f"{stem_of(arguments.image[0])}.png")
-    # with --out the command line has done this already
+    # with --out the command line has claimed the file already
     with claim_files([] if arguments.out else [path], step="show", inputs=arguments.image):
         write_picture(path, picture)
     print(path)

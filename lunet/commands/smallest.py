@@ -1,7 +1,7 @@
-"""Find the smallest network that is as good as a reference, training as little as it takes.
+"""Find the smallest network that is as good as a reference, with as few trainings as possible.
 
-The configuration's section `smallest` names reference, families, cost, margin and error. Each round
-trains one more fold of the candidates that are open, through the study's ordinary Snakemake
+The section `smallest` of the configuration sets reference, families, cost, margin and error. Each
+round trains one more fold of the undecided candidates, through the study's ordinary Snakemake
 workflow, until every candidate is decided or the budget is spent. A search that was stopped
 resumes; nothing is trained twice. The answer is printed and written to results/STUDY/smallest/.
 
@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Search, and print the answer."""
+    """Search and print the answer."""
     from lunet.locks import owned
     from lunet.study.config import load
     from lunet.study.smallest_run import find_smallest
@@ -66,11 +66,11 @@ def run(arguments: argparse.Namespace) -> None:
                 where="snakemake", found=found, expected="0 is expected", action=action
             )
 
-    def say(text: str) -> None:
+    def log(text: str) -> None:
         print(text, flush=True)
 
     with owned(Path(study.results, "smallest")):
-        verdict = find_smallest(study, make, say)
+        verdict = find_smallest(study, make, log)
     print(f"\n{verdict['sentence']}")
 
 
@@ -83,7 +83,7 @@ def _command(config: Path, options: Sequence[str]) -> list[str]:
         raise ConfigError(
             where="Snakefile",
             found="is missing here",
-            expected="it says how runs are made",
+            expected="it defines how runs are made",
             action=action,
         )
     if not any(word.startswith(("--profile", "--cores", "-c", "--jobs", "-j")) for word in options):

@@ -1,7 +1,7 @@
 """Build one table of a study from its per-case files: BASE.csv, BASE.md, BASE.tex and BASE.json.
 
-The tables of a pruning are made of --inputs with the prunings' trajectory.csv.
-The same files give the same bytes on any machine; runs of one preset that were made with other
+For the tables of a pruning, --inputs names the trajectory.csv files of the prunings.
+The same files give the same bytes on any machine. Runs of one preset that were made with different
 settings or code are refused.
 
   lunet table accuracy --results results/hippocampus --presets unet_small_4f lunet_small_4f \\
@@ -24,14 +24,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = names_help(TABLES)
     parser.add_argument("name", metavar="NAME", help="which table")
     add_sources(parser)
-    parser.add_argument("--manifest", type=Path, metavar="FILE", help="of the volumes: forecast")
+    parser.add_argument(
+        "--manifest",
+        type=Path,
+        metavar="FILE",
+        help="manifest.json of the prepared volumes, for the table `forecast`",
+    )
     add_out(parser, "BASE", "path without suffix", suffixes=(".csv", ".md", ".tex"))
     add_settings(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Build the table."""
-    from lunet.reporting.result_files import with_asked
+    from lunet.reporting.result_files import with_required
 
     row = table_row(arguments.name)
     if row.rule == "pruning_table":
@@ -40,7 +45,7 @@ def run(arguments: argparse.Namespace) -> None:
         from lunet.reporting.tables.index import write_table
 
     settings = read_settings(arguments, "table")
-    kinds = with_asked(row.needs, settings.get("statistics"))
+    kinds = with_required(row.needs, settings.get("statistics"))
     sources = read_sources(arguments, kinds)
     for path in write_table(arguments.name, sources, settings, arguments.out):
         print(path)

@@ -1,9 +1,10 @@
-"""Train one preset on folds with seeds; goes on by itself where an earlier start ended.
+"""Train one preset, one run per fold and seed; an interrupted training resumes automatically.
 
 Writes weights.safetensors (best on validation), last.safetensors, history.csv and run.json.
-SIGTERM, SIGUSR1 and Ctrl-C save the state and leave with exit code 75; the same command goes on.
-Several folds or seeds are one run each, --at-once of them at the same time on one device; each has
-the files and the numbers of that run alone, below fold-F/seed-S of --out and --work.
+On SIGTERM, SIGUSR1 or Ctrl-C the state is saved and the exit code is 75; the same command resumes.
+Several folds or seeds give several runs, of which --at-once run at the same time on one device.
+Each run writes to fold-F/seed-S below --out and --work, and its files and numbers are the same as
+if it ran alone.
 
 Examples:
   lunet train --config config/config.yaml --preset lunet_small_4f --fold 0 --seed 0
@@ -41,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``lunet train``."""
     add_settings(parser)
     add_plan(parser)
-    data = parser.add_argument_group("data and places (by hand: those of --config's study)")
+    data = parser.add_argument_group("data and folders (default: from the study of --config)")
     data.add_argument("--manifest", type=Path, metavar="FILE", help="manifest.json of the volumes")
     data.add_argument("--splits", type=Path, metavar="FILE", help="splits.json")
     data.add_argument(
@@ -49,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=_fold,
         default=[0],
         nargs="+",
-        help="which folds, from 0 (default 0), or `all` cases",
+        help="folds, counted from 0 (default 0), or `all` to train on all cases",
     )
     data.add_argument(
         "--seed", type=SEED, default=[0], nargs="+", help="seeds of everything random (default 0)"
@@ -63,24 +64,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--protocol",
         type=Path,
         metavar="FILE",
-        help="protocol.json of the study, which its first training writes (see lunet register)",
+        help="protocol.json of the study; the first training writes it (see lunet register)",
     )
     start = parser.add_argument_group("start")
-    start.add_argument("--resume", type=Path, metavar="FILE", help="go on from this state file")
+    start.add_argument("--resume", type=Path, metavar="FILE", help="resume from this state file")
     start.add_argument(
         "--pause-after", type=POSITIVE, metavar="EPOCH", help="stop after this epoch; resumable"
     )
     start.add_argument(
-        "--pause-file", type=Path, metavar="FILE", help="where the history up to there goes (JSON)"
+        "--pause-file", type=Path, metavar="FILE", help="file of the history up to there (JSON)"
     )
     start.add_argument("--init", type=Path, metavar="FILE", help="fine-tune these weights")
-    short = parser.add_argument_group("short forms of changes of the recipe")
+    short = parser.add_argument_group("shorthands for changes of the recipe")
     short.add_argument("--loss", help="train with this loss alone")
     short.add_argument("--epochs", type=int, help="number of epochs")
     short.add_argument("--device", choices=("auto", "cpu", "cuda"), help="where to train")
     other = parser.add_argument_group("other")
-    other.add_argument("--tensorboard", action="store_true", help="write TensorBoard files too")
-    other.add_argument("--curves", action="store_true", help="draw curves.png while it trains")
+    other.add_argument("--tensorboard", action="store_true", help="also write TensorBoard files")
+    other.add_argument("--curves", action="store_true", help="draw curves.png during training")
     other.add_argument(
         "--engine-cache", type=Path, metavar="FILE", help="measured choices of the engine"
     )
@@ -88,7 +89,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--save-interval",
         type=real,
         metavar="S",
-        help="seconds between saved states (default: as often as costs 1 %% of the time)",
+        help="seconds between saved states (default: saving takes 1 %% of the time)",
     )
 
 
@@ -128,7 +129,7 @@ def _single(arguments: argparse.Namespace, fold: int | str, seed: int) -> argpar
 def _check_several(arguments: argparse.Namespace) -> None:
     if arguments.resume:
         raise ConfigError(
-            where="--resume", found="given with several runs", expected="it is the state of one run"
+            where="--resume", found="given with several runs", expected="a state belongs to one run"
         )
     if arguments.at_once < 1:
         raise ConfigError(
@@ -147,7 +148,7 @@ def _carry_out(arguments: argparse.Namespace) -> int:
 
 
 def _train(arguments: argparse.Namespace) -> None:
-    """Collect the settings of one run and train."""
+    """Train one run."""
     from lunet.devices import claimed_gpu
     from lunet.own_files import claim_files
     from lunet.settings import build_settings, replace
@@ -185,18 +186,18 @@ def _train(arguments: argparse.Namespace) -> None:
     with claim_files(drawn, step="train"), claimed_gpu(recipe.engine.device):
         choose_device(recipe.engine.device, key="train.engine.device")  # refused before any work
         run_training(job)
-    if arguments.settings is None:  # who types needs to know where it went
+    if arguments.settings is None:  # a rule knows the folder, a person may not
         print(f"weights, history and provenance in {places['out']}", flush=True)
 
 
 def _register(arguments: argparse.Namespace, places: dict[str, Path]) -> None:
-    """See to it that the study's protocol exists before anything of it is trained."""
+    """Make sure that the study's protocol exists before the study trains anything."""
     from lunet.study.protocol import handed_over, register
 
     sections = handed_over()
     if sections is None:
         if arguments.config is None:
-            return  # a rule's command, pasted: its study has stated what it states
+            return  # a rule's command that was pasted: its study is registered already
         sections = read_study(arguments).sections("register")
     manifest, splits = places["manifest"], places["splits"]
     for line in register(arguments.protocol, sections, manifest=manifest, splits=splits):
@@ -204,7 +205,7 @@ def _register(arguments: argparse.Namespace, places: dict[str, Path]) -> None:
 
 
 def _everything(places: dict[str, Path]) -> Path:
-    """A split file whose only fold trains on all cases that are not held out."""
+    """Write a split file with one fold that trains on all cases that are not held out."""
     from lunet.data.custom_splits import all_of
     from lunet.data.folds import read_splits, write_splits
 
@@ -214,7 +215,7 @@ def _everything(places: dict[str, Path]) -> Path:
 
 
 def _task(arguments: argparse.Namespace, sections: dict[str, Any], manifest: Path) -> Task:
-    """The task of the settings; by hand without a configuration, that of the volumes."""
+    """The task of the settings; without any, the task that the prepared volumes record."""
     from lunet.data.prepared import read_manifest
     from lunet.task import task_from_dict
 
@@ -223,7 +224,7 @@ def _task(arguments: argparse.Namespace, sections: dict[str, Any], manifest: Pat
 
 
 def _code(arguments: argparse.Namespace, preset: str) -> str:
-    """Digest of the code, so that by hand too a state of other code is not gone on from."""
+    """Digest of the code, so that a manual run never resumes from a state of different code."""
     if arguments.settings is not None:
         return ""
     return read_study(arguments).digest("train", preset)
@@ -258,7 +259,7 @@ def _changes(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _places(arguments: argparse.Namespace, preset: str) -> dict[str, Path]:
-    """Files and folders; by hand the volumes are the study's and the results are beside it."""
+    """Files and folders; a manual run reads the study's volumes but writes to ``by-hand``."""
     run = Path(preset, f"fold-{arguments.fold}", f"seed-{arguments.seed}")
     manifest, splits = prepared_of(arguments, "the training")
     work = arguments.work or Path("work", "by-hand", "runs", run)

@@ -1,7 +1,8 @@
-"""Test a trained network on another labelled data set, whose labels have other names.
+"""Test a trained network on another labelled data set, whose labels may have other names.
 
-A rule names everything in --settings. By hand, --config and --target choose an entry of its
-`transfer:`; every labelled case of that data set is segmented and evaluated in native space:
+Rules pass everything in --settings. You can choose an entry of a configuration's `transfer:` with
+--config and --target. Every labelled case of that data set is segmented and evaluated in native
+space:
 
     lunet transfer --config config/claims.yaml --target harp --raw work/claims/transfer/harp/raw \\
         --weights results/claims/runs/lunet_small_4f/fold-0/seed-0 --out results/by-hand/harp
@@ -40,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Collect the settings and test."""
+    """Test one network on one data set."""
     from lunet.evaluation.pairs import EvaluatedRun
     from lunet.evaluation.transfer import Test, transfer
     from lunet.inference.settings import PredictSettings, TransferSettings
@@ -84,7 +85,7 @@ def _sections(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def _preset(weights: str) -> str:
-    """The preset that the weights say they are of."""
+    """The preset that the description of the weights names."""
     from lunet.inference.description import description_of
     from lunet.inference.load import load_model
 

@@ -10,9 +10,6 @@ from lunet.inference.description import Description
 from lunet.metrics.catalog import title
 from lunet.pages import render
 
-RESULTS = ("dice", "hd95", "assd")
-"""Metrics that a card shows."""
-
 
 def model_card(
     described: Description,
@@ -56,8 +53,8 @@ def model_card(
         data=data,
         source=[(key, value) for key, value in sorted(source.items()) if value],
         has_licence=bool(source.get("licence")),
-        metrics=[title(name) for name in RESULTS],
-        results=[_row(name, row) for name, row in results.items()],
+        structures=list(results),
+        results=_rows(results),
         checks=checks,
         worst=f"{max((float(row['difference']) for row in checks), default=0):.1e}",
         program=program,
@@ -69,7 +66,13 @@ def _pairs(values: Mapping[str, Any]) -> str:
     return ", ".join(f"{key} {value}" for key, value in values.items() if value is not None)
 
 
-def _row(name: str, row: Mapping[str, float]) -> tuple[str, ...]:
-    """Cells of the table of results."""
-    numbers = (f"{row[key]:.3g}" if key in row else "" for key in RESULTS)
-    return (name, f"{row['cases']:g}", f"{row['missed']:g}", *numbers)
+def _rows(results: Mapping[str, Mapping[str, float]]) -> list[tuple[str, ...]]:
+    """The table of results: a row per number that any structure has, a column per structure."""
+    names = dict.fromkeys(name for row in results.values() for name in row)
+    return [(title(name), *(_cell(row.get(name)) for row in results.values())) for name in names]
+
+
+def _cell(value: float | None) -> str:
+    if value is None:
+        return ""
+    return str(value) if isinstance(value, int) else f"{value:.3g}"

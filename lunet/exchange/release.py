@@ -13,10 +13,11 @@ from torch import nn
 
 from lunet.data.prepared import AboutForm
 from lunet.errors import DataError
-from lunet.exchange.card import RESULTS, model_card
+from lunet.exchange.card import model_card
 from lunet.files import write_bytes, write_json, write_text
 from lunet.inference.description import Description, description_of
 from lunet.inference.load import find_weights, load_model
+from lunet.metrics.catalog import find_metric
 from lunet.own_files import claim, discard
 from lunet.public import public
 from lunet.reading import number_in, read_object, read_record, read_rows
@@ -129,26 +130,31 @@ def _write_sources(found: ReleaseSources, folder: Path) -> tuple[dict[str, Any],
 
 
 def mean_results(path: Path) -> Results:
-    """Structure -> ``cases`` and the means of ``dice``, ``hd95`` and ``assd`` of a metrics.csv.
+    """Structure -> ``cases``, ``missed`` and the mean of each metric of a metrics.csv.
 
-    Cells that are empty (both masks empty) are left out of the means; ``missed`` counts the
-    structures that the network did not find at all, whose worst values are in the means.
+    The metrics are the columns that :mod:`lunet.metrics.catalog` knows, except plain sizes. Empty
+    cells (both masks empty) are left out of the means; ``missed`` counts the structures that the
+    network did not find at all, whose worst values are included in the means.
     """
-    rows = read_rows(
-        path, needed=("label", "status", *RESULTS), what="a metrics.csv of `lunet evaluate`"
-    )
+    rows = read_rows(path, needed=("label", "status"), what="a metrics.csv of `lunet evaluate`")
+    metrics = [name for name in (rows[0] if rows else ()) if _is_quality(name)]
     groups: dict[str, list[dict[str, str]]] = defaultdict(list)
     for row in rows:
         groups[row["label"]].append(row)
-    return {label: _means(members, path) for label, members in groups.items()}
+    return {label: _means(members, metrics, path) for label, members in groups.items()}
 
 
-def _means(rows: list[dict[str, str]], path: Path) -> dict[str, float]:
+def _is_quality(column: str) -> bool:
+    row = find_metric(column)
+    return row is not None and row.better != "neither"
+
+
+def _means(rows: list[dict[str, str]], metrics: list[str], path: Path) -> dict[str, float]:
     means: dict[str, float] = {
         "cases": len(rows),
         "missed": sum(row["status"] == "missed" for row in rows),
     }
-    for name in RESULTS:
+    for name in metrics:
         values = [number_in(row, name, path) for row in rows if row[name] != ""]
         if values:
             means[name] = round(fmean(values), 4)

@@ -1,7 +1,7 @@
-"""In which arithmetic the runs of each preset were trained: one per preset, unless allowed.
+"""Check that all runs of a preset were trained in the same arithmetic, unless mixing is allowed.
 
-bf16 on one partition and float32 on another make two presets of one: their difference would enter
-the spread between seeds, and a comparison of presets would compare machines.
+If some runs used bf16 on one partition and others float32 on another, the difference would be part
+of the spread between seeds, and a comparison of presets would compare machines.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ _KEYS = ("device", "precision", "memory_format", "compile")
 
 
 def mixed_arithmetic(runs: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
-    """Preset -> the arithmetics of its runs, in words, where there is more than one.
+    """For each preset with more than one arithmetic, its arithmetics in words.
 
     Parameters
     ----------
     runs
-        Provenance of runs (``run.json``) with the key ``preset``. The number of threads does not
-        count; a run without a record of its arithmetic (the atlas prior) has none.
+        Provenance of runs (``run.json``) with the key ``preset``. The number of threads is
+        ignored, and so are runs without a record of their arithmetic (the atlas prior).
     """
     found: dict[str, set[str]] = {}
     for run in runs:
@@ -31,12 +31,12 @@ def mixed_arithmetic(runs: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
 
 
 def require_one_arithmetic(runs: Sequence[Mapping[str, Any]], *, allowed: bool) -> str:
-    """A sentence that names the presets of mixed arithmetic, empty if there is none.
+    """A sentence that names the presets with mixed arithmetic; empty if there are none.
 
     Raises
     ------
     DataError
-        If there is one and the configuration does not allow it.
+        If there are any and the configuration does not allow it.
     """
     mixed = mixed_arithmetic(runs)
     if not mixed:
@@ -46,7 +46,7 @@ def require_one_arithmetic(runs: Sequence[Mapping[str, Any]], *, allowed: bool) 
         raise DataError(
             where="runs",
             found=f"not all runs of a preset were trained in one arithmetic: {named}",
-            expected="a preset has one",
+            expected="each preset needs a single one",
             action=(
                 "Fix train.engine.precision and memory_format, or set report.mixed_arithmetic: true"
             ),

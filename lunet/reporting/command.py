@@ -1,4 +1,4 @@
-"""The arguments that `lunet table`, `figure` and `report` share: which files are reported."""
+"""The arguments that `lunet table`, `figure` and `report` share: which files to report."""
 
 from __future__ import annotations
 
@@ -10,22 +10,25 @@ from lunet.reporting.result_files import Grid, ResultFiles, from_grid, from_inpu
 
 
 def add_sources(parser: argparse.ArgumentParser) -> None:
-    """Add the two ways of naming the input files: a grid of a results folder, or a list."""
-    group = parser.add_argument_group("what is reported: --results with a grid, or --inputs")
+    """Add the two ways to name the input files: a grid in a results folder, or a list."""
+    group = parser.add_argument_group("what to report (--results with a grid, or --inputs)")
     group.add_argument("--results", type=Path, metavar="DIR", help="results folder of a study")
-    group.add_argument("--presets", nargs="+", default=[], metavar="NAME", help="rows, in order")
+    group.add_argument(
+        "--presets", nargs="+", default=[], metavar="NAME", help="presets, in the order of the rows"
+    )
     group.add_argument("--folds", nargs="+", type=int, default=[0], metavar="K", help="folds")
     group.add_argument("--seeds", nargs="+", type=int, default=[0], metavar="S", help="seeds")
     group.add_argument(
         "--inputs",
         nargs="+",
         metavar="FILE",
-        help="metrics.csv, history.csv, run.json, efficiency.json; folders of them; @list.txt",
+        help="metrics.csv, history.csv, run.json, efficiency.json; folders that contain them; or "
+        "@list.txt, a list of such names",
     )
 
 
 def read_sources(arguments: argparse.Namespace, kinds: tuple[str, ...]) -> ResultFiles:
-    """The files that the arguments name, of the kinds that are needed.
+    """The files that the arguments name, of the given kinds.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Costs of a preset as flat numbers, whatever was measured of them."""
+"""Costs of a preset as flat numbers, whichever of them were measured."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def fastest(cost: Mapping[str, Any]) -> tuple[str, float]:
 
 
 def device(cost: Mapping[str, Any]) -> str:
-    """What was measured on: the GPU's or the processor's name, else the kind of device."""
+    """Where it was measured: the name of the GPU or processor, else the kind of device."""
     about = cost.get("device") or ""
     if not isinstance(about, Mapping):
         return str(about)
@@ -69,7 +69,7 @@ def _number(values: Mapping[str, Any], key: str) -> float:
 
 
 def _throughput(cost: Mapping[str, Any]) -> dict[str, float]:
-    """Volumes per second at the best batch: as measured, else from the latencies."""
+    """Volumes per second at the best batch: the measured number, else from the latencies."""
     best: Mapping[str, Any] = cost.get("throughput") or max(
         (
             {"batch": row["batch"], "per_s": 1000 * row["batch"] / row["p50_ms"]}

@@ -1,4 +1,4 @@
-"""What a design can resolve, told before it is trained: sentence, table and figure."""
+"""What a design can resolve, computed before it is trained: sentence, table and figure."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from lunet.statistics.power import (
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked of a design: margin in the metric's unit, one-sided level, power."""
+    """The question to a design: metric, margin in its unit, one-sided level, power."""
 
     metric: str = "dice"
     margin: float = 0.01
@@ -42,18 +42,18 @@ class Question:
 
 
 def pilot_rows(folder: str | Path) -> pd.DataFrame:
-    """Per-case rows of the finished runs below a folder, the atlas prior left out.
+    """Per-case rows of the finished runs in a folder, without the atlas prior.
 
     Raises
     ------
     DataError
-        If there is no folder or no finished run in it.
+        If the folder does not exist or has no finished run.
     """
     place = Path(folder)
     if not place.is_dir():
         raise DataError(
             where=place,
-            found="is no folder",
+            found="is not a folder",
             expected="the results of a study are needed as a pilot",
         )
     runs = place / "runs" if (place / "runs").is_dir() else place
@@ -71,17 +71,17 @@ def pilot_components(
     rows
         Per-case rows of the pilot.
     metric
-        What is compared.
+        Column to compare.
     presets
-        The presets to take; all of the pilot if none is given. Poor ones vary more than the good
-        ones that a margin is about.
+        Presets to use; all presets of the pilot if none are given. Poor presets vary more than the
+        good ones that a margin is about.
     reference
-        The other side of each pair; the preset with the best mean if none is given.
+        The other side of each pair; by default the preset with the best mean.
 
     Raises
     ------
     DataError
-        If a preset has no finished run, or there is but one.
+        If a preset has no finished run, or there is only one preset.
     """
     names = list(presets) or sorted(rows["preset"].unique())
     for name in [*names, *([reference] if reference else [])]:
@@ -113,10 +113,10 @@ def design_of(
     rows
         Per-case rows of the pilot.
     folds, seeds
-        Folds that are reported, and seeds of each.
+        Folds that are reported, and number of seeds of each.
     splits
-        ``splits.json`` of the study, which says how many cases are tested; without it as many
-        subjects as the pilot's are taken.
+        ``splits.json`` of the study, from which the test cases are counted; without it the
+        pilot's number of subjects is used.
     """
     pilot = pilot_design(rows)
     subjects = pilot.subjects
@@ -170,7 +170,7 @@ def facts(components: Components, design: Design, question: Question) -> dict[st
 
 
 def sentence(found: dict[str, Any]) -> str:
-    """The answer in words: what the design resolves, its power, and what would do."""
+    """The answer in words: what the design resolves, its power, and what would be enough."""
     q, design = Question(**found["question"]), Design(**found["design"])
     places = max(3, 1 - math.floor(math.log10(max(found["resolves"], 1e-9))))
     text = (
@@ -204,25 +204,25 @@ def _enough(found: dict[str, Any]) -> str:
 
 
 def bought(found: dict[str, Any]) -> str:
-    """Which buys more for the same hours of training, in words."""
+    """Whether one more seed or more subjects resolve more in the same hours, in words."""
     both = found["same_hours"]
     better = "one more seed" if both["one_more_seed"] < both["more_subjects"] else "more subjects"
     if not found["components"]["knows_trainings"]:
-        return "What one more seed buys is not known: the pilot has one."
+        return "The gain of another seed is unknown, because the pilot has only one."
     return (
-        f"For the same hours of training {better} buys more: one more seed resolves "
-        f"{both['one_more_seed']:.4f}, as many more subjects {both['more_subjects']:.4f}."
+        f"For the same hours of training, {better} would help more: with one more seed the design "
+        f"resolves {both['one_more_seed']:.4f}, with more subjects {both['more_subjects']:.4f}."
     )
 
 
 def table(found: dict[str, Any]) -> Table:
-    """A row per number of seeds: subjects that are needed, and what the design's own resolve."""
+    """A row per number of seeds: the subjects that are needed, and what the design resolves."""
     q, design = Question(**found["question"]), Design(**found["design"])
     rows = tuple(
         (
             cell(row["seeds"]),
             cell(row["folds"]),
-            cell(row["subjects_needed"] or "none are enough"),
+            cell(row["subjects_needed"] or "no number is enough"),
             cell(f"{row['resolves']:.4f}"),
             cell(f"{100 * row['power']:.0f} %"),
         )

@@ -1,4 +1,4 @@
-"""Prunings as tables and figures read them: trajectory and record of each run, scores beside."""
+"""Read prunings for tables and figures: trajectory and record of each run."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from lunet.training.run_form import Count
 
 TITLES = {
     "stamp": "STAMP",
-    "random_at_stamp_layer": "STAMP's layer, random channel",
-    "largest_layer": "largest layer, random channel",
+    "random_at_stamp_layer": "STAMP's layers, random channels",
+    "largest_layer": "largest layer, random channels",
     "scratch": "STAMP's widths from scratch",
-    "flat": "LUNet of equal parameters",
+    "flat": "LUNet of equal size",
 }
 
 
@@ -45,7 +45,7 @@ class _Test(TypedDict):
 
 
 class _PruningForm(TypedDict):
-    """The ``run.json`` of a pruning, as far as it is read."""
+    """The keys of a pruning's ``run.json`` that are used."""
 
     strategy: str
     preset: str
@@ -63,11 +63,11 @@ class Pruning:
     Attributes
     ----------
     strategy, label, fold, seed
-        Which run; ``label`` is its name in ``metrics.csv``.
+        Identify the run; ``label`` is its name in ``metrics.csv``.
     trajectory
-        A row per iteration.
+        One row per iteration.
     record
-        Its ``run.json``.
+        Content of its ``run.json``.
     """
 
     strategy: str
@@ -79,25 +79,25 @@ class Pruning:
 
     @property
     def chosen(self) -> Mapping[str, Any]:
-        """Iteration, size and validation Dice of the network that was chosen."""
+        """Iteration, size and validation Dice of the chosen network."""
         return self.record["chosen"]
 
 
 def read_prunings(sources: ResultFiles) -> list[Pruning]:
-    """The prunings whose ``trajectory.csv`` are among the sources; ``run.json`` lies beside.
+    """The prunings whose ``trajectory.csv`` is among the sources; ``run.json`` is next to it.
 
     Raises
     ------
     ConfigError
-        If there is none.
+        If there are none.
     DataError
-        If a record is missing, of something else, or of another preset than the others.
+        If a record is missing, is not a pruning record, or is about another preset than the others.
     """
     if not sources.trajectories:
         raise ConfigError(
             where="inputs",
             found="no trajectory.csv",
-            expected="pruning's tables and figures need them",
+            expected="tables and figures of a pruning need them",
         )
     found = [_read(path) for path in sources.trajectories]
     presets = sorted({str(pruning.record["pruned_preset"]) for pruning in found})
@@ -124,7 +124,7 @@ def _read(path: Path) -> Pruning:
 
 
 def by_strategy(prunings: Sequence[Pruning]) -> dict[str, list[Pruning]]:
-    """Runs of each strategy, strategies in the order of the files."""
+    """The runs of each strategy, in the order of the files."""
     found: dict[str, list[Pruning]] = {}
     for pruning in prunings:
         found.setdefault(pruning.strategy, []).append(pruning)
@@ -132,9 +132,9 @@ def by_strategy(prunings: Sequence[Pruning]) -> dict[str, list[Pruning]]:
 
 
 def layer_columns(trajectory: pd.DataFrame) -> list[str]:
-    """Names of the layers whose channels a trajectory tells, from input to output.
+    """Names of the layers whose channels a trajectory records, from input to output.
 
-    Up-convolutions are left out: their outputs are not pruned unless asked for.
+    Up-convolutions are left out, because their outputs are not pruned by default.
     """
     names = [str(c).removeprefix("channels_") for c in trajectory if str(c).startswith("channels_")]
     order = {"encoder": 0, "bottleneck": 1, "head": 3}

@@ -1,4 +1,4 @@
-"""Published results beside the study's own in one table, each row marked; never mixed."""
+"""Published results and the study's own in one table, each row marked with its origin."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ _SCORES = ("dice", "hd95")
 COSTS = {"throughput_per_s": "Volumes/s", "jitter_ms": "Jitter (ms)"}
 MEAN = "mean"
 _NOTE = (
-    "Rows of origin 'this study' were measured here; the others are numbers as printed by others, "
-    "on their cases and devices, and no test compares the two. This study's volumes/s: eager fp32, "
-    "at the batch where doubling it gains less than 3 %; jitter: population standard deviation of "
+    "Rows of origin 'this study' were measured here. The others are published numbers, measured on "
+    "other cases and devices; no test compares the two. Volumes/s of this study: eager fp32, at "
+    "the batch where doubling it gains less than 3 %. Jitter: population standard deviation of "
     "single latencies at batch 1."
 )
 
 
 @dataclass(frozen=True)
 class Publication:
-    """Rows of :data:`COLUMNS` and what the file says of them, its first line being the source."""
+    """Published results: their source, further remarks, and rows with :data:`COLUMNS`."""
 
     source: str
     remarks: tuple[str, ...]
@@ -44,9 +44,9 @@ class Publication:
 def read_published(path: str | Path | None) -> Publication:
     """Read a CSV of published results.
 
-    Comment lines (``# ...``) come first, the source before the remarks. ``metric`` is ``dice``
-    (0 to 1), ``hd95`` (mm), ``throughput_per_s`` or ``jitter_ms``; the latter two have no
-    ``structure``, and the mean over structures is called ``mean``.
+    The file begins with comment lines (``# ...``): first the source, then remarks. ``metric`` is
+    ``dice`` (0 to 1), ``hd95`` (mm), ``throughput_per_s`` or ``jitter_ms``; the last two have no
+    ``structure``. The mean over structures is called ``mean``.
 
     Raises
     ------
@@ -66,7 +66,7 @@ def read_published(path: str | Path | None) -> Publication:
     remarks = [line.lstrip("# ") for line in lines if line.startswith("#")]
     if not remarks:
         raise DataError(
-            where=path, found="no line of comment", expected="a first line '# source' is expected"
+            where=path, found="no comment line", expected="a first line '# source' is expected"
         )
     table = "\n".join(line for line in lines if not line.startswith("#"))
     given = rows_of(table, path, needed=COLUMNS, what=what)
@@ -115,7 +115,7 @@ def published(
     costs: Mapping[str, Mapping[str, Any]],
     statistics: StatisticsSettings,
 ) -> Table:
-    """Dice and HD95 per structure, throughput and jitter; a row per network, with its origin."""
+    """Dice and HD95 per structure, throughput and jitter, with a row per network and its origin."""
     numbers = together(publication, cases, costs, statistics)
     keys = _keys(numbers)
     wide = {
@@ -129,7 +129,7 @@ def published(
     heads = [f"{title(metric)} {structure}".strip() for metric, structure in keys]
     return Table(
         name="published",
-        caption=f"Published results beside this study's. Source: {publication.source}.",
+        caption=f"Published results and this study's. Source: {publication.source}.",
         columns=(
             Column("Origin", text=True),
             Column("Network", text=True),
@@ -142,7 +142,7 @@ def published(
 
 
 def _keys(numbers: pd.DataFrame) -> list[tuple[str, str]]:
-    """(metric, structure) of each column: scores before costs, the mean after its structures."""
+    """(metric, structure) of each column: scores before costs, the mean after the structures."""
     found = dict.fromkeys(zip(numbers["metric"], numbers["structure"], strict=True))
     order = (*_SCORES, *COSTS)
     return sorted(found, key=lambda key: (order.index(key[0]), key[1] == MEAN))

@@ -1,4 +1,4 @@
-"""Tables of results as data frames: texts as texts, numbers as numbers, nothing guessed."""
+"""Read tables of results as data frames, with a known type for each column."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ SHARES = ("dice", "iou", "precision", "recall")
 def read_frame(
     path: str | Path, *, needed: Sequence[str], texts: Collection[str] = (), what: str
 ) -> pd.DataFrame:
-    """A CSV table whose columns are numbers, but for ``texts``; empty cells are missing values.
+    """A CSV table whose columns are numbers, except ``texts``; empty cells are missing values.
 
     Parameters
     ----------
     needed
-        Columns that must be there.
+        Columns that must exist.
     texts
         Columns that stay texts.
     what
@@ -33,11 +33,11 @@ def read_frame(
     Raises
     ------
     DataError
-        If the file is no such table, or a cell is no number of its column: fold, seed, epoch and
-        iteration are whole and not negative, Dice and the like lie between 0 and 1.
+        If the file is not such a table, or a cell has the wrong kind of number: fold, seed, epoch
+        and iteration are whole and not negative, overlap metrics lie between 0 and 1.
     """
     text = read_text(path, needed=what)
-    rows_of(text, path, needed=needed, what=what)  # every row has all cells; pandas would fill up
+    rows_of(text, path, needed=needed, what=what)  # checks that no row is short; pandas would pad
     kinds = dict.fromkeys(texts, "str")
     try:
         frame = pd.read_csv(io.StringIO(text), dtype=kinds, keep_default_na=False, na_values=[""])
@@ -80,12 +80,12 @@ def _check_numbers(frame: pd.DataFrame, name: str, path: str | Path) -> None:
 
 
 def read_texts(path: str | Path, *, what: str) -> pd.DataFrame:
-    """A CSV table whose cells are all texts, an empty one an empty text.
+    """A CSV table whose cells are all texts; an empty cell is an empty text.
 
     Raises
     ------
     DataError
-        If the file is no table.
+        If the file is not a table.
     """
     text = read_text(path, needed=what)
     rows_of(text, path, what=what)

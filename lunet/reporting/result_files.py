@@ -1,4 +1,4 @@
-"""The files that tables and figures are made of: found, read, and checked against each other."""
+"""Find and read the files that tables and figures are made from, and check that they agree."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ _RUN = re.compile(r"(?:^|/)(?P<preset>[^/]+)/fold-(?P<fold>\d+)/seed-(?P<seed>\d
 
 @dataclass(frozen=True)
 class Grid:
-    """Which runs of a results folder are reported; the atlas prior has seed 0 only.
+    """The runs of a results folder to report; the atlas prior has only seed 0.
 
-    ``manifest`` is that of the prepared volumes, for what is made of it.
+    ``manifest`` is the manifest of the prepared volumes, for outputs that need it.
     """
 
     results: Path
@@ -49,13 +49,13 @@ class Grid:
     manifest: Path | None = None
 
     def files(self, kind: str) -> list[Path]:
-        """Files of one kind: of the fields of :class:`ResultFiles`."""
+        """Files of one kind, which is a field of :class:`ResultFiles`."""
         trained = [preset for preset in self.presets if preset != PRIOR]
         if kind == "efficiency":
             return [self.results / "presets" / name / "efficiency.json" for name in trained]
         if kind == "manifest":
             return [] if self.manifest is None else [self.manifest]
-        if kind == "protocol":  # the tests on another data set have that of their study
+        if kind == "protocol":  # tests on another data set share the protocol of their study
             study = self.results.parents[1] if self.results.parent.name == "transfer" else None
             places = [self.results, *([study] if study else [])]
             found = [place / "protocol.json" for place in places]
@@ -71,8 +71,11 @@ class Grid:
 
 @dataclass(frozen=True)
 class ResultFiles:
-    """Input files by kind: per-case metrics, histories, provenance, costs, courses of pruning,
-    the manifest of the prepared volumes, the study's protocol."""
+    """Input files by kind.
+
+    Per-case metrics, histories, provenance, costs, lesion-wise results, trajectories of prunings,
+    the manifest of the prepared volumes, and the study's protocol.
+    """
 
     metrics: tuple[Path, ...] = ()
     histories: tuple[Path, ...] = ()
@@ -85,10 +88,10 @@ class ResultFiles:
     protocol: tuple[Path, ...] = ()
 
 
-def with_asked(
+def with_required(
     kinds: tuple[str, ...], statistics: Mapping[str, Any] | None = None
 ) -> tuple[str, ...]:
-    """The kinds, and what the settings of statistics add to them."""
+    """The kinds, and those that the settings of statistics require in addition."""
     if "metrics" not in kinds:
         return kinds
     is_all = bool(statistics and statistics.get("pairs") == "all")
@@ -102,7 +105,7 @@ def from_grid(grid: Grid, kinds: Iterable[str]) -> ResultFiles:
     Raises
     ------
     DataError
-        If a file of a run or preset that was asked for is missing.
+        If a file of a reported run or preset is missing.
     """
     chosen = {kind: tuple(grid.files(kind)) for kind in kinds}
     for path in (path for paths in chosen.values() for path in paths):
@@ -117,12 +120,12 @@ def from_grid(grid: Grid, kinds: Iterable[str]) -> ResultFiles:
 
 
 def from_inputs(inputs: Sequence[str]) -> ResultFiles:
-    """Sort files by what they hold; ``@list.txt`` names files, a folder is searched.
+    """Sort files by their content; ``@list.txt`` is a list of files, and folders are searched.
 
     Raises
     ------
     DataError
-        If a file is missing or of no known kind.
+        If a file is missing or of an unknown kind.
     """
     found: dict[str, list[Path]] = {field.name: [] for field in fields(ResultFiles)}
     for path in _expand(inputs):
@@ -142,7 +145,7 @@ def _expand(inputs: Sequence[str]) -> Iterable[Path]:
 
 
 def _listed(path: Path) -> list[str]:
-    """File names of a list, one per line; a list names no further lists."""
+    """File names in a list, one per line; a list may not name other lists."""
     text = read_text(path, needed="a list of files, one per line", most=_MOST_LISTED)
     names = [line.strip() for line in text.splitlines() if line.strip()]
     for name in names:
@@ -188,7 +191,7 @@ def read_cases(sources: ResultFiles) -> pd.DataFrame:
     Raises
     ------
     DataError
-        If there is none, a key column is missing or a row occurs twice.
+        If there are none, a key column is missing, or a row occurs twice.
     """
     if not sources.metrics:
         raise DataError(where="inputs", found="no metrics.csv", expected="at least one is needed")
@@ -230,11 +233,11 @@ def read_lesions(paths: Sequence[Path]) -> pd.DataFrame:
     Raises
     ------
     DataError
-        If there is no file, or one is no such table.
+        If there is no file, or one is not such a table.
     """
     if not paths:
         raise DataError(
-            where="inputs", found="no lesion-wise tables", expected="`lunet lesions` writes them"
+            where="inputs", found="no tables of `lunet lesions`", expected="at least one is needed"
         )
     needed = (*KEYS, "group", "lesions", "found")
     what = "a table of `lunet lesions`"
@@ -245,7 +248,7 @@ def read_lesions(paths: Sequence[Path]) -> pd.DataFrame:
 def read_registration(
     sources: ResultFiles, cases: pd.DataFrame, statistics: StatisticsSettings
 ) -> Registration:
-    """What the study's protocol says of the rows and settings that are reported now."""
+    """How the study's protocol relates to the rows and settings that are reported now."""
     protocol = read_protocol(sources.protocol[0]) if sources.protocol else None
     trained = cases[cases["preset"] != PRIOR]
     grid = {"presets": trained["preset"], "folds": trained["fold"], "seeds": trained["seed"]}
@@ -259,7 +262,7 @@ def read_registration(
 
 
 def read_efficiency(sources: ResultFiles) -> dict[str, dict[str, Any]]:
-    """Preset name -> its measured costs; the name is the file's own or that of its folder."""
+    """Preset -> its measured costs; the name comes from the file or else from its folder."""
     costs: dict[str, dict[str, Any]] = {}
     for path in sources.efficiency:
         value: dict[str, Any] = dict(read_record(path, CostForm))
@@ -277,7 +280,7 @@ def read_efficiency(sources: ResultFiles) -> dict[str, dict[str, Any]]:
 
 
 def read_runs(sources: ResultFiles) -> list[dict[str, Any]]:
-    """Provenance of all runs; refuses runs of one preset that were made differently.
+    """Provenance of all runs.
 
     Raises
     ------
@@ -300,9 +303,9 @@ def _check_stamp(one: dict[str, Any], other: dict[str, Any]) -> None:
         if canonical_json(one.get(key)) != canonical_json(other.get(key)):
             raise DataError(
                 where=other["path"],
-                found=f"its {key} differ from those of {one['path']}",
-                expected="runs of one preset are made alike",
-                action="Run the older of the two again, or report them apart as variants",
+                found=f"its {key} differ from {one['path']}",
+                expected="all runs of a preset must be made in the same way",
+                action="Run the older one again, or report them separately as variants",
             )
 
 
@@ -311,13 +314,15 @@ def run_key(path: Path) -> tuple[str, int, int]:
     match = _RUN.search(path.as_posix())
     if not match:
         raise DataError(
-            where=path, found="not in a run's folder", expected="expected PRESET/fold-K/seed-S/"
+            where=path,
+            found="is not in a run's folder",
+            expected="PRESET/fold-K/seed-S/ is expected",
         )
     return match["preset"], int(match["fold"]), int(match["seed"])
 
 
 def read_histories(sources: ResultFiles) -> pd.DataFrame:
-    """Training histories with the columns preset, fold and seed added; a row per epoch."""
+    """Training histories, a row per epoch, with the additional columns preset, fold and seed."""
     if not sources.histories:
         raise DataError(where="inputs", found="no history.csv", expected="at least one is needed")
     frames = []
@@ -329,7 +334,7 @@ def read_histories(sources: ResultFiles) -> pd.DataFrame:
 
 
 def prediction_folders(sources: ResultFiles) -> dict[tuple[str, int, int], Path]:
-    """Preset, fold and seed -> the folder ``predictions`` beside that run's metrics.csv."""
+    """(preset, fold, seed) -> the folder ``predictions`` next to the run's metrics.csv."""
     folders = {}
     for path in sources.metrics:
         keys = ["preset", "fold", "seed"]
@@ -340,12 +345,12 @@ def prediction_folders(sources: ResultFiles) -> dict[tuple[str, int, int], Path]
 
 
 def check_metrics(cases: pd.DataFrame, metrics: Sequence[str]) -> None:
-    """Refuse a metric that the per-case files don't have.
+    """Check that the per-case files have these metrics.
 
     Raises
     ------
     ConfigError
-        With the names that are there.
+        If one is missing; the message lists the metrics that exist.
     """
     for metric in metrics:
         if metric not in cases:

@@ -1,4 +1,4 @@
-"""From per-case rows to the statistics that tables and figures print."""
+"""Statistics of per-case rows, for tables and figures."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ COUNTED = ("n_missed", "n_spurious", "n_both_empty")
 
 
 def structures(cases: pd.DataFrame) -> list[str]:
-    """Structures in the order of the files, the mean over them first where there are several."""
+    """Structures in the order of the files; if there are several, the mean over them first."""
     names = list(dict.fromkeys(cases["label"]))
     return [MEAN_LABEL, *names] if len(names) > 1 else names
 
@@ -27,7 +27,7 @@ def presets(cases: pd.DataFrame) -> list[str]:
 
 
 def headline(cases: pd.DataFrame) -> str:
-    """What one number per preset speaks of: the mean over structures, or the only one."""
+    """The structure that a single number per preset is about: the mean, or the only structure."""
     return structures(cases)[0]
 
 
@@ -52,7 +52,7 @@ def summarise(
 
 
 def scores(cases: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """One ``value`` per preset, structure and case (mean over its seeds), where it is defined.
+    """One ``value`` per preset, structure and case (mean over its seeds), if it is defined.
 
     Columns preset, label, case, group, value, in the order of the files.
     """
@@ -64,7 +64,7 @@ def headline_summary(
 ) -> pd.DataFrame:
     """Statistics of one metric's headline structure, a row per preset, indexed by preset.
 
-    Presets are compared by these numbers, so of an error around zero they are about its magnitude.
+    Presets are compared by these numbers, so for a signed metric its absolute value is used.
     """
     label = headline(cases)
     part = magnitudes(cases if label == MEAN_LABEL else cases[cases["label"] == label], metric)
@@ -73,9 +73,9 @@ def headline_summary(
 
 
 def by_quality(rows: pd.DataFrame, metric: str, *, best_first: bool) -> pd.DataFrame:
-    """Rows ``case`` and a metric in the order of quality, ties by case, rows without a value last.
+    """Rows sorted by the quality of a metric, ties by case; rows without a value come last.
 
-    Of an error around zero the magnitude counts: -5 ml is as bad as 5 ml.
+    A signed metric is sorted by its absolute value: -5 ml is as bad as 5 ml.
     """
     quality = direction(metric) * magnitudes(rows, metric)[metric]
     ordered = rows.assign(_q=quality).sort_values(["_q", "case"], ascending=[not best_first, True])
@@ -83,7 +83,7 @@ def by_quality(rows: pd.DataFrame, metric: str, *, best_first: bool) -> pd.DataF
 
 
 def _in_order(frame: pd.DataFrame, cases: pd.DataFrame) -> pd.DataFrame:
-    """Rows by preset and structure as they first stand in the files."""
+    """Rows sorted by preset and structure, in the order of the files."""
     order = {name: place for place, name in enumerate(presets(cases))}
     ranks = {name: place for place, name in enumerate(structures(cases))}
     places = frame.assign(_p=frame["preset"].map(order), _l=frame["label"].map(ranks))

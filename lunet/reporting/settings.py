@@ -12,18 +12,18 @@ from lunet.settings import setting
 class ReportSettings:
     """What tables and figures show."""
 
-    title: str = setting("", doc="title of the report; else made from the data set's name")
+    title: str = setting("", doc="title of the report; default: made from the data set's name")
     metrics: tuple[str, ...] = setting(
         ("dice", "hd95", "assd", "nsd_1", "volume_error_ml"),
-        doc="columns of the accuracy table; of the section Metrics below",
+        doc="columns of the accuracy table; names from the section Metrics below",
     )
     examples: int = setting(
         3, doc="pictures per preset: best, median, worst", minimum=1, maximum=100
     )
     published: str | None = setting(
         None,
-        doc="CSV of published results (as in config/published/), shown beside ours and marked as "
-        "published",
+        doc="CSV of published results (as in config/published/), shown next to the study's own "
+        "and marked as published",
     )
     failures: int = setting(
         5, doc="worst cases per preset in the table of failures", minimum=1, maximum=10_000
@@ -32,7 +32,7 @@ class ReportSettings:
         (4, 8, 16, 24, 80), doc="memory budgets of the table of largest batches, GiB", minimum=0
     )
     mixed_arithmetic: bool = setting(
-        False, doc="show presets whose runs were trained in different arithmetic, and say so"
+        False, doc="show presets whose runs were trained in different arithmetic, with a note"
     )
 
     def __post_init__(self) -> None:

@@ -1,4 +1,4 @@
-"""The search for the smallest network: its evidence, and what it is told with."""
+"""The search for the smallest network: its evidence, its decisions and its figure."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ Looks = list[tuple[Look, Counts]]
 
 @dataclass(frozen=True)
 class Rules:
-    """What is compared and how; the same at every look."""
+    """What is compared and how, for all looks."""
 
     results: Path
     reference: str
@@ -62,7 +62,7 @@ class Rules:
 
 @dataclass
 class Evidence:
-    """The finished runs, read when they are asked for and again when a file has changed."""
+    """The finished runs, read when needed and again when a file has changed."""
 
     rules: Rules
     planned: Mapping[int, Sequence[str]] | None = None
@@ -70,7 +70,7 @@ class Evidence:
     _values: dict[tuple[Any, ...], dict[int, FoldValues]] = field(default_factory=dict)
 
     def folds(self, preset: str) -> list[int]:
-        """Folds of which all seeds of a preset are finished."""
+        """Folds in which all seeds of a preset are finished."""
         return [
             fold
             for fold in self.rules.folds
@@ -115,7 +115,7 @@ class Evidence:
 
 
 def cost_of(cost: Mapping[str, Any], kind: str, preset: str) -> float:
-    """One number of an ``efficiency.json``, of the kinds of :data:`COSTS`.
+    """A cost from ``efficiency.json``; ``kind`` is a key of :data:`COSTS`.
 
     Raises
     ------
@@ -142,7 +142,7 @@ def cost_of(cost: Mapping[str, Any], kind: str, preset: str) -> float:
 
 
 def state(look: Look, margin: float, *, is_last: bool) -> str:
-    """What a look says of the candidate, in one or two words."""
+    """The candidate's state after a look, in one or two words."""
     if look.decision == "non-inferior":
         return "better" if look.low > 0 else "non-inferior"
     if look.high < -margin:
@@ -272,7 +272,7 @@ def write_figure(
 
 
 def write_decisions(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write ``decisions.csv``; what is infinite or unknown is empty."""
+    """Write ``decisions.csv``; infinite and unknown values become empty cells."""
     finite = [
         {
             key: None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,4 +1,4 @@
-"""The answer in words: one paragraph that somebody can act on."""
+"""The answer of the search in words: one paragraph to act on."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ def answer(
     costs: Mapping[str, Mapping[str, Any]],
     evidence: Evidence,
 ) -> str:
-    """The paragraph.
+    """The answer as one paragraph.
 
     Parameters
     ----------
     facts
-        Content of ``verdict.json`` but for the sentence.
+        Content of ``verdict.json`` without the sentence.
     rows
-        Decisions, a row per look.
+        Decisions, one row per look.
     costs
-        Preset -> ``efficiency.json``.
+        Preset -> content of ``efficiency.json``.
     evidence
-        The finished runs, for what would resolve an open question.
+        The finished runs, to compute what would resolve an open question.
     """
     last = {row["candidate"]: row for row in rows}
     best = facts["answer"]
@@ -102,7 +102,7 @@ def _outcome(row: Mapping[str, Any]) -> str:
     if not math.isfinite(row["estimate"]):
         return f"{row['state']} (no case has a value)"
     text = f"{row['estimate']:+.3f}"
-    # an early interval is honest and very wide: where it decided nothing, the estimate says enough
+    # early intervals are very wide, so they are only shown while the candidate is undecided
     if row["state"] in ("not resolved", "undecided") and math.isfinite(row["ci_low"]):
         text += f", {row['ci_low']:+.3f} to {row['ci_high']:+.3f}"
     folds = row["look"]
@@ -127,24 +127,25 @@ def _spent(facts: Mapping[str, Any]) -> str:
 def _resolve(
     facts: Mapping[str, Any], last: Mapping[str, Mapping[str, Any]], evidence: Evidence
 ) -> str:
-    """What would resolve the candidate that came closest, were it as good as the reference."""
+    """What would resolve the candidate that came closest, if it were as good as the reference."""
     margin = facts["margin"]
     open_ones = [row for row in last.values() if row["state"] in ("not resolved", "given up")]
     close = [row for row in open_ones if row["estimate"] > -margin]
     if not close:
-        return "What was tested lies below the margin; look among larger networks." if last else ""
+        text = "All tested networks are below the margin; search among larger networks."
+        return text if last else ""
     nearest = max(close, key=lambda row: row["estimate"])
     values = evidence.values(nearest["candidate"])
     try:
         spread = components_of([list(values.values())])
-    except DataError:  # one subject per fold: nothing can be foreseen
-        return "There are too few subjects to say what would resolve it."
+    except DataError:  # one subject per fold
+        return "There are too few subjects to compute what would resolve it."
     folds = len(facts["folds"])
     subjects = nearest["n_groups"] * folds // nearest["look"]
     design = Design(max(subjects, folds, 2), folds, len(facts["seeds"]))
-    asked = {"margin": margin, "level": nearest["level"]}
-    more = subjects_needed(spread, design.folds, design.seeds, **asked)
-    seeds = seeds_needed(spread, design, **asked)
+    criteria = {"margin": margin, "level": nearest["level"]}
+    more = subjects_needed(spread, design.folds, design.seeds, **criteria)
+    seeds = seeds_needed(spread, design, **criteria)
     ways = [f"{more} subjects"] if more is not None and more > design.subjects else []
     if seeds is not None and seeds > design.seeds:
         ways.append(f"{seeds} seeds per fold")
@@ -153,4 +154,5 @@ def _resolve(
         return f"The design was large enough to show {name} if it were as good as the reference."
     if not ways:
         return f"No reasonable number of subjects or seeds would resolve {name}."
-    return f"To resolve {name}, were it as good, takes {' or '.join(ways)} (80 % power)."
+    needed = " or ".join(ways)
+    return f"If {name} is as good as the reference, {needed} would resolve it (80 % power)."

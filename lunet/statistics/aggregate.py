@@ -1,4 +1,4 @@
-"""Summaries: per preset and label the mean over cases with its interval, spread and counters."""
+"""Summaries per preset and label: the mean over cases with its interval, spread and counts."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def summarise(
     resamples: int = 2000,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """One row per preset and label, and per preset one for the mean over labels.
+    """One row per preset and label, and one row per preset for the mean over labels.
 
     Parameters
     ----------
@@ -55,32 +55,31 @@ def summarise(
     metric
         Column to summarise.
     by
-        Columns that separate the summaries: ``preset``, ``label`` and, if wanted, ``fold`` or
+        Columns that separate the summaries: ``preset``, ``label`` and optionally ``fold`` or
         ``seed``.
     confidence, resamples, seed
-        Level of the interval, bootstrap resamples, seed.
+        Level of the interval, number of bootstrap resamples, seed of the generator.
 
     Returns
     -------
     The columns of ``by`` and ``SUMMARY_COLUMNS``. A case's value is its mean over seeds (and over
-    folds, where several folds predict it); ``n`` counts cases with a value, ``n_groups`` their
-    subjects; ``mean``, ``sd`` (n - 1), ``median``, ``q1``, ``q3``, ``iqr`` are over cases;
-    ``ci_low``, ``ci_high`` are the interval of the mean: over subjects and trainings where every
+    folds, if several folds predict it). ``n`` counts cases with a value, ``n_groups`` their
+    subjects. ``mean``, ``sd`` (n - 1), ``median``, ``q1``, ``q3`` and ``iqr`` are over cases.
+    ``ci_low`` and ``ci_high`` are the interval of the mean: over subjects and trainings if every
     fold has two seeds or more (:func:`lunet.statistics.components.mean_error`), else over subjects
-    (:func:`lunet.statistics.bootstrap.mean_interval`). ``sd_seeds`` is the standard deviation, over
-    seeds, of each seed's mean over cases; ``sd_folds`` the same over folds; NaN with fewer than
-    two.
-    ``n_rows`` counts the rows and ``n_missed``, ``n_spurious``, ``n_both_empty`` those of that
-    status (in the mean over labels: summed over the labels).
+    (:func:`lunet.statistics.bootstrap.mean_interval`). ``sd_seeds`` is the standard deviation over
+    seeds of each seed's mean over cases, ``sd_folds`` the same over folds; NaN with fewer than two.
+    ``n_rows`` counts the rows; ``n_missed``, ``n_spurious`` and ``n_both_empty`` count the rows of
+    that status (for the mean over labels: summed over the labels).
 
     Raises
     ------
     DataError
-        As :func:`lunet.statistics.values.check_rows`, or if ``by`` is not of the key columns.
+        If ``by`` has other columns, or :func:`lunet.statistics.values.check_rows` refuses the rows.
     """
     keys = list(by)
     if not {"preset", "label"} <= set(keys) <= {"preset", "label", "fold", "seed"}:
-        expected = "'preset', 'label' and, if wanted, 'fold' or 'seed' are needed"
+        expected = "'preset', 'label' and optionally 'fold' or 'seed' are needed"
         raise DataError(where="by", found=repr(keys), expected=expected)
     table = check_rows(rows, metric).rename(columns={metric: "value"})
     singles = ["preset", "fold", "seed", "case", "group"]
@@ -125,9 +124,9 @@ def _describe(part: pd.DataFrame, options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _interval(part: pd.DataFrame, cases: pd.DataFrame, options: dict[str, Any]) -> Interval:
-    """Interval of the mean: with two seeds or more in each fold trainings are drawn again, too."""
+    """Interval of the mean; with two seeds or more in each fold it includes trainings."""
     values, runs = cases["value"].to_numpy(), part.dropna(subset=["value"])
-    too_few = cases["group"].nunique() < 3  # for any interval
+    too_few = cases["group"].nunique() < 3  # no interval at all
     if too_few or runs.groupby("fold")["seed"].nunique().min() < 2:
         return mean_interval(values, cases["group"], **options)
     error = mean_error(values, cases["group"], [trainings(runs)])
@@ -135,7 +134,7 @@ def _interval(part: pd.DataFrame, cases: pd.DataFrame, options: dict[str, Any]) 
 
 
 def _spread_of_means(part: pd.DataFrame, factor: str) -> float:
-    """Standard deviation of the means over cases between the levels of ``factor``."""
+    """Standard deviation, over the levels of ``factor``, of the mean over cases."""
     cases = part.groupby([factor, "case"])["value"].mean()
     return float(cases.groupby(level=factor).mean().std(ddof=1))
 

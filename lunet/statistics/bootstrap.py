@@ -2,10 +2,10 @@
 
 Two scans of one subject are not two independent cases, so subjects are resampled, each with all
 its cases. The interval is SciPy's BCa (Efron 1987) over subjects, at the expanded level of
-Hesterberg (Am. Stat. 69:371, 2015), which makes up for the bootstrap's narrowness with few
-subjects: for normal data it becomes the t interval. In simulations with two correlated cases per
-subject (2000 runs) 95 % intervals covered 93 to 95 % for normal and 92 to 94 % for exponential
-data from 12 to 60 subjects, and 90 % with 5 subjects: read those with care.
+Hesterberg (Am. Stat. 69:371, 2015), which corrects for the narrowness of bootstrap intervals with
+few subjects: for normal data it becomes the t interval. In simulations with two correlated cases
+per subject (2000 runs) and 12 to 60 subjects, 95 % intervals covered 93 to 95 % for normal and 92
+to 94 % for exponential data. With 5 subjects they covered 90 %, so read such intervals with care.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Interval:
-    """A confidence interval; NaN bounds where fewer than three groups leave it undefined."""
+    """A confidence interval; its bounds are NaN with fewer than three groups."""
 
     low: float
     high: float
@@ -41,7 +41,7 @@ class Clusters:
 
     @classmethod
     def of(cls, values: ArrayLike, groups: ArrayLike) -> Clusters:
-        """Clusters of ``values`` (n,), which are finite, by their ``groups`` (n,), any labels."""
+        """Clusters of finite ``values`` (n,) by their ``groups`` (n,), which may be any labels."""
         data = np.asarray(values, dtype=np.float64)
         _, index = np.unique(np.asarray(groups).astype(str), return_inverse=True)
         return cls(
@@ -59,7 +59,7 @@ def mean_interval(
     resamples: int = 2000,
     seed: int = 0,
 ) -> Interval:
-    """Confidence interval of the mean over cases, groups resampled.
+    """Confidence interval of the mean over cases, with groups resampled.
 
     Parameters
     ----------
@@ -68,16 +68,17 @@ def mean_interval(
     groups
         Subject of each case, shape (n,).
     confidence, resamples, seed
-        Level, number of bootstrap resamples, seed of the generator.
+        Level of the interval, number of bootstrap resamples, seed of the generator.
     """
     clusters = Clusters.of(values, groups)
     return _interval(clusters, _mean, confidence=confidence, resamples=resamples, seed=seed)
 
 
 def effect_size(values: ArrayLike) -> float:
-    """Cohen's d for paired differences: their mean over their standard deviation (n - 1).
+    """Cohen's d for paired differences: their mean divided by their standard deviation (n - 1).
 
-    0 if all differences are 0, infinite with the sign of the mean if they are equal otherwise.
+    It is 0 if all differences are 0, and infinite, with the sign of the mean, if all are equal to
+    another number.
     """
     data = np.asarray(values, dtype=np.float64)
     ones = np.ones_like(data)
@@ -92,7 +93,7 @@ def effect_interval(
     resamples: int = 2000,
     seed: int = 0,
 ) -> Interval:
-    """Confidence interval of :func:`effect_size`, groups resampled."""
+    """Confidence interval of :func:`effect_size`, with groups resampled."""
     clusters = Clusters.of(values, groups)
     return _interval(clusters, _effect, confidence=confidence, resamples=resamples, seed=seed)
 
@@ -111,7 +112,7 @@ def _effect(counts: Floats, sums: Floats, squares: Floats, axis: int = -1) -> An
     n = counts.sum(axis=axis)
     mean = sums.sum(axis=axis) / n
     variance = (squares.sum(axis=axis) / n - mean**2) * n / np.maximum(n - 1, 1)
-    # Rounding leaves a variance of some 1e-17 times the squares where all values are equal.
+    # If all values are equal, rounding leaves a variance of about 1e-17 times the squares.
     noise = 1e-14 * squares.sum(axis=axis) / n
     variance = np.where(variance > noise, variance, 0.0)
     with np.errstate(divide="ignore", invalid="ignore"):

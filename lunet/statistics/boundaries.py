@@ -1,11 +1,11 @@
 """Critical values of repeated looks: spending functions and recursive integration.
 
-Looking at results again and again and stopping at the first good one claims falsely too often:
-five looks at a one-sided 0.025 claim falsely in 7.1 % of studies. A spending function says how much
-of the error each look may use, by the share of the information that it has (Lan and DeMets,
-Biometrika 70:659, 1983); the critical values follow by integrating the distribution of the test
-statistic from look to look (Armitage, McPherson and Rowe, J. R. Stat. Soc. A 132:235, 1969;
-Jennison and Turnbull, Group Sequential Methods, 2000, chapter 19).
+Testing after each look and stopping at the first success makes false claims more frequent: five
+looks at a one-sided level of 0.025 give a false claim in 7.1 % of studies. A spending function
+defines how much of the error each look may use, depending on its share of the planned information
+(Lan and DeMets, Biometrika 70:659, 1983). The critical values follow by integrating the
+distribution of the test statistic from look to look (Armitage, McPherson and Rowe, J. R. Stat. Soc.
+A 132:235, 1969; Jennison and Turnbull, Group Sequential Methods, 2000, chapter 19).
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ Floats = NDArray[np.float64]
 Spending = Literal["obrien_fleming", "pocock"]
 
 _LOWEST = -9.0
-"""No probability worth counting lies below it, in standard deviations."""
+"""Lower end of the integration, in standard deviations; the probability below is negligible."""
 _NODES = 400
 _LEAST_STEP = 1e-6
-"""Looks closer than this share of the information count as one."""
+"""Smallest increase of the share of the information from look to look."""
 
 
 def spent(kind: Spending, level: float, fraction: float) -> float:
@@ -43,12 +43,12 @@ def spent(kind: Spending, level: float, fraction: float) -> float:
     level
         One-sided error of all looks together.
     fraction
-        Share of the planned information; 1 and more is all of it.
+        Share of the planned information; values above 1 count as 1.
 
     Raises
     ------
     DataError
-        If the kind is unknown, or level or fraction is not a number that makes sense.
+        If the kind is unknown, or level or fraction is out of range.
     """
     check_level(level)
     if not fraction > 0:
@@ -71,7 +71,7 @@ def spent(kind: Spending, level: float, fraction: float) -> float:
 def critical_values(
     fractions: Sequence[float], level: float, kind: Spending = "obrien_fleming"
 ) -> tuple[float, ...]:
-    """Critical values of the standardised statistic at each look; infinite where nothing is spent.
+    """Critical values of the standardised statistic; infinite at a look that may spend nothing.
 
     Parameters
     ----------
@@ -85,7 +85,7 @@ def critical_values(
     Raises
     ------
     DataError
-        If the fractions do not increase, or as :func:`spent`.
+        If the fractions do not increase, or :func:`spent` refuses the kind or the level.
     """
     values: tuple[float, ...] = ()
     for count in range(1, len(fractions) + 1):
@@ -99,16 +99,16 @@ def critical_values(
 def next_critical_value(
     information: tuple[float, ...], former: tuple[float, ...], error: float
 ) -> float:
-    """Critical value of the last look, the former ones being fixed.
+    """Critical value of the last look, given the critical values of the former looks.
 
     Parameters
     ----------
     information
-        Of all looks up to this one, in any unit, increasing.
+        Information of all looks up to this one, in any unit, increasing.
     former
         Critical values of the looks before this one.
     error
-        Probability, under the null hypothesis, of crossing first at this look.
+        Probability under the null hypothesis that this look is the first to cross its value.
 
     Raises
     ------
@@ -124,7 +124,7 @@ def next_critical_value(
     def crossing(value: float) -> float:
         return float(density @ special.ndtr(-reach(value))) - error
 
-    if crossing(-8.0) < 0:  # less than this is left, whatever the value
+    if crossing(-8.0) < 0:  # even the lowest value is crossed with a smaller probability
         return -math.inf
     return float(optimize.brentq(crossing, -8.0, 40.0, xtol=1e-10))
 
@@ -157,8 +157,8 @@ def crossing_probability(
 def _continuing(
     information: tuple[float, ...], values: tuple[float, ...], drift: float = 0.0
 ) -> tuple[Floats, Floats]:
-    """Nodes below the last critical value, with the probability of being there and not stopped."""
-    nodes, density = np.zeros(1), np.ones(1)  # before the first look nothing is known
+    """Nodes below the last critical value, with the probability of reaching each unstopped."""
+    nodes, density = np.zeros(1), np.ones(1)  # before the first look
     shift = drift * math.sqrt(information[-1]) if information else 0.0
     for count in range(1, len(information) + 1):
         shares = information[:count]
@@ -187,7 +187,7 @@ def _legendre() -> tuple[Floats, Floats]:
 def _transition(
     information: tuple[float, ...], nodes: Floats, drift: float = 0.0
 ) -> Callable[[float], Floats]:
-    """Value of the last look -> how far it is from each node, in standard deviations."""
+    """A function that gives a value's distance from each node, in standard deviations."""
     root, step = math.sqrt(information[-1]), math.sqrt(_step(information))
     mean = math.sqrt(_before(information)) * nodes + drift * _step(information)
     return lambda value: (value * root - mean) / step
@@ -202,7 +202,7 @@ def _step(information: Sequence[float]) -> float:
 
 
 def check_level(level: float) -> None:
-    """Refuse what is no one-sided error."""
+    """Refuse a level that is not a one-sided error."""
     if not 0 < level < 0.5:
         raise DataError(
             where="level",

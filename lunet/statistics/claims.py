@@ -1,4 +1,4 @@
-"""The claim table: for each pair of presets one sentence, made from the tests alone."""
+"""The table of claims: one sentence for each pair of presets, derived only from the tests."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ONE_TRAINING = (
     "This is about these trained networks (one seed each), not their architectures; another "
     "training may differ."
 )
-"""What stands beside every comparison that knows no variance between trainings."""
+"""Added to every comparison in which the variance between trainings is unknown."""
 
 
 def claims(
@@ -35,8 +35,9 @@ def claims(
 ) -> pd.DataFrame:
     """The rows of :func:`lunet.statistics.paired.compare_presets` with a column ``sentence``.
 
-    Parameters and errors are those of ``compare_presets``; a Dice below ``failure`` is a failed
-    case. Where two sides miss, invent or fail differently often, the sentence says so.
+    Parameters and errors are the same as for ``compare_presets``; a case with a Dice below
+    ``failure`` has failed. If the rates of missed structures, invented structures or failed cases
+    differ between the two sides, the sentence reports them.
     """
     table = compare_presets(
         rows,
@@ -84,7 +85,7 @@ def _verdict(row: Mapping[str, Any], alpha: float) -> str:
 
 
 def is_small_loss(row: Mapping[str, Any], alpha: float = 0.05) -> bool:
-    """Whether a preset is non-inferior and yet significantly worse: by less than the margin."""
+    """Whether a preset is significantly worse, but by less than the margin (non-inferior)."""
     is_loss = row["direction"] * row["difference"] < 0
     return bool(row["verdict"] == "non-inferior" and is_loss and row["p_difference_holm"] <= alpha)
 
@@ -99,23 +100,23 @@ _EVENTS = {
 def detection_sentences(
     row: Mapping[str, Any], rates: Mapping[tuple[str, str], Mapping[str, float]]
 ) -> str:
-    """A sentence for each kind of event whose rates differ between the sides; empty without.
+    """One sentence for each kind of event whose rates differ between the sides, else an empty text.
 
     Parameters
     ----------
     row
         A row of ``compare_presets``.
     rates
-        Preset and label -> rates of :func:`lunet.statistics.detection.detection`.
+        (preset, label) -> rates of :func:`lunet.statistics.detection.detection`.
     """
     sides = [rates[row[side], row["label"]] for side in ("preset", "reference")]
-    told = []
+    sentences = []
     for event, (verb, of) in _EVENTS.items():
         if sides[0][event] != sides[1][event] and all(side[f"{event}_n"] for side in sides):
             one, other = (_rate(side, event) for side in sides)
             cases = f"{of} (n = {int(sides[0][f'{event}_n'])})"
-            told.append(f" {row['preset']} {verb} {one} {cases}, {row['reference']} {other}.")
-    return "".join(told)
+            sentences.append(f" {row['preset']} {verb} {one} {cases}, {row['reference']} {other}.")
+    return "".join(sentences)
 
 
 def _rate(side: Mapping[str, float], event: str) -> str:
@@ -128,7 +129,7 @@ def _scope(row: Mapping[str, Any]) -> str:
 
 
 def one_training(rows: pd.DataFrame, untrained: Sequence[str] = ()) -> bool:
-    """Whether some preset of the per-case rows was trained with one seed in some fold."""
+    """Whether any preset of the per-case rows was trained with only one seed in any fold."""
     trained = rows[~rows["preset"].isin(untrained)]
     return bool((trained.groupby(["preset", "fold"])["seed"].nunique() == 1).any())
 
@@ -172,7 +173,7 @@ def _margin(row: Mapping[str, Any]) -> str:
 
 
 def _digits(row: Mapping[str, Any]) -> int:
-    """Decimals that show the interval's half width with two significant digits."""
+    """Number of decimals that shows two significant digits of the interval's half width."""
     half = (row["ci_high"] - row["ci_low"]) / 2
     half = half if half > 0 else abs(row["difference"])
     return min(6, max(0, 1 - math.floor(math.log10(half)))) if half > 0 else 3

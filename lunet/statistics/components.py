@@ -1,9 +1,10 @@
 """Sources of chance in a mean difference of two presets: subjects, trainings and the rest.
 
-A training (a seed within a fold) moves all cases that it predicts together, so more cases never
-average it away; only more trainings do. With two seeds or more per fold its variance can be told
-from that of the subjects, and both go into the error of a difference. With one seed it cannot:
-then a difference is one between trained networks, not between presets.
+The chance of a training (a seed within a fold) moves all cases that it predicts together, so only
+more trainings average it away, not more cases. With two seeds or more per fold the variance of
+trainings can be separated from the variance of subjects, and the error of a difference includes
+both. With one seed they cannot be separated: the difference is then between trained networks, not
+between presets.
 """
 
 from __future__ import annotations
@@ -32,10 +33,10 @@ class Trainings:
     mean_square
         Variance between the seeds' means over cases, pooled within folds.
     freedom
-        Its degrees of freedom: trainings less folds; 0 for a preset that is not trained.
+        Its degrees of freedom: trainings minus folds; 0 for a preset that is not trained.
     share
-        Factor from it to the variance of the preset's mean: 1 / (folds x seeds) in a balanced
-        study, else the sum of the squared weights of the trainings in that mean.
+        Factor by which it contributes to the variance of the preset's mean: 1 / (folds x seeds) in
+        a balanced study, in general the sum of the squared weights of the trainings in that mean.
     rest
         Variance of a case under one training that neither case nor training explains.
     """
@@ -47,26 +48,26 @@ class Trainings:
 
     @property
     def variance(self) -> float:
-        """Variance of the preset's mean that the trainings cause."""
+        """The trainings' part of the variance of the preset's mean."""
         return self.share * self.mean_square if self.freedom else 0.0
 
 
 UNTRAINED = Trainings(0.0, 0, 0.0, 0.0)
-"""Of what no chance of training touches, as the atlas prior."""
+"""For a preset without any training, such as the atlas prior."""
 
 
 @dataclass(frozen=True)
 class MeanError:
-    """Standard error of a mean difference, and what its two estimates of variance rest on.
+    """Standard error of a mean difference, and the weights of its two estimates of variance.
 
     Attributes
     ----------
     error
         Standard error of the mean; NaN with fewer than two subjects.
     share
-        Share of the trainings in its square; 0 where none counts.
+        Share of the trainings in its square; 0 if the trainings are not included.
     freedom, freedom_trainings
-        Degrees of freedom of the two estimates: subjects less one, trainings less folds.
+        Degrees of freedom of the two estimates: subjects minus one, trainings minus folds.
     """
 
     error: float
@@ -76,15 +77,15 @@ class MeanError:
 
     @property
     def degrees(self) -> float:
-        """Degrees of freedom of the one t distribution with the same upper 2.5 % point.
+        """Degrees of freedom of the single t distribution with the same upper 2.5 % point.
 
-        For tests that are built on a single t distribution; NaN with fewer than two subjects.
+        For tests that need a single t distribution; NaN with fewer than two subjects.
         """
         if math.isnan(self.error):
             return math.nan
         least, most = sorted((self.freedom, self.freedom_trainings or self.freedom))
         point = float(upper_point(0.025, *self._shape()))
-        # a little beyond both ends, where the point is that of one of the two distributions
+        # the bracket reaches a little beyond the degrees of freedom of the two distributions
         ends = (math.log(0.99 * least), math.log(1.01 * most))
         found = elementwise.find_root(lambda log: stats.t.isf(0.025, np.exp(log)) - point, ends)
         return math.exp(float(found.x))
@@ -97,12 +98,12 @@ class MeanError:
         return Interval(mean - half, mean + half)
 
     def p_two_sided(self, mean: float) -> float:
-        """p-value of a mean of 0."""
+        """Two-sided p-value of the hypothesis that the true mean is 0."""
         one_sided = self.p_greater(abs(mean))
         return one_sided if math.isnan(one_sided) else min(1.0, 2 * one_sided)
 
     def p_greater(self, mean: float) -> float:
-        """One-sided p-value of a mean of 0 or less."""
+        """One-sided p-value of the hypothesis that the true mean is 0 or less."""
         if math.isnan(self.error):
             return math.nan
         if self.error == 0:
@@ -114,13 +115,14 @@ class MeanError:
 
 
 def upper_point(p: ArrayLike, share: ArrayLike, freedom: int, freedom_trainings: int) -> Any:
-    """Value that a mean over its standard error exceeds with the probability ``p`` by chance.
+    """The value that a mean divided by its standard error exceeds by chance with probability ``p``.
 
-    The points of the two t distributions, weighted by the shares of their variances (Cochran and
-    Cox, 1950). With few trainings it keeps the level where Satterthwaite's degrees of freedom do
-    not: an estimate that is small by luck counts for less there, and with it its few degrees. In
-    the simulation of ``tests/benchmarks/claims.py`` with 1 fold and 2 seeds Satterthwaite's
-    intervals cover 92 % and 11 % of the studies have a false verdict, these 95 % and 5 %.
+    It averages the points of the two t distributions, weighted by the shares of their variances
+    (Cochran and Cox, 1950). With few trainings this keeps the level, which Satterthwaite's degrees
+    of freedom do not: if the estimate from the trainings is small by luck, it gets a small weight
+    there, and its few degrees of freedom with it. In the simulation of
+    ``tests/benchmarks/claims.py`` with 1 fold and 2 seeds, Satterthwaite's intervals cover 92 % and
+    11 % of the studies have a false verdict; with this method they are 95 % and 5 %.
 
     Parameters
     ----------
@@ -139,11 +141,14 @@ def upper_point(p: ArrayLike, share: ArrayLike, freedom: int, freedom_trainings:
 
 
 _LEAST = -200.0
-"""Logarithm of the least p-value that is looked for."""
+"""Logarithm of the smallest p-value that is computed."""
 
 
 def upper_tail(value: ArrayLike, share: ArrayLike, freedom: int, freedom_trainings: int) -> Any:
-    """Probability of such a mean over its standard error or a larger one: see `upper_point`."""
+    """Probability by chance of this ratio of mean and standard error or a larger one.
+
+    The inverse of :func:`upper_point`, with the same parameters.
+    """
     wanted, weight = np.broadcast_arrays(
         np.asarray(value, dtype=np.float64), np.asarray(share, dtype=np.float64)
     )
@@ -163,7 +168,7 @@ def upper_tail(value: ArrayLike, share: ArrayLike, freedom: int, freedom_trainin
 
 
 def seeds_of_pair(runs: pd.DataFrame, pair: tuple[str, str], untrained: Collection[str]) -> int:
-    """Seeds per fold (the fewest of any fold) behind a comparison; 0 if nothing was trained.
+    """Smallest number of seeds per fold in a comparison; 0 if nothing was trained.
 
     Parameters
     ----------
@@ -172,13 +177,13 @@ def seeds_of_pair(runs: pd.DataFrame, pair: tuple[str, str], untrained: Collecti
     pair
         The two presets.
     untrained
-        Presets without any training: they count for neither side.
+        Presets without any training; they are ignored.
 
     Raises
     ------
     DataError
-        If two trained sides have other numbers of seeds in some fold: the side with fewer would
-        be judged by its luck, the other by its mean.
+        If two trained sides have different numbers of seeds in a fold: the side with fewer seeds
+        would be judged by its luck, the other by its mean.
     """
     counts = {
         name: runs[runs["preset"] == name].groupby("fold")["seed"].nunique()
@@ -188,30 +193,31 @@ def seeds_of_pair(runs: pd.DataFrame, pair: tuple[str, str], untrained: Collecti
     if len(counts) == 2:
         one, other = (counts[name] for name in pair)
         if one.to_dict() != other.to_dict():
-            found = f"{_told(one)} of {pair[0]} against {_told(other)} of {pair[1]}"
+            found = f"{_seeds_text(one)} of {pair[0]} against {_seeds_text(other)} of {pair[1]}"
             expected = "both sides of a comparison need equal numbers of seeds in each fold"
             raise DataError(
                 where="per-case rows, seed",
                 found=found,
                 expected=expected,
-                action="Train the seeds that lack",
+                action="Train the missing seeds",
             )
     return min((int(count.min()) for count in counts.values()), default=0)
 
 
-def _told(counts: pd.Series) -> str:
+def _seeds_text(counts: pd.Series) -> str:
     least, most = int(counts.min()), int(counts.max())
     number = str(least) if least == most else f"{least} to {most}"
     return f"{number} seed{'s' if most != 1 else ''} in {len(counts)} fold{'s'[: len(counts) > 1]}"
 
 
 def trainings(runs: pd.DataFrame) -> Trainings:
-    """Variance between the trainings of one preset, of which every fold has two seeds or more.
+    """Variance between the trainings of one preset.
 
     Parameters
     ----------
     runs
-        Rows ``fold, seed, case, value`` of one preset and label, values finite.
+        Rows ``fold, seed, case, value`` of one preset and label, with finite values and two seeds
+        or more in every fold.
     """
     rows = runs.groupby("case")["value"].transform("size").to_numpy(dtype=np.float64)
     keys = [runs["fold"], runs["seed"]]
@@ -225,7 +231,7 @@ def trainings(runs: pd.DataFrame) -> Trainings:
 
 
 def _rest(runs: pd.DataFrame) -> float:
-    """Residual variance of the values within folds, case and seed taken out."""
+    """Residual variance of the values within folds, without the effects of case and seed."""
     value, fold = runs["value"], runs["fold"]
     by_case = value.groupby([fold, runs["case"]])
     by_seed = value.groupby([fold, runs["seed"]])
@@ -238,20 +244,21 @@ def _rest(runs: pd.DataFrame) -> float:
 def mean_error(
     differences: ArrayLike, groups: ArrayLike, sides: Collection[Trainings]
 ) -> MeanError:
-    """Error of the mean of paired differences, subjects and trainings being drawn again.
+    """Error of the mean of paired differences over subjects and trainings.
 
-    The variance over subjects / n, and for the trained sides the variance between seeds within
-    folds, pooled over the sides, times their shares. Noise of single cases under single trainings
-    is in both: the error is rather too large than too small where it rules.
+    Its square is the variance over subjects / n plus, for the trained sides, the variance between
+    seeds within folds, pooled over the sides, times their shares. The noise of single cases under
+    single trainings is part of both terms, so where this noise dominates, the error is too large
+    rather than too small.
 
     Parameters
     ----------
     differences
-        One finite value per case, its mean over seeds, shape (n,).
+        One finite value per case (its mean over seeds), shape (n,).
     groups
         Subject of each case, shape (n,).
     sides
-        Trainings of both sides; of one alone for the mean of one preset.
+        Trainings of both sides, or of one side for the mean of one preset.
     """
     data = np.asarray(differences, dtype=np.float64)
     _, index = np.unique(np.asarray(groups).astype(str), return_inverse=True)
@@ -263,7 +270,7 @@ def mean_error(
     freedom, pooled = pool(sides)
     runs = pooled * sum(side.share for side in sides if side.freedom)
     variance = subjects + runs
-    if variance <= 1e-28 * float((data**2).max()):  # equal on paper: what rounding leaves
+    if variance <= 1e-28 * float((data**2).max()):  # all equal except for rounding
         return MeanError(0.0, 0.0, number - 1, freedom)
     return MeanError(math.sqrt(variance), runs / variance, number - 1, freedom)
 
@@ -283,12 +290,13 @@ def deviations(
     Parameters
     ----------
     differences, groups, sides
-        As of :func:`mean_error`.
+        As in :func:`mean_error`.
 
     Returns
     -------
-    ``sd_subjects`` of the subjects' mean differences, ``sd_trainings`` of a training's mean over
-    its cases and ``sd_rest`` of a single case under one training, each pooled over the sides.
+    Standard deviations, pooled over the sides: ``sd_subjects`` of the subjects' mean differences,
+    ``sd_trainings`` of a training's mean over its cases, ``sd_rest`` of a single case under one
+    training.
     """
     data = pd.Series(np.asarray(differences, dtype=np.float64))
     means = data.groupby(np.asarray(groups).astype(str)).mean()

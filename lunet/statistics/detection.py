@@ -1,10 +1,10 @@
-"""Endpoints of their own: structures missed and invented, and cases that failed, as rates.
+"""Rates of missed structures, invented structures and failed cases, as separate endpoints.
 
-A mean over cases hides them: one miss in forty moves it by a few points, and an interval of a mean
-with 3 % failures holds its truth in 68 to 90 % of studies. Each rate is the mean over cases (of
-each case's mean over its trainings) with the interval of Clopper and Pearson (Biometrika 26:404,
-1934), which never covers less than it says; its number of trials is that of the subjects, since the
-cases and trainings of one subject are no independent trials.
+A mean over cases hides them: one miss in forty moves it by a few points, and with 3 % failures an
+interval of the mean covers the truth in only 68 to 90 % of studies. Each rate is the mean over
+cases (of each case's mean over its trainings) with the interval of Clopper and Pearson (Biometrika
+26:404, 1934), whose coverage is never below its level. The number of trials is the number of
+subjects, because cases and trainings of one subject are not independent trials.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ def rate_interval(share: float, trials: int, confidence: float = 0.95) -> Interv
     Parameters
     ----------
     share
-        Between 0 and 1; times ``trials`` it need not be a whole number.
+        Between 0 and 1; ``share * trials`` need not be a whole number.
     trials
-        Independent trials; none gives no interval.
+        Number of independent trials; with 0 the bounds are NaN.
     confidence
-        Level.
+        Level of the interval.
     """
     if not trials:
         return Interval(math.nan, math.nan)
@@ -63,10 +63,10 @@ def detection(
 
     Returns
     -------
-    Per preset and label, and for all labels together, a row with ``DETECTION_COLUMNS``:
-    ``missed`` of the cases that have the structure, ``spurious`` of those that have not, ``failed``
-    of all that have a Dice; each with interval, number of cases and of subjects.
-    NaN without a case, and of failures where the rows have no Dice.
+    One row with ``DETECTION_COLUMNS`` per preset and label, and one for all labels together.
+    ``missed`` is a rate of the cases that have the structure, ``spurious`` of the cases that do not
+    have it, and ``failed`` of the cases that have a Dice, each with its interval and the numbers of
+    cases and subjects. A rate without any case is NaN.
     """
     table = rows if "group" in rows else rows.assign(group=rows["case"])
     table = with_empty_references(table.assign(dice=table.get("dice", math.nan)), "dice")
@@ -74,7 +74,7 @@ def detection(
     events = {
         "missed": status.eq("missed").where(status.isin(("ok", "missed"))),
         "spurious": status.eq("spurious").where(status.isin(("spurious", "both_empty"))),
-        "failed": dice.lt(failure).where(dice.notna()),  # nowhere, without a Dice
+        "failed": dice.lt(failure).where(dice.notna()),  # NaN without a Dice
     }
     table = table[["preset", "label", "case", "group"]].assign(
         **{name: event.astype(float) for name, event in events.items()}

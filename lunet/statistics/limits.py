@@ -1,4 +1,4 @@
-"""What limits a verdict: the subjects at hand or the trainings."""
+"""Whether a verdict is limited by the number of subjects or of trainings."""
 
 from __future__ import annotations
 
@@ -38,16 +38,16 @@ def limits(
     metric
         Column that is compared.
     compared
-        As :func:`lunet.statistics.paired.compare_presets` gives it.
+        The value of :func:`lunet.statistics.paired.compare_presets`.
     untrained
-        Presets that no training made.
+        Presets without any training.
 
     Returns
     -------
-    Rows with ``LIMIT_COLUMNS``, presets first (``reference`` empty). ``error`` is the standard
-    error of the mean (of the mean difference), ``share_trainings`` the share of the trainings in
-    its square, ``limit`` the larger source: ``subjects``, ``trainings``, or ``unknown`` with one
-    seed, which cannot tell.
+    Rows with ``LIMIT_COLUMNS``, presets first (with an empty ``reference``). ``error`` is the
+    standard error of the mean (of the mean difference), ``share_trainings`` the share of the
+    trainings in its square, and ``limit`` the larger source of error: ``subjects``, ``trainings``,
+    or ``unknown`` if there is only one seed.
     """
     values = case_values(magnitudes(rows, metric), metric)
     runs = run_values(magnitudes(rows, metric), metric)

@@ -1,8 +1,8 @@
 """Looks at a study that grows fold by fold: one candidate against the reference.
 
-Each look takes the cases of the folds that are finished on both sides. The error of the difference
-holds subjects and trainings (:mod:`lunet.statistics.components`); the information of a look is the
-inverse of that variance, as a share of what all planned folds will give.
+Each look uses the cases of the folds that are finished on both sides. The error of the difference
+includes subjects and trainings (:mod:`lunet.statistics.components`). The information of a look is
+the inverse of this variance, as a share of the information that all planned folds will give.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from lunet.statistics.values import MEAN_LABEL, run_values
 Floats = NDArray[np.float64]
 
 _EVEN = 0.02
-"""Share of the information that counts by folds alone, so that each look adds some."""
+"""Share of the information that is counted by folds alone, so that each look adds some."""
 
 
 @dataclass(frozen=True)
 class FoldValues:
-    """Values of both sides in one fold, higher being better.
+    """Values of both sides in one fold; higher values are better.
 
     Attributes
     ----------
@@ -40,7 +40,7 @@ class FoldValues:
     candidate, reference
         A row per training, shape (seeds, n).
     trained
-        Whether the candidate, and the reference, come from trainings (the atlas prior does not).
+        Whether the candidate and the reference were trained (the atlas prior was not).
     """
 
     cases: NDArray[Any]
@@ -52,7 +52,7 @@ class FoldValues:
 
 @dataclass(frozen=True)
 class Counts:
-    """What a look rests on: cases with a value, their subjects, and seeds per fold."""
+    """The data of a look: cases with a value, their subjects, and seeds per fold."""
 
     cases: int
     subjects: int
@@ -61,7 +61,7 @@ class Counts:
 
 @dataclass(frozen=True)
 class Part:
-    """Mean difference over some folds, its error, and what it rests on."""
+    """Mean difference over some folds, its error, and the number of its cases."""
 
     difference: float
     error: MeanError
@@ -69,7 +69,7 @@ class Part:
 
     @property
     def variances(self) -> tuple[float, float]:
-        """Variance of the mean difference by subjects, and by trainings."""
+        """The subjects' and the trainings' part of the variance of the mean difference."""
         whole = self.error.error**2
         return (1 - self.error.share) * whole, self.error.share * whole
 
@@ -77,23 +77,23 @@ class Part:
 def fold_values(
     rows: pd.DataFrame, pair: tuple[str, str], metric: str, untrained: Collection[str] = ()
 ) -> dict[int, FoldValues]:
-    """Values of a pair by fold, of those folds that both sides have.
+    """Values of a pair, for each fold that both sides have.
 
     Parameters
     ----------
     rows
-        Per-case rows, see :mod:`lunet.statistics.values`; other presets are passed over.
+        Per-case rows, see :mod:`lunet.statistics.values`; other presets are ignored.
     pair
         Candidate and reference.
     metric
-        What is compared; over several structures the mean over them.
+        Column to compare; with several structures, their mean is compared.
     untrained
-        Presets that no training made.
+        Presets without any training.
 
     Raises
     ------
     DataError
-        If a fold has other cases or seeds on one side than on the other, or rows are wrong.
+        If the two sides of a fold have different cases or numbers of seeds, or the rows are wrong.
     """
     mine = rows[rows["preset"].isin(pair)]
     runs = run_values(magnitudes(mine, metric), metric)
@@ -119,16 +119,16 @@ def _of_fold(
         lost = sorted(map(str, set(tables[0].columns) ^ set(tables[1].columns)))
         raise DataError(
             where=where,
-            found=f"the case {lost[0]} is on one side only",
-            expected="both need the same",
+            found=f"only one side has the case {lost[0]}",
+            expected="both sides need the same cases",
         )
     if all(trained) and len(tables[0]) != len(tables[1]):
         found = f"{len(tables[0])} seeds against {len(tables[1])}"
         raise DataError(
             where=where,
             found=found,
-            expected="both sides need equally many",
-            action="Train those that lack",
+            expected="both sides need the same number",
+            action="Train the missing seeds",
         )
     one, other = (sign * table.to_numpy(dtype=np.float64) for table in tables)
     defined = np.isfinite(one).all(axis=0) & np.isfinite(other).all(axis=0)
@@ -150,14 +150,14 @@ def looks(
     Parameters
     ----------
     values
-        Fold -> values of both sides, as of :func:`fold_values`.
+        Fold -> values of both sides, as returned by :func:`fold_values`.
     plan
         Margin, level, spending and futility.
     folds
-        All planned folds in the order of the looks. Looking ends before the first fold that has no
+        All planned folds in the order of the looks. The looks end before the first fold without
         values.
     planned
-        Fold -> cases that it tests; without it each fold is taken to be as large as those seen.
+        Fold -> its test cases; without it all folds are assumed to be as large as the folds seen.
 
     Raises
     ------
@@ -183,8 +183,8 @@ def looks(
 def part_of(folds: Sequence[FoldValues]) -> Part:
     """Estimate over the given folds; a case that several folds test counts once.
 
-    With one seed per fold the variance of trainings is unknown and left out: the difference is
-    then one between the trained networks.
+    With one seed per fold the variance of trainings is unknown and left out; the difference is then
+    between the trained networks.
     """
     names, place = np.unique(np.concatenate([f.cases for f in folds]), return_inverse=True)
     tested = np.bincount(place, minlength=names.size)
@@ -199,7 +199,7 @@ def part_of(folds: Sequence[FoldValues]) -> Part:
         return Part(np.nan, MeanError(np.nan, np.nan, 0, 0), counts)
     means = np.concatenate([f.candidate.mean(axis=0) - f.reference.mean(axis=0) for f in folds])
     differences = np.bincount(place, weights=means) / tested
-    # the share of a fold in the mean: of its cases, those that are tested elsewhere count less
+    # the weight of a fold in the mean; its cases that other folds test, too, count less
     sizes = np.cumsum([0, *(f.cases.size for f in folds)])
     weights = [
         float((1 / tested[place[low:high]]).sum()) / names.size
@@ -219,7 +219,7 @@ def _sides(fold: FoldValues) -> tuple[Floats, Floats]:
 
 
 def _trainings(folds: Sequence[Floats], weights: Sequence[float]) -> Trainings:
-    """As :func:`lunet.statistics.components.trainings`, of arrays (seeds, cases) by fold."""
+    """Like :func:`lunet.statistics.components.trainings`, for one (seeds, cases) array per fold."""
     means = [values.mean(axis=1) for values in folds]
     freedom = sum(mean.size - 1 for mean in means)
     square = sum(float(((mean - mean.mean()) ** 2).sum()) for mean in means) / freedom
@@ -232,13 +232,13 @@ def _shares(
     folds: Sequence[int],
     planned: Mapping[int, Collection[str]] | None,
 ) -> tuple[float, ...]:
-    """Shares of the planned information at all looks so far, by the latest variances."""
+    """Shares of the planned information at all looks so far, using the latest variances."""
     now, done, total = parts[-1], len(parts), len(folds)
     subjects, trainings = now.variances
     last = now.counts.cases * total / done
     if planned is not None:
         seen = set().union(*(planned[fold] for fold in folds[:done]))
-        # a case without a value now stays without one
+        # the share of cases without a value is assumed to stay the same
         last = len(set().union(*planned.values())) * now.counts.cases / max(1, len(seen))
     last = max(last, now.counts.cases)
 
@@ -252,5 +252,5 @@ def _shares(
         even = number / total
         share = min(1.0, full / here) if here > 0 else even
         shares.append((1 - _EVEN) * share + _EVEN * even if number < total else 1.0)
-    # without the noise of rounding, equal looks need no second integration
+    # rounded, so that equal looks reuse the cached integration
     return tuple(round(share, 9) for share in shares)

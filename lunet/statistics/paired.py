@@ -1,18 +1,18 @@
 """Paired comparison of presets on the same cases.
 
 A case's value is its mean over seeds. With two seeds or more per fold the error of a difference
-holds both sources of chance, subjects and trainings (:mod:`lunet.statistics.components`), and the
-verdict is one on presets. With one seed only subjects are drawn anew (the sign flips of
-:mod:`lunet.statistics.significance`, the intervals of :mod:`lunet.statistics.bootstrap`): then
-the verdict is one on the trained networks at hand, and another training may differ.
+includes both sources of chance, subjects and trainings (:mod:`lunet.statistics.components`), and
+the verdict is about presets. With one seed only subjects are resampled (sign flips of
+:mod:`lunet.statistics.significance`, intervals of :mod:`lunet.statistics.bootstrap`); the verdict
+is then about these trained networks, and another training may give another result.
 
-The verdict on a preset against a reference is the first of these that holds:
+The verdict on a preset against a reference is the first of these that applies:
 
 * ``better``: adjusted p_difference <= alpha, and the difference is an improvement;
 * ``non-inferior``: adjusted p_noninferior <= alpha / 2 (one-sided, as is usual), even if a loss
   smaller than the margin is significant;
 * ``worse``: adjusted p_difference <= alpha, and the difference is a loss;
-* ``not resolved``: none of these; the data cannot tell.
+* ``not resolved``: none of these; the data do not allow a verdict.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ COMPARISON_COLUMNS = (
 
 @dataclass(frozen=True)
 class Options:
-    """How to test: the better side, level, resamples, seed, margin in the metric's unit."""
+    """How to test: the metric's direction, level, resamples, seed, margin in the metric's unit."""
 
     sign: int
     alpha: float
@@ -115,39 +115,43 @@ def compare_presets(
     rows
         Per-case rows, see :mod:`lunet.statistics.values`.
     metric
-        Column to compare; of signed volume errors the magnitude of each row is taken.
+        Column to compare; signed volume errors are compared by their absolute value.
     reference
         Preset that all others are compared with; ``None`` compares every pair, ordered by name.
     pairs
-        The only pairs (preset, reference) to compare: fewer tests cost less in the correction.
+        If given, the only pairs (preset, reference) to compare; with fewer tests the correction is
+        weaker.
     margin
-        Non-inferiority margin in the metric's unit, 0 or more, stated before the run, or none.
+        Non-inferiority margin in the metric's unit, stated before the run; 0 or ``None`` for no
+        test of non-inferiority.
     alpha
-        Level of the family of tests, all rows returned; each interval has level ``1 - alpha``.
+        Level of all returned tests together; each interval has level ``1 - alpha``.
     resamples, permutations, seed
-        Bootstrap resamples, sign flips and seed. All sign patterns are taken if there are fewer;
-        more are drawn where no adjusted p-value of so large a family could come below alpha.
+        Numbers of bootstrap resamples and of sign flips, and the seed. All sign patterns are used
+        if there are fewer; more are drawn if otherwise no adjusted p-value could fall below alpha.
     untrained
-        Presets that no training made, as the atlas prior: their number of seeds says nothing.
+        Presets without any training, such as the atlas prior; their number of seeds is ignored.
 
     Returns
     -------
     A row per pair and label with ``COMPARISON_COLUMNS``. ``difference`` is the mean over cases of
-    preset - reference with its interval, ``effect_size`` Cohen's d of the paired differences; both
-    keep the sign of the metric, and ``direction`` is 1 where higher is better, else -1.
-    ``n_undefined`` counts cases left out, one side having no value (both masks empty).
-    ``n_seeds`` is the number of seeds per fold on each side. From two on, interval,
-    ``p_difference`` (two-sided) and ``p_noninferior`` (one-sided for "worse by the margin or
-    more") are t tests, trainings counted in (:func:`lunet.statistics.components.mean_error`), with
-    ``freedom`` and ``freedom_trainings`` degrees; ``share_trainings`` is that of the variance.
-    With one seed they are by bootstrap and sign flips of subjects, at whom alone ``p_permutation``
-    and ``p_wilcoxon`` look. ``_holm`` is adjusted over all rows; ``p_smallest_holm`` is the least
-    that sign flips can give.
+    preset - reference with its interval, ``effect_size`` is Cohen's d of the paired differences;
+    both keep the sign of the metric, and ``direction`` is 1 if higher is better, else -1.
+    ``n_undefined`` counts the cases that are left out because one side has no value (both masks
+    empty). ``n_seeds`` is the number of seeds per fold on each side.
+    With two seeds or more, the interval, ``p_difference`` (two-sided) and ``p_noninferior``
+    (one-sided, against "worse by the margin or more") come from t tests that include trainings
+    (:func:`lunet.statistics.components.mean_error`), with ``freedom`` and ``freedom_trainings``
+    degrees of freedom; ``share_trainings`` is the share of the trainings in the variance. With one
+    seed they come from the bootstrap and sign flips of subjects. ``p_permutation`` and
+    ``p_wilcoxon`` always consider subjects only. Columns ``*_holm`` are adjusted over all rows;
+    ``p_smallest_holm`` is the smallest adjusted p-value that sign flips can give.
 
     Raises
     ------
     DataError
-        A case on one side only, an unknown name, a negative margin, unequal numbers of seeds.
+        If a case is on one side only, a name is unknown, the margin is negative, or the numbers of
+        seeds differ.
     """
     _check_margin(margin)
     sign = direction(metric)
@@ -164,9 +168,10 @@ def _compared(
     chosen: Sequence[tuple[str, str]],
     options: Options,
 ) -> pd.DataFrame:
-    """Estimates and tests of all pairs and labels, not yet adjusted."""
+    """Estimates and unadjusted tests of all pairs and labels."""
     runs = run_values(magnitudes(rows, metric), metric)
-    # The smallest p-value is 1 / (permutations + 1), Holm multiplies it, and alpha is halved.
+    # The smallest p-value is 1 / (permutations + 1); Holm multiplies it by the number of tests, and
+    # the level of non-inferiority is alpha / 2.
     enough = math.ceil(4 * len(chosen) * values["label"].nunique() / options.alpha)
     options = replace(options, permutations=max(options.permutations, enough))
     named = {"metric": metric, "direction": options.sign}
@@ -181,7 +186,7 @@ def _compared(
 
 
 def magnitudes(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """The rows, with the magnitude of the metric where it is an error around zero."""
+    """The rows, with the absolute value of the metric if it is signed."""
     return rows.assign(**{metric: rows[metric].abs()}) if is_signed(metric) else rows
 
 
@@ -200,7 +205,7 @@ def paired_values(part: pd.DataFrame, preset: str, reference: str) -> pd.DataFra
     Raises
     ------
     DataError
-        If a case stands on one side only; it is named.
+        If a case is on one side only; the message names it.
     """
     sides = {
         side: part[part["preset"] == name].set_index("case")
@@ -293,7 +298,7 @@ def _compare_pair(
 
 
 def _of_subjects(differences: Floats, groups: NDArray[Any], options: Options) -> dict[str, float]:
-    """Estimates and tests with subjects as the one source of chance."""
+    """Estimates and tests with subjects as the only source of chance."""
     level: dict[str, Any] = {"confidence": 1 - options.alpha, "resamples": options.resamples}
     mean = mean_interval(differences, groups, **level, seed=options.seed)
     effect = effect_interval(differences, groups, **level, seed=options.seed)
@@ -327,7 +332,7 @@ def _of_presets(
     pair: tuple[str, str],
     options: Options,
 ) -> dict[str, float]:
-    """Interval and tests with trainings as a source of chance beside the subjects."""
+    """Interval and tests with subjects and trainings as sources of chance."""
     sides = [
         UNTRAINED if name in options.untrained else trainings(runs[runs["preset"] == name])
         for name in pair

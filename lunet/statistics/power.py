@@ -1,10 +1,11 @@
 """What a design can resolve, before it is trained: variance components of a pilot, and power.
 
-A difference of two presets varies by subjects (S), by trainings (T, on both sides) and by the rest
-(R, a subject under one training). With n subjects in K folds and s seeds per fold its mean has the
-variance ``S / n + 2 T / (K s) + 2 R / (n s)``. The test that will judge it estimates that variance
-(:mod:`lunet.statistics.components`) and is a little cautious where the rest rules; the power counts
-that in. It is that of one look; looking after each fold costs one or two points of it.
+A difference of two presets varies with the subject (S), with the training (T, on both sides) and by
+a rest (R, a subject under one training). With n subjects in K folds and s seeds per fold the
+variance of its mean is ``S / n + 2 T / (K s) + 2 R / (n s)``. The test estimates this variance
+(:mod:`lunet.statistics.components`) and is a little conservative where the rest dominates; the
+power takes this into account. The power is computed for a single look; looks after each fold reduce
+it by one or two percentage points.
 """
 
 from __future__ import annotations
@@ -33,14 +34,14 @@ class Components:
     Attributes
     ----------
     subjects
-        Of the subjects' true differences.
+        Standard deviation of the subjects' true differences.
     trainings
-        Of the mean of one training of one preset.
+        Standard deviation of the mean of one training of one preset.
     rest
-        Of one subject under one training of one preset.
+        Standard deviation of one subject under one training of one preset.
     knows_trainings
-        False where the pilot has one seed: then ``trainings`` is taken as 0 and all statements are
-        about trained networks, not presets.
+        False if the pilot has only one seed: ``trainings`` is then 0 and all statements are about
+        trained networks, not presets.
     """
 
     subjects: float
@@ -61,7 +62,7 @@ class Components:
 
 @dataclass(frozen=True)
 class Design:
-    """Subjects that are tested in all folds together, folds, and seeds per fold."""
+    """Number of subjects tested in all folds together, of folds, and of seeds per fold."""
 
     subjects: int
     folds: int
@@ -73,7 +74,7 @@ class Design:
             raise DataError(
                 where="design",
                 found=found,
-                expected="2 subjects, a subject per fold and a seed at least",
+                expected="at least 2 subjects, a subject per fold, a fold and a seed are needed",
             )
 
     def __str__(self) -> str:
@@ -99,7 +100,7 @@ def components_of(pairs: Sequence[Sequence[FoldValues]]) -> Components:
     if not pairs:
         raise DataError(
             where="pilot",
-            found="one preset alone",
+            found="only one preset",
             expected="two presets on the same cases are needed",
         )
     found = np.array([_of_pair([_by_subject(fold) for fold in folds]) for folds in pairs])
@@ -111,7 +112,7 @@ def components_of(pairs: Sequence[Sequence[FoldValues]]) -> Components:
 
 
 def _by_subject(fold: FoldValues) -> tuple[Floats, Floats]:
-    """Values of both sides, the cases of a subject averaged."""
+    """Values of both sides, averaged over the cases of each subject."""
     names, place = np.unique(fold.groups.astype(str), return_inverse=True)
     weights = (place == np.arange(names.size)[:, None]).astype(np.float64)
     weights /= weights.sum(axis=1, keepdims=True)
@@ -119,7 +120,7 @@ def _by_subject(fold: FoldValues) -> tuple[Floats, Floats]:
 
 
 def _of_pair(folds: Sequence[tuple[Floats, Floats]]) -> tuple[float, float, float]:
-    """Variances by subjects, trainings and rest; the last two NaN with one seed."""
+    """Variances of subjects, trainings and rest; the last two are NaN with one seed."""
     seeds = min(len(side) for fold in folds for side in fold)
     spread = [(one.mean(axis=0) - other.mean(axis=0)) for one, other in folds]
     freedom = sum(difference.size - 1 for difference in spread)
@@ -168,11 +169,11 @@ def power_of(
     components, design
         Spread and size of the study.
     margin
-        Loss that is tolerated.
+        Tolerated loss.
     level
         One-sided level.
     difference
-        True difference, positive where the candidate is better.
+        True difference, positive if the candidate is better.
     """
     error = error_of(components, design)
     distance = difference + margin
@@ -192,7 +193,7 @@ def _estimated(components: Components, design: Design) -> tuple[float, float, in
     """Expected variances of the mean as the test estimates them, and their degrees of freedom."""
     s, t, r = (value**2 for value in _deviations(components))
     n, k, m = design.subjects, design.folds, design.seeds
-    between = 2 * t / m * (n - n / k) / (n - 1)  # folds differ by their trainings
+    between = 2 * t / m * (n - n / k) / (n - 1)  # different folds have different trainings
     subjects = (s + 2 * r / m + between) / n
     runs = 2 * (t + r * k / n) / (k * m) if m > 1 else 0.0
     return subjects, runs, n - 1, 2 * k * (m - 1)
@@ -200,7 +201,7 @@ def _estimated(components: Components, design: Design) -> tuple[float, float, in
 
 @lru_cache(maxsize=4096)
 def _relative(freedom: int) -> tuple[Floats, Floats]:
-    """An estimated variance over its expectation: values, and the probability of each."""
+    """Ratio of an estimated variance to its expectation: values and their probabilities."""
     if not freedom:
         return np.ones(1), np.ones(1)
     nodes, weights = np.polynomial.legendre.leggauss(48)
@@ -210,7 +211,7 @@ def _relative(freedom: int) -> tuple[Floats, Floats]:
 def resolvable(
     components: Components, design: Design, *, level: float = 0.025, power: float = 0.8
 ) -> float:
-    """Smallest margin at which two equal presets are found non-inferior with this power."""
+    """Smallest margin for which equal presets are found non-inferior with this power."""
     _check_power(power)
     error = error_of(components, design)
     if error == 0:
@@ -234,9 +235,9 @@ def subjects_needed(
     level: float = 0.025,
     power: float = 0.8,
 ) -> int | None:
-    """Fewest subjects with which equal presets are found non-inferior; None if none suffice.
+    """Smallest number of subjects with which equal presets are found non-inferior.
 
-    None means that the trainings vary too much: only more folds or seeds help.
+    None if no number is enough: the trainings vary too much, and only more folds or seeds help.
     """
     _check_power(power)
 
@@ -264,9 +265,9 @@ def seeds_needed(
     power: float = 0.8,
     most: int = 50,
 ) -> int | None:
-    """Fewest seeds per fold for this power with the subjects of the design; None if none suffice.
+    """Smallest number of seeds per fold that gives this power; None if ``most`` is not enough.
 
-    At least two where the pilot knows the variance of trainings: with one it could not be tested.
+    At least two if the pilot knows the variance of trainings, which one seed could not estimate.
     """
     _check_power(power)
     for seeds in range(2 if components.knows_trainings else 1, most + 1):
@@ -279,10 +280,10 @@ def seeds_needed(
 def better_buy(
     components: Components, design: Design, *, level: float = 0.025, power: float = 0.8
 ) -> tuple[float, float]:
-    """Margins that the same hours of training resolve: spent on one more seed, or on subjects.
+    """Margins that can be resolved with one more seed, and with as many hours spent on subjects.
 
-    The time of a training grows with its subjects, so one seed more costs as much as a share
-    ``1 / seeds`` more subjects.
+    The time of a training is proportional to its subjects, so one more seed takes as long as
+    ``subjects / seeds`` more subjects.
     """
     more_seeds = Design(design.subjects, design.folds, design.seeds + 1)
     subjects = math.ceil(design.subjects * (design.seeds + 1) / design.seeds)

@@ -1,6 +1,6 @@
-"""How stable a ranking of presets is when the subjects, and the trainings, are drawn again.
+"""How stable a ranking of presets is when subjects and trainings are resampled.
 
-Source of the idea: challengeR (Wiesenfarth et al., Sci. Rep. 11:2369, 2021).
+The idea is from challengeR (Wiesenfarth et al., Sci. Rep. 11:2369, 2021).
 """
 
 from __future__ import annotations
@@ -47,35 +47,35 @@ def rank_stability(
 ) -> pd.DataFrame:
     """Rank presets by their mean over cases, and again in each bootstrap sample.
 
-    A sample draws subjects; where every fold of each preset has two seeds or more it draws
-    trainings, too: each preset's mean is moved by its own chance of training, of the t distribution
-    that the variance between seeds has (pooled over the presets, as its degrees of freedom are
-    few). With one seed the ranks are those of the trained networks.
+    A sample draws subjects. If every fold of each preset has two seeds or more, it also draws
+    trainings: each preset's mean is shifted by a random number from the t distribution of the
+    variance between seeds, which is pooled over the presets because a single preset has few degrees
+    of freedom. With one seed the ranks are about the trained networks.
 
     Parameters
     ----------
     rows
         Per-case rows, see :mod:`lunet.statistics.values`; all presets need the same cases.
     metric
-        Column to rank by; of signed volume errors the magnitude is taken.
+        Column to rank by; signed volume errors are ranked by their absolute value.
     confidence, resamples, seed
-        Level of the rank intervals together, bootstrap resamples, seed.
+        Level of all rank intervals together, number of bootstrap resamples, seed of the generator.
     untrained
-        Presets that no training made.
+        Presets without any training.
 
     Returns
     -------
-    Per label a row per preset, best first, with ``RANK_COLUMNS``. ``rank`` is 1 for the best
-    (ties share the mean rank); ``rank_low`` to ``rank_high`` are intervals that hold together
-    (Bonferroni's level for each), as p values are adjusted together; ``share_first`` and
-    ``share_same_rank`` are the shares of samples in which the preset is first (a shared first place
-    counts) and keeps its rank; ``kendall_tau`` is the mean tau-b between the ranking and those of
-    the samples, one number per label. Cases without a value for some preset are left out for all.
+    For each label a row per preset, best first, with ``RANK_COLUMNS``. ``rank`` is 1 for the best
+    preset (ties share the mean rank). ``rank_low`` to ``rank_high`` are simultaneous intervals with
+    Bonferroni's correction. ``share_first`` and ``share_same_rank`` are the shares of samples in
+    which the preset is first (possibly tied) or keeps its rank. ``kendall_tau`` is the mean tau-b
+    between the ranking and the rankings of the samples, one number per label. A case that lacks a
+    value for at least one preset is left out for all.
 
     Raises
     ------
     DataError
-        If a case stands on one side only (it is named) or the metric has no better side.
+        If a case is on one side only (the message names it) or the metric has no direction.
     """
     sign = direction(metric)
     values = case_values(magnitudes(rows, metric), metric)
@@ -92,9 +92,9 @@ def rank_stability(
 
 
 def _errors_of_trainings(runs: pd.DataFrame, values: pd.DataFrame) -> tuple[Floats, int]:
-    """Standard errors of the presets' means (sorted by name) by their trainings, and freedom.
+    """Standard errors of the presets' means (sorted by name) from trainings; degrees of freedom.
 
-    Zero, and no freedom, where some fold of some preset was trained with one seed.
+    All are zero if any fold of any preset was trained with only one seed.
     """
     presets = sorted(values["preset"].unique())
     if runs.groupby(["preset", "fold"])["seed"].nunique().min() < 2:
@@ -149,7 +149,7 @@ def _rank_label(
 def _resampled_means(
     scores: Floats, groups: NDArray[Any], resamples: int, rng: np.random.Generator
 ) -> Floats:
-    """Means ``(resamples, presets)`` over cases of the groups drawn, the same for all presets."""
+    """Means ``(resamples, presets)`` over the cases of drawn groups, the same for all presets."""
     names, index = np.unique(groups.astype(str), return_inverse=True)
     share = np.full(names.size, 1 / names.size)
     weights = rng.multinomial(names.size, share, size=resamples)[:, index].astype(np.float64)

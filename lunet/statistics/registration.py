@@ -1,7 +1,7 @@
-"""What a study stated before its first training, and what of it has changed since.
+"""What a study stated before its first training, and what has changed since.
 
 ``protocol.json`` is written once, before the first training, and never replaced
-(:mod:`lunet.study.protocol`). Here it is read beside the results that are compared now.
+(:mod:`lunet.study.protocol`). This module compares it with what is reported now.
 """
 
 from __future__ import annotations
@@ -45,16 +45,16 @@ class Protocol(TypedDict):
 
 @dataclass(frozen=True)
 class Registration:
-    """What the protocol of a study says of the comparisons that are made now.
+    """How the protocol of a study relates to the comparisons that are made now.
 
     Attributes
     ----------
     time
-        When it was written, UTC; empty where the study has no protocol.
+        When the protocol was written, UTC; empty if the study has none.
     changes
-        What differs now, each as ``margin: was 0.01``.
+        What differs now, such as ``margin was 0.01``.
     earlier
-        Trainings that had finished before it was written.
+        Number of trainings that had finished before it was written.
     """
 
     time: str = ""
@@ -68,11 +68,11 @@ class Registration:
 
     @property
     def when(self) -> str:
-        """A phrase that says when the protocol was stated."""
+        """A phrase about when the settings were stated."""
         if not self.time:
-            return "no protocol.json says when it was stated"
+            return "there is no protocol.json, so it is unknown when this was stated"
         if self.changes:
-            return f"the protocol of {self.time} stated otherwise"
+            return f"the protocol of {self.time} states something else"
         if self.earlier:
             trainings = "1 training" if self.earlier == 1 else f"{self.earlier} trainings"
             return f"stated on {self.time}, after {trainings} had finished"
@@ -80,7 +80,7 @@ class Registration:
 
     @property
     def sentence(self) -> str:
-        """What stands beside every claim: empty where nothing has changed since."""
+        """Added to every claim; empty if nothing has changed."""
         if not self.changes:
             return ""
         return f"Changed after the runs: {'; '.join(self.changes)}."
@@ -115,40 +115,40 @@ def registration(
     Parameters
     ----------
     protocol
-        Content of ``protocol.json``; None where there is none.
+        Content of ``protocol.json``; None if there is none.
     statistics
-        The settings of statistics that hold now, as plain values.
+        The current settings of statistics, as plain values.
     grid
         ``presets``, ``folds`` and ``seeds`` that are reported now, in any order; a key that is
         missing is not compared.
     finished
         When the reported trainings ended (UTC, ISO 8601).
     left_out
-        A preset that these results cannot have (the atlas prior, on another data set): what the
-        protocol asks of it is not missed.
+        A preset that these results cannot have (the atlas prior, on another data set); the
+        comparisons with it in the protocol are ignored.
     """
     if protocol is None:
         return Registration()
     stated = protocol["stated"]
-    was, now = (_asked(one, left_out) for one in (stated["statistics"], statistics))
+    was, now = (_without(one, left_out) for one in (stated["statistics"], statistics))
     changes = [
-        f"{key} was {_told(was.get(key))}"
+        f"{key} was {_value_text(was.get(key))}"
         for key in COMPARED
         if key in was and canonical_json(was.get(key)) != canonical_json(now.get(key))
     ]
     changes += [
-        f"{key} were {_told(stated[key])}"
+        f"{key} were {_value_text(stated[key])}"
         for key in GRID
         if key in grid and set(map(str, stated[key])) != set(map(str, grid[key]))
     ]
     if digest(stated) != protocol["digest"]:
-        changes.append("protocol.json was edited by hand")
+        changes.append("protocol.json was edited")
     time = str(protocol["time"])
     earlier = sum(1 for moment in finished if moment < time)
     return Registration(time, tuple(changes), max(earlier, int(protocol.get("trained", 0))))
 
 
-def _asked(statistics: Mapping[str, Any], left_out: str) -> dict[str, Any]:
+def _without(statistics: Mapping[str, Any], left_out: str) -> dict[str, Any]:
     """The settings without the comparisons with one preset."""
     kept, pairs = dict(statistics), statistics.get("pairs", ())
     if left_out and pairs != "all":
@@ -158,7 +158,7 @@ def _asked(statistics: Mapping[str, Any], left_out: str) -> dict[str, Any]:
     return kept
 
 
-def _told(value: Any) -> str:
+def _value_text(value: Any) -> str:
     if value is None:
         return "none"
     if isinstance(value, float):

@@ -1,9 +1,9 @@
-"""Group-sequential tests of non-inferiority: looks after each fold at an error that was fixed.
+"""Group-sequential tests of non-inferiority: looks after each fold, with a fixed total error.
 
-The critical values are those of :mod:`lunet.statistics.boundaries`. Stopping for futility is not
-binding: the critical values do not count on it, so that ignoring it costs no error. Intervals are
-repeated confidence intervals (Jennison and Turnbull, Group Sequential Methods, 2000, chapter 9):
-they hold at all looks together.
+The critical values come from :mod:`lunet.statistics.boundaries`. Stopping for futility is not
+binding: the critical values do not rely on it, so ignoring it does not increase the error.
+Intervals are repeated confidence intervals (Jennison and Turnbull, Group Sequential Methods, 2000,
+chapter 9), which cover the truth at all looks together.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def conditional_power(z: float, fraction: float, critical: float, drift: float) 
     critical
         Critical value of the last look.
     drift
-        Mean of the standardised statistic at the last look under the truth that is assumed.
+        Mean of the standardised statistic at the last look under the assumed truth.
     """
     left = 1 - fraction
     mean = z * math.sqrt(fraction) + drift * left
@@ -43,19 +43,19 @@ def conditional_power(z: float, fraction: float, critical: float, drift: float) 
 
 @dataclass(frozen=True)
 class Plan:
-    """How a comparison is looked at; fixed before the first look.
+    """The plan of a group-sequential comparison, fixed before the first look.
 
     Attributes
     ----------
     margin
-        Loss that is tolerated, in the unit of the estimates, above 0.
+        Tolerated loss, in the unit of the estimates, above 0.
     level
         One-sided error of all looks together.
     spending
         Spending function, see :func:`spent`.
     futility
-        A candidate is given up when its chance of success at the last look falls below this, even
-        if it is truly as good as the reference or as its estimate, whichever is better.
+        A candidate is given up when its chance of success at the last look falls below this, under
+        the assumption that it is as good as the reference or its estimate, whichever is better.
     """
 
     margin: float
@@ -84,12 +84,12 @@ class Estimate:
     Attributes
     ----------
     difference
-        Candidate less reference, positive where the candidate is better.
+        Candidate minus reference, positive if the candidate is better.
     error
-        Its standard error, trainings counted in.
+        Its standard error, which includes trainings.
     fractions
-        Shares of the planned information at all looks up to this one, by the variances as they
-        are estimated now; the last is 1 at the last look.
+        Shares of the planned information at all looks up to this one, from the variances as
+        estimated now; the last share is 1 at the last look.
     """
 
     difference: float
@@ -106,10 +106,10 @@ class Look:
     ratio
         Distance of the estimate from the margin, in standard errors.
     critical
-        Critical value of a statistic whose variance is known; ``nominal`` is the same as a
+        Critical value of a statistic with known variance; ``nominal`` is the corresponding
         one-sided level of this look alone.
     bound
-        What ``ratio`` had to exceed: the point of that level, the variance being estimated.
+        What ``ratio`` must exceed: the point of the nominal level for an estimated variance.
     low, high
         Repeated confidence interval of the difference, at ``1 - 2 level`` over all looks.
     power
@@ -128,15 +128,15 @@ class Look:
 
     @property
     def is_last(self) -> bool:
-        """Whether all the planned information is there."""
+        """Whether all planned information has been used."""
         return self.estimate.fractions[-1] >= 1
 
 
 def look(plan: Plan, estimate: Estimate, former: Sequence[Look] = ()) -> Look:
-    """Judge a candidate at one look, the former looks being what they were.
+    """Judge a candidate at one look, given the former looks.
 
-    With estimated variances the nominal level of the look is that of the test which the study's
-    comparisons use (Jennison and Turnbull, section 3.8; :class:`MeanError`).
+    Because the variances are estimated, the nominal level of the look is used for the t test of the
+    study's comparisons (Jennison and Turnbull, section 3.8; :class:`MeanError`).
 
     Raises
     ------
@@ -146,7 +146,7 @@ def look(plan: Plan, estimate: Estimate, former: Sequence[Look] = ()) -> Look:
     shares = estimate.fractions
     if len(shares) != len(former) + 1:
         found = f"{len(shares)} shares after {len(former)} looks"
-        raise DataError(where="fractions", found=found, expected="one for each look is needed")
+        raise DataError(where="fractions", found=found, expected="one share per look is needed")
     kept = tuple(one.critical for one in former)
     before = _spent_before(plan, former)
     error = spent(plan.spending, plan.level, shares[-1]) - before
@@ -165,7 +165,7 @@ def look(plan: Plan, estimate: Estimate, former: Sequence[Look] = ()) -> Look:
 
 
 def _spent_before(plan: Plan, former: Sequence[Look]) -> float:
-    """Error of the looks so far, by the shares of the information as they were told then."""
+    """Error used by the looks so far, with the shares of the information as estimated then."""
     used = [spent(plan.spending, plan.level, one.estimate.fractions[-1]) for one in former]
     return max(used, default=0.0)
 
@@ -180,11 +180,11 @@ def _ratio(estimate: Estimate, margin: float) -> float:
 
 
 def _bound(error: MeanError, nominal: float) -> float:
-    """What the ratio must exceed; infinite where nothing is known or nothing may be spent."""
+    """What the ratio must exceed; infinite if nothing is known or nothing may be spent."""
     if math.isnan(error.error) or not nominal:
         return math.inf
     shape = (error.share, error.freedom, error.freedom_trainings)
-    # more than half is left only where a look may spend what the others left over
+    # a level above one half means that this look may spend what earlier looks left unused
     return float(upper_point(nominal, *shape)) if nominal < 0.5 else 0.0
 
 
@@ -193,9 +193,9 @@ def _half_width(error: MeanError, bound: float) -> float:
 
 
 def _power(plan: Plan, estimate: Estimate, values: tuple[float, ...], used: float) -> float:
-    """Conditional power of the look; 1 where nothing is known, so that nobody is given up.
+    """Conditional power of the look; 1 if nothing is known, so that no candidate is given up.
 
-    It takes the error as it is estimated: what is asked is where the estimate will lead.
+    The error is taken as estimated, because the question is where this estimate will lead.
     """
     fraction, error = estimate.fractions[-1], estimate.error.error
     if fraction >= 1:

@@ -26,7 +26,7 @@ def holm(p_values: ArrayLike) -> Floats:
     Parameters
     ----------
     p_values
-        Shape (n,); NaN marks a test that was not done: it stays NaN and does not count.
+        Shape (n,); NaN marks a test that was not done, which stays NaN and is not counted.
     """
     p = np.asarray(p_values, dtype=np.float64)
     adjusted = np.full(p.shape, np.nan)
@@ -56,14 +56,14 @@ def sign_flip_test(
     alternative
         ``two-sided``, or ``greater`` for a mean above 0.
     permutations
-        Random sign patterns; all ``2**groups`` are taken if they are not more.
+        Number of random sign patterns; all ``2**groups`` patterns are used if they are fewer.
     """
     sums = Clusters.of(differences, groups).sums
     drawn = _flipped_totals(sums, permutations, seed)
     observed = sums.sum()
     if alternative == "two-sided":
         drawn, observed = np.abs(drawn), abs(observed)
-    # Totals that are equal on paper differ by rounding: the slack counts them as equal.
+    # Totals that are mathematically equal may differ by rounding; the slack counts them as equal.
     slack = 1e-12 * np.abs(sums).sum()
     as_extreme = int((drawn >= observed - slack).sum())
     if drawn.size == 2**sums.size:
@@ -74,8 +74,8 @@ def sign_flip_test(
 def _flipped_totals(sums: Floats, permutations: int, seed: int) -> Floats:
     """Totals of the sums under all sign patterns, or under ``permutations`` random ones.
 
-    The same as ``scipy.stats.permutation_test(permutation_type="samples")`` as a matrix product:
-    a table of all pairs of presets asks for hundreds of these tests.
+    The result is the same as of ``scipy.stats.permutation_test(permutation_type="samples")``, but
+    computed as a matrix product, because a table of all pairs of presets needs hundreds of tests.
     """
     if 2**sums.size <= permutations:
         flips = np.arange(2**sums.size)[:, None] >> np.arange(sums.size) & 1
@@ -92,7 +92,7 @@ def _flipped_totals(sums: Floats, permutations: int, seed: int) -> Floats:
 def wilcoxon_test(differences: ArrayLike, groups: ArrayLike) -> float:
     """Two-sided p-value of Wilcoxon's signed-rank test on the groups' mean differences.
 
-    1 if all of them are 0.
+    It is 1 if all of them are 0.
     """
     clusters = Clusters.of(differences, groups)
     means = clusters.sums / clusters.counts

@@ -1,8 +1,8 @@
 """From per-case rows to one number per preset, label and case: the input of every statistic.
 
-The rows are those of ``metrics.csv``: the columns ``preset``, ``fold``, ``seed``, ``case``,
-``label``, ``status``, the metrics of :func:`lunet.metrics.case.evaluate_case` and, where several
-cases come from one subject, ``group`` (the subject). Without ``group`` each case is its own.
+Per-case rows have the columns of ``metrics.csv``: ``preset``, ``fold``, ``seed``, ``case``,
+``label``, ``status``, the metrics of :func:`lunet.metrics.case.evaluate_case` and, if several cases
+come from one subject, ``group`` (the subject). Without ``group`` each case is its own subject.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ _KEYS = ("preset", "fold", "seed", "case", "label")
 
 
 def check_rows(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """The columns needed, with ``group`` filled in; rows without a twin of the same run and case.
+    """Validate the rows and return the needed columns, with ``group`` filled in.
 
     Raises
     ------
     DataError
-        If a column is missing, a status is unknown, a row stands twice, or a value is missing in
+        If a column is missing, a status is unknown, a row appears twice, or a value is missing in
         a row whose status is not ``both_empty``.
     """
     needed = [*_KEYS, "status", metric]
@@ -48,21 +48,21 @@ def check_rows(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
 
 
 def with_empty_references(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """Give an empty prediction of an empty reference its score where another row invents something.
+    """Score empty predictions of an empty reference if another preset invents a structure there.
 
-    A case that is empty for all presets and the reference tells nothing and stays without a value.
-    Where some preset invents a structure, leaving the case out would hide that: an empty
-    prediction then scores the best value (overlap and NSD 1, distances and errors 0).
+    A case that is empty for the reference and all presets carries no information and stays without
+    a value. If some preset invents a structure, leaving the case out would hide this, so an empty
+    prediction gets the best value (1 for overlap and NSD, 0 for distances and errors).
 
     Parameters
     ----------
     rows
-        Rows ``case, label, status`` and the metric, of all presets that are to be compared.
+        Rows ``case, label, status`` and the metric, of all presets to compare.
     metric
         Column to fill in.
     """
     row = find_metric(metric)
-    if row is not None and row.needs_reference:  # no value for an invented structure either
+    if row is not None and row.needs_reference:  # an invented structure has no value either
         return rows
     empty = rows["status"] == "both_empty"
     alone = empty.groupby([rows["case"], rows["label"]]).transform("all")
@@ -75,9 +75,8 @@ def case_values(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
 
     Returns
     -------
-    Columns ``preset, label, case, group, value``, sorted; where a preset has several labels, rows
-    of the label ``mean over labels`` too. ``value`` is NaN where every run has an empty reference
-    and an empty prediction.
+    Columns ``preset, label, case, group, value``, sorted; with several labels, also rows of the
+    label ``mean over labels``. ``value`` is NaN if reference and prediction are empty in every run.
     """
     table = check_rows(rows, metric)
     keys = ["preset", "label", "case", "group"]
@@ -87,7 +86,7 @@ def case_values(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
 
 
 def run_values(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """One value per run, label and case, rows of the mean over labels included.
+    """One value per run, label and case, including rows of the mean over labels.
 
     Returns
     -------
@@ -98,7 +97,7 @@ def run_values(rows: pd.DataFrame, metric: str) -> pd.DataFrame:
 
 
 def with_mean_label(values: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
-    """Append rows with the mean over the labels (those that are defined) if there are several."""
+    """Append rows with the mean over the labels that have a value, if there are several labels."""
     if values["label"].nunique() < 2:
         return values
     means = values.groupby(list(keys), sort=True, as_index=False)["value"].mean()
@@ -119,7 +118,9 @@ def _check_unique(table: pd.DataFrame) -> None:
         row = table.loc[twice.idxmax(), list(_KEYS)]
         place = ", ".join(f"{key} {row[key]}" for key in _KEYS)
         raise DataError(
-            where="per-case rows", found=f"{place} stands twice", expected="one row each is allowed"
+            where="per-case rows",
+            found=f"{place} appears twice",
+            expected="one row each is allowed",
         )
 
 
@@ -133,8 +134,8 @@ def _check_groups(table: pd.DataFrame) -> None:
 
 
 def _check_values(table: pd.DataFrame, metric: str) -> None:
-    # A missing value may drop out of a mean only with the count of both_empty beside it; a metric
-    # that needs a reference has no value for a spurious structure by its definition.
+    # A value may only be missing if the status is both_empty, which every summary counts. A metric
+    # that needs a reference is undefined for a spurious structure.
     row = find_metric(metric)
     spurious = ["spurious"] if row is not None and row.needs_reference else []
     allowed = ["both_empty", *spurious]

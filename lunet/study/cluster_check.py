@@ -1,7 +1,7 @@
-"""Whether a profile fits this SLURM cluster: asked before anything is submitted.
+"""Check before anything is submitted whether a profile fits this SLURM cluster.
 
-A wrong partition, account or GPU request fails at each submission of each rule, four attempts each.
-``sbatch --test-only`` answers for the whole request in milliseconds, in SLURM's own words.
+With a wrong partition, account or GPU request every submission of every rule fails, four attempts
+each. ``sbatch --test-only`` checks a whole request in milliseconds and gives SLURM's own reason.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Request:
-    """What some rules of a profile ask SLURM for; ``rules`` is ``default`` for all the others."""
+    """What some rules of a profile request from SLURM; ``default`` stands for all other rules."""
 
     rules: tuple[str, ...]
     partition: str
@@ -53,12 +53,12 @@ class Request:
 
 
 def read_profile(profile: str | Path) -> dict[str, Any]:
-    """The settings of a profile, its embedded expressions evaluated.
+    """The settings of a profile, with its embedded expressions evaluated.
 
     Raises
     ------
     ConfigError
-        If there is no such file, or it cannot be evaluated.
+        If the file does not exist or cannot be evaluated.
     """
     path = Path(profile) / "config.yaml"
     try:
@@ -74,14 +74,14 @@ def read_profile(profile: str | Path) -> dict[str, Any]:
             where=path, found=f"cannot be read ({first})", expected="a profile is needed"
         ) from None
     if not isinstance(found, dict):
-        raise ConfigError(where=path, found="is no mapping", expected="a profile is needed")
+        raise ConfigError(where=path, found="is not a mapping", expected="a profile is needed")
     return found
 
 
 def requests_of(profile: dict[str, Any]) -> list[Request]:
-    """The different requests of a profile, those of the default first.
+    """The distinct requests of a profile, the default one first.
 
-    A rule whose partition depends on its wildcards counts with each of its partitions.
+    A rule whose partition depends on its wildcards appears with each of its partitions.
     """
     default = profile.get("default-resources") or {}
     account = str(default.get("slurm_account", ""))
@@ -96,14 +96,14 @@ def requests_of(profile: dict[str, Any]) -> list[Request]:
 
 
 def _names(partition: Any) -> list[str]:
-    """Partition names in a value of a profile: one word, or the quoted words of an expression."""
+    """Partition names in a profile's value: a single name, or the quoted names of an expression."""
     text = str(partition or "")
     quoted = re.findall(r"'([^']+)' (?:if|$)|else '([^']+)'", text)
     return [one or other for one, other in quoted] or [text]
 
 
 def refusal(request: Request) -> str:
-    """SLURM's reason to refuse a request, or nothing; it is tested, not submitted."""
+    """SLURM's reason to refuse a request, or an empty text; nothing is submitted."""
     command = ["sbatch", "--test-only", "-t", "10", "--mem", "500", "-n", "1"]
     command += ["-p", request.partition] if request.partition else []
     command += ["-A", request.account] if request.account else []
@@ -116,20 +116,21 @@ def refusal(request: Request) -> str:
 
 
 def prepare_cluster(words: Sequence[str]) -> None:
-    """At a start of Snakemake: :func:`check_at_start`, then watch the queue, where there is one."""
+    """When Snakemake starts: check the profile, then watch SLURM's queue if there is one."""
     check_at_start(words)
     watch_queue()
 
 
 def check_at_start(words: Sequence[str]) -> None:
-    """Refuse a start whose requests SLURM would refuse; ``words`` are Snakemake's arguments.
+    """Refuse to start if SLURM would refuse the requests; ``words`` are Snakemake's arguments.
 
-    Nothing is asked in a dry run, for another executor, or where SLURM's controller is away.
+    Nothing is checked in a dry run, with another executor, or while SLURM's controller does not
+    answer.
 
     Raises
     ------
     ConfigError
-        The profile, the partition and SLURM's own words.
+        If SLURM refuses a request; the message has the profile, the partition and SLURM's reason.
     """
     profile = _profile_of(words)
     if profile is None or {"-n", "--dry-run", "--dryrun"} & set(words):
@@ -144,10 +145,8 @@ def check_at_start(words: Sequence[str]) -> None:
                 where=Path(profile) / "config.yaml",
                 found=f"SLURM refuses the jobs of {_some(request.rules)} on partition "
                 f"{request.partition!r} with account {request.account!r}: {reason}",
-                expected="",
-                action="Edit the profile's first lines or set LUNET_*; `lunet doctor --profile "
-                f"{profile}`"
-                " shows what the cluster has",
+                action="Edit the first lines of the profile or set LUNET_*; "
+                f"`lunet doctor --profile {profile}` shows what the cluster has",
             )
 
 
@@ -161,26 +160,26 @@ def _profile_of(words: Sequence[str]) -> str | None:
 
 
 def _is_passing(reason: str) -> bool:
-    """Whether a refusal says nothing of the request: the controller does not answer now."""
+    """Whether a refusal is not about the request: the controller does not answer at the moment."""
     return bool(re.search("[Uu]nable to contact|timed out|Socket|connect", reason))
 
 
 def check_up(profile: str | Path, *, job: bool = True) -> Iterator[Finding]:
-    """All findings about a profile on this cluster, in the order of a reader's questions.
+    """All findings about a profile on this cluster.
 
     Parameters
     ----------
     profile
         Folder of the profile.
     job
-        Whether to run one job of a few seconds, which sees the file system and Python of a node.
+        Whether to run one job of a few seconds, which checks Python and the file system of a node.
     """
     settings = read_profile(profile)
     where = Path(profile) / "config.yaml"
     missing = [name for name in ("sbatch", "squeue", "scontrol") if shutil.which(name) is None]
     if missing:
         found = f"not on PATH: {', '.join(missing)}"
-        yield Finding("problem", "SLURM", found, "Log in where jobs are submitted")
+        yield Finding("problem", "SLURM", found, "Log in to a node that can submit jobs")
         return
     ping = _ask("scontrol", "ping")
     if ping.returncode:
@@ -221,7 +220,7 @@ def _accounts() -> Iterator[Finding]:
     if answer.returncode == 0 and names:
         yield Finding("note", "your accounts", ", ".join(names))
     else:
-        yield Finding("note", "accounting", "SLURM keeps none here, so accounts are not checked")
+        yield Finding("note", "accounting", "SLURM has none here, so accounts are not checked")
 
 
 def _memory_of_the_queue(settings: dict[str, Any]) -> Iterator[Finding]:
@@ -232,16 +231,17 @@ def _memory_of_the_queue(settings: dict[str, Any]) -> Iterator[Finding]:
     if age:
         found = f"ended jobs stay in squeue for {age[0]} s, Snakemake asks every {interval} s"
         if int(age[0]) < 3 * interval:
-            found += "; jobs that are forgotten in between are found by their outputs"
+            found += "; jobs that leave squeue in between are recognised by their outputs"
         yield Finding("ok", "queue", found)
     kill = re.match(r"\d+", config.get("KillWait", ""))
     if kill and int(kill[0]) < 10:
         found = f"a job has {kill[0]} s to save its state when SLURM ends it"
-        yield Finding("note", "KillWait", found, "States are saved before, too, at 1 % of the time")
+        advice = "States are also saved regularly, which takes 1 % of the time"
+        yield Finding("note", "KillWait", found, advice)
 
 
 def _trial(settings: dict[str, Any]) -> Iterator[Finding]:
-    """One job: which Python a node runs, and after how many seconds its file is seen here."""
+    """Run one job: which Python does a node run, and how long until its file is visible here?"""
     request = requests_of(settings)[0]
     mark = Path.cwd() / f".lunet-doctor-{os.getpid()}"
     code = "import sys, pathlib, lunet; print(sys.executable, sys.version.split()[0]); "
@@ -262,18 +262,20 @@ def _trial(settings: dict[str, Any]) -> Iterator[Finding]:
             time.sleep(0.1)
         seconds = time.monotonic() - ended
         if not mark.exists():
-            found = f"a node's file was not seen here within {3 * limit} s"
-            advice = "The checkout must lie on a file system that all nodes share"
+            found = f"a file written by a node was not visible here within {3 * limit} s"
+            advice = "The checkout must be on a file system that all nodes share"
             yield Finding("problem", "file system", found, advice)
         elif 2 * seconds > limit:
-            found = f"a node's file is seen here after {seconds:.0f} s, latency-wait is {limit} s"
+            found = f"a file written by a node is visible after {seconds:.0f} s"
+            found += f", but latency-wait is {limit} s"
             advice = f"Set latency-wait: {max(60, round(4 * seconds))}"
             yield Finding("problem", "file system", found, advice)
         else:
-            found = f"a node's file is seen here after {seconds:.1f} s (latency-wait: {limit} s)"
+            found = f"a file written by a node is visible after {seconds:.1f} s"
+            found += f" (latency-wait: {limit} s)"
             yield Finding("ok", "file system", found)
     except subprocess.TimeoutExpired:
-        found = f"did not start and end within {_JOB_SECONDS} s: the queue is full"
+        found = f"did not finish within {_JOB_SECONDS} s, probably because the queue is full"
         yield Finding("note", "a job on a node", found, "Run this again later, or with --no-job")
     finally:
         mark.unlink(missing_ok=True)

@@ -1,6 +1,6 @@
-"""What a step's code means: a digest of the modules that it imports, and of its page's templates.
+"""Digest of a step's code: of the modules that it imports and the templates of its page.
 
-The digest ignores comments, docstrings and formatting, and is equal on all supported Python
+The digest ignores comments, docstrings and formatting and is the same on all supported Python
 versions, so that only an edit that can change a result reruns anything.
 """
 
@@ -28,10 +28,10 @@ def code_digest(*modules: str, templates: Sequence[str] = (), package: Path = PA
     modules
         Dotted names, for example ``lunet.training.run``.
     templates
-        Templates of the pages that the step writes, for example ``report.html``; what they include
-        is covered as well.
+        Templates of the pages that the step writes, for example ``report.html``; the templates that
+        they include are covered as well.
     package
-        Folder of the package ``lunet``; the live one or a frozen copy.
+        Folder of the package ``lunet``: the live one or a frozen copy.
 
     Raises
     ------
@@ -44,14 +44,14 @@ def code_digest(*modules: str, templates: Sequence[str] = (), package: Path = PA
 
 
 def _template_digests(names: Sequence[str], folder: Path) -> list[tuple[str, str]]:
-    """(name, digest) of each template; it is text for readers, so that every byte counts."""
+    """(name, digest) of each template; readers see its text, so every byte counts."""
     used = sorted(template_closure(*names, folder=folder))
     return [(name, hashlib.sha256((folder / name).read_bytes()).hexdigest()) for name in used]
 
 
 @functools.cache
 def closure(*modules: str, package: Path = PACKAGE) -> frozenset[str]:
-    """Names of the package's modules that ``modules`` import, directly or not, and themselves."""
+    """Names of ``modules`` and of all modules of the package that they import, at any depth."""
     seen: set[str] = set()
     todo = list(modules)
     while todo:
@@ -71,7 +71,7 @@ def _read(module: str, package: Path) -> tuple[str, frozenset[str]]:
     tree = ast.parse(path.read_text(encoding="utf-8"))
     names = {name for node in ast.walk(tree) for name in _imports(node, module, path)}
     names = {name for name in names if name.split(".")[0] == "lunet" and _find(name, package)}
-    # the parents' __init__ modules run too
+    # importing a module also runs the __init__ modules of its parents
     parents = {n.rsplit(".", i)[0] for n in names | {module} for i in range(1, n.count(".") + 1)}
     digest = hashlib.sha256(repr(_canonical(tree)).encode()).hexdigest()
     return digest, frozenset(names | parents - {module})
@@ -95,7 +95,7 @@ def _imports(node: ast.AST, module: str, path: Path) -> set[str]:
 
 
 def _canonical(node: Any) -> Any:
-    """Nested tuples, equal for equal code on every Python version (``ast.dump`` is not)."""
+    """The code as nested tuples, the same on every Python version (unlike ``ast.dump``)."""
     if isinstance(node, list):
         return tuple(map(_canonical, node))
     if not isinstance(node, ast.AST):

@@ -1,4 +1,4 @@
-"""The configuration of a study: typed, frozen, refused where it is wrong."""
+"""The configuration of a study: typed, frozen and validated."""
 
 from __future__ import annotations
 
@@ -30,22 +30,22 @@ from lunet.study.presets import PAPER_PRESETS, known_presets
 from lunet.study.settings import SmallestSettings
 
 PLANNED = ("preprocess", "train", "predict")
-# ASCII alone: what looks alike or is invisible would make two folders of one name
+# ASCII only: lookalike or invisible characters would give two folders that seem to have one name
 _SEGMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _VARIABLE = re.compile(r"\$(?:\{(\w+)\}|([A-Za-z_]\w*))")
 
 
 @dataclass(frozen=True)
 class Roots:
-    """Folders that a study writes to; scratch disks of a cluster, for example.
+    """Folders that a study writes to, for example on the scratch disk of a cluster.
 
-    ``~`` is the home folder, ``$NAME`` and ``${NAME}`` are variables of the environment.
+    ``~`` is the home folder; ``$NAME`` and ``${NAME}`` are environment variables.
     """
 
     results: str = setting(
-        "results", doc="what the study produces; `~` and `$SCRATCH` are read as a shell reads them"
+        "results", doc="what the study produces; `~` and `$SCRATCH` are expanded as in a shell"
     )
-    work: str = setting("work", doc="downloads, prepared volumes, resume states; so too")
+    work: str = setting("work", doc="downloads, prepared volumes, resume states; also expanded")
 
     def __post_init__(self) -> None:
         for name in ("results", "work"):
@@ -53,19 +53,19 @@ class Roots:
 
 
 def _expanded(path: str, where: str) -> str:
-    """A folder's path with the home folder and the environment's variables in their places."""
+    """A folder's path with the home folder and environment variables filled in."""
     missing = [a or b for a, b in _VARIABLE.findall(path) if (a or b) not in os.environ]
     if missing:
         found = f"${missing[0]} is not set"
         raise ConfigError(
             where=where,
             found=found,
-            expected="a variable of the environment",
+            expected="an environment variable is expected",
             action="Set it, or name a folder",
         )
     found = os.path.expanduser(os.path.expandvars(path))
     if not found or found.startswith("~") or set(found) & set("{}"):
-        expected = "a folder without braces, of a user who exists"
+        expected = "a path without braces is expected; after `~` only an existing user"
         raise ConfigError(
             where=where, found=f"found {path!r}", expected=expected, action="Name another folder"
         )
@@ -74,21 +74,21 @@ def _expanded(path: str, where: str) -> str:
 
 @dataclass(frozen=True)
 class Variant:
-    """A base preset with another recipe or other network arguments: a preset everywhere."""
+    """A base preset with another recipe or other network arguments; used like any preset."""
 
     base: str = setting(doc="preset that is changed")
-    recipe: str | None = setting(None, doc="named recipe; else the base preset's")
-    train: dict[str, Any] = setting({}, doc="changes of the recipe, e.g. `{loss: {bce: 1}}`")
+    recipe: str | None = setting(None, doc="named recipe; default: the base preset's")
+    train: dict[str, Any] = setting({}, doc="changes to the recipe, e.g. `{loss: {bce: 1}}`")
     structure: str | None = setting(
         None,
         doc="file that holds the network's structure, e.g. run.json of another study's pruning",
     )
-    arguments: dict[str, Any] = setting({}, doc="changes of the network's arguments")
+    arguments: dict[str, Any] = setting({}, doc="changes to the network's arguments")
 
 
 @dataclass(frozen=True)
 class Config:
-    """One study: a data set, presets, folds, seeds and what to report."""
+    """One study: its data set, presets, folds, seeds and what to report."""
 
     study: str = setting(doc="name of the study; folder under the roots")
     dataset: DatasetSettings = setting(doc="the data set")
@@ -96,33 +96,35 @@ class Config:
     variants: dict[str, Variant] = setting({}, doc="named variants of presets")
     folds: Literal["all"] | tuple[int, ...] = setting(
         (0, 1, 2, 3, 4),
-        doc="folds to train; `all`: one that trains on everything but the held-out cases, on which "
-        "it is reported (`split.held_out`), and selects its weights on what it trains on",
+        doc="folds to train; `all`: a single fold that trains on everything except the held-out "
+        "cases (`split.held_out`), selects its weights on its training cases, and is evaluated on "
+        "the held-out cases",
         minimum=0,
     )
     seeds: tuple[int, ...] = setting((0,), doc="seeds to train", minimum=0, maximum=LARGEST_SEED)
-    recipe: str | None = setting(None, doc="one named recipe for all; else each preset's own")
-    train: dict[str, Any] = setting({}, doc="changes of every recipe, e.g. `{epochs: 50}`")
+    recipe: str | None = setting(None, doc="one named recipe for all; default: each preset's own")
+    train: dict[str, Any] = setting({}, doc="changes to every recipe, e.g. `{epochs: 50}`")
     overrides: dict[str, dict[str, Any]] = setting(
-        {}, doc="preset -> changes of its recipe; these win over `train`"
+        {}, doc="preset -> changes to its recipe; these override `train`"
     )
     runs_per_gpu: int = setting(
-        1, doc="jobs that may share one GPU of a machine without SLURM", minimum=1
+        1, doc="jobs that may share one GPU on a machine without SLURM", minimum=1
     )
     plan: str | None = setting(
         None,
-        doc="`auto`: a step plans spacing, intensities, patch and batch from the data, and its "
-        "values win over those given here, in every step that prepares, trains, prunes, predicts "
-        "or measures cost (at the planned size); or a plan's file, whose values give way to them",
+        doc="`auto`: a step plans spacing, intensities, patch and batch from the data, and the "
+        "planned values override this configuration wherever volumes are prepared, networks are "
+        "trained, pruned or used, or cost is measured (at the planned size). Or the path of a "
+        "plan, whose values this configuration overrides",
     )
     planning: PlanSettings = setting(PlanSettings(), doc="limits of `plan: auto`")
-    roots: Roots = setting(Roots(), doc="folders that are written to")
+    roots: Roots = setting(Roots(), doc="folders that the study writes to")
     preprocess: PreprocessSettings = setting(PreprocessSettings(), doc="preparation of volumes")
     split: SplitSettings = setting(SplitSettings(), doc="cross-validation")
     predict: PredictSettings = setting(PredictSettings(), doc="prediction")
     evaluate: EvaluateSettings = setting(EvaluateSettings(), doc="metrics per case")
     transfer: dict[str, TransferSettings] = setting(
-        {}, doc="name -> another data set that every trained network is tested on"
+        {}, doc="name -> another data set on which every trained network is tested"
     )
     lesions: LesionSettings = setting(LesionSettings(), doc="lesion-wise results")
     statistics: StatisticsSettings = setting(StatisticsSettings(), doc="comparisons")
@@ -131,15 +133,15 @@ class Config:
     prune: PruneSettings = setting(PruneSettings(), doc="channel pruning")
     pilot: str | None = setting(
         None,
-        doc="results of finished runs: by their spread a start says, and the report repeats, what "
-        "this design can resolve (`lunet power`)",
+        doc="folder of results of finished runs. From their spread the workflow computes at its "
+        "start what this design can resolve, and the report repeats it (`lunet power`)",
     )
     smallest: SmallestSettings = setting(
         SmallestSettings(),
-        doc="search for the smallest network (`lunet smallest`); unless `presets` are given, they "
-        "are its networks",
+        doc="search for the smallest network (`lunet smallest`); its networks are the presets of "
+        "the study unless `presets` is given",
     )
-    prior: bool = setting(True, doc="report the atlas prior as the study's floor")
+    prior: bool = setting(True, doc="report the atlas prior, as a lower bound")
 
     def __post_init__(self) -> None:
         if self.folds == "all":
@@ -158,49 +160,49 @@ class Config:
 
 
 def parse(mapping: Mapping[str, Any]) -> Config:
-    """The typed configuration of a mapping, as YAML gives it.
+    """The typed configuration of a mapping, as read from YAML.
 
     Raises
     ------
     ConfigError
-        Unknown key, wrong type, impossible value or combination; one line each.
+        If a key is unknown, a value has the wrong type, or a value or combination is impossible.
     """
     return build_settings(Config, _with_candidates(_with_plan(mapping)))
 
 
 def _with_candidates(mapping: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The mapping with the networks of its search as presets, where it states none itself."""
+    """The mapping with the networks of its search as presets, unless it sets presets itself."""
     if mapping.get("smallest") is None or "presets" in mapping:
         return mapping
     smallest = build_settings(SmallestSettings, mapping["smallest"], "smallest")
-    return {**mapping, "presets": list(smallest.presets())} if smallest.is_asked else mapping
+    return {**mapping, "presets": list(smallest.presets())} if smallest.is_configured else mapping
 
 
 def with_words(mapping: Mapping[str, Any], words: Mapping[str, Any]) -> dict[str, Any]:
-    """The mapping with the values that Snakemake's ``--config`` named read as YAML.
+    """The mapping, with the values that were given by Snakemake's ``--config`` read as YAML.
 
-    Snakemake hands over all that is nested in such a value (``seeds=[0,1]``,
-    ``train={epochs: 7}``) as texts. Where a text is meant, as for a path, it stays one.
+    Snakemake passes everything nested in such a value (``seeds=[0,1]``, ``train={epochs: 7}``) as
+    texts. Where the configuration expects a text, for example a path, the value stays a text.
 
     Parameters
     ----------
     mapping
-        The configuration, with the words' values in it.
+        The configuration, in which Snakemake has already entered the values.
     words
-        What ``--config`` named, by key.
+        The values that ``--config`` gave, by key.
     """
-    return {**mapping, **_meant(mapping, words, json_schema())}
+    return {**mapping, **_typed(mapping, words, json_schema())}
 
 
-def _meant(value: Any, word: Any, form: Mapping[str, Any]) -> Any:
-    """``value``, of which ``word`` came from the command line, in the types of a JSON schema."""
+def _typed(value: Any, word: Any, form: Mapping[str, Any]) -> Any:
+    """``value`` with its parts that ``word`` gave converted to the types of a JSON schema."""
     forms: list[Mapping[str, Any]] = form.get("anyOf") or [form]
     if isinstance(word, Mapping) and isinstance(value, Mapping):
         keys, rest = _first(forms, "properties"), _first(forms, "additionalProperties")
-        read = {key: _meant(value[key], word[key], keys.get(key, rest)) for key in word}
+        read = {key: _typed(value[key], word[key], keys.get(key, rest)) for key in word}
         return {**value, **read}
     if isinstance(word, list) and value == word:
-        return [_meant(item, item, _first(forms, "items")) for item in word]
+        return [_typed(item, item, _first(forms, "items")) for item in word]
     is_text = isinstance(word, str) and value == word
     if not is_text or (any(f.get("type") == "string" for f in forms) and word != "null"):
         return value
@@ -208,12 +210,12 @@ def _meant(value: Any, word: Any, form: Mapping[str, Any]) -> Any:
 
 
 def _first(forms: Sequence[Mapping[str, Any]], key: str) -> Mapping[str, Any]:
-    """The first of the forms' entries of that name, else one that allows anything."""
+    """The first entry of that name in the forms; an empty one, which allows anything, if none."""
     return next((form[key] for form in forms if form.get(key)), {})
 
 
 def _with_plan(mapping: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The mapping with the values of the plan that it names, where it states none itself."""
+    """The mapping, completed by the values of the plan that it names."""
     path = mapping.get("plan")
     if not isinstance(path, str) or path == "auto":
         return mapping
@@ -237,12 +239,12 @@ def load(path: str | Path) -> Config:
 
 
 def read_plan(path: str | Path) -> dict[str, dict[str, Any]]:
-    """The sections of a plan of ``lunet plan``, each a mapping.
+    """The sections of a plan that ``lunet plan`` wrote, each a mapping.
 
     Raises
     ------
     ConfigError, DataError
-        If the file is missing, is not YAML, or a section is no mapping.
+        If the file is missing or not YAML, or if a section is not a mapping.
     """
     plan = read_mapping(path)
     return {
@@ -259,19 +261,19 @@ def json_schema() -> dict[str, Any]:
 
 
 def _check_names(config: Config) -> None:
-    """Names become folders and words of shell commands: all of them obey one rule."""
+    """Check that all names can be used as folders and as words of shell commands."""
     named = [("study", config.study), *(("presets", name) for name in config.presets)]
     named += [("smallest", name) for name in config.smallest.presets()]
     for key in ("variants", "overrides", "transfer"):
         named += [(key, name) for name in getattr(config, key)]
     for key, name in named:
         if not _SEGMENT.fullmatch(name):
-            expected = "letters, digits, `_`, `-` and `.` only, a letter or digit first"
+            expected = "only letters, digits, `_`, `-` and `.`, beginning with a letter or digit"
             raise ConfigError(
                 where=key,
                 found=f"found {shown(name)}",
                 expected=expected,
-                action="Choose such a name",
+                action="Choose another name",
             )
     for name in config.variants:
         if name in known_presets():
@@ -284,7 +286,7 @@ def _check_names(config: Config) -> None:
         if name not in config.presets:
             raise ConfigError(
                 where=f"overrides.{name}",
-                found="is not trained",
+                found="is not one of the presets",
                 expected=f"presets are {', '.join(config.presets)}",
             )
 
@@ -302,8 +304,8 @@ def _check_grid(config: Config) -> None:
     if config.split.folds == 1 and config.split.file is None and config.split.held_out == 0:
         raise ConfigError(
             where="folds",
-            found="all cases are trained on",
-            expected="no case is left to report on",
+            found="every case is a training case",
+            expected="cases are needed to evaluate on",
             action="Set split.held_out, or train one network by hand with `lunet train --fold all`",
         )
     largest = max(int(fold) for fold in config.folds)
@@ -326,7 +328,7 @@ def _check_grid(config: Config) -> None:
 
 
 def _check_measured(config: Config) -> None:
-    """What is reported and compared is measured: NSD has one column per tolerance."""
+    """Check that the metrics of tables and comparisons exist: NSD has one column per tolerance."""
     tolerances = config.evaluate.tolerances
     for name in config.report.metrics:
         check_metric(name, "report.metrics", tolerances=tolerances)

@@ -18,19 +18,20 @@ from lunet.study.config import Config
 _HEAD = """\
 # The configuration of a study
 
-One YAML file is one study. Unknown keys are refused. `train:` changes the recipe of every preset,
-`overrides: {preset: {...}}` that of one, and a variant (`variants:`) is a base preset with changes
-of its own, which has its own results everywhere.
+One YAML file describes one study. Unknown keys are refused. `train:` changes the recipe of every
+preset, `overrides: {preset: {...}}` changes the recipe of one preset. A variant (`variants:`) is a
+base preset with its own changes; it has its own results everywhere.
 
-Give a file with `--configfile FILE`; without it `config/config.yaml` is the study.
+Choose a file with `--configfile FILE`; the default is `config/config.yaml`.
 
 This page is written by `lunet schema --out config/README.md`.
 """
 _METRICS = """\
-Names for `report.metrics` and `statistics.metric`; the latter needs a better side. R and P are the
-masks of the reference and the prediction. Comparisons take the magnitude of an error around zero,
-and a margin has the unit of its metric. NSD has one column per tolerance of `evaluate.tolerances`,
-as `nsd_1` for 1 mm. A twin is the implementation that the tests compare with."""
+These names can be used in `report.metrics` and `statistics.metric`; the latter needs a metric with
+an entry in the column "better". R and P are the masks of the reference and the prediction.
+Comparisons use the absolute value of a signed error, and a margin has the unit of its metric. NSD
+has one column per tolerance of `evaluate.tolerances`, for example `nsd_1` for 1 mm. A twin is the
+independent implementation that the tests compare with."""
 _FILES = """
 | file | study |
 |---|---|
@@ -38,18 +39,18 @@ _FILES = """
 
 
 def is_generated(path: Path) -> bool:
-    """Whether a file is a manual or a schema of this package, of whatever version."""
+    """Whether a file is a manual or a schema that any version of this package wrote."""
     text = path.read_text(encoding="utf-8", errors="replace")
     return "written by `lunet schema" in text or '"title": "lunet study"' in text
 
 
 def manual(files: dict[str, str]) -> str:
-    """Markdown: the studies shipped, then every section with its keys, types and defaults.
+    """The manual as Markdown: the shipped studies, then each section's keys, types and defaults.
 
     Parameters
     ----------
     files
-        Name of each configuration shipped -> its first comment line.
+        Name of each shipped configuration -> its first comment line.
     """
     from lunet.training.recipe import Recipe
 
@@ -62,7 +63,7 @@ def manual(files: dict[str, str]) -> str:
 
 
 def _metrics() -> Iterator[str]:
-    """The catalog of metrics, a row each."""
+    """The catalog of metrics, one row each."""
     yield f"\n## Metrics\n\n{_METRICS}\n\n| name | title | unit | better | definition | source |"
     yield "|---|---|---|---|---|---|"
     for row in METRICS.values():
@@ -98,7 +99,7 @@ def _dataclass_of(hint: Any) -> type | None:
 
 
 def _dataclass_of_names(hint: Any) -> type | None:
-    """The dataclass of a table whose names are the user's: ``variants``, ``transfer``."""
+    """The dataclass of a table whose keys the user chooses: ``variants``, ``transfer``."""
     arguments = typing.get_args(hint)
     return _dataclass_of(arguments[1]) if typing.get_origin(hint) is dict else None
 

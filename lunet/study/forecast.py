@@ -1,8 +1,9 @@
-"""What a training will be given: memory and time, from the forecast of its preset if there is one.
+"""Memory and time that a training requests, from the forecast of its preset if there is one.
 
-Snakemake asks once more when a job is about to be submitted, so what is needed for a forecast
-(``efficiency.json`` of the preset, manifest and splits) is read then, if it exists; nothing waits
-for it, and nothing is run again because of it. Without it the constants of this module hold.
+Snakemake evaluates a job's resources once more just before it is submitted. The files that a
+forecast needs (``efficiency.json`` of the preset, manifest and splits) are read then, if they
+exist; no job waits for them, and no job is run again because of them. Without them the constants of
+this module are used.
 """
 
 from __future__ import annotations
@@ -24,15 +25,15 @@ from lunet.study.config import read_plan
 from lunet.study.study import Study
 
 FALLBACK_MB, FALLBACK_MINUTES = 8000, 240  # without a forecast
-MEMORY_FACTOR, LEAST_MB = 1.5, 1000  # losses, augmentation and fragmentation are not foreseen
+MEMORY_FACTOR, LEAST_MB = 1.5, 1000  # the forecast omits losses, augmentation, fragmentation
 TIME_FACTOR, START_MINUTES = 2.0, 10  # nodes differ; imports, volumes, a slow file system
-# a partition refuses a job that asks for more than its own limit; what takes longer is resumed
+# a partition refuses a job that requests more than its limit; a longer training is resumed
 LONGEST_MINUTES, LONGEST_VARIABLE = 1440, "LUNET_LONGEST_MINUTES"
 
 
 @dataclass(frozen=True)
 class Gap:
-    """Why there is no forecast; ``is_fault`` where something is wrong, not just not there yet."""
+    """Why there is no forecast; ``is_fault`` if a file is wrong, not just missing so far."""
 
     reason: str
     is_fault: bool = False
@@ -45,37 +46,40 @@ class Forecasts:
     ----------
     study
         The study.
-    say
-        Told in one line, once, of each file that should give a forecast and does not.
+    log
+        Receives one line, once, for each file that should give a forecast but does not.
     """
 
-    def __init__(self, study: Study, say: Callable[[str], object]) -> None:
+    def __init__(self, study: Study, log: Callable[[str], object]) -> None:
         self.study = study
-        self._say = say
-        self._said: set[str] = set()
+        self._log = log
+        self._logged: set[str] = set()
         self._read: dict[str, tuple[tuple[int, int], Any]] = {}
 
     def mem_mb(self, wildcards: Any, input: Any, attempt: int, threads: int) -> int:
-        """A rule's resource: memory of a training in MiB; each attempt gets so much more."""
-        return attempt * self._asked(wildcards, input, attempt, threads)[0]
+        """A rule's resource: memory of a training in MiB, multiplied by the attempt."""
+        return attempt * self._request(wildcards, input, attempt, threads)[0]
 
     def runtime(self, wildcards: Any, input: Any, attempt: int, threads: int) -> int:
-        """A rule's resource: minutes of a training; each attempt gets so much more, up to a day
-        or what ``$LUNET_LONGEST_MINUTES`` says."""
-        return min(attempt * self._asked(wildcards, input, attempt, threads)[1], longest_minutes())
+        """A rule's resource: minutes of a training, multiplied by the attempt.
 
-    def _asked(self, wildcards: Any, input: Any, attempt: int, threads: int) -> tuple[int, int]:
+        At most a day, or ``$LUNET_LONGEST_MINUTES``.
+        """
+        minutes = self._request(wildcards, input, attempt, threads)[1]
+        return min(attempt * minutes, longest_minutes())
+
+    def _request(self, wildcards: Any, input: Any, attempt: int, threads: int) -> tuple[int, int]:
         """Memory and minutes, before they are multiplied by the attempt.
 
-        A further attempt never gets less than it would without a forecast: the first one may have
-        had none, or the forecast may be wrong.
+        A further attempt never requests less than it would without a forecast: there may have been
+        no forecast for the first attempt, or the forecast may be wrong.
         """
-        # the rule's own files: another workflow may have put the study below a prefix
+        # use the rule's own files, since another workflow may have put the study below a prefix
         inputs = str(input.manifest), str(input.splits)
         found = self.look(wildcards.preset, int(wildcards.fold), threads, inputs)
-        if isinstance(found, Gap) and found.is_fault and found.reason not in self._said:
-            self._said.add(found.reason)
-            self._say(
+        if isinstance(found, Gap) and found.is_fault and found.reason not in self._logged:
+            self._logged.add(found.reason)
+            self._log(
                 f"{found.reason} Without a forecast: {FALLBACK_MB} MB, {FALLBACK_MINUTES} min."
             )
         mib, minutes = request(found)
@@ -92,22 +96,22 @@ class Forecasts:
     ) -> Forecast | Gap:
         """The forecast of a training, or why there is none.
 
-        ``inputs`` are manifest and splits, if these are not where the configuration says; the
-        other files are looked for where the splits are.
+        ``inputs`` are the paths of manifest and splits if they differ from the configuration's; the
+        other files are then expected in the folder of the splits.
         """
         if not self.study.config.efficiency.training_step:
-            return Gap("efficiency.training_step is false: no step is measured")
+            return Gap("efficiency.training_step is false, so no step is measured")
         paths = self._paths(preset, inputs)
         for path in paths.values():
             if not Path(path).is_file():
-                return Gap(f"{path} is not there yet")
+                return Gap(f"{path} does not exist yet")
         try:
             return self._forecast(preset, fold, paths, threads)
         except LunetError as error:
             return Gap(str(error), is_fault=True)
 
     def check(self, preset: str, runs: Sequence[Mapping[str, Any]]) -> Check | None:
-        """Forecasts of finished runs beside what they took; all files must be there."""
+        """Compare forecasts of finished runs with what they took; all files must exist."""
         paths = self._paths(preset)
         measured = self._parsed(paths["cost"], _in_file(calibration))
         return check(measured, self._parsed(paths["manifest"], _in_file(volumes)), runs)
@@ -137,7 +141,7 @@ class Forecasts:
         measured = self._parsed(paths["cost"], _in_file(calibration))
         wanted = recipe.engine.device
         if wanted != measured.device and (wanted != "auto" or measured.asked == "cpu"):
-            found = f"measured on {measured.device}, trainings run on {wanted}"
+            found = f"measured on {measured.device}, but trainings run on {wanted}"
             return Gap(f"{paths['cost']}: {found}")
         folds = self._parsed(paths["splits"], read_splits).folds
         if not 0 <= fold < len(folds):
@@ -150,7 +154,7 @@ class Forecasts:
         return forecast_training(measured, load, threads=recipe.engine.threads or threads)
 
     def _parsed(self, path: str, read: Callable[[str], Any]) -> Any:
-        """What ``read`` makes of a file, or the error it raises; read again when it changes."""
+        """What ``read`` returns for a file, or the error it raises; read again after a change."""
         status = Path(path).stat()
         stamp = (status.st_mtime_ns, status.st_size)
         if path not in self._read or self._read[path][0] != stamp:
@@ -165,23 +169,25 @@ class Forecasts:
 
 
 def longest_minutes() -> int:
-    """The longest time that is asked for.
+    """The longest time that any training requests.
 
     Raises
     ------
     ConfigError
-        If the environment's value is no number of minutes.
+        If the environment variable is not a number of minutes.
     """
     text = os.environ.get(LONGEST_VARIABLE, str(LONGEST_MINUTES))
     if not text.isdecimal() or int(text) < 1:
         raise ConfigError(
-            where=LONGEST_VARIABLE, found=f"found {text!r}", expected="minutes are expected"
+            where=LONGEST_VARIABLE,
+            found=f"found {text!r}",
+            expected="a number of minutes is expected",
         )
     return int(text)
 
 
 def request(found: Forecast | Gap) -> tuple[int, int]:
-    """Memory (MiB) and minutes that a first attempt asks for."""
+    """Memory (MiB) and minutes that a first attempt requests."""
     if isinstance(found, Gap):
         return FALLBACK_MB, FALLBACK_MINUTES
     mib = math.ceil(MEMORY_FACTOR * found.host / 2**20)
@@ -190,7 +196,7 @@ def request(found: Forecast | Gap) -> tuple[int, int]:
 
 
 def _in_file(parse: Callable[[Any], Any]) -> Callable[[str], Any]:
-    """``parse`` of a JSON file's content; its errors name the file."""
+    """A function that parses the content of a JSON file; its errors name the file."""
 
     def read(path: str) -> Any:
         content = read_json(path)

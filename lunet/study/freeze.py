@@ -1,4 +1,4 @@
-"""Freeze the package for the length of one Snakemake run: edits reach no job that is queued."""
+"""Freeze the package during a run of Snakemake, so that edits do not affect queued jobs."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ _MARK = "LUNET_SOURCE"
 
 
 def freeze(store: str | Path = ".snakemake/source") -> Path:
-    """Copy the package aside, once per content, and let this process and its jobs import the copy.
+    """Copy the package, once per content, and let this process and its jobs import the copy.
 
-    Jobs inherit the choice through the environment: ``LUNET_SOURCE`` marks the copy, ``PYTHONPATH``
+    Jobs inherit the choice through the environment: ``LUNET_SOURCE`` names the copy, ``PYTHONPATH``
     puts it first, ``PYTHONSAFEPATH`` keeps the working directory from shadowing it, and ``PATH``
     finds the ``lunet`` command of this Python.
 
@@ -39,19 +39,19 @@ def freeze(store: str | Path = ".snakemake/source") -> Path:
     return source
 
 
-def _counts(path: Path) -> bool:
-    """Modules and templates do; what Python makes of them does not."""
+def _is_source(path: Path) -> bool:
+    """Whether a file is a module or a template and not a compiled file."""
     return "__pycache__" not in path.parts
 
 
 def copy_package(package: Path, store: Path) -> Path:
-    """Copy a package, templates included, into a folder of the store that is named by its content.
+    """Copy a package, templates included, into a folder named after the digest of its content.
 
     Returns
     -------
-    The folder that holds the copy, which may be there already.
+    The folder that holds the copy; an existing copy is reused.
     """
-    files = sorted(path for path in package.rglob("*") if path.is_file() and _counts(path))
+    files = sorted(path for path in package.rglob("*") if path.is_file() and _is_source(path))
     content = b"".join(bytes(path.relative_to(package)) + path.read_bytes() for path in files)
     copy = store / hashlib.sha256(content).hexdigest()[:12]
     if not copy.exists():
@@ -59,6 +59,6 @@ def copy_package(package: Path, store: Path) -> Path:
         shutil.copytree(package, part / package.name, ignore=shutil.ignore_patterns("__pycache__"))
         try:
             part.rename(copy)
-        except OSError:  # another start was faster; its copy is the same
+        except OSError:  # another process was faster; its copy is the same
             shutil.rmtree(part)
     return copy

@@ -1,4 +1,4 @@
-"""What happens once at a start of Snakemake, after the study is known and before any job."""
+"""What happens once when Snakemake starts, after the study is known and before any job."""
 
 from __future__ import annotations
 
@@ -11,24 +11,25 @@ from lunet.study.study import Study, check_requested_files
 
 
 def launch(study: Study, words: Sequence[str], *, warn: Callable[[str], None] | None) -> None:
-    """Check the targets and the cluster, and tell the jobs what they must know.
+    """Check the targets and the cluster, and pass on to the jobs what they need.
 
-    Jobs learn it through the environment and not through a rule's parameter: neither how many of
-    them share a GPU nor what a study states may train anything again.
+    Jobs get it through the environment, not through parameters of rules: a change of how many jobs
+    share a GPU, or of what the study states, must not train anything again.
 
     Parameters
     ----------
     study
-        The study of this start.
+        The study.
     words
         Snakemake's arguments.
     warn
-        Receives a line for each thing that the study cannot resolve; None in a job of the start.
+        Receives a line for each thing that the study cannot resolve; None in the jobs that
+        Snakemake starts, which must not repeat the warnings.
 
     Raises
     ------
     LunetError
-        If a target does not exist, or SLURM would refuse the profile's requests.
+        If a target belongs to an unknown preset, or SLURM would refuse the profile's requests.
     """
     check_requested_files(study, words)
     prepare_cluster(words)

@@ -1,4 +1,4 @@
-"""Lines of ``lunet list``: names with what they are and where they come from."""
+"""The lines that ``lunet list`` and ``lunet forecast`` print."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lunet.study.forecast import Forecasts, Gap, request
 from lunet.study.study import Study
 from lunet.training.run_form import RunForm
 
-# transform, the key that switches it on, its other keys (all of `train.augmentation`)
+# transform, the key that enables it, its other keys (all in `train.augmentation`)
 _TRANSFORMS = (
     ("flip (horizontal, vertical, ...)", "flip_axes", "flip_p"),
     ("shift, scale, rotate", "affine_p", "translate, scale, degrees"),
@@ -38,7 +38,7 @@ def listing_lines(what: str, config: str | None = None) -> Iterator[str]:
     what
         ``presets``, ``recipes``, ``datasets``, ``losses`` or ``augmentations``.
     config
-        Configuration whose presets and variants are listed instead of the table's.
+        Configuration whose presets and variants are listed instead of all known presets.
     """
     rows = {"presets": lambda: _presets(config), "recipes": _recipes}
     rows |= {"datasets": _datasets, "losses": _losses, "augmentations": _augmentations}
@@ -108,7 +108,7 @@ def _losses() -> Iterable[tuple[str, ...]]:
 def _augmentations() -> Iterable[tuple[str, ...]]:
     from lunet.study.recipes import RECIPES
 
-    yield "augmentation", "switched on by", "further keys", "recipes"
+    yield "augmentation", "enabled by", "further keys", "recipes"
     for title, key, others in _TRANSFORMS:
         users = [name for name, recipe in RECIPES.items() if getattr(recipe.augmentation, key)]
         yield title, key, others, ", ".join(users)
@@ -118,30 +118,30 @@ _HEAD = (
     "preset",
     "MiB",
     "h:mm:ss",
-    "asked MB",
-    "asked min",
+    "requested MB",
+    "requested min",
     "runs",
-    "foreseen MiB",
-    "taken",
+    "forecast MiB",
+    "measured",
     "error",
-    "foreseen s",
-    "taken",
+    "forecast s",
+    "measured",
     "error",
 )
 
 
 def forecast_lines(study: Study) -> Iterator[str]:
-    """A row per preset, then why forecasts are missing and what to do.
+    """A row per preset, then a line for each missing forecast and what to do about it.
 
-    First what a training will take (the largest over the folds) and what is asked for; then, for
-    the finished runs, what was foreseen and what they took, the error in percent.
+    A row shows what a training will take (its longest fold) and what is requested for it; then,
+    for the finished runs, forecast and measured values with the error in percent.
     """
     forecasts = Forecasts(study, print)
     rows: list[tuple[str, ...]] = [_HEAD]
     gaps = []
     for preset in study.presets:
         found = _largest(forecasts.look(preset, fold) for fold in study.folds)
-        rows.append((preset, *_foreseen(found), *_checked(forecasts, preset, found)))
+        rows.append((preset, *_forecast(found), *_checked(forecasts, preset, found)))
         if isinstance(found, Gap):
             gaps.append(f"no forecast of {preset}: {found.reason}")
     widths = [max(len(row[i]) for row in rows) for i in range(len(_HEAD))]
@@ -150,29 +150,29 @@ def forecast_lines(study: Study) -> Iterator[str]:
         yield "  ".join((f"{name:<{widths[0]}}", *right)).rstrip()
     yield from gaps
     if gaps:
-        yield "the `efficiency` target measures the presets; the volumes are needed, too (`folds`)"
+        yield "the target `efficiency` measures the presets; `folds` prepares volumes and splits"
 
 
 def _largest(found: Iterable[Forecast | Gap]) -> Forecast | Gap:
-    """The forecast of most time, or the first gap."""
+    """The forecast with the longest time, or the first gap."""
     every = list(found)
     gaps = [row for row in every if isinstance(row, Gap)]
     forecasts = [row for row in every if isinstance(row, Forecast)]
     return gaps[0] if gaps else max(forecasts, key=lambda row: row.seconds)
 
 
-def _foreseen(found: Forecast | Gap) -> tuple[str, ...]:
+def _forecast(found: Forecast | Gap) -> tuple[str, ...]:
     mib, minutes = request(found)
-    asked = (str(mib), str(minutes))
+    requested = (str(mib), str(minutes))
     if isinstance(found, Gap):
-        return ("-", "-", *asked)
+        return ("-", "-", *requested)
     whole = round(found.seconds)
     clock = f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"
-    return (f"{found.memory / 2**20:.0f}", clock, *asked)
+    return (f"{found.memory / 2**20:.0f}", clock, *requested)
 
 
 def _runs(study: Study, preset: str) -> list[Any]:
-    """Contents of the ``run.json`` of the preset's finished runs, of this network."""
+    """Contents of ``run.json`` of the preset's finished runs that have the current network."""
     model = canonical_json(study.sections("train", preset)["model"])
     paths = (Path(run, "run.json") for run in study.runs([preset]))
     runs = [read_record(path, RunForm) for path in paths if path.is_file()]
@@ -185,17 +185,17 @@ def _network(run: RunForm) -> dict[str, Any] | None:
 
 
 def _checked(forecasts: Forecasts, preset: str, found: Forecast | Gap) -> tuple[str, ...]:
-    """What finished runs took, what was foreseen for them, and the errors."""
+    """Forecast and measured values of finished runs, and the errors."""
     runs = _runs(forecasts.study, preset)
     check = None if isinstance(found, Gap) else forecasts.check(preset, runs)
-    real = taken(runs) if check is None else check.taken
-    if real is None:
+    measured = taken(runs) if check is None else check.taken
+    if measured is None:
         return ("0", *("-",) * 6)
-    memory, seconds = f"{real.memory / 2**20:.0f}", f"{real.seconds:.0f}"
+    memory, seconds = f"{measured.memory / 2**20:.0f}", f"{measured.seconds:.0f}"
     if check is None:
-        return str(real.runs), "-", memory, "-", "-", seconds, "-"
+        return str(measured.runs), "-", memory, "-", "-", seconds, "-"
     return (
-        str(real.runs),
+        str(measured.runs),
         f"{check.memory / 2**20:.0f}",
         memory,
         f"{100 * check.memory_error:+.0f} %",

@@ -1,4 +1,4 @@
-"""From a preset's name to a network: the public ``lunet.build_model``."""
+"""Build the network of a preset: the public ``lunet.build_model``."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def build_model(
     preset
         Name, for example ``lunet_small_4f``; ``lunet list presets`` shows all.
     in_channels, out_channels
-        Image channels; logit channels (1 for a binary task, k + 1 for k labels).
+        Number of image channels and of logit channels (1 for a binary task, k + 1 for k labels).
     ndim
         Number of spatial axes, 2 or 3; the preset's highest if omitted.
     changes
@@ -39,7 +39,7 @@ def build_model(
     Raises
     ------
     ConfigError
-        If the preset, or an argument, is unknown.
+        If the preset or an argument is unknown.
     """
     from lunet.models.build import build_network
 

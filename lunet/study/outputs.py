@@ -1,6 +1,6 @@
-"""Which tables and figures a study makes, and which files they and the prunings are made of.
+"""Which tables and figures a study makes, and which files they and the prunings need.
 
-What is known of each table and figure stands in :mod:`lunet.reporting.outputs`.
+:mod:`lunet.reporting.outputs` has one row of facts per table and figure.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from lunet.study.study import Study
 
 
-def questions(study: Study) -> dict[str, bool]:
-    """Key of :data:`lunet.reporting.outputs.WHEN` -> whether the study asks that question."""
+def conditions(study: Study) -> dict[str, bool]:
+    """For each key of :data:`lunet.reporting.outputs.WHEN`, whether it applies to the study."""
     config = study.config
     arguments = [preset.arguments for preset, _ in study.presets.values()]
     return {
@@ -31,26 +31,27 @@ def questions(study: Study) -> dict[str, bool]:
     }
 
 
-def asked(study: Study, outputs: Mapping[str, Output], rule: Rule) -> tuple[str, ...]:
-    """Names of the tables or figures of one rule that answer a question which the study asks."""
-    known = questions(study)
+def requested(study: Study, outputs: Mapping[str, Output], rule: Rule) -> tuple[str, ...]:
+    """Names of the tables or figures of one rule that the study makes."""
+    known = conditions(study)
     names = made_by(outputs, rule)
     return tuple(name for name in names if known.get(outputs[name].when, True))
 
 
 def caption_of(outputs: Mapping[str, Output], name: str | None = None) -> Callable[[Any], str]:
-    """A rule's ``caption`` parameter: that of one output, else of the one in the wildcards."""
+    """A rule's parameter ``caption``: of the named output, or of the one in the wildcards."""
     return lambda wildcards: outputs[name or wildcards.name].caption
 
 
 def sources_of(study: Study, outputs: Mapping[str, Output]) -> Callable[[Any], list[str]]:
-    """An input function: what the table or figure of the name in the wildcards is made of."""
+    """An input function: the files that the table or figure in the wildcards needs."""
     own = study.config.report.published
 
     def of(wildcards: Any) -> list[str]:
         row, kinds = outputs[wildcards.name], outputs[wildcards.name].needs
         if study.config.statistics.pairs == "all" and "metrics" in kinds:
-            kinds = tuple(dict.fromkeys((*kinds, "efficiency")))  # the cheaper one is asked
+            # of each pair the cheaper network is the candidate, so the costs are needed
+            kinds = tuple(dict.fromkeys((*kinds, "efficiency")))
         extra = [own] if own is not None and row.when == "published" else []
         return study.files(kinds) + extra
 
@@ -58,7 +59,7 @@ def sources_of(study: Study, outputs: Mapping[str, Output]) -> Callable[[Any], l
 
 
 def pruned(study: Study, *names: str) -> list[str]:
-    """Files of these names of all prunings: strategies x folds x seeds."""
+    """The files of these names in all prunings: strategies x folds x seeds."""
     prune = study.config.prune
     return [
         f"{study.results}/pruning/{prune.preset}/{strategy}/fold-{fold}/seed-{seed}/{name}"
@@ -69,11 +70,12 @@ def pruned(study: Study, *names: str) -> list[str]:
     ]
 
 
-def beside(study: Study) -> Callable[[Any], list[str]]:
+def compared_with_pruned(study: Study) -> Callable[[Any], list[str]]:
     """An input function: results of presets on the folds and seeds of the pruning.
 
-    They are shown beside the pruned networks. Where pruning is a part of the study, those of all
-    its presets, on what both share; else those that exist already: none is trained for that.
+    They are shown next to the pruned networks. If pruning is a part of the study, the results of
+    all its presets are used, on the folds and seeds that both share. Otherwise only results that
+    exist already are used, because nothing should be trained just for this comparison.
     """
     prune, config = study.config.prune, study.config
     folds = [fold for fold in prune.folds if not prune.enabled or fold in study.folds]

@@ -1,4 +1,4 @@
-"""What a study's design can resolve, by its pilot: said at a start, repeated in the report."""
+"""What the design of a study can resolve, computed from its pilot, for the start and the report."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ def question_of(study: Study) -> dict[str, Any]:
 
 
 def study_design(study: Study, rows: pd.DataFrame) -> Design:
-    """Design of the study; its subjects are counted in ``splits.json`` if that is there."""
+    """Design of the study; subjects are counted in ``splits.json`` if it exists."""
     from lunet.reporting.power import design_of
 
     return design_of(rows, study.folds, len(study.config.seeds), f"{study.results}/splits.json")
 
 
 def power_sentence(study: Study) -> str:
-    """What the design resolves, in one or two sentences; the study has a pilot.
+    """What the design resolves, in one or two sentences.
 
     Raises
     ------
     LunetError
-        If the pilot has no finished runs, or the margin is 0.
+        If the study has no pilot, the pilot has no finished runs, or the margin is 0.
     """
     from lunet.errors import ConfigError
     from lunet.reporting.power import Question, facts, pilot_components, pilot_rows, sentence
@@ -40,7 +40,7 @@ def power_sentence(study: Study) -> str:
     if pilot is None or not question.margin > 0:
         found = "no pilot" if pilot is None else "statistics.margin is 0"
         raise ConfigError(
-            where="pilot", found=found, expected="both are needed to say what a design resolves"
+            where="pilot", found=found, expected="a pilot and a margin above 0 are needed"
         )
     rows = pilot_rows(pilot)
     components = pilot_components(rows, question.metric)

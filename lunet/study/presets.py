@@ -1,8 +1,8 @@
-"""Presets: a preset is one row, a named network with the name of its recipe.
+"""Presets: named networks, each with the name of its recipe.
 
-The 29 presets of the LUnet paper (arXiv 2512.03834) are listed by :data:`PAPER_PRESETS`; the
-families ``unet``, ``lunet``, ``unetpp`` and ``lunetpp`` exist in any width (``lunet_small_8f``).
-This module names the model modules but never imports one.
+:data:`PAPER_PRESETS` lists the 29 presets of the LUNet paper (arXiv 2512.03834). The families
+``unet``, ``lunet``, ``unetpp`` and ``lunetpp`` exist in any width (``lunet_small_8f``). This module
+names the model modules but never imports them.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Preset:
     dimensions
         Numbers of spatial axes that the network can be built for.
     has_heads
-        Whether it takes ``deep_supervision``: one head per decoder level, the main one included.
+        Whether it accepts ``deep_supervision``: one head per decoder level, including the main one.
     """
 
     name: str
@@ -110,12 +110,12 @@ _LISTED_2D = ("unet2d_64f", "attention_unet2d_64f", "attention_unet2d_16f", "lat
 
 
 def find_preset(name: str) -> Preset:
-    """The preset of that name, from the table or from a family's rule.
+    """The preset of that name, from the table or as a member of a family.
 
     Raises
     ------
     ConfigError
-        If there is no such preset; names the nearest one.
+        If there is no such preset; the message names the nearest one.
     """
     if name in _SINGLE:
         return _SINGLE[name]
@@ -129,7 +129,7 @@ def find_preset(name: str) -> Preset:
 
 
 def known_presets() -> tuple[str, ...]:
-    """Names of all listed presets; the families exist in further widths."""
+    """Names of all listed presets; the families have members of further widths."""
     others = (name for name in _SINGLE if name not in PAPER_PRESETS)
     return (*PAPER_PRESETS, *others, *_LISTED_2D)
 
@@ -145,7 +145,7 @@ def _of_family(name: str, family: str, size: str, width: int) -> Preset:
 
 def _of_family_2d(name: str, family: str, width: int) -> Preset:
     gates, flat, source = _FAMILIES_2D[family]
-    # a base width builds the published network, a list one whose decoder follows the list
+    # a number builds the published network; a list also sets the widths of the decoder
     arguments = {"widths": [width] * 5 if flat else width, "attention": gates}
     return Preset(
         name, "attention_unet", "AttentionUNet", arguments, "lung2d", source, (2,), has_heads=True
@@ -158,7 +158,7 @@ def output_count(preset: Preset) -> int:
     Raises
     ------
     ConfigError
-        If heads are asked of a network that has none.
+        If the arguments ask for heads but the network has none.
     """
     if not preset.arguments.get("deep_supervision", False):
         return 1
@@ -166,10 +166,10 @@ def output_count(preset: Preset) -> int:
         raise ConfigError(
             where=f"{preset.name}, arguments.deep_supervision",
             found=f"found true, but {preset.network} has no heads for it",
-            expected=f"the families {', '.join(_FAMILIES_2D)} do",
+            expected=f"only the families {', '.join(_FAMILIES_2D)} have them",
         )
     widths = preset.arguments["widths"]
-    # one head per decoder level, the one of full resolution being the main output
+    # one head per decoder level; the head of full resolution is the main output
     return 4 if isinstance(widths, int) else len(widths) - 1
 
 
@@ -179,17 +179,17 @@ def read_structure(path: str | Path, base: Preset, where: str) -> dict[str, Any]
     Parameters
     ----------
     path
-        ``run.json`` of a pruning, whose chosen network is taken, or a JSON object with
-        ``arguments`` (and, to be checked, ``module`` and ``name``), as the section ``model`` has.
+        ``run.json`` of a pruning, whose chosen network is used, or a JSON object with ``arguments``
+        like the section ``model`` (``module`` and ``name`` are checked if present).
     base
-        The preset whose network it must be.
+        The preset whose kind of network it must be.
     where
         Key in the configuration, for messages.
 
     Raises
     ------
     ConfigError
-        If the file is missing or no such description, or is of another network than the base.
+        If the file is missing, describes no network, or another kind of network than the base.
     DataError
         If it is not JSON.
     """
@@ -199,7 +199,7 @@ def read_structure(path: str | Path, base: Preset, where: str) -> dict[str, Any]
         if found != expected:
             raise ConfigError(
                 where=where,
-                found=f"{path} is of {found}",
+                found=f"{path} describes {found}",
                 expected=f"the base {base.name} is {expected}",
             )
     return dict(section["arguments"])
@@ -211,7 +211,7 @@ def _section(path: str | Path, where: str) -> Mapping[str, Any]:
         raise ConfigError(
             where=where,
             found=f"{path} is missing",
-            expected="the structure is read at the start",
+            expected="the structure is needed at the start",
             action=action,
         )
     content = read_json(path)
@@ -222,6 +222,6 @@ def _section(path: str | Path, where: str) -> Mapping[str, Any]:
         raise ConfigError(
             where=where,
             found=found,
-            expected="run.json of a pruning, or {arguments: {widths: ...}}",
+            expected="run.json of a pruning or {arguments: {widths: ...}} is expected",
         )
     return section

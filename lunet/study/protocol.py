@@ -1,9 +1,9 @@
-"""The protocol of a study: what it states before its first training, written once, for ever.
+"""The protocol of a study: what it states before its first training; written once, never replaced.
 
 ``results/{study}/protocol.json`` holds what is compared and how (``stated``, with its digest and
 time), all settings that a result depends on, and the digests of the code, the prepared data and the
-splits. Beside it ``ro-crate-metadata.json`` describes both as an RO-Crate 1.1, so that the folder's
-two files can be deposited. :mod:`lunet.statistics.registration` reads it.
+splits. ``ro-crate-metadata.json`` in the same folder describes it as an RO-Crate 1.1, so that the
+two files can be deposited. :mod:`lunet.statistics.registration` reads the protocol.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ STEP_CODE = (
     "lunet.evaluation.evaluation",
     "lunet.reporting.tables.index",
 )
-"""Modules whose closure is the code of a study's results; each network's module is added."""
+"""Modules whose import closure, with the networks' modules, is the code of a study's results."""
 STATED = "LUNET_STATED"
 CRATE = "ro-crate-metadata.json"
 
@@ -76,20 +76,20 @@ def protocol(
     Parameters
     ----------
     sections
-        Those of the step ``register``: every setting that a result depends on.
+        Sections of the step ``register``: every setting that a result depends on.
     manifest, splits
-        Of the prepared data, where they exist by now.
+        Files of the prepared data; ignored while they do not exist.
     trained
-        Trainings of the study that have already finished.
+        Number of trainings of the study that have already finished.
     package
         Folder of the package whose code is digested.
     """
     modules = {f"lunet.models.{row['model']['module']}" for row in sections["networks"].values()}
-    says = stated(sections)
+    statement = stated(sections)
     data = read_object(manifest) if manifest and manifest.is_file() else {}
     return {
-        "stated": says,
-        "digest": digest(says),
+        "stated": statement,
+        "digest": digest(statement),
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "trained": trained,
         "settings": dict(sections),
@@ -102,9 +102,10 @@ def protocol(
 
 
 def hand_over(study: Study, store: str | Path = ".snakemake") -> Path:
-    """Let the jobs of this Snakemake run know what the study states: a file named by a variable.
+    """Pass what the study states on to the jobs of this run of Snakemake.
 
-    A rule's parameter would train everything again whenever a statement changes.
+    The sections are written to a file that an environment variable names. As a parameter of a rule
+    they would train everything again whenever a statement changes.
     """
     sections = study.sections("register")
     path = Path(store, "stated", f"{digest(sections)[:12]}.json").resolve()
@@ -115,13 +116,13 @@ def hand_over(study: Study, store: str | Path = ".snakemake") -> Path:
 
 
 def handed_over() -> dict[str, Any] | None:
-    """The sections of :func:`hand_over` in a job of the workflow; None outside."""
+    """The sections that :func:`hand_over` passed to a job of the workflow; None outside of one."""
     path = os.environ.get(STATED)
     return read_object(path) if path else None
 
 
 def known_warnings(study: Study) -> list[str]:
-    """What the study cannot resolve: by its splits, or before there are any by its source."""
+    """What the study cannot resolve, by its splits or, before they exist, by its source."""
     sections = study.sections("register")
     splits, manifest = Path(study.results, "splits.json"), Path(study.manifest)
     try:
@@ -132,7 +133,7 @@ def known_warnings(study: Study) -> list[str]:
             return []
         return resolution_warnings(sections, subjects, _structures(sections))
     except LunetError:
-        return []  # a damaged or strange file: the step that reads it says so
+        return []  # the step that needs a damaged file reports it
 
 
 def _subjects_of_source(study: Study) -> int | None:
@@ -156,27 +157,27 @@ def _subjects_of_source(study: Study) -> int | None:
 
 
 def finished_trainings(results: Path) -> int:
-    """Trainings of a study that have left their record."""
+    """Number of trainings of a study that have written their record."""
     return sum(1 for _ in results.glob("runs/*/fold-*/seed-*/run.json"))
 
 
 def lock(path: Path, content: Mapping[str, Any], *, name: str, licence: str = "") -> bool:
-    """Write the protocol and its description, unless there is one: it is never replaced.
+    """Write the protocol and its RO-Crate description; an existing protocol is never replaced.
 
     Parameters
     ----------
     path
         ``protocol.json``.
     content
-        As :func:`protocol` gives it.
+        The value of :func:`protocol`.
     name
         Name of the study.
     licence
-        Address of the licence under which the crate is deposited, for its description.
+        URL of the licence under which the files are deposited.
 
     Returns
     -------
-    Whether this call wrote it.
+    Whether this call wrote the protocol.
     """
     is_new = write_new(path, content)
     crate = path.with_name(CRATE)
@@ -196,28 +197,28 @@ def register(
     name: str = "",
     licence: str = "",
 ) -> list[str]:
-    """See to it that a study has its protocol; returns lines that say what is there now.
+    """Make sure that a study has its protocol; return lines that describe it.
 
     Parameters
     ----------
     path
-        ``protocol.json``; written where it does not exist, and never replaced.
+        ``protocol.json``; written if it does not exist, and never replaced.
     sections
-        Those of the step ``register``.
+        Sections of the step ``register``.
     manifest, splits
-        Of the prepared data, where they exist by now.
+        Files of the prepared data; ignored while they do not exist.
     name, licence
-        As of :func:`lock`.
+        As in :func:`lock`.
     """
     trained = finished_trainings(path.parent)
     content = protocol(sections, manifest=manifest, splits=splits, trained=trained)
     if lock(path, content, name=name or path.parent.name, licence=licence):
         lines = [f"{path}: registered on {content['time']}, digest {content['digest'][:12]}"]
         if trained:
-            lines.append(f"note: {trained} training(s) of the study had finished before")
+            lines.append(f"note: {trained} training(s) of the study had already finished")
         for key, what in (("data", "prepared volumes"), ("splits", "splits")):
             if content[key] is None:
-                lines.append(f"note: there are no {what} yet, so their digest is not in it")
+                lines.append(f"note: without their digest, since there are no {what} yet")
     else:
         found = compare(path, sections)
         lines = [found.sentence or f"registered on {found.time}; nothing has changed since"]
@@ -234,7 +235,7 @@ def compare(path: Path, sections: Mapping[str, Any]) -> Registration:
 def ro_crate(
     content: Mapping[str, Any], path: Path, *, name: str, licence: str = ""
 ) -> dict[str, Any]:
-    """Description of the protocol as RO-Crate 1.1 (https://w3id.org/ro/crate/1.1)."""
+    """The description of the protocol as an RO-Crate 1.1 (https://w3id.org/ro/crate/1.1)."""
     root: dict[str, Any] = {
         "@id": "./",
         "@type": "Dataset",
@@ -270,14 +271,14 @@ def ro_crate(
 def subjects_tested(
     splits: Mapping[str, Any], manifest: Mapping[str, Any], folds: Sequence[int]
 ) -> int:
-    """Subjects that the study's folds test on, each counted once."""
+    """Number of subjects in the test cases of the study's folds, each counted once."""
     groups = {case["id"]: str(case.get("group", case["id"])) for case in manifest["cases"]}
     tested = {case for fold in folds for case in splits["folds"][fold]["test"]}
     return len({groups.get(case, case) for case in tested})
 
 
 def comparisons(sections: Mapping[str, Any], structures: int) -> int:
-    """Tests in the family that Holm's method adjusts: pairs times structures and their mean."""
+    """Number of tests that Holm's method adjusts: pairs times structures, their mean included."""
     statistics, presets = sections["statistics"], sections["grid"]["presets"]
     pairs = len(statistics["pairs"])
     if statistics["pairs"] == "all":
@@ -288,23 +289,23 @@ def comparisons(sections: Mapping[str, Any], structures: int) -> int:
 
 
 def resolution_warnings(sections: Mapping[str, Any], subjects: int, structures: int) -> list[str]:
-    """What the study cannot resolve, whatever its results are: a sentence each.
+    """What the study cannot resolve whatever its results are, one text each.
 
     Parameters
     ----------
     sections
-        Those of the step ``register``.
+        Sections of the step ``register``.
     subjects
-        Subjects that are tested on.
+        Number of subjects in the test cases.
     structures
-        Structures that are segmented.
+        Number of structures that are segmented.
     """
     tests, seeds = comparisons(sections, structures), len(sections["grid"]["seeds"])
     level = 1 - sections["statistics"]["confidence"]
     if not tests:
         return [
-            "No comparison is asked for: name statistics.reference or statistics.pairs, or nothing "
-            "can be claimed."
+            "No comparison is configured, so nothing can be claimed. Set statistics.reference or "
+            "statistics.pairs."
         ]
     if seeds == 1:
         least, found = min(1.0, tests * smallest_p(subjects)), []
@@ -321,14 +322,14 @@ def resolution_warnings(sections: Mapping[str, Any], subjects: int, structures: 
         ]
     if seeds < 3 or subjects < 12:
         return [
-            f"{subjects} subjects and {seeds} seeds are few: from 12 and 3 on the intervals were "
-            "found to hold what they say."
+            f"{subjects} subjects and {seeds} seeds are few: the intervals were found to have "
+            "their stated coverage with at least 12 subjects and 3 seeds."
         ]
     return []
 
 
 def warnings_of_files(sections: Mapping[str, Any], manifest: Path, splits: Path) -> list[str]:
-    """As :func:`resolution_warnings`, of files; none where they are not there yet."""
+    """Like :func:`resolution_warnings`, from files; empty while they do not exist."""
     if not (manifest.is_file() and splits.is_file()):
         return []
     folds = sections["grid"]["folds"]
@@ -349,21 +350,21 @@ def _structures(sections: Mapping[str, Any]) -> int:
 
 
 def check_same(path: Path, sections: Mapping[str, Any]) -> None:
-    """Refuse to register a study again with other statements.
+    """Check that the protocol at ``path`` agrees with the sections of the step ``register``.
 
     Raises
     ------
     ConfigError
-        If the protocol at ``path`` states something else.
+        If the protocol states something else.
     """
     found = compare(path, sections)
     is_same = canonical_json(read_protocol(path)["settings"]) == canonical_json(dict(sections))
     if found.changes or not is_same:
-        what = "; ".join(found.changes) or "other settings than these"
-        action = "Give the study another name, or let the report say what has changed"
+        what = "; ".join(found.changes) or "with other settings"
+        action = "Give the study another name, or keep it: the report then lists the changes"
         raise ConfigError(
             where=path,
             found=f"registered on {found.time} ({what})",
-            expected="it is never replaced",
+            expected="a protocol is never replaced",
             action=action,
         )

@@ -1,7 +1,7 @@
-"""Named recipes: the published ones, and ours where nothing is published or more is needed.
+"""Named recipes: published ones, and our own where none is published or more is needed.
 
-A recipe is plain data (:class:`lunet.training.recipe.Recipe`); a study names one and changes
-single values of it. Epochs are passes over the training cases.
+A recipe is plain data (:class:`lunet.training.recipe.Recipe`); a study names one and may change
+single values. An epoch is a pass over the training cases.
 """
 
 from __future__ import annotations
@@ -101,7 +101,8 @@ _SLIM_ADAMW = Recipe(
 )
 
 _LUNG2D = Recipe(
-    source=f"{_LUNG}, first configuration; noise as meant, 5 to 25 grey levels squared of 256",
+    source=f"{_LUNG}, first configuration; noise as its authors meant it: variance of 5 to 25"
+    " squared grey levels of 256",
     epochs=400,
     batch_size=4,
     grad_accumulation=8,
@@ -169,18 +170,19 @@ RECIPES: dict[str, Recipe] = {
         optimiser=Optimiser("adam", 1e-3),
     ),
     "unetpp_small": replace(
-        _PAPER_SMALL, source="ours: that of the small U-Nets; the paper gives none for U-Net++"
+        _PAPER_SMALL,
+        source="ours: as for the small U-Nets; the paper gives no recipe for U-Net++",
     ),
     "unetpp_large": replace(
         _PAPER_SMALL,
-        source="ours: that of the large U-Nets; the paper gives none for U-Net++",
+        source="ours: as for the large U-Nets; the paper gives no recipe for U-Net++",
         batch_size=1,
         optimiser=Optimiser("adam", 1e-3),
     ),
     "mednext": replace(
         _PAPER_SMALL,
-        source="ours: AdamW 1e-3 as in arXiv:2303.09975, else that of the small U-Nets; the LUnet"
-        " paper gives none",
+        source="ours: AdamW 1e-3 as in arXiv:2303.09975, otherwise as for the small U-Nets; the"
+        " LUNet paper gives no recipe",
         optimiser=Optimiser("adamw", 1e-3, weight_decay=1e-2),
     ),
     "strong": _STRONG,
@@ -190,7 +192,7 @@ RECIPES: dict[str, Recipe] = {
     ),
     "slim_adamw": _SLIM_ADAMW,
     "lung2d": _LUNG2D,
-    # for networks built with deep_supervision: true; weights of the outputs at 1, 1/2, 1/4, 1/8
+    # for networks with deep_supervision: true; weights of the outputs at 1, 1/2, 1/4, 1/8
     "lung2d_deep": replace(_LUNG2D, deep_supervision=(1.0, 0.4, 0.2, 0.1)),
     "lung2d_later": _LUNG2D_LATER,
     "lung2d_later_deep": replace(_LUNG2D_LATER, deep_supervision=(1.0, 0.3, 0.1, 0.0)),
@@ -203,7 +205,7 @@ def find_recipe(name: str) -> Recipe:
     Raises
     ------
     ConfigError
-        If there is no such recipe; names the nearest one.
+        If there is no such recipe; the message names the nearest one.
     """
     if name not in RECIPES:
         raise ConfigError(

@@ -1,4 +1,4 @@
-"""After a crash of Snakemake: its left-over SLURM jobs, its lock, and what will go on."""
+"""After a crash of Snakemake: find its left-over SLURM jobs, remove its lock, list what resumes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class ClusterJob:
 
 
 def recover(action: str, prefix: str | None, profile: str, work: str) -> int:
-    """List, cancel or await the left-over jobs of this checkout, then unlock it.
+    """List, cancel or wait for the left-over jobs of this checkout, then unlock it.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ def recover(action: str, prefix: str | None, profile: str, work: str) -> int:
     Returns
     -------
     int
-        0 if nothing is left running and the checkout is unlocked, 1 if jobs are still there.
+        0 if no job is left and the checkout is unlocked, 1 if jobs are left.
 
     Raises
     ------
@@ -54,7 +54,7 @@ def recover(action: str, prefix: str | None, profile: str, work: str) -> int:
         raise Busy(
             where=Path.cwd(),
             found=f"Snakemake is still running here (process {', '.join(map(str, alive))})",
-            expected="one at a time",
+            expected="only one may run at a time",
             action="End it first",
         )
     jobs = left_over(prefix or _prefix(profile))
@@ -65,12 +65,12 @@ def recover(action: str, prefix: str | None, profile: str, work: str) -> int:
     if jobs and action in ("cancel", "wait"):
         _await({job.number for job in jobs})
     elif jobs:
-        print(f"{len(jobs)} jobs are left; end them with --cancel or await them with --wait")
+        print(f"{len(jobs)} jobs are left; cancel them (--cancel) or wait for them (--wait)")
         return 1
     _unlock()
     for line in resumable(Path(work)):
         print(line)
-    print("nothing is left running; the next snakemake goes on where the work stopped")
+    print("no job is left; the next snakemake resumes the work")
     return 0
 
 
@@ -81,12 +81,12 @@ def left_over(prefix: str) -> list[ClusterJob]:
     command = ["squeue", "-h", "-u", getpass.getuser(), "-o", "%A|%j|%T|%Z|%k"]
     answer = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     if answer.returncode != 0:
-        told = answer.stderr.strip().splitlines() or [f"exit code {answer.returncode}"]
+        lines = answer.stderr.strip().splitlines() or [f"exit code {answer.returncode}"]
         raise LunetError(
             where="squeue",
-            found=told[-1].removeprefix("squeue: "),
-            expected="SLURM's queue is needed to know what is left over",
-            action="Try again where sbatch works, once the controller answers",
+            found=lines[-1].removeprefix("squeue: "),
+            expected="SLURM's queue is needed to find left-over jobs",
+            action="Try again later, on a node where sbatch works",
         )
     here = str(Path.cwd())
     rows = [line.split("|", 4) for line in answer.stdout.splitlines()]
@@ -98,7 +98,7 @@ def left_over(prefix: str) -> list[ClusterJob]:
 
 
 def resumable(work: Path) -> list[str]:
-    """One line per training whose state is kept and will go on."""
+    """One line per training that has a saved state and will resume."""
     states = sorted(work.glob("*/runs/*/fold-*/seed-*"))
     return [f"resumes: {folder.relative_to(work)}" for folder in states if any(folder.iterdir())]
 
@@ -111,8 +111,8 @@ def _prefix(profile: str) -> str:
         raise ConfigError(
             where=f"{path}: slurm-jobname-prefix",
             found="missing",
-            expected="jobs are found by it",
-            action="Or give --prefix",
+            expected="needed to find the jobs",
+            action="Add it, or give --prefix",
         )
     return str(prefix)
 
@@ -126,7 +126,7 @@ def _await(numbers: set[str]) -> None:
             timeout=60,
             check=False,
         )
-        # a number that squeue forgot, or a state that ended, is no longer running
+        # a job that squeue does not list, or whose state has ended, is no longer running
         states = dict(line.split() for line in answer.stdout.splitlines())
         ended = {"COMPLETED", "CANCELLED", "FAILED", "TIMEOUT", "OUT_OF_MEMORY", "NODE_FAIL"}
         ended |= {"PREEMPTED", "BOOT_FAIL", "DEADLINE"}
@@ -136,7 +136,7 @@ def _await(numbers: set[str]) -> None:
 
 
 def _snakemakes() -> Iterator[int]:
-    """Processes of this host that run Snakemake in this folder (Linux; elsewhere none is seen)."""
+    """Processes of this host that run Snakemake in this folder (found on Linux only)."""
     for entry in Path("/proc").glob("[0-9]*"):
         try:
             words = (entry / "cmdline").read_bytes().split(b"\0")
@@ -144,15 +144,15 @@ def _snakemakes() -> Iterator[int]:
         except OSError:
             continue  # ended meanwhile, or another user's
         program = [word for word in words[:3] if word.endswith((b"/snakemake", b"snakemake"))]
-        # the jobs of a run are Snakemakes too, told by their mode
+        # jobs of a run are Snakemake processes, too; they have --mode
         if program and b"--mode" not in words and folder == str(Path.cwd()):
             yield int(entry.name)
 
 
 def _unlock() -> None:
-    """Remove the lock of a Snakemake that was killed; it lies in ``.snakemake/locks``."""
+    """Remove the lock that a killed Snakemake left in ``.snakemake/locks``."""
     locks = list(Path(".snakemake/locks").glob("*.lock"))
     for lock in locks:
         lock.unlink()
     if locks:
-        print(f"unlocked: {len(locks)} locks of a Snakemake that is gone")
+        print(f"unlocked: removed {len(locks)} locks of a Snakemake that has ended")

@@ -1,12 +1,12 @@
-"""What Snakemake hears from SLURM's queue, made true for jobs that the queue has forgotten.
+"""Wrap SLURM's queue commands, so that Snakemake notices jobs that the queue no longer lists.
 
-SLURM drops an ended job from ``squeue`` after ``MinJobAge`` seconds, and Snakemake's plugin (2.8)
-waits for ever for a job that ended and was dropped between two of its polls, or that stays in
-COMPLETING on a node that is gone. With ``sacct`` it never notices ``CANCELLED by 1000``. So
-:func:`watch_queue` puts three commands of the same names in front of SLURM's: ``sbatch`` notes the
-number of each job, ``squeue`` and ``sacct`` add what the plugin needs to know. A job that SLURM no
-longer knows is reported as UNKNOWN; the plugin then looks for the job's outputs, and a job without
-them is submitted again. Every other use of the commands is handed on unchanged.
+SLURM drops an ended job from ``squeue`` after ``MinJobAge`` seconds. Snakemake's plugin (2.8) waits
+for ever for a job that ended and was dropped between two polls, or that stays in COMPLETING on a
+node that is gone. With ``sacct`` it never notices ``CANCELLED by 1000``. Therefore
+:func:`watch_queue` puts three commands of the same names in front of SLURM's: ``sbatch`` records
+the number of each job, ``squeue`` and ``sacct`` add what the plugin needs to know. A job that SLURM
+no longer knows is reported as UNKNOWN; the plugin then looks for the job's outputs and submits the
+job again if they are missing. Any other use of the commands is passed on unchanged.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from datetime import datetime
 from pathlib import Path
 
 COMPLETING_SECONDS = 600
-"""A job that is still COMPLETING so long after its end is over: SLURM waits for a lost node."""
+"""A job that is still COMPLETING this long after its end counts as ended: its node is lost."""
 _FOLDER = "LUNET_QUEUE"
 _COMMANDS = ("sbatch", "squeue", "sacct")
 _SHIM = """\
 #!/bin/sh
-# Written by lunet at the start of Snakemake; see lunet/study/slurm_queue.py.
+# Written by lunet when Snakemake starts; see lunet/study/slurm_queue.py.
 exec '{python}' -m lunet.study.slurm_queue {name} "$@"
 """
 
 
 def watch_queue(folder: str | Path = ".snakemake/slurm") -> None:
-    """Put the three commands first on this process's ``PATH``, where there is a SLURM at all."""
+    """Put the three commands first on this process's ``PATH``, if SLURM is installed."""
     if shutil.which("sbatch") is None or _FOLDER in os.environ:
         return
     place = Path(folder).resolve()
@@ -41,7 +41,7 @@ def watch_queue(folder: str | Path = ".snakemake/slurm") -> None:
     binaries.mkdir(parents=True, exist_ok=True)
     for name in _COMMANDS:
         if shutil.which(name) is None:
-            continue  # the plugin chooses by which commands there are
+            continue  # the plugin chooses its method by the commands that exist
         part = binaries / f".{name}.{os.getpid()}"
         part.write_text(_SHIM.format(python=sys.executable, name=name), encoding="utf-8")
         part.chmod(part.stat().st_mode | stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH)
@@ -51,7 +51,7 @@ def watch_queue(folder: str | Path = ".snakemake/slurm") -> None:
 
 
 def main(words: list[str]) -> int:
-    """Run one of the three commands; its exit code."""
+    """Run one of the three commands and return its exit code."""
     name, *arguments = words
     folder = Path(os.environ.get(_FOLDER, ".snakemake/slurm"))
     real = _real(name, folder / "bin")
@@ -68,7 +68,7 @@ def main(words: list[str]) -> int:
 def is_over(number: str) -> bool:
     """Whether SLURM no longer knows a job, or has been completing it for far too long.
 
-    A controller that does not answer is no answer: the job counts as there.
+    False if the controller does not answer, because the job may still exist.
     """
     command = ["scontrol", "-o", "show", "job", number]
     try:
@@ -90,7 +90,7 @@ def _is_long_ago(moment: str) -> bool:
 
 
 def _submit(command: list[str], jobs: Path) -> int:
-    """Submit and note the number, one line of the file ``jobs`` per job of this run."""
+    """Submit a job and append its number to the file ``jobs``."""
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     sys.stdout.write(done.stdout)
     if done.returncode == 0:
@@ -101,7 +101,7 @@ def _submit(command: list[str], jobs: Path) -> int:
 
 
 def _report(command: list[str], jobs: Path) -> int:
-    """The queue's answer, and UNKNOWN for each job of this run that is over and not in it."""
+    """Print the queue's answer, with UNKNOWN for each job of this run that has ended."""
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     if done.returncode:
         return done.returncode
@@ -121,7 +121,7 @@ def _report(command: list[str], jobs: Path) -> int:
 
 
 def _account(command: list[str]) -> int:
-    """The accounting's answer, ``CANCELLED by 1000`` as ``CANCELLED``."""
+    """Print the accounting's answer, with ``CANCELLED by 1000`` shortened to ``CANCELLED``."""
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     sys.stdout.write(re.sub(r"\|CANCELLED by \d+", "|CANCELLED", done.stdout))
     return done.returncode
@@ -135,7 +135,7 @@ def _lines(path: Path) -> set[str]:
 
 
 def _option(words: list[str], name: str) -> str:
-    """The value of ``--option value`` or ``--option=value``; empty without."""
+    """The value of ``--option value`` or ``--option=value``; empty if the option is missing."""
     for i, word in enumerate(words):
         if word == name and i + 1 < len(words):
             return words[i + 1]
@@ -145,7 +145,7 @@ def _option(words: list[str], name: str) -> str:
 
 
 def _real(name: str, shims: Path) -> str:
-    """SLURM's own command, further on in ``PATH``."""
+    """Path of SLURM's own command, which comes later in ``PATH``."""
     path = os.environ.get("PATH", os.defpath).split(os.pathsep)
     others = os.pathsep.join(p for p in path if Path(p).resolve() != shims.resolve())
     found = shutil.which(name, path=others)

@@ -1,12 +1,13 @@
-"""Which network to train next, and when to stop: the decisions of the search, and nothing else.
+"""The decisions of the search: which network to train next, and when to stop.
 
-The candidates of a family are tested in a fixed sequence, from the dearest down: the next smaller
-one only when the larger one is shown to be non-inferior. Such a sequence needs no correction
-(Maurer, Hothorn and Lehmacher 1995); the families share the level equally, so the error of the
-whole answer is the level. Bisection tests at most ``ceil(log2(n + 1))`` candidates of a family, at
-the family's level divided by that number; it takes for granted that quality falls with cost.
+The candidates of a family are tested in a fixed sequence, from the most expensive down; a smaller
+candidate is tested only after the next larger one was shown to be non-inferior. Such a sequence
+needs no correction for multiple tests (Maurer, Hothorn and Lehmacher 1995). The families share the
+level equally, so the error of the whole answer is the level. Bisection tests at most
+``ceil(log2(n + 1))`` candidates of a family, at the family's level divided by that number; it
+assumes that quality falls with cost.
 
-All of it is a function of results that exist: a search that was killed anywhere is where it was.
+All decisions follow from results that exist, so a search that was killed resumes where it was.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ Outcome = Literal["continue", "non-inferior", "futile", "not shown"]
 
 @dataclass(frozen=True)
 class Candidate:
-    """A network that may be trained; ``cost`` is what is to be small."""
+    """A network that may be trained; ``cost`` is the cost to minimise."""
 
     name: str
     family: str
@@ -30,15 +31,15 @@ class Candidate:
 
     @property
     def rank(self) -> tuple[float, int, str]:
-        """Order among candidates; parameters, then names decide between equal costs."""
+        """Sort key: the cost, then the number of parameters, then the name."""
         return self.cost, self.parameters, self.name
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What the looks at a candidate say: an outcome after so many folds.
+    """The outcome for a candidate after ``folds`` folds.
 
-    ``not shown``: all folds are there and non-inferiority was not found.
+    ``not shown``: all folds were used and non-inferiority was not found.
     """
 
     outcome: Outcome
@@ -51,7 +52,7 @@ Judge = Callable[[Candidate, float], Finding]
 
 @dataclass(frozen=True)
 class Step:
-    """A candidate that was, or is being, tested at a level."""
+    """The test of a candidate at a level, finished or not."""
 
     candidate: Candidate
     level: float
@@ -67,8 +68,8 @@ class Path:
     steps
         Candidates in the order of testing; the last may be unfinished.
     is_moot
-        It is not finished, and need not be: nothing in it is cheaper than what another family has
-        shown already.
+        Whether the rest can be skipped, because every candidate of the family is more expensive
+        than a candidate that was shown to be non-inferior in another family.
     """
 
     family: str
@@ -98,7 +99,7 @@ class Search:
 
     @property
     def answer(self) -> Candidate | None:
-        """The smallest candidate shown in any family."""
+        """The smallest candidate that was shown to be non-inferior in any family."""
         shown = [path.shown for path in self.paths]
         return min((c for c in shown if c is not None), key=lambda one: one.rank, default=None)
 
@@ -116,9 +117,10 @@ class Search:
 def cheaper(
     candidates: Iterable[Candidate], reference: Candidate
 ) -> tuple[dict[str, tuple[Candidate, ...]], tuple[Candidate, ...]]:
-    """Families of candidates that cost less than the reference, dearest first; and the others.
+    """Candidates that cost less than the reference, by family, and the others.
 
-    Who costs as much as the reference or more cannot be the answer and is not trained.
+    The most expensive candidate of a family comes first. A candidate that costs as much as the
+    reference or more cannot be the answer and is not trained.
     """
     families: dict[str, list[Candidate]] = {}
     left_out = []
@@ -143,18 +145,18 @@ def search(
     level: float,
     strategy: Literal["descending", "bisect"] = "descending",
 ) -> Search:
-    """Where the search stands, by the results that exist.
+    """The state of the search, given the results that exist.
 
     Parameters
     ----------
     families
-        Family -> candidates, dearest first, as of :func:`cheaper`.
+        Family -> candidates, the most expensive first, as returned by :func:`cheaper`.
     judge
-        Says what the looks at a candidate find at a level.
+        Returns the finding for a candidate at a level.
     level
         One-sided error of the whole answer.
     strategy
-        ``descending`` or ``bisect``, see above.
+        ``descending`` or ``bisect``, see the module's documentation.
     """
     walk = _descending if strategy == "descending" else _bisect
     share = level / max(1, len(families))
@@ -211,7 +213,7 @@ Run = tuple[str, int, int]
 
 
 def needed(found: Search, reference: str, folds: Sequence[int], seeds: Sequence[int]) -> list[Run]:
-    """Runs that the decisions so far rest on, reference first; each once."""
+    """The runs that the decisions so far are based on, each once, with the reference first."""
     depth = {reference: 0}
     for step in found.steps:
         name = step.candidate.name
@@ -223,7 +225,7 @@ def needed(found: Search, reference: str, folds: Sequence[int], seeds: Sequence[
 def next_round(
     found: Search, reference: str, folds: Sequence[int], seeds: Sequence[int]
 ) -> list[list[Run]]:
-    """For each family that needs another fold, the runs of that fold: candidate and reference."""
+    """For each family that needs another fold, the runs of candidate and reference on it."""
     rounds = []
     for path in found.paths:
         if path.pending is not None:
@@ -248,17 +250,17 @@ def affordable(
     budget: float | None,
     spent: float,
 ) -> list[Run]:
-    """Runs of the next round that the budget allows, family by family; each once.
+    """The runs of the next round that the budget allows, family by family, each once.
 
     Parameters
     ----------
     rounds
-        As of :func:`next_round`.
+        The value of :func:`next_round`.
     done
-        Hours of each finished run. A run of a preset that has none yet is taken to last as long as
-        the mean run of the preset that takes longest.
+        Hours of each finished run. For a preset without finished runs, the highest mean of the
+        other presets is assumed.
     budget, spent
-        Hours that may be spent, if there is a limit, and that were spent.
+        Hours that may be spent, if there is a limit, and hours that were spent.
     """
     chosen: list[Run] = []
     for runs in rounds:

@@ -1,8 +1,8 @@
-"""The driver of the search: decide, let Snakemake make what is missing, decide again.
+"""Run the search: decide, let Snakemake make what is missing, decide again.
 
 Each decision follows from files that exist, so a search that was killed resumes where it was. Each
-call of Snakemake names all runs that the decisions rest on: it remakes what is outdated and makes
-nothing twice. The runs are the study's ordinary ones.
+call of Snakemake names all runs that the decisions are based on, so outdated runs are remade and no
+run is made twice. They are ordinary runs of the study.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from lunet.study.study import Study
 
 Make = Callable[[Sequence[str]], None]
-"""Makes files, given their paths; raises where it cannot."""
+"""Makes the files of these paths, or raises an error."""
 
 _WIDE = 40
 """Margins that an interval may span and still be worth printing."""
@@ -60,7 +60,7 @@ class Question:
 
 
 def seeds_of(study: Study) -> tuple[int, ...]:
-    """Seeds of the search: as stated, else the study's, and two at least."""
+    """Seeds of the search: its own, else the study's if there are two or more, else 0 and 1."""
     stated = study.config.smallest.seeds
     if stated is not None:
         if not stated or len(set(stated)) != len(stated):
@@ -75,7 +75,7 @@ def seeds_of(study: Study) -> tuple[int, ...]:
 
 
 def margin_of(study: Study) -> float:
-    """The margin of the search: its own, else that of the statistics."""
+    """The margin of the search: its own, or else ``statistics.margin``."""
     own = study.config.smallest.margin
     margin = study.config.statistics.margin if own is None else own
     if margin is None or not margin > 0:
@@ -85,7 +85,7 @@ def margin_of(study: Study) -> float:
     return margin
 
 
-def find_smallest(study: Study, make: Make, say: Callable[[str], None]) -> dict[str, Any]:
+def find_smallest(study: Study, make: Make, log: Callable[[str], None]) -> dict[str, Any]:
     """Search until everything is decided or the budget is spent.
 
     Parameters
@@ -93,9 +93,9 @@ def find_smallest(study: Study, make: Make, say: Callable[[str], None]) -> dict[
     study
         A study whose configuration has the section ``smallest``.
     make
-        Makes files of the study; Snakemake, or a stand-in.
-    say
-        Told of each look and of each round.
+        Makes files of the study; Snakemake, or a stand-in for it.
+    log
+        Receives a line for each look and each round.
 
     Returns
     -------
@@ -104,11 +104,11 @@ def find_smallest(study: Study, make: Make, say: Callable[[str], None]) -> dict[
     Raises
     ------
     ConfigError
-        If nothing is asked, or the section does not fit the study.
+        If no search is configured, or the section does not fit the study.
     TrainingError
-        If a call of ``make`` returned without making what it should.
+        If ``make`` returned without having made all files.
     """
-    if not study.config.smallest.is_asked:
+    if not study.config.smallest.is_configured:
         raise ConfigError(
             where="smallest",
             found="neither families nor candidates",
@@ -119,7 +119,7 @@ def find_smallest(study: Study, make: Make, say: Callable[[str], None]) -> dict[
     question = _question(study, make)
     evidence = _evidence(question)
     made: set[str] = set()
-    told: set[tuple[str, int]] = set()
+    logged: set[tuple[str, int]] = set()
     while True:
         found = _search(question, evidence)
         grid = (question.reference.name, question.folds, question.seeds)
@@ -129,14 +129,14 @@ def find_smallest(study: Study, make: Make, say: Callable[[str], None]) -> dict[
         budget = study.config.smallest.budget_hours
         coming = affordable(next_round(found, *grid), done, budget, spent)
         targets = _targets(question, basis, coming)
-        _tell(question, found, evidence, told, say)
+        _log_news(question, found, evidence, logged, log)
         verdict = _write(question, evidence, found, coming)
         if set(targets) <= made:
             _draw(question, evidence, found)
             return verdict
         write_json(question.folder / "plan.json", {"runs": [list(run) for run in coming]})
         if coming:
-            say(f"next: {len([run for run in coming if run not in done])} trainings")
+            log(f"next: {len([run for run in coming if run not in done])} trainings")
         make(targets)
         lost = [file for file in targets if not Path(file).is_file()]
         if lost:
@@ -150,7 +150,7 @@ def find_smallest(study: Study, make: Make, say: Callable[[str], None]) -> dict[
 
 
 def _question(study: Study, make: Make) -> Question:
-    """The networks with their costs; what is missing is measured, nothing is trained."""
+    """The networks with their costs, which are measured if needed; nothing is trained."""
     from lunet.data.folds import read_splits
     from lunet.efficiency.cost_form import CostForm
     from lunet.reporting.smallest import cost_of
@@ -253,30 +253,30 @@ def _files(study: Study, run: Run) -> list[str]:
     return [f"{study.run(*run)}/metrics.csv", f"{study.run(*run)}/run.json"]
 
 
-def _tell(
+def _log_news(
     question: Question,
     found: Search,
     evidence: Evidence,
-    told: set[tuple[str, int]],
-    say: Callable[[str], None],
+    logged: set[tuple[str, int]],
+    log: Callable[[str], None],
 ) -> None:
-    """One line for each look, and for each suspended candidate, that was not told yet."""
+    """Log one line for each new look and each newly suspended candidate."""
     from lunet.reporting.smallest import decision_rows
 
     for name in _suspended(question, found):
-        if (name, 0) not in told:
-            told.add((name, 0))
+        if (name, 0) not in logged:
+            logged.add((name, 0))
             gap = question.early.gap(name)
-            say(f"{name}: suspended, validation Dice {gap:.3f} below at a third of the epochs")
+            log(f"{name}: suspended, validation Dice {gap:.3f} below at a third of the epochs")
     for row in decision_rows(evidence, found.steps):
         key = (row["candidate"], row["look"])
-        if key not in told:
-            told.add(key)
+        if key not in logged:
+            logged.add(key)
             low, high = row["ci_low"], row["ci_high"]
-            # with few trainings an early interval is honest, and wider than what it is about
+            # with few trainings, an early interval is wider than anything it could be about
             is_wide = not high - low < _WIDE * evidence.rules.margin
             interval = "too early for an interval" if is_wide else f"{low:+.4f} to {high:+.4f}"
-            say(
+            log(
                 f"{row['candidate']}, {row['look']} of {len(evidence.rules.folds)} folds: "
                 f"{row['estimate']:+.4f} ({interval}), {row['state']}"
             )
@@ -285,7 +285,7 @@ def _tell(
 def _write(
     question: Question, evidence: Evidence, found: Search, coming: Sequence[Run]
 ) -> dict[str, Any]:
-    """Write what is known now; the verdict is complete when nothing is pending."""
+    """Write decisions and verdict as they are now; the verdict is final if nothing is pending."""
     from lunet.reporting.smallest import decision_rows, write_decisions
     from lunet.reporting.smallest_words import answer
 
@@ -313,7 +313,7 @@ def _draw(question: Question, evidence: Evidence, found: Search) -> None:
 def _about(
     one: Candidate, rows: Sequence[dict[str, Any]], facts: Mapping[str, Any], question: Question
 ) -> dict[str, Any]:
-    """A candidate as the verdict lists it, with its last look."""
+    """A candidate's entry in the verdict, with its last look."""
     own = [row for row in rows if row["candidate"] == one.name]
     about: dict[str, Any] = {"name": one.name, "family": one.family, "cost": one.cost}
     about |= {"parameters": one.parameters, "state": "not trained", "folds": 0}

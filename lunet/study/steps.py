@@ -1,4 +1,4 @@
-"""The steps of a study: which sections of the configuration, and which modules, each depends on."""
+"""The steps of a study: the sections of the configuration and the modules that each depends on."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Step:
-    """What invalidates a step.
+    """What a step depends on: a change of any of it runs the step again.
 
     Attributes
     ----------
     sections
         Parts of the configuration that it reads.
     modules
-        Modules whose import closure is its code. ``lunet.commands`` is left out on purpose: it
-        only parses arguments. A step that builds the network adds the preset's model module.
+        Modules whose import closure is its code. ``lunet.commands`` is left out on purpose, because
+        it only parses arguments.
     templates
-        Templates of its page. The audit names none on purpose: what is trained depends on it, and
-        the look of its page must not prepare and train everything again.
+        Templates of its page. The audit lists none on purpose: trainings depend on the audit, and a
+        change of its page's look must not prepare and train everything again.
     builds_model
         Whether the step depends on the preset's model module.
     """
@@ -30,16 +30,16 @@ class Step:
 
 
 STEPS = {
-    # an edit of the downloader must not download terabytes again: no code
+    # no code: an edit of the downloader must not download terabytes again
     "download": Step(("dataset", "task"), ()),
     "audit": Step(("dataset", "task"), ("lunet.data.audit.audit",)),
-    # networks are named, their code is left out: editing one must not prepare all volumes anew
+    # without the networks' code: editing a network must not prepare all volumes again
     "plan": Step(
         ("dataset", "task", "models", "planning"), ("lunet.data.plan", "lunet.efficiency.step_cost")
     ),
     "preprocess": Step(("dataset", "task", "preprocess"), ("lunet.data.prepare",)),
     "folds": Step(("split",), ("lunet.data.custom_splits",)),
-    # no rule's parameters: jobs are handed its sections (lunet.study.protocol)
+    # jobs get these sections through the environment, not as parameters (lunet.study.protocol)
     "register": Step(
         (
             "dataset",

@@ -1,4 +1,4 @@
-"""A study: its presets resolved, its grid of runs, and what each step of it depends on."""
+"""A study: its resolved presets, its grid of runs, and what each of its steps depends on."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lunet.reporting.outputs import FIGURES, TABLES
 from lunet.settings import plain, replace
 from lunet.study.code_digest import PACKAGE, code_digest
 from lunet.study.config import Config, Variant
-from lunet.study.outputs import asked
+from lunet.study.outputs import requested
 from lunet.study.presets import Preset, find_preset, output_count, read_structure
 from lunet.study.recipes import find_recipe
 from lunet.study.steps import STEPS
@@ -37,7 +37,7 @@ _FILES = {
 
 
 class Study:
-    """Everything that the workflow asks of a configuration; standard library only, no torch.
+    """Everything that the workflow needs to know about a configuration; never imports torch.
 
     Parameters
     ----------
@@ -71,11 +71,11 @@ class Study:
 
     @property
     def rows(self) -> tuple[str, ...]:
-        """Rows of the tables: the presets and, if asked for, the atlas prior."""
+        """Rows of the tables: the presets and, with ``prior: true``, the atlas prior."""
         return (*self.presets, PRIOR) if self.config.prior else tuple(self.presets)
 
     def resolve(self, name: str) -> tuple[Preset, Recipe]:
-        """Network and recipe of a preset or variant, with the configuration's changes."""
+        """Network and recipe of a preset or variant, with the changes of the configuration."""
         where = f"variants.{name}" if name in self.config.variants else "train"
         variant = self.config.variants.get(name) or Variant(base=name)
         preset = self._base(name, variant)
@@ -117,7 +117,7 @@ class Study:
     def _section(self, name: str, preset: str | None) -> Any:
         if name == "task":
             return self.task.as_dict()
-        if name == "prune":  # one more strategy, fold or seed leaves the others what they are
+        if name == "prune":  # without the grid: another strategy, fold or seed reruns no other
             chosen = plain(self.config.prune)
             return {key: chosen[key] for key in chosen if key not in _PRUNING_GRID}
         if name == "predict" and preset is not None:
@@ -134,7 +134,7 @@ class Study:
             return plain(getattr(self.config, name))
         row, recipe = self.resolved(preset)
         if name == "recipe":
-            # the source is prose: rewording it must not train anything again
+            # the source is prose, and rewording it must not train anything again
             return {key: value for key, value in plain(recipe).items() if key != "source"}
         return {
             "preset": row.name,
@@ -144,20 +144,20 @@ class Study:
         }
 
     def _predict(self, preset: str | None) -> Any:
-        """Settings of prediction, with the tile that the preset was trained on if so asked."""
+        """Settings of prediction; ``training_patch`` sets the tile to the preset's patch size."""
         settings = self.config.predict
         if settings.training_patch and settings.patch is None:
             settings = replace(settings, {"patch": self.resolved(preset)[1].patch}, "predict")
         return plain(settings)
 
     def resolved(self, preset: str | None) -> tuple[Preset, Recipe]:
-        """Network and recipe of a preset, of the study or any other."""
+        """Network and recipe of a preset, which need not belong to the study."""
         if preset is None:
             raise ConfigError(where="preset", found="none given", expected="this step needs one")
         return self.presets.get(preset) or self.resolve(preset)
 
     def settings(self, step: str, preset: str | None = None) -> Callable[[Any], str]:
-        """A rule's ``settings`` parameter: wildcards -> canonical JSON of what the step reads."""
+        """A rule's parameter ``settings``: wildcards -> canonical JSON of what the step reads."""
 
         def of(wildcards: Any) -> str:
             name = preset or getattr(wildcards, "preset", None)
@@ -169,7 +169,7 @@ class Study:
         return of
 
     def code(self, step: str) -> Callable[[Any], str]:
-        """A rule's ``code`` parameter: wildcards -> digest of the step's code."""
+        """A rule's parameter ``code``: wildcards -> digest of the step's code."""
 
         def of(wildcards: Any) -> str:
             return self.digest(step, getattr(wildcards, "preset", None))
@@ -177,7 +177,7 @@ class Study:
         return of
 
     def digest(self, step: str, preset: str | None = None) -> str:
-        """Digest of a step's code: its modules and, where it builds one, the preset's network."""
+        """Digest of a step's code, including the preset's network if the step builds it."""
         needs = STEPS[step]
         modules = list(needs.modules)
         if needs.builds_model and preset is not None and preset != PRIOR:
@@ -189,9 +189,15 @@ class Study:
         return f"{self.results}/runs/{preset}/fold-{fold}/seed-{seed}"
 
     def files(self, kinds: Sequence[str], presets: Sequence[str] | None = None) -> list[str]:
-        """Files of the given kinds: those of ``_FILES``, ``efficiency`` and ``manifest``.
+        """Files of the given kinds.
 
-        The atlas prior is a row of the metrics only.
+        Parameters
+        ----------
+        kinds
+            ``metrics``, ``runs``, ``histories``, ``lesions``, ``froc``, ``efficiency`` or
+            ``manifest``. The atlas prior has files of the kind ``metrics`` only.
+        presets
+            Presets whose files are listed; all rows of the tables by default.
         """
         rows = self.rows if presets is None else presets
         trained = [name for name in rows if name != PRIOR]
@@ -211,22 +217,22 @@ class Study:
         return lambda wildcards: self.files(kinds, [wildcards.preset])
 
     def examples_of(self, wildcards: Any) -> list[str]:
-        """Input function: metrics and predictions of the preset in the wildcards."""
+        """An input function: metrics and predictions of the preset in the wildcards."""
         runs = self.runs([wildcards.preset])
         return [f"{run}/{name}" for run in runs for name in ("metrics.csv", "predictions")]
 
     @property
     def tables(self) -> tuple[str, ...]:
         """Names of the study's tables."""
-        return asked(self, TABLES, "table")
+        return requested(self, TABLES, "table")
 
     @property
     def figures(self) -> tuple[str, ...]:
         """Names of the study's figures."""
-        return asked(self, FIGURES, "figure")
+        return requested(self, FIGURES, "figure")
 
     def runs(self, presets: Sequence[str] | None = None) -> Iterator[str]:
-        """Folders of all runs of the given presets; of all rows if None is given."""
+        """Folders of all runs of the given presets; of all rows of the tables by default."""
         for preset in self.rows if presets is None else presets:
             for fold in self.folds:
                 for seed in self.config.seeds if preset != PRIOR else (0,):
@@ -234,7 +240,7 @@ class Study:
 
 
 def _check_supervision(preset: Preset, recipe: Recipe) -> None:
-    """Refuse heads without weights (they would not learn) and weights without heads."""
+    """Refuse heads without weights (they would never be trained) and weights without heads."""
     outputs, weights = output_count(preset), len(recipe.deep_supervision)
     if (weights or 1) == outputs:
         return
@@ -243,8 +249,7 @@ def _check_supervision(preset: Preset, recipe: Recipe) -> None:
         where=f"{preset.name}, train.deep_supervision",
         found=f"{weights} weights",
         expected=f"{heads}, so {outputs if outputs > 1 else 'none'} are expected",
-        action="Let arguments.deep_supervision of the network and the recipe's weights fit each "
-        "other"
+        action="Make the network's arguments.deep_supervision and the recipe's weights agree"
         " (main output first)",
     )
 
@@ -255,7 +260,7 @@ def _digest(modules: tuple[str, ...], templates: tuple[str, ...], package: Path)
 
 
 def study_of(mapping: Mapping[str, Any]) -> Study:
-    """The study of a raw configuration, as Snakemake hands it over."""
+    """The study of a raw configuration, as passed by Snakemake."""
     from lunet.study.config import parse
 
     return Study(parse(mapping))
@@ -265,10 +270,10 @@ _FOLDERS = ("runs", "presets", "pruning")
 
 
 def check_requested_files(study: Study, words: Iterable[str]) -> None:
-    """Refuse files of a preset that does not exist: one line, where a rule would show a trace.
+    """Refuse targets of unknown presets, with one line instead of a traceback from a rule.
 
-    ``words`` are those of the command line, for Snakemake tells its targets only after the rules
-    are read; words that are no file of a preset in the study's results are passed over.
+    ``words`` are the words of the command line, because Snakemake reveals its targets only after
+    the rules are read. Words that are not files of a preset in the study's results are ignored.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Tests of a study's networks on other data sets: what they read, and where they write."""
+"""Tests of a study's networks on other data sets (targets): what they read and write."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 
 
 def check_targets(study: Study) -> None:
-    """Refuse targets that the study's networks cannot be tested on.
+    """Check that the study's networks can be tested on all targets.
 
     Raises
     ------
     ConfigError
-        Other dimensions or channels, or a map that does not fit the labels.
+        If a target has other dimensions or channels, or its map does not fit the labels.
     """
     if study.config.transfer and study.config.statistics.pairs == "all":
-        expected = "tests on other data sets need named pairs or a reference"
+        expected = "studies with `transfer` need named pairs or a reference"
         raise ConfigError(where="statistics.pairs", found="`all`", expected=expected)
     for name, target in study.config.transfer.items():
         where, task = f"transfer.{name}", task_of(target.dataset)
@@ -42,9 +42,11 @@ def check_targets(study: Study) -> None:
 
 
 def target_sections(study: Study, step: str, target: str, preset: str | None) -> dict[str, Any]:
-    """Sections that a step reads for a target: data set and task are the target's own."""
+    """Sections that a step reads for a target, with the target's own data set and task."""
     if target not in study.config.transfer:
-        expected = nearest(target, study.config.transfer) if study.config.transfer else "none is"
+        expected = (
+            nearest(target, study.config.transfer) if study.config.transfer else "it has none"
+        )
         raise ConfigError(
             where=f"transfer.{target}", found="not in the configuration", expected=expected
         )
@@ -56,7 +58,7 @@ def target_sections(study: Study, step: str, target: str, preset: str | None) ->
 
 
 def target_settings(study: Study, step: str) -> Callable[[Any], str]:
-    """A rule's ``settings`` parameter, for the target in the wildcards."""
+    """A rule's parameter ``settings``, for the target in the wildcards."""
 
     def of(wildcards: Any) -> str:
         preset = getattr(wildcards, "preset", None)
@@ -66,7 +68,7 @@ def target_settings(study: Study, step: str) -> Callable[[Any], str]:
 
 
 def table_settings(study: Study) -> str:
-    """The ``settings`` parameter of a target's tables and figures; the atlas prior is no row."""
+    """The parameter ``settings`` of a target's tables and figures, without the atlas prior."""
     sections = study.sections("table")
     statistics = sections["statistics"]
     pairs = [pair for pair in statistics["pairs"] if "atlas_prior" not in pair]
@@ -76,7 +78,7 @@ def table_settings(study: Study) -> str:
 
 
 def target_files(study: Study, target: str, *names: str) -> list[str]:
-    """Files of these names of all runs of the study's networks on a target."""
+    """The files of these names of all the study's networks on a target."""
     runs = list(study.runs(list(study.presets)))
     folders = [run.replace(study.results, f"{study.results}/transfer/{target}", 1) for run in runs]
     return [f"{folder}/{name}" for folder in folders for name in names]

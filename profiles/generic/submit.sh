@@ -1,6 +1,6 @@
 #!/bin/sh
-# submit.sh MB MINUTES CPUS GPUS SCRIPT: hands a script to the scheduler, prints the job's number.
-# Written for SLURM's sbatch; PBS, for example: qsub -V -l select=1:ncpus=$3:mem=$1mb:ngpus=$4 ...
+# submit.sh MB MINUTES CPUS GPUS SCRIPT: submits a script and prints the job's number.
+# Written for SLURM's sbatch. For PBS, for example: qsub -V -l select=1:ncpus=$3:mem=$1mb:ngpus=$4 ...
 set -eu
 mkdir -p logs/cluster
 partition=${LUNET_CPU_PARTITION:-cpu}

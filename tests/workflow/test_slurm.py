@@ -113,7 +113,7 @@ def test_the_check_up_says_what_this_cluster_refuses(slurm, monkeypatch, capsys)
     assert main(["doctor"]) == 0
     said = capsys.readouterr().out
     assert "partition gpu, account test, a GPU: accepted" in said
-    assert "a node's file is seen here" in said
+    assert "a file written by a node is visible" in said
     monkeypatch.setenv("LUNET_GPU_PARTITION", "cpu")
     assert main(["doctor", "--no-job"]) == 1
     assert "Requested node configuration is not available" in capsys.readouterr().out

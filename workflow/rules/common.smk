@@ -5,9 +5,9 @@ from snakemake.logging import logger
 
 from lunet.data.source import source_digest
 
-# Paths and the few functions that rules share; everything else is in lunet.study. A command is
-# given paths of its rule's inputs and outputs only: in a workflow that includes this one with a
-# `prefix:`, Snakemake changes these, and no others.
+# Paths and the few functions that rules share; everything else is in lunet.study. Commands only get
+# paths of their rule's inputs and outputs, because a workflow that includes this one with a
+# `prefix:` changes these and no other paths.
 
 RESULTS = study.results
 WORK = study.work
@@ -15,7 +15,7 @@ RUN = f"{RESULTS}/runs/{{preset}}/fold-{{fold}}/seed-{{seed}}"
 LOGS = f"{RESULTS}/logs/{{preset}}/fold-{{fold}}/seed-{{seed}}"
 
 
-# what is trained; the atlas prior has predictions but no network
+# networks that are trained; the atlas prior has predictions but no network
 TRAINED = r"(?!atlas_prior/)[^/]+"
 
 
@@ -37,17 +37,17 @@ def run_folder(wildcards, input):
 
 
 def base(wildcards, output):
-    """Parameter: the outputs' path without its suffix."""
+    """Parameter: the path of the first output without its suffix."""
     return os.path.splitext(output[0])[0]
 
 
 def training_state(wildcards, input):
-    """Parameter: where a training keeps its resume state, beside the prepared volumes."""
+    """Parameter: the folder of a training's resume state, next to the prepared volumes."""
     return _state(input, "runs", wildcards.preset, wildcards)
 
 
 def pruning_state(wildcards, input):
-    """Parameter: where a pruning keeps its resume state."""
+    """Parameter: the folder of a pruning's resume state."""
     return _state(input, "pruning", wildcards.preset, wildcards.strategy, wildcards)
 
 
@@ -58,18 +58,18 @@ def _state(input, *names):
 
 
 def protocol(wildcards, input):
-    """Parameter: the study's protocol, beside its splits."""
+    """Parameter: the study's protocol, next to its splits."""
     return os.path.join(os.path.dirname(input.splits), "protocol.json")
 
 
 def manifest_option(wildcards, input):
-    """Parameter: the manifest, where a table is made of it."""
+    """Parameter: the option `--manifest`, for tables that need the manifest."""
     found = [path for path in input if os.path.basename(path) == "manifest.json"]
     return f" --manifest {quote(found[0])}" if found else ""
 
 
 def source(wildcards):
-    """Parameter: what the local data set holds, so that a change of it is seen."""
+    """Parameter: digest of a local data set, so that a change in it is noticed."""
     target = getattr(wildcards, "target", None)
     if target is None:
         return source_digest(

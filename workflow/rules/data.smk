@@ -1,8 +1,8 @@
-# The rules of this file come before any measurement: a wrong path or a damaged file is then seen in
-# the first minute. On one machine a measurement needs all cores, so it waits for them.
+# The rules in this file run before any measurement, so that a wrong path or a damaged file is
+# noticed in the first minute. On a single machine a measurement needs all cores and waits for them.
 
 
-# the first needs the internet, which compute nodes often lack; the last takes seconds
+# download needs the internet, which compute nodes often lack; folds takes seconds
 localrules:
     download,
     folds,
@@ -61,7 +61,7 @@ rule plan:
         " --out {output.plan:q} > {log:q} 2>&1"
 
 
-# with `plan: auto` the plan is an input of what its values change
+# with `plan: auto` the plan is an input of every rule that its values affect
 PLAN = rules.plan.output if study.config.plan == "auto" else []
 PLANNED = f" --plan {quote(PLAN[0])}" if PLAN else ""
 
@@ -88,7 +88,7 @@ rule preprocess:
         " --out {params.folder:q}{params.plan} > {log:q} 2>&1"
 
 
-# says at once, and not only in its log, what the study cannot resolve
+# `tee`, so that warnings about what the study cannot resolve are visible, not only in the log
 rule folds:
     input:
         manifest=rules.preprocess.output.manifest,

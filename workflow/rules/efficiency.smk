@@ -9,7 +9,7 @@ rule measure:
         f"{RESULTS}/logs/{{preset}}/efficiency.benchmark.tsv"
     wildcard_constraints:
         preset=TRAINED,
-    # first, because the trainings are given memory and time by what it finds
+    # before the trainings, because it decides how much memory and time they request
     priority: 10
     resources:
         gpu=1,

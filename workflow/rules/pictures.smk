@@ -31,7 +31,7 @@ rule architecture:
         " --out {params.base:q} > {log:q} 2>&1"
 
 
-# of one run, for who looks into it; `snakemake pictures` draws those of all runs
+# pictures of a single run; `snakemake pictures` draws them for all runs
 rule run_pictures:
     input:
         history=rules.train.output.history,

@@ -1,5 +1,5 @@
 from lunet.reporting.outputs import FIGURES, TABLES, made_by
-from lunet.study.outputs import beside, caption_of, pruned
+from lunet.study.outputs import caption_of, compared_with_pruned, pruned
 
 PRUNED = f"{RESULTS}/pruning/{{preset}}/{{strategy}}/fold-{{fold}}/seed-{{seed}}"
 PRUNE_LOGS = (
@@ -47,7 +47,7 @@ rule prune:
         " --work {params.state:q} --out {params.folder:q}{params.plan} > {log:q} 2>&1"
 
 
-# a control trains for as long as the stamp run took, so its record is an input
+# a control trains for as many epochs as the stamp run, so the record of that run is an input
 use rule prune as prune_control with:
     input:
         PLAN,
@@ -97,7 +97,7 @@ rule prune_evaluate:
 rule pruning_table:
     input:
         pruned(study, "run.json"),
-        beside=beside(study),
+        compared=compared_with_pruned(study),
         trajectories=pruned(study, "trajectory.csv"),
         metrics=pruned(study, "metrics.csv"),
     output:
@@ -119,7 +119,7 @@ rule pruning_table:
         base=base,
     shell:
         "lunet table {wildcards.name:q}"
-        " --inputs {input.trajectories:q} {input.metrics:q} {input.beside:q}"
+        " --inputs {input.trajectories:q} {input.metrics:q} {input.compared:q}"
         " --settings {params.settings:q} --code {params.code:q} --out {params.base:q}"
         " > {log:q} 2>&1"
 
@@ -127,7 +127,7 @@ rule pruning_table:
 rule pruning_figure:
     input:
         pruned(study, "run.json"),
-        beside=beside(study),
+        compared=compared_with_pruned(study),
         trajectories=pruned(study, "trajectory.csv"),
         metrics=pruned(study, "metrics.csv"),
     output:
@@ -149,7 +149,7 @@ rule pruning_figure:
         base=base,
     shell:
         "lunet figure {wildcards.name:q}"
-        " --inputs {input.trajectories:q} {input.metrics:q} {input.beside:q}"
+        " --inputs {input.trajectories:q} {input.metrics:q} {input.compared:q}"
         " --settings {params.settings:q} --code {params.code:q} --out {params.base:q}"
         " > {log:q} 2>&1"
 

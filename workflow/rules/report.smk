@@ -180,7 +180,7 @@ rule figures:
         rules.side_by_side.output,
 
 
-# pruning and tests on other data are told in the report if they are a part of the study
+# the report covers pruning and tests on other data sets if they are a part of the study
 PRUNINGS = rules.pruning.input if study.config.prune.enabled else []
 PARTS = " --pruning" if study.config.prune.enabled else ""
 if study.config.transfer:

@@ -1,5 +1,5 @@
-# What the design can resolve, by a pilot, and the answer of a search, for the report.
-# The search itself is `lunet smallest`: it decides, and asks this workflow for ordinary runs.
+# Log what the design can resolve according to its pilot, and give the report the answer of a search.
+# `lunet smallest` runs the search; it requests ordinary runs from this workflow.
 
 from lunet.study.early import pause_epoch
 from lunet.study.power import power_sentence
@@ -10,7 +10,7 @@ if study.config.pilot is not None and workflow.is_main_process:
     except LunetError as error:
         raise WorkflowError(str(error)) from None
 
-# no rule makes the answer of a search; where there is one, the report opens with it
+# no rule makes the answer of a search; if there is one, the report begins with it
 VERDICT = f"{RESULTS}/smallest/verdict.json"
 ANSWERED = [VERDICT] if os.path.isfile(VERDICT) else []
 

@@ -1,16 +1,10 @@
 from lunet.study.forecast import Forecasts
-from lunet.study.protocol import hand_over, known_warnings
 
-GIVEN = Forecasts(study, logger.warning)
-# jobs read it, no rule names it: what a study states must train nothing again
-hand_over(study)
-if workflow.is_main_process:
-    for line in known_warnings(study):
-        logger.warning(": ".join((study.name, line)))
+FORECASTS = Forecasts(study, logger.warning)
 
 
-# the first training of a study writes its protocol, which is never replaced and is no input: what
-# changes in it later must train nothing again
+# the first training of a study writes its protocol, which is never replaced; it is not an input,
+# because a later change of the study's statements must not train anything again
 rule train:
     input:
         PLAN,
@@ -29,8 +23,8 @@ rule train:
         preset=TRAINED,
     resources:
         gpu=1,
-        mem_mb=GIVEN.mem_mb,
-        runtime=GIVEN.runtime,
+        mem_mb=FORECASTS.mem_mb,
+        runtime=FORECASTS.runtime,
     params:
         plan=PLANNED,
         settings=study.settings("train"),

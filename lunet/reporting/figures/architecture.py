@@ -1,4 +1,4 @@
-"""A network drawn from the built model: blocks by level with their widths, and what feeds them."""
+"""Draw a network from the built model: blocks by level with their widths and their inputs."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ _HALF_WIDTH, _HALF_HEIGHT = 0.62, 0.27
 
 @dataclass(frozen=True)
 class Block:
-    """A block of convolutions: where it is drawn, its widths, and the blocks that feed it.
+    """A block of convolutions: its position in the drawing, its widths, and its inputs.
 
-    ``level`` 0 is full resolution. ``inputs`` pairs the name of a source with how it comes:
-    ``pool``, ``up`` or ``skip``.
+    ``level`` 0 is full resolution. ``inputs`` pairs the name of a source with the kind of
+    connection: ``up`` for an up-convolution, else ``in``.
     """
 
     name: str
@@ -61,7 +61,7 @@ def write_architecture(settings: Mapping[str, Any], base: str | Path) -> list[Pa
 
 
 def blocks_of_trace(found: Mapping[str, Traced]) -> list[Block]:
-    """Blocks from left to right in the order in which they run."""
+    """Blocks of a traced network, from left to right in the order in which they run."""
     return [
         Block(
             name,
@@ -81,7 +81,7 @@ def _traced_way(source: Traced, target: Traced) -> str:
 def blocks_of(
     wiring: Mapping[str, tuple[str, ...]], widths: Mapping[str, tuple[int, ...]]
 ) -> list[Block]:
-    """Blocks with their places; up-convolutions become a way into the block that they feed."""
+    """Blocks with their positions; an up-convolution becomes an input of the block after it."""
     matches = {name: _BLOCK.fullmatch(name) for name in wiring}
     deepest = max(int(match["level"]) for match in matches.values() if match)
     deepest += "bottleneck" in wiring
@@ -99,7 +99,7 @@ def blocks_of(
 
 
 def _column(match: re.Match[str] | None, level: int, deepest: int) -> int:
-    """Place in the triangle of U-Net++; the decoder of a U-Net is its last diagonal."""
+    """Column in the triangle of U-Net++; the decoder of a U-Net is its last diagonal."""
     if match is None or match["kind"] == "encoder":
         return 0
     return int(match["column"]) if match["column"] else deepest - level
@@ -112,7 +112,7 @@ def _way(source: str, wiring: Mapping[str, tuple[str, ...]]) -> tuple[str, str]:
 
 
 def architecture(blocks: list[Block], title: str) -> Drawing:
-    """Boxes by level (full resolution on top), labelled with the channels of each convolution."""
+    """Draw boxes by level (full resolution at the top), labelled with their channels."""
     levels = 1 + max(block.level for block in blocks)
     figure = Figure(figsize=(TWO_COLUMNS, 0.75 + 0.62 * levels), layout="constrained")
     axes = figure.subplots()
@@ -160,7 +160,7 @@ def _box(axes: Axes, block: Block) -> None:
 
 
 def _between(source: Block, target: Block, blocks: list[Block]) -> bool:
-    """Whether other blocks of the level stand in the way of a straight arrow."""
+    """Whether other blocks of the same level block a straight arrow."""
     return any(
         other.level == source.level == target.level and source.x < other.x < target.x
         for other in blocks
@@ -168,7 +168,7 @@ def _between(source: Block, target: Block, blocks: list[Block]) -> bool:
 
 
 def _arrow(axes: Axes, source: Block, target: Block, way: str, *, over: bool) -> None:
-    """Down: pooling; up: up-convolution; along a level: skip, in an arc over the boxes between."""
+    """Draw a connection: down to a lower level, up, or along a level, over the boxes between."""
     down = target.level > source.level
     colour = VERMILLION if way == "up" else GREY if down else BLUE
     along = source.level == target.level

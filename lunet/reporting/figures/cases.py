@@ -1,4 +1,4 @@
-"""Figures of the single cases: distribution per preset, agreement of volumes."""
+"""Figures of single cases: distribution per preset, agreement of volumes."""
 
 from __future__ import annotations
 
@@ -28,10 +28,11 @@ _MOST_PANELS = 4
 
 
 def boxplot(cases: pd.DataFrame, statistics: StatisticsSettings) -> Drawing:
-    """Primary metric of every case, a row per preset, a panel per structure.
+    """Primary metric of every case, with a row per preset and a panel per structure.
 
-    Box: quartiles and median; whiskers: the farthest case within 1.5 times the box; each point is
-    a case (mean over its seeds). Cases far outside (a missed structure) are counted at the border.
+    The box shows quartiles and median, the whiskers the farthest case within 1.5 times the box, and
+    each point a case (mean over its seeds). Cases far outside (a missed structure) are counted at
+    the border.
     """
     check_metrics(cases, [statistics.metric])
     data = scores(cases, statistics.metric)

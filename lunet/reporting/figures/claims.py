@@ -49,9 +49,9 @@ def pairs(
 ) -> Drawing:
     """The pairs of ``statistics.pairs``: score against score, and their paired differences.
 
-    Left, each pair is a point with the confidence intervals of both means; on the diagonal both
-    score the same. Right, the mean paired difference with its interval. Shaded: within the margin.
-    Marker and colour tell the verdict of the adjusted tests over all named pairs.
+    Left: each pair is a point with the confidence intervals of both means; on the diagonal both
+    scores are equal. Right: the mean paired difference with its interval. The shaded area is within
+    the margin. Marker and colour show the verdict of the adjusted tests over all named pairs.
     """
     if not statistics.named_pairs:
         return notice("statistics.pairs names no pair")
@@ -72,8 +72,9 @@ def pair_data(
 ) -> pd.DataFrame:
     """A row per named pair: comparison of the headline structure, intervals of both means, sizes.
 
-    Beside the columns of the comparison: ``number`` (from 1), and of both sides the interval of
-    the mean (``low``, ``high``) and ``parameters``, with the suffix ``_reference`` for the second.
+    In addition to the columns of the comparison: ``number`` (from 1) and, for both sides, the
+    interval of the mean (``low``, ``high``) and ``parameters``, with the suffix ``_reference`` for
+    the second side.
     """
     table = compared(cases, statistics)
     table = table[table["label"] == headline(cases)].drop(columns="sentence")
@@ -110,12 +111,12 @@ def _scores(axes: Axes, data: pd.DataFrame, statistics: StatisticsSettings) -> N
     axes.set(xlim=ends, ylim=ends, aspect="equal")
     name = f"{title(statistics.metric)} of the"
     where = f"({headline_of(data)}, {100 * statistics.confidence:g} % intervals)"
-    axes.set_xlabel(f"{name} one that it is compared with")
-    axes.set_ylabel(f"{name} first of the pair\n{where}")
+    axes.set_xlabel(f"{name} second preset of the pair")
+    axes.set_ylabel(f"{name} first preset of the pair\n{where}")
 
 
 def headline_of(data: pd.DataFrame) -> str:
-    """The structure that the rows speak of."""
+    """The structure that the rows are about."""
     return str(data["label"].iloc[0])
 
 
@@ -147,15 +148,14 @@ def _pair_name(row: Mapping[str, Any]) -> str:
 def skips(
     cases: pd.DataFrame, runs: Sequence[Mapping[str, Any]], statistics: StatisticsSettings
 ) -> Drawing:
-    """Score against the bottleneck's width, a line for each set of skips.
+    """Score against the bottleneck's width, with a line for each set of skips.
 
-    Networks that differ in nothing but bottleneck and skips are one family; only families with
-    more than one set of skips are drawn. Widths and skips are those of the trained networks, from
-    ``run.json``.
+    Networks that differ only in bottleneck and skips are a family; families with more than one set
+    of skips are drawn. Widths and skips are read from ``run.json`` of the trained networks.
     """
     designs = skip_designs(runs)
     if designs.empty:
-        return notice("no two networks differ in their skips alone")
+        return notice("no two networks differ only in their skips")
     stats = headline_summary(cases, statistics.metric, statistics)
     columns = ["mean", "ci_low", "ci_high", "n"]
     data = designs.join(stats[columns], on="preset", how="inner").reset_index(drop=True)
@@ -192,7 +192,7 @@ def _series_name(part: pd.DataFrame, *, several: bool) -> str:
 
 
 def skip_designs(runs: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
-    """Networks of widths per level, in families that differ in bottleneck and skips alone.
+    """Networks with widths per level, in families that differ only in bottleneck and skips.
 
     Columns ``preset, family, skips, bottleneck``; families with one set of skips are left out.
     """

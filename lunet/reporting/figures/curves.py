@@ -18,11 +18,11 @@ _LINES = {
 
 
 def curves(histories: pd.DataFrame) -> Drawing:
-    """Per preset: losses above, validation Dice below; line: mean, band: range over the runs."""
+    """Losses (above) and validation Dice (below) of each preset; mean and range over the runs."""
     names = list(dict.fromkeys(histories["preset"]))
     data = _bands(histories)
     down = -(-len(names) // 5)
-    across = -(-len(names) // down)  # rows as equal as may be
+    across = -(-len(names) // down)  # rows of nearly equal length
     width = ONE_COLUMN if across == 1 else TWO_COLUMNS
     figure = Figure(figsize=(width, 0.5 + 2.2 * down), layout="constrained")
     grid = figure.subplots(2 * down, across, sharex=True, sharey="row", squeeze=False)
@@ -47,7 +47,7 @@ def curves(histories: pd.DataFrame) -> Drawing:
 
 
 def _structure(histories: pd.DataFrame) -> str:
-    """`` of <structure>`` where there is one alone: then the mean Dice is that structure's."""
+    """`` of <structure>`` if there is only one structure, else an empty text."""
     named = [name.removeprefix("dice_") for name in histories if str(name).startswith("dice_")]
     return f" of {named[0]}" if len(named) == 1 else ""
 

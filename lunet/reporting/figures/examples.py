@@ -69,10 +69,10 @@ def examples(
     *,
     count: int = 3,
 ) -> Drawing:
-    """Best to worst case of each preset: image, reference, prediction over the reference's outline.
+    """Best to worst case of each preset: image, reference and prediction with the outline.
 
-    ``folders`` names the predictions of each run. The slice is that with the largest reference
-    area. With several seeds the first one is shown.
+    ``folders`` has the folder of predictions of each run. The slice with the largest reference area
+    is shown, and the first of several seeds.
     """
     rows = [
         shown
@@ -124,10 +124,10 @@ def side_by_side(
     manifest: Manifest,
     statistics: StatisticsSettings,
 ) -> Drawing:
-    """The same case and slice with the reference and every preset as columns.
+    """The same case and slice for the reference and every preset, in columns.
 
-    Rows: the best, median and worst case by the mean over presets; with more columns than fit,
-    the median case alone, over several rows.
+    The rows are the best, median and worst case by the mean over presets. If there are more columns
+    than fit, only the median case is shown, in several rows.
     """
     names, cases = presets(cases), magnitudes(cases, statistics.metric)
     mean = cases.groupby(["fold", "seed", "case"], sort=False)[[statistics.metric]].mean()
@@ -203,7 +203,7 @@ def _picture(axes: Axes, case: SliceCase, place: SlicePlace) -> None:
 
 
 def _overlay(axes: Axes, case: SliceCase, place: SlicePlace, mask: Array | None) -> None:
-    """The picture with a mask filled by structure, outlined by the reference in white."""
+    """Draw the image with the mask's structures in colour and the reference outlined in white."""
     _picture(axes, case, place)
     reference = cut(case.reference, place)
     if mask is None:
@@ -252,5 +252,5 @@ def _legend(figure: Figure, manifest: Manifest) -> None:
 
 
 def _halo(width: float) -> list[Any]:
-    """A dark rim, so that white is seen on white."""
+    """A dark rim that makes white lines visible on white."""
     return [patheffects.Stroke(linewidth=width, foreground="#333333"), patheffects.Normal()]

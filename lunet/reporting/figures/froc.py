@@ -16,9 +16,10 @@ _LEAST = FROC_RATES[0] / 2  # where points without false positives are drawn on 
 
 
 def froc(rows: pd.DataFrame) -> Drawing:
-    """A panel per structure, a line per preset: pooled over folds and seeds, seeds in faint lines.
+    """A panel per structure and a line per preset, pooled over folds and seeds.
 
-    ``rows`` are those of ``froc.csv``. Dotted verticals are the rates of the FROC score.
+    ``rows`` are the rows of ``froc.csv``. Faint lines are single seeds; dotted vertical lines are
+    the rates of the FROC score.
     """
     labels = list(dict.fromkeys(rows["label"]))
     pooled = froc_points(rows, ["preset", "label"]).assign(seed="all")
@@ -37,7 +38,7 @@ def froc(rows: pd.DataFrame) -> Drawing:
                 axes.plot(
                     line["false_positives_per_image"].clip(lower=_LEAST),
                     line["sensitivity"],
-                    drawstyle="steps-post",  # between two thresholds nothing was measured
+                    drawstyle="steps-post",  # nothing was measured between two thresholds
                     color=colour,
                     ls=dash,
                     lw=1.3 if whole else 0.5,
@@ -52,7 +53,7 @@ def froc(rows: pd.DataFrame) -> Drawing:
 
 
 def _envelope(line: pd.DataFrame) -> pd.DataFrame:
-    """Best sensitivity with no more false positives, as the FROC score takes it."""
+    """The best sensitivity with at most this many false positives, as in the FROC score."""
     line = line.sort_values(["false_positives_per_image", "sensitivity"])
     return line.assign(sensitivity=line["sensitivity"].cummax())
 

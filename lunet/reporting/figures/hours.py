@@ -1,4 +1,4 @@
-"""Device hours of pruning beside those of networks that need no search."""
+"""Device hours of pruning, compared with networks that need no search."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _KINDS = {
     "control": (ORANGE, "control, from scratch"),
     "preset": (GREY, "network of the study"),
 }
-_SMALL = 0.2  # hours; below, minutes are shown
+_SMALL = 0.2  # hours; below this, minutes are shown
 
 
 def hours(sources: ResultFiles, statistics: StatisticsSettings) -> Drawing:
-    """A bar per network: device time of one run, mean over its runs, and how often STAMP's it is.
+    """A bar per network: device time of one run (mean over its runs) and its ratio to STAMP's.
 
-    The rows are those of the table ``pruning``: strategies, controls, then the study's presets
-    whose device time is known. Validation during training is included, tests are not.
+    The networks are the rows of the table ``pruning`` whose device time is known. Validation
+    during training is included, tests are not.
     """
     data = hours_data(sources, statistics)
     if data.empty:
@@ -61,7 +61,7 @@ def hours(sources: ResultFiles, statistics: StatisticsSettings) -> Drawing:
 def hours_data(sources: ResultFiles, statistics: StatisticsSettings) -> pd.DataFrame:
     """A row per network: ``network, preset, kind, parameters, epochs, runs, device_hours, ratio``.
 
-    ``ratio``: device hours over those of the first strategy.
+    ``ratio`` is the device hours divided by the first strategy's.
     """
     prunings = by_strategy(read_prunings(sources))
     kinds = {

@@ -1,4 +1,4 @@
-"""The figures of a study, each a function of its files; written as SVG, PDF, PNG and CSV."""
+"""The figures of a study, written as SVG, PDF and PNG, with their data as CSV."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ from lunet.settings import build_settings
 
 @dataclass(frozen=True)
 class Material:
-    """The files of a figure and how it is to be drawn; read by the figure that needs them."""
+    """The files of a study and the settings of its figures; files are read when needed."""
 
     sources: ResultFiles
     statistics: StatisticsSettings
@@ -104,9 +104,9 @@ FIGURES: dict[str, Callable[[Material], Drawing]] = {
     "examples": partial(_pictures, together=False),
     "side_by_side": partial(_pictures, together=True),
 }
-"""How each figure is made; what else is known of it stands in :mod:`lunet.reporting.outputs`."""
+"""How each figure is made; :mod:`lunet.reporting.outputs` has all other facts about it."""
 COMPARISONS = ("differences", "pairs", "skips", "ranks")
-"""Figures that compare by the study's statement, so that a later change of it stands in them."""
+"""Figures that compare as the study states; they also say when the statement was changed later."""
 
 
 def write_figure(
@@ -124,7 +124,7 @@ def write_figure(
     settings
         Sections ``statistics`` and ``report``.
     manifest
-        Manifest of the prepared data, which names the raw images; only pictures need it.
+        Manifest of the prepared data, which names the raw images; only needed for pictures.
     """
     figure_row(name)
     material = Material(

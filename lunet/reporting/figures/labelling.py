@@ -1,4 +1,4 @@
-"""Names beside points that neither cover each other, nor a point, nor leave the axes."""
+"""Place labels next to points so that they cover neither each other nor points, inside the axes."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Label:
 def place_labels(
     axes: Axes, labels: Sequence[Label], obstacles: Sequence[tuple[float, float]] = ()
 ) -> None:
-    """Put each label at the nearest free place around its point, with a thin leader if far.
+    """Put each label at the nearest free place around its point, with a thin line if it is far.
 
     Greedy: the points with the most neighbours first, sixteen directions, growing distance. The
     limits of the axes must be final. ``obstacles`` are further points (x, y) to be kept clear,
@@ -79,7 +79,7 @@ def _candidates(spot: NDArray[np.float64], size: tuple[float, float], scale: flo
 
 
 def _costs(boxes: Boxes, taken: Boxes, frame: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Area (pixels) that each box covers of what is taken, and thrice that outside the frame."""
+    """Area in pixels of each box that is already taken, plus three times its area outside."""
     padded = boxes + np.array([-0.8, -0.8, 0.8, 0.8])
     covered = _overlaps(padded, taken).sum(axis=1)
     inside = _overlaps(boxes, frame[None])[:, 0]

@@ -1,8 +1,8 @@
-"""The blocks of any network and what feeds each, followed through one forward pass.
+"""Find the blocks of any network and their inputs with one forward pass.
 
-A block is a child of the network, or a member where the child is a list or dict of modules. Every
-tensor carries the names of the blocks that it comes from; a block's output comes from it alone.
-The pass is made with tensors without memory, so that it costs nothing.
+A block is a child of the network, or a member of a child that is a list or dict of modules. Each
+tensor is tracked with the names of the blocks that it comes from; the output of a block comes only
+from this block. The pass uses meta tensors, which need no memory.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from lunet.models.live_memory import meta_copy
 
 @dataclass
 class Traced:
-    """A block as the forward pass met it, in the order of the first call.
+    """A block as seen in the forward pass.
 
     Attributes
     ----------
     channels
-        Of its output.
+        Number of channels of its output.
     level
-        Halvings of the resolution of its output against the image's; 0 is full resolution.
+        How often the resolution was halved between the image and its output; 0 is full resolution.
     sources
-        Blocks that its input comes from; none if it is the image.
+        Blocks that its input comes from; empty if the input is the image.
     """
 
     channels: int
@@ -40,12 +40,12 @@ class Traced:
 
 
 class _Origins(TorchFunctionMode):
-    """Hands the origins of a function's arguments on to its results."""
+    """Passes the origins of a function's arguments on to its results."""
 
     def __init__(self) -> None:
         super().__init__()
         self._names: dict[int, frozenset[str]] = {}
-        self._kept: list[Tensor] = []  # an id may not be given to another tensor
+        self._kept: list[Tensor] = []  # kept alive, so that no other tensor gets the same id
 
     def of(self, values: Any) -> frozenset[str]:
         """Blocks that any tensor in ``values`` comes from."""
@@ -54,7 +54,7 @@ class _Origins(TorchFunctionMode):
         return empty.union(*(self._names.get(id(tensor), empty) for tensor in tensors))
 
     def set(self, values: Any, names: frozenset[str]) -> None:
-        """Say that all tensors in ``values`` come from these blocks."""
+        """Record that all tensors in ``values`` come from these blocks."""
         for leaf in tree_leaves(values):
             if isinstance(leaf, Tensor):
                 self._names[id(leaf)] = names
@@ -72,7 +72,7 @@ def trace(model: nn.Module, *, channels: int, ndim: int, side: int = 64) -> dict
     Parameters
     ----------
     model
-        Any network from (B, channels, \\*spatial) to logits; a meta copy of it is run.
+        Any network that maps (B, channels, \\*spatial) to logits; a meta copy of it is run.
     side
         Voxels per axis of the image.
     """
@@ -101,7 +101,7 @@ def trace(model: nn.Module, *, channels: int, ndim: int, side: int = 64) -> dict
 
 
 def blocks(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """The network's children; of lists and dicts, their members; what learns nothing is none."""
+    """The network's children, or their members for lists and dicts, if they have parameters."""
     for name, child in model.named_children():
         several = isinstance(child, nn.ModuleList | nn.ModuleDict)
         members = child.named_children() if several else [("", child)]

@@ -45,7 +45,7 @@ def differences(
     of_reference = (data["reference"] == reference) & (data["label"] == headline(cases))
     data = data[of_reference].drop(columns="sentence")
     if data.empty:
-        return notice(f"{reference} alone: no comparison with it is asked for")
+        return notice(f"no preset is compared with {reference}")
     sign = direction(statistics.metric)
     data = data.sort_values("difference", ascending=sign < 0, ignore_index=True)
     figure = Figure(figsize=(TWO_COLUMNS * 0.72, 1.0 + 0.2 * len(data)), layout="constrained")
@@ -75,10 +75,10 @@ def _difference(axes: Axes, place: int, row: Mapping[str, Any]) -> None:
 
 
 def ranks(cases: pd.DataFrame, statistics: StatisticsSettings) -> Drawing:
-    """Rank of each preset by the mean score, with its interval if all were drawn again."""
+    """Rank of each preset by its mean score, with its bootstrap interval."""
     rivals = cases[cases["preset"] != PRIOR]
     if rivals["preset"].nunique() < 2:
-        return notice("one preset alone: there is nothing to rank")
+        return notice("there is only one preset, so there is nothing to rank")
     table = rank_stability(
         rivals,
         statistics.metric,

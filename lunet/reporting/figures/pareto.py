@@ -68,8 +68,8 @@ def pareto(
 ) -> Drawing:
     """Primary metric (mean over cases, confidence interval) against one cost on a log axis.
 
-    ``axis`` is a key of :data:`COSTS`. A preset is on the front if no other is at least as good
-    and at most as costly, by the point estimates.
+    ``axis`` is a key of :data:`COSTS`. A preset is on the front if no other preset dominates it by
+    the point estimates (:func:`on_front`).
     """
     data = _points(cases, costs, statistics, COSTS[axis])
     if data.empty:
@@ -116,7 +116,7 @@ def _points(
 
 
 def on_front(costs: pd.Series, values: pd.Series, sign: int) -> list[bool]:
-    """Which points no other dominates: none costs as little and scores as well, and one better."""
+    """Which points are not dominated: no other is as good in both respects and better in one."""
     cost, value = costs.to_numpy(), sign * values.to_numpy()
     as_good = (cost[None] <= cost[:, None]) & (value[None] >= value[:, None])
     better = (cost[None] < cost[:, None]) | (value[None] > value[:, None])
@@ -138,7 +138,7 @@ def _front(axes: Axes, data: pd.DataFrame) -> None:
 
 
 def _prior(axes: Axes, cases: pd.DataFrame, statistics: StatisticsSettings) -> None:
-    """The atlas prior has no cost: its score is told in words, so that the axis stays readable."""
+    """Write the score of the atlas prior, which has no cost, as a text into the axes."""
     prior = cases[cases["preset"] == PRIOR]
     if prior.empty:
         return
@@ -170,7 +170,7 @@ def _axes(axes: Axes, cases: pd.DataFrame, statistics: StatisticsSettings, cost:
 
 
 def plain_number(value: float) -> str:
-    """A tick of a log axis without exponent: ``1,000,000``, ``0.05``."""
+    """A tick of a log axis without an exponent: ``1,000,000``, ``0.05``."""
     return f"{value:,.0f}" if value >= 1 else f"{value:g}"
 
 
@@ -185,7 +185,7 @@ def _legend(figure: Figure, looks_of: Mapping[str, Look], statistics: Statistics
 
 
 def _bar_points(data: pd.DataFrame) -> list[tuple[float, float]]:
-    """Points along the error bars, so that no label is written over a bar."""
+    """Points along the error bars, so that no label is put on a bar."""
     points = []
     for row in data.to_dict("records"):
         if np.isfinite(row["ci_low"]):

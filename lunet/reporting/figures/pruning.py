@@ -55,7 +55,7 @@ def write_figure(
 ) -> list[Path]:
     """Draw one of :data:`FIGURES`; writes ``BASE.svg``, ``.pdf``, ``.png`` and ``.csv``.
 
-    ``manifest`` is not needed: no image is shown.
+    ``manifest`` is ignored, because no image is shown.
     """
     chosen = build_settings(StatisticsSettings, settings.get("statistics", {}), "statistics")
     with style():
@@ -70,7 +70,7 @@ def channels(sources: ResultFiles, _statistics: StatisticsSettings) -> Drawing:
         raise ConfigError(
             where="inputs",
             found="no strategy that removes channels",
-            expected="at least one is shown",
+            expected="the figure needs at least one",
         )
     layers = layer_columns(next(iter(shown.values()))[0].trajectory)
     grids = {name: _mean_channels(runs, layers) for name, runs in shown.items()}
@@ -100,7 +100,7 @@ def channels(sources: ResultFiles, _statistics: StatisticsSettings) -> Drawing:
 
 
 def _mean_channels(runs: Sequence[Pruning], layers: Sequence[str]) -> pd.DataFrame:
-    """(iterations, layers): mean over the runs that went as far."""
+    """Channels (iterations, layers): mean over the runs that have the iteration."""
     every = pd.concat([run.trajectory for run in runs])
     columns = [f"channels_{layer}" for layer in layers]
     means = every.groupby("iteration")[columns].mean()
@@ -113,8 +113,10 @@ def _mark_chosen(axes: Axes, runs: Sequence[Pruning]) -> None:
 
 
 def dice(sources: ResultFiles, statistics: StatisticsSettings) -> Drawing:
-    """Left: validation Dice along the prunings; right: the test score of the chosen networks,
-    of the controls and of the study's presets; both against parameters."""
+    """Validation Dice along the prunings (left) and test scores (right), against parameters.
+
+    The test scores are of the chosen networks, the controls and the study's presets.
+    """
     prunings, cases = read_prunings(sources), read_cases(sources)
     figure = Figure(figsize=(TWO_COLUMNS, 3.0), layout="constrained")
     left, right = figure.subplots(1, 2)
@@ -132,7 +134,7 @@ def dice(sources: ResultFiles, statistics: StatisticsSettings) -> Drawing:
 
 
 def _parameter_axis(axes: Axes) -> None:
-    """A log axis that has a few labelled ticks, however short it is."""
+    """Make a log axis with a few labelled ticks, however short it is."""
     axes.set_xscale("log")
     axes.margins(x=0.08, y=0.1)
     axes.set_xlabel("Parameters")
@@ -198,7 +200,7 @@ def _point(axes: Axes, row: Mapping[str, Any]) -> None:
 
 
 def _lines(prunings: Sequence[Pruning]) -> pd.DataFrame:
-    """The left panel's numbers."""
+    """The numbers of the left panel."""
     columns = ["iteration", "parameters", "dice"]
     frames = [
         run.trajectory[columns]

@@ -1,4 +1,4 @@
-"""One slice of a case: image, reference and prediction, canonically oriented, cropped, in mm."""
+"""One slice of a case: image, reference and prediction, in canonical orientation and cropped."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class SlicePlace:
-    """Where a case is cut: axis (of three), index on it, and the window (start, stop) in-plane."""
+    """Where a case is cut: axis (of three), index on it, and the in-plane window (start, stop)."""
 
     axis: int
     index: int
@@ -32,8 +32,8 @@ class SlicePlace:
 class SliceCase:
     """A case in canonical orientation (x to the right, y to the front, z up).
 
-    ``image`` float32 (x, y, z), first channel; ``reference`` class indices on the same grid;
-    ``spacing`` in mm; ``affine`` is that of the files, before the reorientation.
+    ``image`` is the first channel, float32 (x, y, z); ``reference`` has class indices on the same
+    grid; ``spacing`` is in mm; ``affine`` is the affine of the files, before the reorientation.
     """
 
     name: str
@@ -65,7 +65,7 @@ def read_case(manifest: Manifest, name: str) -> SliceCase:
 
 
 def read_prediction(folder: Path, case: SliceCase) -> Array | None:
-    """The predicted class indices of a case, oriented like it; None where there is no file."""
+    """The predicted class indices of a case, in the same orientation; None if there is no file."""
     path = folder / f"{case.name}{SUFFIX}"
     if not path.is_file():
         return None
@@ -76,7 +76,7 @@ def read_prediction(folder: Path, case: SliceCase) -> Array | None:
 
 
 def _canonical(array: Array, affine: Array) -> Array:
-    """The array in RAS order; pictures (2D) are taken as they are, with one slice."""
+    """The array in RAS orientation; a 2D picture is kept as it is, as a single slice."""
     if array.ndim == 2:
         return array[..., None]
     return np.asarray(nibabel.orientations.apply_orientation(array, nibabel.io_orientation(affine)))
@@ -88,9 +88,9 @@ def _canonical_spacing(spacing: Sequence[float], affine: Array) -> tuple[float, 
 
 
 def common_axis(cases: Sequence[SliceCase]) -> int:
-    """The axis to cut all cases across: that with the largest reference areas.
+    """The axis to cut all cases across: the one with the largest reference areas.
 
-    Areas are in voxels, so that of anisotropic volumes the fine plane wins.
+    Areas are counted in voxels, so that anisotropic volumes are cut along their fine plane.
     """
     sums = dict.fromkeys(range(3), 0)
     for case in cases:
@@ -102,8 +102,8 @@ def common_axis(cases: Sequence[SliceCase]) -> int:
 def best_place(case: SliceCase, axis: int, margin_mm: float = 12.0) -> SlicePlace:
     """The slice across ``axis`` with the largest reference area.
 
-    The window is the reference's box over all slices with a margin in mm, so that neighbouring
-    structures and errors nearby are seen.
+    The window is the reference's bounding box over all slices plus a margin in mm, so that
+    neighbouring structures and nearby errors are visible.
     """
     mask = _mask(case)
     others = [other for other in range(3) if other != axis]
@@ -112,13 +112,13 @@ def best_place(case: SliceCase, axis: int, margin_mm: float = 12.0) -> SlicePlac
 
 
 def _mask(case: SliceCase) -> Array:
-    """The reference, or all voxels where it is empty."""
+    """The mask of the reference, or all voxels if it is empty."""
     mask = case.reference > 0
     return mask if mask.any() else np.ones_like(mask)
 
 
 def _thick(case: SliceCase) -> list[int]:
-    """Axes whose slices are pictures: more than one voxel along both other axes."""
+    """Axes whose slices have more than one voxel along both other axes."""
     shape = case.reference.shape
     return [axis for axis in range(3) if min(np.delete(shape, axis)) > 1]
 
@@ -134,7 +134,7 @@ def _span(mask: Array, axis: int, margin: float) -> tuple[int, int]:
 
 
 def cut(array: Array, place: SlicePlace) -> Array:
-    """The slice as rows and columns of a picture whose first row is the lowest."""
+    """The slice as rows and columns of a picture; the first row is at the bottom."""
     plane = np.take(array, place.index, axis=place.axis)
     (a, b), (c, d) = place.window
     return np.asarray(plane[a:b, c:d].T)

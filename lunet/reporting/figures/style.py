@@ -1,7 +1,7 @@
-"""One look for all figures: journal column widths, fonts, colour-blind safe colours, stable files.
+"""The style of all figures: journal column widths, fonts, colours, reproducible files.
 
-Colours are those of Okabe and Ito (2008, "Color universal design"), which stay apart for readers
-with colour vision deficiency; families differ by marker as well, so that grey print works.
+The colours are from Okabe and Ito (2008, "Color universal design") and can be told apart with a
+colour vision deficiency. Families also differ by marker, so that figures can be printed in grey.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class Drawing:
 
 @dataclass(frozen=True)
 class Look:
-    """How a preset is drawn: its family, the short name within it, colour and marker."""
+    """How a preset is drawn: its family, its short name in the family, colour and marker."""
 
     family: str
     short: str
@@ -90,7 +90,7 @@ class Look:
 
 @contextmanager
 def style() -> Iterator[None]:
-    """The settings of matplotlib under which figures are made and saved."""
+    """A context with the settings of matplotlib for making and saving figures."""
     with mpl.rc_context():
         mpl.rcdefaults()
         mpl.rcParams.update(_STYLE)
@@ -98,7 +98,7 @@ def style() -> Iterator[None]:
 
 
 def save(drawing: Drawing, base: str | Path) -> list[Path]:
-    """Write ``BASE.svg``, ``.pdf``, ``.png`` and its data ``BASE.csv``; equal data, equal bytes."""
+    """Write ``BASE.svg``, ``.pdf``, ``.png`` and the data ``BASE.csv``, all byte-reproducible."""
     paths = []
     for suffix, metadata in _METADATA.items():
         path = Path(f"{base}.{suffix}")
@@ -113,7 +113,7 @@ def save(drawing: Drawing, base: str | Path) -> list[Path]:
 
 
 def notice(text: str) -> Drawing:
-    """A figure that says why there is nothing to draw, so that a small study ends as well."""
+    """A figure with the reason why there is nothing to draw, so that a small study can finish."""
     figure = Figure(figsize=(ONE_COLUMN, 0.8))
     figure.text(0.5, 0.5, text, ha="center", va="center", color=GREY)
     return Drawing(figure, pd.DataFrame([{"note": text}]))
@@ -134,7 +134,7 @@ def _look(preset: str, presets: Sequence[str]) -> Look:
 
 
 def _free_place(family: str, presets: Sequence[str]) -> int:
-    """A place in the palette for a family of the user's own: first those that no known one has."""
+    """A place in the palette for a family of the user, preferably one that no known family has."""
     families = list(dict.fromkeys(split_name(name)[0] for name in presets))
     known = [_KNOWN.get(_architecture(name)) for name in families]
     own = [name for name, place in zip(families, known, strict=True) if place is None]
@@ -156,7 +156,7 @@ def split_name(preset: str) -> tuple[str, str]:
 
 
 def family_name(family: str) -> str:
-    """A family as readers know it: ``LUNet++ large``."""
+    """A family's name for readers: ``LUNet++ large``."""
     names = {"unet": "U-Net", "lunet": "LUNet", "unetpp": "U-Net++", "lunetpp": "LUNet++"}
     names |= {"mednext": "MedNeXt", "atlas": "Atlas"}
     first, *rest = family.split("_")

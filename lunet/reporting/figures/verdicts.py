@@ -1,4 +1,4 @@
-"""How verdicts look in every figure that shows them."""
+"""Colours, markers and legend of verdicts, the same in all figures."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ VERDICT_COLOURS = {
     "worse": VERMILLION,
     "not resolved": GREY,
 }
-"""Of the verdicts of :mod:`lunet.statistics.paired`, in the order in which they are told."""
+"""Marker of each verdict of :mod:`lunet.statistics.paired`, in the order of the legend."""
 VERDICT_MARKERS = {"better": "^", "non-inferior": "o", "worse": "v", "not resolved": "s"}
 WITHIN_MARGIN = "#DDEBF4"
 
 
 def verdict_legend(figure: Figure, verdicts: Iterable[str], margin: float | None) -> None:
-    """A legend above the figure: the verdicts that it shows and, if there is one, the margin."""
+    """Add a legend above the figure with its verdicts and the margin, if there is one."""
     found = set(verdicts)
     handles: list[Any] = [
         Line2D([], [], color=colour, marker=VERDICT_MARKERS[name], lw=1.3, ms=5, label=name)

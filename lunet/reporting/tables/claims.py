@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from lunet.errors import ConfigError
+from lunet.metrics.catalog import compared_name, unit_suffix
 from lunet.metrics.catalog import compared_title as title
 from lunet.metrics.settings import StatisticsSettings
 from lunet.reporting.markup import Cell, Column, Table, cell
@@ -23,7 +24,7 @@ from lunet.statistics.values import MEAN_LABEL, with_empty_references
 
 _ORDER = ("better", "non-inferior", "worse", "not resolved")
 NOTHING_ASKED = (
-    "No comparison is asked for: name `statistics.reference`, `statistics.pairs` or `pairs: all`."
+    "No comparison is configured: set `statistics.reference`, `statistics.pairs` or `pairs: all`."
 )
 
 
@@ -32,28 +33,28 @@ def compared(
     statistics: StatisticsSettings,
     costs: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> pd.DataFrame:
-    """The comparisons that the study asks for, with tests, verdict and sentence.
+    """The comparisons that the study makes, with tests, verdict and sentence.
 
-    The atlas prior is a floor, not a competitor: it is compared only where the settings name it.
+    The atlas prior is a lower bound, not a competitor: it is compared only if the settings name it.
 
     Parameters
     ----------
     cases
         Per-case rows.
     statistics
-        Settings; one family of tests is adjusted together, the same for tables and figures.
+        Settings. All tests are adjusted together; tables and figures use the same tests.
     costs
-        Costs by preset; only ``pairs: all`` needs them.
+        Costs by preset; only needed for ``pairs: all``.
 
     Returns
     -------
-    Columns as :func:`lunet.statistics.claims.claims`; no row where no comparison is asked for.
+    Columns as in :func:`lunet.statistics.claims.claims`; no rows if no comparison is configured.
     """
     check_metrics(cases, [statistics.metric])
-    pairs = asked_pairs(list(cases["preset"].unique()), statistics, costs or {})
+    pairs = configured_pairs(list(cases["preset"].unique()), statistics, costs or {})
     if not pairs:
         return pd.DataFrame(columns=[*COMPARISON_COLUMNS, "sentence"])
-    # Filled in before others leave, so that claims and summaries are over the same cases.
+    # Filled in while all presets are present, so that claims and summaries use the same cases.
     cases = with_empty_references(cases, statistics.metric)
     named = {name for pair in pairs for name in pair}
     return sentences.claims(
@@ -69,25 +70,25 @@ def compared(
     )
 
 
-def asked_pairs(
+def configured_pairs(
     presets: list[str],
     statistics: StatisticsSettings,
     costs: Mapping[str, Mapping[str, Any]],
 ) -> list[tuple[str, str]]:
-    """Pairs (candidate, reference) that the settings ask for, in the order of the presets.
+    """Pairs (candidate, reference) of the settings, in the order of the presets.
 
     Raises
     ------
     ConfigError
-        If all pairs are asked for and the cost of a preset is not known.
+        If all pairs are to be compared and the cost of a preset is not known.
     """
     rivals = [name for name in presets if name != PRIOR]
     if statistics.pairs == "all":
         for name in rivals:
             if statistics.cost not in costs.get(name, {}):
-                found = f"`all`, and the {statistics.cost} of {name} are not known"
+                found = f"`all`, but the {statistics.cost} of {name} are not known"
                 raise ConfigError(
-                    where="statistics.pairs", found=found, expected="its efficiency.json tells them"
+                    where="statistics.pairs", found=found, expected="its efficiency.json is needed"
                 )
         ranked = sorted(rivals, key=lambda name: float(costs[name][statistics.cost]))
         return list(itertools.combinations(ranked, 2))
@@ -146,10 +147,10 @@ def _note(
     chance = "bootstrap over subjects" if single else "subjects and trainings as sources of chance"
     registered = registered or Registration()
     parts = [
-        f"Difference: preset minus the one it is compared with, mean over cases, {chance}. "
-        f"p values are adjusted by Holm's method over all {len(table)} rows; permutation and "
-        "Wilcoxon: subjects alone. Intervals are not adjusted, so one without 0 may stand beside "
-        '"not resolved".',
+        f"Difference: the first preset minus the second, mean over cases ({chance}). p values are "
+        f"adjusted by Holm's method over all {len(table)} rows; permutation and Wilcoxon tests "
+        "consider subjects only. Intervals are not adjusted, so an interval may exclude 0 although "
+        'the verdict is "not resolved".',
         margin_sentence(statistics, registered),
         _attainable(table, statistics),
         registered.sentence,
@@ -159,20 +160,20 @@ def _note(
 
 
 def margin_sentence(statistics: StatisticsSettings, registered: Registration) -> str:
-    """The margin and when it was stated; without a margin nothing is said of one."""
+    """The margin, if there is one, and when the study stated it."""
     if not statistics.margin:
-        return f"No non-inferiority is tested. The comparisons: {registered.when}."
-    margin = f"{statistics.margin:g} in {title(statistics.metric)}"
-    return f"Non-inferiority margin: {margin}; {registered.when}."
+        return f"Non-inferiority is not tested. Comparisons: {registered.when}."
+    unit, name = unit_suffix(statistics.metric), compared_name(statistics.metric)
+    return f"Non-inferiority margin: {statistics.margin:g}{unit} in {name}; {registered.when}."
 
 
 def _attainable(table: pd.DataFrame, statistics: StatisticsSettings) -> str:
-    """The smallest adjusted p that the subjects allow, where it is what limits a verdict."""
+    """The smallest adjusted p that these subjects allow, if it is large enough to matter."""
     least = table["p_smallest_holm"].max()
     if not least > (1 - statistics.confidence) / 100:
         return ""
     subjects = int(table.loc[table["p_smallest_holm"].idxmax(), "n_groups"])
-    return f"The smallest adjusted p that {subjects} subjects allow is {least:.2g}."
+    return f"With {subjects} subjects the smallest possible adjusted p is {least:.2g}."
 
 
 def _few(table: pd.DataFrame) -> str:
@@ -180,7 +181,7 @@ def _few(table: pd.DataFrame) -> str:
     if subjects >= 12 and seeds >= 3:
         return ""
     few = f"Warning: {subjects} subjects and {seeds} seeds are few"
-    return f"{few}; from 12 and 3 on intervals were found to hold what they say."
+    return f"{few}; intervals had their stated coverage with at least 12 subjects and 3 seeds."
 
 
 def _comparison(row: Mapping[str, Any], alpha: float) -> tuple[Cell, ...]:
@@ -198,7 +199,7 @@ def _comparison(row: Mapping[str, Any], alpha: float) -> tuple[Cell, ...]:
 
 
 def verdict_words(row: Mapping[str, Any], alpha: float) -> str:
-    """The verdict; a significant loss within the margin is called one."""
+    """The verdict; a significant loss within the margin is worded as a loss."""
     return "worse, by less than the margin" if is_small_loss(row, alpha) else str(row["verdict"])
 
 
@@ -208,9 +209,9 @@ def claims(
     registered: Registration | None = None,
     costs: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Table:
-    """What may be claimed: a sentence per pair, the resolved ones first.
+    """One sentence per pair: what may be claimed. Resolved comparisons come first.
 
-    Of several structures, the mean over them comes first within each verdict.
+    Within a verdict, the mean over structures comes first.
     """
     table = found = compared(cases, statistics, costs)
     order = table["verdict"].map({verdict: place for place, verdict in enumerate(_ORDER)})
@@ -224,8 +225,7 @@ def claims(
     rows = table[columns].to_dict("records")
     return Table(
         name="claims",
-        caption=f"Claims about {title(statistics.metric)} that the tests support, and those that "
-        "they don't.",
+        caption=f"Claims about {title(statistics.metric)}: which of them the tests support.",
         columns=(Column("Verdict", text=True), Column("Claim", text=True)),
         rows=tuple((cell(word), cell(r["sentence"])) for word, r in zip(words, rows, strict=True)),
         records=tuple({str(key): value for key, value in row.items()} for row in rows),

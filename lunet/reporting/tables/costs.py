@@ -1,4 +1,4 @@
-"""Tables of what a network costs, alone and beside its quality."""
+"""Tables of a network's cost, alone and together with its quality."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def joint(
     costs: Mapping[str, Mapping[str, Any]],
     settings: StatisticsSettings,
 ) -> Table:
-    """Quality and cost side by side, a row per preset; the prior has no network to cost."""
+    """Quality and cost side by side, with a row per preset; the atlas prior has no cost."""
     metric = settings.metric
     check_metrics(cases, [metric])
     stats = headline_summary(cases, metric, settings)
@@ -157,7 +157,7 @@ def joint(
     shown = f"{where}mean ± sd over cases, {level(settings)} interval"
     return Table(
         name="joint",
-        caption=f"{compared_title(metric)} ({shown}) beside cost{conditions(costs)}.",
+        caption=f"{compared_title(metric)} ({shown}) and cost{conditions(costs)}.",
         columns=(
             Column("Preset", text=True),
             Column(compared_title(metric)),

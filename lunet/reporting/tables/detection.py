@@ -1,4 +1,4 @@
-"""Tables of what a mean hides: misses, inventions, failures, and what limits a verdict."""
+"""Tables of what a mean hides: missed and invented structures, failures, limits of a verdict."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _DISTANCES = ("hd", "hd95", "assd", "masd")
 
 
 def detection(cases: pd.DataFrame, statistics: StatisticsSettings, report: ReportSettings) -> Table:
-    """Rates of misses, inventions and failures, and distances of what was found."""
+    """Rates of missed and invented structures and of failures; distances of found structures."""
     rates = rates_of(cases, failure=statistics.failure, confidence=statistics.confidence)
     shown = [metric for metric in report.metrics if metric in _DISTANCES and metric in cases]
     found = _found(cases, shown, statistics)
@@ -41,7 +41,7 @@ def detection(cases: pd.DataFrame, statistics: StatisticsSettings, report: Repor
         "Missed",
         "Invented",
         f"Failed (Dice < {statistics.failure:g})",
-        *(f"{title(metric)} where found" for metric in shown),
+        *(f"{title(metric)} if found" for metric in shown),
     )
     return Table(
         name="detection",
@@ -53,18 +53,19 @@ def detection(cases: pd.DataFrame, statistics: StatisticsSettings, report: Repor
         ),
         rows=tuple(_detected(row, shown) for row in records),
         records=tuple(records),
-        note="Missed: share of the cases that have the structure; invented: of those that have "
-        "not; failed: of all cases, a missed or invented structure has Dice 0. A case is the mean "
-        "over its trainings; intervals by Clopper and Pearson, subjects as trials. A missed "
-        "structure has the diagonal of the image as its distance in other tables, which depends on "
-        "how far the image reaches; here distances are means over those that were found.",
+        note="Missed: share of the cases that have the structure. Invented: share of the cases "
+        "that do not have it. Failed: share of all cases; a missed or invented structure has Dice "
+        "0. The value of a case is the mean over its trainings; intervals by Clopper and Pearson "
+        "with subjects as trials. In other tables a missed structure has the diagonal of the image "
+        "as its distance, which depends on the size of the image; here distances are means over "
+        "structures that were found.",
     )
 
 
 def _found(
     cases: pd.DataFrame, metrics: list[str], statistics: StatisticsSettings
 ) -> dict[tuple[str, str, str], dict[str, Any]]:
-    """Summaries of the distances over rows in which the structure is there and was found."""
+    """Summaries of the distances over rows in which the structure exists and was found."""
     rows = cases[cases["status"] == "ok"]
     if rows.empty or not metrics:
         return {}
@@ -87,9 +88,9 @@ def _detected(row: Mapping[str, Any], metrics: list[str]) -> tuple[Cell, ...]:
 
 
 def limits(cases: pd.DataFrame, statistics: StatisticsSettings, compared: pd.DataFrame) -> Table:
-    """What limits each mean and each verdict: the subjects or the trainings."""
+    """Whether each mean and each verdict is limited by subjects or by trainings."""
     table = limits_of(cases, statistics.metric, compared, untrained=(PRIOR,)).to_dict("records")
-    heads = ("Subjects", "Seeds", "Standard error", "Sd of subjects", "Sd of a training", "Sd rest")
+    heads = ("Subjects", "Seeds", "Standard error", "SD of subjects", "SD of a training", "SD rest")
     return Table(
         name="limits",
         caption=f"What limits a verdict on {title(statistics.metric)}: subjects or trainings.",
@@ -101,11 +102,11 @@ def limits(cases: pd.DataFrame, statistics: StatisticsSettings, compared: pd.Dat
         ),
         rows=tuple(map(_limit, table)),
         records=tuple({str(key): value for key, value in row.items()} for row in table),
-        note="Of each preset's mean and of each mean difference. Sd of subjects: between the "
-        "subjects' means (differences); of a training: between seeds within a fold, of the mean "
-        "over its cases, pooled over both sides; rest: of one case under one training. Share of "
-        "the trainings: in the square of the standard error; above one half more seeds help more "
-        "than more subjects. With one seed it is unknown.",
+        note="For each preset's mean and for each mean difference. SD of subjects: of the "
+        "subjects' means (or differences). SD of a training: of the mean over its cases, between "
+        "seeds within a fold, pooled over both sides. SD rest: of one case under one training. "
+        "Share of the trainings: in the square of the standard error; above one half, more seeds "
+        "help more than more subjects. With one seed it is unknown.",
     )
 
 

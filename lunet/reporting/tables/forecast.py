@@ -1,4 +1,4 @@
-"""Memory and time of trainings: foreseen from measured steps, and taken."""
+"""Memory and time of trainings: forecast from measured steps, and measured."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from lunet.reporting.tables.costs import conditions
 _MIB = 2**20
 _COLUMNS = (
     "Runs",
-    "Memory foreseen (MiB)",
-    "taken (MiB)",
+    "Memory forecast (MiB)",
+    "measured (MiB)",
     "error (%)",
-    "Time foreseen (s)",
-    "taken (s)",
+    "Time forecast (s)",
+    "measured (s)",
     "error (%)",
 )
 _NOTE = (
-    "Foreseen from the training steps that the efficiency step measured, scaled to the recipe's "
-    "batch, sample size and number of steps; taken: largest peak over the runs (of the process, "
-    "on CUDA of the allocator), mean time of training and validation. Positive error: more was "
-    f"foreseen. Time is compared for the epochs that were done. {NONE}: no run on the kind of "
-    "device that was measured."
+    "Forecast: from the training steps that the efficiency step measured, scaled to the recipe's "
+    "batch, sample size and number of steps. Measured: largest peak over the runs (of the process, "
+    "or of CUDA's allocator), and mean time of training and validation. A positive error means "
+    "that the forecast was higher. Times are compared for the epochs that were trained. "
+    f"{NONE}: no run on the kind of device on which the steps were measured."
 )
 
 
@@ -52,13 +52,13 @@ def forecast(
     Raises
     ------
     ConfigError
-        Without a manifest.
+        If there is no manifest.
     DataError
-        A field that a forecast needs is missing.
+        If a field that a forecast needs is missing.
     """
     if not manifest:
         raise ConfigError(
-            where="--manifest", found="missing", expected="table forecast needs that of the volumes"
+            where="--manifest", found="missing", expected="needed for the table forecast"
         )
     data = _volumes(manifest[0])
     by_preset: dict[str, list[Mapping[str, Any]]] = {}
@@ -71,7 +71,7 @@ def forecast(
     }
     return Table(
         name="forecast",
-        caption=f"Memory and time of a training, foreseen and taken{conditions(costs)}.",
+        caption=f"Memory and time of a training: forecast and measured{conditions(costs)}.",
         columns=(Column("Preset", text=True), *(Column(title) for title in _COLUMNS)),
         rows=tuple((cell(preset), *_cells(found)) for preset, found in checks.items()),
         records=tuple({"preset": preset} | _record(found) for preset, found in checks.items()),
@@ -104,7 +104,7 @@ def _cells(found: Check | None) -> tuple[Cell, ...]:
 
 
 def signed_percent(error: float) -> str:
-    """A relative error in percent, with its sign."""
+    """A relative error as a percentage with its sign."""
     return ("+" if round(100 * error) > 0 else "") + fixed(100 * error, 0)
 
 

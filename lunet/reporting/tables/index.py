@@ -1,4 +1,4 @@
-"""The tables of a study, each a function of its files; written as CSV, Markdown, LaTeX and JSON."""
+"""The tables of a study, written as CSV, Markdown, LaTeX and JSON."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from lunet.statistics.registration import Registration
 
 @dataclass(frozen=True)
 class Material:
-    """What tables are made of, read once: per-case rows, costs by preset, provenance of runs."""
+    """What tables are made from: per-case rows, costs by preset, provenance of runs, settings."""
 
     cases: pd.DataFrame
     costs: Mapping[str, Mapping[str, Any]]
@@ -49,7 +49,7 @@ class Material:
     sources: ResultFiles
 
     def registered(self) -> Registration:
-        """What the study stated beforehand, beside what is reported now."""
+        """What the study stated beforehand, compared with what is reported now."""
         return read_registration(self.sources, self.cases, self.statistics)
 
 
@@ -77,11 +77,11 @@ TABLES: dict[str, Callable[[Material], Table]] = {
     "forecast": lambda m: tables_forecast.forecast(m.costs, m.runs, m.sources.manifest),
     "protocol": lambda m: tables_protocol.protocol(m.runs, m.settings),
 }
-"""How each table is made; what else is known of it stands in :mod:`lunet.reporting.outputs`."""
+"""How each table is made; :mod:`lunet.reporting.outputs` has all other facts about it."""
 
 
 def material(sources: ResultFiles, settings: Mapping[str, Any]) -> Material:
-    """Read all files; refuses runs of one preset whose stamps disagree."""
+    """Read all files; runs of one preset with different settings, code or data are refused."""
     return Material(
         cases=read_cases(sources) if sources.metrics else pd.DataFrame(),
         costs=read_efficiency(sources),
@@ -103,20 +103,20 @@ def make_table(name: str, sources: ResultFiles, settings: Mapping[str, Any]) -> 
     sources
         The files; kinds that the table does not need may be missing.
     settings
-        Sections ``statistics`` and ``report``; the protocol shows every section it is given.
+        Sections ``statistics`` and ``report``; the table ``protocol`` shows all given sections.
     """
     required = table_row(name).needs
     if "metrics" in required and not sources.metrics:
         raise ConfigError(
             where=f"table {name}",
             found="no metrics.csv among the inputs",
-            expected="it is made of them",
+            expected="the table needs them",
         )
     if required == ("efficiency",) and not sources.efficiency:
         raise ConfigError(
             where=f"table {name}",
             found="no efficiency.json among the inputs",
-            expected="it needs one",
+            expected="the table needs one",
         )
     read = material(sources, settings)
     mixed = require_one_arithmetic(read.runs, allowed=read.report.mixed_arithmetic)

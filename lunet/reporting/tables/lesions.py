@@ -1,4 +1,4 @@
-"""Lesion-wise results: sensitivity and false positives with patients as the units."""
+"""Lesion-wise results: sensitivity and false positives, with patients as the units."""
 
 from __future__ import annotations
 
@@ -55,16 +55,17 @@ def lesions(counts: pd.DataFrame, froc: pd.DataFrame, settings: StatisticsSettin
         ),
         rows=tuple(map(_row, records)),
         records=records,
-        note="A lesion is a connected component of the reference; a false positive is a predicted "
-        "component that touches none, or lies in lesions with too small a share of its voxels "
+        note="A lesion is a connected component of the reference. A false positive is a predicted "
+        "component that touches no lesion, or of which too small a share lies in lesions "
         "(lesions.precision). Counts are means over seeds. FROC score: mean sensitivity "
         f"at {rates} false positives per patient. Pixel accuracy is shown because readers expect "
-        "it; with so little foreground it says nothing, as predicting nothing proves.",
+        "it; with so little foreground it is uninformative, as the value of an empty prediction "
+        "shows.",
     )
 
 
 def froc_points(froc: pd.DataFrame, by: list[str]) -> pd.DataFrame:
-    """Curves pooled over the rows of each group of ``by``, thresholds falling.
+    """Curves pooled over the rows of each group of ``by``, with falling thresholds.
 
     Returns
     -------
@@ -96,7 +97,8 @@ def scores_by_seed(froc: pd.DataFrame) -> pd.DataFrame:
 def _record(part: pd.DataFrame, scores: pd.Series, settings: StatisticsSettings) -> dict[str, Any]:
     by_case = part.groupby(_CASE, sort=False).mean(numeric_only=True).reset_index()
     number = by_case["lesions"].astype(int)
-    # a case's share of lesions found, once per lesion: the mean is over lesions, patients are drawn
+    # each case's share of found lesions, repeated for each lesion: the mean is over lesions, while
+    # patients are resampled
     shares = np.repeat(by_case["found"] / number.clip(lower=1), number)
     false = by_case["false_positives"]
     options: dict[str, Any] = {

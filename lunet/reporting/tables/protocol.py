@@ -10,14 +10,14 @@ from lunet.reporting.markup import Column, Table, cell
 
 
 def protocol(runs: Iterable[Mapping[str, Any]], settings: Mapping[str, Any]) -> Table:
-    """A row per setting of the study and per version or device that its runs name.
+    """A row per setting of the study and per version or device of its runs.
 
     Parameters
     ----------
     runs
         Provenance of the runs (``run.json``).
     settings
-        Sections of the configuration; every one that is given is listed.
+        Sections of the configuration; all of them are listed.
     """
     rows = [
         (f"{name}.{key}", value) for name, part in settings.items() for key, value in leaves(part)
@@ -39,7 +39,7 @@ def protocol(runs: Iterable[Mapping[str, Any]], settings: Mapping[str, Any]) -> 
 
 
 def leaves(value: Any, prefix: str = "") -> Iterable[tuple[str, str]]:
-    """Dotted key and text of every leaf; lists are leaves."""
+    """Dotted key and text of every leaf; a list is a leaf."""
     if isinstance(value, Mapping):
         for key, item in value.items():
             yield from leaves(item, f"{prefix}.{key}" if prefix else str(key))
@@ -48,7 +48,7 @@ def leaves(value: Any, prefix: str = "") -> Iterable[tuple[str, str]]:
 
 
 def _facts(run: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
-    """What a run says of itself, but for what belongs to it alone (times, epochs, scores)."""
+    """What a run records, except what differs from run to run (times, epochs, scores)."""
     preset, settings = run["preset"], run.get("settings") or {}
     yield from leaves(settings.get("task") or {}, "task")
     yield "data.digest", str(run.get("data"))

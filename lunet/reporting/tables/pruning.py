@@ -1,4 +1,4 @@
-"""Tables of a pruning study: what each strategy reached at what cost, and their comparison."""
+"""Tables of a pruning study: results and cost of each strategy, and their comparison."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ from lunet.settings import build_settings
 _NOTE = (
     "The stopping point is chosen on validation cases; the test cases are scored once, afterwards. "
     "Best on test (optimistic): the highest test Dice over all iterations, as if the stopping "
-    "point had been chosen on the test cases; an upper bound, not a result. Both are computed on "
-    "prepared volumes. Epochs and hours: of a whole run, the search included; a control trains "
-    "for as many epochs as the STAMP run that it is compared with. Means over {runs} run(s)."
+    "point had been chosen on the test cases; it is an upper bound, not a result, and computed on "
+    "prepared volumes. Epochs and hours are for a whole run, including the search; a control "
+    "trains for as many epochs as the STAMP run. Means over {runs} run(s)."
 )
 
 
@@ -41,7 +41,7 @@ def write_table(
 
 
 def pruning(sources: ResultFiles, statistics: StatisticsSettings) -> Table:
-    """A row per strategy, then the study's unpruned presets that are among the sources."""
+    """A row per strategy, then the study's unpruned presets among the sources."""
     prunings, cases = read_prunings(sources), read_cases(sources)
     scores = headline_summary(cases, statistics.metric, statistics)
     rows = [_strategy(runs, scores) for runs in by_strategy(prunings).values()]
@@ -64,10 +64,10 @@ def pruning(sources: ResultFiles, statistics: StatisticsSettings) -> Table:
 
 
 def hours_sentences(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What the search took beside each network that needs none: a sentence for each.
+    """One sentence for each network without a search: how much longer the search took.
 
-    The search is the first row; networks without a search are LUNets (the control of equal
-    parameters, and the study's own) whose device time is known.
+    The first row is the search. Networks without a search are LUNets (the control of equal size,
+    and presets of the study) whose device time is known.
     """
     search, *others = rows
     sentences = []
@@ -77,7 +77,7 @@ def hours_sentences(rows: Sequence[Mapping[str, Any]]) -> list[str]:
             ratio = significant(search["device_hours"] / hours)
             sentences.append(
                 f"{search['network']} took {significant(search['device_hours'])} device hours per "
-                f"run, {ratio} times those of {row['network']} ({significant(hours)})."
+                f"run, {ratio} times as many as {row['network']} ({significant(hours)})."
             )
     return sentences
 
@@ -97,7 +97,7 @@ def _strategy(runs: Sequence[Pruning], scores: pd.DataFrame) -> dict[str, Any]:
         "validation_dice": mean("chosen", "dice"),
         **_score(scores, runs[0].label),
         "test_dice_prepared": mean("test", "dice"),
-        # a control has one network: nothing is chosen, so nothing is optimistic
+        # a control has only one network, so nothing is chosen and nothing is optimistic
         "best_on_test_optimistic": mean("test", "optimistic", "dice") if chosen_among > 1 else None,
         "epochs": mean("epochs"),
         "device_hours": mean("device_seconds") / 3600,
@@ -118,7 +118,7 @@ def _score(scores: pd.DataFrame, label: str) -> dict[str, Any]:
 
 
 def _presets(sources: ResultFiles, scores: pd.DataFrame, pruned: set[str]) -> list[dict[str, Any]]:
-    """Rows of the study's own presets: trained as they are, on the same folds."""
+    """Rows of the study's presets, trained unpruned on the same folds."""
     runs: dict[str, list[dict[str, Any]]] = {}
     for run in read_runs(sources):
         runs.setdefault(run["preset"], []).append(run)
@@ -169,10 +169,10 @@ def _printed(row: Mapping[str, Any]) -> tuple[Cell, ...]:
 
 
 def pruning_comparisons(sources: ResultFiles, statistics: StatisticsSettings) -> Table:
-    """The study's paired comparison of every network with the first strategy (STAMP).
+    """Paired comparisons of every network with the first strategy (STAMP).
 
-    Pruning may have fewer folds or seeds than the study: only those that all networks have count,
-    so that each side is the mean over equally many trainings.
+    Pruning may have fewer folds or seeds than the study. Only folds and seeds that all networks
+    have are used, so that each side is the mean over equally many trainings.
     """
     prunings = read_prunings(sources)
     against = dataclasses.replace(statistics, reference=prunings[0].label, pairs=())
@@ -183,7 +183,7 @@ def pruning_comparisons(sources: ResultFiles, statistics: StatisticsSettings) ->
 
 
 def _of_shared_trainings(cases: pd.DataFrame) -> pd.DataFrame:
-    """The rows of those folds and seeds that every preset was trained with."""
+    """The rows of the folds and seeds with which every preset was trained."""
     runs = pd.MultiIndex.from_frame(cases[["fold", "seed"]])
     names = cases["preset"].unique()
     trained = [set(runs[cases["preset"] == name]) for name in names if name != PRIOR]
@@ -191,9 +191,9 @@ def _of_shared_trainings(cases: pd.DataFrame) -> pd.DataFrame:
     if not shared:
         raise DataError(
             where="pruning",
-            found="no fold and seed that all networks have",
+            found="the networks have no fold and seed in common",
             expected="at least one is needed to compare them",
-            action="Give `pruning.folds` and `pruning.seeds` a fold and a seed of the study",
+            action="Add a fold and a seed of the study to `prune.folds` and `prune.seeds`",
         )
     return cases[[run in shared for run in runs]]
 

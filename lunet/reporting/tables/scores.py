@@ -19,14 +19,14 @@ from lunet.statistics.claims import ONE_TRAINING, one_training
 
 _COUNT_COLUMNS = (Column("Missed"), Column("Spurious"), Column("Both empty"))
 COUNT_NOTE = (
-    "Missed: present in the reference, absent from the prediction (counts as the worst value). "
-    "Spurious: the reverse. Both empty: the best value where another network invents "
-    "the structure, else left out for all. Counted over seeds."
+    "Missed: present in the reference, absent from the prediction (scored with the worst value). "
+    "Spurious: the reverse. Both empty: scored with the best value if another network invents the "
+    "structure, otherwise left out for all networks. Counts are summed over seeds."
 )
 
 
 def half_width(row: Mapping[str, Any]) -> float:
-    """Uncertainty that decides the rounding: half the interval, else the standard deviation."""
+    """Uncertainty that is used for rounding: half the interval, else the standard deviation."""
     half = (row["ci_high"] - row["ci_low"]) / 2
     return float(half) if half > 0 else float(row["sd"])
 
@@ -44,13 +44,13 @@ def level(settings: StatisticsSettings) -> str:
 
 
 def drawn(cases: pd.DataFrame) -> str:
-    """Where the intervals of means come from."""
+    """How the intervals of means are computed, for captions."""
     single = one_training(cases, (PRIOR,))
     return "bootstrap over subjects" if single else "over subjects and trainings"
 
 
 def scope(cases: pd.DataFrame) -> str:
-    """What a note adds where one training stands for a preset."""
+    """A sentence for notes if a preset was trained only once per fold."""
     return f" {ONE_TRAINING}" if one_training(cases, (PRIOR,)) else ""
 
 
@@ -96,11 +96,11 @@ def summary(
     settings: StatisticsSettings,
     report: ReportSettings,
 ) -> Table:
-    """Everything of the given presets: a row per structure and metric, costs in the CSV."""
+    """Everything about the given presets: a row per structure and metric, costs in the CSV."""
     check_metrics(cases, report.metrics)
     stats = summarise(cases, report.metrics, settings).to_dict("records")
     names = ", ".join(dict.fromkeys(row["preset"] for row in stats))
-    titles = ("Median", "IQR", "Sd of seeds", "Sd of folds", "Cases", "Subjects")
+    titles = ("Median", "IQR", "SD of seeds", "SD of folds", "Cases", "Subjects")
     heads = (Column(name, text=True) for name in ("Preset", "Structure", "Metric"))
     return Table(
         name="summary",
@@ -133,7 +133,7 @@ def _summary_row(row: Mapping[str, Any]) -> tuple[Cell, ...]:
 
 
 def failures(cases: pd.DataFrame, settings: StatisticsSettings, report: ReportSettings) -> Table:
-    """The cases of each preset that the primary metric calls the worst, and which run it was."""
+    """The worst cases of each preset by the primary metric, and the run of each."""
     metric = settings.metric
     shown = tuple(dict.fromkeys((metric, *report.metrics)))
     check_metrics(cases, shown)

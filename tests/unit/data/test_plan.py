@@ -148,7 +148,7 @@ def test_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         (["--memory-gb", "nan"], "--memory-gb: found 'nan'"),
         (["--largest-batch", "0"], "--largest-batch: found '0'"),
         (["--out", "plan.txt"], "--out: found plan.txt, a .yaml or .json file"),
-        (["--out", "/proc/x.yaml"], "/proc: no file can be made in this folder"),
+        (["--out", "/proc/x.yaml"], "/proc: no file can be created in this folder"),
     ],
 )
 def test_impossible_options_are_told_before_the_data_are_read(

@@ -65,7 +65,7 @@ def test_what_the_folder_holds(release: Path) -> None:
     ]
     assert read_json(release / "out" / "plan.json")["preprocess"]["orientation"] == "RAS"
     card = (release / "out" / "README.md").read_text()
-    for words in ("CC-BY-SA 4.0", "Someone 2020", "| bright | 3 | 1 | 0.25 | 26 |", "bright = 1"):
+    for words in ("CC-BY-SA 4.0", "Someone 2020", "| HD95 (mm) | 26 |", "bright = 1"):
         assert words in card
 
 
@@ -135,6 +135,32 @@ def test_means_count_what_they_leave_out(tmp_path: Path) -> None:
     (tmp_path / "m.csv").write_text("a,b\n1,2\n")
     with pytest.raises(DataError, match="lunet evaluate"):
         mean_results(tmp_path / "m.csv")
+
+
+def test_the_card_shows_what_was_evaluated(tmp_path: Path) -> None:
+    """Every metric of the catalog that the file has, whatever a list of ours would name."""
+    save_run(tmp_path / "run", BINARY)
+    (tmp_path / "run" / "metrics.csv").write_text(
+        "label,status,recall,nsd_2,volume_ml,mine\n"
+        "organ,ok,0.5,0.25,7.0,1.0\n"
+        "organ,ok,1.0,0.75,9.0,1.0\n"
+        "other,missed,0.0,,3.0,1.0\n"
+    )
+    export_release(tmp_path / "run", tmp_path / "out", with_onnx=False, log=lambda line: None)
+    assert read_json(tmp_path / "out" / "results.json") == {
+        "organ": {"cases": 2, "missed": 0, "recall": 0.75, "nsd_2": 0.5},
+        "other": {"cases": 1, "missed": 1, "recall": 0.0},
+    }
+    card = (tmp_path / "out" / "README.md").read_text()
+    table = [line for line in card.splitlines() if line.startswith("|")]
+    assert table == [
+        "| | organ | other |",
+        "|---|---:|---:|",
+        "| cases | 2 | 1 |",
+        "| missed | 0 | 1 |",
+        "| Recall | 0.75 | 0 |",
+        "| NSD at 2 mm | 0.5 |  |",
+    ]
 
 
 def test_bad_sources(tmp_path: Path) -> None:

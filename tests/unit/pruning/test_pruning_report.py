@@ -104,9 +104,9 @@ def test_the_table_has_means_over_runs_and_marks_the_optimistic_value(sources: R
     printed = {row[0].lines[0]: [cell.lines[0] for cell in row] for row in table.rows}
     assert "≤ 0.840" in printed["STAMP"]
     assert "an upper bound, not a result" in table.note
-    for words in ("1.00 times those of LUNet", "36.0 times those of lunet_small_4f (0.0278)"):
+    for words in ("1.00 times as many as LUNet", "36.0 times as many as lunet_small_4f (0.0278)"):
         assert f"STAMP took 1.00 device hours per run, {words}" in table.note
-    assert "times those of unet_small_2f" not in table.note
+    assert "times as many as unet_small_2f" not in table.note
 
 
 def test_comparisons_are_the_study_s_against_stamp(sources: ResultFiles) -> None:
@@ -199,12 +199,12 @@ def test_the_report_has_a_part_for_pruning_and_other_data(
     figures_pruning.write_figure("pruning_hours", sources, {}, figures / "pruning_hours")
     shown = {"pruning": read_table(tables / "pruning.json")}
     text = page_of(pruning_part(shown, figures))
-    assert "36.0 times those of lunet_small_4f" in text
+    assert "36.0 times as many as lunet_small_4f" in text
     assert "Device hours of a run" in text
     figures_pruning.write_figure("pruning_dice", sources, {}, figures / "boxplot")
     (tables / "pruning.json").rename(tables / "claims.json")
     text = page_of(others_part({"whole": tmp_path / "whole"}))
     assert "<h3>whole</h3>" in text
     assert "Distribution over cases" in text
-    assert "36.0 times those of lunet_small_4f" in text
+    assert "36.0 times as many as lunet_small_4f" in text
     assert others_part({}) == []

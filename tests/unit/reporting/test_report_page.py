@@ -75,7 +75,7 @@ def test_report_tells_claims_numbers_methods_and_origin(report: Path) -> None:
     assert "is better than lunet_small_2f" in text
     assert "353,949" in text
     assert "trained for 3 epochs with Adam, learning rate 0.01" in text
-    assert "Non-inferiority margin: 0.01 in Dice; no protocol.json says when it was stated" in text
+    assert "Non-inferiority margin: 0.01 in Dice; there is no protocol.json" in text
     assert "0123abc" in text
     assert "32 cases" in text
     assert "1 missed, 0 spurious, 0 both empty" in text

@@ -40,7 +40,7 @@ from lunet.reporting.result_files import (
     from_inputs,
     read_cases,
     read_runs,
-    with_asked,
+    with_required,
 )
 from lunet.reporting.tables import pruning as tables_pruning
 from lunet.reporting.tables.claims import compared
@@ -153,11 +153,11 @@ def test_one_preset_alone_gives_empty_comparisons(study: Path) -> None:
 def test_nothing_is_compared_that_nobody_asked_for(study: Path) -> None:
     table = make_table("claims", sources(study, "claims"), {"statistics": {"resamples": 100}})
     assert table.rows == ()
-    assert "No comparison is asked for" in table.note
+    assert "No comparison is configured" in table.note
 
 
 def test_all_pairs_on_request_with_the_cheaper_one_as_candidate(study: Path) -> None:
-    kinds = with_asked(table_row("claims").needs, {"pairs": "all"})
+    kinds = with_required(table_row("claims").needs, {"pairs": "all"})
     grid = Grid(study, PRESETS, (0, 1), (0, 1), study / "manifest.json")
     settings = {"statistics": {"resamples": 100, "pairs": "all", "cost": "macs"}}
     table = make_table("claims", from_grid(grid, kinds), settings)
@@ -232,7 +232,7 @@ def test_runs_made_differently_are_refused(study: Path, tmp_path: Path, key: str
         other = {"other": 1} if key == "settings" else "other"
         write_json(path, run | ({key: other} if fold else {}))
         paths.append(path)
-    with pytest.raises(DataError, match=f"its {key} differ from those of .*fold-0"):
+    with pytest.raises(DataError, match=f"its {key} differ from .*fold-0"):
         read_runs(ResultFiles(runs=tuple(paths)))
 
 

@@ -242,7 +242,7 @@ def test_sides_that_do_not_fit_are_refused() -> None:
     fewer = rows[~((rows["preset"] == "one") & (rows["seed"] == 1) & (rows["fold"] == 0))]
     with pytest.raises(DataError, match="1 seeds against 2"):
         fold_values(fewer, PAIR, "dice")
-    with pytest.raises(DataError, match="one side only"):
+    with pytest.raises(DataError, match="only one side has the case"):
         fold_values(rows[~((rows["preset"] == "one") & (rows["case"] == "s000"))], PAIR, "dice")
 
 

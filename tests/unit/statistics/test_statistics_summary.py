@@ -100,7 +100,7 @@ def test_a_case_of_several_folds_is_one_case() -> None:
     [
         (lambda t: t.drop(columns="status"), "'status' is missing"),
         (lambda t: t.rename(columns={"dice": "dise"}), "did you mean 'dise'"),
-        (lambda t: pd.concat([t, t.iloc[[3]]]), "case c2, label organ stands twice"),
+        (lambda t: pd.concat([t, t.iloc[[3]]]), "case c2, label organ appears twice"),
         (lambda t: t.assign(dice=t["dice"].where(t["case"] != "c3")), "dice of case c3"),
         (lambda t: t.assign(status="fine"), "'fine'"),
         (lambda t: t.assign(group=range(len(t))), "belongs to 2 groups"),

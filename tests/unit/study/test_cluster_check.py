@@ -68,7 +68,7 @@ def test_a_profile_that_fits(cluster: Path, capsys: pytest.CaptureFixture[str]) 
     said = capsys.readouterr().out
     assert "partition gpu: up, limit infinite, 2 nodes, gpu:a100:4" in said
     assert "ended jobs stay in squeue for 2 s" in said
-    assert "a node's file is seen here after" in said
+    assert "a file written by a node is visible after" in said
     assert not list(cluster.glob(".lunet-doctor*"))
     check_at_start(["--profile", str(PROFILE), "all"])
 

@@ -58,7 +58,7 @@ def test_the_manual_is_the_model():
         ({"train": {"epoch": 3}}, "train.epoch", "did you mean 'epochs'"),
         ({"train": {"optimiser": {"lr": "fast"}}}, "train.optimiser.lr", "a number"),
         ({"recipe": "papre_small"}, "recipe", "paper_small"),
-        ({"overrides": {"unet_small_4f": {}}}, "overrides.unet_small_4f", "not trained"),
+        ({"overrides": {"unet_small_4f": {}}}, "overrides.unet_small_4f", "not one of the presets"),
         ({"variants": {"v": {"base": "unet_small_4f"}}, "presets": ["w"]}, "presets", "'w'"),
         ({"statistics": {"reference": "lunet_small_2f"}}, "statistics.reference", "lunet_small_1f"),
         ({"statistics": {"pairs": [["lunet_small_1f", "x"]]}}, "statistics.pairs", "'x'"),
@@ -104,7 +104,9 @@ def test_a_file_that_is_no_configuration(tmp_path, content):
 def test_fold_all_trains_on_everything_but_the_held_out_cases():
     config = parse(SMALL | {"folds": "all", "split": {"held_out": 0.2}})
     assert (config.folds, config.split.folds, config.split.validation) == ((0,), 1, 0.0)
-    with pytest.raises(ConfigError, match=r"no case is left to report on.*lunet train --fold all"):
+    with pytest.raises(
+        ConfigError, match=r"cases are needed to evaluate on.*lunet train --fold all"
+    ):
         parse(SMALL | {"folds": "all"})
 
 
@@ -176,7 +178,7 @@ def test_roots_are_read_as_a_shell_reads_them(monkeypatch):
         ("$NOWHERE/work", r"roots\.results: \$NOWHERE is not set"),
         ("${NOWHERE}/work", r"roots\.results: \$NOWHERE is not set"),
         ("{preset}", "without braces"),
-        ("~nobody_of_that_name/x", "a user who exists"),
+        ("~nobody_of_that_name/x", "only an existing user"),
         ("", "without braces"),
     ):
         with pytest.raises(ConfigError, match=text):

@@ -182,7 +182,10 @@ def test_the_command_says_what_is_missing_and_then_the_numbers(
     (root / "c.yaml").write_text(json.dumps(CONFIG))
     assert main(["forecast", "--config", "c.yaml"]) == 0
     text = capsys.readouterr().out
-    assert f"no forecast of {PRESET}: results/s/presets/{PRESET}/efficiency.json is not" in text
+    assert (
+        f"no forecast of {PRESET}: results/s/presets/{PRESET}/efficiency.json does not exist"
+        in text
+    )
     write_study(root)
     model = Study(parse(CONFIG)).sections("train", PRESET)["model"]
     done = run(settings={"recipe": recipe(), "model": model})

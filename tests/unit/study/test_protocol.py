@@ -161,7 +161,7 @@ def test_trainings_that_had_finished_are_told(tmp_path: Path) -> None:
     again = content | {"trained": 0}
     older = registration(again, again["stated"]["statistics"], {}, finished=DONE)
     assert (older.earlier, older.is_beforehand) == (1, False)
-    assert "when it was stated" in registration(None, {}, {}).when
+    assert "unknown when this was stated" in registration(None, {}, {}).when
 
 
 def test_an_edit_by_hand_is_told(tmp_path: Path) -> None:
@@ -169,7 +169,7 @@ def test_an_edit_by_hand_is_told(tmp_path: Path) -> None:
     content = read_json(tmp_path / "protocol.json")
     content["stated"]["statistics"]["margin"] = 0.05
     found = registration(content, content["stated"]["statistics"], {})
-    assert found.changes == ("protocol.json was edited by hand",)
+    assert found.changes == ("protocol.json was edited",)
 
 
 def test_the_crate_describes_what_is_there(tmp_path: Path) -> None:
@@ -267,6 +267,6 @@ def test_they_are_told_by_the_source_before_there_are_splits(tmp_path: Path) -> 
 
 def test_a_study_without_a_comparison_is_told() -> None:
     none = sections(statistics={})
-    assert "No comparison is asked for" in resolution_warnings(none, 40, 2)[0]
+    assert "No comparison is configured" in resolution_warnings(none, 40, 2)[0]
     every = sections(statistics={"pairs": "all"})
     assert comparisons(every, 1) == 3

@@ -163,11 +163,11 @@ def test_none_is_said_with_what_would_resolve_it(tmp_path: Path) -> None:
     verdict, _ = ask(tmp_path / "poor", StubMaker(dice))
     assert verdict["answer"] is None
     assert "No smaller network was shown" in verdict["sentence"]
-    assert "look among larger networks" in verdict["sentence"]
+    assert "search among larger networks" in verdict["sentence"]
     dice = dict.fromkeys(DICE, GOOD)
     verdict, _ = ask(tmp_path / "noisy", StubMaker(dice, cases=4, spread=0.03))
     assert verdict["answer"] is None
-    assert "To resolve lunet_small_8f, were it as good, takes" in verdict["sentence"]
+    assert "If lunet_small_8f is as good as the reference," in verdict["sentence"]
 
 
 def test_the_budget_ends_the_search_and_a_larger_one_resumes_it(tmp_path: Path) -> None:

@@ -89,7 +89,7 @@ def test_another_structure_trains_the_variant_alone_again(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("content", "base", "message"),
     [
-        (SECTION, "mednext_small", "is of unet, .*the base mednext_small is mednext"),
+        (SECTION, "mednext_small", "describes unet, .*the base mednext_small is mednext"),
         ({"widths": [1, 2]}, "unet_small_4f", "neither chosen.model nor arguments"),
         ([1, 2], "unet_small_4f", "neither chosen.model nor arguments"),
     ],

@@ -164,9 +164,9 @@ def test_code_depends_on_the_presets_network():
 
 def test_every_question_of_an_output_is_one_that_a_study_can_ask():
     from lunet.reporting.outputs import FIGURES, TABLES, WHEN
-    from lunet.study.outputs import questions
+    from lunet.study.outputs import conditions
 
-    assert set(questions(study())) == set(WHEN)
+    assert set(conditions(study())) == set(WHEN)
     assert {row.when for row in (*TABLES.values(), *FIGURES.values())} - {""} == set(WHEN)
 
 
