@@ -1,4 +1,4 @@
-"""Tables of text (CSV) as spreadsheets of all countries write them: one reader for listings.
+"""Reads text tables (CSV) as spreadsheets of any country write them; used for listings.
 
 Standard library only.
 """
@@ -22,15 +22,15 @@ Row = dict[str, str]
 
 
 def read_table(path: Path) -> tuple[list[str], list[Row]]:
-    """Columns and rows of a table with a header, all cells without blanks around them.
+    """Columns and rows of a table with a header; cells are stripped of surrounding blanks.
 
-    Read are UTF-8, UTF-16 with its mark, and else the Western code page of Windows (cp1252), with
-    commas, semicolons or tabs between the cells, whichever the header has most of.
+    The encoding is UTF-8, UTF-16 with a byte-order mark, or else the Western code page of Windows
+    (cp1252). The separator is the comma, semicolon or tab, whichever the header has most of.
 
     Raises
     ------
     DataError
-        If the file is missing, is no text, or a row has more cells than the header.
+        If the file is missing or not text, or a row has more cells than the header.
     """
     text = _decoded(path)
     header = text.partition("\n")[0]
@@ -43,7 +43,7 @@ def read_table(path: Path) -> tuple[list[str], list[Row]]:
         ]
     except csv.Error as error:
         raise DataError(
-            where=path, found=f"is no table ({error})", expected="CSV with a header is read"
+            where=path, found=f"is not a table ({error})", expected="CSV with a header"
         ) from error
     if not rows:
         return [], []
@@ -70,15 +70,13 @@ def _decoded(path: Path) -> str:
     try:
         content = path.read_bytes()
     except FileNotFoundError as error:
-        raise DataError(
-            where=path, found="the file is missing", expected="a CSV table is needed here"
-        ) from error
+        raise DataError(where=path, found="the file is missing", expected="a CSV table") from error
     marked = next((name for mark, name in _MARKS if content.startswith(mark)), None)
     if marked is None and b"\0" in content:
         raise DataError(
             where=path,
-            found="is no text",
-            expected="CSV in UTF-8 is read",
+            found="is not text",
+            expected="CSV in UTF-8",
             action="Save it as CSV in UTF-8",
         )
     try:
@@ -86,14 +84,14 @@ def _decoded(path: Path) -> str:
     except UnicodeDecodeError as error:
         if marked:
             raise DataError(
-                where=path, found=f"is no text ({error})", expected="CSV in UTF-8 is read"
+                where=path, found=f"is not text ({error})", expected="CSV in UTF-8"
             ) from error
     try:
         return content.decode("cp1252")
     except UnicodeDecodeError as error:
         raise DataError(
             where=path,
-            found=f"is no text ({error})",
-            expected="CSV in UTF-8 is read",
+            found=f"is not text ({error})",
+            expected="CSV in UTF-8",
             action="Save it as CSV in UTF-8",
         ) from error
