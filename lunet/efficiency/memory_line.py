@@ -19,10 +19,10 @@ class Line:
     by
         ``measured`` or ``counted``.
     fixed, per_sample
-        Bytes.
+        Bytes of a step without samples, and of each sample.
     error
         Largest relative deviation at the batch sizes that the line was not drawn through; NaN
-        where there is none.
+        if there are none.
     """
 
     by: str
@@ -38,8 +38,8 @@ class Line:
 def memory_line(points: Sequence[Mapping[str, Any]]) -> Line:
     """The line through the first two points of an ``efficiency.json``'s ``training_memory``.
 
-    Measured bytes are taken if each point has them and they rise with the batch, counted ones
-    otherwise.
+    Measured bytes are used if each point has them and they rise with the batch, otherwise counted
+    bytes.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Cost of one preset: counts once, times in several fresh processes; ``efficiency.json``."""
+"""Measures the cost of one preset, times in several fresh processes; writes ``efficiency.json``."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ DEFINITIONS = {
     "latency": "single forward passes; percentiles over all processes",
     "jitter_ms": "population standard deviation of the single latencies",
     "unstable": "the medians of the fresh processes differ by more than 3 %",
-    "peak_memory_bytes": "live tensors at the worst moment of a forward pass at batch 1, weights "
-    "and input apart; peak_measured_bytes is the growth of the process (of the allocator on CUDA)",
+    "peak_memory_bytes": "peak of the live tensors of a forward pass at batch 1, without weights "
+    "and input; peak_measured_bytes is the growth of the process (of the allocator on CUDA)",
     "activation_bytes": "what autograd keeps of one forward pass at batch 1",
     "training_step": "forward, cross entropy, backward, Adam, at the recipe's batch size, eager "
-    "fp32; training_peak_bytes are its live tensors, weights and input apart",
-    "training_memory": "two such steps by batch size, weights, input and Adam's moments included: "
+    "fp32; training_peak_bytes is the peak of its live tensors, without weights and input",
+    "training_memory": "two such steps by batch size, with weights, input and Adam's moments: "
     "counted_bytes are live tensors, measured_bytes the growth of the process or of CUDA's "
     "allocator",
     "training_engine": "such steps as a training computes them: each arithmetic that the recipe "
-    "allows, in the order in which a training tries them; growth_bytes: of the process, or of "
-    "CUDA's allocator, up to then; process_bytes: the process before, on CUDA after",
+    "allows, in the order in which a training tries them; growth_bytes: growth of the process, or "
+    "of CUDA's allocator, so far; process_bytes: the process before the steps, on CUDA after them",
     "throughput": "eager fp32, at the batch where doubling it gains less than 3 %",
 }
 
@@ -60,7 +60,7 @@ def measure_efficiency(
     Parameters
     ----------
     model, task
-        The sections of those names.
+        The sections ``model`` and ``task``.
     settings
         Sizes, batches, engines, repeats, processes.
     training_batch
@@ -70,7 +70,7 @@ def measure_efficiency(
 
     Returns
     -------
-    What was written: ``parameters``, ``macs``, ``flops``, ``macs_fvcore``, ``counters``,
+    The content of the file: ``parameters``, ``macs``, ``flops``, ``macs_fvcore``, ``counters``,
     ``latency`` (a list; see :func:`summarise_latencies`), ``left_out`` (engines
     that could not run, with the reason), memory in bytes, ``training_step_ms``, ``throughput``,
     ``training_memory`` (see :func:`lunet.efficiency.batches.training_memory`),
@@ -169,8 +169,8 @@ def summarise_latencies(series: Sequence[Sequence[float]]) -> dict[str, Any]:
     """Statistics of the series of several fresh processes, milliseconds.
 
     ``jitter_ms`` is the population standard deviation of all single latencies, ``successive_ms``
-    the mean of \\|l_k - l_(k-1)\\| within a process. ``unstable`` says whether the medians of the
-    processes differ by more than 3 %; null for a single process, which cannot show it.
+    the mean of \\|l_k - l_(k-1)\\| within a process. ``unstable`` is whether the medians of the
+    processes differ by more than 3 %; None for a single process, which cannot show it.
     """
     pooled = np.concatenate([np.asarray(values, float) for values in series])
     medians = [float(np.median(values)) for values in series]

@@ -152,8 +152,8 @@ def test_names_without_voxels_and_values_without_name_are_told(tmp_path: Path) -
     mistaken = Folders(tmp_path / "r", tmp_path / "p", {"inner": (1,), "slip": (7,)})
     evaluate_folders(mistaken, SETTINGS, tmp_path / "m.csv", log=lines.append)
     assert lines[:2] == [
-        "warning: slip=7 is in no file, references and predictions hold 1, 2",
-        "warning: not scored, as no label names them: values 2",
+        "warning: slip=7 is in no file; references and predictions hold 1, 2",
+        "warning: values without a label are not scored: 2",
     ]
     assert len(lines) == 3
 
