@@ -170,7 +170,7 @@ def dataset_of(
     kept = _limited(cases, settings.limit if settings else None)
     beyond = {case.id for case in cases} - {case.id for case in kept}
     left |= dict.fromkeys(sorted(beyond), f"dataset.limit is {settings.limit}" if settings else "")
-    return one_structure(
+    return check_threshold(
         Dataset(
             root=root,
             name=str(listing.get("name") or root.name),
@@ -184,7 +184,7 @@ def dataset_of(
     )
 
 
-def one_structure(dataset: Dataset) -> Dataset:
+def check_threshold(dataset: Dataset) -> Dataset:
     """Return the data set, unless a threshold would merge its labels into one.
 
     Raises

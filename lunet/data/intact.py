@@ -39,7 +39,7 @@ def require_intact(folder: Path, name: str, digest: str) -> None:
     """
     known = _known(folder)
     try:
-        check = _look(folder / name, digest)
+        check = _check_of(folder / name, digest)
         if known.get(name) == check:
             return
         found = sha256(folder / name)
@@ -59,7 +59,7 @@ def require_intact(folder: Path, name: str, digest: str) -> None:
 
 def note_intact(folder: Path, name: str, digest: str) -> None:
     """Remember that a file of the folder has this digest now."""
-    check = _look(folder / name, digest)
+    check = _check_of(folder / name, digest)
     _known(folder)[name] = check
     line = json.dumps([name, *check]) + "\n"
     with (
@@ -72,7 +72,7 @@ def note_intact(folder: Path, name: str, digest: str) -> None:
 _AGAIN = "Prepare the data set again"
 
 
-def _look(path: Path, digest: str) -> Check:
+def _check_of(path: Path, digest: str) -> Check:
     stat = os.stat(path)
     return stat.st_size, stat.st_mtime_ns, stat.st_ino, digest
 

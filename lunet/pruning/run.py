@@ -44,7 +44,7 @@ from lunet.training.job import TrainingJob
 from lunet.training.loop import CheckpointSaver
 from lunet.training.recipe import Schedule
 from lunet.training.results import metadata
-from lunet.training.run import built, read_data, tidy, train_stage
+from lunet.training.run import build_within_memory, read_data, tidy, train_stage
 from lunet.training.setup import with_network
 from lunet.training.signals import StopRequest, stop_requests
 from lunet.training.state import TrainingState, copy_weights
@@ -97,7 +97,7 @@ def _begin(
     if state:
         course.load(state)
         log(f"resumes in iteration {course.iteration}")
-    training = built(course.job(job), manifest, fold, state)
+    training = build_within_memory(course.job(job), manifest, fold, state)
     layers_of_network(training.model)  # refuses an architecture that cannot be cut
     set_dropout(training.model, course.dropouts)
     return training

@@ -95,7 +95,7 @@ def train(
         train_epoch(training, request=request, reporter=reporter)
         row = finish_epoch(training, rate, request=request)
         if row is None:
-            raise save_and_leave(training, saver=saver, request=request)
+            raise save_and_stop(training, saver=saver, request=request)
         reporter.epoch(training, row)
         if recipe.save_every and progress.epochs_done % recipe.save_every == 0:
             snapshot(progress.epochs_done)
@@ -200,7 +200,7 @@ def keep_best(training: TrainingState, row: Row, model: nn.Module) -> None:
     progress.stopped = 0 < stopping.patience <= progress.epochs_without_improvement
 
 
-def save_and_leave(
+def save_and_stop(
     training: TrainingState, *, saver: CheckpointSaver, request: StopRequest
 ) -> Interrupted:
     """Save the state in the middle of an epoch; returns the error that ends the process."""
@@ -208,4 +208,4 @@ def save_and_leave(
     saver.save(training)
     progress = training.progress
     where = f"epoch {progress.epoch}, step {progress.step} of {training.sampler.steps}"
-    return request.leave(saver.checkpoint.folder, f"state saved at {where}")
+    return request.interruption(saver.checkpoint.folder, f"state saved at {where}")

@@ -88,7 +88,7 @@ def train_together(
                 run = living.pop(process)
                 codes[run.name] = process.exitcode or 0
                 log(f"{run.name}: {_outcome(codes[run.name], run.log)}")
-    _judge(runs, codes, signals)
+    _raise_failures(runs, codes, signals)
 
 
 def _start(run: ParallelRun, work: Callable[[Any], int], threads: int) -> BaseProcess:
@@ -144,7 +144,9 @@ def _outcome(code: int, log: Path) -> str:
     return errors[-1] if errors else f"ended with exit code {code}, see {log}"
 
 
-def _judge(runs: Sequence[ParallelRun], codes: dict[str, int], signals: Sequence[int]) -> None:
+def _raise_failures(
+    runs: Sequence[ParallelRun], codes: dict[str, int], signals: Sequence[int]
+) -> None:
     if signals:
         unfinished = [run.name for run in runs if codes.get(run.name) != 0]
         name = signal.Signals(signals[0]).name

@@ -51,7 +51,7 @@ def run_training(job: TrainingJob) -> None:
         )
         tidy(job.work)
         state = _saved_state(job, saver)
-        training = built(job, manifest, fold, state)
+        training = build_within_memory(job, manifest, fold, state)
         train_stage(job, training, manifest, saver=saver, request=request)
         if job.recipe.keep_state:
             saver.save(training)
@@ -169,7 +169,9 @@ def _saved_state(job: TrainingJob, saver: CheckpointSaver) -> State | None:
     return state
 
 
-def built(job: TrainingJob, manifest: Manifest, fold: Fold, state: State | None) -> TrainingState:
+def build_within_memory(
+    job: TrainingJob, manifest: Manifest, fold: Fold, state: State | None
+) -> TrainingState:
     """:func:`build_training`, with a clear error if there is too little memory."""
     try:
         return build_training(job, manifest, fold, state)
@@ -206,7 +208,7 @@ def train_stage(
         )
     except (RuntimeError, MemoryError) as error:
         if request.pending:  # a compilation wraps the error that the signal raised
-            raise request.leave(job.work, "the last saved state is kept") from error
+            raise request.interruption(job.work, "the last saved state is kept") from error
         raise _user_error(error, training) from error
     finally:
         reporter.close()

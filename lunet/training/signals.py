@@ -44,7 +44,7 @@ class StopRequest:
         if hasattr(signal, "setitimer"):
             signal.setitimer(signal.ITIMER_REAL, 0)
 
-    def leave(self, where: object, saved: str) -> Interrupted:
+    def interruption(self, where: object, saved: str) -> Interrupted:
         """The error to raise; ``saved`` describes what the next start resumes from."""
         action = "The same command resumes from there"
         return Interrupted(
@@ -57,13 +57,15 @@ class StopRequest:
             raise KeyboardInterrupt
         self._name = self._name or signal.Signals(number).name
         if not self._can_save:
-            raise self.leave("train", "nothing new to save")
+            raise self.interruption("train", "nothing new to save")
         if hasattr(signal, "setitimer"):
             signal.setitimer(signal.ITIMER_REAL, DEADLINE_SECONDS)
 
     def overdue(self, _number: int, _frame: FrameType | None) -> None:
         """Stop, because the step exceeded the deadline; the last saved state is kept."""
-        raise self.leave("train", "in the middle of a long step; the last saved state is kept")
+        raise self.interruption(
+            "train", "in the middle of a long step; the last saved state is kept"
+        )
 
 
 @contextmanager

@@ -27,7 +27,7 @@ def check_listing(dataset: Dataset) -> Iterator[Finding]:
         elif case.label is not None:
             yield from _check_names(case, dataset)
     yield from _check_counts(dataset)
-    yield from _check_strangers(dataset)
+    yield from _check_unlisted(dataset)
     yield from _check_indices(dataset)
 
 
@@ -65,7 +65,7 @@ def _check_counts(dataset: Dataset) -> Iterator[Finding]:
             )
 
 
-def _check_strangers(dataset: Dataset) -> Iterator[Finding]:
+def _check_unlisted(dataset: Dataset) -> Iterator[Finding]:
     """Files in the image and label folders that the listing does not name."""
     listed = {path.resolve() for case in dataset.cases for path in _files(case)}
     folders = sorted({path.parent for case in dataset.cases for path in _files(case)})
@@ -75,18 +75,18 @@ def _check_strangers(dataset: Dataset) -> Iterator[Finding]:
         if folder != dataset.root and folder.is_dir() and dataset.root in folder.parents:
             for path in sorted(folder.iterdir()):
                 if path.is_file() and path.resolve() not in listed:
-                    yield _stranger(path, dataset)
+                    yield _unlisted_file(path, dataset)
     # other hidden files in the folder itself are left by tools, such as a workflow manager
     for pattern in ("._*", ".DS_Store", "Thumbs.db"):
         for path in sorted(dataset.root.glob(pattern)):
-            yield _stranger(path, dataset)
+            yield _unlisted_file(path, dataset)
 
 
 def _files(case: Case) -> list[Path]:
     return [*case.images, *([case.label] if case.label else [])]
 
 
-def _stranger(path: Path, dataset: Dataset) -> Finding:
+def _unlisted_file(path: Path, dataset: Dataset) -> Finding:
     shown = _shown(path, dataset)
     if is_hidden(path):
         return FindingSite("", shown).warning(

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
-from lunet.data.dataset import Dataset, one_structure
+from lunet.data.dataset import Dataset, check_threshold
 from lunet.data.dataset_json import locate
 from lunet.data.ids import require_different, require_id
 from lunet.data.left_out import NO_CONTENT, unused_files, without_content
@@ -48,10 +48,10 @@ def open_dataset(
     root = locate(source)
     module = _module(name) if name != "auto" else _detect(root)
     dataset: Dataset = module.read(root, settings)
-    return accounted(one_structure(dataset), root)
+    return account_for_source(check_threshold(dataset), root)
 
 
-def accounted(dataset: Dataset, root: Path) -> Dataset:
+def account_for_source(dataset: Dataset, root: Path) -> Dataset:
     """Check the ids of a data set, and account for everything that its source holds.
 
     Cases whose files are links without content are left out, and so is every image below ``root``

@@ -93,11 +93,11 @@ def place_archive(
         ) from error
     for link in sorted(stage.rglob("*")):
         if link.is_symlink():
-            _become_file(link, unpacked)
+            _replace_link(link, unpacked)
     shutil.rmtree(unpacked)
 
 
-def _become_file(link: Path, unpacked: Path) -> None:
+def _replace_link(link: Path, unpacked: Path) -> None:
     """Replace a link with the unpacked file that it leads to."""
     real = inside(link, unpacked, "the archive")
     link.unlink()

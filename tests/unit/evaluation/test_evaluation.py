@@ -198,12 +198,12 @@ def test_labels_without_names(tmp_path: Path, capsys: pytest.CaptureFixture[str]
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["--reference", "r", "--prediction", "p"], "no folder"),
+        (["--reference", "r", "--prediction", "p"], "not a folder"),
         (["--reference", "r", "--labels", "a=1"], "--prediction"),
         (["--reference", "r", "--prediction", "p", "--labels", "a"], "NAME=INDEX"),
         (["--reference", "r", "--prediction", "p", "--labels", "a=1", "--map", "x=1"], "OLD=NEW"),
         (["--preset", "x"], "--manifest"),
-        (["--reference", "none", "--prediction", "p", "--labels", "a=1"], "no folder"),
+        (["--reference", "none", "--prediction", "p", "--labels", "a=1"], "not a folder"),
     ],
 )
 def test_bad_arguments(
