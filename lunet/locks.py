@@ -110,7 +110,7 @@ def owned(output: str | Path, *, heartbeat: float = HEARTBEAT) -> Iterator[Held]
 
 @contextmanager
 def exclusive(
-    path: str | Path, *, wait: float = 24 * 3600.0, say: Callable[[str], None] = print
+    path: str | Path, *, wait: float = 24 * 3600.0, log: Callable[[str], None] = print
 ) -> Iterator[None]:
     """Hold the lock file ``path`` (made if needed, kept afterwards); a second process waits.
 
@@ -126,7 +126,7 @@ def exclusive(
     try:
         lock.acquire(blocking=False)
     except Timeout:
-        say(f"another process works on this ({path}); waiting for it")
+        log(f"another process works on this ({path}); waiting for it")
         try:
             lock.acquire(timeout=wait, poll_interval=_POLL)
         except Timeout as error:

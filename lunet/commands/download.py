@@ -44,5 +44,5 @@ def run(arguments: argparse.Namespace) -> None:
         arguments.out,
         cache=arguments.cache,
         keep_archive=arguments.keep_archive,
-        say=partial(print, flush=True),
+        log=partial(print, flush=True),
     )

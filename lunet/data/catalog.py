@@ -1,4 +1,4 @@
-"""The known data sets, and what the settings make of them.
+"""Looks up known data sets and applies what the settings override.
 
 Standard library only: the configuration reads this before anything heavy loads.
 """
@@ -42,15 +42,13 @@ def find_dataset(name: str) -> CatalogEntry:
             where="dataset.name",
             found=f"{name!r} is not in the catalog",
             expected=nearest(name, [*CATALOG, PHANTOM]),
-            action=(
-                "For a data set of your own set dataset.path, dataset.labels and dataset.channels"
-            ),
+            action="For your own data set, set dataset.path, dataset.labels and dataset.channels",
         )
     return CATALOG[found]
 
 
 def entry_of(settings: DatasetSettings) -> CatalogEntry | None:
-    """The catalog's entry for the settings, or None for a data set of the user's own.
+    """The catalog's entry for the settings, or None for the user's own data set.
 
     A data set that the catalog does not know is the user's own if it has a path or an address,
     and a misspelt name otherwise. A phantom has the entry of the data set that it imitates, under
@@ -90,14 +88,14 @@ def _phantom_entry(kind: str) -> CatalogEntry:
 
 
 def task_of(settings: DatasetSettings) -> Task:
-    """The segmentation task: the catalog's, with what the settings override.
+    """The segmentation task: the catalog's, as overridden by the settings.
 
-    For a data set of the user's own, what they do not name is taken from its ``dataset.json``.
+    For the user's own data set, whatever the settings leave out is read from its ``dataset.json``.
 
     Raises
     ------
     ConfigError
-        If labels or channels are told by neither.
+        If neither source gives the labels or the channels.
     """
     entry: CatalogEntry | Task | None = entry_of(settings)
     if entry is None and settings.path is not None and not (settings.labels and settings.channels):
@@ -110,17 +108,17 @@ def task_of(settings: DatasetSettings) -> Task:
                 where=f"dataset.{key}",
                 found="missing",
                 expected=f"the catalog does not know the data set {settings.name!r}",
-                action=f"Set dataset.{key}, or one of: {', '.join(CATALOG)}",
+                action=f"Set dataset.{key}, or set dataset.name to one of: {', '.join(CATALOG)}",
             )
     regions = settings.regions
     if regions is None:
-        # labels of the user's own are not those that the catalog's regions speak of
+        # the catalog's regions refer to the catalog's labels, not to the user's own
         regions = entry.regions if entry and settings.labels is None else {}
     return Task(tuple(channels or ()), dict(labels or {}), dict(regions), settings.dimensions)
 
 
 def remap_of(settings: DatasetSettings) -> dict[int, int]:
-    """Code in the label files -> our class index: the settings' own, else the catalog's.
+    """Code in the label files -> our class index: from the settings, else from the catalog.
 
     Raises
     ------

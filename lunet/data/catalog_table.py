@@ -36,7 +36,7 @@ class CatalogEntry:
     train, test
         Numbers of labelled and of unlabelled images in the official release.
     layout, expected
-        How its files lie (a value of ``dataset.layout``) and a drawing of it for messages.
+        How its files are laid out (a value of ``dataset.layout``), and a sketch for messages.
     remap
         Code in the official label files -> our class index, where they differ.
     paired_ids
@@ -62,7 +62,7 @@ class CatalogEntry:
     paired_ids: bool = False
 
     def group_of(self, case: str) -> str:
-        """The subject that a case belongs to; cases of one subject never meet across a split.
+        """The subject that a case belongs to; a split keeps all cases of a subject in one part.
 
         With ``paired_ids`` the ids 2k-1 and 2k are the two sides of subject k; otherwise each case
         is its own subject.

@@ -1,4 +1,4 @@
-"""A split file of the user's own: read in two forms, checked against the cases and the subjects."""
+"""Reads the user's own split file, in one of two forms, and checks it against the cases."""
 
 from __future__ import annotations
 
@@ -13,20 +13,21 @@ from lunet.reading import read_json
 
 
 def own_splits(path: str | Path, cases: Iterable[SplitCase], settings: SplitSettings) -> Splits:
-    """Read a split file of the user's own and check it against the cases.
+    """Read the user's own split file and check it against the cases.
 
-    The form is that of ``splits.json``, or nnU-Net's ``splits_final.json``: a list of ``train``
-    and ``val``, where ``val`` is what is reported on. A fold without validation cases gets some:
-    the share ``settings.validation`` of its training groups, drawn by ``settings.seed``.
+    The file has the form of ``splits.json`` or of nnU-Net's ``splits_final.json``: a list of
+    ``train`` and ``val``, where ``val`` are the cases that results are reported on. A fold without
+    validation cases gets some: the share ``settings.validation`` of its training groups, drawn
+    with ``settings.seed``.
 
     Raises
     ------
     ConfigError
-        If it has another number of folds than ``settings``.
+        If its number of folds differs from ``settings.folds``.
     DataError
-        If a part has not ``settings.counts`` cases, names unknown cases, names one twice in a
-        fold, a part of a fold is empty, or one subject group meets itself across training,
-        validation, test or held-out cases.
+        If a part is empty, names unknown cases or has another number of cases than
+        ``settings.counts``, a fold names a case twice, or a subject group has cases in more than
+        one of the parts training, validation, test and held out.
     """
     splits = splits_of(_project_form(read_json(path)), path)
     if len(splits.folds) != settings.folds:
@@ -62,14 +63,14 @@ def unused_cases(splits: Splits, cases: Iterable[SplitCase]) -> list[str]:
 
 
 def all_of(splits: Splits) -> Splits:
-    """One fold that trains on every case that is not held out, and selects on the same."""
+    """One fold that trains, and selects its model, on every case that is not held out."""
     named = {case for fold in splits.folds for part in PARTS for case in getattr(fold, part)}
     cases = tuple(sorted(named - set(splits.held_out)))
     return Splits(splits.seed, splits.held_out, (Fold(cases, cases, ()),))
 
 
 def _project_form(content: Any) -> Any:
-    """nnU-Net's list of ``train`` and ``val`` in the project's form; anything else as it is."""
+    """Turn nnU-Net's list of ``train`` and ``val`` into the project's form; keep anything else."""
     is_nnunet = isinstance(content, list) and all(
         isinstance(fold, Mapping) and {"train", "val"} <= set(fold) for fold in content
     )
@@ -79,7 +80,7 @@ def _project_form(content: Any) -> Any:
 
 
 def _validated(fold: Fold, cases: list[SplitCase], settings: SplitSettings, index: int) -> Fold:
-    """The fold itself, or with validation cases taken out of its training cases."""
+    """The fold; if it has no validation cases, some are taken from its training cases."""
     if fold.validation or settings.validation == 0:
         return fold
     groups = by_group(case for case in cases if case.id in set(fold.train))
@@ -112,7 +113,7 @@ def _check_counts(
                 where=where,
                 found=f"{len(parts[part])} cases in {part!r}",
                 expected=f"split.counts expects {wanted}",
-                action="Take the file that the counts belong to, or correct them",
+                action="Use the file that the counts describe, or correct the counts",
             )
 
 

@@ -1,7 +1,7 @@
-"""Reading a data set in the project's layout, which is that of the Medical Segmentation Decathlon.
+"""Reads a data set in the project's layout, the layout of the Medical Segmentation Decathlon.
 
-``dataset.json`` lists the cases one by one, so that a missing file can never shift images and
-labels against each other. Beyond the Decathlon's keys it may hold ``dimensions``, ``regions``,
+``dataset.json`` lists the cases one by one, so that a missing file can never pair images with the
+wrong labels. Beyond the Decathlon's keys it may hold ``dimensions``, ``regions``,
 ``remap`` (value in the label files -> class index), ``codes`` (all values that label files may
 hold), ``mask_threshold`` (soft or lossy masks), and per case ``id`` and ``group``.
 """
@@ -59,13 +59,13 @@ class Case:
     Attributes
     ----------
     id
-        Unique name, also the stem of all files that are made from it.
+        Unique name, also the stem of all files that are made from the case.
     images
         One file with all channels, or one file per channel in the order of the task's channels.
     label
         Label file; None for an unlabelled case.
     group
-        Subject: cases of one group never meet across a split.
+        Subject; a split keeps all cases of a subject in one part.
     listed_as
         ``training`` or ``test``: the part of ``dataset.json`` that names it.
     """
@@ -84,11 +84,11 @@ class Case:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A data set on disk: what is segmented, and which files hold it.
+    """A data set on disk: the task, and the files of each case.
 
-    ``left_out`` names what its source holds and no case uses, and says why; ``lost`` are those of
-    its names that are cases (:mod:`lunet.data.left_out`). ``notes`` are what a reader of the source
-    took for granted and a user should know.
+    ``left_out`` maps each item of the source that no case uses to the reason
+    (:mod:`lunet.data.left_out`); ``lost`` are the names in it that are cases. ``notes`` are the
+    assumptions made while reading the source that the user should know.
     """
 
     root: Path
@@ -101,7 +101,7 @@ class Dataset:
     notes: tuple[str, ...] = ()
 
     def case(self, name: str) -> Case:
-        """The case of that id."""
+        """The case with this id."""
         for case in self.cases:
             if case.id == name:
                 return case
@@ -122,10 +122,10 @@ def read_dataset(
     root
         Folder in the project's layout.
     settings
-        Which data set it is: gives the subject groups, remapping and the limit of cases, and
-        wins over what ``dataset.json`` says.
+        Settings of the data set: subject groups, label remapping and the limit on cases. They
+        override ``dataset.json``.
     task
-        Channels, labels and regions; else those of ``dataset.json``.
+        Channels, labels and regions; by default read from ``dataset.json``.
 
     Raises
     ------
@@ -138,8 +138,8 @@ def read_dataset(
         raise DataError(
             where=root,
             found=f"has no {LISTING}",
-            expected="the project's (Decathlon) layout is read here",
-            action="Turn other layouts into it with `lunet import`",
+            expected="the project's (Decathlon) layout is expected",
+            action="Convert other layouts with `lunet import`",
         )
     return dataset_of(read_json(path), root, settings=settings, task=task)
 
@@ -170,7 +170,7 @@ def dataset_of(
     kept = _limited(cases, settings.limit if settings else None)
     beyond = {case.id for case in cases} - {case.id for case in kept}
     left |= dict.fromkeys(sorted(beyond), f"dataset.limit is {settings.limit}" if settings else "")
-    return one_structure(
+    return check_threshold(
         Dataset(
             root=root,
             name=str(listing.get("name") or root.name),
@@ -184,8 +184,8 @@ def dataset_of(
     )
 
 
-def one_structure(dataset: Dataset) -> Dataset:
-    """The data set; refused if a threshold would make one structure of its several labels.
+def check_threshold(dataset: Dataset) -> Dataset:
+    """Return the data set, unless a threshold would merge its labels into one.
 
     Raises
     ------
@@ -196,30 +196,32 @@ def one_structure(dataset: Dataset) -> Dataset:
     if dataset.rule.threshold is not None and len(labels) > 1:
         raise ConfigError(
             where="dataset.mask_threshold",
-            found=f"{dataset.rule.threshold:g}, but there are the labels {', '.join(labels)}",
-            expected="a threshold makes label 1 of all that is above it",
+            found=f"{dataset.rule.threshold:g}, but the labels are {', '.join(labels)}",
+            expected="with a threshold, every voxel above it becomes label 1",
             action="Remove it, or name one label",
         )
     return dataset
 
 
 def _left_out(listing: Mapping[str, Any], where: Path) -> dict[str, str]:
-    """What an import left out, as ``dataset.json`` tells it."""
+    """What an import left out, as recorded in ``dataset.json``."""
     found = listing.get(KEY) or {}
     if not isinstance(found, Mapping) or not all(isinstance(why, str) for why in found.values()):
         raise DataError(
-            where=where, found=f"{KEY!r} is no mapping", expected="what was left out, and why"
+            where=where,
+            found=f"{KEY!r} is not a mapping",
+            expected="a mapping from each item that was left out to the reason",
         )
     return {str(name): why for name, why in found.items()}
 
 
 def group_of(case: str, pattern: str | None, otherwise: str) -> str:
-    """The subject in a case id: what the first group of ``pattern`` finds there.
+    """The subject of a case: what the first group of ``pattern`` matches in the case's id.
 
     Raises
     ------
     ConfigError
-        If the pattern is no regular expression with a group, or does not occur in the id.
+        If the pattern is not a regular expression with a group, or does not match the id.
     """
     if pattern is None:
         return otherwise
@@ -233,7 +235,7 @@ def group_of(case: str, pattern: str | None, otherwise: str) -> str:
         raise ConfigError(
             where="dataset.groups",
             found=f"{pattern!r} finds no group in {case!r}",
-            expected="it must",
+            expected="every case id must contain one",
         )
     return found.group(1)
 
@@ -274,7 +276,7 @@ def _limited(cases: Sequence[Case], limit: int | None) -> tuple[Case, ...]:
 
 
 def _rule(listing: Mapping[str, Any], settings: DatasetSettings | None, where: Path) -> LabelRule:
-    """How label values are read: as the listing says, unless the settings say otherwise."""
+    """How label values are read: by the settings where they set it, else by the listing."""
     rules = typed(listing, _Rule, where)
     remap = by_number(rules.get("remap") or {}, f"{where}: remap")
     codes = frozenset(rules.get("codes") or ()) or None

@@ -1,4 +1,4 @@
-"""What a data set says of itself in ``dataset.json``, without any of its images.
+"""Reads a data set's description of itself, ``dataset.json``, without opening any image.
 
 Standard library only: the configuration reads this before anything heavy loads.
 """
@@ -22,7 +22,7 @@ _Item = TypeVar("_Item")
 
 
 class _Declared(TypedDict):
-    """What the Decathlon's ``dataset.json`` says of its task."""
+    """The task in the Decathlon's ``dataset.json``."""
 
     modality: dict[str, str]
     labels: dict[str, str | int]
@@ -31,19 +31,19 @@ class _Declared(TypedDict):
 
 
 class _NnunetDeclared(TypedDict):
-    """What nnU-Net's ``dataset.json`` says of its task."""
+    """The task in nnU-Net's ``dataset.json``."""
 
     channel_names: dict[str, str]
     labels: dict[str, int | list[ClassIndex]]
 
 
 def by_number(items: Mapping[str, _Item], where: object) -> dict[int, _Item]:
-    """A mapping whose keys are whole numbers in quotes, as JSON has them; sorted by them.
+    """Convert the keys of a JSON mapping (whole numbers in quotes) to integers and sort by them.
 
     Raises
     ------
     DataError
-        If a key is no such number, or two are the same one.
+        If a key is not a whole number, or two keys are the same number.
     """
     wrong = [key for key in items if not re.fullmatch(r"-?[0-9]{1,9}", key.strip())]
     if wrong:
@@ -61,7 +61,7 @@ def by_number(items: Mapping[str, _Item], where: object) -> dict[int, _Item]:
 
 
 def declared_task(source: str | Path, dimensions: int = 3) -> Task | None:
-    """Channels, labels and regions that the data set at ``source`` declares; None if it does not.
+    """Channels, labels and regions that the data set at ``source`` declares; else None.
 
     ``source`` is a folder with a ``dataset.json`` of the Decathlon or of nnU-Net, or an nnU-Net
     data set's number or name in ``$nnUNet_raw``.
@@ -69,7 +69,7 @@ def declared_task(source: str | Path, dimensions: int = 3) -> Task | None:
     try:
         path = locate(source) / LISTING
     except DataError:
-        return None  # the download says what is missing
+        return None  # the download reports what is missing
     if not path.is_file():
         return None
     listing = read_object(path)
@@ -81,17 +81,17 @@ def declared_task(source: str | Path, dimensions: int = 3) -> Task | None:
 
 
 def is_nnunet(listing: Mapping[str, Any]) -> bool:
-    """Whether a ``dataset.json`` is of nnU-Net, version 2."""
+    """Whether a ``dataset.json`` has the form of nnU-Net, version 2."""
     return "channel_names" in listing
 
 
 def nnunet_task(listing: Mapping[str, Any], where: Path, dimensions: int) -> Task:
-    """Channels, labels and regions as nnU-Net's ``dataset.json`` tells them.
+    """Channels, labels and regions from nnU-Net's ``dataset.json``.
 
     Raises
     ------
     DataError
-        If ``channel_names`` or ``labels`` are missing or of another form.
+        If ``channel_names`` or ``labels`` are missing or malformed.
     """
     declared = typed(listing, _NnunetDeclared, where)
     names = by_number(declared["channel_names"], f"{where}: channel_names")
@@ -102,14 +102,14 @@ def nnunet_task(listing: Mapping[str, Any], where: Path, dimensions: int) -> Tas
 
 
 def locate(source: str | Path) -> Path:
-    """The folder or file that is meant: a path, or an nnU-Net data set by its number or name.
+    """The absolute path of a data set, given as a path or as an nnU-Net number or name.
 
     ``~`` and variables of the environment (``$SCRATCH``) are put in, unless a file is named so.
 
     Raises
     ------
     DataError
-        If there is no such thing.
+        If no such path or data set exists.
     """
     path = Path(os.path.expanduser(source))
     if not path.exists():
@@ -146,16 +146,16 @@ def require_no_gap(numbers: Iterable[int], where: str | Path) -> None:
     """
     found = sorted(numbers)
     if found != list(range(len(found))):
-        told = ", ".join(map(str, found))
+        listed = ", ".join(map(str, found))
         raise DataError(
-            where=where, found=f"channels are numbered {told}", expected=f"0 to {len(found) - 1}"
+            where=where, found=f"channels are numbered {listed}", expected=f"0 to {len(found) - 1}"
         )
 
 
 def nnunet_labels(
     entries: Mapping[str, Any], path: Path
 ) -> tuple[dict[str, int], dict[str, tuple[int, ...]]]:
-    """Class indices and, if an entry is a list, overlapping regions (then all entries are)."""
+    """Class indices; and if any entry is a list, the overlapping regions, one per entry."""
     members = {
         str(name): tuple(value) if isinstance(value, list) else (value,)
         for name, value in entries.items()
@@ -176,7 +176,7 @@ def nnunet_labels(
 
 
 def task_of_listing(listing: Mapping[str, Any], where: str | Path) -> Task:
-    """Channels, labels and regions as ``dataset.json`` tells them."""
+    """Channels, labels and regions from the Decathlon's ``dataset.json``."""
     declared = typed(listing, _Declared, where)
     labels = declared["labels"]
     if all(isinstance(index, int) for index in labels.values()):

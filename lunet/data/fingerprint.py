@@ -1,4 +1,4 @@
-"""What a data set is like, in numbers: spacings, shapes, intensities inside the structures."""
+"""Describes a data set in numbers: spacings, shapes, intensities inside the structures."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lunet.data.ground_truth import read_case_label
 from lunet.data.io.images import read_image, require_finite, require_grid
 from lunet.errors import DataError
 
-# Foreground voxels that are looked at per case: enough for percentiles, little memory.
+# Foreground voxels sampled per case: enough for percentiles, little memory.
 SAMPLES = 20_000
 _PERCENTILES = (0.5, 50.0, 99.5)
 
@@ -24,9 +24,9 @@ _PERCENTILES = (0.5, 50.0, 99.5)
 class Channel:
     """Intensities of one channel over all cases.
 
-    ``low``, ``median``, ``high`` (percentiles 0.5, 50, 99.5), ``mean`` and ``deviation`` are of the
-    foreground; ``minimum`` and ``zeros`` are medians over the cases of the smallest intensity and
-    of the share of voxels that are exactly zero.
+    ``low``, ``median``, ``high`` (percentiles 0.5, 50, 99.5), ``mean`` and ``deviation`` describe
+    the foreground; ``minimum`` and ``zeros`` are the medians over the cases of the smallest
+    intensity and of the share of voxels that are exactly zero.
     """
 
     name: str
@@ -41,14 +41,14 @@ class Channel:
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """A data set in numbers; axes are those of the prepared volumes (RAS+).
+    """A data set in numbers, in the axes of the prepared volumes (RAS+).
 
     Attributes
     ----------
     cases
         Number of labelled cases.
     spacings, shapes
-        (case, axis): voxel size in mm, and voxels.
+        (case, axis): voxel sizes in mm, and numbers of voxels.
     channels
         Intensities, per channel.
     foreground
@@ -85,7 +85,7 @@ def fingerprint_of(
     Raises
     ------
     DataError
-        If there is no labelled case, or a file is unfit (``lunet audit`` tells in full).
+        If there is no labelled case, or a file is unusable (``lunet audit`` lists all problems).
     """
     cases = [case for case in dataset.cases if case.labelled]
     if not cases:

@@ -47,14 +47,14 @@ class _Volume(TypedDict):
 
 
 class _Volumes(TypedDict):
-    """The part of a manifest that a split looks at."""
+    """The part of a manifest that a split reads."""
 
     cases: list[_Volume]
 
 
 @dataclass(frozen=True)
 class SplitCase:
-    """What a split needs to know of a labelled case; ``volume`` is its foreground, in any unit."""
+    """A labelled case as a split sees it; ``volume`` is its amount of foreground, in any unit."""
 
     id: str
     group: str
@@ -87,11 +87,11 @@ class Splits:
 def make_splits(cases: Iterable[SplitCase], settings: SplitSettings) -> Splits:
     """Divide the groups into ``settings.folds`` parts; fold k tests on part k.
 
-    Each part gets equally many groups of each size (number of cases) and of each range of
-    foreground volume, up to one. A share of the other parts' groups becomes the fold's validation
-    set: at least one group, if any share is asked for.
+    The parts are balanced: for each group size (number of cases) and each range of foreground
+    volume, their numbers of groups differ by at most one. A share of the other parts' groups
+    becomes the fold's validation set: at least one group, unless the share is 0.
 
-    A single fold trains on everything that is not held out and tests on what is.
+    A single fold trains on everything that is not held out and tests on the held-out cases.
 
     Raises
     ------
@@ -125,7 +125,8 @@ def _everything(
 ) -> Fold:
     """The fold that trains on all groups ``left``.
 
-    Without a share for validation, the training cases select the model, as nnU-Net's fold `all`.
+    Without a share for validation, the training cases also select the model, as in nnU-Net's
+    fold `all`.
     """
     train, validation = (_cases(groups, part) for part in shared(groups, left, settings, 0))
     if not train:
@@ -143,7 +144,7 @@ def shared(
     settings: SplitSettings,
     fold: int,
 ) -> tuple[list[str], list[str]]:
-    """Divide groups into those to train and those to validate on (a share of ``settings``)."""
+    """Divide groups into training and validation groups, by the share ``settings.validation``."""
     key = str(settings.seed)
     wanted = set(names)
     ranked = [name for name in _ranked(groups, key) if name in wanted]
@@ -174,7 +175,7 @@ def _deal(ranked: Sequence[str], count: int, key: str) -> list[set[str]]:
     parts: list[set[str]] = [set() for _ in range(count)]
     for start in range(0, len(ranked), count):
         block = sorted(ranked[start : start + count], key=lambda name: _draw(key, name))
-        # a short last block goes to parts that are drawn as well
+        # the parts that get the names of a short last block are drawn, too
         places = sorted(range(count), key=lambda part: _draw(f"{key}:{block[0]}", str(part)))
         for place, name in zip(places, block, strict=False):
             parts[place].add(name)
@@ -182,7 +183,7 @@ def _deal(ranked: Sequence[str], count: int, key: str) -> list[set[str]]:
 
 
 def _pick(ranked: Sequence[str], share: float, key: str) -> set[str]:
-    """A share of ranked names, one from each of equally long stretches; at least one if any."""
+    """Pick a share of ranked names, one from each of equally long stretches; none for share 0."""
     if share == 0 or not ranked:
         return set()
     count = max(1, round(share * len(ranked)))
@@ -217,12 +218,12 @@ def _draw(key: str, name: str) -> str:
 def read_cases(manifest: str | Path) -> list[SplitCase]:
     """The labelled cases of a prepared data set's ``manifest.json``.
 
-    Their volume is that of the foreground in mm3 (in 2D: mm2).
+    Their volume is the volume of the foreground in mm3 (in 2D: mm2).
 
     Raises
     ------
     DataError
-        If the file is no manifest, or no case is labelled.
+        If the file is not a manifest, or no case is labelled.
     """
     cases = []
     for case in read_record(manifest, _Volumes)["cases"]:
@@ -244,12 +245,12 @@ def read_cases(manifest: str | Path) -> list[SplitCase]:
 def read_splits(path: str | Path) -> Splits:
     """Read a split file: ``{"seed", "held_out", "folds": [{"train", "validation", "test"}]}``.
 
-    ``seed``, ``held_out`` and ``validation`` may be missing in a file of the user's own.
+    ``seed``, ``held_out`` and ``validation`` may be missing in the user's own file.
 
     Raises
     ------
     DataError
-        If the file is missing or has another form.
+        If the file is missing or malformed.
     """
     return splits_of(read_json(path), path)
 

@@ -1,6 +1,6 @@
-"""Where a prepared volume lies in its raw one: orientation, spacing, crop and pad; numbers only.
+"""How a prepared volume lies in its raw one: orientation, spacing, crop and pad.
 
-What moves the voxels is :mod:`lunet.data.resampling`.
+Only numbers are computed here; :mod:`lunet.data.resampling` moves the voxels.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from lunet.errors import ConfigError, DataError
 from lunet.reading import typed
 from lunet.settings import Size, Within
 
-# Spacings that differ by less than this share are one: headers keep float32.
+# Spacings that differ by less than this share count as equal: headers store float32.
 SAME_SPACING = 1e-3
 LARGEST_MM = 1e6
-"""Of spacings and offsets: a kilometre; beyond it the digits of float32 are used up."""
+"""Largest spacing or offset, a kilometre: beyond it float32 runs out of digits."""
 MOST_VOXELS = 2**33
-"""Of a prepared volume: 32 GiB of float32."""
-_MISSING = "Prepare the data set anew: it was prepared by another version"
+"""Largest prepared volume: 32 GiB of float32."""
+_MISSING = "Prepare the data set again: it was prepared by another version"
 
 
 _Factor = Annotated[float, Within(1e-9, 1e9)]
@@ -37,7 +37,7 @@ _Affine = Annotated[float, Within(-1e9, 1e9)]
 
 
 class GeometryForm(TypedDict):
-    """:meth:`Geometry.as_dict` in a file."""
+    """What :meth:`Geometry.as_dict` writes to a file."""
 
     native_shape: list[Size]
     native_affine: list[list[_Affine]]
@@ -50,7 +50,7 @@ class GeometryForm(TypedDict):
 
 @dataclass(frozen=True)
 class Geometry:
-    """The way from a raw volume to its prepared one, exact in shape and affine.
+    """The transformation of a raw volume into its prepared one, exact in shape and affine.
 
     Raw -> axes permuted and flipped to ``codes`` -> resampled by ``factor`` to ``resampled``
     voxels about the same centre -> moved by ``offset`` voxels into ``shape``.
@@ -81,7 +81,7 @@ class Geometry:
 
     @property
     def orientation(self) -> tuple[tuple[int, int], ...]:
-        """For each raw axis its place and direction in the prepared volume, as nibabel says it."""
+        """Position and direction of each raw axis in the prepared volume, in nibabel's form."""
         return _turn(np.array(self.native_affine), self.codes, len(self.native_shape))
 
     @property
@@ -128,7 +128,7 @@ class Geometry:
         return any(value != 1 for value in self.factor)
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain JSON values; :func:`geometry_from_dict` is the way back."""
+        """Plain JSON values; :func:`geometry_from_dict` reads them back."""
         return {
             "native_shape": list(self.native_shape),
             "native_affine": [list(row) for row in self.native_affine],
@@ -146,14 +146,14 @@ def geometry_from_dict(value: Mapping[str, Any]) -> Geometry:
     Raises
     ------
     DataError
-        If a value is missing or of another form.
+        If a value is missing or malformed.
     """
     missing = sorted({field.name for field in fields(Geometry)} - set(value))
     if missing:
         raise DataError(
             where="geometry",
             found=f"no {missing[0]!r}",
-            expected="as `lunet preprocess` writes",
+            expected="a geometry written by `lunet preprocess`",
             action=_MISSING,
         )
     found = typed(value, GeometryForm, "geometry")
@@ -196,14 +196,14 @@ def plan_geometry(
     DataError
         If the affine is singular or not finite.
     ConfigError
-        If ``orientation`` is no set of axis codes, or too many axes are named.
+        If ``orientation`` is not a set of axis codes, or too many axes are named.
     """
     ndim = len(shape)
     if 0 in shape:
         raise DataError(
             where="image",
             found=f"shape {tuple(shape)}",
-            expected="an axis without voxels holds no image",
+            expected="every axis needs at least one voxel",
         )
     _check_affine(affine)
     turn = _turn(affine, orientation, ndim)
@@ -232,7 +232,8 @@ def _check_affine(affine: NDArray[np.float64]) -> None:
         )
     spacing, offset = spacing_of(affine), np.abs(affine[:3, 3]).max()
     if max(spacing) > LARGEST_MM or min(spacing) < 1 / LARGEST_MM or offset > LARGEST_MM:
-        found = f"voxels of {' x '.join(f'{v:.4g}' for v in spacing)} mm, {offset:.4g} mm away"
+        sizes = " x ".join(f"{v:.4g}" for v in spacing)
+        found = f"voxels of {sizes} mm, {offset:.4g} mm from the origin"
         raise DataError(
             where="affine",
             found=found,
@@ -256,7 +257,7 @@ def voxel_volume(affine: NDArray[np.float64], ndim: int = 3) -> float:
 
 
 def is_invertible(affine: NDArray[np.float64]) -> bool:
-    """Whether an affine is finite and maps voxels to distinct places."""
+    """Whether an affine is finite and maps voxels to distinct points."""
     return bool(np.isfinite(affine).all() and abs(np.linalg.det(affine[:3, :3])) > 1e-9)
 
 
@@ -296,7 +297,7 @@ def _factors(
         raise ConfigError(
             where="preprocess.spacing",
             found=str(list(targets)),
-            expected="voxel sizes are above 0 mm",
+            expected="voxel sizes must be above 0 mm",
         )
     factor = tuple(1.0 if abs(t / s - 1) < SAME_SPACING else t / s for t, s in pairs)
     resampled = tuple(
@@ -304,7 +305,7 @@ def _factors(
     )
     if math.prod(resampled) > MOST_VOXELS:
         found = f"{math.prod(shape)} voxels become {math.prod(resampled)}"
-        expected = f"at most {MOST_VOXELS} are prepared"
+        expected = f"at most {MOST_VOXELS} are allowed"
         raise DataError(
             where="preprocess.spacing",
             found=found,
@@ -319,11 +320,11 @@ def _extend(name: str, values: Sequence[Any], rest: Sequence[Any]) -> tuple[Any,
         raise ConfigError(
             where=f"preprocess.{name}",
             found=f"{len(values)} values",
-            expected=f"{len(rest)} axes exist",
+            expected=f"at most one for each of the {len(rest)} axes",
         )
     return (*values, *rest[len(values) :])
 
 
 def _centre(new: int, old: int) -> int:
-    """Where voxel 0 goes; an odd one is padded or cropped at the front, as TorchIO does."""
+    """New index of voxel 0; an odd voxel is padded or cropped at the front, as in TorchIO."""
     return -((old - new) // 2) if new >= old else -((old - new + 1) // 2)

@@ -1,7 +1,7 @@
 """Reference segmentations in native space: the raw label files, as class indices.
 
-What is scored against is what was prepared and trained on: a label that was changed since is
-refused.
+Predictions are scored against the labels that were prepared and trained on: a label that has
+changed since then is refused.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from lunet.task import Task
 
 
 def read_reference(manifest: Manifest, case: str) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
-    """The raw label of a prepared case, remapped as the data set asks.
+    """The raw label of a prepared case, remapped by the data set's rule.
 
     Returns
     -------
@@ -28,8 +28,8 @@ def read_reference(manifest: Manifest, case: str) -> tuple[NDArray[np.uint8], ND
     Raises
     ------
     DataError
-        If the case has no label, its file is missing or damaged, or holds another label than
-        when the data set was prepared.
+        If the case has no label, its file is missing or damaged, or the label has changed since
+        the data set was prepared.
     """
     path = manifest.case(case).raw_label
     if path is None:
@@ -43,7 +43,7 @@ def read_reference(manifest: Manifest, case: str) -> tuple[NDArray[np.uint8], ND
     if label_digest(array, affine) != prepared:
         raise DataError(
             where=path,
-            found=f"case {case} has another label than when {manifest.path} was made",
+            found=f"the label of case {case} has changed since {manifest.path} was made",
             expected="scores need the label that was prepared and trained on",
             action=(
                 "Put the label back, or start the study (or `lunet preprocess`) again with "
@@ -56,7 +56,7 @@ def read_reference(manifest: Manifest, case: str) -> tuple[NDArray[np.uint8], ND
 def label_digest(array: NDArray[np.uint8], affine: NDArray[np.float64]) -> str:
     """SHA-256 of a label on the raw grid: class indices (x, y, z) uint8, and affine (4, 4) in mm.
 
-    The affine counts to 0.001 mm; how the file is compressed does not count.
+    The affine is rounded to 0.001 mm; the compression of the file does not matter.
     """
     grid = np.round(np.asarray(affine, np.float64), 3) + 0.0  # -0.0 is 0.0
     digest = hashlib.sha256(f"{array.shape} {grid.tolist()}".encode())
@@ -67,7 +67,7 @@ def label_digest(array: NDArray[np.uint8], affine: NDArray[np.float64]) -> str:
 def read_case_label(
     path: Path, task: Task, rule: LabelRule
 ) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
-    """A raw label as class indices, refused if it has one that the task does not declare.
+    """Read a raw label as class indices; refuse any that the task does not declare.
 
     Returns
     -------
@@ -79,7 +79,7 @@ def read_case_label(
         raise DataError(
             where=path,
             found=f"label value(s) {', '.join(map(str, unknown))}",
-            expected=f"declared are 0 and {task.labels}",
+            expected=f"the task declares 0 and {task.labels}",
             action="Correct dataset.labels, or map the values with dataset.remap",
         )
     return array, affine

@@ -1,4 +1,4 @@
-"""What the name of a case may be: it becomes a file name in every step that follows."""
+"""Rules for the id of a case, which becomes a file name in every later step."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from collections.abc import Iterable
 from lunet.errors import DataError
 
 MOST_BYTES = 200
-"""Of a name in UTF-8: file systems take 255, and suffixes are added."""
-EXPECTED = "one word of visible characters that can name a file (no '/', no '.' in front)"
-_ADVICE = "Rename it, or give the case an `id` of its own"
+"""Longest id in UTF-8: file systems allow 255 bytes, and suffixes are added."""
+EXPECTED = "visible characters that can name a file (no '/', no leading '.')"
+_ADVICE = "Rename the file, or give the case an `id`"
 
 
 def require_id(name: str, where: object) -> str:
-    """The name itself, if it can be a file's in any folder.
+    """Return the name if it can be a file name in any folder.
 
     Raises
     ------
     DataError
-        If it is empty, too long, has a slash, a backslash, an invisible character (a space at an
-        end, a tab, a zero-width mark) or begins with one of ``.~=+-@``.
+        If it is empty, too long, has a slash, a backslash, an invisible character (a space at
+        either end, a tab, a zero-width mark) or begins with one of ``.~=+-@``.
     """
     fault = _fault(name)
     if fault:
@@ -31,9 +31,10 @@ def require_id(name: str, where: object) -> str:
 
 
 def require_different(ids: Iterable[tuple[str, object]], where: object) -> None:
-    """Raise :class:`DataError` if two cases have one id; pairs of id and where it comes from.
+    """Raise :class:`DataError` if two cases have the same id.
 
-    Ids that look alike (accents in two encodings) count as one.
+    ``ids`` are pairs of an id and its origin. Ids that look alike (accents in two encodings) count
+    as the same.
     """
     seen: dict[str, object] = {}
     for name, origin in ids:

@@ -1,8 +1,8 @@
-"""Whether prepared arrays are still what their manifest says, asked once and cheaply.
+"""Checks, once and cheaply, whether prepared arrays are still what their manifest describes.
 
-A file whose size, modification time and inode are those of the last check is taken as unchanged;
-any other is read and its digest compared. The checks are kept in a hidden list in the manifest's
-folder, a line per file (losing it costs the time of reading).
+A file whose size, modification time and inode match the last check counts as unchanged; any other
+file is read and its digest compared. Past checks are kept in a hidden list in the manifest's
+folder, one line per file (if the list is lost, the files are just read again).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _KNOWN: dict[Path, dict[str, Check]] = {}
 
 
 def require_intact(folder: Path, name: str, digest: str) -> None:
-    """Refuse a prepared file whose content is not what the manifest says.
+    """Refuse a prepared file whose content does not match the manifest.
 
     Parameters
     ----------
@@ -31,16 +31,16 @@ def require_intact(folder: Path, name: str, digest: str) -> None:
     name
         The file, relative to the folder.
     digest
-        SHA-256 of its bytes, as the manifest says.
+        SHA-256 of its bytes, from the manifest.
 
     Raises
     ------
     DataError
-        If the file is missing, or its content is another one.
+        If the file is missing, or its content differs.
     """
     known = _known(folder)
     try:
-        check = _look(folder / name, digest)
+        check = _check_of(folder / name, digest)
         if known.get(name) == check:
             return
         found = sha256(folder / name)
@@ -51,8 +51,8 @@ def require_intact(folder: Path, name: str, digest: str) -> None:
     if found != digest:
         raise DataError(
             where=folder / name,
-            found="holds something else than what was prepared under this name",
-            expected=f"the manifest says sha256 {digest[:12]}..., found is {found[:12]}...",
+            found=f"its content is not what was prepared (sha256 {found[:12]}...)",
+            expected=f"sha256 {digest[:12]}... as in the manifest",
             action=_AGAIN,
         )
     note_intact(folder, name, digest)
@@ -60,11 +60,11 @@ def require_intact(folder: Path, name: str, digest: str) -> None:
 
 def note_intact(folder: Path, name: str, digest: str) -> None:
     """Remember that a file of the folder has this digest now."""
-    check = _look(folder / name, digest)
+    check = _check_of(folder / name, digest)
     _known(folder)[name] = check
     line = json.dumps([name, *check]) + "\n"
     with (
-        contextlib.suppress(OSError),  # a folder that cannot be written costs time, no result
+        contextlib.suppress(OSError),  # an unwritable folder only costs time
         open(folder / CHECKED, "a", encoding="utf-8") as stream,
     ):
         stream.write(line)  # one short write: lines of several processes do not mix
@@ -73,7 +73,7 @@ def note_intact(folder: Path, name: str, digest: str) -> None:
 _AGAIN = "Prepare the data set again"
 
 
-def _look(path: Path, digest: str) -> Check:
+def _check_of(path: Path, digest: str) -> Check:
     stat = os.stat(path)
     return stat.st_size, stat.st_mtime_ns, stat.st_ino, digest
 
@@ -96,6 +96,6 @@ def _read(path: Path) -> dict[str, Check]:
         try:
             name, size, time, inode, digest = parse_json(line, path)
         except (DataError, ValueError, TypeError):
-            continue  # a line that a killed process left
+            continue  # an incomplete line, left by a killed process
         found[str(name)] = (size, time, inode, digest)
     return found

@@ -25,12 +25,13 @@ def normalise_in_place(
 ) -> None:
     """Clip (or window) and normalise the intensities of one channel (x, y, z) or (x, y), in place.
 
-    ``zscore`` takes mean and standard deviation of all voxels; ``zscore_nonzero`` of those
-    ``inside`` (by default: that are not zero), the others become zero; ``minmax`` maps to 0..1
-    the range of the image, or the fixed window if one is set: equal Hounsfield units stay equal.
+    ``zscore`` uses the mean and standard deviation of all voxels. ``zscore_nonzero`` uses only the
+    voxels ``inside`` (by default the nonzero ones) and sets the others to zero. ``minmax`` maps the
+    range of the image to 0..1, or the fixed window if one is set, so that equal Hounsfield units
+    stay equal.
 
-    TorchIO's ``Clamp``, ``ZNormalization`` and ``RescaleIntensity`` do the same on up to five
-    copies of the volume; a test holds this to them.
+    TorchIO's ``Clamp``, ``ZNormalization`` and ``RescaleIntensity`` do the same but need up to
+    five copies of the volume; a test compares the results.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""What a source holds and a data set does not use: each thing is named, counted and stored."""
+"""Items of a source that its data set does not use: each is named, counted and recorded."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from lunet.data.dataset import Case, Dataset
 
 KEY, LOST, NOTES = "left_out", "left_out_cases", "notes"
-"""Of ``dataset.json``: what was left out -> why; which of it are cases; what was assumed."""
+"""Keys of ``dataset.json``: item left out -> reason; which of them are cases; assumptions."""
 _ASIDE = {"derivatives", "sourcedata"}
-"""Folders of results and of unconverted data in a BIDS data set: they are no part of it."""
-NO_CONTENT = "a link without content; fetch it (`git annex get`, `datalad get`) or take it out"
+"""Folders of results and of unconverted data in a BIDS data set, which are not part of it."""
+NO_CONTENT = "a link without content; fetch it (`git annex get`, `datalad get`) or remove it"
 
 
 def counts_of(dataset: Dataset) -> dict[str, Any]:
@@ -31,12 +31,12 @@ def counts_of(dataset: Dataset) -> dict[str, Any]:
 
 
 def count_lines(dataset: Dataset, *, most: int | None = None) -> list[str]:
-    """The counts in words, and a line for each thing that was left out, ``most`` of them."""
+    """The counts in words, and one line per item that was left out, up to ``most`` of them."""
     counts = counts_of(dataset)
     bare = [case.id for case in dataset.cases if not case.labelled]
     lines = [f"{counts['found']} cases found, {counts['used']} used, {counts['labelled']} labelled"]
     if bare and len(bare) < len(dataset.cases):
-        lines.append(f"without a label, so they take no part in training: {_some(bare, most)}")
+        lines.append(f"cases without a label are not used in training: {_some(bare, most)}")
     lines += dataset.notes
     left = [f"left out: {name}: {why}" for name, why in dataset.left_out.items()]
     lines += left[:most]
@@ -51,7 +51,7 @@ def _some(names: Sequence[str], most: int | None) -> str:
 
 
 def without_content(case: Case) -> bool:
-    """Whether a file of the case is a link to nothing, as of git-annex before `get`."""
+    """Whether a file of the case is a dangling link, as git-annex leaves them before `get`."""
     files = [*case.images, *([case.label] if case.label else [])]
     return any(path.is_symlink() and not path.exists() for path in files)
 

@@ -21,7 +21,7 @@ from lunet.errors import DataError
 ANISOTROPIC = 3.0
 # Share of zero voxels above which the background counts as masked (skull stripping).
 MASKED = 0.25
-_AIR = -500.0  # no tissue is darker in Hounsfield units, air is
+_AIR = -500.0  # Hounsfield units: air is below this, no tissue is
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class NetworkCost:
     bytes_per_voxel
         Live bytes per voxel of the batch, in a training step.
     fixed_bytes
-        Bytes whatever the batch: weights, gradients, optimiser state.
+        Bytes that do not depend on the batch: weights, gradients, optimiser state.
     multiple
         Legal sizes are multiples of this, per axis.
     """
@@ -60,13 +60,13 @@ def propose(
     Parameters
     ----------
     fingerprint
-        Of the raw data set.
+        Fingerprint of the raw data set.
     cost
-        Of the network that is to be trained.
+        Cost of the network to be trained.
     memory
-        Bytes that a training may take.
+        Bytes that a training may use.
     largest_batch
-        Batches are not made larger than this.
+        Largest batch to propose.
 
     Raises
     ------
@@ -88,7 +88,7 @@ def _spacing(fingerprint: Fingerprint) -> Choice:
     shown = " x ".join(f"{value:.3g}" for value in median)
     if spread < 1.01:
         return Choice("preprocess.spacing", "keep", f"all volumes have {shown} mm")
-    target, reason = median.copy(), f"median spacing; volumes differ up to {spread:.2g} times"
+    target, reason = median.copy(), f"median spacing; spacings differ by up to {spread:.2g} times"
     worst = int(median.argmax())
     others = np.delete(median, worst)
     size = np.median(fingerprint.shapes, axis=0)
@@ -120,8 +120,8 @@ def _intensities(fingerprint: Fingerprint) -> tuple[Choice, ...]:
             Choice(
                 "preprocess.window",
                 window,
-                f"{why}: Hounsfield units mean the same in all volumes, so one window, the "
-                "percentiles 0.5 and 99.5 of the foreground",
+                f"{why}: Hounsfield units mean the same in all volumes, so they share one window, "
+                "the percentiles 0.5 and 99.5 of the foreground",
             ),
             Choice("preprocess.normalise", "zscore", "networks train best on unit variance"),
         )
@@ -156,21 +156,21 @@ def _sizes(
     if batch >= 2:
         why = f"the largest volume, {_by(shapes.max(axis=0))}, rounded up to multiples of {legal}"
         return (
-            Choice("preprocess.size", list(whole), f"{why}; whole volumes fit the memory"),
+            Choice("preprocess.size", list(whole), f"{why}; whole volumes fit into memory"),
             Choice("train.batch_size", batch, _memory_text(whole, batch, cost, memory)),
         )
     median = np.median(shapes, axis=0)
     patch = _patch(median, spacing, multiple, cost, memory)
     batch = _batch(patch, cost, memory, largest_batch)
     reason = (
-        f"whole volumes (median {_by(median)}) do not fit the memory twice; the axes that are "
+        f"two whole volumes (median {_by(median)}) do not fit into memory; the axes that are "
         f"longest in mm were shortened first, in multiples of {legal}"
     )
     return (
         Choice("preprocess.size", None, "patches are taken from volumes of any size"),
         Choice("train.patch", list(patch), reason),
         Choice("train.batch_size", batch, _memory_text(patch, batch, cost, memory)),
-        Choice("predict.patch", list(patch), "tiles of the size that was trained on"),
+        Choice("predict.patch", list(patch), "the patch size used in training"),
     )
 
 
@@ -183,7 +183,8 @@ def _patch(
 ) -> tuple[int, ...]:
     """The median shape, shortened along its longest axis in mm until two patches fit.
 
-    So a patch sees about as far along each axis, and has fewer voxels along a coarse one.
+    A patch then covers about the same distance along each axis, with fewer voxels along a coarse
+    one.
     """
     patch = list(_rounded(median, multiple))
     while _batch(patch, cost, memory, 2) < 2:
@@ -198,7 +199,6 @@ def _patch(
             where="memory",
             found=f"{memory / 2**30:.2f} GiB do not hold one patch of {_by(patch)}",
             expected=(
-                f"{(cost.fixed_bytes + cost.bytes_per_voxel * math.prod(patch)) / 2**30:.2f} GiB"
                 f"{(cost.fixed_bytes + cost.bytes_per_voxel * math.prod(patch)) / 2**30:.2f} GiB"
             ),
             action="Choose a smaller preset, or another device",
@@ -228,7 +228,7 @@ def _by(size: Any) -> str:
 
 
 def plan_yaml(choices: Sequence[Choice], fingerprint: Fingerprint) -> str:
-    """The plan as a part of a configuration, reasons as comments; made to be edited."""
+    """The plan as a part of a configuration, with the reasons as comments; meant to be edited."""
     lines = ["# Proposed by `lunet plan`; every value may be changed."]
     lines += [f"# {key}: {json.dumps(value)}" for key, value in fingerprint.as_dict().items()]
     section = ""

@@ -1,7 +1,7 @@
-"""Prepare a data set: every case through :mod:`lunet.data.preprocess`, arrays first, manifest last.
+"""Prepares every case of a data set and writes the arrays first, the manifest last.
 
-Safe to run twice at once: files are replaced atomically and their content depends on the raw data
-and the settings alone.
+Two runs at the same time are safe: files are replaced atomically, and their content depends only
+on the raw data and the settings.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def prepare_dataset(
     Raises
     ------
     DataError
-        If a file is missing or unfit; the message names it. No manifest is written then.
+        If a file is missing or unusable; the message names it. No manifest is written then.
     ConfigError
         If ``out`` holds files that no step of this package wrote.
     """
@@ -64,7 +64,7 @@ def prepare_dataset(
         records = []
         for number, case in enumerate(dataset.cases, start=1):
             records.append(_prepare_case(case, dataset, settings, out))
-            log(f"prepared {case.id} ({number}/{len(dataset.cases)}){_loss(records[-1])}")
+            log(f"prepared {case.id} ({number}/{len(dataset.cases)}){_crop_warning(records[-1])}")
         content = _manifest(dataset, settings, records)
         write_text(out / MANIFEST, _text(content))
         discard(out, old, step=STEP)
@@ -110,7 +110,7 @@ def _prepare_case(
 def _prepare_label(
     case: Case, path: Path, scan: Scan, geometry: Geometry, dataset: Dataset, out: Path
 ) -> tuple[dict[str, Any], str]:
-    """What the manifest says of the prepared label, and the digest of the raw one."""
+    """Save the prepared label; return its entries in the manifest and the raw label's digest."""
     array, affine = read_case_label(path, dataset.task, dataset.rule)
     require_grid(path, array.shape, affine, case.images[0], scan.array.shape[1:], scan.affine)
     prepared, lost = prepare_label(array, geometry)
@@ -164,7 +164,7 @@ def _text(content: dict[str, Any]) -> str:
 
 
 def _save(out: Path, name: str, array: NDArray[Any], *, by_slice: bool) -> str:
-    """Write an array; ``by_slice`` makes each slice (last axis) one stretch of the file.
+    """Write an array; ``by_slice`` stores each slice (last axis) contiguously.
 
     A slice of a volume in C order touches every page of the file, so a 2D training that reads it
     through a memory map would read whole volumes.
@@ -177,12 +177,12 @@ def _save(out: Path, name: str, array: NDArray[Any], *, by_slice: bool) -> str:
 
 
 def write_array(path: Path, array: NDArray[Any]) -> None:
-    """Write a contiguous array as ``np.save`` does, but with an error that says why it failed.
+    """Write a contiguous array as ``np.save`` does, but with an error that gives the reason.
 
     Raises
     ------
     OSError
-        With its ``errno``: NumPy's own has none on a full disk.
+        With ``errno`` set, which NumPy's own error lacks on a full disk.
     """
     with open(path, "wb") as stream:
         head = np.lib.format.header_data_from_array_1_0(array)
@@ -195,6 +195,6 @@ def _relative(path: Path, folder: Path) -> str:
     return Path(os.path.relpath(path.absolute(), folder.absolute())).as_posix()
 
 
-def _loss(record: dict[str, Any]) -> str:
+def _crop_warning(record: dict[str, Any]) -> str:
     lost = record.get("foreground_lost", 0)
     return f"; WARNING: the crop loses {lost} voxels of foreground" if lost > 0 else ""

@@ -19,7 +19,7 @@ from lunet.settings import Millimetres, Size
 from lunet.task import Task, TaskForm, task_from_dict
 
 MANIFEST = "manifest.json"
-_AGAIN = "Prepare anew"
+_AGAIN = "Prepare the data set again"
 
 
 class _About(TypedDict):
@@ -28,7 +28,7 @@ class _About(TypedDict):
 
 
 class AboutForm(TypedDict):
-    """What a manifest says of the data as a whole, for reports and releases."""
+    """The part of a manifest that describes the data as a whole, for reports and releases."""
 
     dataset: NotRequired[_About]
     digest: NotRequired[str]
@@ -42,7 +42,7 @@ class _Raw(TypedDict):
 
 
 class CaseRecord(TypedDict):
-    """What a manifest says of a case, as far as it is read."""
+    """The entries of a case in a manifest that are read."""
 
     id: str
     group: str
@@ -59,7 +59,7 @@ class CaseRecord(TypedDict):
 
 
 class ManifestForm(TypedDict):
-    """What ``manifest.json`` holds, as far as it is read."""
+    """The entries of ``manifest.json`` that are read."""
 
     task: TaskForm
     preprocess: dict[str, Any]
@@ -95,7 +95,7 @@ class PreparedCase:
     def image(self) -> np.memmap[Any, np.dtype[np.float32]]:
         """Image (channel, x, y, z) float32, memory-mapped and read-only.
 
-        The map holds an open file for as long as it lives: many cases are opened one by one.
+        The map keeps its file open for as long as it lives, so do not open many cases at once.
 
         Raises
         ------
@@ -127,8 +127,8 @@ class PreparedCase:
             raise DataError(
                 where=where,
                 found=found,
-                expected="its content is checked",
-                action="Prepare the data set again",
+                expected="one is needed to check its content",
+                action=_AGAIN,
             )
         require_intact(self.folder, name, digest)
         return _map(self.folder / name, self.shape, np.float32 if part == "image" else np.uint8)
@@ -152,7 +152,7 @@ class PreparedCase:
                 where=self.folder / MANIFEST,
                 found=f"case {self.id} names no raw files",
                 expected="",
-                action="Prepare anew",
+                action=_AGAIN,
             )
         raw: Mapping[str, Any] = self.record["raw"]
         return raw
@@ -187,7 +187,7 @@ class Manifest:
         return {record["id"]: self._case(record) for record in self.content["cases"]}
 
     def case(self, name: str) -> PreparedCase:
-        """The case of that id.
+        """The case with this id.
 
         Raises
         ------
@@ -200,7 +200,7 @@ class Manifest:
                 where=self.path,
                 found=f"no case {name!r}",
                 expected=advice,
-                action="Prepare the data set anew",
+                action=_AGAIN,
             )
         return self.cases[name]
 
@@ -222,7 +222,7 @@ def read_manifest(path: str | Path) -> Manifest:
     Raises
     ------
     DataError
-        If it is missing or is no manifest of prepared volumes.
+        If it is missing or is not a manifest of prepared volumes.
     """
     path = Path(path)
     path = path / MANIFEST if path.is_dir() else path
@@ -232,16 +232,16 @@ def read_manifest(path: str | Path) -> Manifest:
         twice = next(name for name in ids if ids.count(name) > 1)
         raise DataError(
             where=path,
-            found=f"case {shown(twice)} is there twice",
-            expected="each once",
-            action="Prepare anew",
+            found=f"case {shown(twice)} is listed twice",
+            expected="each case once",
+            action=_AGAIN,
         )
     for case in content["cases"]:
         if case["labelled"] and not case["label"]:
             raise DataError(
                 where=path,
                 found=f"case {case['id']} has no label file",
-                expected="it is called labelled",
+                expected="one is needed: it is marked as labelled",
             )
     return Manifest(path, content)
 
@@ -251,14 +251,14 @@ def _map(path: Path, shape: tuple[int, ...], kind: type[np.generic]) -> Any:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError as error:
         raise DataError(
-            where=path, found="missing", expected="the manifest names it", action="Prepare anew"
+            where=path, found="missing", expected="the manifest names it", action=_AGAIN
         ) from error
     except (ValueError, EOFError, OverflowError, SyntaxError, TypeError, TokenError) as error:
         raise DataError(
-            where=path, found=f"damaged ({error})", expected="a .npy array", action="Prepare anew"
+            where=path, found=f"damaged ({error})", expected="a .npy array", action=_AGAIN
         ) from error
     if array.dtype != kind or array.shape[-len(shape) :] != shape:
         found = f"{array.dtype} of shape {array.shape}"
         expected = f"the manifest says {np.dtype(kind)} of {shape}"
-        raise DataError(where=path, found=found, expected=expected, action="Prepare anew")
+        raise DataError(where=path, found=found, expected=expected, action=_AGAIN)
     return array

@@ -1,4 +1,4 @@
-"""The one normalisation and geometry of training data, validation, and prediction of new scans."""
+"""Geometry and normalisation, the same for training, validation and prediction of new scans."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ def prepare_image(
     settings
         Orientation, spacing, clipping, normalisation, size.
     channels
-        Number of channels that is expected.
+        Expected number of channels.
     name
-        What messages call the image; else its first file.
+        The image's name in messages; by default its first file.
     crop
-        Whether a volume larger than ``settings.size`` is cropped, or stays whole.
+        Whether a volume larger than ``settings.size`` is cropped; otherwise it stays whole.
 
     Returns
     -------
     array
         float32 (channel, x, y, z), C-contiguous.
     geometry
-        The way back, for :func:`to_native`.
+        The transformation, which :func:`to_native` reverses.
 
     Raises
     ------
@@ -92,7 +92,7 @@ def _prepare_channel(
 def _inside(
     channel: NDArray[np.float32], geometry: Geometry, settings: PreprocessSettings
 ) -> NDArray[np.bool_] | None:
-    """Where the raw channel is not zero: splines leave no exact zero, so it is asked before."""
+    """Where the raw channel is not zero; a resampled one has no exact zeros after a spline."""
     if settings.normalise != "zscore_nonzero":
         return None
     return to_resampled((channel != 0).astype(np.float32), geometry) > 0.5
@@ -108,7 +108,7 @@ def prepare_label(label: NDArray[np.uint8], geometry: Geometry) -> tuple[NDArray
     Raises
     ------
     DataError
-        If its shape is not that of the image.
+        If its shape differs from the image's.
     """
     if tuple(label.shape) != geometry.native_shape:
         raise DataError(
@@ -149,7 +149,7 @@ def to_native(
         raise DataError(
             where="prediction",
             found=f"shape {array.shape}",
-            expected=f"{geometry.shape} was prepared",
+            expected=f"the prepared shape {geometry.shape}",
         )
     if not isinstance(fill, int | float):
         raise DataError(

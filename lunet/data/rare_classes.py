@@ -1,4 +1,4 @@
-"""Classes that the parts of the folds lack: these cannot be learnt there, or not be tested."""
+"""Finds classes that a fold cannot learn or test because its training or test part lacks them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from lunet.data.prepared import Manifest, read_manifest
 
 
 def missing_classes(manifest: str | Path, splits: Splits) -> list[str]:
-    """A warning per class and kind of part (training, test) that has no case of it.
+    """One warning per class and kind of part (training, test) if a fold has no case of the class.
 
     Parameters
     ----------
@@ -22,7 +22,7 @@ def missing_classes(manifest: str | Path, splits: Splits) -> list[str]:
     Raises
     ------
     DataError
-        If the file is no manifest.
+        If the file is not a manifest.
     """
     prepared = read_manifest(manifest)
     return [

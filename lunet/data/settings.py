@@ -1,4 +1,4 @@
-"""Settings of the data floor: which data set, how it is prepared, how it is split."""
+"""Settings of the data: which data set, how it is prepared, how it is split."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class PhantomSettings:
 
     kind: Literal[
         "hippocampus", "harp", "spleen", "lung", "brats2021", "brats2023", "heart_ct", "heart_mr"
-    ] = setting("hippocampus", doc="what is imitated")
+    ] = setting("hippocampus", doc="data set that is imitated")
     subjects: int = setting(12, doc="number of subjects", minimum=1, maximum=100_000)
     seed: int = setting(0, doc="seed of the generator", minimum=0, maximum=LARGEST_SEED)
     difficulty: float = setting(1.0, doc="scale of noise and bias field", minimum=0, maximum=10)
@@ -36,17 +36,19 @@ class DatasetSettings:
         doc="local folder or archive, or the number (quoted: it is text) or name of a data set in "
         "$nnUNet_raw; `~` and `$NAME` are put in; else $LUNET_DATA, else download",
     )
-    sha256: str | None = setting(None, doc="expected digest of the archive, else recorded")
+    sha256: str | None = setting(
+        None, doc="expected digest of the archive; unset, it is only recorded"
+    )
     mirrors: tuple[str, ...] = setting(
         (),
         doc="further addresses, tried before the origin; `$NAME` in one is that environment "
-        "variable, so that no password or token need stand in a configuration",
+        "variable, so that a configuration needs to hold no password or token",
     )
     layout: Literal["auto", "decathlon", "nnunet", "bids", "folders", "csv", "brats", "mmwhs"] = (
         setting("auto", doc="how the folder is laid out")
     )
     labels: dict[str, int] | None = setting(None, doc="label name -> index; else the data set's")
-    remap: dict[str, int] = setting({}, doc="index in the files -> index of ours")
+    remap: dict[str, int] = setting({}, doc="index in the label files -> class index")
     mask_threshold: float | None = setting(
         None, doc="for soft or lossy masks (JPEG): values above it are label 1"
     )
@@ -58,7 +60,7 @@ class DatasetSettings:
     groups: str | None = setting(
         None, doc="regular expression; its first group, found in a case id, is the subject"
     )
-    limit: int | None = setting(None, doc="use only the first so many subjects", minimum=1)
+    limit: int | None = setting(None, doc="use only this many subjects, the first ones", minimum=1)
     phantom: PhantomSettings = setting(PhantomSettings(), doc="the synthetic data set, if chosen")
 
 

@@ -1,7 +1,7 @@
-"""A local data set: where it lies, and a digest of all that a study reads of it.
+"""A local data set: where it is, and a digest of everything that a study reads from it.
 
-The workflow compares the digest with the one of the last download, so a case that was corrected,
-added or removed in the user's folder is prepared and trained on again. Standard library only.
+The workflow compares the digest with the last download's, so that the data are prepared and trained
+on again after a case was corrected, added or removed in the user's folder. Standard library only.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from lunet.files import sha256, write_json
 from lunet.reading import read_json, read_object, read_record, read_spreadsheet
 
 VARIABLE = "LUNET_DATA"
-# what no layout reads: notes that are put beside a data set change no result
+# files that no layout reads: notes kept with a data set change no result
 _NOTES = {".md", ".rst", ".pdf", ".html", ".docx", ".py", ".ipynb", ".sh", ".log", ""}
 # headers whose voxels lie in another file, which the listing does not name
 _DETACHED = (".mhd", ".nhdr", ".hdr", ".img")
@@ -64,7 +64,7 @@ def source_names(settings: DatasetSettings) -> list[str]:
 
 
 def possible_roots(source: Path, names: Sequence[str]) -> list[Path]:
-    """Where the data set may lie: here, or in the folder below that is named so or alone."""
+    """Folders that may be the data set: ``source``, subfolders ``names``, or its only subfolder."""
     if source.is_file():
         return [source]
     inside = [path for path in sorted(source.iterdir()) if path.is_dir()]
@@ -79,13 +79,14 @@ def _inside(folder: Path, names: Sequence[str]) -> Path | None:
 
 
 def source_digest(
-    settings: DatasetSettings, raw: str | Path, say: Callable[[str], object] = print
+    settings: DatasetSettings, raw: str | Path, log: Callable[[str], object] = print
 ) -> str:
     """Digest of a local data set's listing and of the content of its files.
 
-    A file is read again only when its size or modification time has changed; what was found is
-    kept beside ``raw`` (losing it costs the time of reading). Of a listing in the Decathlon's form
-    the files that it names count, else all files but hidden ones and notes.
+    A file is read again only when its size or modification time has changed; the digests are kept
+    next to ``raw`` (if they are lost, the files are just read again). Where the folder has a
+    listing in the Decathlon's form, the files that it names count, otherwise all except hidden
+    ones and notes.
 
     Parameters
     ----------
@@ -93,13 +94,13 @@ def source_digest(
         Which data set.
     raw
         Folder that ``lunet download`` makes of it.
-    say
-        Gets one line where much has to be read, or where the source is not there any more: the
-        digest is then the last one, so that nothing is run again for that.
+    log
+        Called with one line if gigabytes have to be read, or if the source no longer exists. The
+        last digest is returned then, so that nothing is run again.
 
     Returns
     -------
-    16 hexadecimal digits; an empty text where no local source is used.
+    16 hexadecimal digits; an empty string if no local source is used.
     """
     if settings.name == PHANTOM:
         return ""
@@ -109,15 +110,15 @@ def source_digest(
     root = _used_source(settings, raw)
     if root is None or not root.exists():
         if known and (settings.path or root):
-            say(f"{known['root']} is not there; it is taken to hold what it held")
+            log(f"{known['root']} does not exist; its content is assumed to be unchanged")
             return str(known["digest"])
         return ""
-    files = _digests(root, source_names(settings), known, say)
+    files = _digests(root, source_names(settings), known, log)
     lines = "".join(f"{name} {size} {digest}\n" for name, (size, _, digest) in files.items())
     digest = hashlib.sha256(lines.encode(errors="surrogateescape")).hexdigest()[:16]
     found = {"root": str(root), "digest": digest, "files": files}
     if found != known:
-        with contextlib.suppress(OSError):  # a folder that cannot be written costs time, no result
+        with contextlib.suppress(OSError):  # an unwritable folder only costs time
             write_json(memory, found)
     return digest
 
@@ -132,8 +133,7 @@ def _remembered(path: Path) -> dict[str, Any]:
 def _used_source(settings: DatasetSettings, raw: Path) -> Path | None:
     """The source of the data in ``raw``, else the one that a download would use now.
 
-    ``$LUNET_DATA`` may be set in one shell and not in the next: what was taken from it, or was
-    not, stays what it is.
+    ``$LUNET_DATA`` may be set in one shell and not in the next, so the recorded source counts.
     """
     record = raw / "source.json"
     if settings.path is None and record.is_file():
@@ -145,13 +145,13 @@ def _used_source(settings: DatasetSettings, raw: Path) -> Path | None:
     try:
         return local_source(settings)
     except DataError:
-        return None  # the download says what is missing
+        return None  # the download reports what is missing
 
 
 def _digests(
-    root: Path, names: Sequence[str], known: Mapping[str, Any], say: Callable[[str], object]
+    root: Path, names: Sequence[str], known: Mapping[str, Any], log: Callable[[str], object]
 ) -> Files:
-    """What the data set holds, by name; a file that cannot be read has no digest."""
+    """Size, time and digest of each file; a file that cannot be read has no digest."""
     former = known.get("files", {}) if known.get("root") == str(root) else {}
     found: Files = {}
     todo: dict[str, Path] = {}
@@ -169,7 +169,7 @@ def _digests(
             todo[name] = path
     size = sum(found[name][0] for name in todo)
     if size > _LARGE:
-        say(f"reading {size / 1e9:.1f} GB of {root} once, to see later what has changed in it")
+        log(f"reading {size / 1e9:.1f} GB of {root} once, to notice later changes")
     with ThreadPoolExecutor(_THREADS) as pool:
         for name, digest in zip(todo, pool.map(_content, todo.values()), strict=True):
             found[name][2] = digest
@@ -197,13 +197,13 @@ def _files(root: Path, names: Sequence[str]) -> Iterator[tuple[str, Path]]:
     seen = set()
     for folder, folders, files in os.walk(root, followlinks=True):
         real = os.path.realpath(folder)
-        folders[:] = [] if real in seen else [f for f in folders if not _is_aside(f)]
+        folders[:] = [] if real in seen else [f for f in folders if not _is_ignored(f)]
         if real in seen:  # a link to a folder above
             continue
         seen.add(real)
         for file in files:
             path = Path(folder, file)
-            if not _is_aside(file) and path.suffix.lower() not in _NOTES:
+            if not _is_ignored(file) and path.suffix.lower() not in _NOTES:
                 yield path.relative_to(root).as_posix(), path
 
 
@@ -218,7 +218,7 @@ def _in_table(path: Path) -> Iterator[tuple[str, Path]]:
             yield cell, path.parent / cell
 
 
-def _is_aside(name: str) -> bool:
+def _is_ignored(name: str) -> bool:
     return name.startswith(".") or name in ("__MACOSX", "Thumbs.db", "source.json")
 
 

@@ -1,4 +1,4 @@
-"""Memory of a training step at several batch sizes, from which the largest batch follows."""
+"""Measures the memory of a training step at several batch sizes, to find the largest batch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lunet.efficiency.memory import measured_peak
 from lunet.models.live_memory import meta_copy, peak_bytes
 from lunet.training.memory import available_memory
 
-_SHARE = 0.5  # of the free memory that a measurement may be expected to take
+_SHARE = 0.5  # of the free memory; a measurement that needs more is not tried
 
 Step = Callable[[nn.Module, Tensor], object]
 
@@ -26,7 +26,7 @@ def training_memory(
     *,
     device: str,
 ) -> list[dict[str, int | None]]:
-    """Bytes that one training step needs in all, at each batch size.
+    """Total bytes that one training step needs, at each batch size.
 
     Parameters
     ----------
@@ -37,17 +37,18 @@ def training_memory(
     batches
         Batch sizes.
     step
-        What is done with network and input; two steps, if an optimiser's state is to count.
+        Function of network and input that does the step, or two steps to include the optimiser's
+        state.
     device
-        ``cpu`` or ``cuda``: where it is measured.
+        Device of the measurement, ``cpu`` or ``cuda``.
 
     Returns
     -------
-    Per batch size ``batch``, ``counted_bytes`` (weights, input and the live tensors of the step at
-    their worst moment, counted on meta tensors) and ``measured_bytes`` (weights, input and the
-    growth while the step runs: of CUDA's allocator, or of the resident set, where kernels' scratch
-    memory is in it). The latter is None where it cannot be measured, or is not tried because the
-    count exceeds half of the free memory.
+    Per batch size ``batch``, ``counted_bytes`` (weights, input and the peak of live tensors in the
+    step, counted on meta tensors) and ``measured_bytes`` (weights, input and the growth while the
+    step runs: of CUDA's allocator, or of the resident set, which includes kernels' scratch memory).
+    The latter is None where it cannot be measured, or is not tried because the count exceeds half
+    of the free memory.
     """
     tensors = [*model.parameters(), *model.buffers()]
     weights = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
@@ -65,13 +66,13 @@ def training_memory(
 
 
 def _growth(model: nn.Module, shape: Sequence[int], step: Step, device: str) -> int | None:
-    """What the step takes beyond network and input, which are freed before the next batch size."""
+    """Memory of the step besides network and input, which are freed before the next batch size."""
     network, x = copy.deepcopy(model).to(device), torch.randn(*shape).to(device)
     return measured_peak(lambda: step(network, x), device)
 
 
 def describe(points: Sequence[dict[str, Any]]) -> str:
-    """One line for people: MiB by batch size, measured where it was, else counted."""
+    """One line for a reader: MiB by batch size, measured if possible, else counted."""
     words = []
     for point in points:
         measured = point["measured_bytes"]

@@ -1,4 +1,4 @@
-"""What a forecast starts from: an ``efficiency.json`` and a manifest of volumes, checked.
+"""Reads and checks the inputs of a forecast: an ``efficiency.json`` and a manifest of volumes.
 
 Standard library only: the workflow reads them before each submission.
 """
@@ -23,7 +23,7 @@ PROCESS_BYTES = (
 
 @dataclass(frozen=True)
 class Tried:
-    """One arithmetic: seconds per step, and growth in bytes up to then (None: unknown)."""
+    """One arithmetic: seconds per step, and memory growth in bytes so far (None: unknown)."""
 
     precision: str
     memory_format: str
@@ -33,24 +33,24 @@ class Tried:
 
 @dataclass(frozen=True)
 class Calibration:
-    """What was measured of a preset.
+    """The measurements of a preset.
 
     Attributes
     ----------
     device
         ``cpu`` or ``cuda``.
     asked
-        The setting ``efficiency.device``: ``auto``, or one that was demanded.
+        The setting ``efficiency.device``: ``auto``, or a device that was required.
     threads
         CPU threads of the measurement.
     voxels, batch
-        Of a sample; samples of the step.
+        Voxels of a sample, and samples of the step.
     process, weights
-        Bytes: the process before any step; parameters and buffers.
+        Bytes of the process before any step, and of parameters and buffers.
     fixed, per_sample
         The line of counted memory against the samples, bytes; only its shape is used.
     tried
-        In the order in which a training tries them.
+        The arithmetics, in the order in which a training tries them.
     """
 
     device: str
@@ -65,7 +65,7 @@ class Calibration:
     tried: tuple[Tried, ...]
 
     def step_memory(self, tried: Tried, samples: float) -> float:
-        """Bytes of a step on ``samples`` (in units of the measured one)."""
+        """Bytes of a step on ``samples`` (in units of the measured sample)."""
         there = self.fixed + self.per_sample * self.batch
         level = there if tried.growth is None else tried.growth
         return level * (self.fixed + self.per_sample * samples) / there
@@ -73,8 +73,8 @@ class Calibration:
 
 @dataclass(frozen=True)
 class VolumeSizes:
-    """Prepared volumes of a data set: channels, voxels of a case and of its largest, and in 2D
-    voxels and number of its slices; means over cases but for ``largest`` and ``largest_plane``."""
+    """Prepared volumes of a data set: channels, voxels of a case and of the largest case, and in 2D
+    voxels and number of slices; means over cases, except ``largest`` and ``largest_plane``."""
 
     channels: int
     dimensions: int
@@ -90,8 +90,8 @@ def calibration(cost: Any) -> Calibration:
     Raises
     ------
     DataError
-        With the field that is missing or is no positive number; the name of the file is left to
-        the caller.
+        If a field is missing or is not a positive number. The error names the field; the caller
+        adds the file.
     """
     engine = _section(cost, "training_engine")
     settings = _section(cost, "settings")
@@ -151,7 +151,8 @@ def volumes(manifest: Any) -> VolumeSizes:
 def _shape(cost: Mapping[str, Any]) -> tuple[float, float]:
     """The line of memory against samples; without one, memory is proportional to them.
 
-    Of counted bytes: only the shape is used, and on a CPU measured ones are too noisy for it.
+    The line is drawn through counted bytes: only its shape is used, and bytes measured on a CPU are
+    too noisy for it.
     """
     if not cost.get("training_memory"):
         return 0.0, 1.0

@@ -1,4 +1,4 @@
-"""What is read of an ``efficiency.json``, by tables and figures; standard library only."""
+"""The part of an ``efficiency.json`` that tables and figures read; standard library only."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class _Memory(TypedDict):
 
 
 class CostForm(TypedDict):
-    """The costs of a preset, as far as they are read; other keys are kept unchecked."""
+    """The costs of a preset that are read; other keys are kept unchecked."""
 
     preset: NotRequired[str]
     model: NotRequired[dict[str, Any]]

@@ -1,4 +1,4 @@
-"""Parameters and multiply-adds (MACs), counted twice, with what each counter leaves out."""
+"""Counts parameters and multiply-adds (MACs), with two counters and what each leaves out."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _FREE = {
 
 
 def count_parameters(model: nn.Module) -> dict[str, int]:
-    """Numbers of ``parameters``, of those that are trained, and of values in buffers."""
+    """Numbers of ``parameters``, of trained parameters, and of values in buffers."""
     parameters = list(model.parameters())
     return {
         "parameters": sum(p.numel() for p in parameters),
@@ -35,14 +35,14 @@ def count_parameters(model: nn.Module) -> dict[str, int]:
 
 
 def count_macs(model: nn.Module, shape: Sequence[int]) -> dict[str, Any]:
-    """Multiply-adds of one forward pass in evaluation mode, after two counters.
+    """Multiply-adds of one forward pass in evaluation mode, by two counters.
 
     Parameters
     ----------
     model
         Network on the CPU.
     shape
-        Input shape (batch, channel, \\*spatial). Padding to a legal size is counted: it is done.
+        Input shape (batch, channel, \\*spatial). The network's padding to a legal size is included.
 
     Returns
     -------

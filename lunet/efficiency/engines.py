@@ -1,4 +1,4 @@
-"""The ways in which a user could run a network: eager, compiled, ONNX Runtime, OpenVINO."""
+"""The ways to run a network: eager, compiled, ONNX Runtime, OpenVINO."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 class Unavailable(Exception):
-    """An engine cannot run here; the reason is recorded, never hidden."""
+    """An engine cannot run here; the reason is recorded."""
 
 
 @dataclass(frozen=True)
@@ -28,9 +28,9 @@ class Runner:
     Attributes
     ----------
     call
-        One forward pass of the input that it was made for.
+        Runs one forward pass of the input that the runner was made for.
     prepare_s
-        Seconds that compilation or conversion took, the first run included.
+        Seconds for compilation or conversion, including the first run.
     """
 
     call: Callable[[], object]
@@ -39,7 +39,7 @@ class Runner:
 
 @dataclass(frozen=True)
 class Source:
-    """What an engine starts from.
+    """The inputs of an engine.
 
     Attributes
     ----------
@@ -50,7 +50,7 @@ class Source:
     threads
         CPU threads.
     onnx
-        Gives the network as ONNX; may raise :class:`Unavailable`.
+        Returns the network as ONNX; may raise :class:`Unavailable`.
     """
 
     model: nn.Module
@@ -63,7 +63,7 @@ class Source:
 def make_runner(engine: str, source: Source) -> Runner:
     """Make the network ready for ``eager``, ``compiled`` (torch.compile), ``onnx`` or ``openvino``.
 
-    It runs once here.
+    The network runs once here.
 
     Raises
     ------

@@ -1,9 +1,9 @@
-"""Memory and time of a training, predicted from the steps that ``lunet efficiency`` measured.
+"""Predicts memory and time of a training from the steps that ``lunet efficiency`` measured.
 
 Let ``s`` be the samples of a step in units of the measured sample (``batch x voxels / voxels
-measured``) and ``m`` its value at the measurement. Bytes and seconds:
+measured``) and ``m`` its value at the measurement. In bytes and seconds:
 
-    step time   = measured step x s / m           of the arithmetic that a training will choose
+    step time   = measured step x s / m           with the arithmetic that a training will choose
     training    = epochs x batches per epoch x step time
     validation  = validations x voxels of the validation part at 0.4 of a step's time per voxel
     step memory = measured growth x line(s) / line(m)
@@ -14,14 +14,15 @@ measured``) and ``m`` its value at the measurement. Bytes and seconds:
 ``line`` is the counted memory of a step against ``s``, through the two smallest of
 ``training_memory`` (:func:`lunet.efficiency.memory_line.counted_line`); without it, memory is
 proportional to ``s``.
-``process`` is what the measuring process held before its steps (imports, and on CUDA the context).
-``volumes`` are images (float32) and labels (uint8) of the training and the validation part, twice
-while they are read. ``weights kept`` are the best so far and the moving average.
+``process`` is the memory of the measuring process before its steps (imports, and on CUDA the
+context). ``volumes`` are images (float32) and labels (uint8) of the training and the validation
+part, which need twice the memory while they are read. ``weights kept`` are the best weights so far
+and the moving average.
 
-Early stopping is not predicted, so with it the time is an upper bound. Neither are augmentation (3
-to 8 % of a step where it was measured) and compilation that the training chooses by itself.
-A training with fewer threads than the measurement takes as many times longer; more threads are not
-counted as a gain.
+Early stopping is not predicted, so with it the time is an upper bound. The time of augmentation (3
+to 8 % of a step where it was measured) is not included, and neither is the effect of compilation
+that the training chooses by itself. With fewer threads than the measurement, the predicted time is
+longer in proportion; more threads are not assumed to help.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from lunet.reading import typed
 from lunet.settings import Size, Within
 
 VALIDATION_SHARE = 0.4  # of a step's time: a forward pass is a third, loss and counts the rest
-VOXEL_BYTES = (4, 1)  # of a channel of the image, of the label
+VOXEL_BYTES = (4, 1)  # per voxel: of an image channel, of the label
 # the rule of lunet.training.compute.autotune, which chooses a training's engine (a test compares)
 FEW_STEPS, SHORT_SECONDS, WANTED_GAIN = 20, 60.0, 1.1
 
@@ -71,7 +72,7 @@ class _Engine(TypedDict):
 
 
 class _Taken(TypedDict):
-    """What a check reads of a ``run.json``."""
+    """The part of a ``run.json`` that a check reads."""
 
     settings: _Settings
     epochs: _Positive
@@ -81,20 +82,20 @@ class _Taken(TypedDict):
 
 @dataclass(frozen=True)
 class Load:
-    """What one training computes.
+    """The work of one training.
 
     Attributes
     ----------
     epochs, steps, validations
-        Passes, batches per pass, how often the validation part is computed.
+        Number of epochs, batches per epoch, and passes over the validation part.
     batch_voxels, largest_batch_voxels
-        Voxels of a batch: on average, and of the largest.
+        Voxels of an average batch, and of the largest batch.
     validation_voxels
         Voxels of the validation part.
     volume_bytes
-        Images and labels of both parts.
+        Bytes of the images and labels of both parts.
     weights_kept
-        How many copies of the weights are kept in addition to the network.
+        Number of copies of the weights that are kept besides the network.
     """
 
     epochs: int
@@ -116,14 +117,13 @@ class Forecast:
     device
         ``cpu`` or ``cuda``.
     memory
-        Peak that ``run.json`` will call ``peak_memory_bytes``: of the process, or of CUDA's
-        allocator.
+        Peak in bytes, of the process or of CUDA's allocator; ``peak_memory_bytes`` in ``run.json``.
     host
         Peak of the process, bytes.
     seconds
-        Training and validation.
+        Time of training and validation.
     choosing_seconds
-        Measuring the arithmetics, which a preset's first training does.
+        Time to measure the arithmetics, which only a preset's first training does.
     """
 
     device: str
@@ -134,7 +134,7 @@ class Forecast:
 
 
 def load_of(recipe: Mapping[str, Any], data: VolumeSizes, *, train: int, validation: int) -> Load:
-    """What a training with a recipe (plain values) on so many cases computes."""
+    """The work of a training with a recipe (plain values) on so many cases."""
     in_slices = data.dimensions == 2
     per_case = data.slices if in_slices else recipe["patches_per_case"]
     samples = int(train * per_case)
@@ -159,11 +159,11 @@ def load_of(recipe: Mapping[str, Any], data: VolumeSizes, *, train: int, validat
 
 
 def forecast_training(measured: Calibration, load: Load, *, threads: int | None = None) -> Forecast:
-    """Memory and time of a training; ``threads`` it will have, None for those measured."""
+    """Memory and time of a training with ``threads`` CPU threads, by default as measured."""
     slower = 1.0
     if measured.device == "cpu" and threads:
         slower = max(1.0, measured.threads / threads)
-    # seconds per voxel of a batch, relative to those of a measured step
+    # seconds per voxel of a batch, relative to a measured step
     share = slower / (measured.batch * measured.voxels)
     plain = measured.tried[0].seconds * share * load.batch_voxels
     steps = load.epochs * load.steps
@@ -186,7 +186,7 @@ def forecast_training(measured: Calibration, load: Load, *, threads: int | None 
 
 
 def chosen(tried: Sequence[Tried]) -> Tried:
-    """The arithmetic that a training chooses: the plain one, or one that is faster by 1.1."""
+    """The arithmetic that a training chooses: the plain one, or one at least 1.1 times faster."""
     best = tried[0]
     for row in tried:
         if row.seconds * WANTED_GAIN < best.seconds:
@@ -196,7 +196,7 @@ def chosen(tried: Sequence[Tried]) -> Tried:
 
 @dataclass(frozen=True)
 class Taken:
-    """What finished runs of one preset took: their number, the largest peak in bytes (of the
+    """The costs of finished runs of one preset: their number, the largest peak in bytes (of the
     process, on CUDA of the allocator), the mean seconds of training and validation."""
 
     runs: int
@@ -206,7 +206,7 @@ class Taken:
 
 @dataclass(frozen=True)
 class Check:
-    """Predictions for finished runs, for the epochs that were done, and what the runs took."""
+    """Predictions for the epochs that finished runs have done, and what the runs took."""
 
     memory: float
     seconds: float

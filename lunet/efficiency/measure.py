@@ -1,7 +1,8 @@
-"""One fresh process of the measurement: ``python -m lunet.efficiency.measure``, a job on its input.
+"""One fresh process of the measurement: ``python -m lunet.efficiency.measure``.
 
-The job is JSON on standard input, the result JSON on standard output. Each process measures every
-series once; the parent (:mod:`lunet.efficiency.run`) starts several and compares them.
+It reads a job as JSON from standard input and writes the result as JSON to standard output. Each
+process measures every series once; the parent (:mod:`lunet.efficiency.run`) starts several and
+compares them.
 """
 
 from __future__ import annotations
@@ -33,9 +34,9 @@ from lunet.training.compute.device import choose_device
 
 
 class MeasureJob(TypedDict):
-    """What a process measures: plain sections, the training batch, and whether it counts too.
+    """The job of a process: plain sections, the training batch, and whether it also counts.
 
-    ``engine`` is the recipe's section of that name; empty where no training is to be measured.
+    ``engine`` is the recipe's section of that name; empty if no training is to be measured.
     """
 
     model: dict[str, Any]
@@ -54,12 +55,12 @@ class Series(TypedDict):
 
 
 WINDOW_S = 10.0  # the counter moves in steps of about 100 ms, so shorter windows mean little
-LEAST = 5  # runs of a latency series, whatever its time budget
+LEAST = 5  # fewest runs of a latency series, whatever its time budget
 
 
 @dataclass(frozen=True)
 class Bench:
-    """The network on its device, and how it is measured."""
+    """The network on its device, and the settings of the measurement."""
 
     model: nn.Module
     task: Task
@@ -94,7 +95,7 @@ class Bench:
 
 
 def measure_network(job: MeasureJob) -> dict[str, Any]:
-    """Everything that one process measures."""
+    """Measure everything that one process measures."""
     bench = make_bench(job)
     result: dict[str, Any] = {"device": _device(bench.device)}
     if job["first"]:
@@ -128,7 +129,7 @@ def training_step(model: nn.Module, x: Tensor) -> None:
 
 
 def two_training_steps(model: nn.Module, x: Tensor) -> None:
-    """Two steps with one optimiser: only the second holds Adam's moments and activations."""
+    """Two steps with one optimiser: only the second has Adam's moments next to activations."""
     model.train()
     optimiser = torch.optim.Adam(model.parameters(), foreach=False)
     for _ in range(2):
@@ -137,7 +138,7 @@ def two_training_steps(model: nn.Module, x: Tensor) -> None:
 
 def _step(model: nn.Module, x: Tensor, optimiser: torch.optim.Optimizer) -> None:
     optimiser.zero_grad(set_to_none=True)
-    output = model(x)  # held during the backward pass, as in a training
+    output = model(x)  # kept during the backward pass, as in a training
     cross_entropy(output).backward()  # type: ignore[no-untyped-call]
     optimiser.step()
 
@@ -152,7 +153,7 @@ def cross_entropy(output: Tensor | Sequence[Tensor]) -> Tensor:
 
 
 def make_bench(job: MeasureJob) -> Bench:
-    """The network of a job on its device, in a process with its number of threads."""
+    """Put the network of a job on its device, and set the process's number of threads."""
     settings = build_settings(EfficiencySettings, job["efficiency"], "efficiency")
     task = task_from_dict(job["task"])
     device = choose_device(settings.device, key="efficiency.device").type
@@ -178,7 +179,7 @@ def _device(device: str) -> dict[str, Any]:
 
 
 def _measured_memory(bench: Bench) -> dict[str, int | None]:
-    """Peak memory; a small run first loads kernels, and nothing large may have run before."""
+    """Peak memory, after a small run that loads kernels; nothing large may have run before."""
     small = torch.zeros(2, *bench.shape(1)[1:2], *(32,) * bench.task.dimensions)
     training_step(copy.deepcopy(bench.model), small.to(bench.device))
     x, batch = bench.image(1), bench.image(bench.training_batch)
@@ -202,12 +203,12 @@ def _forward_of(bench: Bench, x: Tensor) -> Callable[[], None]:
 
 
 def _latencies(bench: Bench) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Series of every batch, precision and engine, and those that cannot be measured here."""
+    """Series of every batch, precision and engine, and the ones that cannot be measured here."""
     found, left_out = [], []
     settings = bench.settings
 
     @functools.cache
-    def onnx() -> bytes:  # exported once, if any engine asks for it
+    def onnx() -> bytes:  # exported once, if any engine needs it
         model = copy.deepcopy(bench.model).cpu()
         return onnx_bytes(model, channels=bench.shape(1)[1], ndim=bench.task.dimensions)
 
@@ -260,8 +261,8 @@ def main() -> None:
 def joules_per_volume(call: Callable[[], None], device: str) -> dict[str, Any] | None:
     """Joules of one call on a GPU: total, and above the idle power; None on a CPU.
 
-    The counter (millijoules, Volta and later) is read around a window of 10 s of calls, and
-    around a tenth of it without any for the idle power.
+    The counter (millijoules, Volta and later) is read around a window of 10 s of calls, and for
+    the idle power around a tenth of that time without calls.
     """
     if device != "cuda":
         return None
@@ -311,8 +312,8 @@ def measure_series(
 ) -> list[float]:
     """Milliseconds of single calls: wall clock on a CPU, CUDA events on a GPU.
 
-    Warm-ups end early when a fifth of the budget is spent, runs when all of it is, but never below
-    one warm-up and ``least`` runs. A budget of 0 is no limit.
+    Warm-ups end early when a fifth of the budget is spent, and runs when all of it is, but there
+    are at least one warm-up and ``least`` runs. A budget of 0 means no limit.
     """
     clock = _cuda_call if device == "cuda" else _cpu_call
     limit = budget_s or float("inf")

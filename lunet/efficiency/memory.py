@@ -1,4 +1,4 @@
-"""Memory of a forward pass and of a training step, weights and input apart."""
+"""Counts and measures the memory of a forward pass and of a training step."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ def count_memory(
     training_shape: Sequence[int],
     step: Callable[[nn.Module, Tensor], object],
 ) -> dict[str, int]:
-    """Bytes that follow from the network alone, counted on meta tensors.
+    """Bytes that depend only on the network, counted on meta tensors.
 
     Parameters
     ----------
     model, shape
         Network and input (batch, channel, \\*spatial) of the forward pass.
     training_shape, step
-        Input of a training step, and what it does with network and input.
+        Input shape of a training step, and the function of network and input that does it.
 
     Returns
     -------
-    ``weights_bytes`` (parameters and buffers), ``input_bytes``; ``peak_memory_bytes``: live
-    tensors at the worst moment of the forward pass, weights and input not included;
-    ``training_peak_bytes``: the same of a training step (activations, gradients, optimiser state);
-    ``activation_bytes``: what autograd keeps for the backward pass at the shape of the forward
-    pass. Scratch memory inside kernels is not in any of them.
+    ``weights_bytes`` (parameters and buffers), ``input_bytes``; ``peak_memory_bytes``: peak of the
+    live tensors of the forward pass, without weights and input; ``training_peak_bytes``: the same
+    for a training step (activations, gradients, optimiser state); ``activation_bytes``: what
+    autograd keeps for the backward pass at the shape of the forward pass. None of them includes
+    scratch memory inside kernels.
     """
     tensors = [*model.parameters(), *model.buffers()]
     return {
@@ -51,7 +51,7 @@ def count_memory(
 
 
 def _kept_bytes(model: nn.Module, shape: Sequence[int]) -> int:
-    """Bytes of the storages that the graph of one forward pass keeps, weights and input apart."""
+    """Bytes of storage that the graph of one forward pass keeps, without weights and input."""
     x = torch.empty(tuple(shape), device="meta")
     given = [x, *model.parameters(), *model.buffers()]
     known = {tensor.untyped_storage()._cdata for tensor in given}
@@ -70,17 +70,17 @@ def _kept_bytes(model: nn.Module, shape: Sequence[int]) -> int:
 
 
 def measured_peak(call: Callable[[], Any], device: str) -> int | None:
-    """Bytes by which the process grows at most while ``call`` runs; see :class:`HighWater`."""
+    """Peak growth of the process in bytes while ``call`` runs; see :class:`HighWater`."""
     mark = HighWater(device)
     call()
     return mark.growth()
 
 
 class HighWater:
-    """Largest growth since it was made, bytes; a new one resets the mark.
+    """Largest memory growth in bytes since this was created; a new instance resets the mark.
 
-    On CUDA the allocator's peak; on Linux the resident set's high-water mark (kernel scratch memory
-    and the allocator's slack are in it).
+    On CUDA it is the allocator's peak, on Linux the resident set's high-water mark (which includes
+    kernels' scratch memory and the allocator's slack).
     """
 
     def __init__(self, device: str) -> None:

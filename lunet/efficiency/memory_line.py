@@ -20,9 +20,9 @@ class Line:
     Attributes
     ----------
     fixed, per_sample
-        Bytes, neither below 0.
+        Bytes of a step without samples, and of each sample; neither is negative.
     error
-        Largest relative deviation from the steps; NaN where there are only two, which any line
+        Largest relative deviation from the steps; NaN if there are only two, which every line
         through both fits.
     """
 

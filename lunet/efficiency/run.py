@@ -1,4 +1,4 @@
-"""Cost of one preset: counts once, times in several fresh processes; ``efficiency.json``."""
+"""Measures the cost of one preset, times in several fresh processes; writes ``efficiency.json``."""
 
 from __future__ import annotations
 
@@ -31,24 +31,24 @@ DEFINITIONS = {
     "latency": "single forward passes; percentiles over all processes",
     "jitter_ms": "population standard deviation of the single latencies",
     "p99_ms": "from 200 runs or more, else null",
-    "cpu_share": "processor time by wall time in the process that had least; null on CUDA",
+    "cpu_share": "processor time by wall time, of the process that had least; null on CUDA",
     "load": "the system's load average over one minute when the first process began",
     "unstable": "the medians of the fresh processes (of the two halves of a single one) differ by "
     "more than 3 %, or a process had less than 90 % of a processor",
     "kernels": "single samples on a CPU: 3x3x3 convolutions by oneDNN, as in prediction",
     "peak_measured_bytes": "growth of the process (of the allocator on CUDA) during a forward pass "
     "at batch 1; training_peak_measured_bytes during a training step",
-    "peak_memory_bytes": "live tensors at the worst moment of a forward pass at batch 1, counted, "
-    "weights and input apart; scratch memory inside kernels is not in it",
+    "peak_memory_bytes": "peak of the live tensors of a forward pass at batch 1, counted, without "
+    "weights, input and the scratch memory of kernels",
     "activation_bytes": "what autograd keeps of one forward pass at batch 1",
     "training_step": "forward, cross entropy, backward, Adam, at the recipe's batch size, eager "
-    "fp32; training_peak_bytes are its live tensors, weights and input apart",
-    "training_memory": "two such steps by batch size, weights, input and Adam's moments included: "
+    "fp32; training_peak_bytes is the peak of its live tensors, without weights and input",
+    "training_memory": "two such steps by batch size, with weights, input and Adam's moments: "
     "counted_bytes are live tensors, measured_bytes the growth of the process or of CUDA's "
     "allocator",
     "training_engine": "such steps as a training computes them: each arithmetic that the recipe "
-    "allows, in the order in which a training tries them; growth_bytes: of the process, or of "
-    "CUDA's allocator, up to then; process_bytes: the process before, on CUDA after",
+    "allows, in the order in which a training tries them; growth_bytes: growth of the process, or "
+    "of CUDA's allocator, so far; process_bytes: the process before the steps, on CUDA after them",
     "throughput": "eager fp32, at the batch where doubling it gains less than 3 %",
 }
 
@@ -68,7 +68,7 @@ def measure_efficiency(
     Parameters
     ----------
     model, task
-        The sections of those names.
+        The sections ``model`` and ``task``.
     settings
         Sizes, batches, engines, repeats, processes.
     training_batch
@@ -80,7 +80,7 @@ def measure_efficiency(
 
     Returns
     -------
-    What was written: ``parameters``, ``macs``, ``flops``, ``macs_fvcore``, ``counters``,
+    The content of the file: ``parameters``, ``macs``, ``flops``, ``macs_fvcore``, ``counters``,
     ``latency`` (a list; see :func:`summarise_latencies`), ``left_out`` (engines
     that could not run, with the reason), memory in bytes, ``training_step_ms``, ``throughput``,
     ``training_memory`` (see :func:`lunet.efficiency.batches.training_memory`),
@@ -198,9 +198,9 @@ def summarise_latencies(series: Sequence[Series]) -> dict[str, Any]:
     """Statistics of the series of several fresh processes, milliseconds.
 
     ``jitter_ms`` is the population standard deviation of all single latencies, ``successive_ms``
-    the mean of \\|l_k - l_(k-1)\\| within a process. ``p99_ms`` is null from fewer than 200 runs.
-    ``unstable`` says whether the medians of the processes (of the two halves of a single one)
-    differ by more than 3 %, or a process had less than 90 % of a processor.
+    the mean of \\|l_k - l_(k-1)\\| within a process. ``p99_ms`` is None from fewer than 200 runs.
+    ``unstable`` is whether the medians of the processes (of the two halves of a single one) differ
+    by more than 3 %, or a process had less than 90 % of a processor.
     """
     values = [np.asarray(one["ms"], float) for one in series]
     pooled = np.concatenate(values)

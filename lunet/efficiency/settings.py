@@ -11,7 +11,7 @@ from lunet.settings import LONGEST_AXIS, MOST_THREADS, setting
 
 @dataclass(frozen=True)
 class EfficiencySettings:
-    """What is measured of a network's cost, and how often."""
+    """Which costs of a network are measured, and how often."""
 
     size: tuple[int, ...] = setting(
         (64, 64, 64), doc="input size in voxels", minimum=1, maximum=LONGEST_AXIS
@@ -19,7 +19,7 @@ class EfficiencySettings:
     batches: tuple[int, ...] = setting(
         (1, 2), doc="batch sizes of the latency", minimum=1, maximum=65536
     )
-    device: Literal["auto", "cpu", "cuda"] = setting("auto", doc="device that is measured")
+    device: Literal["auto", "cpu", "cuda"] = setting("auto", doc="device to measure on")
     precisions: tuple[Literal["fp32", "bf16"], ...] = setting(("fp32",), doc="number formats")
     engines: tuple[Literal["eager", "compiled", "onnx", "openvino"], ...] = setting(
         ("eager",), doc="how the network is run"
@@ -34,11 +34,11 @@ class EfficiencySettings:
     throughput_batch: int = setting(
         16, doc="largest batch tried for the throughput; 0 leaves it out", minimum=0, maximum=65536
     )
-    training_step: bool = setting(True, doc="measure a training step too")
+    training_step: bool = setting(True, doc="also measure a training step")
     memory_batches: tuple[int, ...] = setting(
-        (2, 4, 8),  # a CPU convolves single samples in another way, which takes more memory
-        doc="batch sizes of the memory of a training step: a line fitted to them gives the "
-        "largest batch of a budget; empty leaves it out",
+        (2, 4, 8),  # not 1: a CPU convolves single samples differently, with more memory
+        doc="batch sizes at which the memory of a training step is measured: a line fitted to them "
+        "gives the largest batch of a budget; empty leaves it out",
         minimum=1,
         maximum=65536,
     )

@@ -1,4 +1,4 @@
-"""What a training step of a network costs, for `lunet plan`: counted, not guessed."""
+"""Counts the memory of a network's training step, for `lunet plan`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _BYTES = 4
 def network_cost(model: nn.Module, *, channels: int, ndim: int) -> NetworkCost:
     """Live bytes per voxel of one training step, from two sizes on meta tensors.
 
-    Scratch memory inside kernels is not seen, so a budget should leave room for it.
+    Scratch memory inside kernels is not counted, so a budget should leave room for it.
     """
     multiple = tuple(getattr(model, "multiple", (1,) * ndim))
     unit = max(16, *multiple)
@@ -34,7 +34,7 @@ def network_cost(model: nn.Module, *, channels: int, ndim: int) -> NetworkCost:
 
 
 def costliest(costs: Sequence[NetworkCost]) -> NetworkCost:
-    """A cost that holds for all networks: one patch and batch keep a comparison fair."""
+    """A cost that suffices for each network: one patch and batch for all keep a comparison fair."""
     axes = zip(*(cost.multiple for cost in costs), strict=True)
     return NetworkCost(
         max(cost.bytes_per_voxel for cost in costs),
@@ -44,14 +44,14 @@ def costliest(costs: Sequence[NetworkCost]) -> NetworkCost:
 
 
 def _step(model: nn.Module, x: Tensor) -> None:
-    """Forward and backward, as a training does."""
+    """Forward and backward pass, as in a training."""
     outputs = model(x)
     for output in outputs if isinstance(outputs, list | tuple) else [outputs]:
         output.float().sum().backward(retain_graph=True)
 
 
 def usable_memory(gib: float | None) -> float:
-    """Bytes that a training may take: ``gib``, else 80 % of what is free on the device."""
+    """Bytes that a training may use: ``gib``, else 80 % of the free memory of the device."""
     if gib is not None:
         return gib * 2**30
     return 0.8 * available_memory(choose_device())

@@ -1,10 +1,10 @@
 """Training steps as a training computes them: ``python -m lunet.efficiency.training_engine``.
 
-A fresh process that does what a training does to choose its engine: it tries each arithmetic that
-the recipe allows, plain float32 first, on the recipe's batch. From what it finds,
-:mod:`lunet.efficiency.forecast` predicts the memory and the time of trainings. The job is JSON on
-standard input, the result JSON on standard output. Compilation is tried only where the recipe
-demands it (``compile: on``): it takes minutes.
+A fresh process does what a training does to choose its engine: it tries each arithmetic that the
+recipe allows, plain float32 first, on the recipe's batch. From the results,
+:mod:`lunet.efficiency.forecast` predicts the memory and the time of trainings. The process reads
+a job as JSON from standard input and writes the result as JSON to standard output. Compilation is
+tried only if the recipe requires it (``compile: on``), because it takes minutes.
 
 The loss is torch's cross entropy, so that an edit of the package's losses repeats no measurement.
 """
@@ -38,8 +38,8 @@ def measure_arithmetics(job: MeasureJob) -> dict[str, Any]:
     ``batch``; ``process_bytes``: resident memory of the process after a small step, on CUDA at the
     end (None where the system does not report it); ``tried``: per arithmetic ``precision``,
     ``memory_format``, ``compile``, ``step_ms`` (median) and ``growth_bytes``, the largest growth of
-    the process (on CUDA of the allocator) up to then, network and input included, which earlier
-    arithmetics share because a training tries them in one process, too.
+    the process (on CUDA of the allocator) so far, with network and input. It includes the earlier
+    arithmetics, because a training also tries all of them in one process.
     """
     keep_freed_memory()
     bench = make_bench(job)
@@ -57,14 +57,14 @@ def measure_arithmetics(job: MeasureJob) -> dict[str, Any]:
         except (RuntimeError, MemoryError) as error:
             if arithmetic == plain or not is_out_of_memory(error):
                 raise
-            continue  # a training leaves it out, too
+            continue  # a training also leaves it out
         tried.append(row | {"growth_bytes": mark.growth()})
     resident = process_bytes() if bench.device == "cuda" else before
     return {"batch": bench.training_batch, "process_bytes": resident, "tried": tried}
 
 
 def arithmetics(engine: Engine, plain: Arithmetic) -> list[Arithmetic]:
-    """What a training tries, the plain arithmetic first.
+    """The arithmetics that a training tries, the plain one first.
 
     The same as :func:`lunet.training.compute.autotune.candidate_arithmetics` (a test compares
     them), whose module is not imported because it depends on all losses.
@@ -99,7 +99,7 @@ def _step(bench: Bench, arithmetic: Arithmetic, image: torch.Tensor) -> Callable
 
     def step() -> None:
         with arithmetic.autocast():
-            output = forward(arithmetic.arrange(image))  # held during the backward pass
+            output = forward(arithmetic.arrange(image))  # kept during the backward pass
             loss = cross_entropy(output)
         scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         scaler.step(optimiser)

@@ -1,4 +1,4 @@
-"""Predicted masks against references in native space: a row per case and structure."""
+"""Compares predicted masks with references in native space: one row per case and structure."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ class Folders:
     Attributes
     ----------
     reference, prediction
-        Folders, or two files that are then one pair.
+        Folders, or two files that form one pair.
     structures
-        Name of each row and the class indices whose union it is, after the maps.
+        Name of each structure -> the class indices that belong to it, after the maps.
     reference_map, prediction_map
         Value in the files -> class index.
     ignore_extra
-        Whether predictions without a reference are counted and left out, or an error.
+        Whether predictions without a reference are counted and left out; otherwise an error.
     """
 
     reference: Path
@@ -72,14 +72,14 @@ def evaluate_run(
 ) -> None:
     """Evaluate a run's ``predictions/<case>.nii.gz`` and write ``metrics.csv``.
 
-    Each case of the subset has its rows: a missing file is a prediction that found nothing, so
-    its structures are missed and counted. Without a split file all labelled cases are expected.
-    References are the raw label files, on their own grid.
+    Each case of the subset has its rows: a missing file counts as a prediction that found nothing,
+    so its structures are missed. Without a split file all labelled cases are expected. References
+    are the raw label files, on their own grid.
 
     Raises
     ------
     DataError
-        If a prediction belongs to no case of the subset, or lies on another grid.
+        If a prediction belongs to no case of the data set, or is on another grid.
     """
     manifest = read_manifest(manifest_path)
     names = expected_cases(manifest.cases, splits_path, run.fold, subset)
@@ -106,13 +106,13 @@ def evaluate_folders(
 ) -> None:
     """Evaluate any two folders (or two files) of label files and write a CSV.
 
-    Columns are ``case`` and those of :func:`lunet.metrics.case.evaluate_case`. A reference without
-    prediction is missed and counted.
+    The columns are ``case`` and the columns of :func:`lunet.metrics.case.evaluate_case`. The
+    structures of a reference without a prediction count as missed.
 
     Raises
     ------
     DataError
-        If there is no reference, a prediction has no reference, or a pair lies on two grids.
+        If there is no reference, a prediction has no reference, or the grids of a pair differ.
     """
     references, found = _pairs(folders)
     extra = sorted(set(found) - set(references))
@@ -128,21 +128,21 @@ def evaluate_folders(
         prediction = read_predicted(found.get(name), reference, str(path), rule, log)
         values |= {*np.unique(reference[0]).tolist(), *np.unique(prediction).tolist()} - {0}
         rows += case_rows({"case": name}, reference, prediction, folders.structures, settings)
-    _tell_of_names(folders.structures, values, log)
+    _warn_unmatched(folders.structures, values, log)
     write_csv(out, ["case", *case_columns(settings.tolerances)], rows)
     log(f"evaluated {len(references)} case(s) into {out}")
 
 
-def _tell_of_names(structures: Structures, values: set[int], log: Callable[[str], None]) -> None:
-    """Say which names and values have no counterpart: often a slip, yet some leave a label out."""
+def _warn_unmatched(structures: Structures, values: set[int], log: Callable[[str], None]) -> None:
+    """Warn of names and values without a counterpart: often a mistake, but possibly on purpose."""
     found = ", ".join(map(str, sorted(values))) or "nothing but background"
     for name, indices in structures.items():
         if values.isdisjoint(indices):
             wanted = ",".join(map(str, indices))
-            log(f"warning: {name}={wanted} is in no file, references and predictions hold {found}")
+            log(f"warning: {name}={wanted} is in no file; references and predictions hold {found}")
     left = sorted(values - {index for indices in structures.values() for index in indices})
     if left:
-        log(f"warning: not scored, as no label names them: values {some(list(map(str, left)))}")
+        log(f"warning: values without a label are not scored: {some(list(map(str, left)))}")
 
 
 def _pairs(folders: Folders) -> tuple[dict[str, Path], dict[str, Path]]:
@@ -154,7 +154,7 @@ def _pairs(folders: Folders) -> tuple[dict[str, Path], dict[str, Path]]:
         raise DataError(
             where=folders.reference,
             found="no label files",
-            expected="NIfTI, NRRD, MHA or PNG are read",
+            expected="NIfTI, NRRD, MHA or PNG",
         )
     return references, label_files(folders.prediction)
 
@@ -165,11 +165,11 @@ def label_files(folder: Path) -> dict[str, Path]:
     Raises
     ------
     DataError
-        If it is no folder, or two files have one case name.
+        If it is not a folder, or two files have the same case name.
     """
     if not folder.is_dir():
         raise DataError(
-            where=folder, found="is no folder", expected="a folder of label files is needed"
+            where=folder, found="is not a folder", expected="a folder of label files is needed"
         )
     paths = [p for p in sorted(folder.iterdir()) if suffix_of(p) and not is_hidden(p)]
     named: dict[str, Path] = {}
@@ -190,7 +190,7 @@ def case_rows(
     structures: Structures,
     settings: EvaluateSettings,
 ) -> Iterator[Row]:
-    """The rows of one case, each beginning with ``head``."""
+    """The rows of one case, each starting with ``head``."""
     truth, affine = reference
     frame = evaluate_case(
         truth,
@@ -207,10 +207,10 @@ def case_rows(
 def structures_in(
     reference: Path, reference_map: Mapping[int, int], log: Callable[[str], None] = print
 ) -> Structures:
-    """Name -> class indices: of a ``dataset.json`` in the folder or above it, else the values.
+    """Name -> class indices, from a ``dataset.json`` in the folder or its parent, else the values.
 
-    The values are those in the reference files, after the map, named ``label_<value>``; a listing
-    is not asked where a map changes what its values mean.
+    The values are the ones in the reference files, after the map, named ``label_<value>``. A
+    ``dataset.json`` is not used together with a map, which changes the meaning of the values.
 
     Raises
     ------
@@ -221,7 +221,7 @@ def structures_in(
     for folder in folders:
         task = declared_task(folder)
         if task is not None and task.labels:
-            return _told(dict(task.structures), f"{folder}/dataset.json", log)
+            return _logged(dict(task.structures), f"{folder}/dataset.json", log)
     files = [reference] if reference.is_file() else list(label_files(reference).values())
     values: set[int] = set()
     for path in files:
@@ -234,10 +234,10 @@ def structures_in(
             action="Give --labels",
         )
     found = {f"label_{value}": (value,) for value in sorted(values)}
-    return _told(found, "the reference files", log)
+    return _logged(found, "the reference files", log)
 
 
-def _told(structures: Structures, origin: str, log: Callable[[str], None]) -> Structures:
+def _logged(structures: Structures, origin: str, log: Callable[[str], None]) -> Structures:
     words = (f"{name}={','.join(map(str, found))}" for name, found in structures.items())
     log(f"labels of {origin}: {' '.join(words)}")
     return structures

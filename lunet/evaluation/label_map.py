@@ -1,4 +1,4 @@
-"""Whether a map of labels fits both of its sides; standard library only, for the configuration."""
+"""Checks whether a map of labels fits both tasks; standard library only, for the configuration."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ BACKGROUND = "background"
 
 
 def check_map(trained: Task, tested: Task, names: Mapping[str, str], where: str = "map") -> None:
-    """Refuse a map that does not fit the labels of both sides.
+    """Refuse a map that does not fit the labels of both tasks.
 
     Raises
     ------
     ConfigError
-        If a label of the network is not mapped, a name is unknown on either side, or all is
-        background; ``where`` is the key that is named.
+        If a label of the network is not mapped, a name is unknown in its task, or everything is
+        mapped to background; ``where`` is the key for the message.
     """
     for name in names:
         if name not in trained.labels:
-            found = "is no label of the trained networks"
+            found = "is not a label of the trained networks"
             raise ConfigError(
                 where=f"{where}.{name}", found=found, expected=nearest(name, trained.labels)
             )

@@ -1,8 +1,8 @@
 """Lesion-wise results of a run: what was found in each patient, at each threshold.
 
-Dice is per patient and cannot tell one lesion missed from all drawn too small; pooled pixels tell
-nothing where 0.4 % of them are foreground. So lesions and false positives are counted per patient,
-and the accuracy of pixels is given beside that of predicting nothing at all.
+Dice is per patient and cannot distinguish one missed lesion from all lesions segmented too small;
+pooled pixels show little where 0.4 % of them are foreground. So lesions and false positives are
+counted per patient, and pixel accuracy is given next to the accuracy of predicting nothing at all.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from lunet.metrics.thresholds import FROC_THRESHOLDS
 Mask = NDArray[np.bool_]
 Row = dict[str, Any]
 LEVELS = np.arange(1, FROC_THRESHOLDS.size + 1, 2)
-"""Steps of a map that the FROC curve is measured at: every second threshold."""
+"""Steps of a map at which the FROC curve is measured: every second threshold."""
 COUNTS = (
     "lesions",
     "found",
@@ -49,7 +49,7 @@ FROC_COLUMNS = (*RUN_COLUMNS, "label", "threshold", "lesions", "found", "false_p
 
 @dataclass(frozen=True)
 class Patient:
-    """One case: its reference, prediction and, if predicted, its map in steps per structure."""
+    """One case: its reference, its prediction and, if predicted, its map in steps per structure."""
 
     reference: NDArray[np.uint8]
     prediction: NDArray[np.uint8]
@@ -74,7 +74,7 @@ def lesions_of_run(
     ----------
     manifest_path, splits_path, predictions, run, subset
         As in :func:`lunet.evaluation.evaluation.evaluate_run`; the folder of predictions also holds
-        ``probabilities/`` (:mod:`lunet.inference.probability_maps`). A missing mask finds nothing.
+        ``probabilities/`` (:mod:`lunet.inference.probability_maps`). A missing mask is empty.
     out
         CSV with a row per case and structure, ``LESION_COLUMNS``. A lesion is a connected
         component in native space (:mod:`lunet.metrics.lesions`).
@@ -84,7 +84,7 @@ def lesions_of_run(
     Raises
     ------
     DataError
-        If maps are missing, or predictions do not belong to the cases or lie on another grid.
+        If maps are missing, or predictions do not belong to the cases or are on another grid.
     """
     manifest = read_manifest(manifest_path)
     names = expected_cases(manifest.cases, splits_path, run.fold, subset)
@@ -98,7 +98,7 @@ def lesions_of_run(
             row = head | {"label": label}
             counts.append(row | _counts(patient, members, settings))
             curve += [row | point for point in _curve(patient, index, members, settings)]
-            log(f"{name}, {label}: {_told(counts[-1])}")
+            log(f"{name}, {label}: {_summary(counts[-1])}")
     write_csv(froc, FROC_COLUMNS, curve)
     write_csv(out, LESION_COLUMNS, counts)
 
@@ -148,7 +148,7 @@ def _curve(
         }
 
 
-def _told(row: Row) -> str:
+def _summary(row: Row) -> str:
     return (
         f"{row['found']} of {row['lesions']} lesions, {row['false_positives']} false positives; "
         f"pixel accuracy {row['pixel_accuracy']:.5f} (uninformative: predicting nothing has "

@@ -1,4 +1,4 @@
-"""Which predictions belong to which references; a missing prediction is a miss, never skipped."""
+"""Pairs predictions with references; a missing prediction counts as missed and is never skipped."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ RUN_COLUMNS = ("preset", "fold", "seed", "case", "group")
 
 @dataclass(frozen=True)
 class EvaluatedRun:
-    """Which run the predictions come from; written in front of each row."""
+    """The run that the predictions come from; its values are the first cells of each row."""
 
     preset: str
     fold: int
@@ -34,7 +34,7 @@ class EvaluatedRun:
 def expected_cases(
     cases: Mapping[str, Any], splits: str | Path | None, fold: int, subset: str
 ) -> list[str]:
-    """Cases of a fold's subset; all labelled ones without a split file."""
+    """Cases of a fold's subset; without a split file, all labelled cases."""
     if splits is None:
         return [name for name, case in cases.items() if case.labelled]
     return list(subset_cases(splits, fold, subset))
@@ -47,10 +47,10 @@ def predictions_in(
     known: Iterable[str],
     log: Callable[[str], None],
 ) -> dict[str, Path]:
-    """Case -> its mask, of a run's folder.
+    """Case -> its mask in a run's folder.
 
-    Masks of other cases of the data set, ``known``, are another fold's: they are counted and left
-    out.
+    Masks of other cases of the data set (``known``) belong to another fold: they are counted and
+    left out.
 
     Raises
     ------
@@ -64,7 +64,7 @@ def predictions_in(
             where=folder,
             found="no predictions at all",
             expected="<case>.nii.gz are expected",
-            action="Predict anew",
+            action="Predict again",
         )
     refuse_extra(folder, sorted(set(found) - names - set(known)))
     others = sorted(set(found) - names)
@@ -99,7 +99,7 @@ def some(names: Sequence[str]) -> str:
 def read_predicted(
     path: Path | None, reference: Label, origin: str, rule: LabelRule, log: Callable[[str], None]
 ) -> NDArray[np.uint8]:
-    """The predicted indices on the reference's grid; nothing found where the file is missing."""
+    """The predicted indices on the reference's grid; all background if the file is missing."""
     truth, affine = reference
     if path is None:
         log(f"{origin}: no prediction, counted as missed")

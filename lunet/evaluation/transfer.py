@@ -1,4 +1,4 @@
-"""A trained network tested on another labelled data set, whose labels have other names."""
+"""Tests a trained network on another labelled data set, whose labels have other names."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ Structures = dict[str, tuple[int, ...]]
 
 @dataclass(frozen=True)
 class Test:
-    """What is tested on: the raw data set of ``settings``, its task, and how it is measured."""
+    """A test: the raw data set of ``settings``, its task, and how it is measured."""
 
     raw: Path
     settings: TransferSettings
@@ -61,22 +61,22 @@ def transfer(
 ) -> None:
     """Segment and evaluate every labelled case of another data set with a run's network.
 
-    Each raw image goes the way of the network's own training images. Masks are written with the
+    Each raw image is prepared like the network's own training images. Masks are written with the
     other data set's class indices; structures that no label of the network maps to are not
     evaluated.
 
     Parameters
     ----------
     weights
-        Folder of the run (``test.predict.weights`` says which file), or a weights file.
+        Folder of the run (``test.predict.weights`` chooses the file), or a weights file.
     out
-        Folder of ``predictions/<case>.nii.gz``, ``metrics.csv`` (as of a study's run) and
+        Folder of ``predictions/<case>.nii.gz``, ``metrics.csv`` (as for a study's run) and
         ``run.json``.
 
     Raises
     ------
     ConfigError
-        If the map does not fit the labels of both sides, or ``out`` holds files that no step of
+        If the map does not fit the labels of both tasks, or ``out`` holds files that no step of
         this package wrote.
     DataError
         If the data set has other channels, or a case cannot be read.
@@ -108,17 +108,17 @@ def transfer(
 def label_map(
     trained: Task, tested: Task, names: Mapping[str, str]
 ) -> tuple[NDArray[np.uint8], Structures]:
-    """Table from the network's class indices to the data set's, and what can be evaluated.
+    """Table from the network's class indices to the data set's, and the structures to evaluate.
 
     Returns
     -------
-    uint8 (256,), index by index; and the structures of the data set all of whose labels the map
-    reaches.
+    uint8 (256,), indexed by the network's class index; and the structures of the data set whose
+    labels are all in the map.
 
     Raises
     ------
     ConfigError
-        If a label of the network is not mapped, or a name is unknown on either side.
+        If a label of the network is not mapped, or a name is unknown in its task.
     """
     check_map(trained, tested, names)
     table = np.zeros(256, np.uint8)

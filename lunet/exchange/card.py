@@ -1,4 +1,4 @@
-"""The model card of a release: what the network is, for what, how good, under which licence."""
+"""The model card of a release: the network, its purpose, its results and its licence."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ def model_card(
     Parameters
     ----------
     described
-        What the network was made for.
+        Description of the network.
     parameters
-        Number of its parameters.
+        Number of the network's parameters.
     data
         ``name``, ``source`` (licence, citation) and ``digest`` of the data set, or empty.
     results
         Structure -> measured means, or empty.
     checks
-        Comparisons of ONNX and torch, or empty.
+        Comparisons of the ONNX file with torch, or empty.
     program
-        Sizes that ``model.pt2`` takes, or empty without one.
+        Sizes that ``model.pt2`` accepts, in words; empty without one.
     """
     preset = described.model.get("preset") or described.model["name"]
     task, source = described.task, data.get("source") or {}

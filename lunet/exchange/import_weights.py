@@ -1,4 +1,4 @@
-"""Carry weights of the same network in other code over, by position instead of by name.
+"""Imports the weights of the same network in other code, by position instead of by name.
 
 The networks here register their parameters and buffers in the order of the published ones, so the
 k-th floating tensor of a published state belongs to the k-th of ours.
@@ -24,16 +24,16 @@ from lunet.reading import parse_json, typed
 from lunet.training.weights import require_finite, save_weights
 
 Entries = list[tuple[str, Tensor]]
-"""Names and tensors of a state, in its order."""
+"""Names and tensors of a state, in the order of the state."""
 
 
-_TOLD = (pickle.UnpicklingError, RuntimeError)
-_NO_STATE = (*_TOLD, EOFError, LookupError, ValueError, TypeError, AttributeError, AssertionError)
-"""What reading any bytes as a pickle may raise: a file of another kind is not a bug."""
+_CLEAR = (pickle.UnpicklingError, RuntimeError)
+_NO_STATE = (*_CLEAR, EOFError, LookupError, ValueError, TypeError, AttributeError, AssertionError)
+"""Errors from reading arbitrary bytes as a pickle; those in ``_CLEAR`` have a clear message."""
 
 
 def read_entries(path: str | Path, *, key: str | None = None) -> Entries:
-    """Names and tensors of a weights file in their order; nothing in the file is executed.
+    """Read the names and tensors of a weights file in their order; no code in it is executed.
 
     Parameters
     ----------
@@ -41,12 +41,12 @@ def read_entries(path: str | Path, *, key: str | None = None) -> Entries:
         A ``.safetensors`` file, or a file of ``torch.save`` (read with ``weights_only=True``) that
         holds a state or a checkpoint with a state inside.
     key
-        Where the state lies in the checkpoint, if it holds several (say ``model`` and ``ema``).
+        Key of the state in the checkpoint, if it holds several (for example ``model`` and ``ema``).
 
     Raises
     ------
     DataError
-        If the file is missing, is not of these kinds, or has no, or more than one, state.
+        If the file is missing, is not of these kinds, or does not hold exactly one state.
 
     The safetensors format sorts its tensors; a file of it keeps a position only in its metadata,
     as a JSON list of names under ``order``. Without that, the order of the file is returned, which
@@ -55,7 +55,7 @@ def read_entries(path: str | Path, *, key: str | None = None) -> Entries:
     path = Path(path)
     if not path.is_file():
         raise DataError(
-            where=path, found="the file is missing", expected="a file of weights is needed here"
+            where=path, found="the file is missing", expected="a weights file is needed"
         )
     if path.suffix == ".safetensors":
         return _read_safetensors(path)
@@ -63,9 +63,9 @@ def read_entries(path: str | Path, *, key: str | None = None) -> Entries:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (*_NO_STATE, OSError) as error:
         if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
-            raise  # the disk's or the system's, not the content's
+            raise  # an error of the disk or the system, not of the content
         reason = (str(error).splitlines() or [""])[0]
-        reason = reason if isinstance(error, _TOLD) else f"{type(error).__name__} {reason}".strip()
+        reason = reason if isinstance(error, _CLEAR) else f"{type(error).__name__} {reason}".strip()
         action = "Save network.state_dict() instead of the whole network"
         raise DataError(
             where=path,
@@ -114,7 +114,10 @@ def _find_state(path: Path, content: Any, key: str | None) -> Mapping[str, Tenso
     if key is None and len(states) != 1:
         found = f"{len(states)} states: {', '.join(states) or 'none'}"
         raise DataError(
-            where=path, found=found, expected="exactly one is needed", action="Name it with the key"
+            where=path,
+            found=found,
+            expected="exactly one is needed",
+            action="Choose one with the key",
         )
     return states[key] if key is not None else next(iter(states.values()))
 
@@ -128,16 +131,16 @@ def carry_over(network: nn.Module, entries: Sequence[tuple[str, Tensor]]) -> lis
         Receives the values in its own dtype and device; unchanged if anything does not fit.
     entries
         Names and tensors of the other state in its order: parameters and running statistics, or
-        parameters alone. Whole-number counters (batches seen) may be missing.
+        only parameters. Integer counters (batches seen) may be missing.
 
     Returns
     -------
-    (name there, name here) of each tensor copied.
+    (name in ``entries``, name in ``network``) of each tensor copied.
 
     Raises
     ------
     DataError
-        If the number of tensors, a shape or the kind of numbers differs.
+        If the number of tensors, a shape or a number format differs.
     """
     pairs = _pairs(network, entries)
     for (theirs, value), (ours, target) in pairs:
@@ -186,24 +189,24 @@ WEIGHTS = "weights.safetensors"
 def import_weights(
     source: str | Path, sections: Mapping[str, Any], out: str | Path, *, key: str | None = None
 ) -> list[tuple[str, str]]:
-    """Carry the tensors of ``source`` over by position and write ``out/weights.safetensors``.
+    """Copy the tensors of ``source`` by position and write ``out/weights.safetensors``.
 
     Parameters
     ----------
     source
         A ``.safetensors`` file or a file of ``torch.save`` with a state in it; it is read without
-        unpickling objects, so nothing in it is executed.
+        unpickling objects, so no code in it is executed.
     sections
-        ``task``, ``preprocess`` and ``model`` as plain values: what the network was made for. They
-        are believed: the file itself does not tell them.
+        ``task``, ``preprocess`` and ``model`` as plain values: the network's description. They
+        cannot be verified, because the file does not contain them.
     out
-        Folder as that of a run; new, empty or of an earlier import.
+        Folder like a run's; new, empty or from an earlier import.
     key
-        Where the state lies in a checkpoint of several.
+        Key of the state in a checkpoint that holds several.
 
     Returns
     -------
-    (name there, name here) of each tensor.
+    (name in ``source``, name in the network) of each tensor.
 
     Raises
     ------

@@ -1,9 +1,9 @@
-"""Presets inside nnU-Net v2: a plans file that its own trainer builds the network from.
+"""Uses presets in nnU-Net v2: a plans file from which its own trainer builds the network.
 
-nnU-Net reads network, patch and batch size of a configuration from its plans, in training and in
-inference alike, so a changed plans file is all that is needed; no code of nnU-Net is replaced. Its
-trainer calls :func:`network`, for which this package must be installed beside it. The presets have
-one output, so the trainer without deep supervision is to be used:
+nnU-Net reads network, patch and batch size of a configuration from its plans, both in training and
+in inference, so a changed plans file is all that is needed; no code of nnU-Net is replaced. Its
+trainer calls :func:`network`, so this package must be installed in the same environment. The
+presets have one output, so they need the trainer without deep supervision:
 
     nnUNetv2_train ID 3d_fullres FOLD -p NAME -tr nnUNetTrainerNoDeepSupervision
 """
@@ -31,7 +31,7 @@ class _Configuration(TypedDict):
 
 
 class _Plans(TypedDict):
-    """What is read of nnU-Net's plans."""
+    """The entries of nnU-Net's plans that are read."""
 
     plans_name: NotRequired[str]
     configurations: dict[str, _Configuration]
@@ -51,12 +51,12 @@ def network(
     arguments: Mapping[str, Any],
     deep_supervision: bool | None = None,
 ) -> nn.Module:
-    """The network that nnU-Net's trainer asks for with the ``arch_kwargs`` of its plans.
+    """The network that nnU-Net's trainer requests with the ``arch_kwargs`` of its plans.
 
     Raises
     ------
     ConfigError
-        If the trainer wants deep supervision.
+        If the trainer requests deep supervision.
     """
     if deep_supervision:
         advice = f"Add -tr {TRAINER} to nnUNetv2_train"
@@ -97,11 +97,11 @@ def changed_plans(
     model
         The ``model`` section of the preset: module, name, arguments.
     name
-        Name of the new plans; results are kept apart by it.
+        Name of the new plans, which also keeps their results separate.
     patch
-        Voxels in nnU-Net's order of axes (z, y, x); the plans' own if None.
+        Voxels in nnU-Net's order of axes (z, y, x); None keeps the patch of the plans.
     batch_size
-        Patches per step; the plans' own if None.
+        Patches per step; None keeps the batch size of the plans.
 
     Raises
     ------
@@ -149,14 +149,14 @@ def export_plans(
     patch: Sequence[int] | None = None,
     batch_size: int | None = None,
 ) -> Path:
-    """Write the changed plans beside nnU-Net's own as ``<its name>_<preset>.json``.
+    """Write the changed plans next to nnU-Net's own as ``<its name>_<preset>.json``.
 
     Raises
     ------
     DataError
-        If the file holds no plans of nnU-Net version 2.
+        If the file does not hold plans of nnU-Net version 2.
     ConfigError
-        If a file of that name exists and is not of this command.
+        If a file of that name exists that this command did not write.
     """
     path = Path(plans)
     content = read_record(path, _Plans)

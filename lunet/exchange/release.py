@@ -1,4 +1,4 @@
-"""One folder that releases a trained network: weights, ONNX, plan, labels, licence, model card."""
+"""Writes the release folder of a network: weights, ONNX, plan, labels, licence, model card."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ FILES = (
     MEANS := "results.json",
     CARD := "README.md",
 )
-"""Files of every release; these are there if they are asked for, or there is a record:"""
+"""Files of every release. Further files, if they are requested or there is a record:"""
 ONNX, PROGRAM, RECORD = "model.onnx", "model.pt2", "run.json"
 Results = dict[str, dict[str, float]]
 
 
 @dataclass(frozen=True)
 class ReleaseSources:
-    """Files that a model card draws on, each if there is one.
+    """Files that the model card is made from; each may be missing.
 
     Attributes
     ----------
@@ -67,7 +67,7 @@ def export_release(
     """Write the release folder ``out`` of a run (or weights file).
 
     It holds ``weights.safetensors``, ``model.onnx`` (checked against torch on random sizes), if
-    asked for ``model.pt2`` (torch.export, :mod:`lunet.exchange.torch_export`),
+    requested ``model.pt2`` (torch.export, :mod:`lunet.exchange.torch_export`),
     ``plan.json`` (task, preprocessing, network), ``labels.json``, ``data.json`` (source and
     licence of the data), ``results.json`` and ``README.md`` (the model card, written last).
 
@@ -85,7 +85,7 @@ def export_release(
     if weights.suffix != ".safetensors":
         raise DataError(
             where=weights,
-            found="is no safetensors file",
+            found="is not a safetensors file",
             expected="a run of `lunet train` is expected",
         )
     found = _sources(weights.parent, sources or ReleaseSources())
@@ -119,7 +119,7 @@ def _write_network(described: Description, weights: Path, folder: Path) -> None:
 
 
 def _write_sources(found: ReleaseSources, folder: Path) -> tuple[dict[str, Any], Results]:
-    """Write what is known of the data and the results; both, for the model card."""
+    """Write what is known about the data and the results; returns both for the model card."""
     data = _data(found.manifest)
     results = mean_results(found.metrics) if found.metrics else {}
     write_json(folder / DATA, data)
@@ -162,7 +162,7 @@ def _means(rows: list[dict[str, str]], metrics: list[str], path: Path) -> dict[s
 
 
 def _sources(run: Path, given: ReleaseSources) -> ReleaseSources:
-    """The named files, else those that lie in the run's folder."""
+    """The named files, else the ones in the run's folder."""
 
     def choose(path: Path | None, name: str) -> Path | None:
         if path is not None and not path.is_file():
@@ -224,7 +224,7 @@ def _write_onnx(
 def _write_program(
     model: nn.Module, described: Description, path: Path, log: Callable[[str], None]
 ) -> str:
-    """Write ``model.pt2``; the sizes that it takes, in words."""
+    """Write ``model.pt2``; returns the sizes that it accepts, in words."""
     from lunet.exchange.torch_export import export_program
 
     size = {"channels": len(described.task.channels), "ndim": described.task.dimensions}

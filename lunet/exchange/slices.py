@@ -1,6 +1,6 @@
-"""2D slices of volumes as 8-bit PNG files, for tools that read nothing else.
+"""Exports 2D slices of volumes as 8-bit PNG files, for tools that read nothing else.
 
-Lunet itself never trains on such files: they have lost the spacing and all but 256 grey levels.
+LUNet itself never trains on such files: they have lost the spacing and all but 256 grey levels.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ class SliceExport:
     window
         Intensities (low, high) that become 0 and 255.
     channel, axis
-        Channel that is shown; array axis across which volumes are cut (2: axial, where z is last).
+        Channel to export; array axis across which volumes are cut (2: axial, where z is last).
     empty
-        Share of the slices without a label that is kept, chosen at random by ``seed``.
+        Share of the slices without a label to keep, chosen at random with ``seed``.
     white
         Write 255 wherever there is a label, instead of class indices.
     """
@@ -81,7 +81,7 @@ def export_slices(
     Raises
     ------
     DataError
-        If a file is missing or unfit.
+        If a file is missing or unusable.
     ConfigError
         If ``out`` holds anything that this step did not write.
     """
@@ -135,7 +135,7 @@ def _read(
 
 
 def to_grey(image: NDArray[np.floating[Any]], window: tuple[float, float]) -> NDArray[np.uint8]:
-    """Intensities from ``window[0]`` to ``window[1]`` as 0 to 255, cut beyond, rounded."""
+    """Map intensities from ``window[0]`` to ``window[1]`` to 0 to 255, clipped and rounded."""
     low, high = window
     share = (image.astype(np.float64) - low) / (high - low)
     return np.rint(255 * np.clip(share, 0, 1)).astype(np.uint8)

@@ -1,7 +1,7 @@
-"""torch.export: a network as an ``ExportedProgram`` (``.pt2``), checked against torch.
+"""Exports a network as an ``ExportedProgram`` (``.pt2``) with torch.export, checked against torch.
 
-Nothing here reads a foreign ``.pt2``: ``torch.export.load`` falls back on unpickling its sample
-inputs, which can run code. ``lunet predict`` takes safetensors and ONNX.
+Nothing here reads a ``.pt2`` from elsewhere: ``torch.export.load`` falls back on unpickling its
+sample inputs, which can run code. ``lunet predict`` reads safetensors and ONNX.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ from lunet.inference.onnx import Floats, compare_with_torch, quiet
 
 _SMALL = 16
 DESCRIPTION = "lunet.json"
-"""Extra file of the ``.pt2``: task, preprocessing and network."""
+"""Extra file in the ``.pt2``: task, preprocessing and network."""
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """Spatial sizes that an exported network takes: from ``least`` voxels, in steps of ``step``."""
+    """Spatial sizes that an exported network accepts: ``least`` plus multiples of ``step``."""
 
     least: tuple[int, ...]
     step: tuple[int, ...]
 
     def example(self) -> tuple[int, ...]:
-        """Legal sizes that all differ: equal ones would be tied to each other."""
+        """Legal sizes that all differ: torch.export would make equal ones depend on each other."""
         pairs = enumerate(zip(self.least, self.step, strict=True), start=1)
         return tuple(least + axis * step for axis, (least, step) in pairs)
 
     def draw(self, rng: np.random.Generator) -> tuple[int, ...]:
-        """Random legal sizes, up to 32 voxels or two steps above the least."""
+        """Random legal sizes, up to 32 voxels or two steps above ``least``."""
         pairs = zip(self.least, self.step, strict=True)
         return tuple(least + step * int(rng.integers(max(3, 33 // step))) for least, step in pairs)
 
@@ -52,7 +52,7 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written: the sizes that it takes and the comparisons with torch."""
+    """The sizes that the exported file accepts, and its comparisons with torch."""
 
     sizes: Sizes
     checks: list[dict[str, Any]]
@@ -70,7 +70,7 @@ def export_program(
     """Write a network as ``.pt2`` with free batch and spatial sizes, atomically.
 
     Any size above 16 voxels (or the network's multiple) is tried first, then any above twice that,
-    then multiples alone; what was saved is loaded and compared on five random inputs.
+    then only multiples. The saved file is loaded and compared with torch on five random inputs.
 
     Parameters
     ----------
@@ -92,7 +92,7 @@ def export_program(
             with atomic(path) as part, quiet():
                 _save(model.eval(), part, (2, channels, *sizes.example()), description)
                 checks = _check(model, part, sizes, channels, seed)
-        except Exception as error:  # torch.export's errors have no base of their own
+        except Exception as error:  # torch.export's errors have no common base
             reasons.append(f"{type(error).__name__}: {str(error).strip().splitlines()[0]:.160}")
         else:
             return Exported(sizes, checks)
@@ -106,7 +106,7 @@ def export_program(
 
 def _candidates(model: nn.Module, ndim: int) -> Iterator[Sizes]:
     step: tuple[int, ...] = tuple(getattr(model, "multiple", (1,) * ndim))
-    # networks pad what is smaller, and torch.export keeps the branch that its example took
+    # networks pad smaller images, and torch.export keeps only the branch that its example took
     unit = tuple(n * math.ceil(_SMALL / n) for n in step)
     yield Sizes(tuple(n + 1 for n in unit), (1,) * ndim)
     yield Sizes(tuple(2 * n + 1 for n in unit), (1,) * ndim)
@@ -122,7 +122,7 @@ def _save(
         program = torch.export.export(model, (torch.zeros(shape),), dynamic_shapes=(free,))
     for module in program.graph_module.modules():
         for node in module.graph.nodes if isinstance(module, torch.fx.GraphModule) else ():
-            node.meta.pop("stack_trace", None)  # lines and folders of the source code
+            node.meta.pop("stack_trace", None)  # it names lines and folders of the source code
     extra = {} if description is None else {DESCRIPTION: canonical_json(description)}
     torch.export.save(program, path, extra_files=extra)
 
@@ -130,7 +130,7 @@ def _save(
 def _check(
     model: nn.Module, path: Path, sizes: Sizes, channels: int, seed: int
 ) -> list[dict[str, Any]]:
-    """What was just written, by this process, compared with torch."""
+    """Compare the file with torch; loading it is safe because this process has just written it."""
     loaded = torch.export.load(io.BytesIO(path.read_bytes())).module()
     draw = np.random.default_rng(seed)
     shapes = [(int(draw.integers(1, 4)), channels, *sizes.draw(draw)) for _ in range(5)]

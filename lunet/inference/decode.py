@@ -1,4 +1,4 @@
-"""From probabilities to class indices: threshold, arg max, regions, largest component."""
+"""Turns probabilities into class indices: threshold, arg max, regions, largest component."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Channels(Protocol):
 
 
 def decode(channels: Channels, task: Task, *, threshold: float = 0.5) -> Indices:
-    """Class indices of a probability map.
+    """Class indices from a probability map.
 
     Parameters
     ----------
@@ -42,8 +42,8 @@ def decode(channels: Channels, task: Task, *, threshold: float = 0.5) -> Indices
 
     Softmax takes the largest channel. With sigmoid regions each voxel gets the label whose set of
     regions is the most probable one (independent channels, maximum likelihood); where the
-    thresholded regions are exactly the regions of a label, it is this label. Labels in the same
-    regions cannot be distinguished: the first of them is given.
+    thresholded regions are exactly the regions of a label, this is that label. Labels in the same
+    regions cannot be distinguished: the voxel gets the first of them.
     """
     if task.activation == "softmax":
         return _largest(channels, (0, *task.labels.values()))
@@ -106,6 +106,6 @@ def largest_components(indices: Indices) -> Indices:
 
 
 def postprocess(channels: Channels, task: Task, settings: PredictSettings) -> Indices:
-    """Class indices of a probability map, as ``settings`` ask."""
+    """Class indices from a probability map, processed according to ``settings``."""
     mask = decode(channels, task, threshold=settings.threshold)
     return largest_components(mask) if settings.largest_component else mask

@@ -1,4 +1,4 @@
-"""What a trained network was made for: task, preprocessing, architecture."""
+"""The description of a trained network: task, preprocessing, architecture."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class _Described(TypedDict):
 
 @dataclass(frozen=True)
 class Description:
-    """What a trained network was made for; :func:`lunet.load_model` attaches it as ``model.lunet``.
+    """The task and origin of a network; :func:`lunet.load_model` attaches it as ``model.lunet``.
 
     Attributes
     ----------
@@ -44,7 +44,7 @@ class Description:
     model
         The ``model`` section: preset, module, name, arguments.
     training
-        Further facts of the file on its training: study, fold, seed, epoch.
+        Facts about its training, if the file has them: study, fold, seed, epoch.
     """
 
     task: Task
@@ -53,7 +53,7 @@ class Description:
     training: dict[str, Any] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain JSON values; :func:`description_from_dict` is the way back."""
+        """Plain JSON values; :func:`description_from_dict` reads them back."""
         head = {"task": self.task.as_dict(), "preprocess": self.preprocess, "model": self.model}
         return head | self.training
 
@@ -64,7 +64,7 @@ def description_from_dict(value: Any, *, where: str | Path) -> Description:
     Raises
     ------
     DataError
-        If a section is missing or of another form.
+        If a section is missing or malformed.
     """
     if not isinstance(value, dict):
         raise DataError(
@@ -88,7 +88,7 @@ def description_from_dict(value: Any, *, where: str | Path) -> Description:
 
 
 def build_described(described: Description, *, where: str | Path = "description") -> nn.Module:
-    """The network of a description, with fresh weights; ``where`` is the file that it came from.
+    """Build the network of a description, untrained; ``where`` is the file that it came from.
 
     Raises
     ------
@@ -105,13 +105,13 @@ def description_of(model: nn.Module) -> Description:
     Raises
     ------
     DataError
-        If the network carries none.
+        If the network has none.
     """
     described = getattr(model, "lunet", None)
     if not isinstance(described, Description):
         raise DataError(
             where=type(model).__name__,
-            found="carries no description of task and preprocessing",
+            found="has no description of task and preprocessing",
             expected="a network from lunet.load_model is expected",
             action="Load it with lunet.load_model, or set its attribute `lunet` to a Description",
         )

@@ -1,4 +1,4 @@
-"""Probabilities of an image: networks, test-time flips and ensembles, whole or in tiles."""
+"""Probabilities of an image, whole or in tiles: networks, ensembles and test-time flips."""
 
 from __future__ import annotations
 
@@ -47,17 +47,17 @@ def predict_probabilities(
     models
         Networks that return logits (B, K, \\*spatial), in evaluation mode, on ``device``.
     image
-        (C, x, y, z) prepared intensities; a memory map will do.
+        (C, x, y, z) prepared intensities; may be a memory map.
     out
-        (K, x, y, z) floating array or memory map that is filled.
+        (K, x, y, z) floating array or memory map to fill.
     task
         For a 2D task the image is cut into slices along z.
     settings
-        Flips, tiles, overlap and memory; whole images are used where the estimate fits.
+        Flips, tiles, overlap and memory; an image is processed whole if the estimate fits.
 
     Returns
     -------
-    The plan that was followed.
+    The plan that was used.
 
     Raises
     ------
@@ -83,10 +83,10 @@ def predict_probabilities(
 def plan_forward(
     models: Sequence[nn.Module], shape: Sequence[int], *, task: Task, settings: PredictSettings
 ) -> WindowPlan:
-    """Whole image if ``settings.patch`` is unset and the live tensors fit ``memory_gb``.
+    """Plan the whole image if ``settings.patch`` is unset and the live tensors fit ``memory_gb``.
 
-    ``shape`` is (C, x, y, z). Otherwise the tile is the one that is set, or the largest cube with
-    a side that is a multiple of 32 voxels and fits (at least 32).
+    Otherwise the tile is ``settings.patch``, or the largest cube that fits with a side that is a
+    multiple of 32 voxels (at least 32). ``shape`` is (C, x, y, z).
     """
     if settings.patch is not None:
         return WindowPlan(settings.patch)
@@ -111,7 +111,7 @@ def _needed(models: Sequence[nn.Module], shape: tuple[int, ...]) -> int:
 
 
 def _twin(model: nn.Module) -> nn.Module:
-    """The network whose tensors can be counted: itself, or the one an ONNX file came from."""
+    """The network to count tensors of: the model itself, or the one an ONNX file was made from."""
     twin = getattr(model, "twin", None)
     return twin if isinstance(twin, nn.Module) else model
 

@@ -1,4 +1,4 @@
-"""A trained network from a run, a release folder, a safetensors file or an ONNX file."""
+"""Loads a trained network from a run, a release folder, a safetensors file or an ONNX file."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def load_model(source: str | Path) -> nn.Module:
         return load_onnx(path)
     state, metadata = load_weights(path)
     described = description_from_dict(metadata, where=path)
-    with torch.device("meta"):  # a damaged description may be of a network that fills the memory
+    with torch.device("meta"):  # a damaged description may describe a huge network
         _check_fit(build_described(described, where=path), state, path)
     model = build_described(described, where=path)
     _load_state(model, state, path)
@@ -46,7 +46,7 @@ def load_model(source: str | Path) -> nn.Module:
 
 
 def find_weights(source: str | Path) -> Path:
-    """The weights file of a run, a release folder or itself.
+    """The weights file of a run or a release folder; a file is returned as it is.
 
     Raises
     ------
@@ -88,13 +88,13 @@ def _check_fit(twin: nn.Module, state: dict[str, Tensor], path: Path) -> None:
 def _load_state(model: nn.Module, state: dict[str, Tensor], path: Path) -> None:
     for name, own in model.state_dict().items():
         found = state[name].dtype if name in state else own.dtype
-        if found != own.dtype:  # PyTorch would convert the values in silence
+        if found != own.dtype:  # PyTorch would convert the values silently
             expected = f"the network has {own.dtype}"
             raise DataError(
                 where=path,
                 found=f"{name} is stored as {found}",
                 expected=expected,
-                action="Take the file again",
+                action="Get the file again",
             )
     try:
         with torch.no_grad():

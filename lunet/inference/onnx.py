@@ -1,4 +1,4 @@
-"""ONNX: a network of free batch and spatial sizes, checked against torch; and back as a network."""
+"""Exports networks to ONNX with free sizes, checks them against torch, and loads such files."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from lunet.inference.description import Description, build_described, descriptio
 from lunet.reading import parse_json
 
 INPUT, OUTPUT, KEY = "image", "logits", "lunet"
-_EXAMPLE = (2, 40, 48, 56)  # batch and sizes: all different, none 0 or 1, which export would fix
+_EXAMPLE = (2, 40, 48, 56)  # batch and sizes: equal ones, and 0 or 1, would be fixed
 _INSTALL = "Install them with `pip install 'lunet[export]'`"
 
 
@@ -53,7 +53,7 @@ class OnnxNetwork(nn.Module):
         feed = {INPUT: np.ascontiguousarray(x.detach().float().cpu().numpy())}
         try:
             logits = self._session.run([OUTPUT], feed)[0]
-        except Exception as error:  # onnxruntime's errors have no common base of their own
+        except Exception as error:  # onnxruntime's errors have no common base
             reason, shape = (str(error).splitlines() or [""])[0], tuple(x.shape)
             raise DataError(
                 where=self._path,
@@ -69,12 +69,12 @@ class OnnxNetwork(nn.Module):
                 expected=f"{wanted} is described",
                 action="Take a file of `lunet export`",
             )
-        if not np.isfinite(logits).all():  # its weights cannot be looked at without another package
+        if not np.isfinite(logits).all():  # checking the weights would need another package
             raise DataError(
                 where=self._path,
                 found="gives NaN or infinite logits",
                 expected="its weights are damaged, or the image is far from what it was trained on",
-                action="Take the file from its source again",
+                action="Get the file from its source again",
             )
         return torch.from_numpy(logits).to(x.device)
 
@@ -96,8 +96,8 @@ def export_onnx(
     channels, ndim
         Channels of its input and number of its spatial axes.
     description
-        Plain values that are stored in the file's metadata, so that :func:`load_onnx` knows task
-        and preprocessing.
+        Plain values that are stored in the file's metadata, where :func:`load_onnx` finds task and
+        preprocessing.
 
     Raises
     ------
@@ -136,7 +136,7 @@ def export_onnx(
 
 
 def _forget_sources(model: Any) -> None:
-    """Remove what torch's exporter notes of each node: lines and folders of the source code."""
+    """Remove the lines and folders of the source code that torch's exporter notes at each node."""
     for node in model.graph.all_nodes():
         node.metadata_props.clear()
     for value in (*model.graph.inputs, *model.graph.outputs):
@@ -155,14 +155,14 @@ def load_onnx(path: str | Path) -> OnnxNetwork:
     LunetError
         If onnxruntime is missing.
     DataError
-        If the file is damaged or carries no description.
+        If the file is damaged or has no description.
     """
     session = _session(path)
     text = session.get_modelmeta().custom_metadata_map.get(KEY)
     if text is None:
         raise DataError(
             where=path,
-            found="carries no description",
+            found="has no description",
             expected="an ONNX file of `lunet export` is needed",
         )
     described = description_from_dict(parse_json(text, path), where=path)
@@ -174,12 +174,12 @@ def load_onnx(path: str | Path) -> OnnxNetwork:
 
 
 def _check_ends(session: Any, described: Description, path: str | Path) -> None:
-    """The input and the output of an ONNX file are of the shapes that its description says.
+    """Check that the input and the output of an ONNX file match its description.
 
     Raises
     ------
     DataError
-        If a name, a type, the number of axes or of channels is another one.
+        If a name, a type, or the number of axes or channels differs.
     """
     axes, task = described.task.dimensions + 2, described.task
     ends = (
@@ -187,23 +187,23 @@ def _check_ends(session: Any, described: Description, path: str | Path) -> None:
         ("output", session.get_outputs(), OUTPUT, task.out_channels),
     )
     for kind, found, name, channels in ends:
-        told = [f"{end.name}: {end.type} {end.shape}" for end in found]
+        ends_found = [f"{end.name}: {end.type} {end.shape}" for end in found]
         fits = len(found) == 1 and (found[0].name, found[0].type) == (name, "tensor(float)")
         shape = list(found[0].shape) if fits else []
-        # a size that is free has a name or None in place of a number
+        # a free size has a name or None instead of a number
         if not fits or len(shape) != axes or shape[1] not in (channels, None):
             if fits and len(shape) == axes and isinstance(shape[1], str):
                 continue
             expected = f"{name}: float, {axes} axes, {channels} channel(s) are described"
             raise DataError(
-                where=path, found=f"{kind} {'; '.join(told) or 'missing'}", expected=expected
+                where=path, found=f"{kind} {'; '.join(ends_found) or 'missing'}", expected=expected
             )
 
 
 def check_onnx(
     model: nn.Module, path: str | Path, *, channels: int, ndim: int, seed: int = 0
 ) -> list[dict[str, Any]]:
-    """Compare an ONNX file with the network it came from on five random inputs.
+    """Compare an ONNX file with the network it was made from on five random inputs.
 
     Batches are 1 to 2, sides 9 to 49 voxels.
 
@@ -243,10 +243,10 @@ def _session(path: str | Path) -> Any:
     options.intra_op_num_threads = torch.get_num_threads()
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime's errors have no common base of their own
+    except Exception as error:  # onnxruntime's errors have no common base
         reason = str(error).splitlines()[0]
         raise DataError(
-            where=path, found=f"is no ONNX file ({reason})", expected="a model.onnx is expected"
+            where=path, found=f"is not an ONNX file ({reason})", expected="a model.onnx is expected"
         ) from error
 
 
@@ -290,7 +290,7 @@ def compare_with_torch(
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without the notes of torch's exporters on packages that are not needed."""
+    """Silence the notes of torch's exporters about packages that are not needed."""
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

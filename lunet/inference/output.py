@@ -24,14 +24,14 @@ class _Entry(TypedDict):
 
 
 class _List(TypedDict):
-    """What is read of the list of predictions."""
+    """The entries of the list of predictions that are read."""
 
     cases: list[_Entry]
 
 
 LIST = "predictions.json"
 STEP = "predict"
-"""The step whose files the masks are (:mod:`lunet.own_files`)."""
+"""The step that the masks belong to (:mod:`lunet.own_files`)."""
 SUFFIX = ".nii.gz"
 Segmenter = Callable[[PreparedCase], NDArray[np.uint8]]
 
@@ -60,7 +60,7 @@ def subset_cases(path: str | Path, fold: int, subset: str) -> tuple[str, ...]:
 
 
 def geometry_of(case: PreparedCase) -> Geometry:
-    """Where the prepared volume of a case lies in its raw one."""
+    """The transformation of a case's raw volume into its prepared one."""
     where = f"{case.folder / MANIFEST}: case {case.id}"
     with wrong_in(where):
         return geometry_from_dict(case.record.get("geometry") or {})
@@ -76,15 +76,15 @@ def write_predictions(
 ) -> None:
     """Segment the named cases into ``out/<case>.nii.gz`` (uint8, native grid), then list them.
 
-    Nothing else in the folder is touched; masks that earlier runs wrote there of other cases (of
-    another fold, for instance) stay, and stay in the list.
+    Nothing else in the folder is touched: masks of other cases from earlier runs (of another fold,
+    for instance) stay, both in the folder and in the list.
 
     Raises
     ------
     ConfigError
         If a mask would replace a file that no earlier run wrote.
     DataError
-        If no case is named or the data set does not have it.
+        If no case is named, or the data set does not have one of them.
     """
     if not names:
         raise DataError(

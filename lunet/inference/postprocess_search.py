@@ -1,4 +1,4 @@
-"""Threshold, flips and largest component chosen on validation cases, never on test cases."""
+"""Chooses threshold, flips and largest component on validation cases, never on test cases."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ def choose_postprocessing(
 ) -> tuple[PredictSettings, float]:
     """The settings with the largest mean Dice over the named validation cases.
 
-    Tried are no flips and ``settings.flip_axes``, with and without the largest component, and for
-    sigmoid outputs :data:`THRESHOLDS`. On a tie ``settings`` themselves are chosen.
+    All combinations are tried of no flips and ``settings.flip_axes``, with and without the largest
+    component, and for sigmoid outputs :data:`THRESHOLDS`. On a tie ``settings`` are chosen.
 
     Parameters
     ----------
     predictor
-        Channels of probabilities of a case, in native space, under given flips.
+        Returns a case's probability channels in native space for given flips.
 
     Returns
     -------
-    The settings, and their mean Dice over cases and structures; a structure that neither
-    reference nor prediction has is left out.
+    The settings, and their mean Dice over cases and structures; a structure that is in neither
+    the reference nor the prediction is left out.
 
     Raises
     ------
@@ -73,7 +73,7 @@ def choose_postprocessing(
 def _scores(
     manifest: Manifest, name: str, predictor: Predictor, tried: Sequence[PredictSettings]
 ) -> list[float]:
-    """Mean Dice of a case under each of the settings; the network runs once for each flip."""
+    """Mean Dice of a case with each of the settings; the network runs once for each flip."""
     truth, _ = read_reference(manifest, name)
     channels: dict[tuple[int, ...], Channels] = {}
     scores = []
@@ -86,7 +86,7 @@ def _scores(
 
 
 def candidate_settings(settings: PredictSettings, task: Task) -> list[PredictSettings]:
-    """What is tried, ``settings`` first."""
+    """The settings to try, ``settings`` first."""
     thresholds = THRESHOLDS if task.activation == "sigmoid" else ()
     flips = {(), settings.flip_axes}
     grid = product({settings.threshold, *thresholds}, flips, (False, True))
@@ -105,7 +105,7 @@ def mean_dice(truth: NDArray[np.uint8], found: NDArray[np.uint8], task: Task) ->
 def _dice(
     truth: NDArray[np.uint8], found: NDArray[np.uint8], structures: Iterable[tuple[int, ...]]
 ) -> Iterable[float]:
-    # lunet.metrics is not used: an edit of the metrics must not rerun predictions
+    # lunet.metrics is not used, so that an edit of the metrics does not rerun predictions
     for indices in structures:
         one, other = np.isin(truth, indices), np.isin(found, indices)
         size = int(one.sum()) + int(other.sum())

@@ -46,7 +46,7 @@ def predict(
     Parameters
     ----------
     model
-        A network from :func:`lunet.load_model`, or several of one task, which are averaged.
+        A network from :func:`lunet.load_model`, or several for the same task, which are averaged.
     image
         A file, a file per channel, or an array: (x, y, z) or (channel, x, y, z), raw intensities.
     spacing
@@ -55,7 +55,7 @@ def predict(
     affine
         Voxel-to-mm matrix (4 x 4, RAS+) of an array instead of ``spacing``.
     settings
-        Tiles, flips, threshold and so on; the defaults take the whole volume where it fits.
+        Tiles, flips, threshold and so on; by default the volume is processed whole if it fits.
 
     Returns
     -------
@@ -82,9 +82,10 @@ def predict_native(
     *,
     settings: PredictSettings,
 ) -> tuple[Indices, NativeChannels, Geometry]:
-    """Mask, probabilities and geometry of one raw image, prepared like the training data.
+    """Mask, probabilities and geometry of one raw image.
 
-    There is one exception: an image larger than ``preprocess.size`` is not cropped.
+    The image is prepared like the training data, except that an image larger than
+    ``preprocess.size`` is not cropped.
 
     The networks run on the device that their weights are on.
     """
@@ -108,9 +109,9 @@ def predict_native(
 def _prepared(
     source: Scan | Sequence[str | Path], described: Description
 ) -> tuple[NDArray[np.float32] | None, Geometry]:
-    """The image as the networks see it, or None where all voxels have one value.
+    """The image as the networks see it, or None if all voxels have one value.
 
-    An image that was read from a file is freed before it returns.
+    A raw image that is read from a file is freed before this returns.
     """
     preprocess = build_settings(PreprocessSettings, described.preprocess, "preprocess")
     channels = len(described.task.channels)
@@ -123,7 +124,7 @@ def _prepared(
             expected="the network segments volumes (NIfTI, NRRD, MHA)",
         )
     try:
-        # the structure may lie anywhere in a new scan, so none of it is cropped
+        # the structure may be anywhere in a new scan, so nothing is cropped
         return prepare_image(scan, preprocess, channels=channels, name=where, crop=False)
     except NoContrast as error:
         # one blank channel of several is a missing modality
@@ -134,7 +135,7 @@ def _prepared(
 
 
 def _background(task: Task, geometry: Geometry) -> NativeChannels:
-    """Probabilities of an image that shows nothing; they take no memory."""
+    """Probabilities for an image without contrast: background everywhere, without using memory."""
     values = np.zeros((task.out_channels, 1, 1, 1), np.float32)
     values[0] = float(task.activation == "softmax")
     shape = (*geometry.shape, 1)[:3]
@@ -142,7 +143,7 @@ def _background(task: Task, geometry: Geometry) -> NativeChannels:
 
 
 def common_description(models: Sequence[nn.Module]) -> Description:
-    """What all networks of an ensemble were made for.
+    """The description that all networks of an ensemble share.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""New scans of any readable format into masks: what ``lunet predict --weights W INPUT...`` does."""
+"""Segments new scans of any readable format, as ``lunet predict --weights W INPUT...`` does."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Input:
 
 @dataclass(frozen=True)
 class Extras:
-    """What is written beside the masks; ``labels`` (name -> class index) are for legends."""
+    """What is written besides the masks; ``labels`` (name -> class index) are for legends."""
 
     probabilities: bool
     overlay: bool
@@ -64,7 +64,7 @@ def find_inputs(words: Sequence[str], *, channels: int) -> list[Input]:
         if item.name in seen:
             raise DataError(
                 where=item.files[0],
-                found=f"its mask would have the name of that of {seen[item.name].files[0]}",
+                found=f"its mask would have the same name as for {seen[item.name].files[0]}",
                 expected="names must differ",
                 action="Segment them into two folders",
             )
@@ -82,14 +82,14 @@ def predict_scans(
     with_overlay: bool = False,
     log: Callable[[str], None] = print,
 ) -> list[str]:
-    """Segment each image into ``out``; a bad file is reported and the rest goes on.
+    """Segment each image into ``out``; an unusable file is reported, and the others are segmented.
 
-    Masks are ``<name>.nii.gz``, uint8, with the shape and affine of the raw image; those of
-    pictures are ``<name>.png``. Probabilities, if asked for, are
+    Masks are ``<name>.nii.gz``, uint8, with the shape and affine of the raw image; masks of
+    pictures are ``<name>.png``. Probabilities, if requested, are
     ``probabilities/<name>.nii.gz``, float32, channels last; overlays are
-    ``overlays/<name>_overlay.png``. So the folder itself holds masks alone, which `lunet evaluate`
-    takes as they are. The share of voxels with a label is told for each image, and
-    at the end in how many images there was any.
+    ``overlays/<name>_overlay.png``. The folder itself holds masks only, so that `lunet evaluate`
+    can read it. The log gives the share of labelled voxels for each image, and at the end the
+    number of images with any label.
 
     Returns
     -------
@@ -118,7 +118,7 @@ def _predict_each(
     for number, item in enumerate(inputs, start=1):
         place = f"({number}/{len(inputs)})"
         try:
-            with warnings.catch_warnings(record=True) as told:
+            with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("default")
                 written, share = _predict_one(models, item, out, settings, extras)
         except Exception as error:
@@ -128,7 +128,7 @@ def _predict_each(
             log(f"FAILED {item.name} {place}: {failures[-1]}")
         else:
             shares.append(share)
-            for warning in told:
+            for warning in caught:
                 log(f"WARNING {item.name} {place}: {warning.message}")
             log(f"segmented {item.name} {place}: {written}, {100 * share:.3g} % labelled")
     log(_summary(shares))
@@ -166,7 +166,7 @@ def _in_folder(folder: Path, channels: int) -> list[Input]:
     files = [p for p in sorted(folder.iterdir()) if suffix_of(p) and not is_hidden(p)]
     if not files:
         raise DataError(
-            where=folder, found="holds no image", expected=f"readable are {', '.join(SUFFIXES)}"
+            where=folder, found="holds no image", expected=f"one of {', '.join(SUFFIXES)}"
         )
     groups: dict[str, list[Path]] = {}
     for path in files:
@@ -176,7 +176,7 @@ def _in_folder(folder: Path, channels: int) -> list[Input]:
 
 
 def _outputs(item: Input, extras: Extras) -> list[str]:
-    """Files that an image leads to, relative to the folder; the mask first."""
+    """Files that are written for an image, relative to the folder; the mask first."""
     files = [f"{item.name}{'.png' if suffix_of(item.files[0]) in PICTURES else '.nii.gz'}"]
     if extras.probabilities:
         files.append(map_file(item.name))
@@ -192,7 +192,7 @@ def _predict_one(
     settings: PredictSettings,
     extras: Extras,
 ) -> tuple[str, float]:
-    """The file written, and the share of its voxels that have a label."""
+    """Segment one image; returns the mask's file and the share of labelled voxels."""
     mask, channels, geometry = predict_native(models, item.files, settings=settings)
     if suffix_of(item.files[0]) in PICTURES:
         path = out / f"{item.name}.png"

@@ -45,17 +45,17 @@ def predict_run(
     Parameters
     ----------
     weights
-        Folder of the run (``settings.weights`` says which file), or a weights file.
+        Folder of the run (``settings.weights`` chooses the file), or a weights file.
     manifest_path, splits_path
         Prepared data set and its folds.
     out
-        Folder of the masks (:func:`lunet.inference.output.write_predictions`) and, if the settings
-        ask for them, of ``probabilities/`` (:mod:`lunet.inference.probability_maps`).
+        Folder of the masks (:func:`lunet.inference.output.write_predictions`) and, if
+        ``settings.probabilities``, of ``probabilities/`` (:mod:`lunet.inference.probability_maps`).
 
     Raises
     ------
     DataError
-        If the network was trained for another task or other preprocessing than the data have.
+        If the network was trained for another task, or with other preprocessing, than the data.
     """
     manifest, path = read_manifest(manifest_path), Path(weights)
     model = load_model(path / WEIGHTS[settings.weights] if path.is_dir() else path)
@@ -94,7 +94,7 @@ def predict_run(
 def _extras(
     out: Path, names: Sequence[str], settings: PredictSettings, weights: Path
 ) -> Iterator[None]:
-    """Claim what is written beside the masks; what belonged to the masks before them is removed."""
+    """Claim the files written besides the masks; those of the former masks are removed."""
     maps = [map_file(name) for name in names]
     extras = (maps if settings.probabilities else []) + ([RECORD] if settings.choose else [])
     with claim(out, extras, step=STEP, inputs=[weights]) as others:
@@ -118,7 +118,7 @@ def _require_same_preprocessing(path: Path, trained: Mapping[str, Any], manifest
             where=path,
             found=f"trained on images prepared with {trained}",
             expected=f"{manifest.path} has {dict(manifest.preprocess)}",
-            action="Train anew, or segment the raw images with `lunet predict --weights W IMAGES`",
+            action="Train again, or segment the raw images with `lunet predict --weights W IMAGES`",
         )
 
 

@@ -1,4 +1,4 @@
-"""The floor of every study: the mean of the training labels, which never looks at an image."""
+"""The baseline of every study: the mean of the training labels, which never looks at an image."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Prior:
     frequency
         (label, x, y, z) float32: share of training cases with that label at that voxel.
     threshold
-        Foreground is where the labels together are more frequent than this.
+        Voxels where the labels together are more frequent than this are foreground.
     """
 
     indices: tuple[int, ...]
@@ -39,7 +39,7 @@ class Prior:
     threshold: float = 0.5
 
     def segment(self, shape: Sequence[int]) -> Indices:
-        """Class indices of any volume of ``shape`` voxels: the same for each."""
+        """Class indices for a volume of ``shape`` voxels, whatever it shows."""
         here = np.stack([centred(channel, shape) for channel in self.frequency])
         winner = np.asarray(self.indices, np.uint8)[here.argmax(axis=0)]
         winner[here.sum(axis=0) <= self.threshold] = 0
@@ -84,7 +84,7 @@ def predict_prior(
     out: str | Path,
     log: Callable[[str], None] = print,
 ) -> None:
-    """Write the prior of a fold's training cases as the prediction of its test cases.
+    """Write the prior of a fold's training cases as the prediction for its test cases.
 
     The threshold is chosen on the validation cases, or on the training cases if there are none.
     """

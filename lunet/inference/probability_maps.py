@@ -1,8 +1,8 @@
-"""Probabilities of a study's test cases on disk, small enough to be kept for every run.
+"""Stores the probabilities of a study's test cases, small enough to be kept for every run.
 
 A map holds, per structure and voxel, how many of ``FROC_THRESHOLDS`` the probability reaches, as
-uint8. Step ``k`` is reached exactly where the full map reaches the ``k``-th threshold, so nothing
-of an FROC curve is lost to the rounding.
+uint8. Step ``k`` is reached exactly where the full map reaches the ``k``-th threshold, so the
+rounding does not change an FROC curve.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from lunet.metrics.thresholds import FROC_THRESHOLDS
 from lunet.task import Task
 
 FOLDER = "probabilities"
-"""Folder of the maps inside that of the masks; a map is ``<case>.nii.gz``."""
+"""Folder of the maps inside the folder of the masks; a map is ``<case>.nii.gz``."""
 _SUFFIX = ".nii.gz"
 
 
@@ -32,7 +32,7 @@ def map_file(case: str) -> str:
 
 
 def to_steps(probability: NDArray[Any]) -> NDArray[np.uint8]:
-    """How many of the 255 ``FROC_THRESHOLDS`` each probability is at least."""
+    """How many of the 255 ``FROC_THRESHOLDS`` each probability reaches."""
     steps = np.empty(probability.shape, np.uint8)
     for part in slabs(len(probability)):
         steps[part] = np.searchsorted(FROC_THRESHOLDS, probability[part], side="right")
@@ -66,7 +66,7 @@ def read_map(folder: str | Path, case: str, *, task: Task) -> NDArray[np.uint8]:
             where=path,
             found="the probabilities are missing",
             expected="predict.probabilities: true writes them",
-            action="Predict the run anew",
+            action="Predict the run again",
         )
     array = np.asarray(nibabel.load(path).dataobj)  # type: ignore[attr-defined]
     array = array if array.ndim == 4 else array[..., None]  # NIfTI drops a last axis of one

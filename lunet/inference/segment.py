@@ -1,4 +1,4 @@
-"""One prepared image to its mask in native space."""
+"""Segments one prepared image and brings the mask to native space."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class NativeChannels:
     geometry: Geometry
 
     def __getitem__(self, channel: int) -> NDArray[np.floating]:
-        """(\\*native); a view of the map, of its own precision, where no voxel is resampled."""
+        """(\\*native); a view of the map, in its own precision, if nothing is resampled."""
         flat = self.prepared[channel].reshape(self.geometry.shape)
         if self.geometry.resamples or self.geometry.shape != self.geometry.resampled:
             flat = np.asarray(flat, np.float32)
@@ -61,13 +61,13 @@ def segment(
     image
         (C, x, y, z), or (C, x, y) for a picture: prepared intensities, float32.
     geometry
-        Where the prepared volume lies in the raw grid.
+        The transformation of the raw volume into the prepared one.
 
     Returns
     -------
-    uint8 class indices in the shape of the raw image, and its channels of probabilities. Where
-    preparation resampled, probabilities are interpolated, not labels. Maps beyond 1 GiB lie in a
-    scratch file, in half precision.
+    uint8 class indices in the shape of the raw image, and the channels of probabilities. If the
+    preparation resampled, probabilities are interpolated, not labels. Maps larger than 1 GiB are
+    kept in a scratch file, in half precision.
     """
     channels = probabilities_of(
         models, image, geometry, task=task, settings=settings, device=device
@@ -84,7 +84,7 @@ def probabilities_of(
     settings: PredictSettings,
     device: torch.device | str = "cpu",
 ) -> NativeChannels:
-    """Only the probabilities of :func:`segment`."""
+    """The probabilities of :func:`segment`, without the mask."""
     volume = image if image.ndim == 4 else image[..., None]
     probabilities = _scratch((task.out_channels, *volume.shape[1:]))
     predict_probabilities(

@@ -9,7 +9,7 @@ from lunet.data.settings import DatasetSettings
 from lunet.settings import LONGEST_AXIS, setting
 
 WEIGHTS = {"best": "weights.safetensors", "last": "last.safetensors"}
-"""Which file of a run ``PredictSettings.weights`` names."""
+"""``PredictSettings.weights`` -> file of a run."""
 
 
 @dataclass(frozen=True)
@@ -18,10 +18,10 @@ class PredictSettings:
 
     weights: Literal["best", "last"] = setting("best", doc="which weights of the run")
     patch: tuple[int, ...] | None = setting(
-        None, doc="tile in voxels; else the whole volume", minimum=1, maximum=LONGEST_AXIS
+        None, doc="tile in voxels; unset, the whole volume", minimum=1, maximum=LONGEST_AXIS
     )
     training_patch: bool = setting(
-        False, doc="take the preset's training patch as the tile where `patch` is not set"
+        False, doc="use the preset's training patch as the tile if `patch` is not set"
     )
     overlap: float = setting(0.5, doc="share that tiles overlap", minimum=0, maximum=0.9)
     flip_axes: tuple[int, ...] = setting(

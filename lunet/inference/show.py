@@ -43,7 +43,7 @@ def montage(
     ----------
     image
         (x, y, z) intensities; shown between their 0.5 and 99.5 percentiles. A picture (x, y) is
-        one slice, shown as it is.
+        one slice and shown unchanged.
     mask
         Class indices of the same shape.
     affine
@@ -52,7 +52,7 @@ def montage(
     axis
         0 sagittal, 1 coronal, 2 axial.
     slices
-        How many, spread evenly over the labelled part (over all if nothing is labelled).
+        Number of slices, spread evenly over the labelled part (over all if nothing is labelled).
     names
         Label name -> class index, for the legend.
 
@@ -65,7 +65,7 @@ def montage(
     DataError
         If image and mask differ in shape.
     ConfigError
-        If there is no such axis, or no slice is wanted.
+        If there is no such axis, or no slice is requested.
     """
     if image.shape != mask.shape:
         raise DataError(
@@ -121,7 +121,7 @@ def _chosen(mask: NDArray[Any], axis: int, count: int) -> list[int]:
     others = tuple(a for a in range(3) if a != axis)
     labelled = np.flatnonzero((mask > 0).any(axis=others))
     low, high = (labelled[0], labelled[-1]) if len(labelled) else (0, mask.shape[axis] - 1)
-    # centres of equally long stretches: the first and last labelled slice show little
+    # centres of equally long stretches, since the first and the last labelled slice show little
     spots = low + (np.arange(count) + 0.5) * (high + 1 - low) / count
     return sorted({int(spot) for spot in spots})
 
@@ -167,7 +167,7 @@ def _side_by_side(tiles: Sequence[Picture]) -> Picture:
 
 
 def _with_legend(picture: Picture, names: Mapping[str, int], mask: NDArray[Any]) -> Picture:
-    """A strip with the labels that the mask has; unnamed ones are called by their index."""
+    """The picture over a strip with the labels in the mask; unnamed ones appear by their index."""
     by_index = {index: name for name, index in names.items()}
     present = [int(i) for i in np.unique(mask) if i > 0]
     font = ImageFont.load_default(size=16)
@@ -197,12 +197,12 @@ def write_overlay(
     Parameters
     ----------
     path
-        PNG that is written.
+        PNG file to write.
     files
         The raw image: a file, or one per channel.
     mask
-        Class indices on its grid. Of a picture (x, y) every pixel is kept; of a volume four slices
-        through the labelled part are shown.
+        Class indices on the image's grid. A picture (x, y) keeps every pixel; of a volume, four
+        slices through the labelled part are shown.
     names
         Label name -> class index, for the legend of a volume.
     """
@@ -214,7 +214,7 @@ def write_overlay(
 
 
 def picture_overlay(scan: Scan, mask: NDArray[np.uint8]) -> Picture:
-    """(y, x, 3) uint8: the grey picture, labels in colour over it with opacity 0.4."""
+    """(y, x, 3) uint8: the grey picture with the labels in colour over it, opacity 0.4."""
     grey = scan.array[0].T.astype(np.float32)
     low, high = float(grey.min()), float(grey.max())
     rgb = np.repeat((255 * (grey - low) / max(high - low, 1e-6))[..., None], 3, axis=2)

@@ -1,4 +1,4 @@
-"""Overlapping tiles blended with Gaussian weights, in memory bounded by one row of tiles."""
+"""Blends overlapping tiles with Gaussian weights; memory is bounded by one row of tiles."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ def tile_starts(size: int, patch: int, overlap: float) -> list[int]:
     Parameters
     ----------
     size, patch
-        Voxels of the axis and of a tile; a tile longer than the axis is cut to it.
+        Voxels of the axis and of a tile; a tile longer than the axis is shortened to it.
     overlap
-        Smallest share of a tile that its neighbour covers too, 0 to 0.9.
+        Smallest share of a tile that its neighbour also covers, 0 to 0.9.
     """
     room = size - patch
     if room <= 0:
@@ -32,8 +32,8 @@ def tile_starts(size: int, patch: int, overlap: float) -> list[int]:
 def gaussian(length: int) -> Floats:
     """Weights of a tile along one axis: a Gaussian (sigma an eighth of the tile), peak 1.
 
-    The weight never falls below 0.01, so that the corner of a volume, seen by one tile alone, is
-    still well conditioned.
+    The weight never falls below 0.01, so that the corner of a volume, which only one tile covers,
+    is still well conditioned.
     """
     distance = np.arange(length) - (length - 1) / 2
     weights = np.exp(-0.5 * (distance / max(length / 8, 1e-6)) ** 2)
@@ -50,20 +50,20 @@ def blend(
 ) -> None:
     """Run ``function`` tile by tile and write the weighted mean into ``out``.
 
-    The weights are separable and the tiles a Cartesian grid, hence the sum of all weights at a
-    voxel is the product of one sum per axis: no second volume is needed.
+    The weights are separable and the tiles form a Cartesian grid, so the sum of all weights at a
+    voxel is the product of one sum per axis, and no second volume is needed.
 
     Parameters
     ----------
     function
         Maps a tile (C, \\*tile) to its probabilities (K, \\*tile), float32.
     image
-        (C, \\*spatial), any array that slices, memory-mapped too.
+        (C, \\*spatial), any array that can be sliced, such as a memory map.
     out
         (K, \\*spatial); filled slab by slab along the first spatial axis, so it may be a memory
-        map. Beyond it only K x patch[0] planes are held.
+        map. Besides it only K x patch[0] planes are in memory.
     patch, overlap
-        Tile in voxels per axis, and the share that tiles overlap.
+        Tile in voxels per axis, and the share by which tiles overlap.
     """
     sizes = image.shape[1:]
     tile = [min(p, n) for p, n in zip(patch, sizes, strict=True)]

@@ -48,8 +48,8 @@ def evaluate_case(
     spacing
         Voxel size in mm, in the order of the array axes.
     labels
-        Name of each row and its class index, or several for a region (their union), for example
-        ``{"core": 1, "whole": (1, 2, 3)}``; without, binary arrays get one row ``foreground``.
+        Name of each row -> its class index, or several for a region (their union), for example
+        ``{"core": 1, "whole": (1, 2, 3)}``. Without it, binary arrays get one row ``foreground``.
     tolerances
         Tolerances of the normalised surface Dice (NSD) in mm, one column ``nsd_<tol>`` each.
     voxel_volume
@@ -69,7 +69,7 @@ def evaluate_case(
     ok         present    present    as defined in :mod:`lunet.metrics.surface` and ``overlap``
     missed     present    empty      overlap and NSD 0, distances = the image diagonal in mm
     spurious   empty      present    the same; ``volume_error_relative`` is NaN (no reference)
-    both_empty empty      empty      NaN but for the volumes, 0: to be left out of means, counted
+    both_empty empty      empty      volumes 0, else NaN: left out of means, but counted
     ========== ========== ========== =========================================================
 
     The image diagonal is ``sqrt(sum((voxels * spacing)^2))`` over the axes of the whole array.
@@ -101,7 +101,7 @@ def _row(
     tolerances: tuple[float, ...],
     voxel_volume: float,
 ) -> Row:
-    """One row; the masks are cropped to their joint box, ``shape`` is the whole array's."""
+    """One row; the masks are cropped to their joint box, ``shape`` is the shape before cropping."""
     counts = count(reference, prediction)
     status = _status(counts)
     worst = math.hypot(*(n * s for n, s in zip(shape, spacing, strict=True)))
@@ -150,7 +150,7 @@ def _both_present(
 
 
 def _contract(status: str, worst: float, tolerances: tuple[float, ...]) -> Row:
-    """Values where a mask is empty: the worst possible, or NaN if nothing was to be found."""
+    """Values where a mask is empty: the worst possible, or NaN if there was nothing to find."""
     undefined = status == "both_empty"
     shares = (*names_of("overlap"), *map(nsd_column, tolerances))
     distances = names_of("border", "centre")

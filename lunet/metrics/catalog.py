@@ -1,9 +1,9 @@
-"""What is known of each metric, once: name, title, unit, better side, definition, source, twin.
+"""The catalog of metrics: name, title, unit, better side, definition, source and twin of each.
 
 Columns, tables, figures, claims, tests and the checks of a configuration read this table. A new
-metric is one row here and one function of its name: of :class:`lunet.metrics.overlap.Counts` in
+metric is one row here and one function with its name: of :class:`lunet.metrics.overlap.Counts` in
 :mod:`lunet.metrics.overlap`, or of the distances between the borders in
-:mod:`lunet.metrics.surface`. This module imports nothing but the errors, so that a configuration is
+:mod:`lunet.metrics.surface`. This module imports only the errors, so that a configuration is
 checked without NumPy.
 """
 
@@ -18,7 +18,8 @@ from typing import Literal
 from lunet.errors import ConfigError, nearest
 
 STATUSES = ("ok", "missed", "spurious", "both_empty")
-"""Of a row of the per-case table. Missed is a false negative structure, spurious a false one."""
+"""Status of a row in the per-case table. A missed structure is a false negative, a spurious one a
+false positive."""
 
 Kind = Literal["overlap", "border", "surface", "volume", "centre"]
 """What a metric is computed from, which decides its value where a mask is empty.
@@ -39,7 +40,7 @@ class Metric:
     name
         Column of the per-case table.
     title
-        Name that readers see, without its unit.
+        Name for readers, without its unit.
     kind
         What it is computed from.
     better
@@ -49,12 +50,12 @@ class Metric:
     source
         Where the definition is from.
     twin
-        Another implementation that the tests compare it with, or empty.
+        Another implementation that the tests compare this one with, or empty.
     unit
         ``mm``, ``ml``, or empty for a share; margins and differences have the same unit.
     compared
-        Only of errors around zero: title of their magnitude. Comparisons and rankings take the
-        magnitude of such an error, summaries keep its sign.
+        Title of the magnitude, only for errors around zero. Comparisons and rankings use the
+        magnitude of such an error; summaries keep its sign.
     needs_reference
         Whether it has no value where the reference is empty.
     """
@@ -77,7 +78,7 @@ class Metric:
 
     @property
     def best(self) -> float:
-        """The value of a perfect prediction; of a metric with a better side."""
+        """The value of a perfect prediction, for a metric with a better side."""
         return 1.0 if self.better == "higher" else 0.0
 
 
@@ -222,7 +223,7 @@ METRICS: dict[str, Metric] = {row.name: row for row in _ROWS}
 
 
 def find_metric(name: str) -> Metric | None:
-    """The row of a column of the per-case table, ``nsd_2`` included; None if it is no metric."""
+    """The row for a column of the per-case table (also ``nsd_2``); None if it is not a metric."""
     if not name.startswith(_NSD):
         return METRICS.get(name) if name != "nsd" else None
     tolerance = name.removeprefix(_NSD)
@@ -233,7 +234,7 @@ def find_metric(name: str) -> Metric | None:
 
 
 def _is_tolerance(text: str) -> bool:
-    """Whether :func:`nsd_column` spells a tolerance so: a column has one name."""
+    """Whether :func:`nsd_column` writes a tolerance this way, so that a column has one name."""
     try:
         number = float(text)
     except ValueError:
@@ -252,13 +253,13 @@ def names_of(*kinds: Kind) -> tuple[str, ...]:
 
 
 def is_of(name: str, *kinds: Kind) -> bool:
-    """Whether a column, ``nsd_2`` included, is a metric of one of these kinds."""
+    """Whether a column (also ``nsd_2``) is a metric of one of these kinds."""
     row = find_metric(name)
     return row is not None and row.kind in kinds
 
 
 def metric_columns(tolerances: Sequence[float] = (1.0,)) -> list[str]:
-    """Columns of all metrics in their order, with one of NSD per tolerance in mm."""
+    """Columns of all metrics in their order, with one NSD column per tolerance in mm."""
     columns: list[str] = []
     for name in METRICS:
         columns += map(nsd_column, tolerances) if name == "nsd" else [name]
@@ -271,7 +272,7 @@ def case_columns(tolerances: Sequence[float] = (1.0,)) -> list[str]:
 
 
 def direction(name: str) -> int:
-    """1 if a higher value is better, -1 if a lower one is (of a signed error, its magnitude).
+    """1 if a higher value is better, -1 if a lower value (for a signed error: magnitude) is.
 
     Raises
     ------
@@ -284,25 +285,25 @@ def direction(name: str) -> int:
 
 
 def is_signed(name: str) -> bool:
-    """Whether the metric is an error around zero, of which comparisons take the magnitude."""
+    """Whether the metric is an error around zero, whose magnitude is compared."""
     row = find_metric(name)
     return row is not None and row.signed
 
 
 def title(name: str) -> str:
-    """Name of a metric with its unit: ``HD95 (mm)``, ``NSD at 1 mm``; a foreign name as it is."""
+    """Name of a metric with its unit: ``HD95 (mm)``, ``NSD at 1 mm``; an unknown name as it is."""
     row = find_metric(name)
     return name if row is None else _with_unit(row.title, row)
 
 
 def compared_title(name: str) -> str:
-    """As :func:`title`, of the quantity that comparisons take: ``Absolute volume error (ml)``."""
+    """As :func:`title`, for the quantity that is compared: ``Absolute volume error (ml)``."""
     row = find_metric(name)
     return name if row is None else _with_unit(row.compared or row.title, row)
 
 
 def compared_name(name: str) -> str:
-    """As :func:`compared_title`, without the unit: how a sentence begins."""
+    """As :func:`compared_title`, without the unit, for the start of a sentence."""
     row = find_metric(name)
     return name if row is None else row.compared or row.title
 
@@ -312,7 +313,7 @@ def _with_unit(text: str, row: Metric) -> str:
 
 
 def unit_suffix(name: str) -> str:
-    """What follows a value of the metric in a sentence: `` mm``, `` ml`` or nothing."""
+    """The unit after a value of the metric in a sentence: `` mm``, `` ml`` or nothing."""
     row = find_metric(name)
     return f" {row.unit}" if row is not None and row.unit else ""
 
@@ -329,14 +330,14 @@ def check_metric(
     where
         Configuration key, for the message.
     tolerances
-        Tolerances of NSD in mm that are measured; None takes any.
+        Tolerances of NSD in mm that are measured; None accepts any.
     comparable
         Whether it must have a better side.
 
     Raises
     ------
     ConfigError
-        With the nearest name.
+        If there is no such metric; the message names the nearest one.
     """
     row = find_metric(name)
     known = [

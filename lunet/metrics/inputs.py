@@ -1,4 +1,4 @@
-"""Arguments of the metrics: checked once, and cut down to the masks of one label."""
+"""Checks the arguments of the metrics, and extracts the masks of one label."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _select(array: NDArray[Any], indices: tuple[int, ...]) -> Mask:
 
 
 def crop_to_foreground(pair: Pair, labels: Mapping[str, tuple[int, ...]]) -> Pair:
-    """Cut away what is 0 in both arrays, unless 0 itself is asked for."""
+    """Crop both arrays to where they are not 0, unless 0 itself is a requested label."""
     if any(0 in indices for indices in labels.values()):
         return pair
     box = _box((pair[0] != 0) | (pair[1] != 0))
@@ -42,7 +42,7 @@ def crop_to_foreground(pair: Pair, labels: Mapping[str, tuple[int, ...]]) -> Pai
 
 
 def _box(mask: Mask) -> tuple[slice, ...]:
-    """Smallest box around a mask; one of no voxels if the mask is empty."""
+    """Smallest box around a mask; a box without voxels if the mask is empty."""
     shadow = _shadow(mask, 0)
     across = [shadow] if mask.ndim == 2 else [_shadow(shadow, 1), _shadow(shadow, 0)]
     rest = tuple(_span(line) for line in across)
@@ -125,7 +125,8 @@ def checked_labels(labels: Labels | None, pair: Pair) -> dict[str, tuple[int, ..
     Raises
     ------
     DataError
-        If no label is left, an index is no whole number from 0, or unnamed arrays are not binary.
+        If there is no label, an index is not a whole number from 0 up, or arrays without labels
+        are not binary.
     """
     if labels is None:
         _check_binary(pair)
@@ -155,5 +156,5 @@ def _check_binary(pair: Pair) -> None:
             found = f"no labels are given and the {name} has the classes {np.unique(array)[:9]}"
             action = "Pass labels={'name': index, ...}, the classes of the data set"
             raise DataError(
-                where="labels", found=found, expected="only binary arrays go without", action=action
+                where="labels", found=found, expected="only binary arrays need none", action=action
             )

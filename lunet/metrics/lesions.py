@@ -1,19 +1,19 @@
-"""Lesion-wise results: which connected components were found, and at what price.
+"""Lesion-wise results: which connected components were found, with how many false positives.
 
 Definitions (free-response ROC, as in LUNA16: Setio et al., Med. Image Anal. 42:1, 2017):
 
-* a **lesion** is a connected component of a mask (26-connected in 3D, 8-connected in 2D, or by
-  faces alone);
+* a **lesion** is a connected component of a mask (26-connected in 3D, 8-connected in 2D, or
+  connected only by faces);
 * a reference lesion is **found** if predicted voxels cover at least ``overlap`` of its voxels
-  (one voxel, where ``overlap`` is 0);
-* a predicted component that touches no reference lesion is a **false positive**; one that touches
-  several lesions, and several on one lesion, are neither rewarded nor punished again;
-* with ``precision`` a component of which a smaller share lies in lesions is a false positive and
-  finds nothing: else a mask of everything would find all lesions at no price;
+  (one voxel, if ``overlap`` is 0);
+* a predicted component that touches no reference lesion is a **false positive**; a component that
+  touches several lesions, or several components on one lesion, change neither count further;
+* with ``precision``, a component with a smaller share of its voxels in lesions is a false positive
+  and finds nothing; otherwise a mask of everything would find all lesions without a penalty;
 * the **FROC curve** is the share of all lesions found against the mean number of false positives
-  per image, when the threshold on a probability map goes down: a lesion is found from the
-  threshold at which the rule above holds; a false positive is a component of the thresholded map
-  at that very threshold.
+  per image, as the threshold on a probability map decreases: a lesion counts as found at every
+  threshold where the rule above holds, and a false positive is a component of the map thresholded
+  at that value.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ FROC_RATES = (0.125, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 
 @dataclass(frozen=True)
 class LesionCounts:
-    """Reference lesions, those found, and false positive components of one image."""
+    """Reference lesions, lesions found, and false positive components of one image."""
 
     lesions: int
     found: int
@@ -59,7 +59,7 @@ def components(mask: ArrayLike, *, connectivity: Connectivity = "full") -> NDArr
     mask
         Boolean array, 2D or 3D.
     connectivity
-        ``full`` joins voxels that share a face, an edge or a corner, ``faces`` a face alone.
+        ``full`` joins voxels that share a face, an edge or a corner, ``faces`` only a face.
     """
     array = _boolean(mask)
     rank = 1 if connectivity == "faces" else array.ndim
@@ -110,8 +110,8 @@ def count_lesions(
 def froc_score(curve: pd.DataFrame, rates: Sequence[float] = FROC_RATES) -> float:
     """Mean sensitivity at the given false positives per image (the LUNA16 score).
 
-    At each rate the best sensitivity of a threshold with no more false positives counts; 0 if the
-    curve has none, so that a score is never made up beyond the thresholds measured.
+    At each rate, the best sensitivity of a threshold with no more false positives counts; it is 0
+    if the curve has no such threshold, so that a score never extrapolates beyond those measured.
     """
     rate, sensitivity = curve["false_positives_per_image"], curve["sensitivity"]
     best = [sensitivity[rate <= limit].max() for limit in rates]
@@ -120,7 +120,7 @@ def froc_score(curve: pd.DataFrame, rates: Sequence[float] = FROC_RATES) -> floa
 
 @dataclass(frozen=True)
 class ImageFroc:
-    """What the thresholds find in one image: all arrays are int64, one number per threshold."""
+    """Results of one image at each threshold: all arrays are int64, one number per threshold."""
 
     lesions: int
     found: NDArray[np.int64]
@@ -145,7 +145,7 @@ def image_froc(
     values
         Probabilities of the same shape in any unit (a float map, or whole steps).
     levels
-        Thresholds in that unit, in any order; predicted is what is at least the threshold.
+        Thresholds in that unit, in any order; values at or above a threshold are predicted.
     overlap, precision, connectivity
         See :func:`count_lesions`.
 
@@ -171,8 +171,8 @@ def _judged_at(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Voxels hit (level, lesion) and false positives (level).
 
-    Components of a high level lie inside those of the lowest one, so each of these is cut out
-    once and only its box is looked at again.
+    Components at a high level lie inside the components of the lowest level, so each of the latter
+    is cropped once, and the higher levels only examine its box.
     """
     count = int(lesions.max())
     hits = np.zeros((levels.size, count), dtype=np.int64)
@@ -191,7 +191,7 @@ def _judged_at(
 def _judged(
     mask: Mask, lesions: NDArray[np.int32], count: int, precision: float, connectivity: Connectivity
 ) -> tuple[NDArray[np.int64], int]:
-    """Voxels of each of ``count`` lesions that good components hit; number of the others."""
+    """Voxels of each of ``count`` lesions that true components hit; number of false ones."""
     numbered = components(mask, connectivity=connectivity)
     sizes = np.bincount(numbered.reshape(-1))
     in_lesions = np.bincount(numbered[lesions > 0], minlength=sizes.size)
@@ -202,7 +202,7 @@ def _judged(
 
 
 def _needed(lesions: NDArray[np.int32], overlap: float) -> NDArray[np.int64]:
-    """Voxels of each lesion that must be predicted; the tiny slack undoes float rounding."""
+    """Voxels of each lesion that must be predicted; the tiny slack compensates float rounding."""
     sizes = np.bincount(lesions.reshape(-1))[1:]
     return np.maximum(np.ceil(overlap * sizes - 1e-9), 1).astype(np.int64)
 

@@ -1,10 +1,10 @@
 """Exact nearest distances between two sets of grid points, fast where the sets are close.
 
-Two segmentations of one structure mostly agree: nearly all points of one surface have their
-nearest point of the other a few voxels away. So each point first looks at the neighbours around
-it in the order of their distance, one vectorised look-up per neighbour, and only the points that
-found none ask a KD-tree. Both ways give the same number: the distance of integer steps times the
-spacing, summed over the axes in order, as SciPy's Euclidean distance transform rounds it.
+Two segmentations of one structure mostly agree: for nearly all points of one surface, the nearest
+point of the other is a few voxels away. So the neighbours of all points are tested first, in the
+order of their distance with one vectorised look-up per neighbour, and a KD-tree is used only for
+the points without a target among them. Both ways give the same number: the length of integer steps
+times the spacing, summed over the axes in order, as SciPy's Euclidean distance transform rounds it.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ Flat = NDArray[np.intp]
 _REACH = 6
 """Neighbours are at most this many voxels away on each axis."""
 _MOST = 130
-"""At most so many neighbours are tried before the KD-tree (all within 3 voxels: 122)."""
+"""Most neighbours that are tried before the KD-tree (there are 122 within 3 voxels)."""
 _CALL, _LOOK, _BUILD, _QUERY = 4e-6, 4e-9, 2e-7, 1e-6
-"""Rough seconds of a look-up call, of a look-up, of a KD-tree's point and query (its order of
-magnitude is enough: they decide when to change the method, never the value)."""
+"""Rough seconds of a look-up call, of a look-up, and of a KD-tree per point and per query. Their
+order of magnitude is enough: they decide only which method is used, never the value."""
 
 
 @dataclass(frozen=True)
@@ -62,10 +62,10 @@ def step_lengths(steps: NDArray[np.intp], spacing: tuple[float, ...]) -> Floats:
 
 @dataclass(frozen=True)
 class Grid:
-    """A padded array seen as one row, in which a step to any neighbour is one number to add.
+    """A padded array as one flat row, in which a step to any neighbour is one number to add.
 
-    Each axis is padded at its end alone: a step over the start of a row lands in the padding of
-    the row before it, and a negative index in the padding at the very end.
+    Each axis is padded only at its end: a step over the start of a row lands in the padding of the
+    previous row, and a negative index in the padding at the very end.
     """
 
     shape: tuple[int, ...]
@@ -106,7 +106,7 @@ def directed_distances(
     grid
         The padded grid of all points.
     points
-        Flat indices of the points to ask for.
+        Flat indices of the points.
     target, targets
         The other set twice: as a flat boolean array and as its flat indices, not empty.
     near
@@ -131,7 +131,7 @@ def directed_distances(
 
 
 def _tree_pays(points: int, targets: int, waiting: int) -> bool:
-    """Whether a KD-tree for the points left is cheaper than all the look-ups to come."""
+    """Whether a KD-tree for the remaining points is cheaper than the remaining look-ups."""
     look_ups = waiting * (_CALL + points * _LOOK)
     return look_ups > targets * _BUILD + points * _QUERY
 

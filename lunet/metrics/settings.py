@@ -12,7 +12,7 @@ from lunet.settings import LARGEST_SEED, setting
 
 @dataclass(frozen=True)
 class EvaluateSettings:
-    """What is measured per case and label."""
+    """The measurements per case and label."""
 
     tolerances: tuple[float, ...] = setting(
         (1.0,), doc="NSD tolerances in mm", minimum=0, maximum=1e6
@@ -34,21 +34,22 @@ class LesionSettings:
     )
     precision: float = setting(
         0.1,
-        doc="share of a predicted component that must lie in lesions; else it is a false positive",
+        doc="share of a predicted component that must lie in lesions; below it, the component is a "
+        "false positive",
         minimum=0,
         maximum=1,
     )
 
 
 DICE_MARGIN = 0.01
-"""Non-inferiority margin of Dice where a study states none."""
+"""Non-inferiority margin of Dice if a study states none."""
 
 
 @dataclass(frozen=True)
 class StatisticsSettings:
     """How results are compared; stated before the study runs."""
 
-    metric: str = setting("dice", doc="primary metric of claims; it has a better side")
+    metric: str = setting("dice", doc="primary metric of claims; it must have a better side")
     margin: float | None = setting(
         None,
         doc="non-inferiority margin in the metric's own unit; 0: none. Dice has "
@@ -56,15 +57,16 @@ class StatisticsSettings:
         minimum=0,
     )
     reference: str | None = setting(
-        None, doc="preset that all others are compared with; without it and `pairs` none are"
+        None,
+        doc="preset that all others are compared with; without it and `pairs`, nothing is compared",
     )
     pairs: Literal["all"] | tuple[tuple[str, str], ...] = setting(
         (),
-        doc="only these comparisons, each [preset, reference]; else by `reference`. `all`: every "
-        "pair, the candidate being the one that costs less",
+        doc="only these comparisons, each [preset, reference]; unset, see `reference`. `all`: "
+        "every pair, where the candidate is the one that costs less",
     )
     cost: Literal["parameters", "macs"] = setting(
-        "parameters", doc="cost that tells the candidate of a pair from its reference"
+        "parameters", doc="cost that decides which preset of a pair is the candidate"
     )
     failure: float = setting(
         0.5, doc="a case with a Dice below this counts as failed", minimum=0, maximum=1
@@ -90,5 +92,5 @@ class StatisticsSettings:
 
     @property
     def named_pairs(self) -> tuple[tuple[str, str], ...]:
-        """The pairs that the study names; none where it asks for all of them."""
+        """The pairs that the study names; none if it asks for all pairs."""
         return () if self.pairs == "all" else self.pairs

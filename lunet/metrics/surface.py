@@ -1,21 +1,22 @@
 """Distances between the surfaces of two masks: HD, HD95, ASSD, MASD and NSD.
 
-Two surfaces are in use, because the field uses two:
+There are two kinds of surface, because the field uses both:
 
-* HD, HD95, ASSD and MASD take the **border voxels**: voxels of the mask with a 6-neighbour (in
-  2D a 4-neighbour) outside, the outside of the image counting as outside. Twins: MONAI 1.6
+* HD, HD95, ASSD and MASD use the **border voxels**: voxels of the mask with a 6-neighbour (in
+  2D a 4-neighbour) outside it; beyond the image is outside. Twins: MONAI 1.6
   (``compute_hausdorff_distance``, ``compute_average_surface_distance(symmetric=True)``) and
   Metrics Reloaded (Maier-Hein et al., Nat. Methods 2024).
-* NSD takes the **sub-voxel surface** between voxel centres, weighted by area
+* NSD uses the **sub-voxel surface** between voxel centres, weighted by area
   (:mod:`lunet.metrics.surfels`). Twin: the ``surface-distance`` package (arXiv:1809.04430).
 
-The functions of the border metrics have the names of their columns and take the distances ``a`` of
-the reference's border voxels to the prediction's border, and ``b`` the other way, in mm, neither
-empty. :mod:`lunet.metrics.case` finds them by the rows of :mod:`lunet.metrics.catalog`.
+The functions of the border metrics have the names of their columns. Their arguments are the
+distances in mm from the reference's border voxels to the prediction's border (``a``) and in the
+other direction (``b``); neither is empty. :mod:`lunet.metrics.case` finds the functions by the rows
+of :mod:`lunet.metrics.catalog`.
 
 NSD counts a distance that equals the tolerance, and on a grid of 1 mm with a tolerance of 1 mm most
-distances do. Headers keep float32, so an oblique one gives 0.9999999 or 1.0000001 mm for 1 mm: the
-comparison therefore allows ``SLACK`` of the tolerance, more than that noise and less than any grid.
+distances do. Headers store float32, so an oblique one gives 0.9999999 or 1.0000001 mm for 1 mm. The
+comparison therefore allows ``SLACK``, a share of the tolerance above that noise and below any grid.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ Floats = NDArray[np.float64]
 Flat = NDArray[np.intp]
 
 SLACK = 1e-5
-"""Share of a tolerance that a distance may lie above it: ten nanometres at 1 mm."""
+"""Share of a tolerance by which a distance may exceed it: ten nanometres at 1 mm."""
 
 
 def hd(a: Floats, b: Floats) -> float:
@@ -59,10 +60,10 @@ def masd(a: Floats, b: Floats) -> float:
 
 @dataclass(frozen=True)
 class SurfaceDistances:
-    """What the surface metrics of two non-empty masks are made of.
+    """The distances and NSD of two non-empty masks.
 
-    ``a`` and ``b`` are the distances in mm of each border voxel of the reference to the border of
-    the prediction, and the other way; ``nsd`` is the NSD in [0, 1] at each tolerance.
+    ``a`` and ``b`` are the distances in mm from each border voxel of the reference to the border of
+    the prediction, and in the other direction; ``nsd`` is the NSD in [0, 1] at each tolerance.
     """
 
     a: Floats
@@ -82,8 +83,8 @@ def surface_distances(
     Parameters
     ----------
     reference, prediction
-        Boolean arrays of one shape, 2D or 3D, neither of them empty. Cropping them to the joint
-        box of both does not change any value, for the surface lies inside the box.
+        Boolean arrays of one shape, 2D or 3D, neither of them empty. Cropping them to their joint
+        box does not change any value, because the surface lies inside the box.
     spacing
         Voxel size in mm in the order of the axes.
     tolerances

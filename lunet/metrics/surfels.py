@@ -1,15 +1,15 @@
 """Areas of the sub-voxel surface: one number per 2 x 2 (x 2) pattern of inside and outside.
 
-The surface of a mask is laid between voxel centres: each cell whose corners are 4 pixel (8 voxel)
+The surface of a mask runs between voxel centres: each cell whose corners are 4 pixel (8 voxel)
 centres holds a piece of it, found by marching squares (cubes) at the half level. The piece, a
-"surfel", depends on the cell's corner code alone, so a table of 16 (256) lengths (areas) for a
-given spacing turns a volume of codes into a surface measure (Nikolov et al., arXiv:1809.04430).
+"surfel", depends only on the cell's corner code, so a table of 16 (256) lengths (areas) for a given
+spacing turns a volume of codes into a surface measure (Nikolov et al., arXiv:1809.04430).
 
-The table is built here from two rules, and a test holds it equal to the one of the
+The table is built here from two rules, and a test compares it with the table of the
 ``surface-distance`` package for every code:
 
-* on a cell face with two diagonal inside corners the rarer kind of the cell (inside or outside)
-  is taken as disconnected;
+* on a cell face with two diagonal inside corners, the kind of corner (inside or outside) that is
+  rarer in the cell is treated as disconnected;
 * a polygon that is not flat is cut into the triangles of largest total area at unit spacing.
 """
 
@@ -30,8 +30,8 @@ Floats = NDArray[np.float64]
 def corner_bits(ndim: int) -> tuple[Point, ...]:
     """Corners of a cell in the order of the code's bits: the last axis changes fastest.
 
-    Bit 0 is the corner of the largest index on every axis, because a code at position ``p``
-    collects the voxels ``p`` and ``p - 1`` of each axis.
+    Bit 0 is the corner with the largest index on every axis, because a code at position ``p``
+    combines the voxels ``p`` and ``p - 1`` of each axis.
     """
     return tuple(itertools.product((1.0, 0.0), repeat=ndim))
 
@@ -88,7 +88,7 @@ def _normals() -> tuple[NDArray[np.intp], Floats]:
 
 
 def _polygons(code: int) -> list[list[Point]]:
-    """Closed polygons that part inside from outside corners in one 2 x 2 x 2 cell."""
+    """Closed polygons that separate inside from outside corners in one 2 x 2 x 2 cell."""
     corners = corner_bits(3)
     inside = frozenset(corner for bit, corner in enumerate(corners) if code >> bit & 1)
     links: dict[Point, list[Point]] = {}
@@ -101,7 +101,7 @@ def _polygons(code: int) -> list[list[Point]]:
 
 
 def _cycle(corners: Sequence[Point], axis: int | None = None) -> list[Point]:
-    """The four corners of a face in going round order."""
+    """The four corners of a face in the order around it."""
     free = [a for a in range(len(corners[0])) if a != axis]
     order = ((0.0, 0.0), (0.0, 1.0), (1.0, 1.0), (1.0, 0.0))
     by_place = {tuple(corner[a] for a in free): corner for corner in corners}
@@ -111,10 +111,10 @@ def _cycle(corners: Sequence[Point], axis: int | None = None) -> list[Point]:
 def _face_segments(
     face: Sequence[Point], inside: frozenset[Point], *, minority: bool
 ) -> list[tuple[Point, Point]]:
-    """Lines that part inside from outside on one face, between midpoints of its edges.
+    """Lines that separate inside from outside on one face, between midpoints of its edges.
 
-    Where two diagonal corners are inside, the lines cut off the inside corners if ``minority``
-    says that they are the rarer kind of the cell, else the outside corners.
+    If two diagonal corners are inside, the lines cut off the kind of corner that is rarer in the
+    cell: the inside corners if ``minority``, else the outside corners.
     """
     midpoint = [
         tuple((a + b) / 2 for a, b in zip(face[k], face[(k + 1) % 4], strict=True))

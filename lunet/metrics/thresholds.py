@@ -1,6 +1,6 @@
-"""Thresholds on probabilities, apart from what is counted at them.
+"""Thresholds on probabilities, in a module apart from the counts at these thresholds.
 
-Maps of probabilities are written in these steps: an edit of the counting must predict nothing anew.
+Probability maps are written in these steps, and an edit of the counting must not rerun predictions.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 FROC_THRESHOLDS = 1 / (1 + np.exp(-0.08 * np.arange(-60, 195)))
-"""Probabilities, rising in even steps of log odds: 0.0082 to 1 - 1.8e-7, 0.5 among them.
+"""Probabilities in even steps of log odds, ascending from 0.0082 to 1 - 1.8e-7, including 0.5.
 
-A trained network is sure of itself: its false positives part from its lesions at probabilities
-like 0.9999, which even steps of probability would not tell apart."""
+A trained network is confident: what separates its false positives from its lesions are
+probabilities like 0.9999, which even steps of probability would not resolve."""

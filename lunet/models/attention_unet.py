@@ -1,7 +1,7 @@
 """U-Net with additive attention gates, linear or transposed up-sampling, deep supervision.
 
 Attention U-Net: arXiv 1804.03999; deep supervision as in arXiv 1810.07842; U-Net: arXiv
-1505.04597. Without gates it is the plain U-Net with batch norm. Made for 2D slices; 3D works too.
+1505.04597. Without gates it is the plain U-Net with batch norm. Made for 2D slices; works in 3D.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ class AttentionUNet(nn.Module):
     widths
         A base width ``f`` for the published plan (f, 2f, 4f, 8f and 8f with linear or 16f with
         transposed up-sampling), or the encoder's channels per level, full resolution first; then
-        the decoder gives ``widths[level]`` (all equal: the lean variant in the manner of LUNet).
+        the decoder has ``widths[level]`` channels (all equal: a lean variant like LUNet).
     upsampling
         ``"linear"`` (bilinear, trilinear; align_corners) or ``"transposed"`` convolution.
     attention
         Gate the skips; False is the plain U-Net.
     deep_supervision
         In training mode return ``[main, 1/2, 1/4, ...]``, the heads of the lower decoder levels
-        resized to the input; in eval mode the main logits alone.
+        resized to the input; in evaluation mode only the main logits.
     ndim
         2 or 3 spatial axes.
 
@@ -64,7 +64,7 @@ class AttentionUNet(nn.Module):
             raise ConfigError(
                 where="upsampling",
                 found=repr(upsampling),
-                expected="'linear' and 'transposed' are possible",
+                expected="'linear' or 'transposed'",
             )
         conv = layers_of(ndim).conv
         down, up = _level_widths(widths, upsampling)
@@ -117,7 +117,7 @@ class AttentionUNet(nn.Module):
 
 
 class DecoderStep(nn.Module):
-    """Gate the skip with the feature from below, raise that feature, join, double convolution.
+    """Gate the skip with the feature from below, up-sample that feature, join, double convolution.
 
     ``below``, ``skip``, ``out``: channels of the feature from below, of the skip, of the result.
     """
@@ -178,7 +178,7 @@ def pointwise_norm(into: int, out: int, *, ndim: int) -> nn.Sequential:
 
 
 def pad_to(x: Tensor, sizes: Sequence[int]) -> Tensor:
-    """Zeros around (batch, channel, \\*spatial) up to ``sizes``, the smaller half in front."""
+    """Pad (batch, channel, \\*spatial) with zeros to ``sizes``, the smaller half in front."""
     missing = [want - have for want, have in zip(sizes, x.shape[2:], strict=True)]
     amounts = [n for lack in reversed(missing) for n in (lack // 2, lack - lack // 2)]
     return functional.pad(x, amounts)

@@ -1,8 +1,8 @@
 """Parts that several networks share: layers per dimension, convolution blocks, widths as data.
 
 A U-shaped network is described by two plain mappings, its *wiring* (which blocks feed a block)
-and its *widths* (output channels of every convolution of a block). Both are JSON-able, so that a
-channel-pruned network is rebuilt from its numbers and needs no code of its own.
+and its *widths* (output channels of every convolution of a block). Both can be stored as JSON, so
+that a channel-pruned network is rebuilt from its numbers and needs no code of its own.
 """
 
 from __future__ import annotations
@@ -50,16 +50,14 @@ def layers_of(ndim: int) -> Layers:
         If ``ndim`` is neither 2 nor 3.
     """
     if ndim not in _LAYERS:
-        raise ConfigError(
-            where="ndim", found=repr(ndim), expected="2 or 3 spatial axes are possible"
-        )
+        raise ConfigError(where="ndim", found=repr(ndim), expected="2 or 3 spatial axes")
     return _LAYERS[ndim]
 
 
 def unit(into: int, out: int, *, dropout: float | None, ndim: int) -> nn.Sequential:
     """Convolution 3 (with bias) -> ReLU -> batch norm -> dropout of whole channels.
 
-    ``dropout`` is the probability, free to be changed later as attribute ``p`` of the layer named
+    ``dropout`` is the probability, which can be changed later as attribute ``p`` of the layer named
     ``dropout``; None leaves that layer out. The norm after the ReLU is the published order of the
     LUNet family (arXiv 2512.03834).
     """
@@ -91,9 +89,9 @@ class NetworkPlan:
         Channels of the image.
     wiring
         Block name -> names of the blocks (or :data:`IMAGE`) whose outputs are concatenated, in
-        this order, to its input. The names are those of the sub-modules
+        this order, to its input. The names are the names of the sub-modules
         (``network.get_submodule(name)``); convolution ``k`` of a block is ``name.k.conv``, an
-        up-convolution is ``name`` itself. The order is the order of registration.
+        up-convolution is ``name`` itself. Blocks are in the order of registration.
     widths
         Block name -> output channels of each of its convolutions.
     """
@@ -103,11 +101,11 @@ class NetworkPlan:
     widths: Mapping[str, tuple[int, ...]]
 
     def out_width(self, name: str) -> int:
-        """Channels that leave block ``name`` (or the image)."""
+        """Output channels of block ``name`` (or channels of the image)."""
         return self.in_channels if name == IMAGE else self.widths[name][-1]
 
     def in_width(self, name: str) -> int:
-        """Channels that enter block ``name``."""
+        """Input channels of block ``name``."""
         return sum(self.out_width(source) for source in self.wiring[name])
 
     def consumers(self, source: str) -> list[tuple[str, int]]:
@@ -157,7 +155,7 @@ def check_dropout(dropout: float) -> None:
 def full_widths(
     given: Mapping[str, Sequence[int]], wiring: Mapping[str, tuple[str, ...]]
 ) -> dict[str, tuple[int, ...]]:
-    """Check a widths description against a wiring and give it in the wiring's order.
+    """Check a widths description against a wiring and return it in the wiring's order.
 
     Raises
     ------

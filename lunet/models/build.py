@@ -1,4 +1,4 @@
-"""A network from its module, its class and their arguments; imports just the module named."""
+"""Builds a network from its module, class and arguments; imports only that module."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lunet.errors import ConfigError, nearest, shown
 from lunet.task import Task
 
 _LARGEST, _LONGEST = 2**20, 64
-"""Of an argument: a whole number, and a list, one item per level."""
+"""Limits of an argument: of a whole number, and of the length of a list, one item per level."""
 
 
 def build_network(
@@ -56,7 +56,7 @@ def build_network(
         return make(in_channels, out_channels, **everything)
     except (ValueError, ArithmeticError, LookupError, TypeError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and "allocate" in str(error):
-            raise  # too little memory is sorted elsewhere
+            raise  # too little memory is reported elsewhere
         reason = (str(error).splitlines() or [""])[0]
         found = f"cannot be built with {shown(dict(everything))} ({reason:.200})"
         raise ConfigError(
@@ -70,14 +70,14 @@ def build_for_task(model: Mapping[str, Any], task: Task) -> nn.Module:
     Parameters
     ----------
     model
-        ``module``, ``name`` and, where the network needs some, ``arguments``.
+        ``module``, ``name`` and, if the network needs some, ``arguments``.
     task
-        Gives image channels, logit channels and the number of spatial axes.
+        Defines image channels, logit channels and the number of spatial axes.
 
     Raises
     ------
     ConfigError
-        If the section has no ``module`` or ``name``, or as :func:`build_network`.
+        If the section has no ``module`` or ``name``, or for the reasons of :func:`build_network`.
     """
     for key in ("module", "name"):
         if key not in model:
@@ -108,7 +108,7 @@ def _network_class(module: str, name: str) -> Callable[..., nn.Module]:
         key: value
         for key, value in vars(importlib.import_module(full_name)).items()
         if inspect.isclass(value) and issubclass(value, nn.Module) and not key.startswith("_")
-        if value.__module__ == full_name  # a base from elsewhere is no network
+        if value.__module__ == full_name  # an imported base class does not count
     }
     if name not in networks:
         where = f"{full_name} has no such network"
@@ -129,7 +129,7 @@ def _check_arguments(make: Callable[..., nn.Module], where: str, given: Mapping[
                 expected="",
                 action=nearest(key, known),
             )
-        kinds = known[key].annotation  # a text, which may join several types with "|"
+        kinds = known[key].annotation  # a string, which may join several types with "|"
         if not any(_is_of(value, kind.strip()) for kind in kinds.split("|")):
             wanted = f"a value of type {kinds} is needed"
             raise ConfigError(

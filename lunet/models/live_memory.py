@@ -1,4 +1,4 @@
-"""Bytes of live tensors while a network runs, counted on meta tensors: no arithmetic, no memory."""
+"""Counts the bytes of live tensors while a network runs on meta tensors, without arithmetic."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-# network -> input shape -> bytes: the cases of a study often have one shape
+# network -> input shape -> bytes: the cases of a study often have the same shape
 _KNOWN: weakref.WeakKeyDictionary[nn.Module, dict[tuple[int, ...], int]] = (
     weakref.WeakKeyDictionary()
 )
@@ -22,7 +22,7 @@ class LiveBytes(TorchDispatchMode):
     """Counts the bytes of the storages that operators create, until each is freed.
 
     Storages that exist before the block (weights, input) are not counted. Scratch memory inside a
-    kernel (im2col, oneDNN reorders) is invisible here; compare the resident-set figures.
+    kernel (im2col, oneDNN reorders) is not visible here, only in measurements of the process.
 
     Attributes
     ----------
@@ -66,7 +66,7 @@ def meta_copy(model: nn.Module) -> nn.Module:
 
 
 def forward_bytes(model: nn.Module, shape: Sequence[int]) -> int:
-    """Peak bytes of live tensors in one forward pass without gradients, weights and input apart.
+    """Peak bytes of live tensors in one forward pass, without gradients, weights and input.
 
     Parameters
     ----------
@@ -85,7 +85,7 @@ def forward_bytes(model: nn.Module, shape: Sequence[int]) -> int:
 def peak_bytes(
     meta_model: nn.Module, shape: Sequence[int], step: Callable[[nn.Module, Tensor], object]
 ) -> int:
-    """Peak bytes of live tensors of ``step(meta_model, input)``, weights and input apart."""
+    """Peak bytes of live tensors of ``step(meta_model, input)``, without weights and input."""
     x = torch.empty(tuple(shape), device="meta")
     weights = [*meta_model.parameters(), *meta_model.buffers()]
     with LiveBytes(x, *weights) as counter:

@@ -1,7 +1,7 @@
 """Tri-directional Mamba layer: forward, reverse and slice-wise scans of one token sequence.
 
-Mamba: arXiv 2312.00752; the three directions: SegMamba, arXiv 2401.13560. Shared projections in
-and out; convolution, step sizes, decays and D of each direction are its own.
+Mamba: arXiv 2312.00752; the three directions: SegMamba, arXiv 2401.13560. The input and output
+projections are shared; each direction has its own convolution, step sizes, decays and D.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ DIRECTIONS = ("", "_b", "_s")
 
 
 class TriMamba(nn.Module):
-    """Sum of three gated selective scans of tokens (batch, length, width); no residual.
+    """Sum of three gated selective scans of tokens (batch, length, width), without a residual.
 
     Parameters
     ----------
@@ -54,8 +54,8 @@ class TriMamba(nn.Module):
     def forward(self, tokens: Tensor, *, slices: int) -> Tensor:
         """(batch, length, width) -> the same shape.
 
-        ``slices`` cuts the sequence into that many contiguous chunks, whose first tokens are
-        visited first, then their second ones, and so on; it must divide the length.
+        ``slices`` is the number of contiguous chunks for the slice-wise scan, which visits the
+        first token of every chunk, then the second ones, and so on. It must divide the length.
         """
         x, z = self.in_proj(tokens).chunk(2, dim=-1)
         ways = torch.stack([x, x.flip(1), _interleave(x, slices)], dim=1)
@@ -72,13 +72,13 @@ class TriMamba(nn.Module):
         return functional.silu(y).unflatten(1, (len(DIRECTIONS), -1)).transpose(2, 3)
 
     def _scan(self, ways: Tensor) -> Tensor:
-        """(batch, directions, length, inner): the scans, time-major inside, plus D times x."""
+        """(batch, directions, length, inner): the scans (time-major inside), plus D times x."""
         u = ways.permute(2, 1, 0, 3).contiguous()
         projected = torch.einsum("lkbi,kri->lkbr", u, self._stack("x_proj{}.weight"))
         raw, b, c = projected.split([self.rank, self.states, self.states], dim=-1)
         steps = torch.einsum("lkbr,kir->lkbi", raw, self._stack("dt_proj{}.weight"))
         bias = self._stack("dt_proj{}.bias")
-        # the sum with a float32 bias is float32 also where autocast made the steps shorter
+        # the sum with a float32 bias is float32 even if autocast made the steps half precision
         dt = functional.softplus(steps + bias.unsqueeze(1))
         y = selective_scan(u, dt, -torch.exp(self._stack("A{}_log")), b, c)
         y = y + self._stack("D{}").unsqueeze(1) * u
@@ -97,7 +97,7 @@ def _interleave(x: Tensor, chunks: int) -> Tensor:
 def _initialise_steps(projection: nn.Module, rank: int) -> None:
     """Published initialisation of the forward direction: steps log-uniform from 1e-3 to 0.1.
 
-    The two other directions keep the layer's default, as published.
+    The other two directions keep the layer's default, as published.
     """
     weight, bias = projection.get_parameter("weight"), projection.get_parameter("bias")
     nn.init.uniform_(weight, -(rank**-0.5), rank**-0.5)

@@ -24,7 +24,7 @@ _BY_EXPANSION: Mapping[str, int] = MappingProxyType({})
 
 @dataclass(frozen=True)
 class Style:
-    """What all blocks of a MedNeXt share; the fields are arguments of :class:`MedNeXt`."""
+    """The settings that all blocks share; the fields are arguments of :class:`MedNeXt`."""
 
     kernel: int
     expansion: int
@@ -75,9 +75,9 @@ class MedNeXt(nn.Module):
         ``"before_norm"`` as in the LUNet study, ``"after_compress"`` as in the MedNeXt release.
         Equal weights give different results.
     expanded
-        Block name (``encoder.stage_0.1``, ``encoder.down_0``) -> its expanded channels, where they
-        are not ``expansion`` times its input (this rebuilds a pruned network; all of them are in
-        ``MedNeXt.expanded``).
+        Block name (``encoder.stage_0.1``, ``encoder.down_0``) -> its expanded channels, if they
+        are not ``expansion`` times its input. This rebuilds a pruned network; ``MedNeXt.expanded``
+        has the entries of all blocks.
     ndim
         2 or 3 spatial axes.
 
@@ -87,8 +87,8 @@ class MedNeXt(nn.Module):
         If an argument is out of range.
 
     Input (batch, in_channels, \\*spatial) of any size, output (batch, out_channels, \\*spatial).
-    Inside, each axis is padded to a multiple of ``2**(len(blocks) // 2)`` and one axis to twice
-    that, for an instance norm of a single voxel is undefined.
+    Inside, each axis is padded to a multiple of ``2**(len(blocks) // 2)``, and one axis to at least
+    twice that, because an instance norm of a single voxel is undefined.
     """
 
     def __init__(
@@ -207,7 +207,7 @@ class DownBlock(nn.Module):
 class UpBlock(nn.Module):
     """The block with transposed stride 2 and half the channels.
 
-    Its transposed convolutions give 2n - 1 voxels; one zero is padded at the low-index side.
+    Its transposed convolutions return 2n - 1 voxels; one zero is padded at the low-index side.
     """
 
     def __init__(self, width: int, style: Style, inner: int) -> None:
@@ -272,5 +272,5 @@ def _check_choice(key: str, value: str, *allowed: str) -> None:
         raise ConfigError(
             where=key,
             found=repr(value),
-            expected=f"possible are {' and '.join(map(repr, allowed))}",
+            expected=f"{' or '.join(map(repr, allowed))}",
         )

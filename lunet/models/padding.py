@@ -1,4 +1,4 @@
-"""The one place where an image is padded to a size that a network can take, and cropped back."""
+"""Pads an image to a size that a network accepts, and crops the logits back; used by all models."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def legal_sizes(
     sizes
         Voxels per axis of the image.
     multiple
-        Each axis of the result is a multiple of this many voxels, axis by axis.
+        The size of each axis is rounded up to a multiple of this, one value per axis.
     minimum
         Each axis has at least this many voxels (before rounding up to the multiple).
     long_side
-        At least one axis has this many voxels; when none has, the first one is extended. Must be
-        a multiple of ``multiple[0]``. Normalisations need it: one voxel has no spread.
+        At least one axis has this many voxels; if none has, the first one is extended. Must be a
+        multiple of ``multiple[0]``. Normalisations need it: a single voxel has no variance.
     """
-    if torch.jit.is_tracing():  # sizes are tensors there, and a trace is valid for one size only
+    if torch.jit.is_tracing():  # sizes are tensors there, and a trace is valid for one size
         sizes = [int(n) for n in sizes]
     # no negative dividend: ONNX rounds quotients towards zero
     legal = [
@@ -45,10 +45,10 @@ def legal_sizes(
 
 
 def batch_norm_side(x: Tensor, *, training: bool, multiple: Sequence[int]) -> int:
-    """``long_side`` of a network with batch norm whose deepest level has one voxel per multiple.
+    """``long_side`` for a network with batch norm whose deepest level has one voxel per multiple.
 
-    Batch statistics need two values per channel: in training a batch of one image must have two
-    voxels at the deepest level.
+    Batch statistics need two values per channel: in training, a single image must have two voxels
+    at the deepest level.
     """
     return 2 * multiple[0] if training and x.shape[0] == 1 else 1
 
@@ -56,11 +56,11 @@ def batch_norm_side(x: Tensor, *, training: bool, multiple: Sequence[int]) -> in
 def run_padded(
     network: Callable[[Tensor], Tensor | list[Tensor]], x: Tensor, sizes: Sequence[int]
 ) -> Tensor | list[Tensor]:
-    """``network`` on ``x`` padded with zeros to ``sizes``; its logits cropped to the size of ``x``.
+    """Run ``network`` on ``x`` padded with zeros to ``sizes``; crop the logits to ``x``'s size.
 
     ``x`` is (batch, channel, \\*spatial). Padding is at the high-index side of each axis, so that
-    voxel 0 stays where it is; on a legal size it changes nothing. A list (deep supervision) is
-    cropped item by item.
+    voxel 0 stays where it is; a legal size is not padded. The items of a list (deep supervision)
+    are each cropped.
     """
     given = x.shape[2:]
     amounts = [n for have, want in zip(given, sizes, strict=True) for n in (want - have, 0)]

@@ -1,4 +1,4 @@
-"""What U-Net and U-Net++ share: blocks made from a plan, and images of any size."""
+"""The base of U-Net and U-Net++: blocks made from a plan, and images of any size."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from lunet.models.padding import batch_norm_side, check_image, legal_sizes, run_
 
 
 class PlannedNetwork(nn.Module):
-    """Base of the networks that a plan describes; a subclass adds its blocks and their order.
+    """Base of networks that a plan describes; a subclass adds its blocks and their order.
 
     Parameters
     ----------
@@ -18,8 +18,8 @@ class PlannedNetwork(nn.Module):
     out_channels
         Channels of the logits.
     levels
-        Resolutions, the full one included; each axis of an image is padded to a multiple of
-        ``2**(levels - 1)``.
+        Number of resolutions, including the full one; each axis of an image is padded to a multiple
+        of ``2**(levels - 1)``.
     ndim
         2 or 3 spatial axes.
 
@@ -42,7 +42,7 @@ class PlannedNetwork(nn.Module):
         Raises
         ------
         ConfigError
-            If ``dropout`` is no probability below 1.
+            If ``dropout`` is not a probability below 1.
         """
         if dropout is not None:
             check_dropout(dropout)
@@ -50,7 +50,7 @@ class PlannedNetwork(nn.Module):
         return block(into, out, dropout=dropout, ndim=self.ndim)
 
     def make_up(self, name: str) -> nn.Module:
-        """The up-convolution of that name, which doubles each axis, with fresh weights."""
+        """The up-convolution ``name``, which doubles each axis, with fresh weights."""
         into, out = self.plan.in_width(name), self.plan.out_width(name)
         return layers_of(self.ndim).transposed(into, out, kernel_size=2, stride=2)
 

@@ -1,4 +1,4 @@
-"""Linear interpolation of batches, reproducible on CUDA too."""
+"""Linear interpolation of batches, also reproducible on CUDA."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from lunet.models.blocks import layers_of
 def resize(x: Tensor, sizes: Sequence[int]) -> Tensor:
     """Linear interpolation of (batch, channel, \\*spatial) to ``sizes`` voxels, corners aligned.
 
-    Where deterministic algorithms are asked for on CUDA it is computed by matrix products: torch's
-    own gradient is summed in varying order there.
+    If deterministic algorithms are requested on CUDA, it is computed by matrix products, because
+    torch's own gradient is summed in varying order there.
     """
     if tuple(x.shape[2:]) == tuple(sizes):
         return x
@@ -26,7 +26,7 @@ def resize(x: Tensor, sizes: Sequence[int]) -> Tensor:
 
 
 def resize_by_products(x: Tensor, sizes: Sequence[int]) -> Tensor:
-    """:func:`resize` as one matrix product per axis, in float32 at least, also under autocast."""
+    """:func:`resize` as one matrix product per axis, at least in float32, also under autocast."""
     y = x if x.dtype == torch.float64 else x.float()
     with torch.autocast(x.device.type, enabled=False):
         for axis, size in enumerate(sizes, start=2):

@@ -2,13 +2,13 @@
 
 h_t = exp(dt_t A) h_{t-1} + dt_t B_t u_t,  y_t = <C_t, h_t>,  h_0 = 0
 
-All arrays are time-major, several directions (each with an A of its own) at once, so that the
-loop over time runs once: ``u, dt`` (length, directions, batch, channels), ``B, C`` (length,
-directions, batch, states), ``A`` (directions, channels, states). Three forms with equal results:
+All arrays are time-major and hold several directions (each with its own A), so that the loop over
+time runs once: ``u, dt`` (length, directions, batch, channels), ``B, C`` (length, directions,
+batch, states), ``A`` (directions, channels, states). There are three forms with equal results:
 
-* serial, for the CPU: in place, states kept at block borders only, backward written by hand;
+* serial, for the CPU: in place, states kept only at block borders, backward written by hand;
 * blocked, for accelerators and export: two loops of about sqrt(length) wide steps;
-* the CUDA kernel of the package ``mamba_ssm``, where it is installed.
+* the CUDA kernel of the package ``mamba_ssm``, if it is installed.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ BLOCK = 64
 
 
 def selective_scan(u: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Tensor:
-    """Scan along the first axis; shapes in the module's text; ``dt`` is positive, ``A`` negative.
+    """Scan along the first axis; shapes as in the module's docstring; ``dt`` > 0 and ``A`` < 0.
 
-    Returns y (length, directions, batch, channels) in float32, in float64 if any input is. The
-    state is never kept in less than float32: autocast is switched off inside.
+    Returns y (length, directions, batch, channels) in float32, or float64 if any input is float64.
+    The state always has at least float32's precision: autocast is switched off inside.
     """
     wide = torch.float64 if torch.float64 in {x.dtype for x in (u, dt, A, B, C)} else torch.float32
     u, dt, A, B, C = (x.to(wide) for x in (u, dt, A, B, C))
-    # tensors without memory (counting operations) have no autocast of their own
+    # meta tensors (for counting operations) have no autocast of their own
     with torch.autocast("cpu" if u.is_meta else u.device.type, enabled=False):
         return _form(u)(u, dt, A, B, C)
 
@@ -60,7 +60,7 @@ def serial_scan(u: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Tenso
 
 
 class _SerialScan(torch.autograd.Function):
-    """Forward in place per block; backward recomputes a block and runs the recurrence reversed."""
+    """Forward in place per block; backward recomputes each block and reverses the recurrence."""
 
     @staticmethod
     @torch.amp.custom_fwd(device_type="cpu")
@@ -92,7 +92,7 @@ class _SerialScan(torch.autograd.Function):
                 dB[part] = ((dt[part] * u[part]).unsqueeze(-2) @ g).squeeze(-2)
                 along_b = (g @ B[part].unsqueeze(-1)).squeeze(-1)
                 du[part] = dt[part] * along_b
-                # gradient of the exponent dt A, in the place of the decays
+                # gradient of the exponent dt A, stored over the decays
                 exponent = decay.mul_(g)
                 exponent[1:].mul_(states[:-1])
                 exponent[0].mul_(start)
@@ -122,7 +122,7 @@ def _block_states(
 
 
 def _block_gradients(dy: Tensor, C: Tensor, decay: Tensor, later: Tensor) -> Tensor:
-    """Gradient of each state of a block; ``later`` is what the following block hands back."""
+    """Gradient of each state of a block; ``later`` comes from the following block."""
     g = dy.unsqueeze(-1) * C.unsqueeze(-2)
     g[-1] += later
     decays, steps = decay.unbind(0), g.unbind(0)
@@ -133,7 +133,7 @@ def _block_gradients(dy: Tensor, C: Tensor, decay: Tensor, later: Tensor) -> Ten
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """The loop's operations are tiny: threads would spend their time waiting for each other."""
+    """Use one thread: the loop's operations are tiny, and threads would wait for each other."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -171,7 +171,7 @@ class _Recurrence(torch.autograd.Function):
 
 
 def _recurrence(decay: Tensor, drive: Tensor) -> Tensor:
-    """All blocks step by step at once, then block by block. Decays <= 1 cannot overflow."""
+    """Step through all blocks at once, then from block to block. Decays <= 1 cannot overflow."""
     length = len(drive)
     steps = math.ceil(math.sqrt(length))
     spare = [0, 0] * (drive.ndim - 1) + [0, -length % steps]
@@ -199,7 +199,7 @@ def _mamba_kernel() -> Callable[..., Tensor] | None:
 
 
 def _kernel_scan(u: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor) -> Tensor:
-    """``mamba_ssm``'s kernel: directions are groups of channels there, time is the last axis."""
+    """``mamba_ssm``'s kernel, where directions are groups of channels and time is the last axis."""
     kernel = _mamba_kernel()
     if kernel is None:
         return blocked_scan(u, dt, A, B, C)

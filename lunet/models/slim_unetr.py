@@ -6,8 +6,8 @@ two published settings differ in ``strides`` and ``slices``:
 * for 128^3 patches: strides (4, 2, 2, 2), slices (64, 32, 16, 8);
 * for 96^3 patches: strides (2, 2, 2, 2), slices (16, 8, 4, 2).
 
-``slices="planes"`` makes each chunk of the slice-wise scan one plane of the token grid, whatever
-the size of the image.
+With ``slices="planes"``, each chunk of the slice-wise scan is one plane of the token grid, for any
+size of the image.
 """
 
 from __future__ import annotations
@@ -46,10 +46,11 @@ class SlimUNETRV2(nn.Module):
     hidden
         Channels of the bottleneck.
     initialisation
-        ``default``: PyTorch's, and Mamba's for the scans, as published; ``he``: convolutions of
-        the grid by Kaiming's normal law for a slope of 0.01, biases 0, as nnU-Net's own networks.
+        ``default``: PyTorch's, and Mamba's for the scans, as published; ``he``: the convolutions on
+        the grid get Kaiming's normal distribution for a slope of 0.01 and biases of 0, as in
+        nnU-Net's own networks.
     ndim
-        3; the network has no 2D form.
+        3; the network has no 2D version.
 
     Raises
     ------
@@ -121,7 +122,7 @@ class SlimUNETRV2(nn.Module):
 
 
 class LocalBlock(nn.Module):
-    """Two 3x3x3 convolutions parallel to a 1x1x1, their sum through a 1x1x1; plus the input."""
+    """Two 3x3x3 convolutions in parallel with a 1x1x1; a 1x1x1 of their sum; plus the input."""
 
     def __init__(self, width: int, activation: type[nn.Module]) -> None:
         super().__init__()
@@ -154,7 +155,7 @@ class SparseBlock(nn.Module):
         return x + self.expand(self._attend(mixed))
 
     def _attend(self, grid: Tensor) -> Tensor:
-        """Attention of all tokens, heads outside q, k and v, without scale or positions."""
+        """Attention of all tokens, with the heads outermost, without scale or positions."""
         qkv = self.qkv(grid).flatten(2).unflatten(1, (self.heads, 3, -1)).transpose(3, 4)
         # unscaled products leave the range of float16
         q, k, v = (part if part.dtype == torch.float64 else part.float() for part in qkv.unbind(2))
@@ -164,7 +165,7 @@ class SparseBlock(nn.Module):
 
 
 class UpLayer(nn.Module):
-    """Transposed convolution, join [raised, skip], 1x1x1 to half, norm over all channels."""
+    """Transposed convolution, join [up-sampled, skip], 1x1x1 to half, norm over all channels."""
 
     def __init__(self, into: int, out: int, stride: int) -> None:
         super().__init__()
@@ -218,9 +219,9 @@ def _compression(width: int, stride: int) -> tuple[nn.Module, nn.Module]:
 def divisible_sizes(
     sizes: tuple[int, ...], multiple: int, scales: tuple[int, ...], slices: tuple[int, ...]
 ) -> tuple[int, ...]:
-    """Smallest size at or above ``sizes`` whose tokens of each stage are divisible by ``slices``.
+    """Smallest size at or above ``sizes`` whose tokens at each stage are divisible by ``slices``.
 
-    ``sizes`` are legal multiples already; ``scales`` are voxels per grid position and stage.
+    ``sizes`` are already legal multiples; ``scales`` are voxels per grid position at each stage.
     """
 
     def is_legal(candidate: tuple[int, ...]) -> bool:
@@ -251,7 +252,7 @@ def _check(
         raise ConfigError(
             where="slices",
             found=repr(slices),
-            expected="'planes' or four whole numbers are possible",
+            expected="'planes' or four whole numbers",
         )
     lists = {"strides": strides, "widths": widths, "heads": heads}
     lists |= {} if isinstance(slices, str) else {"slices": slices}

@@ -1,4 +1,4 @@
-"""UNet and LUNet: one network, of which only the list of widths differs.
+"""UNet and LUNet: the same network with different widths.
 
 U-Net: arXiv 1505.04597, in 3D arXiv 1606.06650. LUNet, the U-Net of equal width at all levels:
 arXiv 2512.03834. UNet widths are ``f * 2**level``, LUNet widths are ``f`` everywhere.
@@ -24,17 +24,17 @@ class UNet(PlannedNetwork):
     in_channels, out_channels
         Channels of the image and of the logits.
     widths
-        Channels per level, full resolution first, the last being the bottleneck; or a widths
-        description, block name -> output channels of each convolution, as in
-        ``UNet.plan.widths`` (this rebuilds a pruned network).
+        Channels per level, full resolution first and bottleneck last; or a widths description,
+        block name -> output channels of each convolution, as in ``UNet.plan.widths`` (this
+        rebuilds a pruned network).
     convs_per_block
-        Convolutions per level on each way, if ``widths`` are given per level.
+        Convolutions per level in encoder and decoder, if ``widths`` are given per level.
     dropout
-        Probability of dropping a channel after each unit but the head's.
+        Probability of dropping a channel after each unit except the head's.
     ndim
         2 or 3 spatial axes.
     skip_levels
-        Levels whose encoder output is handed to the decoder: ``"all"`` or level indices
+        Levels whose encoder output is passed to the decoder: ``"all"`` or level indices
         (0 = full resolution).
 
     Raises
@@ -118,7 +118,7 @@ def _plan(
     convs_per_block: int,
     skip_levels: Sequence[int] | str,
 ) -> tuple[NetworkPlan, int]:
-    """The plan and its number of levels, the bottleneck's included."""
+    """The plan and its number of levels, including the bottleneck."""
     if isinstance(widths, Mapping):
         levels = 1 + sum(name.startswith("encoder.") for name in widths)
     else:
@@ -137,6 +137,6 @@ def _skips(skip_levels: Sequence[int] | str, levels: int) -> Sequence[int]:
         raise ConfigError(
             where="skip_levels",
             found=f"{skip_levels!r}",
-            expected=f"'all' or levels from 0 to {levels - 2} are possible",
+            expected=f"'all' or levels from 0 to {levels - 2}",
         )
     return skip_levels

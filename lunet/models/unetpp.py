@@ -1,7 +1,7 @@
 """UNet++ and LUNet++: the U-Net whose skips are nested dense blocks (arXiv 1807.10165).
 
-Without deep supervision: only the last node of the full resolution is read. As in UNet and LUNet,
-the two differ in their list of widths alone.
+Without deep supervision: only the last node of the full resolution is used. Like UNet and LUNet,
+the two differ only in their widths.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from lunet.models.planned import PlannedNetwork
 class UNetPlusPlus(PlannedNetwork):
     """Nodes (row, column) with row + column < levels; column 0 is the encoder. Returns logits.
 
-    Node (i, j) with j > 0 reads all earlier nodes of its row and, last, the up-convolved node
-    (i + 1, j - 1) (arXiv 1807.10165, equation 1).
+    Node (i, j) with j > 0 gets the outputs of all earlier nodes of its row and, last, of the
+    up-convolved node (i + 1, j - 1) (arXiv 1807.10165, equation 1).
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ class UNetPlusPlus(PlannedNetwork):
     convs_per_block
         Convolutions per node, if ``widths`` are given per row.
     dropout
-        Probability of dropping a channel after each unit but the head's.
+        Probability of dropping a channel after each unit except the head's.
     ndim
         2 or 3 spatial axes.
 

@@ -1,15 +1,15 @@
-"""Where each channel of a network occurs: in which tensors it is made and read.
+"""Finds where each channel of a network occurs: the tensors that make it and that read it.
 
 A *layer* is a group of channels that can be removed one by one. Its *places* are all the slices of
-parameters and buffers in which these channels stand. Everything else of pruning (surgery on
-weights, gradients, optimiser moments, moving averages) follows from this table.
+parameters and buffers that belong to these channels. The rest of pruning (surgery on weights,
+gradients, optimiser moments, moving averages) follows from this table.
 
 UNet, LUNet, UNet++ and LUNet++: the output channels of every convolution and up-convolution.
-MedNeXt: the expanded channels inside each block. Its other channels are one stream per level that
-residual additions, added skips and depthwise convolutions hold together, so that removing a channel
-means removing it from the whole level, which is a smaller ``width``, not pruning. With global
-response normalisation a block's expanded channels depend on their mean, so that not even a channel
-that nothing reads could be removed without changing the output: it is refused.
+MedNeXt: the expanded channels inside each block. Residual additions, added skips and depthwise
+convolutions tie its other channels together into one stream per level. A channel could only be
+removed from the whole level, which means a smaller ``width``, not pruning. With global response
+normalisation, a block's expanded channels depend on their mean: removing even a channel that
+nothing reads would change the output, so this is refused.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from lunet.models.blocks import NetworkPlan
 
 @dataclass(frozen=True)
 class WeightAxis:
-    """Channel ``c`` of a layer stands at index ``offset + c`` of ``axis`` of ``tensor``."""
+    """Channel ``c`` of a layer is at index ``offset + c`` of ``axis`` of ``tensor``."""
 
     tensor: str
     axis: int = 0
@@ -48,7 +48,7 @@ class Layer:
     dropout
         Name of the module that drops its channels, if there is one.
     makers, readers
-        Places that make these channels and that read them.
+        Places that make these channels, and places that read them.
     """
 
     name: str
@@ -128,10 +128,10 @@ def _convolution(
 
 
 def _readers(plan: NetworkPlan, block: str, index: int) -> tuple[WeightAxis, ...]:
-    """Where the output of convolution ``index`` of a block enters others.
+    """Where other convolutions read the output of convolution ``index`` of a block.
 
-    The offset within a concatenation is the summed width of what stands before it, which no longer
-    is half of the channels once one of the parts was pruned.
+    The offset in a concatenation is the total width of the parts before it, which is no longer half
+    of the channels after one of the parts was pruned.
     """
     if index + 1 < len(plan.widths[block]):
         return (WeightAxis(f"{block}.{index + 1}.conv.weight", 1),)

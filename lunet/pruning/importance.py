@@ -1,4 +1,4 @@
-"""How important a channel is: the scores of STAMP, comparable between layers.
+"""Scores the importance of channels as STAMP does, comparable between layers.
 
 STAMP: Dinsdale et al., "STAMP: Simultaneous Training and Model Pruning for low data regimes in
 medical image segmentation", Medical Image Analysis 81, 2022.
@@ -9,8 +9,8 @@ mode over one pass of the training set, weights untouched:
 * ``taylor``: mean of a g over samples and space, signed until the absolute value at the end,
 * ``l1``, ``l2``: L1 or L2 norm of a over space, mean over samples,
 * ``l1_std``: L1 norm of a minus its own mean over space, mean over samples. The exact form of
-  STAMP's variant is not known; this one is ours: a channel that is constant over space says
-  nothing that a bias could not say, and scores 0,
+  STAMP's variant is not known; in this one, a channel that is constant over space scores 0,
+  because a bias could replace it,
 * ``random``: uniform numbers.
 
 All but ``random`` are then divided by the L2 norm of the layer's scores.
@@ -46,7 +46,7 @@ def channel_scores(
     Parameters
     ----------
     model
-        The network; its mode, weights and gradients are left as they are.
+        The network; its mode, weights and gradients do not change.
     samples
         Images (batch, channel, \\*spatial) and labels (batch, \\*spatial).
     mode
@@ -54,11 +54,11 @@ def channel_scores(
     objective
         Loss of logits and labels; only ``taylor`` needs it.
     rng
-        Source of ``random``.
+        Generator of the scores for ``random``.
 
     Returns
     -------
-    Non-negative scores; a channel of a layer that is silent altogether has 0.
+    Non-negative scores; all 0 in a layer whose channels are all silent.
     """
     if mode == "random":
         return {name: rng.random(layer.width).tolist() for name, layer in layers.items()}
@@ -128,7 +128,7 @@ def _norms(
 
 
 class _listening:
-    """Within the block ``hear(layer name, activation)`` is called in each forward pass."""
+    """Within the block, each forward pass calls ``hear(layer name, activation)``."""
 
     def __init__(
         self, model: nn.Module, layers: Mapping[str, Layer], hear: Callable[[str, Tensor], None]

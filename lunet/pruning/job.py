@@ -32,7 +32,7 @@ class _Chosen(TypedDict):
 
 
 class _Stamped(TypedDict):
-    """What a control reads of the ``run.json`` of a pruning by ``stamp``."""
+    """The part of a ``stamp`` pruning's ``run.json`` that a control reads."""
 
     epochs: Annotated[int, Within(1)]
     chosen: _Chosen
@@ -45,8 +45,8 @@ class PruneJob:
     Attributes
     ----------
     training
-        Data, recipe, seed and folders. ``recipe.epochs`` is not used: the epochs come from
-        ``settings``, or for a control from the run ``like``.
+        Data, recipe, seed and folders. ``recipe.epochs`` is not used: the number of epochs comes
+        from ``settings``, or for a control from the run ``like``.
     settings, strategy
         How to prune.
     like
@@ -60,19 +60,19 @@ class PruneJob:
 
     @property
     def removes_channels(self) -> bool:
-        """False for controls."""
+        """Whether the strategy removes channels; False for controls."""
         return self.strategy in PRUNING
 
     def last_epoch(self, iteration: int) -> int:
-        """Epoch (from 1) that ends an iteration; 0 is the one before the first cut."""
+        """Epoch (from 1) that ends an iteration; iteration 0 is the one before the first cut."""
         return self.settings.first_epochs + iteration * self.settings.recovery_epochs
 
 
 def starting_job(task: PruneJob) -> TrainingJob:
     """The training that a strategy starts with: its network and its total number of epochs.
 
-    Early stopping and snapshots are off: each iteration recovers for exactly as many epochs as the
-    settings say, and a control trains for as many as the whole ``stamp`` run took.
+    Early stopping and snapshots are off: each iteration recovers for exactly the epochs in the
+    settings, and a control trains for as many epochs as the whole ``stamp`` run.
 
     Raises
     ------
@@ -115,7 +115,7 @@ def _control(task: PruneJob) -> tuple[dict[str, Any], int]:
 def flat_arguments(model: Section, task: Task, parameters: int) -> dict[str, Any]:
     """Arguments of the network of equal width at all levels that is nearest in parameters.
 
-    Of two that are equally near, the smaller one is taken.
+    Of two that are equally near, the smaller one is chosen.
 
     Raises
     ------
@@ -144,7 +144,7 @@ def flat_arguments(model: Section, task: Task, parameters: int) -> dict[str, Any
 
 
 def parameters_of(model: Section, task: Task) -> int:
-    """Number of parameters of a ``model`` section's network, without making it."""
+    """Number of parameters of a ``model`` section's network, without allocating it."""
     with torch.device("meta"):
         network = build_for_task(model, task)
     return sum(parameter.numel() for parameter in network.parameters())

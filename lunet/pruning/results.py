@@ -32,11 +32,11 @@ OPTIMISTIC = "chosen on the test cases themselves: an upper bound, not a result"
 
 
 FILES = (*TRAINED, "trajectory.csv", "test_curve.csv")
-"""What every pruning writes."""
+"""The files that every pruning writes."""
 
 
 def iteration_file(job: TrainingJob, iteration: int) -> Path:
-    """Where the best weights of an iteration are kept until the end."""
+    """The file that keeps the best weights of an iteration until the end."""
     return job.work / "iterations" / f"{iteration:04d}.safetensors"
 
 
@@ -47,10 +47,10 @@ class Outcome:
     Attributes
     ----------
     chosen
-        Row of the trajectory whose network is taken, chosen on validation cases.
+        Row of the trajectory with the chosen network, chosen on validation cases.
     curve
-        :func:`test_curve`: the chosen iteration's Dice is the result; the best of all is what a
-        stopping point chosen on test data would have claimed.
+        From :func:`test_curve`: the chosen iteration's Dice is the result; the best Dice of all is
+        what a stopping point chosen on test data would have claimed.
     reason
         Why there was no further iteration.
     """
@@ -89,8 +89,8 @@ def write_pruning(
 
 
 def write_trajectory(path: Path, rows: Sequence[Row]) -> None:
-    """One line per iteration: size, cost, validation Dice, what the cut before it removed, and
-    the channels of each layer (``channels_<layer>``)."""
+    """Write one line per iteration: size, cost, validation Dice, what the cut before it removed,
+    and the channels of each layer (``channels_<layer>``)."""
     layers = list(rows[0]["widths"])
     columns = [*_NUMBERS, "removed", *(f"channels_{name}" for name in layers)]
     write_csv(path, columns, map(_flat, rows))
@@ -107,7 +107,7 @@ def _flat(row: Row) -> dict[str, Any]:
 def test_curve(
     job: TrainingJob, rows: Sequence[Row], training: TrainingState, manifest: Manifest, fold: Fold
 ) -> list[dict[str, Any]]:
-    """Mean Dice of the test cases at each iteration; it chooses nothing."""
+    """Mean Dice of the test cases at each iteration; not used to choose one."""
     if not fold.test:
         return []
     validator = build_validator(

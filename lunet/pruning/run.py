@@ -1,8 +1,8 @@
-"""One strategy from prepared volumes to a smaller network; what `lunet prune` does.
+"""Runs one strategy from prepared volumes to a smaller network, as `lunet prune` does.
 
 A pruning is one training that is interrupted by cuts: the engine, the optimiser's moments, the
-order of batches and the learning rate schedule continue. So the state of a training, with the
-pruning schedule added, is all that a resumption needs. Cuts are functions of that state.
+order of batches and the learning rate schedule continue. So the state of a training and the
+pruning schedule are all that is needed to resume. Cuts are functions of that state.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from lunet.training.job import TrainingJob
 from lunet.training.loop import CheckpointSaver
 from lunet.training.recipe import Schedule
 from lunet.training.results import metadata
-from lunet.training.run import built, read_data, tidy, train_stage
+from lunet.training.run import build_within_memory, read_data, tidy, train_stage
 from lunet.training.setup import with_network
 from lunet.training.signals import StopRequest, stop_requests
 from lunet.training.state import TrainingState, copy_weights
@@ -54,12 +54,12 @@ _STREAM = 4  # of random numbers, separate from the sampler's streams
 
 
 def run_pruning(task: PruneJob) -> None:
-    """Prune or train a control, from a saved state if there is one that fits.
+    """Prune or train a control; resumes from a saved state if there is a matching one.
 
     Raises
     ------
     LunetError
-        Of the kinds that :mod:`lunet.errors` lists; nothing is half-written then.
+        One of the kinds in :mod:`lunet.errors`; no file is half-written then.
     """
     job = starting_job(task)
     check_metrics(job.recipe, job.task)
@@ -72,16 +72,16 @@ def run_pruning(task: PruneJob) -> None:
         manifest, fold = read_data(job)
         course = PruningSchedule(dict(job.model))
         stamp = _stamp(task, job, manifest, fold)
-        keeper = CheckpointSaver(Checkpoint(job.work), stamp, job.save_interval, course.state)
-        training = _begin(job, course, manifest, fold, keeper)
-        training, reason = _walk(task, job, course, training, manifest, keeper, request)
+        saver = CheckpointSaver(Checkpoint(job.work), stamp, job.save_interval, course.state)
+        training = _begin(job, course, manifest, fold, saver)
+        training, reason = _walk(task, job, course, training, manifest, saver, request)
         log(f"the last iteration is {course.iteration}: {reason}")
-        chosen = chosen_row(course.rows, task.settings)  # before any test case is looked at
+        chosen = chosen_row(course.rows, task.settings)  # before any test case is read
         outcome = Outcome(chosen, test_curve(job, course.rows, training, manifest, fold), reason)
         request.cancel_deadline()
         lock.confirm()
         write_pruning(task, job, course, training, manifest, outcome)
-        keeper.checkpoint.remove()
+        saver.checkpoint.remove()
 
 
 def _begin(
@@ -89,22 +89,22 @@ def _begin(
     course: PruningSchedule,
     manifest: Manifest,
     fold: Fold,
-    keeper: CheckpointSaver,
+    saver: CheckpointSaver,
 ) -> TrainingState:
     tidy(job.work)
     tidy(iteration_file(job, 0).parent)
-    state = keeper.checkpoint.load(stamp=keeper.stamp, say=log)
+    state = saver.checkpoint.load(stamp=saver.stamp, log=log)
     if state:
         course.load(state)
         log(f"resumes in iteration {course.iteration}")
-    training = built(course.job(job), manifest, fold, state)
-    layers_of_network(training.model)  # an architecture that cannot be cut is refused here
+    training = build_within_memory(course.job(job), manifest, fold, state)
+    layers_of_network(training.model)  # refuses an architecture that cannot be cut
     set_dropout(training.model, course.dropouts)
     return training
 
 
 def _stamp(task: PruneJob, job: TrainingJob, manifest: Manifest, fold: Fold) -> str:
-    """What a saved state is valid for."""
+    """The settings and data that a saved state is valid for."""
     recipe = plain(job.recipe)
     del recipe["source"]
     settings = plain(task.settings)
@@ -132,31 +132,31 @@ def _walk(
     course: PruningSchedule,
     training: TrainingState,
     manifest: Manifest,
-    keeper: CheckpointSaver,
+    saver: CheckpointSaver,
     request: StopRequest,
 ) -> tuple[TrainingState, str]:
     """Train and cut in turn; returns the last iteration's training and why it is the last."""
     while True:
         end = task.last_epoch(course.iteration) if task.removes_channels else job.recipe.epochs
-        # the learning rates are set for the whole pruning already
+        # the learning rates are already set for the whole pruning
         training.recipe = dataclasses.replace(job.recipe, epochs=end, schedule=Schedule())
         present = course.job(job)
-        train_stage(present, training, manifest, keeper=keeper, request=request)
+        train_stage(present, training, manifest, saver=saver, request=request)
         _close(present, course, training, manifest)
         reason = reason_to_stop(task, course.rows, can_shrink=_can_shrink(task, training))
         if reason:
             return training, reason
         training = _cut(task, job, course, training, manifest)
-        keeper.save_if_due(training)
+        saver.save_if_due(training)
 
 
 def _close(
     job: TrainingJob, course: PruningSchedule, training: TrainingState, manifest: Manifest
 ) -> None:
-    """Note how the iteration went and keep its best weights on disk."""
+    """Record the result of the iteration and keep its best weights on disk."""
     progress = training.progress
     epoch, weights = progress.best_epoch, progress.best_weights
-    if not weights:  # Dice was undefined in each validation
+    if not weights:  # Dice was undefined in every validation
         epoch = progress.epochs_done
         with training.ema_weights() as model:
             weights = copy_weights(model)
@@ -178,7 +178,7 @@ def _can_shrink(task: PruneJob, training: TrainingState) -> bool:
 def _choose(
     task: PruneJob, job: TrainingJob, course: PruningSchedule, training: TrainingState
 ) -> tuple[Chosen, Scores]:
-    """The channels to remove next, and the scores if anything needs them."""
+    """The channels to remove next, and the scores if they are needed."""
     settings = task.settings
     layers = prunable(layers_of_network(training.model), settings.fixed)
     rng = np.random.default_rng([job.seed, _STREAM, course.iteration])
@@ -230,7 +230,7 @@ def _cut(
     course.model = cut_section(training.model, course.model, cut)
     course.iteration += 1
     course.removed = {name: list(channels) for name, channels in cut.items()}
-    if _targeted(task):  # by the ranks before the cut
+    if _targeted(task):  # with the ranks from before the cut
         possible = prunable(layers, task.settings.fixed)
         course.dropouts = targeted_dropout(possible, scores, task.settings.targeted_dropout)
     moments = task.settings.optimiser_state == "keep"
@@ -245,7 +245,8 @@ def cut_state(training: TrainingState, gone: Removal, *, keep_moments: bool) -> 
     """The state of a training without some channels; the search for the best weights is reset.
 
     Weights, batch norm, moving average and, if they are kept, the optimiser's moments lose the same
-    slices. Best scores and counters (of early stopping, of a plateau) belonged to another network.
+    slices. Best scores and counters (of early stopping, of a plateau) are reset because they belong
+    to the larger network.
     """
     state = training.state()
     optimiser = {**state["optimiser"], "state": {}}

@@ -1,6 +1,6 @@
-"""The course of a pruning: its progress, its trajectory, its end, the network that is chosen.
+"""The schedule of a pruning: its progress, its trajectory, when it ends, and the chosen network.
 
-Everything is decided on validation data; no function here sees a test case.
+Everything is decided on validation data; no function here reads a test case.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ Row = dict[str, Any]
 
 @dataclass
 class PruningSchedule:
-    """What changes during a pruning, apart from the training itself; part of the resume state.
+    """What changes during a pruning besides the training itself; part of the resume state.
 
     Attributes
     ----------
     model
-        The ``model`` section of the present network.
+        The ``model`` section of the current network.
     iteration
-        Cuts so far.
+        Number of cuts so far.
     rows
         Finished iterations, see :func:`iteration_row`.
     removed
-        Layer -> channels that the last cut removed, by their numbers before it.
+        Layer -> channels that the last cut removed, by their indices before it.
     dropouts
-        Probabilities of targeted dropout at present.
+        Current probabilities of targeted dropout.
     seconds
         Time spent on ranking and cutting, over all processes of the pruning.
     """
@@ -61,7 +61,7 @@ class PruningSchedule:
         vars(self).update(state["pruning"])
 
     def job(self, start: TrainingJob) -> TrainingJob:
-        """The training of the present network."""
+        """The training of the current network."""
         init = start.init if self.iteration == 0 else None
         return dataclasses.replace(start, model=self.model, init=init)
 
@@ -70,8 +70,8 @@ def iteration_row(course: PruningSchedule, training: TrainingState, best_epoch: 
     """The row of the trajectory for an iteration that has just ended.
 
     ``dice`` and ``val_loss`` belong to the iteration's best epoch on validation cases, whose
-    weights are kept; ``channels`` counts the outputs of all convolutions but the up-convolutions
-    and the projection, ``macs`` one forward pass of a training sample.
+    weights are kept; ``channels`` counts the outputs of all convolutions except the up-convolutions
+    and the projection, ``macs`` the multiply-adds of one forward pass of a training sample.
     """
     layers = layers_of_network(training.model)
     measured = training.progress.history[best_epoch - 1]
@@ -94,7 +94,7 @@ def iteration_row(course: PruningSchedule, training: TrainingState, best_epoch: 
 
 
 def convolution_channels(layers: Mapping[str, Layer]) -> int:
-    """Output channels of all convolutions but the up-convolutions and the projection (N_ch)."""
+    """Output channels of all convolutions except up-convolutions and the projection (N_ch)."""
     return sum(layer.width for layer in layers.values() if not layer.block.startswith("up."))
 
 
@@ -128,7 +128,7 @@ def dice_of(row: Row) -> float:
 
 
 def chosen_row(rows: Sequence[Row], settings: PruneSettings) -> Row:
-    """The network that is taken: the smallest within the tolerance of the best validation Dice."""
+    """The chosen network: the smallest within the tolerance of the best validation Dice."""
     best = max(map(dice_of, rows))
     close = [row for row in rows if dice_of(row) >= best - settings.tolerance]
     return min(close, key=lambda row: row["parameters"])

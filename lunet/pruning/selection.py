@@ -1,10 +1,10 @@
-"""Which channels go: the three selection rules of the LUNet paper (arXiv 2512.03834).
+"""Selects the channels to remove by the three rules of the LUNet paper (arXiv 2512.03834).
 
-``stamp`` removes the lowest scores of all layers, ``random_at_stamp_layer`` random channels of the
-layers that stamp would take from, ``largest_layer`` random channels of whatever layer is widest at
-that moment. What the paper leaves open is stated here: of equally wide layers the deepest is taken,
-then the first in the order of layers; of equal scores the first. A layer never falls below the
-least width.
+``stamp`` removes the channels with the lowest scores in all layers, ``random_at_stamp_layer``
+random channels of the layers that ``stamp`` would take them from, ``largest_layer`` random channels
+of the layer that is widest at that moment. The paper leaves ties open. Here, of equally wide layers
+the deepest is chosen, then the first in the order of layers; of equal scores the first. No layer
+gets narrower than the least width.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from lunet.pruning.channel_groups import Layer
 from lunet.pruning.settings import PRUNING
 
 Chosen = dict[str, tuple[int, ...]]
-"""Layer name -> channels that go, ascending."""
+"""Layer name -> channels to remove, ascending."""
 
 
 def prunable(layers: Mapping[str, Layer], fixed: Sequence[str]) -> dict[str, Layer]:
-    """The layers that may lose channels: all whose block is not one of ``fixed``.
+    """The layers that may lose channels: all except the blocks in ``fixed``.
 
     ``fixed`` are blocks (``encoder.0``) or kinds of blocks (``up``, ``head``).
     """
@@ -49,12 +49,12 @@ def choose_channels(
     strategy
         ``stamp``, ``random_at_stamp_layer`` or ``largest_layer``.
     layers, scores
-        Layers that may lose channels, and the scores of their channels (``largest_layer`` does
-        not look at them).
+        Layers that may lose channels, and the scores of their channels (not used by
+        ``largest_layer``).
     least
-        Channels that stay in each layer at least, 1 or more.
+        Fewest channels that each layer keeps, 1 or more.
     rng
-        Source of the random channels.
+        Generator for the random channels.
 
     Raises
     ------
@@ -80,7 +80,7 @@ def choose_channels(
 def _lowest(
     layers: Mapping[str, Layer], scores: Mapping[str, Sequence[float]], count: int, least: int
 ) -> Chosen:
-    """The lowest scores of all layers, except layers that already have the least width."""
+    """The channels with the lowest scores, except in layers that already have the least width."""
     found: dict[str, list[int]] = {}
     left = count
     for name, channel in ranking(layers, scores):
@@ -91,14 +91,14 @@ def _lowest(
 
 
 def _widest(layers: Mapping[str, Layer], count: int, least: int) -> dict[str, int]:
-    """How many channels go from which layer if each is taken from the widest at that moment."""
+    """Channels to remove per layer if each one is taken from the widest layer at that moment."""
     widths = {name: layer.width for name, layer in layers.items()}
     taken: dict[str, int] = {}
     for _ in range(count):
         open_layers = [name for name, width in widths.items() if width > least]
         if not open_layers:
             break
-        # max takes the first of equals, which is the order of layers
+        # max returns the first of equal layers
         name = max(open_layers, key=lambda layer: (widths[layer], layers[layer].depth))
         widths[name] -= 1
         taken[name] = taken.get(name, 0) + 1
@@ -119,7 +119,7 @@ def _random(
 def ranking(
     layers: Mapping[str, Layer], scores: Mapping[str, Sequence[float]]
 ) -> list[tuple[str, int]]:
-    """Layer and channel of all channels, the least important first."""
+    """(layer, channel) of all channels, the least important first."""
     every = [(score, name, c) for name in layers for c, score in enumerate(scores[name])]
     return [(name, channel) for _, name, channel in sorted(every, key=lambda item: item[0])]
 
@@ -127,10 +127,10 @@ def ranking(
 def targeted_dropout(
     layers: Mapping[str, Layer], scores: Mapping[str, Sequence[float]], largest: float
 ) -> dict[str, float]:
-    """STAMP's targeted dropout: dropout module -> probability, by the ranks before pruning.
+    """STAMP's targeted dropout: dropout module -> probability, from the ranks before pruning.
 
-    Of N channels the least important weighs N - 1, the most important 0. A layer has the mean of
-    its channels' weights, divided by the largest such mean, times ``largest``.
+    Of N channels the least important weighs N - 1, the most important 0. The probability of a layer
+    is the mean weight of its channels, divided by the largest such mean, times ``largest``.
     """
     order = ranking(layers, scores)
     sums = dict.fromkeys(layers, 0)

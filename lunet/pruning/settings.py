@@ -11,7 +11,7 @@ from lunet.settings import LARGEST_SEED, setting
 PRUNING = ("stamp", "random_at_stamp_layer", "largest_layer")
 """Strategies that remove channels; the others are controls."""
 CONTROLS = ("scratch", "flat")
-"""Trainings from scratch: of the final widths of ``stamp``, of the LUNet of equal parameters."""
+"""Trainings from scratch: with the final widths of ``stamp``, and of a LUNet of equal size."""
 
 
 @dataclass(frozen=True)
@@ -19,13 +19,13 @@ class PruneSettings:
     """How channels are removed (STAMP, Medical Image Analysis 2022) and when to stop.
 
     What the papers leave open (channels per step, recovery epochs, iterations, dropout in the
-    random rules) is a setting here. Ties: see :mod:`lunet.pruning.selection`.
+    random rules) is a setting here. For ties, see :mod:`lunet.pruning.selection`.
     """
 
     enabled: bool = setting(
-        False, doc="a part of the study and its report; else the target `pruning` alone makes it"
+        False, doc="part of the study and its report; otherwise only the target `pruning` runs it"
     )
-    preset: str = setting("unet_small_4f", doc="the network that is pruned")
+    preset: str = setting("unet_small_4f", doc="preset of the network to prune")
     strategies: tuple[
         Literal["stamp", "random_at_stamp_layer", "largest_layer", "scratch", "flat"], ...
     ] = setting((*PRUNING, *CONTROLS), doc="selection rules and controls")
@@ -35,15 +35,15 @@ class PruneSettings:
     fixed: tuple[str, ...] = setting(
         ("up", "head"), doc="blocks, or kinds of blocks, that keep all channels"
     )
-    least_width: int = setting(1, doc="channels that each layer keeps at least", minimum=1)
+    least_width: int = setting(1, doc="fewest channels that each layer keeps", minimum=1)
     channels_per_step: int = setting(4, doc="channels removed per iteration", minimum=1)
     first_epochs: int = setting(1, doc="epochs before the first iteration", minimum=1)
     recovery_epochs: int = setting(5, doc="epochs after each iteration", minimum=1)
     optimiser_state: Literal["keep", "fresh"] = setting(
         "keep", doc="moments of surviving channels after each iteration"
     )
-    iterations: int = setting(20, doc="iterations at most", minimum=1, maximum=1_000_000)
-    stop_parameters: int = setting(0, doc="stop at so many parameters; 0 is off", minimum=0)
+    iterations: int = setting(20, doc="largest number of iterations", minimum=1, maximum=1_000_000)
+    stop_parameters: int = setting(0, doc="stop at this many parameters; 0 is off", minimum=0)
     stop_dice_drop: float = setting(
         1.0, doc="stop when validation Dice is this much below its best", minimum=0
     )

@@ -1,9 +1,9 @@
-"""Removal of channels: from weights, statistics, skips, up-convolutions, and optimiser state.
+"""Removes channels from weights, statistics, skips, up-convolutions and the optimiser's state.
 
 The result is a plain network whose arguments hold its widths, so that it is built, saved, loaded,
-exported and counted like any preset. Every tensor that has a channel's slice loses it, and no
-other number changes: all five tensors of a batch norm, the right slice of each concatenation, the
-moments of the optimiser.
+exported and counted like any preset. Every tensor with a slice for a removed channel loses it: all
+five tensors of a batch norm, the right slice of each concatenation, the moments of the optimiser.
+No other number changes.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from lunet.errors import ConfigError, nearest
 from lunet.pruning.channel_groups import Layer, arguments_of, layers_of_network
 
 Cut = Mapping[str, Collection[int]]
-"""Layer name -> its channels that go."""
+"""Layer name -> channels to remove."""
 Removal = Mapping[str, Mapping[int, frozenset[int]]]
-"""Tensor name -> axis -> indices that go."""
+"""Tensor name -> axis -> indices to remove."""
 Section = dict[str, Any]
 
 
@@ -31,21 +31,21 @@ def cut_section(model: nn.Module, section: Mapping[str, Any], cut: Cut) -> Secti
     Parameters
     ----------
     model
-        The network; it is left as it is.
+        The network, which does not change.
     section
         Its ``model`` section: preset, module, name, arguments.
     cut
-        Layer name -> channels that go, at least one of each layer staying.
+        Layer name -> channels to remove; at least one of each layer must stay.
 
     Returns
     -------
-    The section with the new widths in its arguments; it builds the smaller network, whose tensors
-    :func:`cut_tensors` gives.
+    The section with the new widths in its arguments. It builds the smaller network;
+    :func:`cut_tensors` gives its tensors.
 
     Raises
     ------
     ConfigError
-        Unknown layer or channel, a layer that would be empty, an architecture without layers.
+        If a layer or channel is unknown, a layer would be empty, or the architecture cannot be cut.
     """
     layers = layers_of_network(model)
     check_cut(layers, cut)
@@ -59,7 +59,7 @@ def check_cut(layers: Mapping[str, Layer], cut: Cut) -> None:
     Raises
     ------
     ConfigError
-        With the layer at fault.
+        If there is one; the message names the layer.
     """
     for name, channels in cut.items():
         if name not in layers:
@@ -83,7 +83,7 @@ def check_cut(layers: Mapping[str, Layer], cut: Cut) -> None:
 
 
 def removal(layers: Mapping[str, Layer], cut: Cut) -> Removal:
-    """Which indices go from which axis of which tensor."""
+    """The indices to remove from each axis of each tensor."""
     found: dict[str, dict[int, frozenset[int]]] = defaultdict(dict)
     for name, channels in cut.items():
         for place in layers[name].places:
@@ -102,7 +102,7 @@ def cut_tensor(tensor: Tensor, axes: Mapping[int, frozenset[int]]) -> Tensor:
 
 
 def cut_tensors(tensors: Mapping[str, Tensor], gone: Removal) -> dict[str, Tensor]:
-    """Tensors by the names of the network's state (weights, gradients, averages), cut alike."""
+    """Cut tensors with the names of the network's state (weights, gradients, averages)."""
     return {
         name: cut_tensor(tensor.detach(), gone.get(name, {})) for name, tensor in tensors.items()
     }
@@ -123,7 +123,7 @@ def cut_optimiser(
     parameters
         Name and shape of each parameter before the cut, in the optimiser's order.
     gone
-        What goes.
+        The indices to remove.
     """
     moments = {
         index: {
@@ -138,12 +138,12 @@ def cut_optimiser(
 
 
 def trained_parameters(model: nn.Module) -> list[tuple[str, tuple[int, ...]]]:
-    """Name and shape of each parameter that an optimiser holds, in its order."""
+    """Name and shape of each parameter that an optimiser holds, in the optimiser's order."""
     return [(n, tuple(p.shape)) for n, p in model.named_parameters() if p.requires_grad]
 
 
 def set_dropout(model: nn.Module, probabilities: Mapping[str, float]) -> None:
-    """Give the dropout layers that are named their probability; no layer is added."""
+    """Set the probabilities of the named dropout layers; no layer is added."""
     for name, module in model.named_modules():
         if isinstance(module, nn.Dropout | nn.Dropout2d | nn.Dropout3d):
             module.p = probabilities.get(name, module.p)

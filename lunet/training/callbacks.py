@@ -1,4 +1,4 @@
-"""What the user sees: a progress bar in a terminal, a line per epoch in a log, TensorBoard."""
+"""Output for the user: a progress bar in a terminal, a line per epoch in a log, TensorBoard."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _EPOCHS_BEFORE_DOUBT = 10
 
 
 def log(line: str) -> None:
-    """One line for the user, above a progress bar if there is one."""
+    """Print one line for the user, above a progress bar if there is one."""
     tqdm.write(line, file=sys.stderr)
 
 
 def warn(training: TrainingState) -> None:
-    """Warn where nothing is being learnt."""
+    """Warn if the network does not learn."""
     warning = no_progress(training)
     if warning:
         log(f"warning: {warning}")
@@ -40,11 +40,11 @@ class ProgressReporter:
     Parameters
     ----------
     training
-        The training that is watched, for its length and where it starts.
+        The training to report on; defines its length and where it starts.
     bar
-        Whether to draw a progress bar; else one line per epoch.
+        Whether to draw a progress bar; otherwise there is one line per epoch.
     on_epoch
-        Further observers of the rows of the history.
+        Further observers, called with each row of the history.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class ProgressReporter:
         self._start, self._samples = time.perf_counter(), progress.samples
 
     def step(self, training: TrainingState) -> None:
-        """Note a finished step; the loss is read twice a second, since reading waits for CUDA."""
+        """Report a finished step; the loss is read twice a second, as reading waits for CUDA."""
         if self._bar.disable:
             return
         self._bar.update()
@@ -84,7 +84,7 @@ class ProgressReporter:
         )
 
     def epoch(self, training: TrainingState, row: Row) -> None:
-        """Note a finished epoch with its row of the history."""
+        """Report a finished epoch with its row of the history."""
         dice = row["dice"]
         self._last = "" if dice is None else f", Dice {dice:.4f}"
         if self._bar.disable:
@@ -95,11 +95,11 @@ class ProgressReporter:
             observer(row)
 
     def close(self) -> None:
-        """Leave the terminal tidy."""
+        """Close the progress bar."""
         self._bar.close()
 
     def _rate(self, training: TrainingState) -> float:
-        """Samples per second since this process began to train, validation included."""
+        """Samples per second since this process started to train, including validation."""
         return (training.progress.samples - self._samples) / (time.perf_counter() - self._start)
 
     def _line(self, training: TrainingState, row: Row) -> str:
@@ -132,7 +132,7 @@ def tensorboard(folder: Path) -> Callable[[Row], None]:
         raise ConfigError(
             where="--tensorboard",
             found="the package tensorboard is not installed",
-            expected="it writes these files",
+            expected="it is needed to write these files",
             action=(
                 "Run `pip install tensorboard`, or leave the option out: history.csv is "
                 "always written"
@@ -149,9 +149,9 @@ def tensorboard(folder: Path) -> Callable[[Row], None]:
 
 
 def live_curves(path: Path, *, seconds: float = _SECONDS_BETWEEN_PICTURES) -> Callable[[Row], None]:
-    """An observer that draws losses and Dice so far to ``path`` (PNG), every few seconds at most.
+    """An observer that draws losses and Dice so far to ``path`` (PNG), at most every few seconds.
 
-    After a resumption the picture shows the epochs of this process.
+    After a resumption the picture shows only the epochs of this process.
     """
     rows: list[dict[str, float]] = []
     drawn = [-math.inf]
@@ -167,7 +167,8 @@ def live_curves(path: Path, *, seconds: float = _SECONDS_BETWEEN_PICTURES) -> Ca
 
 def draw_curves(path: Path, rows: list[dict[str, float]]) -> None:
     """Losses on the left, Dice on the right, over the epochs."""
-    from matplotlib.figure import Figure  # no pyplot: no window system, no global state
+    # not pyplot, which has global state and needs a window system
+    from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 3.5), layout="constrained")
     left, right = figure.subplots(1, 2)

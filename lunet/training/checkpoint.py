@@ -1,7 +1,7 @@
-"""The resume state of a training: all of it, atomic, two generations, checked on reading.
+"""The resume state of a training: written atomically in two generations, checked on reading.
 
-A state is a nested structure of dicts, lists, numbers, texts and tensors, so that
-``torch.load(weights_only=True)`` reads it: no code is ever executed. Its stamp names the
+A state is a nested structure of dicts, lists, numbers, strings and tensors, so that
+``torch.load(weights_only=True)`` can read it without executing code. Its stamp identifies the
 settings, code and data for which it is valid; its checksum covers every tensor and number.
 """
 
@@ -33,23 +33,23 @@ _FORMAT = 1
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """Where a training keeps its state: ``state.pt``, and the one before as ``previous.pt``."""
+    """The files of a training's state: ``state.pt``, and the state before as ``previous.pt``."""
 
     folder: Path
 
     @property
     def newest(self) -> Path:
-        """The last state."""
+        """File of the last state."""
         return self.folder / "state.pt"
 
     @property
     def previous(self) -> Path:
-        """The state before the last."""
+        """File of the state before the last."""
         return self.folder / "previous.pt"
 
     @property
     def aside(self) -> tuple[Path, Path]:
-        """Where a state goes that is not used: it stays until the training has ended well."""
+        """Files for states that cannot be used; kept until the training has ended successfully."""
         return self.folder / "state.unused.pt", self.folder / "previous.unused.pt"
 
     def save(self, state: Mapping[str, Any], *, stamp: str) -> None:
@@ -64,31 +64,32 @@ class Checkpoint:
             if self.newest.exists():
                 os.replace(self.newest, self.previous)
 
-    def load(self, *, stamp: str, say: Callable[[str], None]) -> State | None:
-        """The newest whole state with this stamp; None if there is none to resume from.
+    def load(self, *, stamp: str, log: Callable[[str], None]) -> State | None:
+        """The newest intact state with this stamp; None if there is none to resume from.
 
-        ``say`` gets one line per file that is not used; it is set aside, never to be taken for the
-        good state before the next one.
+        ``log`` gets one line per file that is not used. Such a file is set aside, so that the next
+        save does not keep it as the previous good state.
 
         Raises
         ------
         TrainingError
-            If a file cannot be read, for a reason that may pass (permission, a failing disk).
+            If a file cannot be read for a reason that may be temporary (permission, a failing
+            disk).
         MemoryError, RuntimeError
-            If memory is too small now. In both cases the file stays as it is.
+            If there is too little memory now. In both cases the file is left unchanged.
         """
         for path, aside in zip((self.newest, self.previous), self.aside, strict=True):
             try:
                 if path.exists():
                     return read_state(path, stamp=stamp)
             except Unusable as error:
-                say(f"{path}: {error}; it is not used, and set aside as {aside.name}")
+                log(f"{path}: {error}; it is not used and was set aside as {aside.name}")
                 os.replace(path, aside)
             except OSError as error:
                 raise TrainingError(
                     where=path,
                     found=f"cannot be read now ({error.strerror or error})",
-                    expected="it may be whole, so it is kept",
+                    expected="it may be intact, so it is kept",
                     action=(
                         "Start again when it can be read, or remove it to train from the beginning"
                     ),
@@ -96,7 +97,7 @@ class Checkpoint:
         return None
 
     def remove(self) -> None:
-        """Forget the states; the folder goes too if nothing else is in it."""
+        """Remove the states, and the folder if nothing else is in it."""
         for path in (self.newest, self.previous, *self.aside):
             path.unlink(missing_ok=True)
         if self.folder.is_dir() and not any(self.folder.iterdir()):
@@ -104,7 +105,7 @@ class Checkpoint:
 
 
 class Unusable(Exception):
-    """A state that cannot be resumed from: proven to be damaged, or of another training."""
+    """A state that a training cannot resume from: it is damaged, or from another training."""
 
 
 def read_state(path: Path, *, stamp: str) -> State:
@@ -113,9 +114,9 @@ def read_state(path: Path, *, stamp: str) -> State:
     Raises
     ------
     Unusable
-        Damaged, of another format, checksum or stamp that does not agree.
+        If the file is damaged or has another format, or checksum or stamp do not match.
     OSError, MemoryError, RuntimeError
-        If the file cannot be read now: that proves no damage.
+        If the file cannot be read now, which does not prove that it is damaged.
     """
     _require_whole(path)
     try:
@@ -124,23 +125,24 @@ def read_state(path: Path, *, stamp: str) -> State:
         intact = found == digest(complete)
     except (OSError, MemoryError):
         raise
-    except Exception as error:  # foreign content fails in many ways, none of which is a bug here
+    except Exception as error:  # other content fails in many ways, none of which is a bug here
         if "allocate" in str(error):
             raise
         raise Unusable(f"damaged ({type(error).__name__})") from error
     if not intact:
         raise Unusable("damaged (checksum)")
     if complete["format"] != _FORMAT:
-        raise Unusable(f"of format {complete['format']}, this is format {_FORMAT}")
+        raise Unusable(f"has format {complete['format']}, but this version reads {_FORMAT}")
     if complete["stamp"] != stamp:
         raise Unusable("made with other settings, code or data")
     return complete["state"]
 
 
 def _require_whole(path: Path) -> None:
-    """Refuse an archive that is cut or has a wrong byte: its own checksums tell, piece by piece.
+    """Refuse an archive that is truncated or has a wrong byte, by its own checksums.
 
-    An archive that passes and still cannot be loaded lacks memory, or is none of ours.
+    If an archive passes and still cannot be loaded, there is too little memory, or it is another
+    program's.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -156,7 +158,7 @@ def _require_whole(path: Path) -> None:
 
 
 def digest(value: Any) -> str:
-    """SHA-256 over a nested structure: types and shapes count, the order of dicts does not."""
+    """SHA-256 of a nested structure: types and shapes matter, the order of dicts does not."""
     summary = hashlib.sha256()
     for piece in _pieces(value):
         summary.update(piece)
@@ -201,7 +203,7 @@ def random_state() -> State:
 
 
 def set_random_state(state: Mapping[str, Any]) -> None:
-    """Give every global random generator the state of :func:`random_state`."""
+    """Restore every global random generator to a state from :func:`random_state`."""
     version, numbers, pending = state["python"]
     random.setstate((version, tuple(numbers.tolist()), pending))
     kind, keys, position, has_gauss, gauss = state["numpy"]
@@ -217,13 +219,11 @@ def seed_everything(seed: int) -> None:
     Raises
     ------
     ConfigError
-        If the seed has more than 32 bits: PyTorch would use the last ones only, and two seeds
-        would give one network.
+        If the seed has more than 32 bits: PyTorch would use only the last ones, and two seeds
+        could give the same network.
     """
     if not 0 <= seed <= LARGEST_SEED:
-        raise ConfigError(
-            where="seed", found=f"{seed}", expected=f"0 to {LARGEST_SEED} are possible"
-        )
+        raise ConfigError(where="seed", found=f"{seed}", expected=f"0 to {LARGEST_SEED}")
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)

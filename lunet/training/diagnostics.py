@@ -1,4 +1,4 @@
-"""Diagnosis of failed trainings: losses that are not finite or do not fall, unusual cases."""
+"""Diagnoses failed trainings: losses that are not finite or do not fall, unusual cases."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def check_losses(training: TrainingState) -> None:
     Raises
     ------
     TrainingError
-        One of them is NaN or infinite.
+        If one of them is NaN or infinite.
     """
     progress = training.progress
     losses = progress.losses[: progress.step]
@@ -37,9 +37,9 @@ def _explanation(training: TrainingState, step: int, loss: float) -> TrainingErr
     damaged = sorted({n for n, i in zip(batch.cases, batch.image, strict=True) if not _finite(i)})
     if damaged:
         cause = "values that are not finite in the image of " + ", ".join(damaged)
-        action = "Look at the raw file with `lunet audit`, mend or leave out the case"
+        action = "Check the raw file with `lunet audit`, then repair it or leave out the case"
     else:
-        cause = "the step before left the weights too large or not finite"
+        cause = "the previous step made the weights too large or not finite"
         if all(map(_finite, training.model.parameters())):
             cause = "the images and weights are finite"
         action = (
@@ -69,13 +69,13 @@ def no_progress(training: TrainingState) -> str | None:
     if later < first - 0.01 * abs(first):
         return None
     return (
-        f"nothing was learnt: the training loss began with {first:.4f} and is {later:.4f}; "
+        f"nothing was learnt: the training loss was {first:.4f} at first and is {later:.4f} now; "
         f"train.optimiser.lr ({training.recipe.optimiser.lr:g}) is probably too large (or far too "
         "small), or labels and images do not belong together"
     )
 
 
-_EPOCHS = 10  # before that the network knows too little to tell cases apart
+_EPOCHS = 10  # fewer epochs do not suffice to recognise unusual cases
 _SOLID_DICE = 0.5
 _SPREADS, _LEAST_GAP = 5.0, 0.15
 
@@ -91,16 +91,16 @@ class Suspect:
 
     def __str__(self) -> str:
         return (
-            f"case {self.case} ({self.part}) has Dice {self.dice:.2f} where the median is "
+            f"case {self.case} ({self.part}) has Dice {self.dice:.2f}, while the median is "
             f"{self.median:.2f}: do its image and label belong together?"
         )
 
 
 def suspects(training: TrainingState) -> list[Suspect]:
-    """Run the trained network once over all cases and name the outliers.
+    """Run the trained network once over all cases and return the outliers.
 
-    An outlier lies below the median by 5 robust standard deviations (median absolute deviation)
-    and by 0.15. Short or unsuccessful trainings have no outliers.
+    An outlier is below the median by at least 5 robust standard deviations (median absolute
+    deviation) and by at least 0.15. Short or unsuccessful trainings have no outliers.
     """
     if training.progress.epochs_done < _EPOCHS:
         return []
@@ -122,7 +122,7 @@ def suspects(training: TrainingState) -> list[Suspect]:
 
 
 def _outliers(case_dice: torch.Tensor, names: tuple[str, ...], part: str) -> list[Suspect]:
-    """Suspects by their mean Dice over structures; (cases, structures)."""
+    """Suspects by their mean Dice over structures; ``case_dice`` is (cases, structures)."""
     dice = case_dice.nanmean(dim=1)
     known = dice[~dice.isnan()]
     if len(known) < 4 or float(known.median()) < _SOLID_DICE:

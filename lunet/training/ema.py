@@ -1,7 +1,7 @@
 """Exponential moving average of a model's weights and of its normalisation statistics.
 
-Averaged weights with the raw model's BatchNorm statistics do not fit each other (the validation
-Dice of a small target can fall to zero), so the running statistics are averaged as well.
+Averaged weights do not fit the raw model's BatchNorm statistics (the validation Dice of a small
+target can fall to zero), so the running statistics are averaged, too.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class MovingAverage:
 
     @torch.no_grad()
     def update(self, model: nn.Module) -> None:
-        """Update the average with the model's weights; call it after each optimiser step."""
+        """Update the average with the model's weights; call this after each optimiser step."""
         current = _tensors(model)
         floating = [name for name, tensor in current.items() if tensor.is_floating_point()]
         average = [self.average[name] for name in floating]
@@ -47,9 +47,9 @@ class MovingAverage:
 
     @contextmanager
     def applied(self, model: nn.Module) -> Iterator[None]:
-        """Give ``model`` the averaged weights within the block, and exactly its own afterwards.
+        """Use the averaged weights in ``model`` within the block, and restore its own afterwards.
 
-        The tensors keep their addresses (compiled graphs stay valid).
+        The tensors keep their addresses, so compiled graphs stay valid.
         """
         own = {name: tensor.detach().clone() for name, tensor in _tensors(model).items()}
         _copy(self.average, model)
@@ -76,7 +76,7 @@ class MovingAverage:
         if {name: tensor.shape for name, tensor in saved.items()} != shapes:
             raise TrainingError(
                 where="EMA state",
-                found="other tensors than the model's",
+                found="tensors other than the model's",
                 expected="the same network",
             )
         for name, tensor in self.average.items():

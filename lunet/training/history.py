@@ -1,6 +1,6 @@
 """The history of a training: one row per epoch, a pure function of data, settings and seed.
 
-It holds no times, so that a resumed training and an uninterrupted one give equal files.
+It contains no times, so that a resumed training and an uninterrupted one write equal files.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def columns(task: Task) -> list[str]:
 
 
 def metric_names(task: Task) -> list[str]:
-    """What ``train.monitor`` and ``train.early_stopping.metric`` may name."""
+    """The allowed values of ``train.monitor`` and ``train.early_stopping.metric``."""
     return ["loss", "dice", *(f"dice_{name}" for name in task.names)]
 
 
@@ -33,7 +33,7 @@ def check_metrics(recipe: Recipe, task: Task) -> None:
     Raises
     ------
     ConfigError
-        With the nearest known name.
+        If a metric is unknown; the message names the nearest one.
     """
     known = metric_names(task)
     for key, name in (
@@ -48,13 +48,13 @@ def check_metrics(recipe: Recipe, task: Task) -> None:
 
 
 def value(row: Row, metric: str) -> float:
-    """The metric of a row that was validated; NaN where it is undefined."""
+    """The metric of a row with a validation; NaN if it is undefined."""
     found = row["val_loss" if metric == "loss" else metric]
     return math.nan if found is None else float(found)
 
 
 def score(row: Row, metric: str) -> float:
-    """The metric of a row as a number, where higher is better; -inf where it is undefined."""
+    """The metric of a row as a number where higher is better; -inf if it is undefined."""
     found = value(row, metric)
     if math.isnan(found):
         return -math.inf
@@ -62,5 +62,5 @@ def score(row: Row, metric: str) -> float:
 
 
 def write_history(path: str | Path, rows: Sequence[Row], task: Task) -> None:
-    """Write the rows atomically; what was not measured in an epoch is an empty cell."""
+    """Write the rows atomically; values that were not measured in an epoch are empty cells."""
     write_csv(path, columns(task), rows)

@@ -14,22 +14,24 @@ from lunet.training.recipe import Recipe
 
 @dataclass(frozen=True)
 class TrainingJob:
-    """What to train on what, and where the files go.
+    """What to train, on which data, and where to write the files.
 
     Attributes
     ----------
     task, model, recipe, code
-        The settings' sections (``model``: preset, module, name, arguments) and the code's digest.
+        Sections of the settings (``model``: preset, module, name, arguments), and the digest of
+        the code.
     manifest, splits, fold, seed
-        Prepared volumes, folds, which of them (from 0), seed of everything random.
+        Prepared volumes, file of the folds, number of the fold (from 0), and seed of all random
+        numbers.
     work, out
         Folder of the resume state; folder of the results.
     resume, init
         A state file to resume from; a weights file to start from (fine-tuning).
     engine_cache
-        Where measured choices of the arithmetic are kept.
+        File that keeps measured choices of the arithmetic.
     save_interval
-        Seconds between saved states; None saves as often as it costs 1 % of the time.
+        Seconds between saved states; None: as often as 1 % of the training time allows.
     observers
         Called with each row of the history.
     pause

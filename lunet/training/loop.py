@@ -1,4 +1,4 @@
-"""The training loop, to be read from top to bottom."""
+"""The training loop; read it from top to bottom."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ class CheckpointSaver:
     Attributes
     ----------
     checkpoint, stamp
-        Where the state goes, and what it is valid for.
+        Files of the state, and the digest of what it is valid for.
     interval
-        Seconds between saves at the ends of epochs; None: 100 times what a save takes.
+        Seconds between saves at the ends of epochs; None: 100 times the duration of a save.
     more
-        Gives further entries of the state, for the code that calls the loop (pruning).
+        Returns further entries of the state, for code that calls the loop (pruning).
     """
 
     checkpoint: Checkpoint
@@ -52,7 +52,7 @@ class CheckpointSaver:
         self.cost = self.saved_at - start
 
     def save_if_due(self, training: TrainingState) -> None:
-        """Save if the last save is long enough ago."""
+        """Save if enough time has passed since the last save."""
         interval = self.cost / _SAVING_SHARE if self.interval is None else self.interval
         if time.perf_counter() - self.saved_at >= interval:
             self.save(training)
@@ -61,22 +61,22 @@ class CheckpointSaver:
 def train(
     training: TrainingState,
     *,
-    keeper: CheckpointSaver,
+    saver: CheckpointSaver,
     request: StopRequest,
-    watch: ProgressReporter,
+    reporter: ProgressReporter,
     snapshot: Callable[[int], None],
     until: int | None = None,
 ) -> None:
-    """Train until the epochs are done (or epoch ``until`` is), or early stopping ends them.
+    """Train until all epochs (or ``until``) are done or early stopping ends the training.
 
-    Starts from where ``training`` stands, even in the middle of an epoch. Afterwards
+    Continues from the progress of ``training``, even in the middle of an epoch. Afterwards
     ``training.progress`` holds the history and the best weights.
 
     Parameters
     ----------
     training
-        All parts; changed in place.
-    keeper, request, watch
+        All parts of the training; changed in place.
+    saver, request, reporter
         Saves states, asks the training to stop, shows its progress.
     snapshot
         Called with the number of each epoch whose weights the recipe keeps.
@@ -84,9 +84,9 @@ def train(
     Raises
     ------
     TrainingError
-        A loss is not finite; the last good state stays on disk.
+        If a loss is not finite; the last good state stays on disk.
     Interrupted
-        A signal asked to leave; the state was saved.
+        If a signal asked to stop; the state was saved.
     """
     recipe, progress = training.recipe, training.progress
     request.start_saving_on_request()
@@ -94,18 +94,20 @@ def train(
     while progress.epoch <= last and not progress.stopped:
         rate = training.schedule.at(progress.epoch - 1)
         set_learning_rate(training.optimiser, rate)
-        train_epoch(training, request=request, watch=watch)
+        train_epoch(training, request=request, reporter=reporter)
         row = finish_epoch(training, rate, request=request)
         if row is None:
-            raise save_and_leave(training, keeper=keeper, request=request)
-        watch.epoch(training, row)
+            raise save_and_stop(training, saver=saver, request=request)
+        reporter.epoch(training, row)
         if recipe.save_every and progress.epochs_done % recipe.save_every == 0:
             snapshot(progress.epochs_done)
-        keeper.save_if_due(training)
+        saver.save_if_due(training)
 
 
-def train_epoch(training: TrainingState, *, request: StopRequest, watch: ProgressReporter) -> None:
-    """Take the remaining steps of the present epoch, or stop earlier on request."""
+def train_epoch(
+    training: TrainingState, *, request: StopRequest, reporter: ProgressReporter
+) -> None:
+    """Take the remaining steps of the current epoch, or stop earlier on request."""
     progress, sampler = training.progress, training.sampler
     start = time.perf_counter()
     training.model.train()
@@ -113,17 +115,17 @@ def train_epoch(training: TrainingState, *, request: StopRequest, watch: Progres
         train_step(training)
         if progress.step % _STEPS_BETWEEN_CHECKS[training.arithmetic.device] == 0:
             check_losses(training)
-        watch.step(training)
+        reporter.step(training)
     check_losses(training)
     progress.training_seconds += time.perf_counter() - start
 
 
 def train_step(training: TrainingState) -> None:
-    """One batch forward and back; at the end of a group of batches one step of the optimiser.
+    """Forward and backward pass of one batch; an optimiser step at the end of a group of batches.
 
     The gradient of a group is the mean over its batches, so that ``grad_accumulation`` batches of n
-    samples give the gradient of one batch of ``grad_accumulation * n``, as far as the loss is
-    a mean over samples (batch normalisation and losses pooled over a batch see n samples).
+    samples give the gradient of one batch of ``grad_accumulation * n`` samples if the loss is a
+    mean over samples (batch normalisation and losses pooled over a batch see only n samples).
     """
     progress, recipe = training.progress, training.recipe
     batch = training.sampler.batch(progress.epoch, progress.step)
@@ -144,7 +146,7 @@ def train_step(training: TrainingState) -> None:
 
 
 def optimiser_step(training: TrainingState) -> None:
-    """Clip, step, forget the gradients, move the average of the weights."""
+    """Clip the gradients, take a step, reset the gradients, update the average of the weights."""
     if training.recipe.clip_norm:
         training.scaler.unscale_(training.optimiser)
         torch.nn.utils.clip_grad_norm_(training.model.parameters(), training.recipe.clip_norm)
@@ -156,10 +158,10 @@ def optimiser_step(training: TrainingState) -> None:
 
 
 def finish_epoch(training: TrainingState, rate: float, *, request: StopRequest) -> Row | None:
-    """Validate, keep the best, move the schedule, go to the next epoch.
+    """Validate, keep the best weights, update the schedule, advance to the next epoch.
 
-    Returns the epoch's row of the history; None if a signal came before all this was done, which
-    leaves everything as it was after the last step.
+    Returns the epoch's row of the history; None if a signal came before all this was done. In that
+    case everything is as it was after the last step.
     """
     progress, recipe = training.progress, training.recipe
     if request.pending:
@@ -186,7 +188,7 @@ def finish_epoch(training: TrainingState, rate: float, *, request: StopRequest) 
 
 
 def keep_best(training: TrainingState, row: Row, model: nn.Module) -> None:
-    """Keep the weights on strict improvement; count validations without gain."""
+    """Keep the weights if they are strictly better; count validations without improvement."""
     progress, recipe = training.progress, training.recipe
     reached = score(row, recipe.monitor)
     if reached > progress.best_score:
@@ -200,12 +202,12 @@ def keep_best(training: TrainingState, row: Row, model: nn.Module) -> None:
     progress.stopped = 0 < stopping.patience <= progress.epochs_without_improvement
 
 
-def save_and_leave(
-    training: TrainingState, *, keeper: CheckpointSaver, request: StopRequest
+def save_and_stop(
+    training: TrainingState, *, saver: CheckpointSaver, request: StopRequest
 ) -> Interrupted:
-    """Save the state amid an epoch; returns the error that ends the process."""
+    """Save the state in the middle of an epoch; returns the error that ends the process."""
     request.cancel_deadline()
-    keeper.save(training)
+    saver.save(training)
     progress = training.progress
     where = f"epoch {progress.epoch}, step {progress.step} of {training.sampler.steps}"
-    return request.leave(keeper.checkpoint.folder, f"state saved at {where}")
+    return request.interruption(saver.checkpoint.folder, f"state saved at {where}")

@@ -1,4 +1,4 @@
-"""Memory of the machine and the device, in bytes, and the error that names what was needed."""
+"""Memory of the machine and the device in bytes, and the error for a full memory."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _CGROUP = Path("/sys/fs/cgroup")
 
 
 def available_memory(device: torch.device) -> int:
-    """Bytes that a tensor on ``device`` may still take; limits of container and shell included."""
+    """Bytes that a tensor on ``device`` may still use, within the limits of container and shell."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
     free = min(_free_host_memory(), _free_address_space())
@@ -24,7 +24,7 @@ def available_memory(device: torch.device) -> int:
 
 
 def peak_memory(device: torch.device) -> int:
-    """Largest memory that this process held so far, bytes (allocated on CUDA, resident on CPU)."""
+    """Peak memory of this process so far in bytes (allocated on CUDA, resident on a CPU)."""
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device))
     if os.name != "posix":
@@ -41,8 +41,7 @@ def out_of_memory(error: BaseException, device: torch.device, batch: str) -> Tra
         found=f"out of memory on {device} with batches of {batch}: {_wanted(error)}",
         expected=f"{available_memory(device) / 2**30:.2f} GiB are free",
         action="Lower train.batch_size (and raise train.grad_accumulation to keep the effective "
-        "batch), "
-        "set a smaller train.patch, or train.engine.precision: bf16",
+        "batch), set a smaller train.patch, or set train.engine.precision: bf16",
     )
 
 
@@ -66,7 +65,7 @@ def _free_host_memory() -> int:
 
 
 def _free_address_space() -> int:
-    """What ``ulimit -v`` leaves to this process."""
+    """Address space that ``ulimit -v`` leaves to this process."""
     if not sys.platform.startswith("linux"):
         return sys.maxsize
     import resource

@@ -15,11 +15,11 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 from lunet.errors import ConfigError, TrainingError
 from lunet.training.recipe import Optimiser, Schedule
 
-_PLATEAU_GAIN = 1e-4  # a smaller relative gain is none, as in torch's ReduceLROnPlateau
+_PLATEAU_GAIN = 1e-4  # a smaller relative gain does not count, as in torch's ReduceLROnPlateau
 
 
 def build_optimiser(model: nn.Module, settings: Optimiser) -> Optimizer:
-    """The optimiser of all trainable parameters of ``model``, in torch's fused kernels.
+    """The optimiser of all trainable parameters of ``model``, with torch's fused kernels.
 
     ``adam`` has L2 weight decay, ``adamw`` a decoupled one.
     """
@@ -27,7 +27,7 @@ def build_optimiser(model: nn.Module, settings: Optimiser) -> Optimizer:
     common: dict[str, Any] = {
         "lr": settings.lr,
         "weight_decay": settings.weight_decay,
-        "fused": True,  # hundreds of tiny tensors: a fourth of the time
+        "fused": True,  # for hundreds of tiny tensors it takes a quarter of the time
     }
     if settings.name == "sgd":
         return SGD(parameters, momentum=settings.momentum, nesterov=settings.nesterov, **common)
@@ -42,7 +42,7 @@ def set_learning_rate(optimiser: Optimizer, rate: float) -> None:
 
 
 def extendable(schedule: Schedule) -> bool:
-    """Whether the rates of the first epochs stay the same when more epochs follow.
+    """Whether the rates of the first epochs stay the same if there are more epochs.
 
     True for ``constant``, ``step`` and ``plateau``; the others depend on the number of epochs.
     """
@@ -55,11 +55,11 @@ class LearningRate:
     Parameters
     ----------
     schedule
-        Course of the rate; ``warmup_epochs`` rise linearly to ``base`` before it.
+        The schedule; before it, the rate rises linearly to ``base`` in ``warmup_epochs``.
     base
         Learning rate of the optimiser settings.
     epochs
-        Length of the training, warm-up included.
+        Length of the training, including the warm-up.
     higher_is_better
         Direction of the metric given to :meth:`observe` (False for a loss).
     """
@@ -82,7 +82,7 @@ class LearningRate:
     def at(self, epoch: float) -> float:
         """Rate of an epoch (0-based; a fraction gives the rate within the epoch).
 
-        Warm-up: epoch e of w has ``base (e + 1) / (w + 1)``, so that no epoch stands still.
+        Warm-up: epoch e of w has ``base (e + 1) / (w + 1)``, so that no epoch has rate 0.
         """
         warmup = self.schedule.warmup_epochs
         if epoch < warmup:
@@ -91,10 +91,11 @@ class LearningRate:
         return max(rate, min(self.schedule.floor, self.base))
 
     def observe(self, metric: float) -> None:
-        """Give the plateau schedule the metric of the epoch just validated.
+        """Pass the metric of the validated epoch to the plateau schedule.
 
-        After more than ``patience`` observations without gain the rate is multiplied by
-        ``factor``, as torch's ``ReduceLROnPlateau`` does. A metric that is not finite is no gain.
+        After more than ``patience`` observations without improvement the rate is multiplied by
+        ``factor``, as in torch's ``ReduceLROnPlateau``. A metric that is not finite is no
+        improvement.
         """
         if self._gains(metric):
             self.best, self.epochs_without_improvement = metric, 0
@@ -117,11 +118,11 @@ class LearningRate:
         Raises
         ------
         TrainingError
-            If the state has other entries.
+            If the entries of the state differ.
         """
         if set(state) != {"best", "waited", "reductions"}:
             raise TrainingError(
-                where="schedule", found=f"state with {sorted(state)}", expected="another was saved"
+                where="schedule", found=f"a state with {sorted(state)}", expected="another state"
             )
         self.best, self.epochs_without_improvement = state["best"], int(state["waited"])
         self.reductions = int(state["reductions"])

@@ -1,13 +1,13 @@
-"""Several trainings at once on one device, in one job.
+"""Runs several trainings at once on one device, in one job.
 
 Each training is a process of its own, forked from a server that has imported torch once. So its
-numbers, files, lock and resume state equal, bit for bit, the ones of a training that runs alone,
-and a failure of one does not touch the others. A tiny network does not fill a machine: on a CPU a
-second training does more for it than a second thread.
+numbers, files, lock and resume state are bit for bit the same as in a training that runs alone, and
+a failure of one does not affect the others. A tiny network does not use a whole machine: on a CPU a
+second training gains more than a second thread.
 
 Stacking the weights of several runs instead (torch.func.vmap, grouped convolutions) takes 0.8 times
 as long as the plain layout, but 1.6 times as long as channels-last, which the engine chooses
-(tests/benchmarks/together.py); and the runs would no longer equal separate trainings.
+(tests/benchmarks/together.py), and the runs would no longer equal separate trainings.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ import torch
 from lunet.errors import Interrupted, TrainingError
 from lunet.training.callbacks import log
 
-_PRELOADED = ["torch._dynamo", "lunet.training.run"]  # optimisers import the first when first used
+_PRELOADED = ["torch._dynamo", "lunet.training.run"]  # optimisers import the first on first use
 
 
 @dataclass(frozen=True)
@@ -39,11 +39,11 @@ class ParallelRun:
     Attributes
     ----------
     name
-        For messages.
+        Name for messages.
     log
-        File to which its lines are appended.
+        File that its lines are appended to.
     argument
-        The argument of the work; it is sent to another process.
+        The argument of the work, which is sent to another process.
     """
 
     name: str
@@ -54,41 +54,41 @@ class ParallelRun:
 def train_together(
     runs: Sequence[ParallelRun], work: Callable[[Any], int], *, at_once: int
 ) -> None:
-    """Carry out ``work(run.argument)`` for each run, ``at_once`` at the same time.
+    """Call ``work(run.argument)`` for each run, for ``at_once`` runs at the same time.
 
     A run that does not fix ``train.engine.threads`` gets its share of this process's CPU threads.
-    SIGTERM, SIGUSR1 and SIGINT are passed on: each run saves its state, and no other begins.
+    SIGTERM, SIGUSR1 and SIGINT are passed on: each run saves its state, and no further run starts.
 
     Parameters
     ----------
     runs
-        What to train, in this order.
+        The trainings, in this order.
     work
-        A function of a module; returns an exit code, 0 where all is well.
+        A module-level function that returns an exit code, 0 for success.
     at_once
-        How many runs share the device.
+        Number of runs that share the device.
 
     Raises
     ------
     Interrupted
-        A signal asked to leave; every run that had begun saved its state.
+        If a signal asked to stop; every run that had started has saved its state.
     TrainingError
-        A run failed; the others were finished.
+        If a run failed; the others were finished.
     """
     threads = max(1, torch.get_num_threads() // at_once)
     waiting, living, codes = list(runs), dict[BaseProcess, ParallelRun](), dict[str, int]()
-    with _handed_on(living) as signals:
+    with _forwarded(living) as signals:
         while living or (waiting and not signals):
             while waiting and len(living) < at_once and not signals:
                 run = waiting.pop(0)
                 living[_start(run, work, threads)] = run
-            # a second at most: signals are looked at in between
+            # wait at most a second, to handle signals in between
             ended = connection.wait([process.sentinel for process in living], timeout=1.0)
             for process in [process for process in living if process.sentinel in ended]:
                 run = living.pop(process)
                 codes[run.name] = process.exitcode or 0
-                log(f"{run.name}: {_told(codes[run.name], run.log)}")
-    _judge(runs, codes, signals)
+                log(f"{run.name}: {_outcome(codes[run.name], run.log)}")
+    _raise_failures(runs, codes, signals)
 
 
 def _start(run: ParallelRun, work: Callable[[Any], int], threads: int) -> BaseProcess:
@@ -99,12 +99,12 @@ def _start(run: ParallelRun, work: Callable[[Any], int], threads: int) -> BasePr
     run.log.parent.mkdir(parents=True, exist_ok=True)
     process: BaseProcess = context.Process(target=_child, args=(run, work, threads), name=run.name)
     process.start()
-    log(f"{run.name}: begins, {run.log}")
+    log(f"{run.name}: starts, {run.log}")
     return process
 
 
 def _child(run: ParallelRun, work: Callable[[Any], int], threads: int) -> None:
-    """The main function of a process: log to the run's file, work, exit with its code."""
+    """The main function of a process: log to the run's file, call the work, exit with its code."""
     log = os.open(run.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
@@ -114,11 +114,11 @@ def _child(run: ParallelRun, work: Callable[[Any], int], threads: int) -> None:
 
 
 @contextmanager
-def _handed_on(living: dict[BaseProcess, ParallelRun]) -> Iterator[list[int]]:
-    """Pass signals that ask to leave on to the living processes; yields the signals received."""
+def _forwarded(living: dict[BaseProcess, ParallelRun]) -> Iterator[list[int]]:
+    """Forward stop signals to the running processes; yields the list of received signals."""
     received: list[int] = []
 
-    def hand_on(number: int, _frame: object) -> None:
+    def forward(number: int, _frame: object) -> None:
         received.append(number)
         for process in list(living):
             if process.pid is not None and process.is_alive():
@@ -126,7 +126,7 @@ def _handed_on(living: dict[BaseProcess, ParallelRun]) -> Iterator[list[int]]:
 
     names = ("SIGTERM", "SIGUSR1", "SIGINT")
     asked = [getattr(signal, name) for name in names if hasattr(signal, name)]
-    former = {number: signal.signal(number, hand_on) for number in asked}
+    former = {number: signal.signal(number, forward) for number in asked}
     try:
         yield received
     finally:
@@ -134,20 +134,23 @@ def _handed_on(living: dict[BaseProcess, ParallelRun]) -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def _told(code: int, log: Path) -> str:
+def _outcome(code: int, log: Path) -> str:
     if code == 0:
         return "done"
     if code == Interrupted.exit_code:
-        return "left, its state is saved"
+        return "stopped, its state is saved"
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
     errors = [line for line in lines if line.startswith("error: ")]
     return errors[-1] if errors else f"ended with exit code {code}, see {log}"
 
 
-def _judge(runs: Sequence[ParallelRun], codes: dict[str, int], signals: Sequence[int]) -> None:
+def _raise_failures(
+    runs: Sequence[ParallelRun], codes: dict[str, int], signals: Sequence[int]
+) -> None:
     if signals:
         unfinished = [run.name for run in runs if codes.get(run.name) != 0]
-        found = f"left on {signal.Signals(signals[0]).name}, {len(unfinished)} runs are unfinished"
+        name = signal.Signals(signals[0]).name
+        found = f"stopped by {name}, {len(unfinished)} runs are unfinished"
         raise Interrupted(
             where="train",
             found=found,

@@ -1,4 +1,4 @@
-"""The recipe of a training, as data: everything that decides what is learnt."""
+"""The recipe of a training as data: everything that decides what is learnt."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lunet.training.losses.table import objective_options
 
 @dataclass(frozen=True)
 class Optimiser:
-    """Optimiser by name with its constants."""
+    """Optimiser by name, with its constants."""
 
     name: Literal["adam", "adamw", "sgd"] = setting("adam", doc="optimiser")
     lr: float = setting(1e-2, doc="learning rate", minimum=0)
@@ -47,13 +47,13 @@ class Schedule:
     """Learning rate over the epochs."""
 
     name: Literal["constant", "step", "cosine", "polynomial", "plateau"] = setting(
-        "constant", doc="course of the learning rate"
+        "constant", doc="schedule of the learning rate"
     )
-    warmup_epochs: int = setting(0, doc="epochs of linear rise before it", minimum=0)
+    warmup_epochs: int = setting(0, doc="epochs of linear rise before the schedule", minimum=0)
     step_epochs: int = setting(30, doc="epochs between the steps of `step`", minimum=1)
     factor: float = setting(0.1, doc="factor of `step` and `plateau`", minimum=0, maximum=1)
     power: float = setting(0.9, doc="power of `polynomial`", minimum=0, was="exponent")
-    patience: int = setting(30, doc="epochs without gain before `plateau` acts", minimum=0)
+    patience: int = setting(30, doc="epochs without improvement before `plateau` acts", minimum=0)
     floor: float = setting(0.0, doc="lowest learning rate", minimum=0)
 
 
@@ -69,18 +69,18 @@ class Ema:
 
 @dataclass(frozen=True)
 class EarlyStopping:
-    """Stop when a named metric of the validation set no longer grows."""
+    """Stop when a named metric of the validation set no longer improves."""
 
-    patience: int = setting(0, doc="epochs without gain; 0 is off", minimum=0)
+    patience: int = setting(0, doc="epochs without improvement; 0 is off", minimum=0)
     metric: str = setting("dice", doc="column of the history, `loss` or `dice` or `dice_<label>`")
-    min_delta: float = setting(0.0, doc="smallest gain that counts", minimum=0)
+    min_delta: float = setting(0.0, doc="smallest improvement that counts", minimum=0)
 
 
 @dataclass(frozen=True)
 class Augmentation:
     """Augmentation of training batches; a probability (`..._p`) of 0 switches a transform off.
 
-    Intensities are those after normalisation; lengths are voxels of the prepared volumes.
+    Intensities are meant after normalisation; lengths are in voxels of the prepared volumes.
     """
 
     flip_axes: tuple[int, ...] = setting(
@@ -191,7 +191,7 @@ class Augmentation:
             raise ConfigError(
                 where="train.augmentation.noise_std_min",
                 found="above noise_std",
-                expected="at most that",
+                expected="at most noise_std",
             )
         self._check_flips()
 
@@ -201,7 +201,7 @@ class Augmentation:
             raise ConfigError(
                 where="train.augmentation.flip_axes",
                 found=f"found {list(axes)}",
-                expected="of 0, 1, 2 each once",
+                expected="0, 1 and 2, each at most once",
             )
         if shares and len(shares) != len(axes):
             raise ConfigError(
@@ -219,7 +219,7 @@ class Augmentation:
 
 @dataclass(frozen=True)
 class Engine:
-    """How the arithmetic is done; `auto` is chosen by a cached self-measurement."""
+    """The arithmetic; `auto` is chosen by a measurement, which is cached."""
 
     device: Literal["auto", "cpu", "cuda"] = setting("auto", doc="where to train")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = setting("auto", doc="autocast type")
@@ -228,9 +228,9 @@ class Engine:
     )
     compile: Literal["auto", "on", "off"] = setting("auto", doc="torch.compile")
     threads: int | None = setting(
-        None, doc="CPU threads; else the environment's", minimum=1, maximum=MOST_THREADS
+        None, doc="CPU threads; unset, as in the environment", minimum=1, maximum=MOST_THREADS
     )
-    deterministic: bool = setting(True, doc="deterministic kernels on CUDA too")
+    deterministic: bool = setting(True, doc="deterministic kernels, also on CUDA")
 
 
 @dataclass(frozen=True)
@@ -251,7 +251,7 @@ class Recipe:
     loss: dict[str, float] = setting({"dice": 1.0}, doc="loss name -> weight")
     loss_options: dict[str, Any] = setting({}, doc="options of the losses")
     deep_supervision: tuple[float, ...] = setting(
-        (), doc="weights of the outputs, main first; empty uses the main output only", minimum=0
+        (), doc="weights of the outputs, main output first; empty: only the main output", minimum=0
     )
     augmentation: Augmentation = setting(Augmentation(), doc="augmentation of training batches")
     clip_norm: float = setting(0.0, doc="largest gradient norm; 0 is off", minimum=0)
@@ -262,7 +262,7 @@ class Recipe:
     )
     patch: tuple[int, ...] | None = setting(
         None,
-        doc="training patch in voxels; else whole volumes",
+        doc="training patch in voxels; unset, whole volumes",
         minimum=1,
         maximum=LONGEST_AXIS,
     )
@@ -270,7 +270,7 @@ class Recipe:
         1, doc="patches of each case per epoch", minimum=1, maximum=1_000_000
     )
     samples_per_epoch: int | None = setting(
-        None, doc="samples drawn per epoch; else as many as there are (slices: all)", minimum=1
+        None, doc="samples drawn per epoch; unset, as many as there are (slices: all)", minimum=1
     )
     few_samples: Literal["error", "shrink"] = setting(
         "error", doc="fewer samples than `batch_size`: an error, or one batch of all of them"

@@ -1,4 +1,4 @@
-"""What a training leaves behind: weights, history, record; each file whole or not at all."""
+"""Writes the results of a training: weights, history and record, each file atomically."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from lunet.training.state import TrainingState, copy_weights
 from lunet.training.weights import save_weights
 
 FILES = ("weights.safetensors", "last.safetensors", "history.csv", "run.json")
-"""What every training writes."""
+"""The files that every training writes."""
 
 
 def output_files(job: TrainingJob) -> list[str]:
@@ -39,7 +39,7 @@ def _snapshot(epoch: int) -> str:
 def snapshots(
     job: TrainingJob, training: TrainingState, manifest: Manifest
 ) -> Callable[[int], None]:
-    """A function that writes the present weights to ``out/snapshots``, by epoch."""
+    """A function that writes the current weights of an epoch to ``out/snapshots``."""
 
     def keep(epoch: int) -> None:
         with training.ema_weights() as model:

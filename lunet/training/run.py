@@ -1,4 +1,4 @@
-"""One training from prepared volumes to weights, history and record; what `lunet train` does."""
+"""Runs one training from prepared volumes to weights, history and record, as `lunet train` does."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ from lunet.training.state import TrainingState
 
 
 def run_training(job: TrainingJob) -> None:
-    """Train, from a saved state if there is one that fits, and write the results.
+    """Train, resuming from a saved state if there is a matching one, and write the results.
 
     Raises
     ------
     LunetError
-        Of the kinds that :mod:`lunet.errors` lists; nothing is half-written then.
+        One of the kinds in :mod:`lunet.errors`; no file is half-written then.
     """
     check_metrics(job.recipe, job.task)
     inputs = [path for path in (job.init, job.resume) if path]
@@ -48,33 +48,33 @@ def run_training(job: TrainingJob) -> None:
     ):
         keep_freed_memory()
         manifest, fold = read_data(job)
-        keeper = CheckpointSaver(
+        saver = CheckpointSaver(
             Checkpoint(job.work), _stamp(job, manifest, fold), job.save_interval
         )
         tidy(job.work)
-        state = _saved_state(job, keeper)
-        training = built(job, manifest, fold, state)
-        train_stage(job, training, manifest, keeper=keeper, request=request)
+        state = _saved_state(job, saver)
+        training = build_within_memory(job, manifest, fold, state)
+        train_stage(job, training, manifest, saver=saver, request=request)
         if job.pause:
-            keeper.save(training)
+            saver.save(training)
             write_pause(*job.pause, training)
             return
         if job.recipe.keep_state:
-            keeper.save(training)
-            _tell_about_more_epochs(job.recipe)
+            saver.save(training)
+            _warn_about_more_epochs(job.recipe)
         doubtful = suspects(training)
         for case in doubtful:
             log(f"warning: {case}")
         request.cancel_deadline()
         write_results(job, training, manifest, doubtful)
         if not job.recipe.keep_state:
-            keeper.checkpoint.remove()
+            saver.checkpoint.remove()
 
 
-def _tell_about_more_epochs(recipe: Recipe) -> None:
+def _warn_about_more_epochs(recipe: Recipe) -> None:
     if not _may_grow(recipe):
         reason = (
-            f"{recipe.epochs} epochs are no multiple of validate_every"
+            f"{recipe.epochs} epochs are not a multiple of validate_every"
             if extendable(recipe.schedule)
             else f"the rates of the {recipe.schedule.name} schedule depend on their number"
         )
@@ -87,7 +87,7 @@ def read_data(job: TrainingJob) -> tuple[Manifest, Fold]:
     Raises
     ------
     LunetError
-        Prepared for another task, no such fold, a part of the fold without cases.
+        If the data were prepared for another task, there is no such fold, or a part of it is empty.
     """
     manifest, splits = read_manifest(job.manifest), read_splits(job.splits)
     if manifest.task.as_dict() != job.task.as_dict():
@@ -117,7 +117,7 @@ def read_data(job: TrainingJob) -> tuple[Manifest, Fold]:
 
 
 def _stamp(job: TrainingJob, manifest: Manifest, fold: Fold) -> str:
-    """Digest of what a saved state is valid for; it leaves out the epochs where more may follow."""
+    """Digest of what a saved state is valid for, without the epochs if more may be added."""
     recipe = plain(job.recipe)
     for key in ("source", "keep_state", "save_every"):
         del recipe[key]
@@ -140,23 +140,23 @@ def _stamp(job: TrainingJob, manifest: Manifest, fold: Fold) -> str:
 def _may_grow(recipe: Recipe) -> bool:
     """Whether a finished training that gets more epochs equals one that had them from the start.
 
-    The last epoch is always validated: where it is no multiple of ``validate_every``, a longer
+    The last epoch is always validated. If it is not a multiple of ``validate_every``, a longer
     training would not have validated it.
     """
     return extendable(recipe.schedule) and recipe.epochs % recipe.validate_every == 0
 
 
 def tidy(work: Path) -> None:
-    """Remove what a killed process left half-written; the lock excludes a living one."""
+    """Remove half-written files of a killed process; the lock rules out that one is running."""
     work.mkdir(parents=True, exist_ok=True)
     for part in work.glob(".part-*"):
         part.unlink()
 
 
-def _saved_state(job: TrainingJob, keeper: CheckpointSaver) -> State | None:
+def _saved_state(job: TrainingJob, saver: CheckpointSaver) -> State | None:
     if job.resume:
         try:
-            return read_state(job.resume, stamp=keeper.stamp)
+            return read_state(job.resume, stamp=saver.stamp)
         except FileNotFoundError as error:
             raise TrainingError(
                 where=job.resume,
@@ -164,19 +164,21 @@ def _saved_state(job: TrainingJob, keeper: CheckpointSaver) -> State | None:
                 expected="a saved state is needed here",
             ) from error
         except Unusable as error:
-            action = "Give the settings with which it was made"
+            action = "Use the settings with which it was made"
             raise TrainingError(
                 where=job.resume, found=str(error), expected="", action=action
             ) from error
-    state = keeper.checkpoint.load(stamp=keeper.stamp, say=log)
+    state = saver.checkpoint.load(stamp=saver.stamp, log=log)
     if state and state["progress"]["epoch"] - 1 > job.recipe.epochs:
-        log(f"{job.work}: its state has more epochs than {job.recipe.epochs}; it is not used")
+        log(f"{job.work}: the state has more than {job.recipe.epochs} epochs and is not used")
         return None
     return state
 
 
-def built(job: TrainingJob, manifest: Manifest, fold: Fold, state: State | None) -> TrainingState:
-    """:func:`build_training`, with a clear error where the memory does not suffice."""
+def build_within_memory(
+    job: TrainingJob, manifest: Manifest, fold: Fold, state: State | None
+) -> TrainingState:
+    """:func:`build_training`, with a clear error if there is too little memory."""
     try:
         return build_training(job, manifest, fold, state)
     except (RuntimeError, MemoryError) as error:
@@ -191,37 +193,37 @@ def train_stage(
     training: TrainingState,
     manifest: Manifest,
     *,
-    keeper: CheckpointSaver,
+    saver: CheckpointSaver,
     request: StopRequest,
 ) -> None:
-    """Train until ``training.recipe.epochs`` are done, watched; see :func:`loop.train`.
+    """Train until ``training.recipe.epochs`` are done, with progress; see :func:`loop.train`.
 
     Raises
     ------
     LunetError
-        Of the kinds that :mod:`lunet.errors` lists, in terms that a user knows.
+        One of the kinds in :mod:`lunet.errors`, in terms that a user knows.
     """
-    watch = ProgressReporter(training, bar=sys.stderr.isatty(), on_epoch=job.observers)
+    reporter = ProgressReporter(training, bar=sys.stderr.isatty(), on_epoch=job.observers)
     try:
         train(
             training,
-            keeper=keeper,
+            saver=saver,
             request=request,
-            watch=watch,
+            reporter=reporter,
             snapshot=snapshots(job, training, manifest),
             until=job.pause[0] if job.pause else None,
         )
     except (RuntimeError, MemoryError) as error:
         if request.pending:  # a compilation wraps the error that the signal raised
-            raise request.leave(job.work, "the last saved state stands") from error
-        raise _told(error, training) from error
+            raise request.interruption(job.work, "the last saved state is kept") from error
+        raise _user_error(error, training) from error
     finally:
-        watch.close()
+        reporter.close()
     warn(training)
 
 
-def _told(error: Exception, training: TrainingState) -> Exception:
-    """The error in terms that a user knows, where a user can act on it."""
+def _user_error(error: Exception, training: TrainingState) -> Exception:
+    """A full memory as an error that a user can act on; any other error unchanged."""
     sampler = training.sampler
     if is_out_of_memory(error):
         batch = f"{sampler.batch_size} x {sampler.size or 'whole volumes'}"

@@ -1,4 +1,4 @@
-"""What is read of a ``run.json``, by forecasts, tables and figures; standard library only."""
+"""The part of a ``run.json`` that forecasts, tables and figures read; standard library only."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class _Cases(TypedDict):
 
 
 class RunForm(TypedDict):
-    """A run's record, as far as it is read; other keys are kept unchecked."""
+    """The entries of a run's record that are read; other keys are kept unchecked."""
 
     preset: NotRequired[str]
     fold: NotRequired[Count]

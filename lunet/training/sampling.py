@@ -1,7 +1,7 @@
-"""Which windows make up batch ``step`` of epoch ``epoch``: a pure function of the seed.
+"""Selects the windows of batch ``step`` of epoch ``epoch``, as a pure function of the seed.
 
-Because nothing is carried from batch to batch, the position of a sampler is (epoch, step), and a
-resumed training draws exactly what an uninterrupted one draws.
+Because nothing is carried over from batch to batch, the position of a sampler is (epoch, step), and
+a resumed training draws exactly the same samples as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ class Sampler:
     volumes
         The training cases.
     items
-        (items, 2) integers: case and slice (-1: all slices), what one epoch is drawn from.
+        (items, 2) integers: case and slice (-1: all slices) of the items that an epoch draws from.
     foreground
-        Per item whether it shows foreground; empty unless the sampler is balanced.
+        Whether each item shows foreground; empty unless the sampler is balanced.
     size
         Voxels of a sample per axis (3 numbers; the last is 1 for slices).
     batch_size, steps
         Samples per batch, batches per epoch.
     balanced, slices, seed
-        Whether half of the samples, those at even places, show foreground; whether samples are 2D;
+        Whether half of the samples, at even positions, show foreground; whether samples are 2D;
         seed of every draw.
     voxels
         Cache of :func:`foreground_voxels`, per case.
@@ -92,14 +92,14 @@ class Sampler:
 
 
 def build_sampler(volumes: Volumes, recipe: Recipe, *, dimensions: int, seed: int) -> Sampler:
-    """The sampler that ``recipe`` asks for, checked before the first step.
+    """The sampler for ``recipe``, checked before the first step.
 
     Raises
     ------
     ConfigError
-        A patch of the wrong number of axes, volumes of several shapes without a patch.
+        If the patch has the wrong number of axes, or volumes have several shapes without a patch.
     TrainingError
-        Fewer samples than ``train.batch_size``: the epoch would have no batch.
+        If there are fewer samples than ``train.batch_size``: the epoch would have no batch.
     """
     slices = dimensions == 2
     size = _sample_size(volumes, recipe, slices=slices)
@@ -127,10 +127,10 @@ def _order(seed: int, epoch: int, count: int) -> np.ndarray:
 
 
 def epoch_order(sampler: Sampler, epoch: int) -> np.ndarray:
-    """Items in the order of an epoch; balanced: foreground and background take turns.
+    """Items in the order of an epoch; if balanced, foreground and background alternate.
 
-    The order is new in each epoch. The rarer of the two kinds is repeated; an epoch
-    shows a part of the other.
+    Each epoch has a new order. The rarer of the two kinds is repeated; an epoch shows only a part
+    of the other.
     """
     count = sampler.steps * sampler.batch_size
     mixed = _order(sampler.seed, epoch, len(sampler.items))
@@ -143,7 +143,7 @@ def epoch_order(sampler: Sampler, epoch: int) -> np.ndarray:
 
 
 def _sample_size(volumes: Volumes, recipe: Recipe, *, slices: bool) -> tuple[int, ...] | None:
-    """Voxels of a sample, or None where each volume is taken whole, one at a time."""
+    """Voxels of a sample, or None if each sample is a whole volume in a batch of one."""
     axes = 2 if slices else 3
     shapes = sorted({shape[:axes] for shape in volumes.shapes})
     if recipe.patch is not None:
@@ -161,7 +161,7 @@ def _sample_size(volumes: Volumes, recipe: Recipe, *, slices: bool) -> tuple[int
     raise ConfigError(
         where="train.patch",
         found=(
-            f"none, while the volumes have {len(shapes)} shapes, from {shapes[0]} to {shapes[-1]}"
+            f"none, but the volumes have {len(shapes)} shapes, from {shapes[0]} to {shapes[-1]}"
         ),
         expected="a batch needs samples of one shape",
         action="Set train.patch, or preprocess.size, or train.batch_size: 1",
@@ -204,13 +204,13 @@ def _steps(recipe: Recipe, samples: int, batch_size: int) -> int:
 
 
 def _shows_foreground(volumes: Volumes, items: np.ndarray) -> np.ndarray:
-    """Per item whether its label holds foreground; reads each label once."""
+    """Whether the label of each item holds foreground; reads each label once."""
     shown = [_on_host(label).any(axis=(0, 1)) for label in volumes.labels]
     return np.array([bool(shown[c].any() if z < 0 else shown[c][z]) for c, z in items])
 
 
 def _random_voxel(labels: list[np.ndarray], rng: np.random.Generator) -> np.ndarray | None:
-    """A random voxel of a random label; None where there is no foreground."""
+    """A random voxel of a random label; None if there is no foreground."""
     if not labels:
         return None
     voxels = labels[rng.integers(len(labels))]
@@ -218,7 +218,7 @@ def _random_voxel(labels: list[np.ndarray], rng: np.random.Generator) -> np.ndar
 
 
 def _in_plane(volumes: Volumes, case: int, index: int) -> list[np.ndarray]:
-    """The voxels (n, 2) of each label that a slice shows."""
+    """The voxels (n, 2) of each label in a slice."""
     plane = _on_host(volumes.labels[case][..., index])
     return [np.argwhere(plane == label) for label in np.unique(plane[plane > 0])]
 
@@ -227,7 +227,7 @@ def foreground_voxels(volumes: Volumes, case: int, seed: int) -> list[np.ndarray
     """Up to 4096 voxels (n, 3) of each label that is present; the image is not read."""
     label = _on_host(volumes.labels[case])
     rng = np.random.default_rng([seed, _VOXELS, case])
-    # slab by slab: counts and indices take eight bytes a voxel
+    # slab by slab, because counts and indices take eight bytes per voxel
     parts = [label[part] for part in slabs(len(label))]
     counts = sum(np.bincount(part.ravel(), minlength=256) for part in parts)
     found = []
@@ -247,7 +247,7 @@ def _on_host(label: Tensor | np.ndarray) -> np.ndarray:
 def _start(
     rng: np.random.Generator, length: int, want: int, centre: np.ndarray | None, axis: int
 ) -> int:
-    """First voxel of a window of ``want`` voxels, around ``centre`` if there is one."""
+    """First voxel of a window of ``want`` voxels, around ``centre`` if given."""
     low, high = 0, max(0, length - want)
     if centre is not None and axis < len(centre):
         low = min(high, max(0, int(centre[axis]) - want + 1))

@@ -1,4 +1,4 @@
-"""All parts of a training, built from settings, volumes and a saved state, and checked."""
+"""Builds and checks all parts of a training from settings, volumes and a saved state."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ from lunet.training.weights import initialise
 def build_training(
     job: TrainingJob, manifest: Manifest, fold: Fold, state: State | None
 ) -> TrainingState:
-    """Everything that the loop works with, at the point that ``state`` was saved at.
+    """Build everything that the loop works with, at the point where ``state`` was saved.
 
     Raises
     ------
     LunetError
-        Data, recipe and network do not fit each other.
+        If data, recipe and network do not fit each other.
     """
     device = choose_device(job.recipe.engine.device, key="train.engine.device")
     sampler = _sampler(job, manifest, fold, device)
@@ -60,7 +60,7 @@ def with_network(
 ) -> TrainingState:
     """``training`` with the network of ``job`` instead of its own, at the point of ``state``.
 
-    Data, arithmetic and random numbers stay as they were; ``state`` fits the new network.
+    Data, arithmetic and random numbers do not change; ``state`` fits the new network.
     """
     model = training.arithmetic.place(build_for_task(job.model, job.task))
     changed = _with_optimiser(
@@ -104,7 +104,7 @@ def _with_optimiser(
 
 
 def _spacing(manifest: Manifest, job: TrainingJob) -> tuple[float, ...] | None:
-    """mm per axis of the samples, or None where the volumes have several spacings."""
+    """mm per axis of the samples, or None if the volumes have several spacings."""
     spacings = {case.spacing[: job.task.dimensions] for case in manifest.cases.values()}
     return spacings.pop() if len(spacings) == 1 else None
 
@@ -141,14 +141,14 @@ def _model(job: TrainingJob) -> nn.Module:
     model = build_for_task(job.model, job.task)
     if job.init:
         fresh = initialise(model, job.init)
-        log(f"starts from {job.init}" + (f", but for {', '.join(fresh)}" if fresh else ""))
+        log(f"starts from {job.init}" + (f", except {', '.join(fresh)}" if fresh else ""))
     return model
 
 
 def _arithmetic(
     job: TrainingJob, sampler: Sampler, objective: Objective, state: State | None
 ) -> Arithmetic:
-    """The one of the saved state, so that it resumes bit for bit; otherwise chosen now."""
+    """The arithmetic of the saved state, to resume bit for bit; without a state, chosen now."""
     if state and state["arithmetic"]["device"] == sampler.volumes.device.type:
         return Arithmetic(**state["arithmetic"])
     question = Question(
@@ -159,25 +159,25 @@ def _arithmetic(
         objective=objective,
         steps=sampler.steps * job.recipe.epochs,
     )
-    return choose_arithmetic(question, cache=job.engine_cache, say=log)
+    return choose_arithmetic(question, cache=job.engine_cache, log=log)
 
 
 def build_augment(
     settings: Augmentation, ndim: int, *, spacing: Sequence[float] | None = None
 ) -> Augment | None:
-    """The augmentation of a recipe; None where nothing is switched on.
+    """The augmentation of a recipe; None if nothing is switched on.
 
     Parameters
     ----------
     ndim
         2 or 3.
     spacing
-        mm per axis of the prepared volumes, so that rotations keep angles; None is isotropic.
+        mm per axis of the prepared volumes, so that rotations keep angles; None means isotropic.
 
     Raises
     ------
     ConfigError
-        An axis to flip that the images do not have.
+        If an axis to flip does not exist.
     """
     if not active(settings):
         return None

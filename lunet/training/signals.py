@@ -1,6 +1,6 @@
-"""Orderly stops: on SIGTERM, SIGUSR1 and SIGINT a training saves its state and leaves.
+"""Orderly stops: on SIGTERM, SIGUSR1 and SIGINT a training saves its state and stops.
 
-The deadline (``setitimer``) exists on POSIX only; elsewhere the next step ends the training.
+The deadline (``setitimer``) exists only on POSIX; elsewhere the training stops after the step.
 """
 
 from __future__ import annotations
@@ -18,11 +18,12 @@ Handler = Callable[[int, FrameType | None], None]
 
 
 class StopRequest:
-    """Whether a signal asked this process to leave, and which one.
+    """Whether a signal asked this process to stop, and which one.
 
-    Before the first step and while a step lasts longer than ``DEADLINE_SECONDS`` after the
-    request, there is nothing new worth saving: then the process leaves at once and the state on
-    disk stays as it is. Otherwise the loop asks :attr:`pending` between steps, saves and leaves.
+    Before the first step, there is nothing new to save, and the process stops at once. If a step
+    lasts longer than ``DEADLINE_SECONDS`` after the request, it stops in the middle of the step. In
+    both cases the state on disk does not change. Otherwise the loop checks :attr:`pending` between
+    steps, saves and stops.
     """
 
     def __init__(self) -> None:
@@ -31,23 +32,23 @@ class StopRequest:
 
     @property
     def pending(self) -> bool:
-        """True once a signal has arrived."""
+        """Whether a signal has arrived."""
         return self._name is not None
 
     def start_saving_on_request(self) -> None:
-        """Note that there is progress to save: a signal now waits for the end of the step."""
+        """From now on there is progress to save: a signal waits for the end of the step."""
         self._can_save = True
 
     def cancel_deadline(self) -> None:
-        """Note that saving or writing results has begun, which is to finish."""
+        """Saving or writing results has started: let it finish."""
         if hasattr(signal, "setitimer"):
             signal.setitimer(signal.ITIMER_REAL, 0)
 
-    def leave(self, where: object, saved: str) -> Interrupted:
+    def interruption(self, where: object, saved: str) -> Interrupted:
         """The error to raise; ``saved`` describes what the next start resumes from."""
         action = "The same command resumes from there"
         return Interrupted(
-            where=where, found=f"left on {self._name}, {saved}", expected="", action=action
+            where=where, found=f"stopped by {self._name}, {saved}", expected="", action=action
         )
 
     def received(self, number: int, _frame: FrameType | None) -> None:
@@ -56,20 +57,22 @@ class StopRequest:
             raise KeyboardInterrupt
         self._name = self._name or signal.Signals(number).name
         if not self._can_save:
-            raise self.leave("train", "nothing new to save")
+            raise self.interruption("train", "nothing new to save")
         if hasattr(signal, "setitimer"):
             signal.setitimer(signal.ITIMER_REAL, DEADLINE_SECONDS)
 
     def overdue(self, _number: int, _frame: FrameType | None) -> None:
-        """Leave, since the step outlasted the deadline; the last saved state stays."""
-        raise self.leave("train", "in the middle of a long step; the last saved state stands")
+        """Stop, because the step exceeded the deadline; the last saved state is kept."""
+        raise self.interruption(
+            "train", "in the middle of a long step; the last saved state is kept"
+        )
 
 
 @contextmanager
 def stop_requests() -> Iterator[StopRequest]:
-    """Catch the signals that ask to leave, and restore the former handlers at the end.
+    """Catch the signals that ask to stop, and restore the former handlers at the end.
 
-    Outside the main thread no handler can be set; then nothing is caught.
+    Outside the main thread no handler can be set, so no signal is caught there.
     """
     request = StopRequest()
     if threading.current_thread() is not threading.main_thread():

@@ -1,4 +1,4 @@
-"""The parts and the progress of a training, to and from a resume state."""
+"""The parts and the progress of a training, and their conversion to and from a resume state."""
 
 from __future__ import annotations
 
@@ -33,21 +33,21 @@ class Progress:
     Attributes
     ----------
     epoch, step
-        The present epoch (from 1) and how many of its batches are done.
+        The current epoch (from 1) and the number of its finished batches.
     losses
-        (steps,) float32: loss of each batch of this epoch, NaN where not yet known.
+        (steps,) float32: loss of each batch of this epoch, NaN if not yet known.
     history
-        Finished epochs.
+        Rows of the finished epochs.
     best_score, best_epoch, best_weights
-        Of the best validation so far; no weights before the first.
+        Score, epoch and weights of the best validation so far; no weights before the first.
     stop_score, epochs_without_improvement
-        Best score and validations without gain, of early stopping.
+        Best score and number of validations without improvement, for early stopping.
     stopped
         Whether early stopping has ended the training.
     training_seconds, validation_seconds
         Time so far, over all processes of the training.
     samples
-        Samples trained on.
+        Number of samples trained on.
     """
 
     losses: Tensor
@@ -74,7 +74,7 @@ class Progress:
 class TrainingState:
     """Everything that one training works with, built and checked.
 
-    ``generator`` is the one that augmentation draws from.
+    ``generator`` is the random generator of the augmentation.
     """
 
     model: nn.Module
@@ -95,17 +95,17 @@ class TrainingState:
 
     @contextmanager
     def ema_weights(self) -> Iterator[nn.Module]:
-        """The network that is validated and kept: with the averaged weights if there are any."""
+        """The network to validate and keep: with averaged weights if there are any."""
         with self.ema.applied(self.model) if self.ema else nullcontext():
             yield self.model
 
     def state(self) -> State:
-        """Everything that the next start needs to resume as if nothing had happened."""
+        """Everything that the next start needs to resume as if it had not been interrupted."""
         parameters = self.model.named_parameters()
         gradients = {n: p.grad for n, p in parameters if p.grad is not None}
         return {
             "model": self.model.state_dict(),
-            "gradients": gradients if self._amid_group else {},
+            "gradients": gradients if self._is_within_group else {},
             "optimiser": self.optimiser.state_dict(),
             "schedule": self.schedule.state_dict(),
             "scaler": self.scaler.state_dict(),
@@ -130,14 +130,14 @@ class TrainingState:
         self.generator.set_state(state["generator"])
         self.progress = Progress(**state["progress"])
         self.progress.losses = self.progress.losses.to(self.arithmetic.device)
-        set_random_state(state["random"])  # last: building and loading may draw numbers
+        set_random_state(state["random"])  # last, because building and loading may draw numbers
 
     @property
-    def _amid_group(self) -> bool:
+    def _is_within_group(self) -> bool:
         step = self.progress.step
         return step % self.recipe.grad_accumulation != 0 and step < self.sampler.steps
 
 
 def copy_weights(model: nn.Module) -> Weights:
-    """A copy on the CPU that later steps leave alone."""
+    """A copy on the CPU that later steps do not change."""
     return {n: t.detach().to("cpu", copy=True) for n, t in model.state_dict().items()}

@@ -1,4 +1,4 @@
-"""Validation on the whole validation set: hard Dice per structure and the loss, each per case."""
+"""Validates on the whole validation set: hard Dice per structure and the loss, per case."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ Tile = tuple[int, Window]
 
 @dataclass(frozen=True)
 class Validation:
-    """What one validation found.
+    """The results of one validation.
 
     Attributes
     ----------
     loss
-        Mean over cases of the mean loss of a case's tiles.
+        Mean over cases of the mean loss over a case's tiles.
     dice
         Structure -> mean hard Dice over the cases where it is defined (NaN if there are none).
     case_dice
@@ -61,7 +61,7 @@ class Validator:
         forward: Callable[[nn.Module, Tensor], Tensor],
         stop: Callable[[], bool],
     ) -> Validation | None:
-        """Validate ``model`` in evaluation mode; None if ``stop()`` turned true meanwhile.
+        """Validate ``model`` in evaluation mode; None if ``stop()`` became true meanwhile.
 
         ``forward(model, image)`` computes the logits (autocast, memory format).
         """
@@ -114,14 +114,14 @@ class Validator:
 
 
 def overlap_counts(logits: Tensor, label: Tensor, task: Task) -> Tensor:
-    """Count the voxels in both, in the prediction and in the reference.
+    """Count the voxels in both masks, in the prediction and in the reference.
 
     Parameters
     ----------
     logits, label
         (batch, channel, \\*spatial) and (batch, \\*spatial) uint8 class indices.
     task
-        Gives the structures and the activation.
+        Defines the structures and the activation.
 
     Returns
     -------
@@ -145,10 +145,10 @@ def build_validator(
     patch: Sequence[int] | None,
     batch_size: int,
 ) -> Validator:
-    """Cut each case into tiles (none overlap) and group tiles of equal size into batches.
+    """Cut each case into tiles without overlap, and group tiles of equal size into batches.
 
     3D cases without ``patch`` are one tile; with it, a case is cut evenly into tiles of at most
-    ``patch`` voxels. 2D tasks have a tile per slice.
+    ``patch`` voxels. 2D tasks have one tile per slice.
     """
     slices = task.dimensions == 2
     tiles = [

@@ -1,4 +1,4 @@
-"""Prepared volumes in memory, or memory-mapped when they do not fit, gathered by index."""
+"""Holds prepared volumes in memory, or memory-mapped if they do not fit, and gathers batches."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ Window = tuple[slice, ...]
 
 
 class VolumeCase(Protocol):
-    """What is needed of a prepared case; both arrays are usually memory-mapped.
+    """The parts of a prepared case that are needed; both arrays are usually memory-mapped.
 
-    A map holds an open file, of which a process may have about a thousand, so it is opened when it
-    is needed and let go when it was copied.
+    A map keeps a file open, and a process may have only about a thousand open files, so a map is
+    opened when it is needed and released after it was copied.
     """
 
     @property
@@ -38,7 +38,7 @@ class VolumeCase(Protocol):
 
 @dataclass(frozen=True)
 class Batch:
-    """What one step trains on.
+    """The samples of one step.
 
     Attributes
     ----------
@@ -62,14 +62,14 @@ class Volumes:
     names
         Case names.
     images, labels
-        Per case (channel, x, y, z) float32 and (x, y, z) uint8: tensors on the device when
-        ``resident``, else arrays that are mapped anew each time they are asked for.
+        Per case (channel, x, y, z) float32 and (x, y, z) uint8: tensors on the device if
+        ``resident``, else arrays that are mapped again on each access.
     shapes
         Spatial shape of each case, voxels.
     device
-        Where gathered batches are.
+        Device of the gathered batches.
     resident
-        Whether everything lies in the memory of ``device``.
+        Whether all volumes are in the memory of ``device``.
     """
 
     names: tuple[str, ...]
@@ -93,7 +93,7 @@ class Volumes:
     def gather(
         self, crops: Sequence[tuple[int, Window]], *, size: Sequence[int], squeeze: bool
     ) -> Batch:
-        """A batch of windows, padded at their ends with zeros to ``size`` voxels.
+        """A batch of windows, padded with zeros at their ends to ``size`` voxels.
 
         ``squeeze`` drops the last axis (slices for a 2D network).
         """
@@ -116,17 +116,17 @@ def load_volumes(
     cases
         Prepared cases; each must have a label.
     task
-        Gives the number of channels and the class indices that are allowed.
+        Defines the number of channels and the allowed class indices.
     device
         Device of the batches.
     budget
-        Bytes that the volumes may take there; default is half of what is free.
+        Bytes that the volumes may use there; by default half of the free memory.
 
     Raises
     ------
     DataError
-        Wrong number of channels, image and label of different shape, and for volumes that are
-        loaded into memory: a value that is not finite, a class index that the task does not know.
+        If the number of channels is wrong, image and label differ in shape or, for volumes that are
+        loaded into memory, a value is not finite or a class index is not in the task.
     """
     images = _Maps([case.image for case in cases], axes=4)
     labels = _Maps([case.label for case in cases], axes=3)
@@ -148,7 +148,7 @@ def load_volumes(
 
 
 class _Maps(Sequence[np.ndarray]):
-    """Arrays that are opened one by one, each when it is asked for."""
+    """A sequence of arrays, each of which is opened on access."""
 
     def __init__(self, openers: Sequence[Callable[[], np.ndarray]], *, axes: int) -> None:
         self._openers, self._axes = openers, axes
@@ -174,14 +174,14 @@ def _as_volume(array: np.ndarray, axes: int) -> np.ndarray:
 
 
 def check_values(name: str, image: np.ndarray, label: np.ndarray, task: Task) -> None:
-    """Refuse values that are not finite and class indices that the task does not know."""
+    """Refuse values that are not finite and class indices that are not in the task."""
     bad = int(image.size - np.isfinite(image).sum())
     if bad:
         raise DataError(
             where=f"case {name}",
             found=f"{bad} voxels of the image are NaN or infinite",
             expected="finite values are needed",
-            action="Look at the raw file with `lunet audit`, mend or leave out the case",
+            action="Check the raw file with `lunet audit`, then repair it or leave out the case",
         )
     present = np.flatnonzero(np.bincount(np.asarray(label).ravel(), minlength=256))
     unknown = sorted(set(present.tolist()) - {0, *task.labels.values()})
@@ -190,7 +190,7 @@ def check_values(name: str, image: np.ndarray, label: np.ndarray, task: Task) ->
             where=f"case {name}",
             found=f"class indices {unknown} in the label",
             expected=f"the task declares {task.labels}",
-            action="Declare them in task.labels or mend the label",
+            action="Declare them in task.labels or correct the label",
         )
 
 
@@ -206,7 +206,7 @@ def _check_shapes(name: str, image: np.ndarray, label: np.ndarray, task: Task) -
         )
     if image.shape[1:] != label.shape:
         found = f"image of {tuple(image.shape[1:])} and label of {tuple(label.shape)} voxels"
-        raise DataError(where=f"case {name}", found=found, expected="they must be of one shape")
+        raise DataError(where=f"case {name}", found=found, expected="they must have the same shape")
 
 
 def _padded(item: Tensor, size: Sequence[int]) -> Tensor:

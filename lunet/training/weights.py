@@ -44,8 +44,8 @@ def load_weights(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     Raises
     ------
     DataError
-        If the file is missing, is no safetensors file, was not written by lunet, or a tensor holds
-        NaN or infinite values.
+        If the file is missing, is not a safetensors file, was not written by lunet, or a tensor
+        holds NaN or infinite values.
     """
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
@@ -58,7 +58,7 @@ def load_weights(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     except (SafetensorError, OSError) as error:
         expected = "a weights.safetensors of a training is needed"
         raise DataError(
-            where=path, found=f"is no safetensors file ({error})", expected=expected
+            where=path, found=f"is not a safetensors file ({error})", expected=expected
         ) from error
     if _KEY not in header:
         raise DataError(
@@ -72,12 +72,12 @@ def load_weights(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def require_finite(tensors: Iterable[tuple[str, Tensor]], where: object) -> None:
-    """Refuse weights that are no numbers: a network with them gives empty masks in silence.
+    """Refuse weights that are not finite: a network with them silently returns empty masks.
 
     Raises
     ------
     DataError
-        Naming the first tensor that holds NaN or infinite values.
+        If there are any; the message names the first tensor with NaN or infinite values.
     """
     for name, tensor in tensors:
         if not torch.isfinite(tensor).all():
@@ -86,14 +86,14 @@ def require_finite(tensors: Iterable[tuple[str, Tensor]], where: object) -> None
                 where=where,
                 found=f"{broken} of {tensor.numel()} values of {name} are NaN or infinite",
                 expected="finite weights are needed",
-                action="Take the file from its source again, or train again",
+                action="Get the file from its source again, or train again",
             )
 
 
 def initialise(model: nn.Module, path: str | Path) -> list[str]:
     """Start ``model`` from the weights of another training (fine-tuning).
 
-    Tensors of equal name and shape are copied; others, such as a head for other labels, keep
+    Tensors with equal names and shapes are copied; others, such as a head for other labels, keep
     their initial values.
 
     Returns
@@ -103,7 +103,7 @@ def initialise(model: nn.Module, path: str | Path) -> list[str]:
     Raises
     ------
     DataError
-        If the file cannot be read, or not one tensor fits.
+        If the file cannot be read, or no tensor fits.
     """
     given, _ = load_weights(path)
     own = model.state_dict()
@@ -120,5 +120,5 @@ def initialise(model: nn.Module, path: str | Path) -> list[str]:
 
 
 def _stored(tensor: Tensor) -> Tensor:
-    """Own memory, standard layout: the format knows neither strides nor shared storage."""
+    """A copy in standard layout: the format supports neither strides nor shared storage."""
     return tensor.detach().to("cpu", copy=True).contiguous(memory_format=torch.contiguous_format)

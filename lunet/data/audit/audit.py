@@ -1,4 +1,4 @@
-"""The data doctor: everything that can be told of a data set before anything is trained on it."""
+"""The data audit: everything that can be checked in a data set before training on it."""
 
 from __future__ import annotations
 
@@ -49,13 +49,13 @@ def audit(
     dataset
         As read by :func:`lunet.data.dataset.read_dataset`; its files may be missing or broken.
     splits
-        A split file that is checked for subjects on two sides.
+        A split file to check for subjects that are in more than one part.
     log
         Called with a line of progress now and then.
     """
     findings, facts = list(check_listing(dataset)), []
     for number, case in enumerate(dataset.cases, start=1):
-        # what is mended in silence, or with a warning, is a finding here
+        # what reading a file repairs silently, or with a warning, is a finding here
         with LoggingOutputSuppressor(), warnings.catch_warnings():
             warnings.simplefilter("ignore", RoundedLabels)
             known, found = examine(case, dataset)
@@ -91,7 +91,7 @@ def write_audit(result: Audit, out: str | Path) -> None:
 
 
 def audit_summary(result: Audit) -> dict[str, Any]:
-    """Counts by severity and check, and the tolerances that they rest on; plain JSON."""
+    """Counts by severity and check, and the tolerances that were applied; plain JSON."""
     cases = result.dataset.cases
     return {
         "name": result.dataset.name,
@@ -108,10 +108,10 @@ def audit_summary(result: Audit) -> dict[str, Any]:
 
 
 def audit_lines(result: Audit, *, limit: int = 20) -> list[str]:
-    """What a terminal or a log shows: the counts, and findings, most severe first.
+    """Lines for a terminal or a log: the counts, and the findings, most severe first.
 
-    All errors are shown, each with the command that mends it: a workflow deletes the tables of a
-    step that failed, but keeps its log. Of the others as many follow as make up ``limit``.
+    All errors are included, each with the command that fixes it: a workflow deletes the tables of
+    a failed step but keeps its log. Other findings follow until there are ``limit``.
     """
     limit = max(limit, result.errors)
     shown = [finding.line() for finding in result.findings[:limit]]
@@ -132,7 +132,6 @@ def require_sound(result: Audit, out: str | Path) -> None:
         where=first.file or first.case or result.dataset.root,
         found=f"{first.check}: {first.field} {first.found}",
         expected=f"{first.expected}; {result.errors} error(s) in all",
-        action=f"Each is listed above and in {Path(out) / 'findings.csv'}; where a workflow "
-        "deleted "
-        f"that, `lunet audit {result.dataset.root} --out audit` writes it and a page again",
+        action=f"All are listed above and in {Path(out) / 'findings.csv'}; if a workflow deleted "
+        f"that file, `lunet audit {result.dataset.root} --out audit` writes it again, with a page",
     )

@@ -72,7 +72,7 @@ def _label(
     affine: NDArray[np.float64] | None,
     findings: list[Finding],
 ) -> tuple[NDArray[np.uint8] | None, LabelFacts | None]:
-    """Class indices and facts of the label, or None twice and findings that say why."""
+    """Class indices and facts of the label; None twice, and findings, if it cannot be used."""
     if case.label is None:
         return None, None
     place = FindingSite(case.id, relative(case.label, dataset.root))
@@ -86,7 +86,7 @@ def _label(
     findings += check_label_values(raw, dataset.task, dataset.rule, place)
     try:
         indices = class_indices(raw, dataset.rule, place.file)
-    except DataError:  # the values' findings say it in full
+    except DataError:  # `check_label_values` has already reported this
         return None, None
     if not is_invertible(read[1]):
         return indices, None

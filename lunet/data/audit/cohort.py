@@ -1,4 +1,4 @@
-"""Checks that need all cases at once: duplicates, outliers, mixed scales, wrong places."""
+"""Checks that need all cases at once: duplicates, outliers, mixed scales, misplaced labels."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from lunet.task import Task
 
 # Share of voxels at the largest value above which an image counts as cut off.
 SATURATED = 0.005
-# Correlation of coarse pictures above which two images are called one subject's, where too few
-# cases tell how alike different subjects are; and the least that ever counts.
+# Correlation of coarse pictures above which two images count as one subject's, for data sets with
+# too few cases to measure how alike different subjects are; and the lowest limit ever used.
 ALIKE = 0.985
 LEAST_ALIKE = 0.94
 
@@ -45,7 +45,7 @@ def check_cohort(cases: Sequence[CaseFacts], task: Task) -> Iterator[Finding]:
 
 
 def check_saturation(cases: Sequence[CaseFacts]) -> Iterator[Finding]:
-    """Images cut off at their largest value; one finding where most of the set is like that."""
+    """Images cut off at their largest value; a single finding if that is true of most images."""
     shares = {case.id: max(c.saturated for c in case.channels) for case in cases if case.channels}
     found = [
         case
@@ -85,8 +85,8 @@ def _twins(
                 check,
                 "content",
                 f"equal to {file(twin)}",
-                "content of its own",
-                "find the right file, or take one case out",
+                "different content",
+                "find the right file, or remove one of the cases",
             )
 
 
@@ -132,8 +132,8 @@ def _spacings(cases: Sequence[CaseFacts]) -> Iterator[Finding]:
             "foreign_spacing",
             "spacing",
             f"{times(case.spacing)} mm",
-            f"about {usual} mm (sorted) as the other cases",
-            "check that it belongs here; preprocess.spacing makes them equal",
+            f"about {usual} mm (sorted), as in the other cases",
+            "check that it belongs here; preprocess.spacing makes the spacings equal",
         )
 
 
@@ -147,7 +147,7 @@ def _extents(cases: Sequence[CaseFacts]) -> Iterator[Finding]:
             "foreign_extent",
             "shape",
             f"{times(size)} mm (sorted)",
-            f"about {usual} mm as the other cases",
+            f"about {usual} mm, as in the other cases",
             "check that it shows the same anatomy",
         )
 
@@ -169,7 +169,7 @@ def _axes(cases: Sequence[CaseFacts]) -> Iterator[Finding]:
             "direction",
             found,
             f"{usual} as in the other cases; turned by preprocess.orientation",
-            "check that left and right are right",
+            "check that left and right are correct",
         )
 
 
@@ -215,6 +215,6 @@ def _foreign_scale(cases: Sequence[CaseFacts], channel: int, name: str) -> Itera
             "foreign_scale",
             f"values of {name}",
             f"{facts.low:.4g} to {facts.high:.4g}",
-            "a range like that of the other cases",
+            "a range similar to the other cases",
             "check its modality and units",
         )

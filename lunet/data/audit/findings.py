@@ -1,4 +1,4 @@
-"""What an audit says: findings, and the facts of a case that the cohort checks compare."""
+"""The results of an audit: findings, and the facts of a case that the cohort checks compare."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ class Finding:
     Attributes
     ----------
     severity
-        ``error`` stops a study, ``warning`` wants a look, ``info`` is normal for some data sets.
+        ``error`` stops a study, ``warning`` should be looked at, ``info`` is normal for some data
+        sets.
     check
         Name of the check, the same in every run.
     case, file
@@ -32,7 +33,7 @@ class Finding:
     found, expected
         What is there, and what is allowed.
     command
-        What mends it: a command, or the key to change.
+        What fixes it: a command, or the key to change.
     """
 
     severity: Severity
@@ -71,7 +72,7 @@ class FindingSite:
         expected: str,
         command: str = "",
     ) -> Finding:
-        """A finding at this place."""
+        """A finding at this site."""
         return Finding(severity, check, self.case, self.file, field, found, expected, command)
 
     def error(
@@ -83,7 +84,7 @@ class FindingSite:
     def warning(
         self, check: str, field: str, found: str, expected: str, command: str = ""
     ) -> Finding:
-        """A finding that wants a look."""
+        """A finding that should be looked at."""
         return self.finding("warning", check, field, found, expected, command)
 
     def info(self, check: str, field: str, found: str, expected: str, command: str = "") -> Finding:
@@ -169,16 +170,16 @@ def times(shape: Sequence[float] | NDArray[Any]) -> str:
     return " x ".join(f"{value:.6g}" for value in shape)
 
 
-# A share of cases that is small enough to call them exceptions.
+# Largest share of the cases that still counts as exceptions.
 RARE = 0.1
 # Robust deviations (in units of 1.4826 x median absolute deviation) that make an outlier.
 FAR = 6.0
-# Cases below which nothing can be said about outliers.
+# Fewest cases in which outliers can be recognised.
 FEW = 5
 
 
 def is_rare(count: int, total: int) -> bool:
-    """Whether so few cases are exceptions among so many."""
+    """Whether ``count`` cases are few enough to be exceptions among ``total``."""
     return 2 * count < total and count <= max(1, RARE * total)
 
 

@@ -16,7 +16,7 @@ from lunet.data.audit.findings import REPAIR, Finding, FindingSite, numbers, tim
 from lunet.data.geometry import corner_shift, is_invertible, spacing_of
 from lunet.data.io.images import GRID_TOLERANCE, NIFTI, suffix_of
 
-# Grids closer than this are equal: what float32 headers round away.
+# Grids closer than this count as equal: float32 headers round by as much.
 EQUAL_MM = 1e-3
 ORTHONORMAL = 1e-3
 _HEADER_BYTES = 540
@@ -24,21 +24,21 @@ _GZIP = b"\x1f\x8b"
 
 
 def check_magic(path: Path, place: FindingSite) -> Iterator[Finding]:
-    """A NIfTI file whose first bytes say that it is something else."""
+    """A NIfTI file whose first bytes show that it is something else."""
     if suffix_of(path) not in NIFTI:
         return
     with open(path, "rb") as stream:
         start = stream.read(_HEADER_BYTES)
     zipped, named_zipped = start[:2] == _GZIP, suffix_of(path) == ".nii.gz"
     if not start:
-        yield place.error("empty_file", "size", "0 bytes", "an image", "fetch it anew")
+        yield place.error("empty_file", "size", "0 bytes", "an image", "fetch it again")
     elif zipped and not named_zipped:
         yield place.error("wrong_compression", "magic", "gzip data", "plain NIfTI", REPAIR)
     elif not zipped and is_nifti(start) and named_zipped:
         yield place.error("wrong_compression", "magic", "plain NIfTI", "gzip data", REPAIR)
     elif not zipped and not is_nifti(start):
         found, expected = f"first bytes {start[:4].hex()}", "gzip data" * named_zipped or "NIfTI"
-        yield place.error("wrong_magic", "magic", found, expected, "fetch it anew")
+        yield place.error("wrong_magic", "magic", found, expected, "fetch it again")
 
 
 def is_nifti(start: bytes) -> bool:
@@ -78,7 +78,7 @@ def check_header(path: Path, place: FindingSite) -> Iterator[Finding]:
 
 
 def stored_header(path: Path) -> nib.Nifti1Header:
-    """The header as it stands in the file, without nibabel's silent corrections."""
+    """The header as stored in the file, without nibabel's silent corrections."""
     kind: Any = type(nib.load(path).header)
     with ImageOpener(str(path)) as stream:
         header = kind.from_fileobj(stream, check=False)

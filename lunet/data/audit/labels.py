@@ -26,7 +26,7 @@ def check_labels(cases: Sequence[CaseFacts], task: Task) -> Iterator[Finding]:
                     "unused_label",
                     "labels",
                     f"no case has {name} ({index})",
-                    "a declared label occurs",
+                    "every declared label in some case",
                     "dataset.labels",
                 )
             continue
@@ -44,14 +44,14 @@ def check_labels(cases: Sequence[CaseFacts], task: Task) -> Iterator[Finding]:
 def _empty_regions(
     cases: Sequence[CaseFacts], task: Task, by_class: Mapping[int, Sequence[CaseFacts]]
 ) -> Iterator[Finding]:
-    """Regions that no case has: a wrong code, or nothing that could be learnt."""
+    """Regions that no case has: a code is wrong, or there is nothing to learn."""
     for name, members in task.regions.items() if cases else ():
         if not any(by_class.get(index) for index in members):
             yield FindingSite().error(
                 "empty_region",
                 "labels",
                 f"no case has a voxel of {name} (labels {', '.join(map(str, members))})",
-                "every region occurs",
+                "every region in some case",
                 "correct the codes: dataset.remap, dataset.labels, dataset.regions",
             )
 
@@ -59,14 +59,14 @@ def _empty_regions(
 def _single(
     cases: Sequence[CaseFacts], holders: Sequence[CaseFacts], name: str, index: int
 ) -> Iterator[Finding]:
-    """A class of one subject: each fold trains without it or is tested without it."""
+    """A class that only one subject has: each fold trains or tests without it."""
     subjects, every = ({case.group for case in some} for some in (holders, cases))
     if len(subjects) == 1 < len(every):
         yield FindingSite(holders[0].id, holders[0].label_file).warning(
             "class_in_one_subject",
             "labels",
             f"only {subjects.pop()} of {len(every)} subjects has {name} ({index})",
-            "two subjects at least, to train on and to test on",
+            "at least two subjects, one to train on and one to test on",
             "check the other labels, or leave the class out: dataset.labels, dataset.remap",
         )
 
@@ -96,7 +96,7 @@ def _borders(holders: Sequence[CaseFacts], name: str, index: int) -> Iterator[Fi
             "label_at_border",
             "values",
             f"{name} touches {case.label.touches[index] if case.label else 0} face(s)",
-            "inside the volume" if rare else "often so in this data set",
+            "inside the volume" if rare else "common in this data set",
             "check that the structure is not cut off",
         )
 
@@ -110,7 +110,7 @@ def _volumes(holders: Sequence[CaseFacts], name: str, index: int) -> Iterator[Fi
                 "foreign_volume",
                 f"volume of {name}",
                 f"{ml:.4g} ml",
-                f"about {np.median(volumes):.4g} ml as the other cases",
+                f"about {np.median(volumes):.4g} ml, as in the other cases",
                 "check the label, and the spacing",
             )
 
@@ -125,13 +125,13 @@ def _centroids(holders: Sequence[CaseFacts], name: str, index: int) -> Iterator[
                 "label_misplaced",
                 f"centre of {name}",
                 f"{times(place.round(2).tolist())} of the volume's extent (R, A, S)",
-                f"about {usual} as the other cases",
+                f"about {usual}, as in the other cases",
                 "check that the label belongs to this image",
             )
 
 
 def _places(cases: Sequence[CaseFacts]) -> Iterator[Finding]:
-    """Labels whose foreground lies unlike that of the other cases (a prior of all but one)."""
+    """Labels whose foreground is not where the other cases have theirs, on average."""
     maps = np.stack([case.label.place for case in cases if case.label]).astype(np.float64)
     total = maps.sum(axis=0)
     fits = np.array([_correlation(one, total - one) for one in maps])
@@ -143,7 +143,7 @@ def _places(cases: Sequence[CaseFacts]) -> Iterator[Finding]:
                 "place",
                 f"correlation {fit:.2f} with the mean of the other labels",
                 f"about {np.median(fits):.2f}",
-                "check orientation, and that it is its image's",
+                "check the orientation, and that the label belongs to this image",
             )
 
 

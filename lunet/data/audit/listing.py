@@ -1,4 +1,4 @@
-"""Checks of what is listed against what lies in the folder, and of given splits."""
+"""Checks of the listing against the files in the folder, and of given splits."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lunet.reading import read_object
 
 
 def check_listing(dataset: Dataset) -> Iterator[Finding]:
-    """Image without label, label without image, files that nobody lists, counts, names."""
+    """Images without labels, labels without images, unlisted files, counts, names."""
     for case in dataset.cases:
         if case.listed_as == "training" and case.label is None:
             yield FindingSite(case.id, _shown(case.images[0], dataset)).error(
@@ -28,7 +28,7 @@ def check_listing(dataset: Dataset) -> Iterator[Finding]:
         elif case.label is not None:
             yield from _check_names(case, dataset)
     yield from _check_counts(dataset)
-    yield from _check_strangers(dataset)
+    yield from _check_unlisted(dataset)
     yield from _check_indices(dataset)
 
 
@@ -66,7 +66,7 @@ def _check_counts(dataset: Dataset) -> Iterator[Finding]:
             )
 
 
-def _check_strangers(dataset: Dataset) -> Iterator[Finding]:
+def _check_unlisted(dataset: Dataset) -> Iterator[Finding]:
     """Files in the image and label folders that the listing does not name."""
     listed = {real_path(path) for case in dataset.cases for path in _files(case)}
     folders = sorted({path.parent for case in dataset.cases for path in _files(case)})
@@ -76,18 +76,18 @@ def _check_strangers(dataset: Dataset) -> Iterator[Finding]:
         if folder != dataset.root and folder.is_dir() and dataset.root in folder.parents:
             for path in sorted(folder.iterdir()):
                 if path.is_file() and real_path(path) not in listed:
-                    yield _stranger(path, dataset)
-    # other hidden files of the folder itself are marks of tools, such as a workflow's
+                    yield _unlisted_file(path, dataset)
+    # other hidden files in the folder itself are left by tools, such as a workflow manager
     for pattern in ("._*", ".DS_Store", "Thumbs.db"):
         for path in sorted(dataset.root.glob(pattern)):
-            yield _stranger(path, dataset)
+            yield _unlisted_file(path, dataset)
 
 
 def _files(case: Case) -> list[Path]:
     return [*case.images, *([case.label] if case.label else [])]
 
 
-def _stranger(path: Path, dataset: Dataset) -> Finding:
+def _unlisted_file(path: Path, dataset: Dataset) -> Finding:
     shown = _shown(path, dataset)
     if is_hidden(path):
         return FindingSite("", shown).warning(
@@ -95,7 +95,7 @@ def _stranger(path: Path, dataset: Dataset) -> Finding:
         )
     if not suffix_of(path):
         return FindingSite("", shown).warning(
-            "stray_file", "file", "no image", "images and labels only", REPAIR
+            "stray_file", "file", "not an image", "images and labels only", REPAIR
         )
     if path.parent.name.startswith("labels"):
         return FindingSite(stem_of(path), shown).warning(
@@ -123,13 +123,13 @@ def _check_indices(dataset: Dataset) -> Iterator[Finding]:
             "non_consecutive_labels",
             "labels",
             f"{indices}",
-            f"1 to {len(indices)}; other tools demand it, this one does not",
+            f"1 to {len(indices)}; other tools require it, this one does not",
             "dataset.remap",
         )
 
 
 def check_splits(dataset: Dataset, path: Path) -> Iterator[Finding]:
-    """Subjects that stand on two sides of a split file, and cases that do not exist."""
+    """Subjects that are in more than one part of a split file, and cases that do not exist."""
     splits = read_splits(path).as_dict()
     groups = {case.id: case.group for case in dataset.cases}
     for number, fold in enumerate(splits["folds"]):
@@ -158,7 +158,7 @@ def _check_fold(
                     "group_leakage",
                     f"folds[{number}].{part}",
                     f"subject {groups[name]} is in {before} too (as {twin})",
-                    "all cases of a subject on one side",
+                    "all cases of a subject in one part",
                     "lunet folds",
                 )
 

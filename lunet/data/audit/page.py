@@ -15,7 +15,7 @@ SHOWN = 240
 
 
 def audit_page(dataset: Dataset, findings: Sequence[Finding], facts: Sequence[CaseFacts]) -> str:
-    """The whole page as text; no file beside it and no network is needed."""
+    """The whole page as text; it needs no other file and no network."""
     count = counts(findings)
     worst = _worst(findings)
     ranked = sorted(facts, key=lambda case: (worst.get(case.id, len(SEVERITIES)), case.id))
@@ -73,7 +73,7 @@ def _lines(case: CaseFacts) -> Iterator[str]:
 
 
 def _histogram(bins: Iterable[int]) -> dict[str, Any]:
-    """Bars as the path of an SVG; heights by the square root, so that small counts are seen."""
+    """Bars as the path of an SVG; heights by the square root, so that small counts stay visible."""
     heights = [value**0.5 for value in bins]
     top = max(heights, default=0) or 1
     width, height = 3, 30

@@ -14,7 +14,7 @@ from PIL import Image
 from lunet.data.geometry import spacing_of
 
 HEIGHT = 120
-# Okabe and Ito's colours, told apart by colour-blind readers too.
+# Okabe and Ito's colours, which colour-blind readers can distinguish, too.
 COLOURS = np.array(
     [(230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (213, 94, 0), (204, 121, 167)],
     dtype=np.uint8,
@@ -77,7 +77,7 @@ def _outline(classes: NDArray[np.uint8]) -> NDArray[np.bool_]:
 
 
 def data_uri(rgb: NDArray[np.uint8]) -> str:
-    """A picture as a ``data:`` address, to stand inside a page."""
+    """A picture as a ``data:`` address, to embed in a page."""
     stream = io.BytesIO()
     Image.fromarray(rgb).quantize(64).save(stream, "PNG", optimize=True)
     return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()

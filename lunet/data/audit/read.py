@@ -1,4 +1,4 @@
-"""Reading the files of a case for an audit: what cannot be read becomes a finding."""
+"""Reads the files of a case for an audit: what cannot be read becomes a finding."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ Read = tuple[NDArray[Any], NDArray[np.float64]]
 
 
 def relative(path: Path, root: Path) -> str:
-    """Path as findings show it: from the data set's folder, if it lies there."""
+    """Path as findings show it: relative to the data set's folder if it is inside."""
     return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
 
 
 def read_file(path: Path, place: FindingSite, findings: list[Finding]) -> Read | None:
-    """Array and affine of a file, or None and the finding that says why not."""
+    """Array and affine of a file; None, and a finding with the reason, if it cannot be read."""
     if not path.exists():
-        advice = "put it there, or correct dataset.json"
+        advice = "add the file, or correct dataset.json"
         findings.append(place.error("missing_file", "file", "missing", "the listed file", advice))
         return None
     magic = list(check_magic(path, place))
@@ -33,7 +33,7 @@ def read_file(path: Path, place: FindingSite, findings: list[Finding]) -> Read |
         raw, affine = read_raw(path)
     except DataError as error:
         findings += magic or [
-            place.error("unreadable", "file", error.found, "a readable image", "fetch it anew")
+            place.error("unreadable", "file", error.found, "a readable image", "fetch it again")
         ]
         return None
     if raw.dtype.kind not in "biuf":
@@ -47,7 +47,7 @@ def read_file(path: Path, place: FindingSite, findings: list[Finding]) -> Read |
 def read_channels(
     case: Case, dataset: Dataset, findings: list[Finding]
 ) -> tuple[list[NDArray[Any]], NDArray[np.float64] | None]:
-    """The image's channels (x, y, z) on the grid of its first file; others become findings."""
+    """The image's channels (x, y, z); those on another grid than the first become findings."""
     channels: list[NDArray[Any]] = []
     first: NDArray[np.float64] | None = None
     image = relative(case.images[0], dataset.root)

@@ -1,10 +1,11 @@
-"""Mending what can be mended without doubt, into a new folder; everything else is listed as left.
+"""Repairs what can be repaired safely, into a new folder; everything else is listed as left.
 
-The mended copy is audited again: what is still found there was not repaired, and is called left.
+The repaired copy is audited again: a finding that remains there was not repaired and is listed as
+left.
 
 Safe repairs change no voxel's meaning: label types, singleton axes, header jitter, contradicting
 header fields, files named against their content, stray files, wrong counts, and remapping that the
-settings ask for. What changes values or takes sides needs an option.
+settings ask for. A repair that changes values, or decides which file is right, needs an option.
 """
 
 from __future__ import annotations
@@ -45,23 +46,23 @@ _DONE = {
     "bad_qform": "the affine that is read was stored in both",
     "wrong_compression": "stored as its name says",
     "stray_file": "left out",
-    "wrong_count": "counted anew",
+    "wrong_count": "recounted",
 }
 
 
 @dataclass(frozen=True)
 class RepairOptions:
-    """Repairs that need the user's word.
+    """Repairs that need the user's consent.
 
     Attributes
     ----------
     trust_image_header
-        Where the files of a case have one shape but lie apart, label and further channels get the
-        affine of the first image file.
+        If the files of a case have the same shape but different positions, the label and further
+        channels get the affine of the first image file.
     fill_non_finite
         NaN and -inf become the smallest finite value of their channel, +inf the largest.
     leave_out
-        Cases with errors that are left are not listed in the new folder.
+        Cases with unrepaired errors are not listed in the new folder.
     """
 
     trust_image_header: bool = False
@@ -69,8 +70,8 @@ class RepairOptions:
     leave_out: bool = False
 
     @property
-    def mends(self) -> dict[str, str]:
-        """Check -> what is done about it."""
+    def repairs(self) -> dict[str, str]:
+        """Check -> what is done about its findings."""
         done = dict(_DONE)
         if self.trust_image_header:
             done |= dict.fromkeys(_MISMATCHES, "header of the image copied, as asked")
@@ -82,7 +83,7 @@ class RepairOptions:
 def repair(
     dataset: Dataset, out: str | Path, options: RepairOptions | None = None
 ) -> list[dict[str, str]]:
-    """Audit ``dataset`` and write a mended copy: changed files new, all others as links.
+    """Audit ``dataset`` and write a repaired copy: changed files are new, all others are links.
 
     Returns
     -------
@@ -101,25 +102,25 @@ def repair(
 def _write(
     dataset: Dataset, findings: Sequence[Finding], options: RepairOptions, stage: Path
 ) -> list[dict[str, str]]:
-    """Mend all cases below ``stage``; the log."""
+    """Repair all cases below ``stage`` and return the log."""
     checks: dict[str, set[str]] = defaultdict(set)
     for finding in findings:
-        if finding.check in options.mends:
+        if finding.check in options.repairs:
             checks[finding.file].add(finding.check)
-    rows = [_row(finding, options.mends) for finding in findings]
-    bad = {f.case for f in findings if f.severity == "error" and f.check not in options.mends}
+    rows = [_row(finding, options.repairs) for finding in findings]
+    bad = {f.case for f in findings if f.severity == "error" and f.check not in options.repairs}
     cases = []
     for case in dataset.cases:
         if options.leave_out and case.id in bad:
-            reason = "its errors cannot be mended"
+            reason = "its errors cannot be repaired"
             rows.append(_log("left out", "", case.id, "", "", reason, "not listed"))
             continue
-        mended, more = _mend_case(case, dataset, checks, stage)
-        cases.append(mended)
+        repaired, more = _repair_case(case, dataset, checks, stage)
+        cases.append(repaired)
         rows += more
-    # labels were remapped where the rule asked for it
-    mended_set = replace(dataset, cases=tuple(cases), rule=LabelRule())
-    write_links(mended_set, stage)
+    # labels were remapped if the rule required it
+    repaired_set = replace(dataset, cases=tuple(cases), rule=LabelRule())
+    write_links(repaired_set, stage)
     for folder in ("images", "labels"):
         if (stage / folder).is_dir():
             shutil.rmtree(stage / folder)
@@ -131,7 +132,7 @@ def _write(
 def _checked(
     rows: Sequence[dict[str, str]], before: Dataset, after: Dataset
 ) -> list[dict[str, str]]:
-    """The log, with every repair whose finding still stands in the mended copy called left."""
+    """The log, where a repair is listed as left if its finding remains in the repaired copy."""
     names = {case.id: _names(case, before.root) for case in before.cases}
     standing = set()
     for finding in audit(after).findings:
@@ -150,13 +151,13 @@ def _checked(
 
 
 def _names(case: Case, root: Path) -> list[str]:
-    """Files of a case as findings show them, in one order."""
+    """Files of a case as findings show them, in a fixed order."""
     files = [*case.images, *([case.label] if case.label else [])]
     return [relative(path, root) for path in files]
 
 
-def _row(finding: Finding, mends: dict[str, str]) -> dict[str, str]:
-    done = mends.get(finding.check)
+def _row(finding: Finding, repairs: dict[str, str]) -> dict[str, str]:
+    done = repairs.get(finding.check)
     return _log(
         "repaired" if done else "left",
         finding.check,
@@ -172,26 +173,26 @@ def _log(*cells: str) -> dict[str, str]:
     return dict(zip(COLUMNS, cells, strict=True))
 
 
-def _mend_case(
+def _repair_case(
     case: Case, dataset: Dataset, checks: dict[str, set[str]], stage: Path
 ) -> tuple[Case, list[dict[str, str]]]:
-    """The case with its changed files below ``stage``; further rows of the log."""
+    """The case with its changed files below ``stage``, and further rows of the log."""
     images: list[Path] = []
     for index, path in enumerate(case.images):
         found = checks[relative(path, dataset.root)]
         name, first = f"{case.id}_{index:04d}", images[0] if images else None
-        images.append(_mend_file(path, found, stage, f"images/{name}", like=first))
+        images.append(_repair_file(path, found, stage, f"images/{name}", like=first))
     files = tuple(images)
     if case.label is None:
         return replace(case, images=files), []
     file = relative(case.label, dataset.root)
     rule = dataset.rule
     if not rule.remap and rule.threshold is None:
-        label = _mend_file(case.label, checks[file], stage, f"labels/{case.id}", like=files[0])
+        label = _repair_file(case.label, checks[file], stage, f"labels/{case.id}", like=files[0])
         return replace(case, images=files, label=label), []
     try:
         place = f"labels/{case.id}"
-        label = _mend_file(case.label, checks[file], stage, place, like=files[0], rule=rule)
+        label = _repair_file(case.label, checks[file], stage, place, like=files[0], rule=rule)
     except DataError as error:
         rows = [_log("left", "remap", case.id, file, "values", error.found, "nothing")]
         return replace(case, images=files), rows
@@ -199,7 +200,7 @@ def _mend_case(
     return replace(case, images=files, label=label), rows
 
 
-def _mend_file(
+def _repair_file(
     path: Path,
     checks: Collection[str],
     stage: Path,
@@ -208,10 +209,10 @@ def _mend_file(
     like: Path | None = None,
     rule: LabelRule | None = None,
 ) -> Path:
-    """A mended copy of the file below ``stage``, or the file itself if there is nothing to do.
+    """A repaired copy of the file below ``stage``, or the file itself if there is nothing to do.
 
-    ``name`` is its place there, ``images/...`` or ``labels/...``, without suffix. ``like`` is the
-    file whose affine it takes if a check asks for it: the first image file of the case.
+    ``name`` is its path there, ``images/...`` or ``labels/...``, without suffix. ``like`` is the
+    file whose affine it gets if a check requires it: the first image file of the case.
     """
     is_label = name.startswith("labels/")
     if "wrong_compression" in checks:
@@ -233,7 +234,7 @@ def _mend_file(
 
 
 def _as_named(path: Path, place: Path) -> Path:
-    """A copy of a NIfTI file, at ``place``, whose compression is what its name says."""
+    """A copy of a NIfTI file, at ``place``, whose compression matches its name."""
     content = path.read_bytes()
     if content[:2] == _GZIP:
         try:
@@ -242,8 +243,8 @@ def _as_named(path: Path, place: Path) -> Path:
             raise DataError(
                 where=path,
                 found=f"damaged ({error})",
-                expected="whole gzip data",
-                action="Fetch it anew",
+                expected="complete gzip data",
+                action="Fetch it again",
             ) from error
     place.parent.mkdir(parents=True, exist_ok=True)
     place.write_bytes(gzip.compress(content, mtime=0))

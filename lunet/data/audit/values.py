@@ -32,7 +32,7 @@ from lunet.task import Task
 
 BINS = 40
 GRID = 12
-# Voxels of which percentiles and moments are taken: all of most volumes, a part of the largest.
+# Most voxels used for percentiles and moments: all of most volumes, a sample of the largest.
 SAMPLES = 4_000_000
 
 
@@ -76,7 +76,7 @@ def check_channel(raw: NDArray[Any], facts: ChannelFacts, place: FindingSite) ->
             "values",
             f"all {facts.minimum:g}",
             "an image with contrast",
-            "fetch it anew, or take the case out",
+            "fetch it again, or remove the case",
         )
 
 
@@ -86,7 +86,7 @@ def check_label_values(
     """Values of a label file that are not finite, fractional, undeclared, or stored as floats."""
     if not np.isfinite(raw).all():
         yield place.error(
-            "label_not_finite", "values", "NaN or infinite", "class indices", "fetch it anew"
+            "label_not_finite", "values", "NaN or infinite", "class indices", "fetch it again"
         )
         return
     if rule.threshold is not None:
@@ -103,8 +103,8 @@ def check_label_values(
         )
     elif drift > DRIFT:
         odd = values[np.abs(values - np.rint(values)) > DRIFT]
-        # a threshold makes one structure of all: no advice where there are several
-        advice = f"dataset.mask_threshold={values.max() / 2:.4g}, if a soft mask"
+        # a threshold merges all labels into one, so it is advised only where there is one
+        advice = f"dataset.mask_threshold={values.max() / 2:.4g}, if it is a soft mask"
         yield place.error(
             "fractional_label",
             "values",
@@ -148,7 +148,7 @@ def _remap_advice(unknown: list[int], task: Task) -> str:
 
 
 def label_facts(label: NDArray[np.uint8], affine: NDArray[np.float64]) -> LabelFacts:
-    """Volumes, places and borders of the classes of a label (x, y, z), or (x, y)."""
+    """Volumes, positions and borders of the classes of a label (x, y, z), or (x, y)."""
     volume = label if label.ndim == 3 else label[..., None]
     turned = apply_orientation(volume, io_orientation(affine))
     voxel_ml = voxel_volume(affine) / 1000
@@ -219,5 +219,5 @@ def check_structures(facts: LabelFacts, task: Task, place: FindingSite) -> Itera
             "values",
             "background only",
             f"some of {', '.join(task.labels)}",
-            "check it, or take the case out",
+            "check it, or remove the case",
         )

@@ -1,7 +1,7 @@
-"""Get a data set: a local folder or archive, else mirrors, else the origin; checked and recorded.
+"""Gets a data set from a local folder or archive, else a mirror, else the origin, and checks it.
 
-The data appear in one step (renamed into place when whole), with ``source.json`` beside them:
-where they come from, under which digest, and whether they are the official release.
+The folder appears in one step (renamed into place when complete). Its ``source.json`` records where
+the data come from, their digest, and whether they are the official release.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from lunet.public import public_url
 from lunet.reading import read_json, read_object
 from lunet.settings import plain
 
-Say = Callable[[str], None]
+Log = Callable[[str], None]
 STEP, SOURCE = "download", "source.json"
 _KEYS = ("name", "path", "sha256", "mirrors", "layout", "phantom")
 
@@ -43,21 +43,21 @@ def download(
     cache: str | Path | None = None,
     keep_archive: bool = False,
     patience: Patience | None = None,
-    say: Say = print,
+    log: Log = print,
 ) -> Path:
-    """Make the folder ``out`` hold the data set in the project's layout, and ``source.json``.
+    """Fill the folder ``out`` with the data set in the project's layout, and ``source.json``.
 
-    Tried in order: ``settings.path`` (the data set, or a folder of data sets); ``<name>``,
-    ``<name>.tar`` and so on in the folder that the environment variable ``LUNET_DATA`` names;
+    Sources are tried in this order: ``settings.path`` (the data set, or a folder of data sets);
+    ``<name>``, ``<name>.tar`` and so on in the folder of the environment variable ``LUNET_DATA``;
     ``settings.mirrors``; the origin. Files of a local folder are linked, not copied. If ``out``
-    holds the result already, nothing is done. A second process waits for the first. ``cache`` is
-    where archives are received (beside ``out`` by default).
+    already holds the result, nothing is done. A second process waits for the first. ``cache`` is
+    the folder for downloaded archives (by default the one that holds ``out``).
 
     Raises
     ------
     DataError
-        If the data set is nowhere to be found, must be registered for, has a wrong digest, is no
-        data set, or ``out`` holds something else.
+        If the data set cannot be found, requires registration, has a wrong digest or is not a data
+        set, or if ``out`` holds something else.
     ConfigError
         If the settings contradict each other.
     """
@@ -65,16 +65,16 @@ def download(
     memory = target.with_name(f".{target.name}.download")
     request = {key: plain(getattr(settings, key)) for key in _KEYS}
     request["mirrors"] = [public_url(url) for url in settings.mirrors]
-    with exclusive(target.with_name(f".{target.name}.lock"), say=say), disk_space(target):
+    with exclusive(target.with_name(f".{target.name}.lock"), log=log), disk_space(target):
         if _is_ready(target, memory, request):
-            say(f"{target} is complete")
+            log(f"{target} is complete")
             return target
         place = Path(cache or target.parent)
         with claim_files([memory], step=STEP), staged(target) as stage:
-            source = _obtain(settings, stage, place, patience, say)
+            source = _obtain(settings, stage, place, patience, log)
             write_json(stage / SOURCE, source)
             for line in count_lines(read_dataset(stage, settings)):
-                say(line)
+                log(line)
             list_all(stage, step=STEP)
             write_json(memory, request)
             if target.exists():  # empty, as `_is_ready` found
@@ -83,24 +83,24 @@ def download(
         archive = _archive_in(place, settings.name)
         if not keep_archive and is_own(archive, step=STEP):
             discard(place, [archive.name], step=STEP)
-    say(f"{source['kind']}: {source['name']} is in {target}")
+    log(f"{source['kind']}: {source['name']} is in {target}")
     return target
 
 
 def _is_ready(target: Path, memory: Path, request: Mapping[str, Any]) -> bool:
-    """Whether the folder holds what is asked for; an error if it holds anything else."""
+    """Whether the folder holds what was requested; an error if it holds anything else."""
     if not target.exists() or _is_empty(target):
         return False
     is_whole = (target / SOURCE).exists() and (target / LISTING).exists()
     if is_whole and memory.exists() and read_json(memory) == request:
         return True
-    if not is_whole:  # not even a part of ours is replaced
+    if not is_whole:  # even an incomplete folder of our own is not replaced
         require_own(target, step=STEP)
     raise DataError(
         where=target,
-        found="holds something else already, or only a part",
+        found="holds something else, or only a part of the data set",
         expected=f"a new folder is needed for the data set {request['name']!r}",
-        action="Remove it or name another one",
+        action="Remove it or name another folder",
     )
 
 
@@ -110,15 +110,15 @@ def _is_empty(folder: Path) -> bool:
 
 
 def _obtain(
-    settings: DatasetSettings, stage: Path, cache: Path, patience: Patience | None, say: Say
+    settings: DatasetSettings, stage: Path, cache: Path, patience: Patience | None, log: Log
 ) -> dict[str, Any]:
-    """Fill ``stage`` from the first source that has the data; returns what is recorded of it."""
+    """Fill ``stage`` from the first source that has the data; returns the record of it."""
     if settings.name == PHANTOM:
         return _phantom(settings, stage)
     entry = entry_of(settings)
     local = local_source(settings)
     if local is not None and is_archive(local):
-        say(f"reading {local}")
+        log(f"reading {local}")
         found = sums_of(local)
         fault = Sums(sha256=settings.sha256).mismatch(found)
         if fault:
@@ -126,7 +126,7 @@ def _obtain(
                 where=local,
                 found=f"wrong checksum: {fault}",
                 expected="",
-                action="Mend it or dataset.sha256",
+                action="Replace the archive or correct dataset.sha256",
             )
         return _from_archive(local, found, settings, entry, stage) | {"path": str(local)}
     if local is not None:
@@ -137,9 +137,9 @@ def _obtain(
     archive = _archive_in(cache, settings.name)
     known = Sums(entry.md5 if entry else None, settings.sha256)
     if entry is not None and entry.size:
-        say(f"{entry.name}: about {entry.size / 1e9:.2f} GB, {entry.licence}")
+        log(f"{entry.name}: about {entry.size / 1e9:.2f} GB, {entry.licence}")
     size = entry.size if entry else None
-    url, found = _received(urls, archive, known, size, patience, say)
+    url, found = _received(urls, archive, known, size, patience, log)
     return _from_archive(archive, found, settings, entry, stage) | {"url": public_url(url)}
 
 
@@ -149,25 +149,25 @@ def _received(
     known: Sums,
     size: int | None,
     patience: Patience | None,
-    say: Say,
+    log: Log,
 ) -> tuple[str, Sums]:
-    """The address of an archive in the cache, and its sums; a file of the user's stays there."""
+    """Get the archive into the cache; returns its address and sums. The user's own file is kept."""
     if os.path.lexists(archive) and not is_own(archive, step=STEP):
         found = sums_of(archive)
         fault = known.mismatch(found) or ("its digest is not known" if known == Sums() else "")
         if fault:
-            advice = "Move it away, or set dataset.path to it"
+            advice = "Move it elsewhere, or set dataset.path to it"
             raise DataError(
                 where=archive,
                 found=f"was not fetched by this command; {fault}",
                 expected="",
                 action=advice,
             )
-        say(f"{archive} is here already")
+        log(f"{archive} is already there")
         return urls[-1], found
     names = [archive.name, *(f"{archive.name}{end}" for end in LEFT)]
     with claim(archive.parent, names, step=STEP):
-        return fetch(urls, archive, expected=known, size=size, patience=patience, say=say)
+        return fetch(urls, archive, expected=known, size=size, patience=patience, log=log)
 
 
 def _archive_in(cache: Path, name: str) -> Path:
@@ -177,7 +177,9 @@ def _archive_in(cache: Path, name: str) -> Path:
 def _unregistered(settings: DatasetSettings, entry: CatalogEntry | None) -> DataError:
     if entry is None:
         return DataError(
-            where="dataset.path", found="missing", expected=f"nothing is known of {settings.name!r}"
+            where="dataset.path",
+            found="missing",
+            expected=f"the catalog does not know {settings.name!r}",
         )
     folder = os.environ.get(VARIABLE)
     looked = f"nor is it in ${VARIABLE} ({folder})" if folder else f"and ${VARIABLE} is not set"
@@ -196,9 +198,9 @@ def _from_folder(
     if settings.sha256 is not None:
         raise ConfigError(
             where="dataset.sha256",
-            found=f"set, but {folder} is no archive",
-            expected="a digest is that of an archive",
-            action="Remove it or name the archive",
+            found=f"set, but {folder} is not an archive",
+            expected="a digest of an archive",
+            action="Remove it or set dataset.path to the archive",
         )
     root = place_folder(folder, stage, settings, source_names(settings))
     return _record(_local_kind(entry), settings, entry, stage) | {"path": str(root)}
@@ -211,7 +213,7 @@ def _from_archive(
     entry: CatalogEntry | None,
     stage: Path,
 ) -> dict[str, Any]:
-    """Unpack; only an archive with the official sum is called official."""
+    """Unpack the archive; it counts as official only if it has the official checksum."""
     place_archive(archive, stage, settings, source_names(settings))
     is_official = entry is not None and entry.md5 is not None and entry.md5 == found.md5
     kind = "official" if is_official else _local_kind(entry)
@@ -229,9 +231,8 @@ def _phantom(settings: DatasetSettings, stage: Path) -> dict[str, Any]:
             where="dataset.phantom.layout",
             found=f"found {settings.phantom.layout!r}",
             expected="a study makes its phantom in the layout 'project'",
-            action=(
-                "Make the published layout by `lunet phantom` and set dataset.name and dataset.path"
-            ),
+            action="Make the published layout with `lunet phantom`, and set dataset.name and "
+            "dataset.path",
         )
     fill_phantom(settings.phantom, stage)
     return _record("phantom", settings, entry_of(settings), stage) | {

@@ -1,4 +1,4 @@
-"""Fetch a large file over HTTP: resumed, retried with growing pauses, checked, never half there."""
+"""Fetches a large file over HTTP: resumes, retries with growing pauses, and checks the result."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from lunet.locks import exclusive
 from lunet.public import public_text, public_url
 from lunet.reading import read_record
 
-Say = Callable[[str], None]
+Log = Callable[[str], None]
 LEFT = (".part", ".part.json", ".bad")
-"""What is appended to the name of the files that a transfer may leave beside its own."""
+"""Suffixes of the files that a transfer may leave next to its target."""
 _CHUNK = 1 << 18
 _AGAIN = {408, 425, 429}
-_MOST = 400_000_000_000  # bytes where the size is not known
+_MOST = 400_000_000_000  # bytes accepted if the size is not known
 _SET = "set dataset.sha256"
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 
@@ -54,16 +54,16 @@ class Sums:
 
 @dataclass(frozen=True)
 class Patience:
-    """When a server is given up.
+    """When to give up on a server.
 
     Attributes
     ----------
     timeout
-        Seconds without a byte, and seconds for the head of an answer.
+        Longest time in seconds without a byte, and until the response headers are complete.
     least_rate
-        Bytes per second, over stretches of ``timeout`` seconds.
+        Lowest rate in bytes per second, over periods of ``timeout`` seconds.
     tries, pause, longest_pause
-        Tries that bring nothing new, the first pause between them, and the longest.
+        Number of tries without progress, and the first and the longest pause in seconds.
     """
 
     timeout: float = 60.0
@@ -74,7 +74,7 @@ class Patience:
 
 
 class _State(TypedDict):
-    """What is known of a part."""
+    """What is known about a partial file."""
 
     url: str
     validator: str | None
@@ -98,20 +98,21 @@ def fetch(
     expected: Sums,
     size: int | None = None,
     patience: Patience | None = None,
-    say: Say = print,
+    log: Log = print,
 ) -> tuple[str, Sums]:
-    """Fetch ``target`` from the first address that gives it; returns that address and the sums.
+    """Fetch ``target`` from the first address that provides it; returns that address and the sums.
 
-    A file that is there already with the expected sum is taken as it is (and the last address
-    returned, the origin). What was received stays in ``<target>.part`` and is resumed, also by a
-    later call, where a server says that it is still the same file, or ``expected`` will tell. A
-    file with a wrong checksum is kept as ``<target>.bad``. A second process waits for the first.
-    ``size`` is about the number of bytes; a file that is much larger is refused.
+    A file that already exists with the expected sum is used as it is (the address returned is then
+    the last one, the origin). Received bytes stay in ``<target>.part``. A transfer resumes from
+    them, also in a later call, if the server confirms that the file is still the same, or if
+    ``expected`` has a checksum to verify the result. A file with a wrong checksum is kept as
+    ``<target>.bad``. A second process waits for the first. ``size`` is the approximate number of
+    bytes; a much larger file is refused.
 
     Raises
     ------
     DataError
-        If no address gives the file, it is much larger than ``size``, its checksum is wrong, or
+        If no address provides the file, it is much larger than ``size``, its checksum is wrong, or
         the disk is full.
     ConfigError
         If an address is not HTTP.
@@ -124,34 +125,34 @@ def fetch(
             raise ConfigError(
                 where="dataset.mirrors", found=what, expected="http:// or https:// is expected"
             )
-    with exclusive(path.with_name(f".{path.name}.lock"), say=say), disk_space(path):
+    with exclusive(path.with_name(f".{path.name}.lock"), log=log), disk_space(path):
         if path.exists() and expected != Sums():
             found = sums_of(path)
             if not expected.mismatch(found):
-                say(f"{path} is here already")
+                log(f"{path} is already there")
                 return urls[-1], found
         most = _MOST if size is None else int(1.5 * size) + _CHUNK
         for url in urls:
             if expected == Sums() and urlsplit(url).scheme == "http":
-                fault = "plain http, and no digest is known: nobody checks what comes"
-                say(f"{public_url(url)}: {fault}; {_SET}")
+                fault = "plain http, and no digest is known: the file cannot be checked"
+                log(f"{public_url(url)}: {fault}; {_SET}")
             link = _Link(url, patience or Patience(), most, is_checked=expected != Sums())
-            found, fault = _fetch_from(link, path, expected, say)
+            found, fault = _fetch_from(link, path, expected, log)
             if not fault:
                 return url, found
             faults.append(f"{public_url(url)}: {public_text(fault)}")
-            say(faults[-1])
+            log(faults[-1])
     raise DataError(
         where=path.name,
         found="; ".join(faults) or "no address is known",
         expected="the file is needed",
-        action="Try again later (what was received is kept), or set dataset.path to a local copy",
+        action="Try again later (received bytes are kept), or set dataset.path to a local copy",
     )
 
 
 @contextmanager
 def disk_space(path: Path) -> Iterator[None]:
-    """Turn a full disk into an error that says so."""
+    """Turn the system's error for a full disk into a :class:`DataError`."""
     try:
         yield
     except OSError as error:
@@ -167,8 +168,8 @@ def disk_space(path: Path) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class _Link:
-    """An address, how patiently it is asked, how many bytes are taken from it at most, and whether
-    the digest of the whole file is known."""
+    """An address, the patience with its server, the most bytes to accept, and whether the digest of
+    the whole file is known."""
 
     url: str
     patience: Patience
@@ -176,20 +177,20 @@ class _Link:
     is_checked: bool
 
 
-def _fetch_from(link: _Link, path: Path, expected: Sums, say: Say) -> tuple[Sums, str]:
-    """Fetch and check; returns the sums, and what went wrong or an empty text."""
+def _fetch_from(link: _Link, path: Path, expected: Sums, log: Log) -> tuple[Sums, str]:
+    """Fetch and check; returns the sums, and what went wrong (empty if nothing did)."""
     part = path.with_name(f"{path.name}.part")
     resumed = _size(part) > 0
-    fault = _receive(link, part, say)
+    fault = _receive(link, part, log)
     if fault:
         return Sums(), fault
     found = sums_of(part)
     _state_of(part).unlink(missing_ok=True)
     fault = expected.mismatch(found)
-    if fault and resumed:  # it was another file, perhaps, that had begun
-        say(f"{link.url}: {fault}; once more from the beginning")
+    if fault and resumed:  # the first part may have come from another file
+        log(f"{link.url}: {fault}; fetching it again from the beginning")
         part.unlink()
-        return _fetch_from(link, path, expected, say)
+        return _fetch_from(link, path, expected, log)
     if fault:
         bad = path.with_name(f"{path.name}.bad")
         os.replace(part, bad)
@@ -198,13 +199,13 @@ def _fetch_from(link: _Link, path: Path, expected: Sums, say: Say) -> tuple[Sums
     return found, ""
 
 
-def _receive(link: _Link, part: Path, say: Say) -> str:
-    """Transfer until the file is whole; returns why it never became so, or an empty text."""
+def _receive(link: _Link, part: Path, log: Log) -> str:
+    """Transfer until the file is complete; returns why it is not (empty if it is)."""
     patience = link.patience
     failures, pause, furthest = 0, patience.pause, _size(part)
     while True:
         try:
-            if _transfer(link, part, say):
+            if _transfer(link, part, log):
                 return ""
             fault, asked, slow = f"the connection ended after {_size(part)} bytes", None, False
         except Refused as error:
@@ -212,7 +213,7 @@ def _receive(link: _Link, part: Path, say: Say) -> str:
         except (OSError, http.client.HTTPException, UnicodeError) as error:
             if isinstance(error, OSError) and error.errno in _FULL:
                 raise
-            fault, asked = f"{error or type(error).__name__}", _asked_to_wait(error)
+            fault, asked = f"{error or type(error).__name__}", _requested_wait(error)
             slow = isinstance(error, TooSlow)
             if is_hopeless(error):
                 return fault
@@ -223,37 +224,37 @@ def _receive(link: _Link, part: Path, say: Say) -> str:
             return f"{fault} ({failures} tries without progress)"
         wait = max(min(pause, patience.longest_pause), asked or 0.0)
         if wait > LONGEST_WAIT:
-            return f"{public_text(fault)}; it asks to come back in {wait:.0f} s"
-        say(f"{public_text(fault)}; again in {wait:g} s")
+            return f"{public_text(fault)}; the server asks to wait {wait:.0f} s"
+        log(f"{public_text(fault)}; trying again in {wait:g} s")
         time.sleep(wait)
 
 
-def _asked_to_wait(error: Exception) -> float | None:
+def _requested_wait(error: Exception) -> float | None:
     return wait_of(error.headers) if isinstance(error, urllib.error.HTTPError) else None
 
 
-def _transfer(link: _Link, part: Path, say: Say) -> bool:
-    """One connection; returns whether the file is whole now."""
+def _transfer(link: _Link, part: Path, log: Log) -> bool:
+    """Use one connection; returns whether the file is complete now."""
     start, state = _size(part), _read_state(part)
     headers = _headers(link, start, state)
-    # the scheme was checked where the address came in
+    # `fetch` has checked the scheme
     request = urllib.request.Request(link.url, headers=headers)  # noqa: S310
     try:
         with open_url(request, link.patience.timeout) as response:
-            return _store(response, link, part, state, say)
+            return _store(response, link, part, state, log)
     except urllib.error.HTTPError as error:
-        if error.code == 416 and start:  # nothing beyond what is here
+        if error.code == 416 and start:  # the server has no further bytes
             if start == state.get("total"):
                 return True
             part.unlink()
             return False
         if error.code < 500 and error.code not in _AGAIN:
-            raise Refused(f"the server says {error.code} {error.reason}") from error
+            raise Refused(f"the server answers {error.code} {error.reason}") from error
         raise
 
 
 def _headers(link: _Link, start: int, state: dict[str, Any]) -> dict[str, str]:
-    """The rest is asked for only where something will tell whether it belongs to the beginning."""
+    """Ask for the rest of the file only if it can be verified that both parts belong together."""
     headers = {"User-Agent": "lunet", "Accept-Encoding": "identity"}
     known = state.get("url") == public_url(link.url) and isinstance(state.get("validator"), str)
     if start and (known or link.is_checked):
@@ -264,7 +265,7 @@ def _headers(link: _Link, start: int, state: dict[str, Any]) -> dict[str, str]:
 
 
 def _store(
-    response: http.client.HTTPResponse, link: _Link, part: Path, state: dict[str, Any], say: Say
+    response: http.client.HTTPResponse, link: _Link, part: Path, state: dict[str, Any], log: Log
 ) -> bool:
     start, total = _extent(response.status, response.headers)
     if max(start, total or 0) > link.most:
@@ -273,9 +274,9 @@ def _store(
     is_other = state.get("url") == link.url and state.get("validator") not in (None, validator)
     if here and (start != here or is_other or state.get("total") not in (None, total)):
         if start == 0:
-            say("the server gives the whole file only, or another one: from the beginning")
+            log("the server sends only whole files, or another file: starting from the beginning")
         else:
-            part.unlink()  # a range of some other file; ask anew for all of it
+            part.unlink()  # a range of some other file; request the whole file next
             return False
     state_now = {"url": public_url(link.url), "validator": validator, "total": total}
     write_json(_state_of(part), state_now)
@@ -283,9 +284,9 @@ def _store(
     free = shutil.disk_usage(part.parent).free
     if missing > free:
         raise OSError(errno.ENOSPC, f"{missing} bytes are needed, {free} are free")
-    resumed = f", {_human(start)} of it already here" if start else ""
+    resumed = f", {_human(start)} of it already received" if start else ""
     size = _human(total) if total else "unknown size"
-    say(f"fetching {size}{resumed} from {urlsplit(link.url).netloc}")
+    log(f"fetching {size}{resumed} from {urlsplit(link.url).netloc}")
     with open(part, "ab" if start else "wb") as stream:
         _copy(response, stream, start, total, link)
         stream.flush()
@@ -302,10 +303,10 @@ def _copy(
         stream.write(chunk)
         received += len(chunk)
         if received > link.most:
-            raise Refused(f"it sends over {link.most} bytes, which is more than is expected")
+            raise Refused(f"it sends over {link.most} bytes, more than expected")
         if (passed := time.monotonic() - since) > patience.timeout:
             if received - before < patience.least_rate * passed:
-                raise TooSlow(f"less than {patience.least_rate:g} bytes per second came")
+                raise TooSlow(f"fewer than {patience.least_rate:g} bytes per second arrived")
             before, since = received, time.monotonic()
         if terminal and time.monotonic() - shown > 0.2:
             shown = time.monotonic()
@@ -316,7 +317,7 @@ def _copy(
 
 
 def _extent(status: int, headers: email.message.Message) -> tuple[int, int | None]:
-    """First byte that the answer carries, and the size of the whole file if the server says it."""
+    """Offset of the response's first byte, and the size of the whole file if it is known."""
     length = headers.get("Content-Length", "")
     if status != 206:
         return 0, int(length) if length.isdecimal() else None
@@ -329,7 +330,7 @@ def _extent(status: int, headers: email.message.Message) -> tuple[int, int | Non
 
 
 def _validator(headers: email.message.Message) -> str | None:
-    """What `If-Range` may carry: a strong entity tag, else the date of the last change."""
+    """The value for `If-Range`: a strong entity tag, else the date of the last change."""
     tag = headers.get("ETag")
     return tag if tag and not tag.startswith("W/") else headers.get("Last-Modified")
 
@@ -342,7 +343,7 @@ def _read_state(part: Path) -> dict[str, Any]:
     try:
         return dict(read_record(_state_of(part), _State))
     except DataError:
-        return {}  # as after a first start: the transfer then begins without a memory
+        return {}  # the transfer starts from the beginning
 
 
 def _size(path: Path) -> int:

@@ -1,4 +1,4 @@
-"""A connection that trusts no server: where it leads, how long it talks, when to ask again."""
+"""HTTP connections that do not trust the server: safe redirections, deadlines, waiting times."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 LONGEST_WAIT = 3600.0
-"""Seconds of a `Retry-After` that are waited; a server that wants more is left."""
+"""Longest `Retry-After` in seconds that is obeyed; a server that asks for more is given up."""
 
 
 class Refused(Exception):
@@ -24,20 +24,20 @@ class Refused(Exception):
 
 
 class TooSlow(TimeoutError):
-    """The server sends so little that the file would never be here."""
+    """The server sends too slowly for the file ever to arrive."""
 
 
 def open_url(request: urllib.request.Request, timeout: float) -> Any:
-    """The answer to a request, whose head came within ``timeout`` seconds.
+    """Send a request; returns the response, whose headers must arrive within ``timeout`` seconds.
 
-    Redirections lead to ``http`` and ``https`` only, and never from ``https`` to ``http``.
+    Redirections are followed to ``http`` and ``https`` only, and never from ``https`` to ``http``.
 
     Raises
     ------
     Refused
         If a redirection leads elsewhere.
     OSError
-        Of the connection, and of an answer other than 2xx (:class:`urllib.error.HTTPError`).
+        If the connection fails, or the status is not 2xx (:class:`urllib.error.HTTPError`).
     """
     handlers = (_Redirections(), _Plain(), _Secure(context=ssl.create_default_context()))
     return urllib.request.build_opener(*handlers).open(request, timeout=timeout)
@@ -49,14 +49,14 @@ class _Redirections(urllib.request.HTTPRedirectHandler):
     ) -> urllib.request.Request | None:
         before, after = urlsplit(req.full_url).scheme, urlsplit(newurl).scheme
         if after not in ("http", "https"):
-            raise Refused(f"it redirects to {after}://, http or https is followed")
+            raise Refused(f"it redirects to {after}://, only http and https are followed")
         if before == "https" and after == "http":
-            raise Refused("it redirects from https to http, where anybody may change the file")
+            raise Refused("it redirects from https to http, where anybody could change the file")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
-class _Hurried(http.client.HTTPConnection):
-    """A connection whose answer's head, which a server may dribble for ever, has a deadline."""
+class _WithDeadline(http.client.HTTPConnection):
+    """A connection with a deadline for the response headers, which a server may never complete."""
 
     _was_cut = False
 
@@ -65,7 +65,7 @@ class _Hurried(http.client.HTTPConnection):
         timer = threading.Timer(seconds, self._cut)
         timer.daemon = True
         timer.start()
-        late = TimeoutError(f"timed out: no whole answer within {seconds:g} s")
+        late = TimeoutError(f"timed out: no complete answer within {seconds:g} s")
         try:
             response = super().getresponse()
         except (OSError, http.client.HTTPException, ValueError) as error:
@@ -74,7 +74,7 @@ class _Hurried(http.client.HTTPConnection):
             raise late from error
         finally:
             timer.cancel()
-        if self._was_cut:  # a head that was cut looks like one that ended
+        if self._was_cut:  # headers that were cut off look complete
             raise late
         return response
 
@@ -85,23 +85,23 @@ class _Hurried(http.client.HTTPConnection):
                 self.sock.shutdown(socket.SHUT_RDWR)
 
 
-class _HurriedSecure(_Hurried, http.client.HTTPSConnection):
+class _SecureWithDeadline(_WithDeadline, http.client.HTTPSConnection):
     pass
 
 
 class _Plain(urllib.request.HTTPHandler):
     def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
-        return self.do_open(_Hurried, req)
+        return self.do_open(_WithDeadline, req)
 
 
 class _Secure(urllib.request.HTTPSHandler):
     def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
         context = self._context  # type: ignore[attr-defined]
-        return self.do_open(_HurriedSecure, req, context=context)
+        return self.do_open(_SecureWithDeadline, req, context=context)
 
 
 def is_hopeless(error: Exception) -> bool:
-    """Whether asking again cannot help: no such host, a bad certificate, an impossible address."""
+    """Whether trying again cannot help: no such host, a bad certificate, an impossible address."""
     reason = getattr(error, "reason", error)
     if isinstance(reason, socket.gaierror):
         return reason.errno in (socket.EAI_NONAME, getattr(socket, "EAI_NODATA", -5))

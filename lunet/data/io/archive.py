@@ -1,7 +1,7 @@
-"""Unpack tar and zip archives member by member, trusting nothing that they say.
+"""Unpacks tar and zip archives member by member, without trusting their content.
 
-Only plain files and folders are written, each through a fresh file of ours: no link, device, owner
-or permission of the archive ever reaches the disk. The whole table of contents is examined before
+Only plain files and folders are written, each created by this module: no link, device, owner or
+permission of the archive ever reaches the disk. The whole table of contents is examined before
 the first byte is written. (Filters of ``tarfile`` have been bypassed, so none is relied on.)
 """
 
@@ -25,7 +25,7 @@ from lunet.errors import DataError
 
 SUFFIXES = (".tar", ".tar.gz", ".tgz", ".zip")
 _CHUNK = 1 << 20
-_SMALL = 1 << 20  # bytes below which a high compression is no sign of a bomb
+_SMALL = 1 << 20  # bytes below which high compression does not mean a zip bomb
 _ENCRYPTED = 0x1
 _ZIP_LINK = 0o120000
 _BROKEN = (
@@ -36,7 +36,7 @@ _BROKEN = (
     zlib.error,
     lzma.LZMAError,
     NotImplementedError,  # a zip compression that the standard library lacks
-    # what headers with absurd numbers make of tarfile
+    # tarfile raises these for headers with absurd numbers
     ValueError,
     OverflowError,
     MemoryError,
@@ -46,7 +46,7 @@ _BROKEN = (
 
 @dataclass(frozen=True)
 class Limits:
-    """What an archive may hold at most: bytes unpacked, members, and unpacked / packed bytes."""
+    """Most that an archive may hold: unpacked bytes, members, and the ratio unpacked / packed."""
 
     size: int = 400_000_000_000
     count: int = 200_000
@@ -64,7 +64,7 @@ class _Member:
 
 
 def is_archive(path: str | Path) -> bool:
-    """Whether the name is that of an archive that :func:`extract` reads."""
+    """Whether the name has the suffix of an archive that :func:`extract` reads."""
     return str(path).lower().endswith(SUFFIXES)
 
 
@@ -76,9 +76,9 @@ def extract(archive: str | Path, folder: str | Path, *, limits: Limits | None = 
     Raises
     ------
     DataError
-        If the archive is broken, or any member is an absolute path, climbs with ``..``, is a link
-        or a device, is encrypted, comes twice, or goes beyond ``limits``. Nothing is written then,
-        unless the fault shows only while unpacking (broken data).
+        If the archive is broken, or any member is an absolute path, leaves the folder with ``..``,
+        is a link or a device, is encrypted, appears twice, or exceeds ``limits``. Nothing is
+        written then, unless the fault appears only while unpacking (broken data).
     """
     bounds = limits or Limits()
     with _members(Path(archive)) as members:
@@ -105,12 +105,12 @@ def _members(archive: Path) -> Iterator[Iterable[_Member]]:
                 yield _of_tars(tar)
     except FileNotFoundError as error:
         raise DataError(
-            where=archive, found="the file is missing", expected="an archive is needed here"
+            where=archive, found="the file is missing", expected="an archive"
         ) from error
     except _BROKEN as error:
         raise _unreadable(archive, error) from error
     except OSError as error:
-        if error.errno != errno.EINVAL:  # a seek to before the beginning
+        if error.errno != errno.EINVAL:  # a seek to before the start of the file
             raise
         raise _unreadable(archive, error) from error
 
@@ -163,7 +163,7 @@ def _of_zip(packed: zipfile.ZipFile, info: zipfile.ZipInfo) -> _Member:
 def _checked(
     archive: Path, members: Iterable[_Member], limits: Limits
 ) -> list[tuple[PurePosixPath, _Member]]:
-    """Where each member goes. Stops at the first fault, so that a bomb is not read to its end."""
+    """Target path of each member; stops at the first fault, so a bomb is not read to its end."""
     packed = archive.stat().st_size
     most = min(limits.size, max(packed, _SMALL) * limits.ratio)
     total = 0
@@ -183,7 +183,7 @@ def _checked(
         if target is None:
             continue
         if target in plan and not (member.is_folder and plan[target].is_folder):
-            raise _refused(archive, f"member {member.name!r} comes twice", "once is expected")
+            raise _refused(archive, f"member {member.name!r} appears twice", "once is expected")
         plan[target] = member
     _check_nesting(archive, plan)
     return list(plan.items())
@@ -211,13 +211,13 @@ def _check_ratio(archive: Path, member: _Member, limits: Limits) -> None:
 
 
 def _target(archive: Path, member: _Member) -> PurePosixPath | None:
-    """Where a member goes, relative to the folder; None for side files that are left out."""
+    """Target path of a member in the folder; None for side files that are left out."""
     path = PurePosixPath(member.name)
     fault = member.fault
     if path.is_absolute() or "\\" in member.name or (path.parts and ":" in path.parts[0]):
         fault = "is not a plain relative path"
     elif ".." in path.parts:
-        fault = "climbs out with '..'"
+        fault = "leaves the folder with '..'"
     elif "\0" in member.name:
         fault = "has a zero byte in its name"
     if fault:
@@ -244,5 +244,5 @@ def _refused(archive: Path, found: str, expected: str) -> DataError:
         where=archive,
         found=found,
         expected=expected,
-        action="Nothing of it is used; fetch it from its origin",
+        action="The archive was not used; fetch it from its origin",
     )

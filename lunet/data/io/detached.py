@@ -17,12 +17,12 @@ _LOCAL = "LOCAL"
 
 
 def data_files(header: Path) -> list[Path]:
-    """The files beside a header that hold its voxels; none if they follow in the file itself.
+    """The files next to a header that hold its voxels; none if the header's own file does.
 
     Raises
     ------
     DataError
-        If the header names a file in another folder: such a file would be read as if it were data.
+        If the header names a file in another folder: any file could be read as image data.
     """
     names = _names(_lines(header))
     for name in names:
@@ -47,7 +47,7 @@ def _lines(header: Path) -> list[str]:
 
 
 def _names(lines: list[str]) -> list[str]:
-    """What the key of the data says: one name, names in the lines after it, or a pattern."""
+    """File names that the data key gives: one, a list in the lines after it, or a pattern."""
     for number, line in enumerate(lines):
         found = _KEY.match(line)
         if not found:

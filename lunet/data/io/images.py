@@ -1,4 +1,4 @@
-"""Image and label files of every format that is read: NIfTI, NRRD, MetaImage, PNG, JPEG, TIFF.
+"""Reads image and label files: NIfTI, NRRD, MetaImage, PNG, JPEG, TIFF.
 
 Arrays come in the order of the file's own axes, (x, y, z) with x fastest in NIfTI and ITK files;
 pictures come as (x, y) with x to the right and y down. The affine maps voxel indices to mm in
@@ -28,9 +28,9 @@ ITK = (".nrrd", ".nhdr", ".mha", ".mhd")
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 LOSSY = (".jpg", ".jpeg")
 SUFFIXES = NIFTI + ITK + PICTURES
-# Two grids are one if no corner of the volume moves by more than this share of a voxel.
+# Two grids count as equal if no corner of the volume moves by more than this share of a voxel.
 GRID_TOLERANCE = 0.1
-# Label values this close to whole numbers are whole: what resaving as floats leaves of them.
+# Label values this close to whole numbers count as whole: saving them as floats may change them.
 DRIFT = 1e-3
 Raw = tuple[NDArray[Any], NDArray[np.float64]]  # array and affine
 _OF_THE_SYSTEM = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
@@ -63,7 +63,7 @@ class LabelRule:
     Attributes
     ----------
     remap
-        Value in the file -> class index; values that are not named stay.
+        Value in the file -> class index; values that are not listed stay.
     threshold
         For soft or lossy masks: values above it are 1, all others 0; applied before ``remap``.
     codes
@@ -77,7 +77,7 @@ class LabelRule:
 
 
 def code_book(labels: Mapping[str, int], remap: Mapping[int, int]) -> LabelRule:
-    """The rule of a published code book: its codes and no others."""
+    """The rule for a published code book: only its codes are allowed."""
     kept = set(labels.values()) - set(remap.values())
     return LabelRule(dict(remap), codes=frozenset({0, *kept, *remap}))
 
@@ -94,7 +94,7 @@ def unknown_codes(values: Iterable[int], rule: LabelRule, known: Iterable[int]) 
 
 
 def suffix_of(path: str | Path) -> str:
-    """The known suffix of a file (``.nii.gz`` counts as one), or an empty text."""
+    """The known suffix of a file (``.nii.gz`` counts as one), or an empty string."""
     name = Path(path).name.lower()
     return next((suffix for suffix in SUFFIXES if name.endswith(suffix)), "")
 
@@ -106,7 +106,7 @@ def stem_of(path: str | Path) -> str:
 
 
 def is_hidden(path: str | Path) -> bool:
-    """Whether a file is an operating system's leaving (``._x``, ``.DS_Store``), not data."""
+    """Whether an operating system left the file (``._x``, ``.DS_Store``), so it is not data."""
     return Path(path).name.startswith(".") or Path(path).name in ("Thumbs.db", "__MACOSX")
 
 
@@ -129,14 +129,14 @@ def _read(
     suffix = suffix_of(path)
     if not suffix:
         raise DataError(
-            where=path, found="unknown format", expected=f"readable are {', '.join(SUFFIXES)}"
+            where=path, found="unknown format", expected=f"one of {', '.join(SUFFIXES)}"
         )
     if not Path(path).exists():
         raise DataError(
             where=path,
             found="the file is missing",
             expected="",
-            action="Put it there or correct the listing",
+            action="Add it or correct the listing",
         )
     try:
         if suffix in NIFTI:
@@ -144,12 +144,12 @@ def _read(
         return read_itk(path) if suffix in ITK else (picture(path), np.eye(4))
     except (MemoryError, DataError):
         raise
-    except Exception as error:  # what a format's library makes of damaged bytes may be any error
+    except Exception as error:  # a format's library may raise any error for damaged bytes
         if isinstance(error, OSError) and error.errno in _OF_THE_SYSTEM:
             raise
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         denied = isinstance(error, PermissionError)
-        action = "Allow reading it" if denied else "Fetch the file anew"
+        action = "Allow reading it" if denied else "Fetch the file again"
         raise DataError(
             where=path, found=f"cannot be read ({reason})", expected="", action=action
         ) from error
@@ -163,7 +163,7 @@ def read_image(paths: Sequence[str | Path], *, channels: int | None = None) -> S
     paths
         The files, in channel order.
     channels
-        Number of channels that is expected.
+        Expected number of channels.
 
     Raises
     ------
@@ -199,7 +199,7 @@ def _read_channels(path: str | Path) -> tuple[NDArray[np.float32], NDArray[np.fl
         raise DataError(
             where=path,
             found=f"an array of shape {raw.shape}",
-            expected=f"{spatial}D (+ channels) is read",
+            expected=f"{spatial} axes, and one for channels",
         )
     return np.ascontiguousarray(array, dtype=np.float32), affine
 
@@ -212,7 +212,7 @@ def require_finite(array: NDArray[Any], where: str) -> None:
             where=where,
             found=f"{broken} of {array.size} voxels are NaN or infinite",
             expected="finite intensities are needed",
-            action="Run `lunet repair --fill-non-finite`, or take the case out",
+            action="Run `lunet repair --fill-non-finite`, or remove the case",
         )
 
 
@@ -224,7 +224,7 @@ def require_grid(
     other_shape: tuple[int, ...],
     other_affine: NDArray[np.float64],
 ) -> None:
-    """Raise :class:`DataError` unless two files lie on one voxel grid (``GRID_TOLERANCE``)."""
+    """Raise :class:`DataError` unless two files have the same grid (within ``GRID_TOLERANCE``)."""
     if tuple(shape) != tuple(other_shape):
         raise DataError(
             where=path,
@@ -235,7 +235,7 @@ def require_grid(
     if not shift <= GRID_TOLERANCE * min(spacing_of(other_affine)):
         raise DataError(
             where=path,
-            found=f"its grid is {shift:.4g} mm away from that of {other_path}",
+            found=f"its grid is {shift:.4g} mm away from the grid of {other_path}",
             expected=f"at most {GRID_TOLERANCE:g} voxel is tolerated",
             action="Run `lunet audit` for the fields that differ",
         )
@@ -257,7 +257,7 @@ def read_label(
     Raises
     ------
     DataError
-        Unreadable file, more than one channel, values that are no whole numbers from 0 to 255.
+        Unreadable file, more than one channel, values other than whole numbers from 0 to 255.
     """
     raw, affine = read_raw(path)
     spatial = 2 if suffix_of(path) in PICTURES else 3
@@ -269,13 +269,13 @@ def read_label(
         raise DataError(
             where=path,
             found=f"a label of shape {_text(raw.shape)}",
-            expected=f"{spatial} axes are read",
+            expected=f"{spatial} axes",
         )
     return class_indices(raw, rule or LabelRule(), path), affine
 
 
 def drift_of(values: NDArray[Any]) -> float:
-    """How far the values of a label are from whole numbers at most; inf if one is not finite."""
+    """Largest distance of a label's values from whole numbers; inf if one is not finite."""
     if values.dtype.kind != "f" or values.size == 0:
         return 0.0
     if not np.isfinite(values).all():
@@ -284,7 +284,7 @@ def drift_of(values: NDArray[Any]) -> float:
 
 
 def values_text(values: NDArray[Any], limit: int = 6) -> str:
-    """Values with all their digits, as many as tell them from whole numbers."""
+    """Values with enough digits to distinguish them from whole numbers."""
     shown = ", ".join(f"{value:.9g}" for value in values[:limit].tolist())
     return shown + (", ..." if len(values) > limit else "")
 
@@ -320,7 +320,7 @@ def class_indices(raw: NDArray[Any], rule: LabelRule, where: str | Path) -> NDAr
             found=f"label value(s) {foreign}",
             expected=f"the codes are {sorted(rule.codes)}"
             if rule.codes
-            else "0 to 255 are possible",
+            else "0 to 255 are allowed",
             action="Correct dataset.remap",
         )
     targets = np.array([rule.remap.get(int(value), int(value)) for value in whole], dtype=np.int64)

@@ -1,4 +1,4 @@
-"""NRRD and MetaImage files as arrays, through ITK, and what ITK lets pass or falls over."""
+"""Reads NRRD and MetaImage files with ITK, and checks for damage that ITK accepts or crashes on."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ def read_itk(path: str | Path) -> tuple[NDArray[Any], NDArray[np.float64]]:
     Raises
     ------
     OSError, ValueError, zlib.error
-        For a damaged file.
+        If the file is damaged.
     DataError
         If the header names a file in another folder.
     """
-    import SimpleITK as sitk  # only a part of the data sets needs it
+    import SimpleITK as sitk  # only some data sets need it
 
-    data_files(Path(path))  # a header may name a file anywhere
+    data_files(Path(path))  # refuses a header that names a file elsewhere
     header = _header(Path(path))
     try:
         image = sitk.ReadImage(str(path))
@@ -52,7 +52,7 @@ def _header(path: Path) -> dict[str, str]:
     Raises
     ------
     ValueError
-        If a line is endless: ITK ends the whole process with it.
+        If a line is too long: ITK would end the whole process.
     """
     found: dict[str, str] = {}
     with open(path, "rb") as stream:
@@ -69,7 +69,7 @@ def _header(path: Path) -> dict[str, str]:
 
 
 def _check_length(path: Path, header: dict[str, str], wanted: int) -> None:
-    """The voxels of a MetaImage are all there; ITK fills up what is missing with anything.
+    """Check that no voxels of a MetaImage are missing: ITK would fill in arbitrary values.
 
     Raises
     ------

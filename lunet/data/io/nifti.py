@@ -1,4 +1,4 @@
-"""NIfTI files as arrays, large ones without a second copy."""
+"""Reads NIfTI files as arrays, large ones without a second copy."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def read_nifti(path: str | Path) -> tuple[NDArray[Any], NDArray[np.float64]]:
     Raises
     ------
     OSError, EOFError, ValueError, zlib.error
-        As nibabel does for a damaged file.
+        If the file is damaged.
     """
     with _opened(path) as image:
         return np.asanyarray(image.dataobj), np.asarray(image.affine, dtype=np.float64)
@@ -32,12 +32,12 @@ _CHUNK = 1 << 20
 
 @contextmanager
 def _opened(path: str | Path) -> Iterator[Any]:
-    """The image of a NIfTI file; a compressed one is read on to the checksum at its end."""
+    """Open a NIfTI file; a compressed one is read to the checksum at its end on leaving."""
     image: Any = nib.load(path, keep_file_open=True)  # type: ignore[call-arg]
     if not str(path).lower().endswith(".gz") or list(image.file_map) != ["image"]:
         yield image
         return
-    # nibabel stops at the last voxel, before the checksum that tells a flipped byte
+    # nibabel stops at the last voxel, before the checksum that reveals a flipped byte
     with gzip.open(path) as stream:
         yield type(image).from_file_map(type(image).make_file_map({"image": stream}))
         while stream.read(_CHUNK):
@@ -55,31 +55,31 @@ def axes_of(path: str | Path) -> int:
 def read_nifti_values(path: str | Path) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     """Scaled values of a NIfTI file as float32 in C order, and its affine.
 
-    The file is decompressed once, from its first plane to its last; beside the result only a slab
-    is held, whatever the dtype on disk (scaled integers would be float64 as a whole).
+    The file is decompressed once, from its first plane to its last. Besides the result only one
+    slab is in memory, whatever the dtype on disk (nibabel would scale a whole volume as float64).
 
     Raises
     ------
     DataError
-        If a voxel is no single real number.
+        If voxels are not single real numbers.
     OSError, EOFError, ValueError, zlib.error
-        As nibabel does for a damaged file.
+        If the file is damaged.
     """
     with _opened(path) as image:
         kind = image.get_data_dtype()
         if kind.names is not None or kind.kind == "c":
             what = "complex numbers" if kind.kind == "c" else "colours"
-            action = "Write the magnitude, or each colour as a channel"
+            action = "Store the magnitude, or each colour as a channel"
             raise DataError(
                 where=path,
                 found=f"its voxels are {what}",
-                expected="one real number each is read",
+                expected="one real number per voxel",
                 action=action,
             )
         affine = np.asarray(image.affine, dtype=np.float64)
         values = np.empty(image.shape, np.float32)
         if not values.ndim:
-            raise DataError(where=path, found="holds no axis", expected="an image is expected")
+            raise DataError(where=path, found="has no axes", expected="an image is expected")
         for part in slabs(values.shape[-1]):
             values[..., part] = image.dataobj[..., part]
         return values, affine
@@ -95,6 +95,6 @@ def slabs(length: int) -> Iterator[slice]:
 
 
 def count_broken(array: NDArray[Any]) -> int:
-    """Voxels that are NaN or infinite."""
+    """Number of voxels that are NaN or infinite."""
     parts = (array[part] for part in slabs(len(array)))
     return sum(part.size - int(np.isfinite(part).sum()) for part in parts)

@@ -1,4 +1,4 @@
-"""Pictures (PNG, JPEG, TIFF, BMP) as arrays: x to the right, y down."""
+"""Reads pictures (PNG, JPEG, TIFF, BMP) as arrays: x to the right, y down."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def _read(path: str | Path, *, with_palette: bool) -> NDArray[Any]:
             raise DataError(
                 where=path,
                 found=f"{pages} pages",
-                expected="a picture of one is read",
+                expected="a picture of one page",
                 action=action,
             )
         plain = picture.mode in _AS_THEY_ARE or picture.mode.startswith("I;16")

@@ -1,4 +1,4 @@
-"""What ``tarfile`` overlooks: damage that looks like an end, and headers that would fill memory."""
+"""Catches what ``tarfile`` accepts: damage that looks like an end, headers that fill the memory."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import Any, ClassVar, NoReturn, Self
 
 _CHUNK = 1 << 20
 _LONGEST = 1 << 16  # bytes of a pax or long-name header: names and times take a few hundred
-_MOST = 128 << 20  # bytes of all of them: 100,000 members of a kilobyte each
-_IN_A_ROW = 16  # of them before one member, which needs four at most
+_MOST = 128 << 20  # bytes of all such headers: 100,000 of a kilobyte each
+_IN_A_ROW = 16  # such headers before one member, which needs four at most
 _EXTENSIONS = (
     tarfile.XHDTYPE,
     tarfile.XGLTYPE,
@@ -19,9 +19,9 @@ _EXTENSIONS = (
 
 
 class Header(tarfile.TarInfo):
-    """A member's header that is refused where ``tarfile`` would end the archive in silence.
+    """A member's header, refused where ``tarfile`` would silently take it for the archive's end.
 
-    For one archive: :func:`bounded_header` makes a class that counts anew.
+    The class counts bytes for one archive; :func:`bounded_header` makes a new class for each.
     """
 
     total: ClassVar[int] = 0
@@ -34,9 +34,9 @@ class Header(tarfile.TarInfo):
         Raises
         ------
         tarfile.ReadError
-            If the archive ends here without saying so, the block's checksum is wrong, or the
-            block announces names of more than 64 KiB (or makes it 128 MiB in all), which would be
-            read into memory, or is one of many such blocks in a row.
+            If the archive ends here without an end marker, the block's checksum is wrong, the block
+            announces names of more than 64 KiB, or 128 MiB in all, which would be read into memory,
+            or too many such blocks come in a row.
         """
         if len(buf) < tarfile.BLOCKSIZE:
             raise tarfile.ReadError("it ends without its end-of-archive blocks")
@@ -65,7 +65,7 @@ class Header(tarfile.TarInfo):
         if cls.in_a_row > _IN_A_ROW:
             raise tarfile.ReadError(f"more than {_IN_A_ROW} headers of one member")
 
-    # tarfile reads the maps of pax's sparse files whole, however long they are
+    # tarfile reads the map of a pax sparse file into memory, however long it is
     def _proc_gnusparse_00(self, *_: Any) -> NoReturn:
         _refuse_sparse()
 
@@ -90,9 +90,9 @@ def _refuse_sparse() -> NoReturn:
 
 
 def check_end(tar: tarfile.TarFile) -> None:
-    """Read an archive, whose members have all been listed, on to its last byte.
+    """Read the rest of an archive, after all its members have been listed, and check its end.
 
-    Two blocks of zeros end it and nothing follows them; a compressed one is read to its checksum.
+    An archive must end with two blocks of zeros; a compressed one is read to its checksum.
 
     Raises
     ------

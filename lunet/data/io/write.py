@@ -1,4 +1,4 @@
-"""Masks whose bytes depend on their content alone (no time stamp, no file name), written whole."""
+"""Writes masks atomically; their bytes depend only on the content (no time stamp, no file name)."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ _OFFSET = 352  # of the voxels in a .nii file
 
 
 class Maps(Protocol):
-    """Arrays of one shape by number, maybe computed when they are asked for."""
+    """A sequence of arrays of one shape, which may be computed on access."""
 
     def __len__(self) -> int:
-        """How many."""
+        """Number of arrays."""
 
     def __getitem__(self, number: int, /) -> NDArray[Any]:
-        """One of them."""
+        """The array with this number."""
 
 
 def write_nifti(path: str | Path, array: NDArray[Any], affine: ArrayLike) -> None:
@@ -48,7 +48,7 @@ def write_nifti(path: str | Path, array: NDArray[Any], affine: ArrayLike) -> Non
 def write_channels(path: str | Path, channels: Maps, affine: ArrayLike) -> None:
     """Write maps (x, y, z) as one ``.nii.gz`` (x, y, z, channel), float32, reproducibly.
 
-    Each is fetched when it is written, and beside it only a slab is held.
+    Each map is fetched only when it is written, and besides it only one slab is in memory.
     """
     shape = (*channels[0].shape, len(channels))
     header = nifti_image(np.broadcast_to(np.float32(0), shape), affine).header
@@ -69,7 +69,7 @@ def write_channels(path: str | Path, channels: Maps, affine: ArrayLike) -> None:
 def nifti_image(array: NDArray[Any], affine: ArrayLike) -> nibabel.Nifti1Image:
     """The volume with its affine as qform and sform (code 1, scanner) and mm as its unit."""
     matrix = np.asarray(affine, np.float64)
-    # 64-bit integers are written only where they are asked for by name
+    # nibabel writes 64-bit integers only if their dtype is passed
     image = nibabel.Nifti1Image(array, matrix, dtype=array.dtype)
     image.set_sform(matrix, code=1)
     image.set_qform(matrix, code=1, strip_shears=True)

@@ -37,7 +37,7 @@ def read(root: Path, settings: DatasetSettings) -> Dataset:
                 where=root / "participants.tsv",
                 found=f"subject {subject} has no images",
                 expected=f"files in {root / subject}",
-                action="Add them, or take the subject out of the table",
+                action="Add them, or remove the subject from the table",
             )
     channels = settings.channels or _common_suffixes(images, root)
     cases = [
@@ -91,7 +91,7 @@ def _participants(path: Path) -> list[str]:
 
 
 def _files(root: Path) -> dict[Session, list[Path]]:
-    """(subject, session) -> image files below ``root``, derivatives left out unless asked for."""
+    """(subject, session) -> image files below ``root``, except derivatives and source data."""
     found: dict[Session, list[Path]] = defaultdict(list)
     for path in sorted(root.rglob("sub-*")):
         inside = path.relative_to(root).parts
@@ -117,7 +117,7 @@ def _common_suffixes(images: dict[Session, list[Path]], root: Path) -> tuple[str
         raise DataError(
             where=root,
             found=f"no image kind that all subjects have ({dict(counts)})",
-            expected="one at least",
+            expected="at least one",
             action="Choose with dataset.channels, e.g. --channels T2w",
         )
     return tuple(common)
@@ -139,14 +139,14 @@ def _case(
                 where=root / session[0],
                 found=f"subject {name} has {len(found)} files {name}*_{channel}",
                 expected=f"one per channel ({', '.join(channels)})",
-                action="Add the file, or take the subject out of participants.tsv",
+                action="Add the file, or remove the subject from participants.tsv",
             )
         chosen.append(found[0])
     return Case(name, tuple(chosen), _mask(masks, chosen, name), session[0])
 
 
 def _mask(masks: Sequence[Path], images: Sequence[Path], name: str) -> Path | None:
-    """The mask of a session: that of its first image, if the masks say so."""
+    """The mask of a session; if masks are named after images, the mask of the first image."""
     usable = [path for path in masks if any(word in _ending(path).lower() for word in _MASKS)]
     for image in images:
         own = [path for path in usable if stem_of(path).startswith(stem_of(image))]

@@ -33,8 +33,8 @@ def matches(root: Path) -> bool:
 def read(root: Path, settings: DatasetSettings) -> Dataset:
     """Read all subjects; a missing contrast is an error that names subject and file.
 
-    Edition, contrasts, labels and codes (4 is 3 in 2021) are those of the catalog. Visits of one
-    person (2023) share their group.
+    Edition, contrasts, labels and codes (in 2021, code 4 is class 3) come from the catalog. Visits
+    of one person (2023) share a group.
     """
     name, subjects = _subjects(root)
     if not subjects:
@@ -61,7 +61,7 @@ def read(root: Path, settings: DatasetSettings) -> Dataset:
 
 
 def _refuse_editions(root: Path, subjects: Sequence[Path]) -> None:
-    """Raise if subjects of two editions lie together: their contrasts and codes differ."""
+    """Raise if there are subjects of two editions: their contrasts and codes differ."""
     folders = [path for pattern in ("*", "*/*") for path in sorted(root.glob(pattern))]
     kinds = {
         name: path.name
@@ -80,11 +80,11 @@ def _refuse_editions(root: Path, subjects: Sequence[Path]) -> None:
 
 
 def _other_folders(subjects: Sequence[Path]) -> dict[str, str]:
-    """Folders beside the subjects that hold volumes and are none of them."""
+    """Folders next to the subjects that hold volumes but do not have a subject's name."""
     places = sorted({path.parent for path in subjects})
     others = [p for place in places for p in sorted(place.iterdir()) if p.is_dir()]
     return {
-        path.name: "no subject's name, as " + subjects[0].name
+        path.name: "not named like a subject, such as " + subjects[0].name
         for path in others
         if path not in subjects and any(suffix_of(file) in NIFTI for file in path.iterdir())
     }
@@ -112,7 +112,7 @@ def _case(folder: Path, channels: Sequence[str], separator: str) -> Case:
                 where=folder / f"{stem}{channel}.nii.gz",
                 found=f"subject {folder.name} has no {channel}",
                 expected=f"all of {', '.join(channels)}",
-                action="Add the file, or take the subject's folder out",
+                action="Add the file, or remove the subject's folder",
             )
         images.append(found[0])
     label = next((files[f"{stem}seg{end}"] for end in NIFTI if f"{stem}seg{end}" in files), None)
@@ -122,7 +122,7 @@ def _case(folder: Path, channels: Sequence[str], separator: str) -> Case:
 
 
 def _misnamed(others: Sequence[Path]) -> Path | None:
-    """The only other volume, if its name says segmentation: subject 355 of 2020 was published so
-    (``W39_1998.09.19_Segm.nii``)."""
+    """The only other volume, if its name marks it as a segmentation: subject 355 of 2020 was
+    published that way (``W39_1998.09.19_Segm.nii``)."""
     found = [path for path in others if "seg" in path.name.lower()]
     return found[0] if len(found) == len(others) == 1 else None

@@ -12,7 +12,7 @@ from lunet.errors import DataError
 from lunet.reading import read_spreadsheet
 from lunet.task import Task
 
-LOOKS_FOR = "a .csv file with columns image (or image_<channel>), label, and if wanted id, group"
+LOOKS_FOR = "a .csv file with columns image (or image_<channel>), label, and optionally id, group"
 _LABELS = ("label", "mask", "seg", "segmentation")
 _IDS, _GROUPS = ("id", "case"), ("group", "subject", "patient")
 
@@ -25,7 +25,7 @@ def matches(root: Path) -> bool:
 def read(root: Path, settings: DatasetSettings) -> Dataset:
     """Read the listing; rows without a label are unlabelled cases."""
     if not root.is_file():
-        raise DataError(where=root, found="is no file", expected=LOOKS_FOR)
+        raise DataError(where=root, found="is not a file", expected=LOOKS_FOR)
     rows = read_spreadsheet(root, what="a CSV listing")
     if not rows:
         raise DataError(where=root, found="lists no case", expected=LOOKS_FOR)

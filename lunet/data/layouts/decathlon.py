@@ -19,6 +19,6 @@ def matches(root: Path) -> bool:
 
 
 def read(root: Path, settings: DatasetSettings) -> Dataset:
-    """Read it; ``settings`` overrule labels and channels."""
+    """Read the data set; ``settings`` override labels and channels."""
     dataset = read_dataset(root, settings)
     return chosen_task(dataset, settings)

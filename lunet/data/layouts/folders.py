@@ -13,7 +13,7 @@ from lunet.data.settings import DatasetSettings
 from lunet.errors import DataError
 from lunet.task import Task
 
-LOOKS_FOR = "images/ and masks/ (or labels/) with equal file names, or <case> beside <case>_seg"
+LOOKS_FOR = "images/ and masks/ (or labels/) with equal file names, or <case> next to <case>_seg"
 _IMAGES = ("images", "imagestr", "image", "imgs", "img", "scans")
 _LABELS = ("masks", "labels", "labelstr", "mask", "label", "segmentations", "seg", "gt")
 _WORDS = "seg|gmseg|dseg|mask|masks|label|labels|gt|groundtruth|segmentation|annotation"
@@ -66,13 +66,13 @@ def _scans(folder: Path) -> list[Path]:
         return [folder]
     if not folder.is_dir():
         return []
-    # links without content too: a case that was not fetched must not vanish
+    # including links without content: a case that was not fetched must not vanish
     files = (path for path in sorted(folder.iterdir()) if not path.is_dir())
     return [path for path in files if suffix_of(path) and not is_hidden(path)]
 
 
 def _paired(images: Sequence[Path], masks: Sequence[Path], *, in_folders: bool) -> list[Case]:
-    """Cases; a mask that belongs to no image or to several is an error, never a shift."""
+    """Cases; a mask that matches no image or several is an error and never paired wrongly."""
     left = {path: _bare(stem_of(path)) for path in masks}
     cases = []
     for image in images:
@@ -103,10 +103,10 @@ def _paired(images: Sequence[Path], masks: Sequence[Path], *, in_folders: bool) 
 
 
 def _bare(stem: str) -> str:
-    """A mask's name without the word that says that it is one."""
+    """A mask's name without the word that marks it as a mask."""
     return _IS_MASK.sub("", stem)
 
 
 def _core(stem: str) -> str:
-    """An image's name without the word that says that it is one."""
+    """An image's name without the word that marks it as an image."""
     return _IS_IMAGE.sub("", stem)

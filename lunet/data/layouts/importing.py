@@ -1,4 +1,4 @@
-"""Turning a data set of another layout into the project's: links to its files, and a listing."""
+"""Converts a data set of another layout to the project's: links to its files, and a listing."""
 
 from __future__ import annotations
 
@@ -56,23 +56,26 @@ def require_files(dataset: Dataset) -> None:
 
 
 def require_inside(dataset: Dataset, folder: Path) -> None:
-    """Raise :class:`DataError` for the first file that lies outside of ``folder``.
+    """Raise :class:`DataError` for the first file that is outside ``folder``.
 
-    Links, ``..`` and absolute paths are followed: what a listing from somebody else names must be
-    what came with it.
+    Links, ``..`` and absolute paths are resolved: a listing from somebody else may only name files
+    that came with it.
     """
     for case in dataset.cases:
         for path in (*case.images, *((case.label,) if case.label else ())):
             inside(path, folder, f"case {case.id}")
 
 
-def inside(path: Path, folder: Path, who: str) -> Path:
-    """The file itself, behind all links, if it lies in ``folder``."""
+def inside(path: Path, folder: Path, owner: str) -> Path:
+    """Resolve all links of a path; raise :class:`DataError` if the file is not in ``folder``.
+
+    ``owner`` is what names the file, for the message.
+    """
     real = real_path(path)
     if real_path(folder) not in real.parents:
         raise DataError(
             where=path,
-            found=f"{who} names a file elsewhere",
+            found=f"{owner} names a file elsewhere",
             expected="files of the data set itself",
         )
     return real
@@ -81,7 +84,7 @@ def inside(path: Path, folder: Path, who: str) -> Path:
 def write_links(dataset: Dataset, folder: Path) -> None:
     """Fill ``folder`` with links and, last, ``dataset.json``.
 
-    Files that lie in the folder already get a second name in it (a hard link).
+    Files that are already in the folder get a second name in it (a hard link).
     """
     listing = listing_of(dataset)
     for case in dataset.cases:
@@ -93,7 +96,7 @@ def write_links(dataset: Dataset, folder: Path) -> None:
 
 
 def listing_of(dataset: Dataset) -> dict[str, Any]:
-    """The content of ``dataset.json`` but for its cases."""
+    """The content of ``dataset.json`` without its cases."""
     task = dataset.task
     listing: dict[str, Any] = {
         "name": dataset.name,
@@ -121,7 +124,7 @@ def listing_of(dataset: Dataset) -> dict[str, Any]:
 
 
 def _entry(case: Case, folder: Path) -> dict[str, Any]:
-    """Link a case's files; its entry in the listing."""
+    """Link a case's files; returns its entry in the listing."""
     end = "Tr" if case.listed_as == "training" else "Ts"
     files = []
     for index, path in enumerate(case.images):
@@ -138,7 +141,7 @@ def _entry(case: Case, folder: Path) -> dict[str, Any]:
 def _link(path: Path, folder: Path, stem: str) -> str:
     suffix, real = suffix_of(path), real_path(path)
     is_inside = real_path(folder) in real.parents
-    if suffix in DETACHED:  # a link elsewhere would not find the file that the header names
+    if suffix in DETACHED:  # a header that is linked alone would not find its data file
         return _link_header(real, folder, stem) if is_inside else str(real)
     place = folder / f"{stem}{suffix}"
     place.parent.mkdir(parents=True, exist_ok=True)
@@ -150,7 +153,7 @@ def _link(path: Path, folder: Path, stem: str) -> str:
 
 
 def _link_header(header: Path, folder: Path, stem: str) -> str:
-    """Header and data files under their own names, in a folder of their own."""
+    """Link header and data files under their own names, in a folder of their own."""
     place = folder / stem
     place.mkdir(parents=True, exist_ok=True)
     for path in (header, *data_files(header)):
@@ -159,7 +162,7 @@ def _link_header(header: Path, folder: Path, stem: str) -> str:
 
 
 def link_or_copy(path: Path, place: Path) -> None:
-    """Give a file a second name; a copy where the file system knows no hard links."""
+    """Hard-link a file, or copy it where the file system has no hard links."""
     try:
         os.link(path, place)
     except OSError as error:

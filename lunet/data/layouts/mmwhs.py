@@ -1,4 +1,4 @@
-"""MM-WHS as published: ``ct_train/ct_train_1001_image.nii.gz`` beside ``..._label.nii.gz``."""
+"""MM-WHS as published: ``ct_train/ct_train_1001_image.nii.gz`` and ``..._label.nii.gz``."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def _modality(root: Path, settings: DatasetSettings) -> str:
         raise DataError(
             where=root,
             found=f"images of {' and '.join(found) or 'no modality'}",
-            expected=f"those of {wanted}" if wanted else "one modality",
+            expected=f"images of {wanted}" if wanted else "one modality",
             action=f"Set dataset.name to {' or '.join(_NAMES.values())}",
         )
     return wanted

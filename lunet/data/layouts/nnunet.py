@@ -24,7 +24,7 @@ class _Pair(TypedDict):
 
 
 class _Files(TypedDict):
-    """Where nnU-Net's ``dataset.json`` says that the cases are."""
+    """The entries of nnU-Net's ``dataset.json`` that locate the cases."""
 
     file_ending: str
     numTraining: NotRequired[int]
@@ -67,18 +67,18 @@ def _training(root: Path, listing: _Files, channels: int) -> Iterator[Case]:
 
 
 def _check_count(path: Path, listing: _Files, cases: Sequence[Case]) -> None:
-    """The folder holds as many training cases as the listing says: none was lost on the way.
+    """Check that there are as many training cases as the listing declares, so that none was lost.
 
     Raises
     ------
     DataError
-        If it holds fewer or more.
+        If there are fewer or more.
     """
-    said = listing.get("numTraining")
-    if said is not None and said != len(cases):
+    declared = listing.get("numTraining")
+    if declared is not None and declared != len(cases):
         raise DataError(
             where=f"{path}: numTraining",
-            found=f"{said}, but {len(cases)} training cases came",
+            found=f"{declared}, but {len(cases)} training cases were found",
             expected="both must be the same",
             action="Fetch or unpack the data set again, or correct the number",
         )
@@ -104,7 +104,7 @@ def _folder(root: Path, folder: str, ending: str, channels: int) -> Iterator[Cas
                     where=place / f"{stem}{ending}",
                     found=f"subject {name} has no channel {index}",
                     expected=f"{channels} channels are declared",
-                    action="Add the file, or take the subject out",
+                    action="Add the file, or remove the subject",
                 )
             images.append(place / f"{stem}{ending}")
         label = root / folder.replace("images", "labels") / f"{name}{ending}"

@@ -1,4 +1,4 @@
-"""Data sets in the layouts of other systems, read as they lie there: nothing is copied or moved.
+"""Opens data sets in the layouts of other systems in place: nothing is copied or moved.
 
 Each layout is a module ``lunet.data.layouts.<name>`` with ``LOOKS_FOR`` (what its files look like,
 for messages), ``matches(root) -> bool`` and ``read(root, settings) -> Dataset``.
@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
-from lunet.data.dataset import Dataset, one_structure
+from lunet.data.dataset import Dataset, check_threshold
 from lunet.data.dataset_json import locate
 from lunet.data.ids import require_different, require_id
 from lunet.data.left_out import NO_CONTENT, unused_files, without_content
@@ -33,8 +33,8 @@ def open_dataset(
     source
         Its folder, a CSV listing, or an nnU-Net data set's number or name in ``$nnUNet_raw``.
     settings
-        Labels, channels, remapping and groups, where the layout does not tell or is to be
-        overruled; its ``layout`` is used where no other is given.
+        Labels, channels, remapping and groups, if the layout does not define them or to override
+        it; ``settings.layout`` is used if ``layout`` is not given.
     layout
         Name of the layout, or ``auto``.
 
@@ -48,11 +48,11 @@ def open_dataset(
     root = locate(source)
     module = _module(name) if name != "auto" else _detect(root)
     dataset: Dataset = module.read(root, settings)
-    return accounted(one_structure(dataset), root)
+    return account_for_source(check_threshold(dataset), root)
 
 
-def accounted(dataset: Dataset, root: Path) -> Dataset:
-    """The data set with ids that were checked, and with all that its source holds accounted for.
+def account_for_source(dataset: Dataset, root: Path) -> Dataset:
+    """Check the ids of a data set, and account for everything that its source holds.
 
     Cases whose files are links without content are left out, and so is every image below ``root``
     that no case names (the source of a CSV listing is the listing alone).
@@ -60,7 +60,7 @@ def accounted(dataset: Dataset, root: Path) -> Dataset:
     Raises
     ------
     DataError
-        If an id cannot name files, two are the same, or no case is left.
+        If an id cannot name files, two ids are the same, or no case is left.
     """
     for case in dataset.cases:
         require_id(case.id, case.images[0])

@@ -1,6 +1,6 @@
-"""Put a local folder or archive into the project's layout: by links, or by moving what is unpacked.
+"""Puts a local folder or archive into the project's layout, by links or by moving unpacked files.
 
-A folder in the Decathlon's layout is taken as it is; any other known layout is imported.
+A folder in the Decathlon's layout is used as it is; any other known layout is imported.
 """
 
 from __future__ import annotations
@@ -36,25 +36,25 @@ def place_folder(
     *,
     only: Path | None = None,
 ) -> Path:
-    """Fill ``stage`` with links to the files of ``source``; returns the folder that was meant.
+    """Fill ``stage`` with links to the files of ``source``; returns the data set's own folder.
 
     Parameters
     ----------
     source
-        A folder, or a CSV listing; the data set may lie in a folder below, called one of ``names``
-        or the only one there.
+        A folder, or a CSV listing; the data set may also be in a subfolder that has one of
+        ``names`` or is the only one.
     stage
         Existing folder to fill: ``dataset.json`` is copied, everything else is linked.
     settings
-        Layout, labels and so on, for layouts that do not tell them.
+        Layout, labels and so on, for layouts that do not define them.
     only
-        Folder that every file must lie in, behind all links; a folder of the user's own may name
-        files elsewhere.
+        Folder that every file must be in after links are resolved; None for the user's own folder,
+        which may name files elsewhere.
 
     Raises
     ------
     DataError
-        If the layout is none that is known, or a file is missing or lies outside of ``only``.
+        If the layout is unknown, or a file is missing or outside ``only``.
     """
     roots = possible_roots(source, names)
     listed = next((root for root in roots if matches(root)), None)
@@ -74,7 +74,7 @@ def place_folder(
 def place_archive(
     archive: Path, stage: Path, settings: DatasetSettings, names: Sequence[str] = ()
 ) -> None:
-    """Unpack ``archive`` and fill ``stage`` with its data set; links become the files themselves.
+    """Unpack ``archive`` and fill ``stage`` with its data set; links are replaced with the files.
 
     Raises
     ------
@@ -85,28 +85,28 @@ def place_archive(
     extract(archive, unpacked)
     try:
         root = place_folder(unpacked, stage, settings, names, only=unpacked)
-        if matches(root):  # cases that were lost on the way must not go unnoticed
+        if matches(root):  # lost cases must be noticed
             require_files(read_dataset(root))
-    except DataError as error:  # its path is one that is gone in a moment
+    except DataError as error:  # the error's path is temporary
         where = f"{archive}: {error.where.removeprefix(str(unpacked))}"
         raise DataError(
             where=where, found=error.found, expected=error.expected, action=error.action
         ) from error
     for link in sorted(stage.rglob("*")):
         if link.is_symlink():
-            _become_file(link, unpacked)
+            _replace_link(link, unpacked)
     shutil.rmtree(unpacked)
 
 
-def _become_file(link: Path, unpacked: Path) -> None:
-    """Put the unpacked file in the place of a link to it."""
+def _replace_link(link: Path, unpacked: Path) -> None:
+    """Replace a link with the unpacked file that it leads to."""
     real = inside(link, unpacked, "the archive")
     link.unlink()
     link_or_copy(real, link)
 
 
 def _open_first(roots: Sequence[Path], settings: DatasetSettings) -> Dataset:
-    """The data set in the first folder that has one; else what is wrong with the first."""
+    """The data set in the first folder that has one; else the error of the first folder."""
     faults = []
     for root in roots:
         try:
@@ -122,14 +122,14 @@ def _link_all(root: Path, stage: Path) -> None:
         base = real_path(child)
         for path in sorted(base.rglob("*")) if base.is_dir() else [base]:
             relative = Path(child.name, path.relative_to(base))
-            if path.is_dir() or _is_aside(relative) or relative == Path(LISTING):
+            if path.is_dir() or _is_ignored(relative) or relative == Path(LISTING):
                 continue
             place = stage / relative
             place.parent.mkdir(parents=True, exist_ok=True)
             place.symlink_to(real_path(path))
 
 
-def _is_aside(relative: Path) -> bool:
+def _is_ignored(relative: Path) -> bool:
     """Hidden files, Macintosh side files, and the record of an earlier download."""
     hidden = any(part.startswith(".") or part == "__MACOSX" for part in relative.parts)
     return hidden or relative == Path("source.json")

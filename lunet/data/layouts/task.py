@@ -1,4 +1,4 @@
-"""What is segmented in a data set of another layout, when settings overrule what its files say."""
+"""The task of a data set in another layout, where settings may override its files."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ FOREGROUND = "foreground"
 
 
 def chosen_task(dataset: Dataset, settings: DatasetSettings) -> Dataset:
-    """The data set with the labels, regions and channels that ``settings`` name, if any."""
+    """The data set, with the labels, regions and channels of ``settings`` where they are set."""
     task = dataset.task
     regions = settings.regions
     if regions is None:
@@ -42,7 +42,7 @@ def chosen_task(dataset: Dataset, settings: DatasetSettings) -> Dataset:
 
 
 def chosen_rule(settings: DatasetSettings, usual: LabelRule | None = None) -> LabelRule:
-    """The remapping of ``settings``, else that of the layout."""
+    """The remapping of ``settings``, else the layout's."""
     if usual is not None and not settings.remap and settings.mask_threshold is None:
         return usual
     return LabelRule(remap_of(settings) if settings.remap else {}, settings.mask_threshold)
@@ -65,7 +65,7 @@ def infer_labels(
     Raises
     ------
     DataError
-        If masks are lossy (JPEG) and no threshold is given, or values are no whole numbers.
+        If masks are lossy (JPEG) and no threshold is given, or values are not whole numbers.
     """
     rule = chosen_rule(settings)
     if rule.threshold is not None:
@@ -92,7 +92,7 @@ def _values(path: Path) -> set[float]:
             where=path,
             found=f"a lossy mask with {len(values)} values from {values[0]} to {values[-1]}",
             expected="class indices",
-            action="Say from which value on it is foreground, e.g. --threshold 127",
+            action="Give the value above which a voxel is foreground, e.g. --threshold 127",
         )
     if drift_of(values) > DRIFT:
         found = f"fractional mask values {values_text(values)}"
@@ -106,6 +106,6 @@ def _values(path: Path) -> set[float]:
 
 
 def dimensions_of(cases: Sequence[Case], settings: DatasetSettings) -> int:
-    """2 for pictures, else what the settings say."""
+    """2 for pictures, else ``settings.dimensions``."""
     pictures = all(suffix_of(case.images[0]) in PICTURES for case in cases)
     return 2 if cases and pictures else settings.dimensions

@@ -1,7 +1,7 @@
 """A brain-tumour phantom: four channels, nested regions, and the two challenges' file layouts.
 
-A tumour is an edema that holds an enhancing rim that holds a necrotic core. Each channel shows a
-part of that: FLAIR and T2 the edema, T1 with contrast agent the rim, T1 the core, faintly.
+A tumour is an edema around an enhancing rim around a necrotic core. Each channel shows a part of
+it: FLAIR and T2 the edema, T1 with contrast agent the rim, and T1, faintly, the core.
 """
 
 from __future__ import annotations
@@ -51,13 +51,13 @@ def make_subject(number: int, settings: PhantomSettings) -> list[PhantomCase]:
         _channel(rng, points, tissue, brain, channel, settings.difficulty) for channel in range(4)
     )
     name = _name(settings.kind, number)
-    # in 2023 the last number is that of the visit
+    # in 2023 the last number is the visit
     group = name.rpartition("-")[0] or name
     return [PhantomCase(id=name, group=group, images=images, label=label)]
 
 
 def published_files(case: PhantomCase, kind: str) -> dict[str, NDArray[np.generic]]:
-    """File name -> volume as the challenge of that year hands them out, with its label codes."""
+    """File name -> volume as that year's challenge publishes them, with its label codes."""
     entry = CATALOG["BraTS2021" if kind == "brats2021" else "BraTS2023"]
     joint = "_" if kind == "brats2021" else "-"
     codes = {ours: code for code, ours in entry.remap.items()}
@@ -118,7 +118,7 @@ def _channel(
     channel: int,
     difficulty: float,
 ) -> NDArray[np.int16]:
-    """One contrast on an arbitrary scale of its own, as a scanner gives it."""
+    """One contrast, on an arbitrary scale of its own as from a scanner."""
     clean = ndimage.gaussian_filter(_SIGNAL[:, channel][tissue], 0.6)
     shaded = clean * bias_field(rng, points, 0.12 * difficulty)
     noise = rng.normal(0, 0.06, clean.shape) * difficulty

@@ -1,4 +1,4 @@
-"""What all synthetic volumes share: grids in mm, smooth random fields, tubes, scanner effects."""
+"""Parts that all synthetic volumes share: grids in mm, smooth random fields, tubes, bias fields."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class PhantomCase:
     id, group
         Case name, and the subject it belongs to.
     images
-        Channels, each (x, y, z), of the dtype that goes to disk.
+        Channels, each (x, y, z), with the dtype on disk.
     label
         Class indices (x, y, z), uint8.
     spacing
@@ -83,7 +83,8 @@ def tube(points: Floats, line: Floats, radius: Floats) -> tuple[NDArray[np.bool_
     Returns
     -------
     tuple
-        Whether a voxel is inside, and the place along the line, 0..1, of its deepest centre point.
+        Whether a voxel is inside, and the position along the line (0..1) of the centre point that
+        it is deepest in.
     """
     depth = np.full(points.shape[1:], -np.inf, dtype=np.float32)
     place = np.zeros(points.shape[1:], dtype=np.float32)

@@ -1,7 +1,7 @@
 """A HarP-like phantom: both hippocampi of a subject in one T1 scan and one label.
 
-The block of the head around both; each side is shaped like that of the hippocampus phantom, the
-left one its mirror image. Real scans show the whole head.
+The volume is the block of the head around both. Each side has the shape of the hippocampus phantom,
+mirrored on the left. Real scans show the whole head.
 """
 
 from __future__ import annotations
@@ -18,7 +18,14 @@ from lunet.data.phantoms.fields import (
     rotation,
     smooth_noise,
 )
-from lunet.data.phantoms.hippocampus import Anatomy, drawn, scan, structure, surroundings, varied
+from lunet.data.phantoms.hippocampus import (
+    Anatomy,
+    draw_subject,
+    scan,
+    structure,
+    surroundings,
+    vary_subject,
+)
 from lunet.data.settings import PhantomSettings
 
 _SHAPE = (60, 44, 36)  # voxels at scale 1
@@ -33,12 +40,12 @@ def make_subject(number: int, settings: PhantomSettings) -> list[PhantomCase]:
     step = _SPACING / settings.scale
     shape = tuple(round(n * settings.scale) for n in _SHAPE)
     points = grid(shape, (step, step, step))
-    subject = drawn(rng, 1.0)
+    subject = draw_subject(rng, 1.0)
     tissue = np.zeros(shape, dtype=np.float32)
     label = np.zeros(shape, dtype=np.uint8)
     for side in (-1, 1):
         half = points[0] * side >= 0
-        inside, around = _side(rng, points, varied(rng, subject, 1.0), side)
+        inside, around = _side(rng, points, vary_subject(rng, subject, 1.0), side)
         label[half & (inside > 0)] = 1
         tissue[half] = around[half]
     wobble = 0.08 * smooth_noise(rng, shape, 4.0)

@@ -64,7 +64,7 @@ def make_subject(number: int, settings: PhantomSettings) -> list[PhantomCase]:
 
 
 def published_files(case: PhantomCase, kind: str) -> dict[str, NDArray[np.generic]]:
-    """File name -> volume as the challenge hands them out, with its label codes (int16)."""
+    """File name -> volume as the challenge publishes them, with its label codes (int16)."""
     codes = np.zeros(len(HEART_CODES) + 1, dtype=np.int16)
     for code, ours in HEART_CODES.items():
         codes[ours] = code

@@ -1,7 +1,8 @@
 """A hippocampus-like phantom: one curved structure in two parts among look-alikes.
 
 Sizes, the share of the foreground, the three intensity scales and the two sides of each subject
-follow the real Decathlon task; intensity alone does not tell the structure from its neighbours.
+follow the real Decathlon task; intensity alone does not distinguish the structure from its
+neighbours.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from lunet.data.phantoms.fields import (
 )
 from lunet.data.settings import PhantomSettings
 
-_LOWEST, _HIGHEST = (31, 40, 24), (43, 59, 43)  # voxels of the real crops, but for the thickest
+_LOWEST, _HIGHEST = (31, 40, 24), (43, 59, 43)  # voxels of the real crops, except the thickest
 _MARGIN = 2
 _SCALES = (("uint8", 130.0), ("float32", 1.2e3), ("float32", 5e5))
 _SCALE_ODDS = (0.21, 0.66, 0.13)
@@ -50,14 +51,14 @@ def make_subject(number: int, settings: PhantomSettings) -> list[PhantomCase]:
     """The two sides of subject ``number`` (1, 2, ...), cases 2 ``number`` - 1 and 2 ``number``."""
     rng = np.random.default_rng([settings.seed, 4, number])
     size = settings.scale
-    subject = drawn(rng, size)
+    subject = draw_subject(rng, size)
     dtype, level = _SCALES[rng.choice(len(_SCALES), p=_SCALE_ODDS)]
     level *= float(np.exp(rng.uniform(-0.35, 0.35)))
     return [
         _side(
             2 * number - 1 + side,
             number,
-            varied(rng, subject, size),
+            vary_subject(rng, subject, size),
             (dtype, level),
             rng,
             settings,
@@ -66,7 +67,7 @@ def make_subject(number: int, settings: PhantomSettings) -> list[PhantomCase]:
     ]
 
 
-def drawn(rng: np.random.Generator, size: float) -> Anatomy:
+def draw_subject(rng: np.random.Generator, size: float) -> Anatomy:
     """A subject's anatomy, lengths scaled by ``size``."""
     return Anatomy(
         length=rng.uniform(25, 34) * size,
@@ -79,8 +80,8 @@ def drawn(rng: np.random.Generator, size: float) -> Anatomy:
     )
 
 
-def varied(rng: np.random.Generator, subject: Anatomy, size: float) -> Anatomy:
-    """One side of a subject: alike, never equal."""
+def vary_subject(rng: np.random.Generator, subject: Anatomy, size: float) -> Anatomy:
+    """One side of a subject: similar to the other, never equal."""
     return Anatomy(
         length=subject.length * rng.uniform(0.96, 1.04),
         thickness=subject.thickness * rng.uniform(0.96, 1.04),
@@ -128,7 +129,7 @@ def _window(
         wanted = max(rng.uniform(lowest[axis], highest[axis]), length + 2 * _MARGIN)
         size = int(min(wanted, label.shape[axis]))
         start = round((box.start + box.stop - size) / 2 + shift[axis])
-        # the margin first, the whole grid's bounds last
+        # the bounds of the whole grid take precedence over the margin
         start = min(max(start, box.stop + _MARGIN - size), box.start - _MARGIN)
         start = min(max(start, 0), label.shape[axis] - size)
         window.append(slice(start, start + size))

@@ -106,7 +106,7 @@ def _nodules(rng: np.random.Generator, points: Floats, lungs: NDArray[np.bool_])
     depth = ndimage.distance_transform_edt(lungs, sampling=steps)
     wobble = 0.12 * smooth_noise(rng, lungs.shape, (2.0, 2.0, 1.0))
     for _ in range(int(rng.integers(1, 4))):
-        # a disk of the wished share of the field of view, at the widest slice
+        # a disk of the desired share of the field of view, at the widest slice
         reach = float(np.sqrt(_SHARE / np.pi) * _WIDTH * rng.uniform(0.75, 1.25))
         places = np.argwhere(depth > 0.6 * reach)
         if len(places) == 0:
@@ -119,7 +119,7 @@ def _nodules(rng: np.random.Generator, points: Floats, lungs: NDArray[np.bool_])
 def _scan(
     rng: np.random.Generator, points: Floats, image: Floats, difficulty: float
 ) -> NDArray[np.int16]:
-    """Reconstruction blur, cupping and noise that is correlated within the slice."""
+    """Reconstruction blur, cupping, and noise correlated within the slice."""
     blurred = ndimage.gaussian_filter(image, (0.6, 0.6, 0.35))
     noise = smooth_noise(rng, image.shape, (0.6, 0.6, 0.0))
     cupping = 40 * difficulty * (bias_field(rng, points, 0.3) - 1)

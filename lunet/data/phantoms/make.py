@@ -40,8 +40,8 @@ def make_phantom(settings: PhantomSettings, folder: str | Path) -> Path:
     Raises
     ------
     ConfigError
-        If a published layout is asked for a kind that has none.
-        Or if the folder holds anything that this step did not write.
+        If the published layout is requested for a kind that has none, or if the folder holds
+        anything that this step did not write.
     """
     with renewed(folder, step="phantom") as stage:
         fill_phantom(settings, stage)
@@ -108,6 +108,6 @@ def _description(settings: PhantomSettings, entries: list[dict[str, Any]]) -> di
 
 
 def nifti_bytes(volume: NDArray[np.generic], spacing: tuple[float, float, float]) -> bytes:
-    """A gzip NIfTI-1 file in RAS whose bytes depend on the voxels (x, y, z) and spacing alone."""
+    """A gzip NIfTI-1 file in RAS whose bytes depend only on the voxels (x, y, z) and spacing."""
     image = nifti_image(volume, np.diag([*spacing, 1.0]))
     return gzip.compress(image.to_bytes(), compresslevel=6, mtime=0)

@@ -1,7 +1,7 @@
-"""An abdominal CT-like phantom in Hounsfield units: one organ, the spleen, among its like.
+"""An abdominal CT-like phantom in Hounsfield units: the spleen among similar organs.
 
-Liver, kidneys and stomach wall have nearly the spleen's attenuation; its place and shape tell it.
-The files are the Decathlon's, as those of every kind in the project's layout.
+Liver, kidneys and stomach wall have nearly the spleen's attenuation; only its position and shape
+distinguish it. Files are laid out as in the Decathlon.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Augmentation of training batches on their device, with a draw for each sample."""
+"""Augments training batches on their device, with separate random numbers for each sample."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SHARES = (
 
 
 class Augment(Protocol):
-    """Changes images ``(B, C, *S)`` float32 and labels ``(B, *S)`` uint8."""
+    """A function that changes images ``(B, C, *S)`` float32 and labels ``(B, *S)`` uint8."""
 
     def __call__(
         self, images: Tensor, labels: Tensor, generator: torch.Generator
@@ -50,11 +50,12 @@ class Augmenter:
     """Batched augmentation: one resampling of image and label, then intensities.
 
     Order: flips; affine, elastic and grid distortion in one resampling; blur and low resolution;
-    gamma; bias field; brightness and contrast; noise; coarse dropout. Each sample has its own
-    draw, for intensities each channel too. Labels are only moved, by nearest neighbour.
+    gamma; bias field; brightness and contrast; noise; coarse dropout. Parameters are drawn for each
+    sample, and for intensities also for each channel. Labels are only moved, by nearest neighbour.
 
-    All parameters come from the given CPU generator, so its state is the whole random state and a
-    GPU does what a CPU does; only the noise field is drawn on the device, from a seed drawn there.
+    All parameters come from the given CPU generator, so its state is the whole random state, and
+    GPU and CPU augment alike. Only the noise field is drawn on the device, from a seed that comes
+    from the generator.
     """
 
     def __init__(
@@ -166,7 +167,7 @@ class Augmenter:
 
 
 def _change(batch: Tensor, chosen: list[int], transform: Callable[[Tensor], Tensor]) -> None:
-    """Replace the chosen samples of a batch by their transform."""
+    """Replace the chosen samples of a batch with their transform."""
     if len(chosen) == len(batch):
         batch.copy_(transform(batch))
     elif chosen:

@@ -34,7 +34,7 @@ def blur_operator(size: int, sigma: Tensor) -> Tensor:
 
 
 def coarse_operator(size: int, zoom: Tensor) -> Tensor:
-    """(N, size, size): nearest-neighbour sampling at ``size * zoom`` points, linear way back."""
+    """(N, size, size): nearest-neighbour sampling at ``size * zoom`` points, then linear back."""
     operators = []
     for factor in zoom.tolist():
         points = max(2, round(size * factor)) if size > 1 else 1
@@ -48,7 +48,7 @@ def coarse_operator(size: int, zoom: Tensor) -> Tensor:
 
 
 def gamma(images: Tensor, exponent: Tensor) -> Tensor:
-    """Gamma curve between each channel's minimum and maximum, which stay; ``exponent`` (N, C)."""
+    """Gamma curve that keeps each channel's minimum and maximum; ``exponent`` is (N, C)."""
     axes = tuple(range(2, images.ndim))
     low, high = images.amin(axes, keepdim=True), images.amax(axes, keepdim=True)
     width = (high - low).clamp_min(1e-7)
@@ -59,7 +59,8 @@ def gamma(images: Tensor, exponent: Tensor) -> Tensor:
 def bias_field(images: Tensor, coefficients: Tensor) -> Tensor:
     """Multiply with the exponential of a polynomial of the position in [-1, 1] along each axis.
 
-    ``coefficients`` is (N, C, order + 1, order + 1, ...), terms above the order zero; as TorchIO.
+    ``coefficients`` is (N, C, order + 1, order + 1, ...), zero for terms above the order; the field
+    is the same as TorchIO's.
     """
     order = coefficients.shape[-1]
     powers = [
@@ -71,7 +72,7 @@ def bias_field(images: Tensor, coefficients: Tensor) -> Tensor:
 
 
 def polynomial_mask(ndim: int, order: int = 3) -> Tensor:
-    """(order + 1, ...) mask of the terms whose exponents sum up to at most ``order``."""
+    """(order + 1, ...) mask of the terms whose exponents add up to at most ``order``."""
     exponents = torch.arange(order + 1)
     total = sum(torch.meshgrid(*[exponents] * ndim, indexing="ij"))
     return total <= order  # type: ignore[return-value]

@@ -1,9 +1,9 @@
 """Spatial augmentation of a batch: affine, elastic and grid distortion in one resampling.
 
 A warp maps each output voxel x (relative to the centre) to the input position
-``A u(x) + t + d(x)``: u is the grid distortion (piecewise linear along each axis), A and t the
-affine part, d a cubic B-spline of random control points. All of it is linear in a few functions of
-the last axis, so the whole sampling grid is a single matrix product.
+``A u(x) + t + d(x)``: u is the grid distortion (piecewise linear along each axis), A and t are the
+affine part, and d is a cubic B-spline of random control points. This is linear in a few functions
+of the last axis, so the whole sampling grid is a single matrix product.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch.nn import functional
 
 from lunet.training.recipe import Augmentation
 
-_LOCKED = 2  # layers of control points at the border that stay put, as TorchIO's default
+_LOCKED = 2  # layers of control points at the border that do not move, as in TorchIO by default
 _LEAD = {2: "nkij,xi->nxjk", 3: "nkijl,xi,yj->nxylk"}
 
 
@@ -29,9 +29,9 @@ class Warp:
     Attributes
     ----------
     matrix
-        (N, d, d): offset from the centre in the output -> in the input.
+        (N, d, d): maps an offset from the centre in the output to one in the input.
     shift
-        (N, d).
+        (N, d): shift in the input.
     coordinates
         Per axis (N, size): u(x) of the grid distortion, relative to the centre.
     control
@@ -62,7 +62,7 @@ def draw_warp(
     spacing: Sequence[float],
     generator: torch.Generator,
 ) -> tuple[list[int], Warp]:
-    """Draw a warp for a batch; also the samples that any part of it moves.
+    """Draw a warp for a batch; also return the samples that it moves.
 
     Parameters
     ----------
@@ -139,8 +139,8 @@ def _control_points(
 def _stretched(settings: Augmentation, count: int, size: int, generator: torch.Generator) -> Tensor:
     """(count, size): coordinates of an axis whose cells are stretched and squeezed at random.
 
-    Each of ``grid_steps`` cells gets its length times ``1 + U(-limit, limit)``, then all are
-    rescaled so that both ends stay where they are.
+    The length of each of ``grid_steps`` cells is multiplied by ``1 + U(-limit, limit)``, then all
+    are rescaled so that both ends stay where they are.
     """
     steps, limit = settings.grid_steps, settings.grid_limit
     lengths = 1 + uniform((count, steps), -limit, limit, generator)
@@ -153,8 +153,8 @@ def _stretched(settings: Augmentation, count: int, size: int, generator: torch.G
 def sampling_grid(warp: Warp, size: Sequence[int], device: torch.device) -> Tensor:
     """The grid ``(N, *size, d)`` of a warp for ``torch.nn.functional.grid_sample``.
 
-    Corners are aligned: -1 and 1 are the centres of the first and last voxel; the last axis of
-    the array comes first, as ``grid_sample`` wants it.
+    Corners are aligned: -1 and 1 are the centres of the first and last voxel. The last axis of
+    the array comes first, as ``grid_sample`` requires.
     """
     count, ndim = len(warp.matrix), len(size)
     half = torch.tensor([max(s - 1, 1) / 2 for s in size])
@@ -184,8 +184,8 @@ def sampling_grid(warp: Warp, size: Sequence[int], device: torch.device) -> Tens
 def spline_basis(size: int, points: int) -> Tensor:
     """(size, points): weights of the control points of a uniform cubic B-spline at each voxel.
 
-    As ITK's ``BSplineTransformInitializer`` does it: ``points - 3`` cells span the axis and 1/8
-    voxel beyond the outer voxels' faces; the first control point lies one cell before that.
+    The points are placed as by ITK's ``BSplineTransformInitializer``: ``points - 3`` cells span the
+    axis and 1/8 voxel beyond the outer voxels' faces; the first control point is one cell before.
     """
     place = (torch.arange(size)[:, None] + 0.625) / (size + 0.25) * (points - 3)
     t = (place - (torch.arange(points) - 1)).abs()
@@ -197,7 +197,7 @@ def spline_basis(size: int, points: int) -> Tensor:
 def resample_batch(images: Tensor, labels: Tensor, grid: Tensor) -> tuple[Tensor, Tensor]:
     """Sample images (linear) and labels (nearest) at the same positions.
 
-    Outside of the image lies the channel's minimum and label 0.
+    Outside the image, samples are the channel's minimum and label 0.
     """
     low = images.amin(dim=tuple(range(2, images.ndim)), keepdim=True)
     moved = functional.grid_sample(images - low, grid, mode="bilinear", align_corners=True)

@@ -37,7 +37,7 @@ class Arithmetic:
     threads
         CPU threads.
     deterministic
-        Deterministic kernels on CUDA too.
+        Deterministic kernels, also on CUDA.
     """
 
     device: str
@@ -54,10 +54,10 @@ class Arithmetic:
             # cuBLAS is deterministic only with a workspace of fixed size, set before its first use
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
             torch.use_deterministic_algorithms(self.deterministic, warn_only=True)
-            # that mode would also fill all fresh memory, at the price of a pass over it
+            # deterministic mode would also fill all new memory, which costs a pass over it
             mode = torch.utils.deterministic
             mode.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-            # its additions vary in order, but windows without overlap add once to each zero
+            # its order of additions varies, but windows without overlap add to each zero only once
             warnings.filterwarnings("ignore", message="max_pool.*_backward_cuda")
             torch.backends.cudnn.deterministic = self.deterministic
             torch.backends.cudnn.benchmark = not self.deterministic
@@ -80,7 +80,7 @@ class Arithmetic:
 
     @contextmanager
     def autocast(self) -> Iterator[None]:
-        """The context for forward passes: narrow layers, and autocast, which losses leave."""
+        """The context for forward passes: narrow layers and autocast, which losses switch off."""
         with ExitStack() as contexts:
             if self.precision != "fp32":
                 contexts.enter_context(torch.autocast(self.device, dtype=_TYPES[self.precision]))
@@ -91,7 +91,7 @@ class Arithmetic:
     def compiled(self, model: nn.Module, *, graphs: bool = True) -> Forward:
         """The network as the training step calls it; it shares the parameters of ``model``.
 
-        ``graphs`` allows CUDA graphs, which overwrite the gradients of the step before.
+        ``graphs`` allows CUDA graphs, which overwrite the gradients of the previous step.
         """
         if not self.compile:
             return model
@@ -114,7 +114,7 @@ class Arithmetic:
 
 
 def plain_arithmetic(engine: Engine, device: torch.device) -> Arithmetic:
-    """What the recipe fixes; plain float32 without tricks where it has ``auto``."""
+    """The arithmetic that the recipe fixes; where it has ``auto``, plain float32."""
     layout = engine.memory_format
     return Arithmetic(
         device=device.type,
@@ -127,10 +127,10 @@ def plain_arithmetic(engine: Engine, device: torch.device) -> Arithmetic:
 
 
 def keep_freed_memory() -> bool:
-    """Let glibc keep freed blocks for the next step instead of giving them back to the system.
+    """Let glibc keep freed blocks for the next step instead of returning them to the system.
 
-    Each large activation is otherwise mapped, page-faulted and unmapped in every step. Only glibc
-    has ``mallopt``; returns whether it was set. Call it before large tensors are made.
+    Otherwise each large activation is mapped, page-faulted and unmapped in every step. Only glibc
+    has ``mallopt``; returns whether it was set. Call this before large tensors are created.
     """
     if not sys.platform.startswith("linux"):
         return False

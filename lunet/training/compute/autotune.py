@@ -1,9 +1,9 @@
-"""The choice of an arithmetic: measured once per device, network and batch.
+"""Chooses an arithmetic by a measurement, once per device, network and batch.
 
-It concerns what the recipe leaves open. Short trainings are not worth a measurement and take plain
-float32. A choice is kept in a file, so that all folds and seeds of a preset, and every resumed
-training, are computed alike. Anything but plain float32 is used only if its gradients are sound
-(see ``gradient_check``).
+Only what the recipe leaves open is chosen. Short trainings are not worth a measurement and use
+plain float32. A choice is kept in a file, so that all folds and seeds of a preset, and every
+resumed training, are computed in the same way. Anything but plain float32 is used only if its
+gradients are correct (see ``gradient_check``).
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ from lunet.training.volumes import Batch
 _ROUNDS = 10
 _FEW_STEPS = 20
 _SHORT_SECONDS = 60.0
-_COMPILING_SECONDS = {"cpu": 1200.0, "cuda": 300.0}  # trainings for which compilation may pay
-_WANTED_GAIN = 1.1  # a less plain arithmetic must be faster by this factor
+_COMPILING_SECONDS = {"cpu": 1200.0, "cuda": 300.0}  # shorter trainings are not compiled
+_WANTED_GAIN = 1.1  # an arithmetic other than the plain one must be faster by this factor
 
 
 @dataclass(frozen=True)
@@ -44,15 +44,15 @@ class Question:
     Attributes
     ----------
     engine
-        The recipe's section: fixed values and ``auto``.
+        The recipe's section ``engine``: fixed values and ``auto``.
     model
         Section that identifies the network (plain JSON values).
     make
-        Builds a fresh network.
+        Builds a new network.
     batch, objective
         A real batch on the device, and the loss.
     steps
-        Length of the training, optimiser steps.
+        Length of the training in optimiser steps.
     """
 
     engine: Engine
@@ -64,46 +64,46 @@ class Question:
 
 
 def choose_arithmetic(
-    question: Question, *, cache: Path | None, say: Callable[[str], None]
+    question: Question, *, cache: Path | None, log: Callable[[str], None]
 ) -> Arithmetic:
-    """The arithmetic of a training: fixed by the recipe, kept from before, or measured now.
+    """The arithmetic of a training: fixed by the recipe, from the cache, or measured now.
 
     Parameters
     ----------
     question
         The training.
     cache
-        JSON file of former choices; None keeps none.
-    say
-        Gets a line on what was measured, and on what was refused and why.
+        JSON file of earlier choices; None keeps none.
+    log
+        Called with a line for each measurement, and for each refusal with its reason.
 
     Raises
     ------
     ConfigError
-        If what the recipe fixes, or what was kept, gives wrong gradients on this machine.
+        If the arithmetic in the recipe or in the cache gives wrong gradients on this machine.
     """
     plain = plain_arithmetic(question.engine, question.batch.image.device)
     choices = candidate_arithmetics(question.engine, plain)
     if len(choices) == 1 or question.steps < _FEW_STEPS:
-        _require_sound(question, plain, say)
+        _require_sound(question, plain, log)
         return plain
     if cache is None:
-        _require_sound(question, plain, say)
-        return _measured(question, plain, choices, say)[0]
+        _require_sound(question, plain, log)
+        return _measured(question, plain, choices, log)[0]
     key = _key(question, plain)
     # folds that start together: one measures, the others wait for its choice
-    with exclusive(cache.with_name(f".{cache.name}.{key[:16]}.lock"), say=say):
-        kept = _kept(cache, key, question, say)
+    with exclusive(cache.with_name(f".{cache.name}.{key[:16]}.lock"), log=log):
+        kept = _kept(cache, key, question, log)
         if kept:
             return kept
-        _require_sound(question, plain, say)
-        chosen, seconds = _measured(question, plain, choices, say)
+        _require_sound(question, plain, log)
+        chosen, seconds = _measured(question, plain, choices, log)
         _keep(cache, key, chosen, seconds)
         return chosen
 
 
 def candidate_arithmetics(engine: Engine, plain: Arithmetic) -> list[Arithmetic]:
-    """All that the recipe allows, the plain one first."""
+    """All arithmetics that the recipe allows, the plain one first."""
     precisions = ("fp32", "bf16") if engine.precision == "auto" else (engine.precision,)
     if plain.device == "cuda" and engine.precision == "auto":
         has_bf16 = torch.cuda.get_device_capability() >= (8, 0)
@@ -118,14 +118,14 @@ def _measured(
     question: Question,
     plain: Arithmetic,
     choices: Sequence[Arithmetic],
-    say: Callable[[str], None],
+    log: Callable[[str], None],
 ) -> tuple[Arithmetic, dict[str, float]]:
-    """The fastest sound one, and seconds per step by name; the plain one for a short training."""
+    """The fastest correct arithmetic (for a short training the plain one), and seconds by name."""
     seconds: dict[Arithmetic, float] = {}
 
     def measure(choice: Arithmetic) -> None:
         seconds[choice] = step_seconds(question, choice)
-        say(f"engine: {_name(choice)} {seconds[choice] * 1e3:.0f} ms per step")
+        log(f"engine: {_name(choice)} {seconds[choice] * 1e3:.0f} ms per step")
 
     measure(plain)
     expected = question.steps * seconds[plain]
@@ -133,10 +133,10 @@ def _measured(
     if expected >= _SHORT_SECONDS:
         for choice in choices[1:]:
             measure(choice)
-        best = _fastest_sound(question, plain, seconds, say)
+        best = _fastest_sound(question, plain, seconds, log)
         if question.engine.compile == "auto" and expected >= _COMPILING_SECONDS[plain.device]:
             measure(replace(best, compile=True))
-            best = _fastest_sound(question, plain, seconds, say)
+            best = _fastest_sound(question, plain, seconds, log)
     return best, {_name(choice): value for choice, value in seconds.items()}
 
 
@@ -144,9 +144,12 @@ def _fastest_sound(
     question: Question,
     plain: Arithmetic,
     seconds: dict[Arithmetic, float],
-    say: Callable[[str], None],
+    log: Callable[[str], None],
 ) -> Arithmetic:
-    """The fastest sound one; a less plain one must win clearly. Refused ones leave ``seconds``."""
+    """The fastest correct arithmetic; any but the plain one must be clearly faster.
+
+    Refused arithmetics are removed from ``seconds``.
+    """
     while True:
         best = plain
         for choice, value in seconds.items():
@@ -155,12 +158,12 @@ def _fastest_sound(
         reason = None if best == plain else _fault(question, best)
         if reason is None:
             return best
-        say(f"engine: {_name(best)} is refused: {reason}")
+        log(f"engine: {_name(best)} is refused: {reason}")
         del seconds[best]
 
 
 def _fault(question: Question, choice: Arithmetic) -> str | None:
-    """Why a choice must not be used; also if memory does not suffice to find out."""
+    """Why a choice must not be used, including too little memory to check it."""
     try:
         return find_fault(choice, question.make, question.batch, question.objective)
     except (RuntimeError, MemoryError) as error:
@@ -169,11 +172,11 @@ def _fault(question: Question, choice: Arithmetic) -> str | None:
         return f"its gradients could not be checked ({str(error).splitlines()[0]})"
 
 
-def _require_sound(question: Question, fixed: Arithmetic, say: Callable[[str], None]) -> None:
-    """Refuse what the recipe fixes, if its gradients are wrong.
+def _require_sound(question: Question, fixed: Arithmetic, log: Callable[[str], None]) -> None:
+    """Refuse a fixed arithmetic if its gradients are wrong.
 
-    If the comparison with float32 takes more memory than there is, the choice is accepted with a
-    warning, except for bf16 in 3D on a CPU with AVX-512, which has wrong kernels for some sizes.
+    If there is too little memory to compare it with float32, it is accepted with a warning, except
+    for bf16 in 3D on a CPU with AVX-512, where kernels are wrong for some sizes.
     """
     if fixed == reference(fixed):
         return
@@ -185,25 +188,24 @@ def _require_sound(question: Question, fixed: Arithmetic, say: Callable[[str], N
         wide = torch.backends.cpu.get_cpu_capability() == "AVX512"
         in_3d = question.batch.image.ndim == 5
         if not (fixed.device == "cpu" and fixed.precision == "bf16" and in_3d and wide):
-            say(f"warning: engine: {_name(fixed)} could not be checked, too little memory")
+            log(f"warning: engine: {_name(fixed)} could not be checked, too little memory")
             return
         reason = "there is too little memory to check its gradients, and bf16 may fail here"
     if reason:
         raise ConfigError(
             where="train.engine",
             found=f"{_name(fixed)} on this {fixed.device} gives wrong gradients: {reason}",
-            expected="a training would go wrong silently",
+            expected="a training would fail silently",
             action="Set train.engine.precision: fp32 (and memory_format: contiguous, compile: "
-            "off), "
-            "or auto",
+            "off), or auto",
         )
 
 
 def step_seconds(question: Question, arithmetic: Arithmetic) -> float:
-    """Seconds of one training step, the median after a first; infinite if it cannot be.
+    """Median seconds of a training step after a first one; infinite if the step fails.
 
-    It cannot be if memory does not suffice or compilation fails (for want of a C++ compiler, for
-    example). The plain arithmetic must work: its error is raised.
+    It fails if there is too little memory or compilation fails (without a C++ compiler, for
+    example). The plain arithmetic must work: its errors are raised.
     """
     try:
         return _step_seconds(question, arithmetic)
@@ -237,7 +239,7 @@ def _step_seconds(question: Question, arithmetic: Arithmetic) -> float:
 
 
 def _clock(arithmetic: Arithmetic) -> float:
-    """Seconds; on a CPU the time it computed, so that other jobs do not decide the choice."""
+    """Seconds; on a CPU processor time, so that other jobs do not influence the choice."""
     if arithmetic.device == "cpu":
         return time.process_time() / arithmetic.threads
     return time.perf_counter()
@@ -248,7 +250,7 @@ def _name(choice: Arithmetic) -> str:
 
 
 def _key(question: Question, plain: Arithmetic) -> str:
-    """Digest of what a choice depends on: the kind of device, not the single machine."""
+    """Digest of what a choice depends on: the kind of device, but not the individual machine."""
     return stamp_of(
         {
             "device": plain.device,
@@ -276,21 +278,21 @@ def _entries(cache: Path) -> dict[str, _Entry]:
 
 
 def _kept(
-    cache: Path, key: str, question: Question, say: Callable[[str], None]
+    cache: Path, key: str, question: Question, log: Callable[[str], None]
 ) -> Arithmetic | None:
-    """The choice of a former measurement; a machine that is new to it checks it first."""
+    """The choice of an earlier measurement; a machine that has not used it yet checks it first."""
     entry = _entries(cache).get(key)
     if not entry:
         return None
     choice = typed(entry["choice"], Arithmetic, f"{cache}: {key}.choice")
     if _machine(choice.device) not in entry["machines"]:
-        _require_sound(question, choice, say)
+        _require_sound(question, choice, log)
         _keep(cache, key, choice, entry["seconds_per_step"])
     return choice
 
 
 def _keep(cache: Path, key: str, chosen: Arithmetic, seconds: dict[str, float]) -> None:
-    """Add a choice, or this machine to it; other presets write into the same file."""
+    """Add a choice, or this machine to a choice; other presets write to the same file."""
     known = {name: value for name, value in seconds.items() if value < float("inf")}
     with exclusive(cache.with_name(f".{cache.name}.lock")):
         entries = _entries(cache)

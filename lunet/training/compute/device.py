@@ -1,4 +1,4 @@
-"""Which device computes: the one place where training, prediction and measurement choose it."""
+"""Chooses the device for training, prediction and measurements."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from lunet.errors import ConfigError
 
 
 def choose_device(name: str = "auto", *, key: str = "--device") -> torch.device:
-    """The device that is asked for; ``auto`` is CUDA where there is one.
+    """The requested device; ``auto`` is CUDA if there is a GPU.
 
-    A job that was given a GPU never computes on the CPU unnoticed.
+    A job that was given a GPU never silently computes on the CPU.
 
     Parameters
     ----------
@@ -24,7 +24,7 @@ def choose_device(name: str = "auto", *, key: str = "--device") -> torch.device:
     Raises
     ------
     ConfigError
-        If CUDA is asked for, or SLURM gave a GPU and ``name`` is ``auto``, and PyTorch sees none.
+        If PyTorch sees no GPU, but CUDA is requested, or ``name`` is ``auto`` and SLURM gave a GPU.
     """
     if name not in ("auto", "cuda") and not name.startswith("cuda:"):
         return torch.device(name)

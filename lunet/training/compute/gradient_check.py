@@ -1,14 +1,15 @@
-"""Whether an arithmetic may be trusted: its gradients on a real step against plain float32.
+"""Checks the gradients of an arithmetic on a real training step against plain float32.
 
-A kernel may be fast and wrong: on some machines torch 2.13 returns memory that nobody has written
-as the weight gradient of bf16 convolutions whose first axis has two voxels. No list of such cases
-is ever complete, so anything but plain float32 is compared before it is used, on the batch, the
-network and the machine of the training itself.
+A kernel may be fast and wrong: on some machines torch 2.13 returns uninitialised memory as the
+weight gradient of bf16 convolutions whose first axis has two voxels. No list of such cases is ever
+complete, so anything but plain float32 is compared before it is used, on the batch, the network and
+the machine of the training itself.
 
-Gradients of whole networks say little in half precision: a sound bf16 step through a small U-Net
-has weights whose gradient points the other way (cosine -0.9 at 4x4x6 voxels, 0.49 at 32^3), since
-rounding in one layer turns activations and batch statistics of the next. So each layer is compared
-by itself: its own inputs and output gradients of the step go through it in float32.
+Gradients of whole networks are a poor test in half precision: a correct bf16 step through a small
+U-Net has weights whose gradient points in the opposite direction (cosine -0.9 at 4x4x6 voxels, 0.49
+at 32^3), because rounding in one layer changes activations and batch statistics of the next. So
+each layer is compared separately: its inputs and output gradients of the step are passed through it
+in float32.
 """
 
 from __future__ import annotations
@@ -27,19 +28,19 @@ from lunet.training.losses.build import Objective
 from lunet.training.volumes import Batch
 
 LEAST_COSINE = {"fp32": 0.999, "bf16": 0.99, "fp16": 0.99}
-"""Least cosine between a gradient of a layer and that in float32, by precision.
+"""Smallest accepted cosine between a layer's gradient and its float32 gradient, by precision.
 
-Sound bf16 kept 0.9999 in the layers of U-Net, U-Net++ and Slim UNETRV2, and float32 in another
-layout more; the gradients of whole networks are no measure, since sound bf16 went down to 0.49.
+Correct bf16 reached 0.9999 in the layers of U-Net, U-Net++ and Slim UNETRV2, and float32 in another
+layout more. Gradients of whole networks cannot be used: correct bf16 went down to 0.49 there.
 """
 NORM_RATIOS = {"fp32": (0.98, 1.02), "bf16": (0.95, 1.05), "fp16": (0.95, 1.05)}
-"""Bounds of the ratio of their norms; sound bf16 keeps 0.99 to 1.01."""
+"""Bounds of the ratio of their norms; correct bf16 stays within 0.99 to 1.01."""
 NEGLIGIBLE = 1e-3
 """Share of the largest norm of its kind below which a gradient has no direction to compare."""
 NOISE = 0.01
-"""The largest norm, as such a share, that a gradient which is negligible in float32 may have."""
-_SCALES = (2.0**16, 2.0**12, 2.0**8, 2.0**4, 1.0)  # a training's scaler finds the one that fits
-_LITTER = 7e4  # no gradient is as large, and fp16 does not hold it
+"""Largest norm, as such a share, of a gradient that is negligible in float32."""
+_SCALES = (2.0**16, 2.0**12, 2.0**8, 2.0**4, 1.0)  # in a training, the scaler finds one that works
+_LITTER = 7e4  # larger than any gradient, and beyond fp16
 
 _LAYERS = (
     nn.modules.conv._ConvNd,
@@ -53,7 +54,7 @@ Gradients = dict[str, Tensor]
 
 @dataclass
 class _Call:
-    """What one call of a layer received in a step: input, and the gradients of output and input."""
+    """One call of a layer in a step: its input, and the gradients of output and input."""
 
     x: Tensor
     of_output: list[Tensor] = field(default_factory=list)
@@ -68,19 +69,19 @@ def reference(arithmetic: Arithmetic) -> Arithmetic:
 def find_fault(
     arithmetic: Arithmetic, make: Callable[[], nn.Module], batch: Batch, objective: Objective
 ) -> str | None:
-    """Why an arithmetic must not be used; None if its gradients are sound.
+    """Why an arithmetic must not be used; None if its gradients are correct.
 
-    Two steps with the same weights and batch must be finite and equal (bit by bit on a CPU, where
-    plain float32 is), each layer must have the gradients of float32, and in float32 the whole
-    network, too. Compiled networks have no separate layers: those are compared before compilation,
-    and the compiled network in float32.
+    Two steps with the same weights and batch must be finite and equal (bit by bit on a CPU, if
+    plain float32 is). Each layer must have the same gradients as in float32; if the arithmetic is
+    float32, so must the whole network. Compiled networks have no separate layers: these are
+    compared before compilation, and the compiled network as a whole in float32.
 
     Parameters
     ----------
     arithmetic
         The candidate.
     make
-        Builds a fresh network.
+        Builds a new network.
     batch, objective
         A real batch on the device, and the loss.
     """
@@ -104,7 +105,7 @@ def find_fault(
     if reason or arithmetic.device != "cpu":
         return reason
     unequal = _unequal(one, two)
-    # a network whose steps differ in plain float32 too proves nothing about the arithmetic
+    # if steps also differ in plain float32, this proves nothing about the arithmetic
     if unequal and not _unequal(expected, step.gradients(plain)):
         return f"two equal steps give different gradients of {unequal}"
     return None
@@ -112,20 +113,20 @@ def find_fault(
 
 @dataclass(frozen=True)
 class _Step:
-    """A step of training that leaves the network as it is."""
+    """A training step that does not change the network."""
 
     model: nn.Module
     batch: Batch
     objective: Objective
 
     def gradients(self, arithmetic: Arithmetic) -> Gradients:
-        """The gradient of each weight in float32 on the CPU."""
+        """The gradient of each weight, converted to float32 on the CPU."""
         return self.watched(arithmetic)[0]
 
     def watched(
         self, arithmetic: Arithmetic, watch: Callable[[nn.Module], None] | None = None
     ) -> tuple[Gradients, nn.Module, float]:
-        """Gradients, the network that had them, and the factor of its loss."""
+        """Gradients, the network that they belong to, and the factor of its loss."""
         arithmetic.prepare()
         scales = _SCALES if arithmetic.precision == "fp16" else _SCALES[-1:]
         for scale in scales:
@@ -172,13 +173,13 @@ def _fault_of_layers(step: _Step, arithmetic: Arithmetic) -> str | None:
 
 
 def _watch(layer: nn.Module, calls: list[_Call]) -> None:
-    """Note what each call of a layer receives."""
+    """Record the input and gradients of each call of a layer."""
 
     def before(_: nn.Module, arguments: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         x = arguments[0]
         calls.append(call := _Call(x.detach()))
         if x.requires_grad:
-            x = x.view_as(x)  # others may take the same tensor; this one has this layer's gradient
+            x = x.view_as(x)  # other layers may read the same tensor; this view's gradient is ours
             x.register_hook(lambda gradient: call.of_input.append(gradient.detach()))
         return (x, *arguments[1:])
 
@@ -215,7 +216,7 @@ def _gradients(model: nn.Module, scale: float) -> Gradients:
 
 
 def _without_dropout(model: nn.Module) -> nn.Module:
-    """A copy in training, but for dropout: its random numbers differ between arithmetics."""
+    """A copy in training mode without dropout, whose random numbers differ between arithmetics."""
     computed = copy.deepcopy(model).train()
     for module in computed.modules():
         if isinstance(module, nn.modules.dropout._DropoutNd):
@@ -224,18 +225,18 @@ def _without_dropout(model: nn.Module) -> nn.Module:
 
 
 def disagreement(found: Gradients, expected: Gradients, precision: str) -> str | None:
-    """A message on the first weight whose gradient differs from float32's; None if all agree.
+    """A message about the first weight whose gradient differs from float32's; None if all agree.
 
     Parameters
     ----------
     found, expected
-        Gradients by weight: of the candidate, of plain float32.
+        Gradients by weight, of the candidate and of plain float32.
     precision
-        Of the candidate; the bounds depend on it.
+        Precision of the candidate, which the bounds depend on.
     """
     if found.keys() != expected.keys():
         names = sorted(found.keys() ^ expected.keys())
-        return f"the gradient of {names[0]} is there in one arithmetic only"
+        return f"the gradient of {names[0]} exists in only one arithmetic"
     norms = {name: _norm(gradient) for name, gradient in expected.items()}
     largest = max(norms.values(), default=0.0)
     reason = _not_finite(found)
@@ -278,7 +279,7 @@ def _cosine(one: Tensor, two: Tensor) -> float:
 
 
 def _litter(model: nn.Module) -> None:
-    """Leave large numbers in freed memory, so that a kernel which does not write is noticed."""
+    """Leave large numbers in freed memory, to expose a kernel that does not write its result."""
     kinds = (torch.float32, torch.bfloat16)
     litter = [torch.full_like(p, _LITTER, dtype=kind) for p in model.parameters() for kind in kinds]
     del litter

@@ -1,10 +1,11 @@
-"""Convolutions of few channels in the channels-last layout on a CPU.
+"""Convolutions with few channels in the channels-last layout on a CPU.
 
-torch's kernels compute a vector register of output channels at once, of which a compact network
-fills a quarter. Since ``k`` voxels in a row are one voxel of ``k`` times the channels (see
-:mod:`lunet.training.compute.narrow_layers`), a convolution of 3x3x3 to ``C`` channels is one of
-3x3x(k + 2) to ``k C`` channels in steps of ``k`` voxels along the last axis. Some of its products
-are with zeros, yet it is faster. The gradient of the input is such a convolution as well.
+torch's kernels compute a vector register of output channels at once, and a compact network fills
+only a quarter of it. ``k`` voxels in a row can be seen as one voxel with ``k`` times the channels
+(see :mod:`lunet.training.compute.narrow_layers`), so a 3x3x3 convolution to ``C`` channels equals a
+3x3x(k + 2) convolution to ``k C`` channels with a stride of ``k`` voxels along the last axis. Some
+of its products are with zeros, but it is faster. The gradient of the input is such a convolution,
+too.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ from lunet.training.compute.voxel_views import (
 )
 
 _LANES = 16 if torch.backends.cpu.get_cpu_capability() == "AVX512" else 8
-_MOST = 4  # voxels at once
-_GEOMETRY = 5  # arguments of an up-convolution after its bias, as torch's layers give them
+_MOST = 4  # most voxels that are computed at once
+_GEOMETRY = 5  # arguments of an up-convolution after its bias, as torch's layers pass them
 _aten = torch.ops.aten
 
 
@@ -36,7 +37,7 @@ def convolution(
 ) -> Tensor | None:
     """``torch.conv2d`` and ``conv3d``, with their parameters; None where torch is better.
 
-    Known here are kernels of 3 in each axis that keep the size.
+    Only kernels of 3 along each axis that keep the size are handled.
     """
     axes = x.ndim - 2
     ones = (1,) * axes
@@ -68,7 +69,7 @@ def _voxels_at_once(channels: int, width: int) -> int:
 
 
 def _as_computed(*tensors: Tensor | None) -> list[Tensor | None]:
-    """The tensors in the type of autocast, if that is on."""
+    """The tensors in the dtype of autocast, if it is on."""
     if not torch.is_autocast_enabled("cpu"):
         return list(tensors)
     dtype = torch.get_autocast_dtype("cpu")
@@ -76,7 +77,7 @@ def _as_computed(*tensors: Tensor | None) -> list[Tensor | None]:
 
 
 class _Convolution(torch.autograd.Function):
-    """``forth`` voxels at once, and ``back`` for the gradient of the input."""
+    """Computes ``forth`` voxels at once, and ``back`` voxels for the gradient of the input."""
 
     @staticmethod
     def forward(
@@ -129,7 +130,7 @@ def _steps(x: Tensor, k: int) -> tuple[Any, ...]:
 
 
 def _first_convolution(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor | None:
-    """Of an image of one channel: the voxels in a row are channels of the input, too."""
+    """The convolution of a one-channel image, where voxels in a row are also input channels."""
     k = _MOST
     if x.shape[-1] % k or not x.is_contiguous():
         return None
@@ -141,7 +142,7 @@ def _first_convolution(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor
 
 
 class _JoinedRows(torch.autograd.Function):
-    """:func:`joined_rows`, but no view, so that a ReLU may work in place."""
+    """:func:`joined_rows` that is not a view for autograd, so that a ReLU may work in place."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, k: int) -> Tensor:
@@ -154,13 +155,13 @@ class _JoinedRows(torch.autograd.Function):
 
 
 def _without_base(view: Tensor) -> Tensor:
-    """The same memory, but for autograd no view."""
+    """A tensor with the same memory that is not a view for autograd."""
     like = view.untyped_storage(), view.storage_offset(), view.shape, view.stride()
     return view.new_empty(0).set_(*like)
 
 
 class _UpConvolution(torch.autograd.Function):
-    """torch's own, but for the gradient of the bias, which takes torch longer than all others."""
+    """torch's own, except the bias's gradient, which takes torch longer than all the others."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, *geometry: Any) -> Tensor:

@@ -1,10 +1,10 @@
 """Layers of narrow networks in the channels-last layout on a CPU.
 
-torch's kernels for that layout work along the channels, of which a compact network has four, so
-they leave most of a vector register empty; and batch norm adds millions of float32 numbers one by
-one, which costs its statistics half a percent of accuracy. In memory, however, ``k`` voxels in a
-row of ``C`` channels are the same as one voxel of ``k C`` channels. Viewed like that, the same
-kernels are several times faster and, since they build ``k`` partial sums, more accurate.
+torch's kernels for that layout work along the channels. A compact network has only four, so most of
+a vector register stays empty; and batch norm adds millions of float32 numbers one by one, so that
+its statistics have errors of half a percent. In memory, however, ``k`` voxels in a row with ``C``
+channels are the same as one voxel with ``k C`` channels. Viewed like that, the same kernels are
+several times faster and, because they build ``k`` partial sums, more accurate.
 
 ``python tests/benchmarks/narrow.py --threads 1`` for 16x4x48x64x48 in bfloat16, forward and
 backward of one layer on an AVX-512 machine, ms: batch norm 49 -> 8, first convolution 76 -> 18,
@@ -37,7 +37,7 @@ class NarrowLayers(TorchFunctionMode):
         args: tuple[Any, ...] = (),
         kwargs: dict[str, Any] | None = None,
     ) -> Any:
-        """Replace the layers that are known here; leave everything else as it is."""
+        """Replace the layers that are handled here; pass everything else on."""
         options = kwargs or {}
         own = _OWN.get(func)
         found = own(*args, **options) if own else None
@@ -45,14 +45,14 @@ class NarrowLayers(TorchFunctionMode):
 
 
 def _concatenation(tensors: Sequence[Tensor], dim: int = 0, **options: Any) -> Tensor | None:
-    """``torch.cat`` of channels, whose gradients lie channels-last as all others do."""
+    """``torch.cat`` of channels, whose gradients are channels-last like all others."""
     if dim != 1 or options or not all(map(is_channels_last, tensors)):
         return None
     return _Concatenation.apply(*tensors) if len({t.dtype for t in tensors}) == 1 else None
 
 
 class _Concatenation(torch.autograd.Function):
-    """Channels are copied in words of 8 bytes where they fill these, as fast as one number."""
+    """Copies channels in words of 8 bytes if they fill them, which is as fast as one number."""
 
     @staticmethod
     def forward(ctx: Any, *parts: Tensor) -> Tensor:

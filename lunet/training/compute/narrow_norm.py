@@ -1,6 +1,6 @@
-"""Batch norm and dropout of few channels in the channels-last layout on a CPU.
+"""Batch norm and dropout with few channels in the channels-last layout on a CPU.
 
-They treat ``k`` voxels of ``C`` channels as one of ``k C``, as described in
+They treat ``k`` voxels with ``C`` channels as one voxel with ``k C`` channels, as described in
 :mod:`lunet.training.compute.narrow_layers`.
 """
 
@@ -26,7 +26,7 @@ def batch_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
 ) -> Tensor | None:
-    """``torch.nn.functional.batch_norm``, with its signature; None where it is better."""
+    """``torch.nn.functional.batch_norm``, with its signature; None where torch is better."""
     k = repeats(x)
     if k == 1 or weight is None or bias is None or running_mean is None or running_var is None:
         return None
@@ -42,7 +42,7 @@ def batch_norm(
 
 
 class _BatchNorm(torch.autograd.Function):
-    """Batch norm by the statistics of the batch; also returns these (mean, biased variance)."""
+    """Batch norm with the statistics of the batch (mean, biased variance), also returned."""
 
     @staticmethod
     def forward(
@@ -57,7 +57,7 @@ class _BatchNorm(torch.autograd.Function):
         ctx.save_for_backward(x, weight, mean, variance)
         ctx.eps = eps
         ctx.mark_non_differentiable(mean, variance)
-        y = torch.empty_like(x)  # no view, so that a ReLU may work in place
+        y = torch.empty_like(x)  # not a view, so that a ReLU may work in place
         parts = (value.repeat(k) for value in (weight, bias, mean, variance))
         saved = {"save_mean": mean.new_empty(0), "save_invstd": mean.new_empty(0)}
         _aten.native_batch_norm.out(wide, *parts, False, 0.0, eps, out=widened(y, k), **saved)

@@ -8,11 +8,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-_WIDTH = 256  # channels of a widened view, at most; beyond a quarter of it a layer is wide enough
+# Most channels of a widened view; a layer with more than a quarter of it is wide enough.
+_WIDTH = 256
 
 
 def layout_of(x: Tensor) -> torch.memory_format:
-    """The channels-last layout of a tensor of two or three spatial axes."""
+    """The channels-last layout for a tensor with two or three spatial axes."""
     return torch.channels_last if x.ndim == 4 else torch.channels_last_3d
 
 
@@ -22,7 +23,7 @@ def laid_out(x: Tensor) -> Tensor:
 
 
 def is_channels_last(x: Tensor) -> bool:
-    """Whether a tensor lies channels-last, and not in the usual order as well."""
+    """Whether a tensor is channels-last and not also contiguous in the usual order."""
     if x.ndim not in (4, 5) or x.is_contiguous():
         return False
     return x.is_contiguous(memory_format=layout_of(x))
@@ -46,7 +47,7 @@ def joined_rows(x: Tensor, k: int) -> Tensor:
 
 
 def repeats(x: Tensor) -> int:
-    """How many voxels in a row :func:`widened` may join; 1 if layout or size forbids it."""
+    """Number of voxels in a row that :func:`widened` may join; 1 if layout or size prevents it."""
     if not is_channels_last(x) or not 0 < x.shape[1] <= _WIDTH // 4:
         return 1
     count, k = x[0, 0].numel(), 1
@@ -62,6 +63,6 @@ def widened(x: Tensor, k: int) -> Tensor:
 
 
 def narrowed(wide: Tensor, like: Tensor) -> Tensor:
-    """The way back, to the shape of ``like``."""
+    """Undo :func:`widened`, to the shape of ``like``."""
     flat = wide.permute(0, 2, 3, 1).reshape(len(like), *like.shape[2:], like.shape[1])
     return flat.movedim(-1, 1)

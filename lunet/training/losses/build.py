@@ -1,13 +1,13 @@
 """Segmentation losses on logits, by name, for 2D and 3D.
 
-Three forms of a task share every loss:
+Every loss works for three forms of a task:
 
 * binary: logits ``(B, 1, *S)``, target ``(B, *S)`` of 0 and 1 (the same as two logits ``[0, z]``),
 * classes: logits ``(B, C, *S)``, target ``(B, *S)`` of class indices, 0 is background,
 * regions that may overlap: logits ``(B, K, *S)``, target ``(B, K, *S)`` of 0 and 1.
 
-Formulas and the treatment of empty structures are in `lunet.training.losses.formulas`; everything
-is computed in float32 (float64 stays), also under autocast.
+Formulas and the treatment of empty structures are in `lunet.training.losses.formulas`. Everything
+is computed in float32 (float64 for float64 logits), also under autocast.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ def build_loss(name: str, **options: Any) -> Loss:
     Raises
     ------
     ConfigError
-        Unknown name or option, with the nearest known one; a value that is not allowed.
+        If the name or an option is unknown (the message names the nearest known one), or a value is
+        not allowed.
     """
     chosen = loss_options(name, options)
     return functools.partial(_compute, functools.partial(FORMULAS[name], **chosen))
@@ -50,7 +51,7 @@ def build_objective(
     task: Task,
     deep_supervision: Sequence[float] = (),
 ) -> Objective:
-    """What a training minimises: a weighted sum of losses over the outputs of the network.
+    """The objective of a training: a weighted sum of losses over the outputs of the network.
 
     Parameters
     ----------
@@ -59,14 +60,14 @@ def build_objective(
     task
         Defines how labels become targets (:func:`encode_target`).
     deep_supervision
-        Weights of the outputs, main first; a plain sum, not normalised. Outputs of another size
-        are resized (linear, corners aligned) to the labels', so that small targets never vanish.
-        Empty: the main output alone counts.
+        Weights of the outputs, main output first; their sum is not normalised. Outputs of another
+        size are resized (linear, corners aligned) to the labels' size, so that small targets never
+        vanish. Empty: only the main output counts.
 
     Returns
     -------
     Function of the network's output (one tensor, or several with the main one first) and the
-    labels ``(B, *S)`` as stored (uint8), giving a scalar. A single output (evaluation mode)
+    labels ``(B, *S)`` as stored (uint8) that returns a scalar. A single output (evaluation mode)
     always counts as the main output with weight 1.
     """
     chosen = objective_options(loss, options)
@@ -85,7 +86,7 @@ def build_objective(
 
 
 def encode_target(labels: Tensor, task: Task) -> Tensor:
-    """Targets of stored labels ``(B, *S)``, whatever class indices the task uses.
+    """Turn stored labels ``(B, *S)`` into targets, for any class indices of the task.
 
     Returns ``(B, *S)`` of 0 and 1 for a binary task (uint8) and of 0 .. k in the order of
     ``task.labels`` for classes (int64), ``(B, K, *S)`` float32 for regions. Indices that the task
@@ -125,7 +126,7 @@ def _weighted_outputs(
 
 
 def _compute(formula: Loss, logits: Tensor, target: Tensor) -> Tensor:
-    """Check the shapes, leave autocast and half precision, then apply the formula."""
+    """Check the shapes, switch off autocast and half precision, then apply the formula."""
     expected = (logits.shape[0], *logits.shape[2:])
     if tuple(target.shape) not in (tuple(logits.shape), expected):
         raise TrainingError(

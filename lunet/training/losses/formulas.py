@@ -1,12 +1,12 @@
-"""The formulas behind :func:`lunet.training.losses.build.build_loss`, which gives the shapes.
+"""The formulas behind :func:`lunet.training.losses.build.build_loss`, which documents the shapes.
 
 "Probabilities" of a structure are the sigmoid of its logit, or its softmax share; the background
 is never a structure.
 
-Empty structures: where a Dice has no smoothing in its numerator it is 0/0 for a structure that is
-absent from target and prediction, and without gradient for one that is absent from the target
-alone. There the loss is ``q / (q + 1)``, q being the sum of the predicted probabilities: 0 for an
-empty prediction, about 1 (the published value) for anything larger than a few voxels.
+Empty structures: a Dice without smoothing in its numerator is 0/0 for a structure that is absent
+from target and prediction, and has no gradient for a structure that is absent only from the target.
+There the loss is ``q / (q + 1)``, where q is the sum of the predicted probabilities: 0 for an empty
+prediction, about 1 (the published value) for anything larger than a few voxels.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def _masks(logits: Tensor, target: Tensor) -> Tensor:
 
 
 def _voxel_ce(logits: Tensor, target: Tensor) -> Tensor:
-    """Cross-entropy of each voxel ``(B, *S)``; for regions of each voxel and region."""
+    """Cross-entropy of each voxel ``(B, *S)``; for regions, of each voxel and region."""
     if _overlapping(logits, target):
         return functional.binary_cross_entropy_with_logits(
             logits, target.to(logits.dtype), reduction="none"
@@ -80,7 +80,7 @@ def _voxel_ce(logits: Tensor, target: Tensor) -> Tensor:
 def _voxel_weights(
     logits: Tensor, target: Tensor, class_weights: Sequence[float] | None
 ) -> Tensor | float:
-    """Weight of each voxel by its true class (by its region for regions)."""
+    """Weight of each voxel by its true class (for regions, by its region)."""
     if class_weights is None:
         return 1.0
     regions = _overlapping(logits, target)
@@ -98,7 +98,7 @@ def _voxel_weights(
 
 
 def _overlap(p: Tensor, y: Tensor, over: str) -> tuple[Tensor, Tensor, Tensor]:
-    """``sum(p y)``, ``sum(p)``, ``sum(y)`` per structure, over space and perhaps the batch."""
+    """``sum(p y)``, ``sum(p)``, ``sum(y)`` per structure, over space and optionally the batch."""
     space = list(range(2, p.ndim))
     axes = [0, *space] if over == "batch" else space
     return (p * y).sum(axes), p.sum(axes), y.sum(axes)
@@ -110,7 +110,7 @@ def _smoothed_dice(p: Tensor, y: Tensor, *, smooth: float, over: str) -> Tensor:
 
 
 def _plain_dice(p: Tensor, y: Tensor, *, epsilon: float, over: str) -> Tensor:
-    """Dice with epsilon in the denominator alone; empty structures as the module's text defines."""
+    """Dice with epsilon only in the denominator; empty structures as in the module's docstring."""
     both, predicted, true = _overlap(p, y, over)
     present = 1 - 2 * both / (predicted + true + epsilon)
     return torch.where(true > 0, present, predicted / (predicted + 1)).mean()
@@ -197,7 +197,7 @@ def _focal_tversky(
 
 
 def _balanced_ce(logits: Tensor, target: Tensor, *, foreground_weight: float) -> Tensor:
-    """Foreground is every class but the background; for regions each region by itself."""
+    """Foreground is every class except the background; for regions, each region separately."""
     if foreground_weight > 1:
         raise ConfigError(
             where="foreground_weight",

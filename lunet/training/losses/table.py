@@ -1,4 +1,4 @@
-"""The losses by name, their options and sources: plain data, so that a config is checked early."""
+"""The losses by name, with options and sources: plain data, so that a config is checked early."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from lunet.errors import ConfigError, nearest
 
-_LUNET = "LUnet, arXiv:2512.03834"
+_LUNET = "LUNet, arXiv:2512.03834"
 _LUNG = "2D attention U-Net for lung tumours (unet-segment-pytorch)"
 _NNUNET = "nnU-Net v2, doi:10.1038/s41592-020-01008-z"
 _SLIM = "Slim UNETRV2, development recipe"
@@ -21,9 +21,9 @@ GROUPINGS = ("batch", "sample")
 class LossSpec:
     """A loss: its options with their defaults, what it computes, where it comes from.
 
-    A default of None stands for a list of weights, one per class with the background first
-    (two for a binary task); a text stands for a choice of ``GROUPINGS``; a number for a number
-    that is not negative.
+    The default gives the kind of an option: None for a list of weights, one per class with the
+    background first (two for a binary task); a string for one of ``GROUPINGS``; a number for a
+    number that is not negative.
     """
 
     options: Mapping[str, Any]
@@ -117,12 +117,13 @@ def losses_table() -> list[dict[str, str]]:
 def loss_options(
     name: str, options: Mapping[str, Any], where: str = "loss_options"
 ) -> dict[str, Any]:
-    """All options of a loss: its defaults, changed by ``options``.
+    """All options of a loss: its defaults, overridden by ``options``.
 
     Raises
     ------
     ConfigError
-        Unknown loss, unknown option (with the nearest known name) or a value of the wrong kind.
+        If the loss or an option is unknown (the message names the nearest one), or a value has the
+        wrong kind.
     """
     if name not in LOSSES:
         raise ConfigError(
@@ -147,12 +148,13 @@ def objective_options(
     """The options of each loss of a recipe.
 
     ``options`` holds either a mapping per loss (``{"focal": {"gamma": 2}}``) or plain options,
-    which go to each loss of the recipe that knows them (``{"gamma": 2}``).
+    which apply to each loss of the recipe that has them (``{"gamma": 2}``).
 
     Raises
     ------
     ConfigError
-        No loss, all weights zero, an option that no loss of the recipe knows, a wrong value.
+        If there is no loss, all weights are zero, no loss of the recipe has an option, or a value
+        is wrong.
     """
     if not loss or not any(weight > 0 for weight in loss.values()):
         raise ConfigError(

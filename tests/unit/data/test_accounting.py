@@ -176,7 +176,7 @@ def test_counts_are_printed_and_stored_all_the_way(
         "3 cases found, 2 used, 1 labelled",
         "left out: case_02: a link without content",
         "left out: odd.nii.gz: no case names this file",
-        "without a label, so they take no part in training: case_03",
+        "cases without a label are not used in training: case_03",
     ):
         assert told.count(line) == 3
     counts = read_json(Path(prepared) / "manifest.json")["dataset"]["counts"]
@@ -233,7 +233,7 @@ def test_the_misnamed_segmentation_of_brats_2020_is_taken_and_told(tmp_path: Pat
 def test_a_subject_without_segmentation_among_others_is_told(tmp_path: Path) -> None:
     names = [f"BraTS20_Training_{number}" for number in ("001", "002")]
     dataset = open_dataset(brats(tmp_path / "set", *names, missing=names[1]))
-    line = f"without a label, so they take no part in training: {names[1]}"
+    line = f"cases without a label are not used in training: {names[1]}"
     assert line in count_lines(dataset)
 
 

@@ -221,7 +221,7 @@ def test_a_threshold_is_for_one_structure(tmp_path: Path) -> None:
     settings = DatasetSettings(name="x", path="x", mask_threshold=1.0)
     two = listed(tmp_path / "two")
     for opened in (read_dataset, open_dataset):
-        with pytest.raises(ConfigError, match=r"mask_threshold: 1, but there are the labels"):
+        with pytest.raises(ConfigError, match=r"mask_threshold: 1, but the labels are"):
             opened(two, settings)
 
 

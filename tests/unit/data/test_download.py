@@ -54,7 +54,7 @@ class Lines(list[str]):
 def get(behaviour: Behaviour, target: Path, expected: Sums = EXPECTED) -> Lines:
     said = Lines()
     with serve(behaviour) as url:
-        fetch([url], target, expected=expected, patience=HASTE, say=said)
+        fetch([url], target, expected=expected, patience=HASTE, log=said)
     return said
 
 
@@ -128,7 +128,7 @@ def test_a_missing_file_is_not_asked_for_again_but_elsewhere(tmp_path: Path) -> 
     gone = Behaviour(CONTENT, statuses=[404] * 10)
     with serve(gone) as nowhere, serve(Behaviour(CONTENT)) as mirror:
         urls = [nowhere, mirror]
-        used, sums = fetch(urls, tmp_path / "a", expected=EXPECTED, patience=HASTE, say=Lines())
+        used, sums = fetch(urls, tmp_path / "a", expected=EXPECTED, patience=HASTE, log=Lines())
     assert used == mirror
     assert sums == EXPECTED
     assert len(gone.seen) == 1
@@ -140,7 +140,7 @@ def test_a_second_mirror_goes_on_where_the_first_died(tmp_path: Path) -> None:
     dying = Behaviour(CONTENT, cuts=[150_000, 0, 0, 0, 0])
     healthy = Behaviour(CONTENT, tag='"other tag"')
     with serve(dying) as first, serve(healthy) as second:
-        fetch([first, second], tmp_path / "a", expected=EXPECTED, patience=HASTE, say=Lines())
+        fetch([first, second], tmp_path / "a", expected=EXPECTED, patience=HASTE, log=Lines())
     assert (tmp_path / "a").read_bytes() == CONTENT
     assert healthy.sent == len(CONTENT) - 150_000
 
@@ -162,7 +162,7 @@ def test_no_network_is_told_with_the_way_out(tmp_path: Path) -> None:
             tmp_path / "set.tar",
             expected=EXPECTED,
             patience=HASTE,
-            say=Lines(),
+            log=Lines(),
         )
 
 
@@ -239,7 +239,7 @@ def test_a_redirection_to_http_is_followed_and_one_from_https_is_not(tmp_path: P
 def test_retry_after_is_waited_and_a_long_one_is_not(tmp_path: Path) -> None:
     said = get(Behaviour(CONTENT, statuses=[429], retry_after="1"), tmp_path / "set.tar")
     assert any(line.endswith("again in 1 s") for line in said)
-    with pytest.raises(DataError, match="asks to come back in 86400 s"):
+    with pytest.raises(DataError, match="asks to wait 86400 s"):
         get(Behaviour(CONTENT, statuses=[503], retry_after="86400"), tmp_path / "b")
     past = {"Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT"}
     assert http.wait_of(past) == 0.0  # type: ignore[arg-type]
@@ -255,16 +255,16 @@ def test_a_head_that_never_ends_is_left(tmp_path: Path) -> None:
 def test_a_server_that_drips_is_given_up(tmp_path: Path) -> None:
     slow = Patience(timeout=0.2, least_rate=1e9, tries=2, pause=0.01)
     behaviour = Behaviour(CONTENT, pace=0.1)
-    with serve(behaviour) as url, pytest.raises(DataError, match=r"less than 1e.09 bytes per"):
-        fetch([url], tmp_path / "a", expected=EXPECTED, patience=slow, say=Lines())
+    with serve(behaviour) as url, pytest.raises(DataError, match=r"fewer than 1e.09 bytes per"):
+        fetch([url], tmp_path / "a", expected=EXPECTED, patience=slow, log=Lines())
     assert len(behaviour.seen) == 2
 
 
 @pytest.mark.parametrize("announce", [True, False])
 def test_a_file_much_larger_than_it_should_be_is_refused(tmp_path: Path, announce: bool) -> None:
     behaviour = Behaviour(CONTENT * 4, announce=announce)
-    with serve(behaviour) as url, pytest.raises(DataError, match=r"are expected|is expected"):
-        fetch([url], tmp_path / "a", expected=Sums(), size=1000, patience=HASTE, say=Lines())
+    with serve(behaviour) as url, pytest.raises(DataError, match=r"are expected|than expected"):
+        fetch([url], tmp_path / "a", expected=Sums(), size=1000, patience=HASTE, log=Lines())
     assert len(behaviour.seen) == 1
 
 
@@ -272,13 +272,13 @@ def test_an_address_without_a_host_is_asked_once(tmp_path: Path) -> None:
     said = Lines()
     urls = ["http://no-such-host.invalid/set.tar"]
     with pytest.raises(DataError):
-        fetch(urls, tmp_path / "a", expected=EXPECTED, patience=HASTE, say=said)
+        fetch(urls, tmp_path / "a", expected=EXPECTED, patience=HASTE, log=said)
     assert not any("again in" in line for line in said)
 
 
 def test_plain_http_without_a_digest_is_told(tmp_path: Path) -> None:
     said = get(Behaviour(CONTENT), tmp_path / "set.tar", Sums())
-    assert "nobody checks what comes" in said[0]
+    assert "the file cannot be checked" in said[0]
 
 
 @pytest.mark.parametrize("tag", [None, 'W/"weak"'])
@@ -288,9 +288,9 @@ def test_without_digest_and_validator_nothing_is_joined(tmp_path: Path, tag: str
     with serve(behaviour) as url:
         cut = Patience(timeout=2.0, tries=1)
         with pytest.raises(DataError, match="150000 bytes"):
-            fetch([url], tmp_path / "a", expected=Sums(), patience=cut, say=Lines())
+            fetch([url], tmp_path / "a", expected=Sums(), patience=cut, log=Lines())
         behaviour.content = other
-        fetch([url], tmp_path / "a", expected=Sums(), patience=HASTE, say=Lines())
+        fetch([url], tmp_path / "a", expected=Sums(), patience=HASTE, log=Lines())
     assert (tmp_path / "a").read_bytes() == other
 
 
@@ -302,7 +302,7 @@ def test_a_file_of_the_same_length_behind_a_server_without_tags(tmp_path: Path) 
     sums = Sums(sha256=hashlib.sha256(other).hexdigest())
     said = get(Behaviour(other, tag=None), tmp_path / "set.tar", sums)
     assert (tmp_path / "set.tar").read_bytes() == other
-    assert any("once more from the beginning" in line for line in said)
+    assert any("fetching it again from the beginning" in line for line in said)
 
 
 def test_only_http_is_fetched(tmp_path: Path) -> None:
@@ -344,7 +344,7 @@ def test_a_local_archive_is_a_local_copy_with_its_own_digest(tmp_path: Path) -> 
     archive = make_archive(tmp_path / "mine.tar")
     digest = sums_of(archive).sha256
     settings = DatasetSettings(name="Task04_Hippocampus", path=str(archive), sha256=digest)
-    out = download(settings, tmp_path / "raw", say=Lines())
+    out = download(settings, tmp_path / "raw", log=Lines())
     assert source(out)["kind"] == "local copy"
     assert source(out)["archive_sha256"] == digest
     assert source(out)["version"] == "1.0"
@@ -371,7 +371,7 @@ def test_a_local_folder_is_linked(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     with tarfile.open(make_archive(tmp_path / "a.tar")) as tar:
         tar.extractall(tmp_path / "data", filter="data")
     monkeypatch.setenv("LUNET_DATA", str(tmp_path / "data"))
-    out = download(DatasetSettings(name="hippocampus"), tmp_path / "raw", say=Lines())
+    out = download(DatasetSettings(name="hippocampus"), tmp_path / "raw", log=Lines())
     image = out / "imagesTr" / "a.nii.gz"
     assert image.is_symlink()
     assert image.read_bytes() == b"image"
@@ -387,10 +387,10 @@ def test_an_archive_in_the_environment_s_folder_is_found(
 ) -> None:
     make_archive(tmp_path / "Task04_Hippocampus.tar")
     monkeypatch.setenv("LUNET_DATA", str(tmp_path))
-    out = download(DatasetSettings(name="hippocampus"), tmp_path / "raw", say=Lines())
+    out = download(DatasetSettings(name="hippocampus"), tmp_path / "raw", log=Lines())
     assert source(out)["path"] == str(tmp_path / "Task04_Hippocampus.tar")
     named = DatasetSettings(name="hippocampus", path=str(tmp_path))
-    assert source(download(named, tmp_path / "other", say=Lines())) == source(out)
+    assert source(download(named, tmp_path / "other", log=Lines())) == source(out)
 
 
 def test_a_mirror_gives_a_data_set_and_the_archive_goes(tmp_path: Path) -> None:
@@ -399,7 +399,7 @@ def test_a_mirror_gives_a_data_set_and_the_archive_goes(tmp_path: Path) -> None:
         settings = DatasetSettings(
             name="mine", mirrors=(url,), sha256=hashlib.sha256(content).hexdigest()
         )
-        out = download(settings, tmp_path / "raw", patience=HASTE, say=Lines())
+        out = download(settings, tmp_path / "raw", patience=HASTE, log=Lines())
     assert source(out)["url"] == url
     assert source(out)["kind"] == "local copy"
     assert not list(tmp_path.glob(".mine.tar*[!k]"))
@@ -408,18 +408,18 @@ def test_a_mirror_gives_a_data_set_and_the_archive_goes(tmp_path: Path) -> None:
 def test_done_is_done_and_something_else_is_kept(tmp_path: Path) -> None:
     archive = make_archive(tmp_path / "mine.tar")
     settings = DatasetSettings(name="hippocampus", path=str(archive))
-    out = download(settings, tmp_path / "raw", say=Lines())
+    out = download(settings, tmp_path / "raw", log=Lines())
     before = (out / "source.json").stat().st_mtime_ns
     said = Lines()
-    download(settings, out, say=said)
+    download(settings, out, log=said)
     assert "is complete" in said[0]
     assert (out / "source.json").stat().st_mtime_ns == before
     with pytest.raises(DataError, match="holds something else"):
-        download(DatasetSettings(name="phantom"), out, say=Lines())
+        download(DatasetSettings(name="phantom"), out, log=Lines())
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "thesis.tex").write_text("years of work")
     with pytest.raises(ConfigError, match=r"notes/thesis\.tex exists and was not written"):
-        download(settings, tmp_path / "notes", say=Lines())
+        download(settings, tmp_path / "notes", log=Lines())
     assert (tmp_path / "notes" / "thesis.tex").exists()
 
 
@@ -431,12 +431,12 @@ def test_a_damaged_earlier_result_is_told_and_left_overs_go(tmp_path: Path) -> N
     users.mkdir()
     (tmp_path / "raw").mkdir()
     (tmp_path / "raw" / ".snakemake_timestamp").touch()
-    out = download(settings, tmp_path / "raw", say=Lines())
+    out = download(settings, tmp_path / "raw", log=Lines())
     assert users.exists()
     assert not dead.exists()
     (out / "source.json").unlink()
     with pytest.raises(DataError, match="only a part"):
-        download(settings, out, say=Lines())
+        download(settings, out, log=Lines())
 
 
 @pytest.mark.parametrize(("kind", "name"), [("brats2021", "BraTS2021"), ("heart_mr", "MM-WHS_MR")])
@@ -446,7 +446,7 @@ def test_a_registered_set_is_imported_from_its_published_layout(
     published = PhantomSettings(kind=kind, subjects=2, scale=0.5, layout="published")  # type: ignore[arg-type]
     folder = make_phantom(published, tmp_path / "published")
     settings = DatasetSettings(name=name, path=str(folder))
-    out = download(settings, tmp_path / "raw", say=Lines())
+    out = download(settings, tmp_path / "raw", log=Lines())
     assert source(out)["kind"] == "registered"
     dataset = read_dataset(out, settings)
     assert dataset.rule.remap == remap_of(settings)
@@ -456,7 +456,7 @@ def test_a_registered_set_is_imported_from_its_published_layout(
         for path in sorted(folder.rglob("*.nii.gz")):
             archive.write(path, path.relative_to(tmp_path))
     zipped = DatasetSettings(name=name, path=str(tmp_path / "given.zip"))
-    unpacked = download(zipped, tmp_path / "unpacked", say=Lines())
+    unpacked = download(zipped, tmp_path / "unpacked", log=Lines())
     for case, original in zip(read_dataset(unpacked, zipped).cases, dataset.cases, strict=True):
         for ours, theirs in zip(case.images, original.images, strict=True):
             assert not ours.is_symlink()
@@ -471,7 +471,7 @@ def test_only_the_official_sum_makes_an_official_copy(
     official = replace(CATALOG["Task04_Hippocampus"], md5=sums_of(archive).md5)
     monkeypatch.setitem(CATALOG, "Task04_Hippocampus", official)
     settings = DatasetSettings(name="hippocampus", path=str(archive))
-    assert source(download(settings, tmp_path / "raw", say=Lines()))["kind"] == "official"
+    assert source(download(settings, tmp_path / "raw", log=Lines()))["kind"] == "official"
 
 
 @pytest.mark.parametrize("name", ["BraTS2021", "BraTS2023", "HarP", "MM-WHS_MR"])
@@ -479,7 +479,7 @@ def test_a_registered_set_says_where_to_register_and_what_is_expected(
     tmp_path: Path, name: str
 ) -> None:
     with pytest.raises(DataError, match=r"Register at http.*nii\.gz.*set dataset\.path"):
-        download(DatasetSettings(name=name), tmp_path / "raw", say=Lines())
+        download(DatasetSettings(name=name), tmp_path / "raw", log=Lines())
 
 
 def test_wrong_paths_and_contents_are_named(tmp_path: Path) -> None:
@@ -496,17 +496,17 @@ def test_wrong_paths_and_contents_are_named(tmp_path: Path) -> None:
 
 def test_a_phantom_is_made_and_recorded(tmp_path: Path) -> None:
     settings = DatasetSettings(name="phantom", phantom=PhantomSettings(subjects=1, seed=5))
-    out = download(settings, tmp_path / "raw", say=Lines())
+    out = download(settings, tmp_path / "raw", log=Lines())
     assert source(out)["kind"] == "phantom"
     assert len(json.loads((out / "dataset.json").read_text())["training"]) == 2
     published = DatasetSettings(name="phantom", phantom=PhantomSettings(layout="published"))
     with pytest.raises(ConfigError, match="layout 'project'"):
-        download(published, tmp_path / "other", say=Lines())
+        download(published, tmp_path / "other", log=Lines())
 
 
 def _process(url: str, digest: str, out: str) -> None:
     settings = DatasetSettings(name="mine", mirrors=(url,), sha256=digest)
-    download(settings, out, patience=Patience(timeout=patient(5)), say=Lines())
+    download(settings, out, patience=Patience(timeout=patient(5)), log=Lines())
 
 
 def test_two_processes_at_once_fetch_once(tmp_path: Path) -> None:
@@ -527,7 +527,7 @@ def test_two_processes_at_once_fetch_once(tmp_path: Path) -> None:
 
 def test_a_lock_that_stays_held_is_said(tmp_path: Path) -> None:
     said = Lines()
-    second = exclusive(tmp_path / "lock", wait=0.3, say=said)
+    second = exclusive(tmp_path / "lock", wait=0.3, log=said)
     with exclusive(tmp_path / "lock"), pytest.raises(Busy, match="held by another process"):
         second.__enter__()
     assert "waiting" in said[0]
@@ -541,7 +541,7 @@ def test_a_lock_that_stays_held_is_said(tmp_path: Path) -> None:
 def test_the_real_subset_is_a_local_copy(tmp_path: Path) -> None:
     archive = Path(os.environ["LUNET_TEST_DATA"]) / "Task04_Hippocampus.tar"
     settings = DatasetSettings(name="Task04_Hippocampus", path=str(archive))
-    out = download(settings, tmp_path / "raw", say=Lines())
+    out = download(settings, tmp_path / "raw", log=Lines())
     assert source(out)["kind"] == "local copy"
     assert str(source(out)["archive_sha256"]).startswith("231e9529a81c38c4")
     assert len(list((out / "labelsTr").iterdir())) == 187

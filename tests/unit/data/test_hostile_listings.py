@@ -82,7 +82,7 @@ def test_a_listing_in_an_archive_cannot_name_files_elsewhere(
     before = {p: p.read_bytes() for p in users.rglob("*") if p.is_file()}
     settings = DatasetSettings(name="Set", path=str(archive))
     with pytest.raises(DataError, match="case b names a file elsewhere"):
-        download(settings, tmp_path / "raw", say=lambda _: None)
+        download(settings, tmp_path / "raw", log=lambda _: None)
     assert {p: p.read_bytes() for p in users.rglob("*") if p.is_file()} == before
     assert not (tmp_path / "raw").exists()
     assert not list(tmp_path.glob(".part-*"))
@@ -94,7 +94,7 @@ def test_the_same_listing_with_its_own_files_is_read(tmp_path: Path, layout: str
     content = listing(layout, "imagesTr/case_01.nii.gz", "labelsTr/case_01.nii.gz")
     archive = pack(tmp_path / "set.tar", source, content)
     settings = DatasetSettings(name="Set", path=str(archive))
-    out = download(settings, tmp_path / "raw", say=lambda _: None)
+    out = download(settings, tmp_path / "raw", log=lambda _: None)
     dataset = read_dataset(out, settings)
     assert sorted(case.id for case in dataset.cases) == ["b", "case_01"]
     for case in dataset.cases:
@@ -111,7 +111,7 @@ def test_a_link_in_an_archive_is_refused(tmp_path: Path, users: Path, kind: byte
         tar.addfile(info)
     settings = DatasetSettings(name="Set", path=str(tmp_path / "set.tar"))
     with pytest.raises(DataError, match="link"):
-        download(settings, tmp_path / "raw", say=lambda _: None)
+        download(settings, tmp_path / "raw", log=lambda _: None)
     assert (users / "imagesTr/case_01.nii.gz").is_file()
 
 
@@ -169,7 +169,7 @@ def test_headers_with_their_data_are_unpacked_together(tmp_path: Path, suffix: s
     with tarfile.open(tmp_path / "set.tar", "w") as tar:
         tar.add(folder, folder.name)
     settings = DatasetSettings(name="x", path=str(tmp_path / "set.tar"))
-    out = download(settings, tmp_path / "raw", say=lambda _: None)
+    out = download(settings, tmp_path / "raw", log=lambda _: None)
     (case,) = read_dataset(out, settings).cases
     np.testing.assert_array_equal(
         read_image(case.images).array[0].shape, tiny.volumes(1)[0].T.shape

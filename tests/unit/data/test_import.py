@@ -97,7 +97,7 @@ def test_a_study_takes_its_task_from_a_raw_data_set_by_number(
     task = task_of(settings)
     assert (task.channels, task.labels) == (("T1", "T2"), {"front": 1, "back": 2})
     assert task_of(DatasetSettings(name="mine", path="7", labels={"x": 1})).labels == {"x": 1}
-    out = download(settings, tmp_path / "raw", say=lambda line: None)
+    out = download(settings, tmp_path / "raw", log=lambda line: None)
     dataset = read_dataset(out, settings)
     assert dataset.task == task
     assert [case.labelled for case in dataset.cases] == [True, True, False]
@@ -119,7 +119,7 @@ def test_nnunet_listing_of_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize("said", [1, 3])
 def test_nnunet_cases_that_did_not_come(tmp_path: Path, said: int) -> None:
     source = nnunet(tmp_path / "n", numTraining=said)
-    with pytest.raises(DataError, match=f"numTraining: {said}, but 2 training cases came"):
+    with pytest.raises(DataError, match=f"numTraining: {said}, but 2 training cases were found"):
         open_dataset(source)
 
 

@@ -112,7 +112,7 @@ def test_unlabelled_cases_are_prepared_too(raw: Path, tmp_path: Path) -> None:
     ("file", "array", "message"),
     [
         ("imagesTr/case_02.nii.gz", np.full(tiny.SHAPE, np.nan, np.float32), "case_02.*NaN"),
-        ("labelsTr/case_02.nii.gz", np.full(tiny.SHAPE, 9, np.uint8), "case_02.*9.*declared"),
+        ("labelsTr/case_02.nii.gz", np.full(tiny.SHAPE, 9, np.uint8), "case_02.*9.*declares"),
         ("labelsTr/case_02.nii.gz", np.zeros((4, 4, 4), np.uint8), "case_02.*4 x 4 x 4"),
     ],
 )
@@ -139,7 +139,7 @@ def test_broken_manifests(raw: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="case_01"):
         read_manifest(tmp_path / "out").case("case_1")
     (tmp_path / "out/images/case_01.npy").write_bytes(b"\x93NUMPY")
-    with pytest.raises(DataError, match="something else than what was prepared"):
+    with pytest.raises(DataError, match="not what was prepared"):
         read_manifest(tmp_path / "out").case("case_01").image()
 
 
@@ -155,7 +155,7 @@ def test_swapped_arrays_are_refused(raw: Path, tmp_path: Path) -> None:
         os.utime(path, ns=(time, time))  # as a copy that keeps times may leave them
     manifest = read_manifest(tmp_path / "out")
     for name in ("case_01", "case_02"):
-        with pytest.raises(DataError, match=f"{name}.*something else than what was prepared"):
+        with pytest.raises(DataError, match=f"{name}.*not what was prepared"):
             manifest.case(name).image()
     assert manifest.case("case_03").image().any()
     (tmp_path / "out/labels/case_03.npy").unlink()
@@ -203,7 +203,9 @@ def test_a_label_that_was_changed_since_is_no_reference(raw: Path, tmp_path: Pat
         (label, affine @ np.diag([1, 1, 1.01, 1])),
     ):
         tiny.save(path, other, other_affine)
-        with pytest.raises(DataError, match=r"case_02\.nii\.gz: case case_02 has another label"):
+        with pytest.raises(
+            DataError, match=r"case_02\.nii\.gz: the label of case case_02 has changed"
+        ):
             read_reference(manifest, "case_02")
     assert read_reference(manifest, "case_01")[0].any()
 

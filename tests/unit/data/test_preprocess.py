@@ -345,7 +345,7 @@ def test_a_window_maps_equal_hounsfield_units_to_equal_values() -> None:
         (np.array([[[[np.inf, 1.0]]]]), {"normalise": "none"}, "NaN or infinite"),
         (np.ones((1, 4, 4, 4)), {"orientation": "RAX"}, "axis codes"),
         (np.ones((1, 4, 4, 4)), {"spacing": (1.0, 1.0, -1.0)}, "above 0"),
-        (np.ones((1, 4, 4, 4)), {"size": (4, 4, 4, 4)}, "axes exist"),
+        (np.ones((1, 4, 4, 4)), {"size": (4, 4, 4, 4)}, "at most one for each of the 3 axes"),
         (np.ones((1, 4, 4, 4)), {"window": (3.0, 1.0)}, "low < high"),
         (np.ones((1, 4, 4, 4)), {"clip": (50.0, 40.0)}, "0 <= low"),
     ],

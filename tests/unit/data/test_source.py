@@ -137,7 +137,7 @@ def test_a_source_that_is_gone_is_taken_as_unchanged(raw: Path, tmp_path: Path) 
     settings = DatasetSettings(name="tiny", path=str(raw))
     assert source_digest(settings, target, said.append) == first
     assert len(said) == 1
-    assert "is not there" in said[0]
+    assert "does not exist" in said[0]
     assert source_digest(settings, tmp_path / "other/raw", no_line) == ""
 
 
@@ -151,7 +151,7 @@ def test_the_variable_may_be_set_in_one_shell_only(
     monkeypatch.setenv("LUNET_DATA", str(tmp_path))
     first = source_digest(settings, target, no_line)
     assert first == digest_of(raw, tmp_path / "other")
-    download(settings, target, say=lambda _: None)
+    download(settings, target, log=lambda _: None)
     monkeypatch.delenv("LUNET_DATA")
     assert source_digest(settings, target, no_line) == first
     tiny.save(raw / "labelsTr/case_02.nii.gz", tiny.volumes(9)[1])

@@ -152,8 +152,8 @@ def test_names_without_voxels_and_values_without_name_are_told(tmp_path: Path) -
     mistaken = Folders(tmp_path / "r", tmp_path / "p", {"inner": (1,), "slip": (7,)})
     evaluate_folders(mistaken, SETTINGS, tmp_path / "m.csv", log=lines.append)
     assert lines[:2] == [
-        "warning: slip=7 is in no file, references and predictions hold 1, 2",
-        "warning: not scored, as no label names them: values 2",
+        "warning: slip=7 is in no file; references and predictions hold 1, 2",
+        "warning: values without a label are not scored: 2",
     ]
     assert len(lines) == 3
 
@@ -198,12 +198,12 @@ def test_labels_without_names(tmp_path: Path, capsys: pytest.CaptureFixture[str]
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["--reference", "r", "--prediction", "p"], "no folder"),
+        (["--reference", "r", "--prediction", "p"], "not a folder"),
         (["--reference", "r", "--labels", "a=1"], "--prediction"),
         (["--reference", "r", "--prediction", "p", "--labels", "a"], "NAME=INDEX"),
         (["--reference", "r", "--prediction", "p", "--labels", "a=1", "--map", "x=1"], "OLD=NEW"),
         (["--preset", "x"], "--manifest"),
-        (["--reference", "none", "--prediction", "p", "--labels", "a=1"], "no folder"),
+        (["--reference", "none", "--prediction", "p", "--labels", "a=1"], "not a folder"),
     ],
 )
 def test_bad_arguments(

@@ -150,7 +150,7 @@ def test_volumes_larger_than_those_trained_on_are_segmented_whole(
     ("change", "message"),
     [
         (target(Anterior="hippocampus"), r"transfer.whole.map.Posterior: missing"),
-        (target(**MAP, Head="hippocampus"), r"map.Head: is no label of the trained"),
+        (target(**MAP, Head="hippocampus"), r"map.Head: is not a label of the trained"),
         (target(Anterior="hipocampus", Posterior="background"), "did you mean 'hippocampus'"),
         (target(Anterior="background", Posterior="background"), "everything is background"),
         (target(WHOLE | {"dimensions": 2}), r"transfer.whole.dataset.dimensions: 2"),

@@ -112,7 +112,7 @@ def test_an_onnx_file_of_weights_that_are_no_numbers(release: Path, tmp_path: Pa
 def test_damaged_onnx(tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime", reason="the extra `export` is not installed")
     (tmp_path / "model.onnx").write_bytes(b"no protobuf at all")
-    with pytest.raises(DataError, match="no ONNX file"):
+    with pytest.raises(DataError, match="not an ONNX file"):
         lunet.load_model(tmp_path)
 
 

@@ -67,14 +67,14 @@ def test_a_failing_mirror(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     settings = DatasetSettings(name="mine", mirrors=(url, f"{url} with a space"))
     patience = Patience(timeout=1, tries=1, pause=0.01)
     with pytest.raises(DataError) as caught:
-        download(settings, tmp_path / "raw", patience=patience, say=lines.append)
+        download(settings, tmp_path / "raw", patience=patience, log=lines.append)
     told = "\n".join([str(caught.value), *lines, *capsys.readouterr()])
     assert "127.0.0.1:9/set.tar" in told
     assert not any(word in told for word in PLANTED)
     assert secrets_in(tmp_path) == []
     with pytest.raises(ConfigError) as refused:
         download(dataclasses.replace(settings, mirrors=(URL.replace("https", "ftp"),)),
-                 tmp_path / "raw", say=lines.append)  # fmt: skip
+                 tmp_path / "raw", log=lines.append)  # fmt: skip
     assert not any(word in str(refused.value) for word in PLANTED)
 
 
@@ -91,7 +91,7 @@ def test_a_mirror_may_name_an_environment_variable(
     monkeypatch.setattr("lunet.data.download.download.fetch", fetch)
     settings = DatasetSettings(name="mine", mirrors=("https://m.example/a?t=$MIRROR_TOKEN",))
     with pytest.raises(DataError, match="stop"):
-        download(settings, tmp_path / "raw", say=lambda line: None)
+        download(settings, tmp_path / "raw", log=lambda line: None)
     assert asked == [[f"https://m.example/a?t={TOKEN}"]]
 
 

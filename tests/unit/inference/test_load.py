@@ -41,7 +41,7 @@ def test_bad_files(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"neither weights.safetensors nor model.onnx"):
         lunet.load_model(tmp_path)
     (tmp_path / "torn.safetensors").write_bytes(b"\x10" * 50)
-    with pytest.raises(DataError, match="no safetensors file"):
+    with pytest.raises(DataError, match="not a safetensors file"):
         lunet.load_model(tmp_path / "torn.safetensors")
     save_file({"w": torch.zeros(2)}, tmp_path / "foreign.safetensors")
     with pytest.raises(DataError, match="foreign"):

@@ -192,13 +192,13 @@ def test_a_killed_pruning_goes_on_bit_for_bit(
             run_pruning(again)
     assert not (tmp_path / "out" / "run.json").exists()
     begun = []
-    original = module.built
+    original = module.build_within_memory
 
     def spied(present: TrainingJob, *arguments: Any) -> TrainingState:
         begun.append((present.model["arguments"]["widths"], arguments[-1] is not None))
         return original(present, *arguments)
 
-    monkeypatch.setattr(module, "built", spied)
+    monkeypatch.setattr(module, "build_within_memory", spied)
     run_pruning(again)
     assert contents(tmp_path) == contents(stamp)
     assert begun[0][1], "it started anew instead of going on"

@@ -37,7 +37,7 @@ def test_state_is_read_back_without_pickled_code(place: Checkpoint) -> None:
     place.save(STATE, stamp="s")
     raw = torch.load(place.newest, weights_only=True)
     assert raw["state"]["epoch"] == 3
-    found = place.load(stamp="s", say=pytest.fail)
+    found = place.load(stamp="s", log=pytest.fail)
     assert found is not None
     assert digest(found) == digest(STATE)
 
@@ -75,7 +75,7 @@ def test_damaged_state_falls_back_with_a_line(place: Checkpoint, damage: str) ->
         }[damage]
     )
     lines: list[str] = []
-    found = place.load(stamp="s", say=lines.append)
+    found = place.load(stamp="s", log=lines.append)
     assert found is not None
     assert found["epoch"] == 1
     assert len(lines) == 1
@@ -109,10 +109,10 @@ def test_what_cannot_be_read_now_is_kept(
     for module, name, original, error, expected in passing:
         monkeypatch.setattr(module, name, failing(error))
         with pytest.raises(expected):
-            place.load(stamp="a", say=refuse)
+            place.load(stamp="a", log=refuse)
         monkeypatch.setattr(module, name, original)
         assert place.newest.read_bytes() == content
-    assert place.load(stamp="a", say=refuse) is not None
+    assert place.load(stamp="a", log=refuse) is not None
 
 
 def test_what_is_damaged_is_set_aside_until_the_end(place: Checkpoint) -> None:
@@ -121,7 +121,7 @@ def test_what_is_damaged_is_set_aside_until_the_end(place: Checkpoint) -> None:
     content = place.newest.read_bytes()[:-100]
     place.newest.write_bytes(content)
     lines: list[str] = []
-    assert place.load(stamp="a", say=lines.append) is not None
+    assert place.load(stamp="a", log=lines.append) is not None
     assert "damaged" in lines[0]
     assert "set aside as state.unused.pt" in lines[0]
     assert (place.folder / "state.unused.pt").read_bytes() == content
@@ -141,12 +141,12 @@ def test_every_changed_number_is_noticed(place: Checkpoint) -> None:
 def test_state_of_another_training_is_not_used(place: Checkpoint) -> None:
     place.save(STATE, stamp="s")
     lines: list[str] = []
-    assert place.load(stamp="other", say=lines.append) is None
+    assert place.load(stamp="other", log=lines.append) is None
     assert "other settings" in lines[0]
 
 
 def test_nothing_saved_is_no_fault(place: Checkpoint) -> None:
-    assert place.load(stamp="s", say=pytest.fail) is None
+    assert place.load(stamp="s", log=pytest.fail) is None
 
 
 def test_digest_tells_types_shapes_and_order_of_lists_apart() -> None:

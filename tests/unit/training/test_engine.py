@@ -73,7 +73,7 @@ SLOW = {
 
 
 def choose(asked: Question, cache: Path | None = None) -> Arithmetic:
-    return choose_arithmetic(asked, cache=cache, say=lambda line: None)
+    return choose_arithmetic(asked, cache=cache, log=lambda line: None)
 
 
 def test_the_fastest_is_chosen_and_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

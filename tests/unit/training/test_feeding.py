@@ -231,7 +231,7 @@ def test_too_few_cases_for_a_batch_is_an_error_before_training(data: Path) -> No
 
 
 def test_volumes_of_several_shapes_need_a_patch(uneven: Path) -> None:
-    with pytest.raises(ConfigError, match=r"train.patch: none, while the volumes have 4 shapes"):
+    with pytest.raises(ConfigError, match=r"train.patch: none, but the volumes have 4 shapes"):
         sampler(volumes(uneven))
     one = sampler(volumes(uneven), replace(TINY, batch_size=1))
     sizes = {one.batch(1, s).image.shape[2:] for s in range(one.steps)}

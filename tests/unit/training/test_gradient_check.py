@@ -140,11 +140,11 @@ def test_the_engine_names_and_refuses_a_fast_but_wrong_arithmetic(
     speed = {"bf16": 0.01, "fp32": 0.1}
     monkeypatch.setattr(autotune, "step_seconds", lambda _, choice: speed[choice.precision])
     said: list[str] = []
-    assert choose_arithmetic(question(), cache=None, say=said.append) == PLAIN
+    assert choose_arithmetic(question(), cache=None, log=said.append) == PLAIN
     assert [line for line in said if "bf16 contiguous is refused" in line and "cosine" in line]
     fixed = question(precision="bf16", memory_format="contiguous")
     with pytest.raises(ConfigError, match="bf16 contiguous on this cpu gives wrong gradients"):
-        choose_arithmetic(fixed, cache=None, say=said.append)
+        choose_arithmetic(fixed, cache=None, log=said.append)
 
 
 def test_what_cannot_be_checked_is_refused_where_it_is_suspect(
@@ -156,11 +156,11 @@ def test_what_cannot_be_checked_is_refused_where_it_is_suspect(
     monkeypatch.setattr(autotune, "find_fault", full)
     fixed, said = question(precision="bf16", memory_format="contiguous"), []
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
-    assert choose_arithmetic(fixed, cache=None, say=said.append).precision == "bf16"
+    assert choose_arithmetic(fixed, cache=None, log=said.append).precision == "bf16"
     assert "could not be checked" in said[0]
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
     with pytest.raises(ConfigError, match="too little memory"):
-        choose_arithmetic(fixed, cache=None, say=said.append)
+        choose_arithmetic(fixed, cache=None, log=said.append)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

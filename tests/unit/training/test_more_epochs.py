@@ -60,7 +60,7 @@ def test_a_grown_training_equals_a_longer_one(
     ("recipe", "first", "reason"),
     [
         (replace(TINY, schedule=Schedule("cosine")), 2, "the rates of the cosine schedule"),
-        (replace(TINY, validate_every=2), 3, "3 epochs are no multiple of validate_every"),
+        (replace(TINY, validate_every=2), 3, "3 epochs are not a multiple of validate_every"),
     ],
 )
 def test_what_cannot_go_on_says_so_and_starts_anew(

@@ -60,7 +60,7 @@ def test_a_signal_is_handed_on_and_the_same_command_goes_on(data: Path, tmp_path
     process.send_signal(signal.SIGTERM)
     assert process.wait(patient(8)) == Interrupted.exit_code
     run = tmp_path / "out/fold-0/seed-0"
-    assert "left on SIGTERM, state saved at epoch" in (run / "train.log").read_text()
+    assert "stopped by SIGTERM, state saved at epoch" in (run / "train.log").read_text()
     assert not (tmp_path / "out/fold-0/seed-1").exists()  # it was not begun any more
     assert main(command) == 0
     assert "resumes at epoch" in (run / "train.log").read_text()

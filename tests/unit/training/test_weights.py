@@ -43,7 +43,7 @@ def test_wrong_files_are_refused_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="missing"):
         load_weights(tmp_path / "none.safetensors")
     (tmp_path / "text").write_text("hello")
-    with pytest.raises(DataError, match="no safetensors file"):
+    with pytest.raises(DataError, match="not a safetensors file"):
         load_weights(tmp_path / "text")
     save_file({"a": torch.zeros(1)}, tmp_path / "foreign")
     with pytest.raises(DataError, match="import-weights"):

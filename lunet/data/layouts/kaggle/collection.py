@@ -59,8 +59,8 @@ def import_kaggle(
     Raises
     ------
     DataError
-        If the folder is none of the collection, a scan is missing, or a pickle holds anything but
-        a label of its scan's shape.
+        If the folder is not one of the collection, a scan is missing, or a pickle holds anything
+        but a label of its scan's shape.
     """
     root = Path(source)
     references = _files(root / "GroundTruth", (*_PICKLES, *NIFTI))
@@ -83,17 +83,18 @@ def import_kaggle(
         dataset = _dataset(root, cases, settings)
         write_links(dataset, stage)
         for name in ("scans", "references"):
-            shutil.rmtree(stage / name, ignore_errors=True)  # its files have other names now
+            # `write_links` gave the files new names
+            shutil.rmtree(stage / name, ignore_errors=True)
     return replace(dataset, root=Path(out).absolute())
 
 
 def convert_label(pickled: Path) -> NDArray[np.uint8]:
-    """The label (x, y, z) in a pickle, read by a process that can do nothing else.
+    """The label (x, y, z) in a pickle, read in a restricted process of its own.
 
     Raises
     ------
     DataError
-        If the pickle asks for anything that a label does not need, or cannot be read.
+        If the pickle refers to anything that a label does not need, or cannot be read.
     """
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "label.npy"
@@ -105,7 +106,7 @@ def convert_label(pickled: Path) -> NDArray[np.uint8]:
             raise DataError(
                 where=pickled,
                 found=f"is not read: {_reason(done)}",
-                expected="a label of the collection, and nothing else, is expected",
+                expected="only a label of the collection",
                 action="Do not load this file with other tools either, unless you trust its source",
             )
         label: NDArray[np.uint8] = np.load(out, allow_pickle=False)
@@ -113,7 +114,7 @@ def convert_label(pickled: Path) -> NDArray[np.uint8]:
 
 
 def _reason(done: subprocess.CompletedProcess[str]) -> str:
-    """What the reading process printed; how it ended, if it could not print."""
+    """The reason that the reading process printed; its exit code if it printed none."""
     try:
         return str(json.loads(done.stdout)["refused"])
     except (json.JSONDecodeError, KeyError, TypeError):
@@ -147,12 +148,12 @@ def _scan(root: Path, case: str, stage: Path) -> Path:
             return _unpacked(packed, archive, case, stage)
     except (zipfile.BadZipFile, OSError, EOFError) as error:
         raise DataError(
-            where=archive, found=f"cannot be read ({error})", expected="", action="Fetch it anew"
+            where=archive, found=f"cannot be read ({error})", expected="", action="Fetch it again"
         ) from error
 
 
 def _unpacked(packed: zipfile.ZipFile, archive: Path, case: str, stage: Path) -> Path:
-    """One member by its name; whatever else the archive holds is left alone."""
+    """Unpack only the member with the case's name."""
     wanted = {f"{case}{suffix}": suffix for suffix in NIFTI}
     for member in packed.infolist():
         suffix = wanted.get(PurePosixPath(member.filename).name)

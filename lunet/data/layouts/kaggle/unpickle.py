@@ -1,10 +1,10 @@
-"""Reads label pickles of the Kaggle collection without running what they say.
+"""Reads label pickles of the Kaggle collection without running the code in them.
 
-A pickle is a program: loading it may call any function. This module is run as a program of its own
-(``python -I unpickle.py SOURCE OUT``, POSIX systems only) with bounded memory and time, by
-the Kaggle layout. Its unpickler finds no function of any library: the few
-names that label files need are answered by inert stand-ins of this module, every other name is an
-error. It writes the label as ``.npy`` and prints one JSON line.
+A pickle is a program: loading it may call any function. The Kaggle layout therefore runs this
+module as a separate program (``python -I unpickle.py SOURCE OUT``, POSIX systems only) with bounded
+memory and time. Its unpickler finds no function of any library: the few names that label files need
+resolve to inert stand-ins in this module, and any other name is an error. It writes the label as
+``.npy`` and prints one JSON line.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _GZIP = b"\x1f\x8b"
 
 
 class Refused(ValueError):
-    """The pickle asks for something that a label does not need."""
+    """The pickle refers to something that a label does not need."""
 
 
 class Record:
@@ -41,7 +41,7 @@ class Record:
 
     def __setstate__(self, state: Any) -> None:
         if not isinstance(state, dict) or not all(isinstance(key, str) for key in state):
-            raise Refused("an object whose state is no dictionary")
+            raise Refused("an object whose state is not a dictionary")
         self.fields = state
 
 
@@ -58,7 +58,7 @@ class DataType:
         self.order = state[1]
 
     def real(self) -> np.dtype[Any]:
-        """The number format: booleans, whole numbers and floats alone."""
+        """The number format: only booleans, whole numbers and floats."""
         try:
             found = np.dtype(self.code).newbyteorder(self.order)  # type: ignore[arg-type]
         except TypeError as error:
@@ -126,10 +126,10 @@ _RECORDS = ("SegmentArray", "SingleSegment", "MultiPartSegment", "MultiClassSegm
 
 
 class Reader(pickle.Unpickler):
-    """An unpickler that knows stand-ins alone."""
+    """An unpickler that knows only the stand-ins."""
 
     def find_class(self, module: str, name: str) -> Any:
-        """The stand-in of a name; any other is refused."""
+        """The stand-in for a name; a name without one is refused."""
         module = _OLD_NAMES.get(module, module)
         if (module, name) in _PLAIN:
             return _PLAIN[module, name]
@@ -140,7 +140,7 @@ class Reader(pickle.Unpickler):
         raise Refused(f"the name {module}.{name}")
 
     def persistent_load(self, pid: Any) -> Any:
-        """Refused: a label refers to nothing outside."""
+        """Refuse every persistent id: a label refers to nothing outside the pickle."""
         raise Refused("a reference to something outside")
 
 
@@ -168,7 +168,7 @@ def read(content: bytes) -> tuple[NDArray[np.uint8], tuple[float, ...] | None]:
 def _fields(found: Any) -> dict[str, Any]:
     fields = found.fields if isinstance(found, Record) else found
     if not isinstance(fields, dict):
-        raise Refused("a segment that is no object")
+        raise Refused("a segment that is not an object")
     return fields
 
 
@@ -189,7 +189,7 @@ def _dense(fields: dict[str, Any]) -> NDArray[np.uint8]:
 
 
 def _segments(fields: dict[str, Any], index: int = 1) -> Iterator[tuple[dict[str, Any], int]]:
-    """Segments, and what their values are to be multiplied with: the class of a binary one."""
+    """Segments, and the factor for their values: the class of a binary segment."""
     if "data" in fields:
         yield fields, index
         return
@@ -228,7 +228,7 @@ def _label(values: NDArray[Any]) -> NDArray[np.uint8]:
     if values.size and (
         values.min() < 0 or values.max() > 255 or (values != np.rint(values)).any()
     ):
-        raise Refused("label values that are no whole numbers from 0 to 255")
+        raise Refused("label values that are not whole numbers from 0 to 255")
     return values.astype(np.uint8)
 
 
@@ -252,7 +252,7 @@ def main(words: Sequence[str]) -> int:
     except Refused as error:
         print(json.dumps({"refused": str(error)}))
         return 1
-    except Exception as error:  # whatever a broken file does to the reader is the file's fault
+    except Exception as error:  # any error here is caused by the file
         print(json.dumps({"refused": f"{type(error).__name__}: {error}"[:300]}))
         return 1
     with out.open("wb") as stream:
