@@ -133,7 +133,7 @@ def _differences(
     sign, reference, key = direction(statistics.metric), rows[0]["reference"], _cost_key(statistics)
     points = [
         Point(
-            short_name(row["preset"], len(rows)),
+            short_name(row["preset"]),
             number(quality.get(row["preset"], {}), key),
             number(row, "difference"),
             number(row, "ci_low"),
@@ -247,9 +247,11 @@ def _scores(
     nets = {preset: row for preset, row in quality.items() if preset != PRIOR}
     points = [
         Point(
-            short_name(preset, len(nets)),
+            short_name(preset),
             number(row, key),
-            *(number(row, f"{name}_{part}") for part in ("mean", "ci_low", "ci_high")),
+            number(row, f"{name}_mean"),
+            number(row, f"{name}_ci_low"),
+            number(row, f"{name}_ci_high"),
             "not compared",
             f"{preset}: {_cost_text(number(row, key), statistics)} "
             f"{_cost_title(statistics).lower()}, {' '.join(_score(row, statistics).lines)}",

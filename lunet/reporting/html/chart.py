@@ -12,10 +12,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 WIDTH, HEIGHT = 640, 400
-_LEFT, _RIGHT, _TOP, _BOTTOM = 100, 16, 16, 40
+_LEFT, _RIGHT, _TOP, _BOTTOM = 100, 16, 30, 40
 LETTERS = 22.5
 """Size of the letters on a phone, in units; ``style.css`` has the same."""
-_LETTER = 0.62 * LETTERS  # mean width
+_LETTER = 0.6 * LETTERS  # mean width
 _SYMBOL = 9.0
 _SPACE = 0.08  # share of the range left free at each end
 
@@ -153,12 +153,13 @@ def chart(
         if math.isfinite(point.low) and math.isfinite(point.high):
             ends = sorted((above_of(point.low), above_of(point.high)))
             taken.append((x - 2, ends[0], x + 2, ends[1]))
+    marks = _marks(placed, above_of, taken, [above_of(one.value) for one in near])
     return Chart(
         caption=caption,
         above=above,
         below=below,
         levels=[_line(one, above_of(one.value), taken) for one in near],
-        marks=_marks(placed, above_of, taken, [above_of(one.value) for one in near]),
+        marks=marks,
         columns=columns,
         rows=[Tick(above_of(value), text) for value, text in _linear_ticks(bottom, top)],
         note=" ".join(f"Outside of the figure: {one.text} at {one.value:.3g}." for one in far),
@@ -176,7 +177,7 @@ def _range(
     high = min(max([*values, *ends]), max(values) + 2 * spread)
     if around is not None:
         return min(low, around[0]), max(high, around[1])
-    space = _SPACE * (high - low)
+    space = _SPACE * ((high - low) or spread)
     return low - space, high + space
 
 

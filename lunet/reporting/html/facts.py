@@ -180,7 +180,7 @@ def count(cases: pd.DataFrame) -> dict[str, int]:
 
 def _repairs(manifest: Path, about: Mapping[str, Any]) -> dict[str, int]:
     """Rows of the repair's log by outcome: it lies where the raw data lie, if they were mended."""
-    first = next(iter(about.get("cases") or []), {})
+    first: Mapping[str, Any] = next(iter(about.get("cases") or []), {})
     images = (first.get("raw") or {}).get("images") or []
     folders = [manifest.parent / name for name in images[:1]]
     for folder in [parent for path in folders for parent in list(path.parents)[:3]]:

@@ -154,8 +154,8 @@ def _training(facts: Facts) -> Chosen:
     engines = [(run["preset"], run.get("engine") or {}) for run in facts.runs]
     known = [(preset, one) for preset, one in engines if one.get("precision")]
     keys = ("precision", "device", "threads")
-    told = [(preset, tuple(one.get(key) for key in keys)) for preset, one in known]
-    for (precision, where, count), names in _by_value(told):
+    how = [(preset, tuple(one.get(key) for key in keys)) for preset, one in known]
+    for (precision, where, count), names in _by_value(how):
         values = {
             "presets": _named(names, facts),
             "device": _device(str(where)),

@@ -30,15 +30,15 @@ def estimate(record: Record, name: str, low: str = "ci_low", high: str = "ci_hig
     return cell(fixed(value, places), interval(bottom, top, places))
 
 
-def short_name(preset: str, count: int) -> str:
-    """What a point is called in a figure of so many."""
-    return preset if count <= 4 else preset.replace("_small", "")
+def short_name(preset: str) -> str:
+    """What a point is called in the figure; the table and the pointer have the whole name."""
+    return preset.replace("_small", "")
 
 
 def reference_point(name: str, cost: float, text: str) -> Point:
     """The reference in a figure of differences from it."""
     title = f"{name}: {text}, the reference"
-    return Point(name, cost, 0.0, math.nan, math.nan, "the reference", title)
+    return Point(short_name(name), cost, 0.0, math.nan, math.nan, "the reference", title)
 
 
 def search_part(found: Mapping[str, Any]) -> list[Block]:
@@ -49,7 +49,7 @@ def search_part(found: Mapping[str, Any]) -> list[Block]:
     title, cost_title = compared_title(found["metric"]), _capital(COSTS[found["cost"]])
     points = [
         Point(
-            short_name(row["name"], len(trained)),
+            short_name(row["name"]),
             number(row, "cost"),
             number(row, "estimate"),
             number(row, "ci_low"),
