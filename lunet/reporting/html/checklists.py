@@ -14,11 +14,11 @@ from typing import Any
 from lunet.metrics.catalog import compared_name, is_of, title, unit_suffix
 from lunet.reporting.costs import flat
 from lunet.reporting.html.facts import POWER, STATUSES, Facts
-from lunet.reporting.html.methods import sentences, words
+from lunet.reporting.html.methods import plural, sentences, words
 from lunet.reporting.numbers import significant
 
 Row = tuple[str, str, str]
-"""Number or topic, question, answer; an empty answer is the user's to give."""
+"""Number or topic, question, answer; an empty answer, or a :data:`BLANK`, is the user's to give."""
 
 
 def checklists(facts: Facts) -> dict[str, list[Row]]:
@@ -40,6 +40,8 @@ class _Told:
         return " ".join(text for name, text in self._sentences if name in names)
 
 
+BLANK = "______"
+"""What the authors fill in."""
 _ORIENTATION = ("orientation", "own_orientation", "spacing", "own_spacing", "size", "own_size")
 _INTENSITIES = ("clip", "window", "no_clip", "zscore", "zscore_nonzero", "minmax", "none")
 _TESTS = ("bootstrap", "sign_flips", "components", "t_tests", "holm")
@@ -48,7 +50,6 @@ _DIVISION = ("one_fold", "folds", "held_out", "parts", "two_parts")
 
 def _claim(facts: Facts) -> list[Row]:
     told = _Told(facts)
-    of_subjects = "Cases of one subject never stand on two sides." if facts.splits else ""
     raters = "They were made by the generator." if facts.is_synthetic else ""
     none = "It does not apply: the data are synthetic." if facts.is_synthetic else ""
     return [
@@ -71,7 +72,7 @@ def _claim(facts: Facts) -> list[Row]:
         ("17", "Annotation of the test set", raters),
         ("18", "Variability between raters", none),
         ("19", "Assignment to partitions", told(*_DIVISION)),
-        ("20", "Level at which partitions are disjoint", of_subjects),
+        ("20", "Level at which partitions are disjoint", told("disjoint", "mixed")),
         ("21", "Sample size", sample_size(facts)),
         ("22", "Description of the models", told("dropout") + _models(facts)),
         ("23", "Software", told("software")),
@@ -149,7 +150,11 @@ def _miccai(facts: Facts) -> list[Row]:
         ("Code", "Where code and models are published", ""),
         ("Results", "Hyperparameters considered, and how they were chosen", ""),
         ("Results", "Sensitivity to parameters", ""),
-        ("Results", "Number of trainings", f"{len(facts.runs)} trainings; {told('seed', 'seeds')}"),
+        (
+            "Results",
+            "Number of trainings",
+            f"{plural(len(facts.runs), 'training')} in all. {told('seed', 'seeds')}",
+        ),
         ("Results", "Baselines", told("recipe")),
         ("Results", "Division of the data", told(*_DIVISION)),
         ("Results", "Metrics and statistics", told("metric", "formula", "mean")),
@@ -198,7 +203,7 @@ def _exclusions(facts: Facts) -> str:
     found = facts.audit.get("findings")
     audited = ""
     if found:
-        numbers = words([f"{found.get(name, 0)} {name}s" for name in ("error", "warning")])
+        numbers = words([plural(found.get(name, 0), name) for name in ("error", "warning")])
         audited = f" The audit has {numbers}."
     return f"{told}{left}{audited}".strip()
 
@@ -252,7 +257,7 @@ def _statuses(facts: Facts) -> str:
 
 def _availability(facts: Facts) -> str:
     licence = facts.source.get("licence")
-    return f"Licence of the data: {licence}. Software and models: " if licence else ""
+    return f"Licence of the data: {licence}. Software and model: {BLANK}" if licence else ""
 
 
 def _code(facts: Facts) -> str:

@@ -103,6 +103,24 @@ class Facts:
         return list(self.task.get("regions") or self.task.get("labels") or {})
 
     @property
+    def groups(self) -> dict[str, str]:
+        """Case -> subject, as the manifest names them."""
+        cases = self.manifest.get("cases") or []
+        return {case["id"]: case["group"] for case in cases if "group" in case and "id" in case}
+
+    @property
+    def is_disjoint(self) -> bool | None:
+        """Whether no subject is tested on and trained on; None where subjects are not known."""
+        groups = self.groups
+        sides = [({*fold.train, *fold.validation}, set(fold.test)) for fold in self.splits]
+        if not sides or any(case not in groups for pair in sides for side in pair for case in side):
+            return None
+        return not any(
+            {groups[case] for case in one} & {groups[case] for case in other}
+            for one, other in sides
+        )
+
+    @property
     def source(self) -> Mapping[str, Any]:
         """Where the data come from (``source.json``)."""
         source: Mapping[str, Any] = (self.manifest.get("dataset") or {}).get("source") or {}

@@ -59,8 +59,11 @@ def _data(facts: Facts) -> Chosen:
     if counts:
         yield "used", {key: counts[key] for key in ("found", "used", "labelled")}
     if facts.repairs:
-        left_out = facts.repairs.get("left out", 0)
-        yield "repaired", {"repaired": facts.repairs.get("repaired", 0), "left_out": left_out}
+        repaired, left_out = (facts.repairs.get(name, 0) for name in ("repaired", "left out"))
+        yield (
+            "repaired",
+            {"repaired": plural(repaired, "defect"), "left_out": plural(left_out, "case")},
+        )
 
 
 def _division(facts: Facts) -> Chosen:
@@ -69,12 +72,14 @@ def _division(facts: Facts) -> Chosen:
         yield "one_fold", {}
     elif made:
         numbers = f"number{'s'[: len(used) > 1]} {words(list(map(str, used)))}"
-        are = "was" if len(used) == 1 else "were"
-        yield "folds", {"made": len(made), "used": len(used), "are": are, "numbers": numbers}
+        were = "was" if len(used) == 1 else "were"
+        yield "folds", {"made": len(made), "used": len(used), "were": were, "numbers": numbers}
+    if facts.is_disjoint is not None:
+        yield "disjoint" if facts.is_disjoint else "mixed", {}
     if facts.held_out:
         yield "held_out", {"held_out": facts.held_out}
     if made and all(fold < len(made) for fold in used):
-        groups = _groups(facts)
+        groups = facts.groups
         chosen = [made[fold] for fold in used]
         parts = {
             name: _part([getattr(fold, name) for fold in chosen], groups)
@@ -83,12 +88,6 @@ def _division(facts: Facts) -> Chosen:
         has_validation = any(fold.validation for fold in chosen)
         yield "parts" if has_validation else "two_parts", parts
     yield "tested", {"tested": _of_subjects([facts.counts["cases"]], [facts.counts["groups"]])}
-
-
-def _groups(facts: Facts) -> dict[str, str]:
-    """Case -> subject, as the manifest names them."""
-    cases = facts.manifest.get("cases") or []
-    return {case["id"]: case["group"] for case in cases if "group" in case and "id" in case}
 
 
 def _part(folds: Sequence[Sequence[str]], groups: Mapping[str, str]) -> str:
@@ -300,6 +299,11 @@ def _statistics(facts: Facts) -> Chosen:
 def _software(stamp: Mapping[str, Any]) -> tuple[tuple[str, ...], str]:
     packages = tuple(f"{name} {version}" for name, version in (stamp.get("packages") or {}).items())
     return packages, str(stamp.get("python", "of unknown version"))
+
+
+def plural(number: int, noun: str) -> str:
+    """``1 case``, ``2 cases``."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def words(names: Sequence[str], *, last: str = "and") -> str:

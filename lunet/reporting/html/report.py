@@ -8,7 +8,7 @@ from typing import Any
 
 from lunet.files import write_text
 from lunet.reporting.html.answer import answer_part, main_comparisons, power_part
-from lunet.reporting.html.checklists import checklists
+from lunet.reporting.html.checklists import BLANK, checklists
 from lunet.reporting.html.facts import Facts, read_facts
 from lunet.reporting.html.methods import methods
 from lunet.reporting.html.page import (
@@ -151,14 +151,14 @@ def _examples(examples: Mapping[str, Path], figures: Path) -> list[Block]:
     ]
 
 
-_BLANK = "to be filled in by the authors: ______"
+_OPEN = f"to be filled in by the authors: {BLANK}"
 
 
 def _checklists(facts: Facts) -> list[Block]:
     """Each list folded; the line above counts what is left for the user."""
     lists = checklists(facts)
     counted = "; ".join(
-        f"{title}: {sum(not answer for *_, answer in rows)} of {len(rows)} items"
+        f"{title}: {sum(not answer or BLANK in answer for *_, answer in rows)} of {len(rows)} items"
         for title, rows in lists.items()
     )
     told = f"Filled in from the record. Left as blanks for the authors: {counted}."
@@ -177,7 +177,7 @@ def _anchor(title: str) -> str:
 
 
 def _filled(rows: Iterable[Sequence[str]]) -> tuple[tuple[Cell, ...], ...]:
-    return tuple((cell(one), cell(two), cell(answer or _BLANK)) for one, two, answer in rows)
+    return tuple((cell(one), cell(two), cell(answer or _OPEN)) for one, two, answer in rows)
 
 
 def _words(name: str, heads: Sequence[str], rows: tuple[tuple[Cell, ...], ...]) -> Table:

@@ -13,11 +13,12 @@ SENTENCES = {
     "synthetic": "These data are synthetic: a program made them, so that no result is about "
     "patients.",
     "used": "Of {found} cases that were found, {used} were used, {labelled} of them with labels.",
-    "repaired": "Before that, {repaired} defects of files were repaired and {left_out} cases "
-    "were left out because their defects could not be.",
-    "folds": "The cases were divided into {made} folds for cross-validation, with all cases of a "
-    "subject on one side of each; {used} of them {are} used ({numbers}).",
-    "one_fold": "The cases were divided once, with all cases of a subject on one side.",
+    "repaired": "A repair of the files mended {repaired} and left out {left_out}.",
+    "folds": "The cases were divided into {made} folds for cross-validation; {used} of them "
+    "{were} used ({numbers}).",
+    "one_fold": "The cases were divided once.",
+    "disjoint": "No subject stands both in the test part of a fold and in its other parts.",
+    "mixed": "Some subjects stand both in the test part of a fold and in its other parts.",
     "held_out": "A part of {held_out} cases was held out of all folds.",
     "parts": "A fold trained on {train}, chose weights on {validation} and tested on {test}.",
     "two_parts": "A fold trained on {train} and tested on {test}.",
