@@ -78,22 +78,20 @@ def _records(tables: Mapping[str, Table], name: str) -> dict[str, Record]:
 
 
 def main_comparisons(tables: Mapping[str, Table]) -> list[dict[str, Any]]:
-    """Comparisons of the mean over structures (of all, where there is one), with their sentences.
+    """Claims about the mean over structures (about all, where there is none), with their numbers.
 
-    The word of the verdict is in ``words``.
+    Rows of the table ``claims`` and, where it is there, of ``comparisons``; the verdict as it is
+    printed is in ``words``.
     """
-    if not {"claims", "comparisons"} <= set(tables):
+    if "claims" not in tables:
         return []
     keys = ("preset", "reference", "label")
-    said = {
-        tuple(row[key] for key in keys): (row["sentence"], words[0].lines[0])
-        for row, words in zip(tables["claims"].records, tables["claims"].rows, strict=True)
-    }
-    rows = []
-    for row in tables["comparisons"].records:
-        sentence_of = said.get(tuple(row[key] for key in keys))
-        if sentence_of:
-            rows.append({**row, "sentence": sentence_of[0], "words": sentence_of[1]})
+    numbers = tables["comparisons"].records if "comparisons" in tables else ()
+    known = {tuple(row[key] for key in keys): row for row in numbers}
+    rows = [
+        {**known.get(tuple(row[key] for key in keys), {}), **row, "words": printed[0].lines[0]}
+        for row, printed in zip(tables["claims"].records, tables["claims"].rows, strict=True)
+    ]
     means = [row for row in rows if row["label"] == MEAN_LABEL]
     return means or rows
 

@@ -76,12 +76,12 @@ def write_report(
         Section("answer", "Answer", answer),
         Section("examples", "Examples", _examples(examples or {}, figures)),
         Section("comparisons", "Comparisons", _comparisons(shown, figures)),
-        Section("quality", "Quality and cost", _both(shown, figures, "quality")),
-        Section("pruning", "Pruning", _both(shown, figures, "pruning") if pruning else []),
+        Section("quality", "Quality and cost", section_part(shown, figures, "quality")),
+        Section("pruning", "Pruning", section_part(shown, figures, "pruning") if pruning else []),
         Section("others", "Other data sets", others_part(others or {})),
         Section("methods", "Methods", [Text(methods(facts)), *_more(shown, "protocol")]),
         Section("checklists", "Checklists", _checklists(facts)),
-        Section("technical", "Technical part", _both(shown, figures, "technical")),
+        Section("technical", "Technical part", section_part(shown, figures, "technical")),
         Section("provenance", "Provenance", _provenance(facts)),
     ]
     title = report.title or _title(facts)
@@ -117,10 +117,10 @@ def _comparisons(tables: Mapping[str, Table], figures: Path) -> list[Block]:
     first, rest = items[:_MOST_CLAIMS], items[_MOST_CLAIMS:]
     more = [Folded(f"{len(rest)} further claims", [Claims(rest)])] if rest else []
     said = [Claims(first)] if first else []
-    return [*said, *more, *_more(tables, "claims"), *_both(tables, figures, "comparisons")]
+    return [*said, *more, *_more(tables, "claims"), *section_part(tables, figures, "comparisons")]
 
 
-def _both(tables: Mapping[str, Table], figures: Path, section: str) -> list[Block]:
+def section_part(tables: Mapping[str, Table], figures: Path, section: str) -> list[Block]:
     """Tables and figures of a section; empty where there are none."""
     shown = _tables(tables, shown_in(TABLES, section))
     return [*shown, *_figures(figures, shown_in(FIGURES, section))]
