@@ -60,6 +60,7 @@ def run(arguments: argparse.Namespace) -> None:
         arguments.out,
         tables=folders["tables"] or arguments.results / "tables",
         figures=folders["figures"] or arguments.results / "figures",
+        results=arguments.results,
         examples=example_pictures(arguments.results, arguments.presets),
         manifest=arguments.manifest,
         others=others,

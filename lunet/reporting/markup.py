@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from lunet.errors import DataError
 from lunet.files import write_csv, write_json, write_text
 from lunet.pages import markdown_text
 from lunet.reading import read_object
+from lunet.reporting.latex import latex
 from lunet.reporting.numbers import stored
 
 
@@ -75,76 +76,6 @@ def markdown(table: Table) -> str:
 def _markdown_cell(item: Cell) -> str:
     text = " ".join(map(markdown_text, item.lines))
     return f"**{text}**" if item.bold else text
-
-
-_LATEX = {
-    "\\": r"\textbackslash{}",
-    "&": r"\&",
-    "%": r"\%",
-    "$": r"\$",
-    "#": r"\#",
-    "_": r"\_",
-    "{": r"\{",
-    "}": r"\}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": "$<$",
-    ">": "$>$",
-    "[": "{[}",  # a bracket at the start of a row would be an option of the \\ before it
-    "±": r"$\pm$",
-    "×": r"$\times$",
-    "−": "$-$",
-    "–": "--",
-    "≥": r"$\geq$",
-    "≤": r"$\leq$",
-    "α": r"$\alpha$",
-    "²": r"\textsuperscript{2}",
-    "³": r"\textsuperscript{3}",
-}
-
-
-def latex_escape(text: str) -> str:
-    """Text with LaTeX's special characters, and the signs that tables use, written safely."""
-    return "".join(_LATEX.get(letter, letter) for letter in text)
-
-
-def latex(table: Table) -> str:
-    """A ``table`` float for the ``booktabs`` package; it compiles with pdfLaTeX."""
-    kinds = "".join("l" if column.text else "r" for column in table.columns)
-    head = " & ".join(latex_escape(column.title) for column in table.columns)
-    body = [line for row in table.rows for line in _latex_rows(row)]
-    note = [rf"\par\smallskip\footnotesize {latex_escape(table.note)}"] if table.note else []
-    lines = [
-        r"% needs \usepackage{booktabs} and \usepackage{graphicx}",
-        r"\begin{table}[tbp]",
-        r"  \centering\small",
-        rf"  \caption{{{latex_escape(table.caption)}}}",
-        rf"  \label{{tab:{table.name}}}",
-        r"  \resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
-        rf"  \begin{{tabular}}{{{kinds}}}",
-        r"    \toprule",
-        rf"    {head} \\",
-        r"    \midrule",
-        *(f"    {line}" for line in body),
-        r"    \bottomrule",
-        r"  \end{tabular}}",
-        *(f"  {line}" for line in note),
-        r"\end{table}",
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def _latex_rows(row: Sequence[Cell]) -> list[str]:
-    """One printed line per line of the tallest cell, so that no further package is needed."""
-    height = max((len(item.lines) for item in row), default=1)
-    rows = []
-    for index in range(height):
-        words = []
-        for item in row:
-            text = latex_escape(item.lines[index]) if index < len(item.lines) else ""
-            words.append(rf"\textbf{{{text}}}" if item.bold and text else text)
-        rows.append(" & ".join(words) + r" \\")
-    return rows
 
 
 def as_json(table: Table) -> dict[str, Any]:

@@ -51,7 +51,7 @@ class Output:
         Kinds of files that it is made of, see :class:`lunet.reporting.result_files.ResultFiles`;
         none where the files are named by ``--inputs`` or ``--manifest``.
     section
-        Section of the report that shows it.
+        Section of the report that shows it; empty where it has a place of its own, or none.
     rule
         Rule of the workflow that makes it.
     when
@@ -74,74 +74,74 @@ TABLES = {
     "claims": Output(
         "One sentence for each comparison: better, non-inferior, worse, or not resolved.",
         _SCORES,
-        "summary",
+        "",
         "table",
         transfer=True,
     ),
-    "joint": Output("Quality beside cost, a row per network.", _BOTH, "tables", "table"),
+    "joint": Output("Quality beside cost, a row per network.", _BOTH, "quality", "table"),
     "accuracy": Output(
         "Quality of each network: mean, standard deviation and confidence interval over cases, for "
         "each structure and their mean; missed, spurious and empty cases are counted.",
         _SCORES,
-        "tables",
+        "quality",
         "table",
         transfer=True,
     ),
     "lesions": Output(
         "Lesions found and false positives per patient, with confidence intervals.",
         ("lesions", "froc", "runs"),
-        "tables",
+        "quality",
         "table",
         when="lesions",
     ),
     "efficiency": Output(
         "Cost of each network: parameters, multiply-adds, latency, throughput, memory.",
         ("efficiency",),
-        "tables",
+        "quality",
         "table",
     ),
     "batches": Output(
         "Largest training batch of each network under each memory budget.",
         ("efficiency",),
-        "tables",
+        "technical",
         "table",
         when="batches",
     ),
     "forecast": Output(
         "Memory and time of the trainings: forecast and measured.",
         ("efficiency", "runs", "manifest"),
-        "tables",
+        "technical",
         "table",
         when="forecast",
     ),
     "published": Output(
         "Published results beside this study's, each row marked.",
         _BOTH,
-        "tables",
+        "quality",
         "table",
         when="published",
     ),
     "comparisons": Output(
         "Paired comparisons between networks with effect sizes and Holm-adjusted tests.",
         _SCORES,
-        "tables",
+        "comparisons",
         "table",
         transfer=True,
     ),
     "limits": Output(
         "What limits each verdict: subjects or trainings, and the smallest p value possible.",
         _SCORES,
-        "tables",
+        "comparisons",
         "table",
     ),
     "detection": Output(
         "Missed, invented and failed cases of each network, with exact confidence intervals.",
         _SCORES,
-        "tables",
+        "quality",
         "table",
     ),
     "failures": Output(
-        "The worst cases of each network by name.", _SCORES, "tables", "table", transfer=True
+        "The worst cases of each network by name.", _SCORES, "quality", "table", transfer=True
     ),
     "protocol": Output(
         "Settings, data, versions and machines of the reported runs.",
@@ -178,41 +178,41 @@ FIGURES = {
         "Quality against the number of parameters; dashes: Pareto front; bars: confidence interval "
         "of the mean over cases.",
         _POINTS,
-        "figures",
+        "quality",
         "figure",
     ),
     "pareto_macs": Output(
         "Quality against multiply-adds of one volume; dashes: Pareto front; bars: confidence "
         "interval of the mean over cases.",
         _POINTS,
-        "figures",
+        "quality",
         "figure",
     ),
     "pareto_latency": Output(
         "Quality against median latency at batch 1; dashes: Pareto front; horizontal bars: range "
         "of the medians of fresh processes.",
         _POINTS,
-        "figures",
+        "quality",
         "figure",
     ),
     "pareto_memory": Output(
         "Quality against the peak memory of one forward pass; dashes: Pareto front.",
         _POINTS,
-        "figures",
+        "technical",
         "figure",
     ),
     "boxplot": Output(
         "Distribution over cases: median, quartiles, whiskers to 1.5 box lengths; a point is a "
         "case; cases outside are counted at the border.",
         ("metrics",),
-        "figures",
+        "quality",
         "figure",
         transfer=True,
     ),
     "differences": Output(
         "Paired differences with confidence intervals and the non-inferiority margin.",
         _POINTS,
-        "figures",
+        "comparisons",
         "figure",
         when="reference",
         transfer=True,
@@ -220,69 +220,69 @@ FIGURES = {
     "pairs": Output(
         "Pairs that the study names: score against score, paired differences, verdicts.",
         _POINTS,
-        "figures",
+        "comparisons",
         "figure",
         when="pairs",
     ),
     "skips": Output(
         "Quality against the width of the bottleneck, with skips and without.",
         _SCORES,
-        "figures",
+        "quality",
         "figure",
         when="skips",
     ),
     "batches": Output(
         "Largest training batch under each memory budget.",
         ("efficiency",),
-        "figures",
+        "technical",
         "figure",
         when="batches",
     ),
     "ranks": Output(
         "Rank of each network and its interval when subjects are drawn again.",
         ("metrics",),
-        "figures",
+        "comparisons",
         "figure",
     ),
     "bland_altman": Output(
         "Agreement of volumes: difference against mean, with the mean difference and 1.96 standard "
         "deviations.",
         ("metrics",),
-        "figures",
+        "quality",
         "figure",
     ),
     "curves": Output(
         "Training curves: losses and validation Dice, mean and range over the runs.",
         ("histories",),
-        "figures",
+        "technical",
         "figure",
     ),
     "froc": Output(
         "Free-response ROC: lesions found against false positives per patient, pooled over folds "
         "and seeds; faint lines are single seeds.",
         ("froc",),
-        "figures",
+        "quality",
         "figure",
         when="lesions",
     ),
     "published_dice": Output(
         "Dice against throughput: published numbers (hollow) and this study's.",
         _POINTS,
-        "figures",
+        "quality",
         "figure",
         when="published",
     ),
     "published_hd95": Output(
         "HD95 against jitter: published numbers (hollow) and this study's.",
         _POINTS,
-        "figures",
+        "quality",
         "figure",
         when="published",
     ),
     "side_by_side": Output(
         "The same case and slice for every network, outlined by the reference.",
         ("metrics",),
-        "figures",
+        "",
         "side_by_side",
     ),
     "examples": Output(

@@ -1,31 +1,327 @@
-"""The report's first part: the answer of a search, and what the design could resolve."""
+"""The report's first part: the answer in a sentence, a figure and a table, its error and limits."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from lunet.metrics.catalog import compared_title, direction
 from lunet.metrics.settings import StatisticsSettings
 from lunet.reading import read_object
-from lunet.reporting.html.page import Block, Text, picture
-from lunet.reporting.power import Question, facts, pilot_components, pilot_rows, sentence
-from lunet.statistics.power import Design
-
-_CAPTION = (
-    "Difference from the reference against cost, with repeated confidence intervals; dashed: the "
-    "margin; filled: decided, hollow: not decided, faint: not trained."
+from lunet.reporting.html.chart import Level, Point, chart
+from lunet.reporting.html.checklists import sample_size
+from lunet.reporting.html.facts import Facts
+from lunet.reporting.html.page import Block, Shown, Text
+from lunet.reporting.html.search import (
+    Record,
+    estimate,
+    number,
+    reference_point,
+    search_part,
+    short_name,
 )
+from lunet.reporting.markup import Cell, Column, Table, cell
+from lunet.reporting.numbers import NONE, integer, significant
+from lunet.reporting.power import Question, facts, pilot_components, pilot_rows, sentence
+from lunet.reporting.result_files import PRIOR
+from lunet.reporting.tables.claims import NOTHING_ASKED
+from lunet.statistics.claims import ONE_TRAINING
+from lunet.statistics.power import Design
+from lunet.statistics.values import MEAN_LABEL
+
+_DECIDED = ("better", "non-inferior")
 
 
-def answer_part(results: Path) -> list[Block]:
-    """Sentence and figure of ``smallest/`` in a results folder; nothing without a search."""
-    verdict = results / "smallest" / "verdict.json"
-    if not verdict.is_file():
+def answer_part(
+    tables: Mapping[str, Table], about: Facts, results: Path | None = None
+) -> list[Block]:
+    """Sentence, figure, table of five columns, then the answer's error and limits.
+
+    Parameters
+    ----------
+    tables
+        The study's tables ``claims``, ``comparisons`` and ``joint``; what is missing is left out.
+    about
+        What the study's files say.
+    results
+        Folder of the study: where it holds ``smallest/verdict.json``, that is the answer.
+    """
+    verdict = results / "smallest" / "verdict.json" if results else None
+    if verdict and verdict.is_file():
+        return [*search_part(read_object(verdict)), Text(_limits(about))]
+    rows = main_comparisons(tables)
+    quality = _records(tables, "joint")
+    if not rows:
+        alone = about.counts["presets"] < 2
+        said = "One network alone: there is nothing to compare." if alone else NOTHING_ASKED
+        first: list[Block] = [Text(said)] if "claims" in tables else []
+        shown = _scores(rows, quality, about.statistics)
+        table = [Shown(_score_table(quality, about.statistics))] if quality else []
+        return [*first, *shown, *table, Text(_limits(about))]
+    main = main_comparison(rows, quality, about.statistics)
+    has_one_reference = len({row["reference"] for row in rows}) == 1
+    draw = _differences if has_one_reference and quality else _scores
+    return [
+        Text(str(main["sentence"]), "strong"),
+        *draw(rows, quality, about.statistics),
+        Shown(_table(rows, quality, about.statistics)),
+        Text(_error(rows, about)),
+        Text(_limits(about)),
+    ]
+
+
+def _records(tables: Mapping[str, Table], name: str) -> dict[str, Record]:
+    """Preset -> record of a table that has a row per preset."""
+    return {str(row["preset"]): row for row in tables[name].records} if name in tables else {}
+
+
+def main_comparisons(tables: Mapping[str, Table]) -> list[dict[str, Any]]:
+    """Claims about the mean over structures (about all, where there is none), with their numbers.
+
+    Rows of the table ``claims`` and, where it is there, of ``comparisons``; the verdict as it is
+    printed is in ``words``.
+    """
+    if "claims" not in tables:
         return []
-    figure = results / "smallest" / "smallest.svg"
-    said: list[Block] = [Text(str(read_object(verdict)["sentence"]), "strong")]
-    return [*said, picture(figure, _CAPTION)] if figure.is_file() else said
+    keys = ("preset", "reference", "label")
+    numbers = tables["comparisons"].records if "comparisons" in tables else ()
+    known = {tuple(row[key] for key in keys): row for row in numbers}
+    rows = [
+        {**known.get(tuple(row[key] for key in keys), {}), **row, "words": printed[0].lines[0]}
+        for row, printed in zip(tables["claims"].records, tables["claims"].rows, strict=True)
+    ]
+    means = [row for row in rows if row["label"] == MEAN_LABEL]
+    return means or rows
+
+
+def main_comparison(
+    rows: Sequence[dict[str, Any]], costs: Mapping[str, Record], statistics: StatisticsSettings
+) -> dict[str, Any]:
+    """The one that answers "how small": the cheapest network that is better or non-inferior.
+
+    Where none is, the comparison whose difference is the best. All are adjusted together, so the
+    choice costs no error.
+    """
+    key = _cost_key(statistics)
+    decided = [row for row in rows if row["verdict"] in _DECIDED]
+    if decided:
+        return min(decided, key=lambda row: number(costs.get(row["preset"], {}), key, math.inf))
+    sign = direction(statistics.metric)
+    return max(rows, key=lambda row: sign * number(row, "difference", -sign * math.inf))
+
+
+def _cost_key(statistics: StatisticsSettings) -> str:
+    return {"parameters": "parameters", "macs": "gmacs"}[statistics.cost]
+
+
+def _cost_title(statistics: StatisticsSettings) -> str:
+    return {"parameters": "Parameters", "macs": "GMAC per volume"}[statistics.cost]
+
+
+def _cost_text(value: float, statistics: StatisticsSettings) -> str:
+    return integer(value) if statistics.cost == "parameters" else significant(value)
+
+
+def _differences(
+    rows: Sequence[dict[str, Any]], quality: Mapping[str, Record], statistics: StatisticsSettings
+) -> list[Block]:
+    """Differences from the one reference against cost, with the margin and the floor."""
+    sign, reference, key = direction(statistics.metric), rows[0]["reference"], _cost_key(statistics)
+    points = [
+        Point(
+            short_name(row["preset"]),
+            number(quality.get(row["preset"], {}), key),
+            number(row, "difference"),
+            number(row, "ci_low"),
+            number(row, "ci_high"),
+            row["words"],
+            _at_pointer(row, quality, statistics),
+            filled=row["verdict"] != "not resolved",
+        )
+        for row in rows
+    ]
+    own = number(quality.get(reference, {}), key)
+    points.append(
+        reference_point(
+            reference, own, f"{_cost_text(own, statistics)} {_cost_title(statistics).lower()}"
+        )
+    )
+    levels = [Level(0.0, "", "zero")]
+    if statistics.margin:
+        levels.append(Level(-sign * statistics.margin, f"margin {statistics.margin:g}", "margin"))
+    name = f"{statistics.metric}_mean"
+    if PRIOR in quality and reference in quality and PRIOR not in {row["preset"] for row in rows}:
+        floor = number(quality[PRIOR], name) - number(quality[reference], name)
+        levels.append(Level(floor, "floor: atlas prior", "floor"))
+    made = chart(
+        points,
+        levels,
+        caption=f"Difference from {reference} against cost, with {_level(statistics)} intervals. "
+        "Filled: decided; hollow: not resolved. The table has the numbers.",
+        above=f"Difference in {compared_title(statistics.metric)} (up: better)",
+        below=_cost_title(statistics),
+        sign=sign,
+    )
+    return [made] if made else []
+
+
+def _level(statistics: StatisticsSettings) -> str:
+    return f"{100 * statistics.confidence:g} %"
+
+
+def _at_pointer(row: Record, quality: Mapping[str, Record], statistics: StatisticsSettings) -> str:
+    cost = number(quality.get(row["preset"], {}), _cost_key(statistics))
+    return (
+        f"{row['preset']}: {_cost_text(cost, statistics)} {_cost_title(statistics).lower()}, "
+        f"difference {' '.join(estimate(row, 'difference').lines)}, {row['words']}"
+    )
+
+
+def _table(
+    rows: Sequence[dict[str, Any]], quality: Mapping[str, Record], statistics: StatisticsSettings
+) -> Table:
+    """Five columns, the dearest first: network, score, difference, cost, verdict."""
+    costs = {name: number(row, _cost_key(statistics)) for name, row in quality.items()}
+    references = list(dict.fromkeys(row["reference"] for row in rows))
+    one = references[0] if len(references) == 1 else None
+    lines: dict[tuple[str, str], tuple[Cell, ...]] = {}
+    if one:
+        own = (
+            _score(quality.get(one, {}), statistics),
+            cell(NONE),
+            _share(costs, one, one, statistics),
+        )
+        lines[one, one] = (cell(one), *own, cell("the reference"))
+    for row in rows:
+        preset, other = row["preset"], row["reference"]
+        lines[preset, other] = (
+            cell(preset),
+            _score(quality.get(preset, {}), statistics) if one else cell(other),
+            estimate(row, "difference"),
+            _share(costs, preset, other, statistics),
+            cell(row["words"]),
+        )
+    ordered = sorted(lines, key=lambda names: -costs.get(names[0], 0.0))
+    second = Column(compared_title(statistics.metric)) if one else Column("Against", text=True)
+    return Table(
+        "answer",
+        f"The networks in the order of their cost, with {_level(statistics)} intervals.",
+        (
+            Column("Network", text=True),
+            second,
+            Column(f"Difference from {one}" if one else "Difference"),
+            Column(f"{_cost_title(statistics)} (share)"),
+            Column("Verdict", text=True),
+        ),
+        tuple(lines[names] for names in ordered),
+        (),
+    )
+
+
+def _score(record: Record, statistics: StatisticsSettings) -> Cell:
+    name = statistics.metric
+    return estimate(record, f"{name}_mean", f"{name}_ci_low", f"{name}_ci_high")
+
+
+def _share(
+    costs: Mapping[str, float], preset: str, reference: str, statistics: StatisticsSettings
+) -> Cell:
+    """A cost, and what part of the reference's it is."""
+    own, other = costs.get(preset, math.nan), costs.get(reference, math.nan)
+    text = _cost_text(own, statistics)
+    if preset == reference or not (math.isfinite(own) and other > 0):
+        return cell(text)
+    return cell(text, f"{significant(own / other, 2)}×")
+
+
+def _scores(
+    rows: Sequence[dict[str, Any]], quality: Mapping[str, Record], statistics: StatisticsSettings
+) -> list[Block]:
+    """Where there is no one reference: the scores against cost, and the floor."""
+    del rows  # verdicts are about pairs; a point is one network
+    key, name = _cost_key(statistics), statistics.metric
+    nets = {preset: row for preset, row in quality.items() if preset != PRIOR}
+    points = [
+        Point(
+            short_name(preset),
+            number(row, key),
+            number(row, f"{name}_mean"),
+            number(row, f"{name}_ci_low"),
+            number(row, f"{name}_ci_high"),
+            "not compared",
+            f"{preset}: {_cost_text(number(row, key), statistics)} "
+            f"{_cost_title(statistics).lower()}, {' '.join(_score(row, statistics).lines)}",
+        )
+        for preset, row in nets.items()
+    ]
+    floor = number(quality.get(PRIOR, {}), f"{name}_mean")
+    made = chart(
+        points,
+        [Level(floor, "floor: atlas prior", "floor")] if math.isfinite(floor) else [],
+        caption=f"{compared_title(name)} against cost, with {_level(statistics)} intervals.",
+        above=f"{compared_title(name)} (up: better)",
+        below=_cost_title(statistics),
+        sign=direction(name),
+    )
+    return [made] if made else []
+
+
+def _score_table(quality: Mapping[str, Record], statistics: StatisticsSettings) -> Table:
+    heads = ("Parameters", "GMAC", "Latency p50 (ms)")
+    return Table(
+        "answer",
+        f"The networks, with {_level(statistics)} intervals.",
+        (
+            Column("Network", text=True),
+            Column(compared_title(statistics.metric)),
+            *map(Column, heads),
+        ),
+        tuple(
+            (
+                cell(preset),
+                _score(row, statistics),
+                cell(integer(number(row, "parameters"))),
+                cell(significant(number(row, "gmacs"))),
+                cell(significant(number(row, "latency_p50_ms"))),
+            )
+            for preset, row in quality.items()
+        ),
+        (),
+    )
+
+
+def _error(rows: Sequence[Record], about: Facts) -> str:
+    """What the tests may be wrong in, and which comparisons they are about."""
+    settings = about.statistics
+    level = round(100 * (1 - settings.confidence), 8)
+    tally = [row["words"] for row in rows]
+    counted = ", ".join(f"{tally.count(word)} {word}" for word in dict.fromkeys(tally))
+    margin = (
+        f", non-inferiority by {settings.margin:g} one-sided at {level / 2:g} %"
+        if settings.margin
+        else ""
+    )
+    several = f"Of {len(rows)} comparisons: {counted}." if len(rows) > 1 else ""
+    return (
+        f"{several} Error: differences are tested at {level:g} %{margin}, over all comparisons "
+        f"together (Holm); margin and comparisons: {about.registered.when}."
+    ).strip()
+
+
+def _limits(about: Facts) -> str:
+    """What the answer is about and what it is not."""
+    made, used = len(about.splits), len(about.folds)
+    folds = f"{used} of {made} folds were used. " if made > used else ""
+    seeds = about.counts["seeds"]
+    trained = (
+        ONE_TRAINING if seeds < 2 else f"Each network was trained with {seeds} seeds per fold."
+    )
+    synthetic = (
+        " The data are synthetic: this says nothing about patients." if about.is_synthetic else ""
+    )
+    return f"Limits: {sample_size(about)} {folds}{trained}{synthetic}"
 
 
 def power_part(

@@ -1,230 +1,317 @@
-"""What was done, in words made from the recorded settings: methods paragraph and checklist."""
+"""What was done, in words: the methods paragraph, made from the recorded facts."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from lunet.metrics.catalog import compared_name, find_metric, is_of, title
-from lunet.metrics.settings import StatisticsSettings
-from lunet.reporting.costs import device
-from lunet.reporting.tables.claims import margin_sentence
-from lunet.statistics.registration import Registration
+from lunet.metrics.catalog import compared_name, find_metric, is_of, title, unit_suffix
+from lunet.reporting.costs import device, latency
+from lunet.reporting.html.facts import Facts
+from lunet.reporting.html.sentences import SENTENCES
 
 _LOSSES = {"dice": "soft Dice loss", "bce": "binary cross-entropy", "ce": "cross-entropy"}
 _OPTIMISERS = {"adam": "Adam", "adamw": "AdamW", "sgd": "SGD"}
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What the report's words are made of.
-
-    ``runs`` are provenances (``run.json``), ``manifest`` that of the prepared data or empty,
-    ``counts`` the numbers of cases, subjects, presets, folds and seeds, ``metrics`` the columns
-    of the accuracy table.
-    """
-
-    runs: Sequence[Mapping[str, Any]]
-    manifest: Mapping[str, Any]
-    costs: Mapping[str, Mapping[str, Any]]
-    counts: Mapping[str, int]
-    statistics: StatisticsSettings
-    registered: Registration = field(default_factory=Registration)
-    metrics: Sequence[str] = ()
+_PRECISIONS = {"fp32": "32-bit floats", "bf16": "bfloat16", "fp16": "16-bit floats"}
+_AUGMENTATIONS = {
+    "flip_axes": "flips",
+    "affine_p": "rotation and scaling",
+    "elastic_p": "elastic deformation",
+    "grid_distortion_p": "grid distortion",
+    "blur_p": "blur",
+    "low_resolution_p": "lower resolution",
+    "gamma_p": "gamma",
+    "gamma_inverted_p": "inverted gamma",
+    "bias_p": "bias fields",
+    "brightness_p": "brightness and contrast",
+    "noise_p": "noise",
+    "dropout_p": "coarse dropout",
+}
+"""Key of the recipe's augmentation, which is off where it is 0 or empty -> words."""
 
 
 def methods(facts: Facts) -> str:
-    """A methods paragraph: data, preprocessing, networks, training, evaluation, statistics."""
-    parts = [_data(facts), _preparation(facts), _training(facts), _cost(facts), _evaluation(facts)]
-    return " ".join(part for part in (*parts, _statistics(facts)) if part)
+    """A methods paragraph: data, preparation, training, cost, evaluation, statistics."""
+    return " ".join(text for _, text in sentences(facts))
 
 
-def _data(facts: Facts) -> str:
-    counts, task = facts.counts, _task(facts)
-    name = facts.manifest.get("dataset", {}).get("name")
-    data = f"the data set {name}" if name else "the data set"
-    structures = task.get("regions") or task.get("labels") or {}
-    what = f", segmented into {_list(list(structures))}" if structures else ""
-    subjects = f" of {counts['groups']} subjects" if counts["groups"] != counts["cases"] else ""
-    folds = f"{counts['folds']} fold{'s' if counts['folds'] > 1 else ''}"
-    return (
-        f"We used {data}{what}. {counts['cases']} cases{subjects} were tested in {folds} of a "
-        "cross-validation that keeps all cases of a subject on one side."
-    )
+def sentences(facts: Facts) -> list[tuple[str, str]]:
+    """The paragraph's sentences, each with the name of its template."""
+    parts = (_data, _division, _preparation, _training, _cost, _evaluation, _statistics)
+    return [
+        (name, SENTENCES[name].format(**values)) for part in parts for name, values in part(facts)
+    ]
 
 
-def _task(facts: Facts) -> Mapping[str, Any]:
-    from_runs = [(run.get("settings") or {}).get("task") for run in facts.runs]
-    task: Mapping[str, Any] = facts.manifest.get("task") or next(filter(None, from_runs), {})
-    return task
+Chosen = Iterator[tuple[str, dict[str, Any]]]
+"""Name of a template and what it is filled with."""
 
 
-def _preparation(facts: Facts) -> str:
+def _data(facts: Facts) -> Chosen:
+    name = (facts.manifest.get("dataset") or {}).get("name")
+    if name:
+        yield "data", {"name": name}
+    if facts.structures:
+        yield "structures", {"structures": words(facts.structures)}
+    if facts.is_synthetic:
+        yield "synthetic", {}
+    counts = facts.audit.get("counts") or (facts.manifest.get("dataset") or {}).get("counts")
+    if counts:
+        yield "used", {key: counts[key] for key in ("found", "used", "labelled")}
+    if facts.repairs:
+        repaired, left_out = (facts.repairs.get(name, 0) for name in ("repaired", "left out"))
+        yield (
+            "repaired",
+            {"repaired": plural(repaired, "defect"), "left_out": plural(left_out, "case")},
+        )
+
+
+def _division(facts: Facts) -> Chosen:
+    used, made = facts.folds, facts.splits
+    if len(made) == 1:
+        yield "one_fold", {}
+    elif made:
+        numbers = f"number{'s'[: len(used) > 1]} {words(list(map(str, used)))}"
+        were = "was" if len(used) == 1 else "were"
+        yield "folds", {"made": len(made), "used": len(used), "were": were, "numbers": numbers}
+    if facts.is_disjoint is not None:
+        yield "disjoint" if facts.is_disjoint else "mixed", {}
+    if facts.held_out:
+        yield "held_out", {"held_out": facts.held_out}
+    if made and all(fold < len(made) for fold in used):
+        groups = facts.groups
+        chosen = [made[fold] for fold in used]
+        parts = {
+            name: _part([getattr(fold, name) for fold in chosen], groups)
+            for name in ("train", "validation", "test")
+        }
+        has_validation = any(fold.validation for fold in chosen)
+        yield "parts" if has_validation else "two_parts", parts
+    yield "tested", {"tested": _of_subjects([facts.counts["cases"]], [facts.counts["groups"]])}
+
+
+def _part(folds: Sequence[Sequence[str]], groups: Mapping[str, str]) -> str:
+    """Sizes of one part of the folds, in cases and, where they are known, in subjects."""
+    known = all(case in groups for fold in folds for case in fold)
+    subjects = [len({groups[case] for case in fold}) for fold in folds] if known else []
+    return _of_subjects([len(fold) for fold in folds], subjects)
+
+
+def _of_subjects(cases: Sequence[int], subjects: Sequence[int]) -> str:
+    same = not subjects or list(cases) == list(subjects)
+    return _range(cases, "case") + ("" if same else f" of {_range(subjects, 'subject')}")
+
+
+def _range(sizes: Sequence[int], noun: str) -> str:
+    low, high = min(sizes), max(sizes)
+    number = str(low) if low == high else f"{low} to {high}"
+    return f"{number} {noun}{'' if high == 1 else 's'}"
+
+
+def _preparation(facts: Facts) -> Chosen:
     settings = facts.manifest.get("preprocess")
     if not settings:
-        return ""
+        return
+    turned = settings.get("orientation", "keep")
+    if turned.lower() == "keep":
+        yield "own_orientation", {}
+    else:
+        yield "orientation", {"orientation": turned}
     spacing = settings.get("spacing", "keep")
+    if spacing == "keep":
+        yield "own_spacing", {}
+    else:
+        yield "spacing", {"spacing": by(spacing)}
+    window, clip = settings.get("window"), settings.get("clip")
+    if window or clip:
+        low, high = window or clip
+        yield "window" if window else "clip", {"low": low, "high": high}
+    else:
+        yield "no_clip", {}
+    if settings.get("normalise") in SENTENCES:
+        yield settings["normalise"], {}
     size = settings.get("size")
-    steps = [] if spacing == "keep" else [f"resampled to {_by(spacing)} mm"]
-    steps += [f"cropped or padded to {_by(size)} voxels"] if size else []
-    steps += [f"normalised by {settings['normalise']}"] if "normalise" in settings else []
-    return f"Volumes were {_list(steps)}." if steps else ""
+    yield ("size", {"size": by(size)}) if size else ("own_size", {})
 
 
-def _training(facts: Facts) -> str:
-    """One sentence for each recipe in use, naming its presets."""
-    recipes: dict[str, list[str]] = {}
-    for run in facts.runs:
-        recipe = (run.get("settings") or {}).get("recipe")
-        if recipe:
-            names = recipes.setdefault(_recipe(recipe), [])
-            names += [] if run["preset"] in names else [str(run["preset"])]
-    seeds = facts.counts["seeds"]
-    each = f" Each network was trained with {seeds} random seeds." if seeds > 1 else ""
-    return " ".join(f"{_list(names)}: {text}." for text, names in recipes.items()) + each
+def _training(facts: Facts) -> Chosen:
+    """One sentence for each recipe, dropout rate and arithmetic in use, naming its presets."""
+    sections = [(run["preset"], run.get("settings") or {}) for run in facts.runs]
+    recipes = [(preset, one["recipe"]) for preset, one in sections if one.get("recipe")]
+    whole = "whole images" if facts.task.get("dimensions") == 2 else "whole volumes"
+    told = [(preset, tuple(_recipe(one, whole).items())) for preset, one in recipes]
+    for values, names in _by_value(told):
+        were = "was" if len(names) == 1 else "were"
+        presets = _named(names, facts).replace(_ALL, _ALL.capitalize())
+        yield "recipe", {"presets": presets, "were": were, **dict(values)}
+    monitors = dict.fromkeys(one["monitor"] for _, one in recipes if one.get("monitor"))
+    if monitors:
+        yield "selection", {"monitor": words(list(monitors), last="or")}
+    models = [(preset, (one.get("model") or {}).get("arguments") or {}) for preset, one in sections]
+    for rate, names in _by_value([(p, one["dropout"]) for p, one in models if "dropout" in one]):
+        yield "dropout", {"presets": _named(names, facts), "rate": rate}
+    engines = [(run["preset"], run.get("engine") or {}) for run in facts.runs]
+    known = [(preset, one) for preset, one in engines if one.get("precision")]
+    keys = ("precision", "device", "threads")
+    how = [(preset, tuple(one.get(key) for key in keys)) for preset, one in known]
+    for (precision, where, count), names in _by_value(how):
+        values = {
+            "presets": _named(names, facts),
+            "device": _device(str(where)),
+            "threads": threads(count),
+        }
+        yield "precision", {"precision": _PRECISIONS.get(precision, precision), **values}
+    several = facts.counts["seeds"] > 1
+    yield ("seeds", {"seeds": facts.counts["seeds"]}) if several else ("seed", {})
+    if facts.hours:
+        yield "hours", {"hours": f"{facts.hours:.3g}"}
 
 
-def _recipe(recipe: Mapping[str, Any]) -> str:
-    optimiser = recipe.get("optimiser", {})
-    name = _OPTIMISERS.get(optimiser.get("name", ""), optimiser.get("name", "?"))
+_ALL = "all networks"
+
+
+def _named(names: Sequence[str], facts: Facts) -> str:
+    """The presets by name, or all together where there are many."""
+    trained = {run["preset"] for run in facts.runs}
+    return _ALL if len(names) > 2 and set(names) == trained else words(names)
+
+
+def _by_value(pairs: Iterable[tuple[str, Any]]) -> Iterator[tuple[Any, list[str]]]:
+    """Each value once, with the names that have it, in order."""
+    found: dict[Any, dict[str, None]] = {}
+    for name, value in pairs:
+        found.setdefault(value, {})[name] = None
+    for value, names in found.items():
+        yield value, list(names)
+
+
+def _recipe(recipe: Mapping[str, Any], whole: str) -> dict[str, Any]:
+    optimiser = recipe.get("optimiser") or {}
     loss = " + ".join(
         _LOSSES.get(key, key) + (f" (weight {weight:g})" if weight != 1 else "")
-        for key, weight in recipe.get("loss", {}).items()
+        for key, weight in (recipe.get("loss") or {}).items()
     )
-    schedule = (recipe.get("schedule") or {}).get("name", "constant")
-    augmented = [
-        key
-        for key, value in (recipe.get("augmentation") or {}).items()
-        if key in _AUGMENTATIONS and value
-    ]
-    return (
-        f"trained for {recipe.get('epochs')} epochs with {name}, learning rate "
-        f"{optimiser.get('lr'):g} ({schedule}), batch size {recipe.get('batch_size')}, {loss}, "
-        f"augmentation {_list(augmented) if augmented else 'off'}"
-    )
-
-
-_AUGMENTATIONS = (
-    "flip_axes",
-    "affine",
-    "elastic",
-    "noise",
-    "blur",
-    "gamma",
-    "bias",
-    "brightness",
-    "low_resolution",
-    "grid_distortion",
-    "dropout",
-)
-
-
-def _cost(facts: Facts) -> str:
-    if not facts.costs:
-        return ""
-    cost = next(iter(facts.costs.values()))
-    size = f" for an input of {_by(cost['size'])} voxels" if cost.get("size") else ""
-    where = f" on {device(cost)}" if device(cost) else ""
-    return (
-        f"Multiply-adds were counted{size}; latency was measured{where} in fresh processes after "
-        "warm-up and is given as median and percentiles."
-    )
-
-
-def _evaluation(facts: Facts) -> str:
-    return (
-        "Predictions were compared with the references in native image space, in mm, per case and "
-        "structure; a missed structure scores the worst value and is counted, a structure absent "
-        "from both masks is left out and counted." + _definitions(facts.metrics)
-    )
-
-
-def _definitions(metrics: Sequence[str]) -> str:
-    """What each metric of the report is, in the words of the catalog."""
-    rows = [row for row in map(find_metric, metrics) if row is not None]
-    words = "; ".join(f"{title(row.name)}, {row.definition}" for row in rows)
-    return f" With the masks of the reference R and the prediction P: {words}." if words else ""
-
-
-def _statistics(facts: Facts) -> str:
-    settings = facts.statistics
-    level = f"{100 * settings.confidence:g} % confidence intervals"
-    if facts.counts["seeds"] > 1:
-        chance = (
-            f"Means over cases and their differences are given with {level} that hold the variance "
-            "between subjects and between trainings (the points of both t distributions, weighted "
-            "by their variances). The verdicts are those of t tests with the same error"
-        )
-    else:
-        chance = (
-            f"Means over cases and their differences are given with bootstrap {level} (BCa, "
-            f"{settings.resamples} resamples of subjects, seed {settings.seed}). The verdicts are "
-            "those of sign-flip permutation tests of subjects"
-        )
-    parts = [
-        f"Presets were compared by {compared_name(settings.metric)}, paired by case.",
-        f"{chance}, adjusted by Holm's method over all comparisons.",
-        margin_sentence(settings, facts.registered),
-        facts.registered.sentence,
-    ]
-    return " ".join(filter(None, parts))
-
-
-def _list(words: Sequence[str]) -> str:
-    *most, last = words or ("nothing",)
-    return f"{', '.join(most)} and {last}" if most else last
-
-
-def _by(values: Any) -> str:
-    return " × ".join(f"{value:g}" for value in values)
-
-
-def checklist(facts: Facts, metrics: Sequence[str]) -> list[tuple[str, str, str]]:
-    """What a reviewer asks (after Metrics Reloaded, Nat. Methods 21:195, 2024), with answers.
-
-    Returns
-    -------
-    Rows (topic, question, answer of this study); an answer that the files cannot give says so.
-    """
-    counts, settings = facts.counts, facts.statistics
-    overlap = [title(name) for name in metrics if is_of(name, "overlap")]
-    boundary = [title(name) for name in metrics if is_of(name, "border", "surface")]
-    status = f"{counts['missed']} missed, {counts['spurious']} spurious, {counts['both_empty']}"
-    claims = f"{margin_sentence(settings, facts.registered)} {facts.registered.sentence}".strip()
-    several = "yes, their variance is in intervals and tests"
-    several = several if counts["seeds"] > 1 else "no: one seed per fold"
-    return [
-        ("Task", "Structures and their relation", _relation(facts)),
-        ("Metrics", "Overlap metric", _list(overlap) if overlap else "none reported"),
-        ("Metrics", "Boundary metric", _list(boundary) if boundary else "none reported"),
-        ("Metrics", "Space and unit", "native image space, mm and ml"),
-        ("Metrics", "Empty masks", f"{status} both empty, over all runs"),
-        ("Aggregation", "Unit of analysis", f"case: {counts['cases']} cases"),
-        ("Aggregation", "Dependent cases", f"resampled by subject: {counts['groups']} subjects"),
-        ("Aggregation", "Missing predictions", "counted as missed, with the worst value"),
-        ("Data", "Test data separate from selection", _separation(facts)),
-        ("Variability", "Confidence intervals", f"{100 * settings.confidence:g} %, of the mean"),
-        ("Variability", "Several trainings", several),
-        ("Claims", "Correction for many tests", "Holm, over all rows of the comparison table"),
-        ("Claims", "Margin and comparisons stated beforehand", claims),
-        ("Failures", "Worst cases named", "yes: table of failures"),
-    ]
-
-
-def _relation(facts: Facts) -> str:
-    task = _task(facts)
-    if task.get("regions"):
-        return f"overlapping regions: {', '.join(task['regions'])}"
-    labels = list(task.get("labels") or {})
-    return f"disjoint labels: {', '.join(labels)}" if labels else "not recorded in the files"
-
-
-def _separation(facts: Facts) -> str:
-    if not facts.runs:
-        return "not recorded in the files"
-    chosen = {
-        str(((run.get("settings") or {}).get("recipe") or {}).get("monitor", "not recorded"))
-        for run in facts.runs
+    patch = recipe.get("patch")
+    return {
+        "epochs": recipe.get("epochs"),
+        "optimiser": _OPTIMISERS.get(optimiser.get("name", ""), optimiser.get("name", "?")),
+        "rate": optimiser.get("lr", float("nan")),
+        "schedule": (recipe.get("schedule") or {}).get("name", "constant"),
+        "batch": recipe.get("batch_size"),
+        "samples": f"patches of {by(patch)} voxels" if patch else whole,
+        "loss": loss,
+        "augmentation": _augmentation(recipe.get("augmentation") or {}),
+        "more": "".join(f", {text}" for text in _further(recipe)),
     }
-    return f"yes: weights chosen on the validation part ({', '.join(sorted(chosen))}), test apart"
+
+
+def _augmentation(augmentation: Mapping[str, Any]) -> str:
+    used = [text for key, text in _AUGMENTATIONS.items() if augmentation.get(key)]
+    return f"augmentation by {words(used)}" if used else "no augmentation"
+
+
+def _further(recipe: Mapping[str, Any]) -> Iterator[str]:
+    """What a recipe does beyond the plain training."""
+    if (recipe.get("optimiser") or {}).get("weight_decay"):
+        yield f"weight decay {recipe['optimiser']['weight_decay']:g}"
+    if recipe.get("clip_norm"):
+        yield f"gradients clipped to a norm of {recipe['clip_norm']:g}"
+    if (recipe.get("ema") or {}).get("decay"):
+        yield f"weights averaged with a decay of {recipe['ema']['decay']:g}"
+    if (recipe.get("early_stopping") or {}).get("patience"):
+        yield f"early stopping after {recipe['early_stopping']['patience']} epochs without gain"
+
+
+def _device(kind: str) -> str:
+    return {"cpu": "a CPU", "cuda": "a GPU"}.get(kind.split(":")[0], kind)
+
+
+def threads(count: Any) -> str:
+    """`` with 1 thread``; nothing where it is not known."""
+    return f" with {count} thread{'' if count == 1 else 's'}" if count else ""
+
+
+def _cost(facts: Facts) -> Chosen:
+    for size, _ in _by_value(
+        (p, tuple(one["size"])) for p, one in facts.costs.items() if one.get("size")
+    ):
+        yield "counted", {"size": by(size)}
+    told = []
+    for preset, cost in facts.costs.items():
+        one = latency(cost)
+        if one.get("p50_ms") and device(cost):
+            runs = f"{one['runs']} runs" if one.get("runs") else "its runs"
+            told.append((preset, (device(cost), _threads_of(cost), runs)))
+    for (where, count, runs), _ in _by_value(told):
+        yield "latency", {"device": where, "threads": threads(count), "runs": runs}
+
+
+def _threads_of(cost: Mapping[str, Any]) -> Any:
+    about = cost.get("device")
+    own = about.get("threads") if isinstance(about, Mapping) else None
+    return own or (cost.get("settings") or {}).get("threads")
+
+
+def _evaluation(facts: Facts) -> Chosen:
+    yield "space", {}
+    yield "missed", {}
+    yield "empty", {}
+    rows = [row for row in map(find_metric, facts.metrics) if row is not None]
+    if rows:
+        yield "masks", {}
+    for row in rows:
+        is_formula = is_of(row.name, "overlap") or "(" in row.definition or " - " in row.definition
+        kind = "formula" if is_formula else "metric"
+        yield kind, {"title": title(row.name), "definition": row.definition}
+    if len(facts.structures) > 1:
+        yield "mean", {"labels": len(facts.structures)}
+
+
+def _statistics(facts: Facts) -> Chosen:
+    settings = facts.statistics
+    level = round(100 * settings.confidence, 8)
+    yield "primary", {"metric": compared_name(settings.metric)}
+    if facts.counts["seeds"] > 1:
+        yield "components", {"level": level}
+        yield "t_tests", {}
+    else:
+        yield "bootstrap", {"level": level, "resamples": settings.resamples, "seed": settings.seed}
+        yield "sign_flips", {}
+    two_sided = round(100 - level, 8)
+    noninferior = (
+        f" and non-inferiority one-sided at {two_sided / 2:g} %" if settings.margin else ""
+    )
+    yield "holm", {"two_sided": two_sided, "noninferior": noninferior}
+    when = facts.registered.when
+    if settings.margin:
+        unit, name = unit_suffix(settings.metric), compared_name(settings.metric)
+        yield "margin", {"margin": settings.margin, "unit": unit, "metric": name, "when": when}
+    else:
+        yield "no_margin", {"when": when}
+    if facts.registered.sentence:
+        yield "changed", {"changed": facts.registered.sentence}
+    stamps = [run.get("provenance") or {} for run in facts.runs]
+    for (packages, python), _ in _by_value(("", _software(one)) for one in stamps):
+        if packages:
+            yield "software", {"packages": words(list(packages)), "python": python}
+
+
+def _software(stamp: Mapping[str, Any]) -> tuple[tuple[str, ...], str]:
+    packages = tuple(f"{name} {version}" for name, version in (stamp.get("packages") or {}).items())
+    return packages, str(stamp.get("python", "of unknown version"))
+
+
+def plural(number: int, noun: str) -> str:
+    """``1 case``, ``2 cases``."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def words(names: Sequence[str], *, last: str = "and") -> str:
+    """``a, b and c``."""
+    *most, final = names or ("nothing",)
+    return f"{', '.join(most)} {last} {final}" if most else final
+
+
+def by(values: Any) -> str:
+    """``64 × 64 × 32``."""
+    return " × ".join(f"{value:g}" for value in values)

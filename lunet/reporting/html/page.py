@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lunet.pages import render
+from lunet.reporting.html.chart import Chart
 from lunet.reporting.markup import Table
 
 _TYPES = {".svg": "image/svg+xml", ".png": "image/png"}
@@ -50,15 +51,15 @@ class Shown:
 class Picture:
     """A figure with its image inside the page.
 
-    ``address`` is a ``data:`` address; ``rem`` the width on screen, 0 for the image's own;
-    ``narrow`` is for one column of a journal.
+    ``address`` is a ``data:`` address; ``rem`` the width on a large screen, ``least`` the width in
+    rem below which the smallest letters could not be read: a narrower screen scrolls.
     """
 
     name: str
     caption: str
     address: str
     rem: float
-    narrow: bool
+    least: float
     kind: str = field(default="picture", init=False)
 
 
@@ -71,7 +72,7 @@ class Folded:
     kind: str = field(default="folded", init=False)
 
 
-Block = Text | Claims | Shown | Picture | Folded
+Block = Text | Claims | Shown | Picture | Chart | Folded
 
 
 @dataclass(frozen=True)
@@ -96,19 +97,28 @@ def html_page(title: str, lead: str, sections: Sequence[Section]) -> str:
     return render("report.html", title=title, lead=lead, sections=sections)
 
 
-def picture(path: Path, caption: str, *, narrow: bool = False) -> Picture:
-    """A figure of an image file, SVG or PNG."""
-    content = base64.b64encode(path.read_bytes()).decode("ascii")
+def picture(path: Path, caption: str) -> Picture:
+    """A figure of an image file, SVG or PNG (300 dots per inch)."""
+    content = path.read_bytes()
+    points = _points(path.suffix, content)
     return Picture(
         name=path.stem,
         caption=caption,
-        address=f"data:{_TYPES[path.suffix]};base64,{content}",
-        rem=_rem(path) if path.suffix == ".svg" else 0.0,
-        narrow=narrow,
+        address=f"data:{_TYPES[path.suffix]};base64,{base64.b64encode(content).decode('ascii')}",
+        rem=round(_PAGE * min(1.0, points / _TWO_COLUMNS), 1),
+        least=round(points * _LEAST_PX / _SMALLEST_PT / _PX_OF_REM, 1),
     )
 
 
-def _rem(path: Path) -> float:
-    """Width on screen of a vector figure: two columns of a journal fill the page."""
-    match = re.search(r'<svg[^>]*? width="([0-9.]+)pt"', path.read_text(encoding="utf-8"))
-    return 68 * min(1.0, float(match[1]) / 518.4) if match else 68.0
+_PAGE, _TWO_COLUMNS = 68.0, 518.4
+"""Width of the page in rem, which two columns of a journal (in points) fill."""
+_SMALLEST_PT, _LEAST_PX, _PX_OF_REM = 6.0, 10.0, 16.0
+"""The smallest letters of the figures in points, and what they must measure on any screen."""
+
+
+def _points(suffix: str, content: bytes) -> float:
+    """Width in points of an image as it was drawn."""
+    if suffix == ".png":
+        return int.from_bytes(content[16:20], "big") * 72 / 300
+    match = re.search(rb'<svg[^>]*? width="([0-9.]+)pt"', content)
+    return float(match[1]) if match else _TWO_COLUMNS

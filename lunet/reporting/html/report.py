@@ -6,14 +6,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
-from lunet.data.prepared import AboutForm
 from lunet.files import write_text
-from lunet.metrics.settings import StatisticsSettings
-from lunet.reading import read_record
-from lunet.reporting.html.answer import answer_part, power_part
-from lunet.reporting.html.methods import Facts, checklist, methods
+from lunet.reporting.html.answer import answer_part, main_comparisons, power_part
+from lunet.reporting.html.checklists import BLANK, checklists
+from lunet.reporting.html.facts import Facts, read_facts
+from lunet.reporting.html.methods import methods
 from lunet.reporting.html.page import (
     Block,
     Claim,
@@ -27,18 +24,9 @@ from lunet.reporting.html.page import (
 )
 from lunet.reporting.markup import Cell, Column, Table, cell, read_table
 from lunet.reporting.outputs import FIGURES, TABLES, of_targets, shown_in
-from lunet.reporting.result_files import (
-    PRIOR,
-    ResultFiles,
-    read_cases,
-    read_efficiency,
-    read_registration,
-    read_runs,
-)
+from lunet.reporting.result_files import ResultFiles
 from lunet.reporting.settings import ReportSettings
-from lunet.reporting.tables.claims import NOTHING_ASKED
 from lunet.settings import build_settings
-from lunet.statistics.values import MEAN_LABEL
 
 _MOST_CLAIMS = 12
 
@@ -50,12 +38,13 @@ def write_report(
     *,
     tables: Path,
     figures: Path,
+    results: Path | None = None,
     examples: Mapping[str, Path] | None = None,
     manifest: Path | None = None,
     others: Mapping[str, Path] | None = None,
     pruning: bool = False,
 ) -> None:
-    """Write the report.
+    """Write the report: the answer first, then what it rests on, then what few readers need.
 
     Parameters
     ----------
@@ -65,6 +54,8 @@ def write_report(
         Sections ``statistics`` and ``report``.
     tables, figures
         Folders of what ``lunet table`` and ``lunet figure`` wrote; what is there is shown.
+    results
+        Folder of the study: its splits, its audit and its search for the smallest network are told.
     examples
         Preset -> picture of its best, median and worst case.
     manifest
@@ -75,58 +66,26 @@ def write_report(
         Whether the pruning's tables and figures, beside the others, are shown.
     """
     report = build_settings(ReportSettings, settings.get("report", {}), "report")
-    facts = _facts(sources, settings, manifest, report.metrics)
+    facts = read_facts(
+        sources, settings, metrics=report.metrics, manifest=manifest, results=results
+    )
     shown = _read_tables(tables)
-    answer = answer_part(tables.parent)
+    answer = answer_part(shown, facts, results)
     answer += power_part(settings.get("pilot"), facts.statistics, facts.counts)
     sections = [
         Section("answer", "Answer", answer),
-        Section("summary", "Summary", _summary(shown, facts)),
-        Section("tables", "Tables", _tables(shown, shown_in(TABLES, "tables"))),
-        Section("figures", "Figures", _figures(figures, shown_in(FIGURES, "figures"))),
-        Section("pruning", "Pruning", pruning_part(shown, figures) if pruning else []),
+        Section("examples", "Examples", _examples(examples or {}, figures)),
+        Section("comparisons", "Comparisons", _comparisons(shown, figures)),
+        Section("quality", "Quality and cost", section_part(shown, figures, "quality")),
+        Section("pruning", "Pruning", section_part(shown, figures, "pruning") if pruning else []),
         Section("others", "Other data sets", others_part(others or {})),
-        Section("examples", "Examples", _examples(examples or {})),
         Section("methods", "Methods", [Text(methods(facts)), *_more(shown, "protocol")]),
-        Section("checklist", "Checklist", _checklist(facts, report)),
+        Section("checklists", "Checklists", _checklists(facts)),
+        Section("technical", "Technical part", section_part(shown, figures, "technical")),
         Section("provenance", "Provenance", _provenance(facts)),
     ]
     title = report.title or _title(facts)
     write_text(out, html_page(title, _lead(facts), [row for row in sections if row.body]))
-
-
-def _facts(
-    sources: ResultFiles,
-    settings: Mapping[str, Any],
-    manifest: Path | None,
-    metrics: Sequence[str],
-) -> Facts:
-    cases = read_cases(sources)
-    statistics = build_settings(StatisticsSettings, settings.get("statistics", {}), "statistics")
-    return Facts(
-        runs=read_runs(sources),
-        manifest=read_record(manifest, AboutForm) if manifest else {},
-        costs=read_efficiency(sources),
-        counts=_counts(cases),
-        statistics=statistics,
-        registered=read_registration(sources, cases, statistics),
-        metrics=metrics,
-    )
-
-
-def _counts(cases: pd.DataFrame) -> dict[str, int]:
-    trained = cases[cases["preset"] != PRIOR]
-    return {
-        "presets": trained["preset"].nunique(),
-        "cases": cases["case"].nunique(),
-        "groups": cases["group"].nunique(),
-        "folds": cases["fold"].nunique(),
-        "seeds": trained["seed"].nunique(),
-        **{name: int((cases["status"] == name).sum()) for name in _STATUSES},
-    }
-
-
-_STATUSES = ("missed", "spurious", "both_empty")
 
 
 def _title(facts: Facts) -> str:
@@ -151,24 +110,20 @@ def _read_tables(folder: Path) -> dict[str, Table]:
     }
 
 
-def _summary(tables: Mapping[str, Table], facts: Facts) -> list[Block]:
+def _comparisons(tables: Mapping[str, Table], figures: Path) -> list[Block]:
     """Claim sentences about the mean over structures; all others in the table of claims."""
-    if "claims" not in tables:
-        return []
-    rows = pd.DataFrame(tables["claims"].records)
-    if rows.empty:
-        alone = facts.counts["presets"] < 2
-        nothing = "One network alone: there is nothing to compare." if alone else NOTHING_ASKED
-        return [Text(nothing)]
-    main = rows[rows["label"] == MEAN_LABEL]
-    main = rows if main.empty else main
-    counted = main["verdict"].value_counts()
-    tally = ", ".join(f"{count} {verdict}" for verdict, count in counted.items())
-    items = [Claim(row["verdict"], row["sentence"]) for row in main.to_dict("records")]
+    rows = main_comparisons(tables)
+    items = [Claim(row["words"], row["sentence"]) for row in rows]
     first, rest = items[:_MOST_CLAIMS], items[_MOST_CLAIMS:]
     more = [Folded(f"{len(rest)} further claims", [Claims(rest)])] if rest else []
-    text = Text(f"Of {len(main)} comparisons: {tally}.")
-    return [text, Claims(first), *more, *_more(tables, "claims")]
+    said = [Claims(first)] if first else []
+    return [*said, *more, *_more(tables, "claims"), *section_part(tables, figures, "comparisons")]
+
+
+def section_part(tables: Mapping[str, Table], figures: Path, section: str) -> list[Block]:
+    """Tables and figures of a section; empty where there are none."""
+    shown = _tables(tables, shown_in(TABLES, section))
+    return [*shown, *_figures(figures, shown_in(FIGURES, section))]
 
 
 def _tables(tables: Mapping[str, Table], names: Iterable[str]) -> list[Block]:
@@ -184,18 +139,45 @@ def _figures(folder: Path, names: Iterable[str]) -> list[Block]:
     return [picture(path, caption) for path, caption in paths.items() if path.is_file()]
 
 
-def _examples(examples: Mapping[str, Path]) -> list[Block]:
-    """Pictures as PNG: a slice is pixels anyway."""
+def _examples(examples: Mapping[str, Path], figures: Path) -> list[Block]:
+    """All networks side by side, then each; as PNG: a slice is pixels anyway."""
+    beside = figures / "side_by_side.png"
+    first: list[Block] = (
+        [picture(beside, FIGURES["side_by_side"].caption)] if beside.is_file() else []
+    )
     caption = FIGURES["examples"].caption
-    return [
-        Folded(preset, [picture(path, f"{preset}. {caption}", narrow=True)])
-        for preset, path in examples.items()
+    return first + [
+        Folded(preset, [picture(path, f"{preset}. {caption}")]) for preset, path in examples.items()
     ]
 
 
-def _checklist(facts: Facts, report: ReportSettings) -> list[Block]:
-    rows = tuple(tuple(map(cell, row)) for row in checklist(facts, report.metrics))
-    return [Shown(_words("checklist", ("Topic", "Question", "This study"), rows))]
+_OPEN = f"to be filled in by the authors: {BLANK}"
+
+
+def _checklists(facts: Facts) -> list[Block]:
+    """Each list folded; the line above counts what is left for the user."""
+    lists = checklists(facts)
+    counted = "; ".join(
+        f"{title}: {sum(not answer or BLANK in answer for *_, answer in rows)} of {len(rows)} items"
+        for title, rows in lists.items()
+    )
+    told = f"Filled in from the record. Left as blanks for the authors: {counted}."
+    heads = ("Item", "Question", "This study")
+    return [
+        Text(told),
+        *(
+            Folded(title, [Shown(_words(_anchor(title), heads, _filled(rows)))])
+            for title, rows in lists.items()
+        ),
+    ]
+
+
+def _anchor(title: str) -> str:
+    return title.lower().replace(" ", "-")
+
+
+def _filled(rows: Iterable[Sequence[str]]) -> tuple[tuple[Cell, ...], ...]:
+    return tuple((cell(one), cell(two), cell(answer or _OPEN)) for one, two, answer in rows)
 
 
 def _words(name: str, heads: Sequence[str], rows: tuple[tuple[Cell, ...], ...]) -> Table:
@@ -249,12 +231,6 @@ def example_pictures(results: Path | None, presets: Sequence[str]) -> dict[str, 
         {name: results / "presets" / name / "examples.png" for name in presets} if results else {}
     )
     return {name: path for name, path in paths.items() if path.is_file()}
-
-
-def pruning_part(tables: Mapping[str, Table], figures: Path) -> list[Block]:
-    """Tables and figures of the pruning; empty where there are none."""
-    shown = _tables(tables, shown_in(TABLES, "pruning"))
-    return [*shown, *_figures(figures, shown_in(FIGURES, "pruning"))]
 
 
 def others_part(others: Mapping[str, Path]) -> list[Block]:

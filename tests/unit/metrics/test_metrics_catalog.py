@@ -143,8 +143,8 @@ def test_every_page_shows_it(study: Path, tmp_path: Path) -> None:
         "HD99 (mm)",
         "HD99, mean over labels",
         "larger of the 99th percentiles",  # its definition, in the methods
-        "margin: 0.5 mm in HD99;",
-        "Presets were compared by HD99",
+        "margin was 0.5 mm in HD99",
+        "Networks were compared by HD99",
     ):
         assert text in page, text
     assert "| `hd99` | HD99 | mm | lower |" in manual({})

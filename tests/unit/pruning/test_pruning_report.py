@@ -13,7 +13,7 @@ from lunet.files import write_csv, write_json
 from lunet.metrics.settings import StatisticsSettings
 from lunet.reporting.figures import pruning as figures_pruning
 from lunet.reporting.html.page import Block, Section, html_page
-from lunet.reporting.html.report import others_part, pruning_part
+from lunet.reporting.html.report import others_part, section_part
 from lunet.reporting.markup import read_table
 from lunet.reporting.outputs import figure_row, table_row
 from lunet.reporting.pruned import layer_columns, read_prunings
@@ -198,7 +198,7 @@ def test_the_report_has_a_part_for_pruning_and_other_data(
     tables_pruning.write_table("pruning", sources, SETTINGS, tables / "pruning")
     figures_pruning.write_figure("pruning_hours", sources, {}, figures / "pruning_hours")
     shown = {"pruning": read_table(tables / "pruning.json")}
-    text = page_of(pruning_part(shown, figures))
+    text = page_of(section_part(shown, figures, "pruning"))
     assert "36.0 times as many as lunet_small_4f" in text
     assert "Device hours of a run" in text
     figures_pruning.write_figure("pruning_dice", sources, {}, figures / "boxplot")

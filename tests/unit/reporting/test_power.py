@@ -13,8 +13,8 @@ from lunet import cli
 from lunet.errors import LunetError
 from lunet.files import write_json
 from lunet.metrics.settings import StatisticsSettings
-from lunet.reporting.html.answer import answer_part, power_part
-from lunet.reporting.html.page import Section, Text, html_page
+from lunet.reporting.html.answer import power_part
+from lunet.reporting.html.page import Text
 from lunet.reporting.power import Question, facts, sentence
 from lunet.statistics.power import Components, Design
 from lunet.study.config import parse
@@ -120,11 +120,7 @@ def test_the_command_takes_the_design_of_a_study(pilot: Path, tmp_path: Path, ca
     )
 
 
-def test_the_report_opens_with_the_answer_and_the_power(pilot: Path, tmp_path: Path) -> None:
-    write_json(tmp_path / "smallest/verdict.json", {"sentence": "The smallest is <this>."})
-    page = html_page("t", "l", [Section("answer", "Answer", answer_part(tmp_path))])
-    assert "<strong>The smallest is &lt;this&gt;.</strong>" in page
-    assert answer_part(tmp_path / "none") == []
+def test_the_report_says_what_the_design_could_resolve(pilot: Path) -> None:
     counts = {"groups": 30, "folds": 5, "seeds": 2}
     (said,) = power_part(str(pilot), StatisticsSettings(), counts)
     assert isinstance(said, Text)

@@ -15,8 +15,6 @@ from study_of_numbers import DICE, write_study
 
 from lunet.cli import main
 from lunet.files import write_json
-from lunet.metrics.settings import StatisticsSettings
-from lunet.reporting.html.methods import Facts, methods
 from lunet.reporting.html.page import (
     Claim,
     Claims,
@@ -52,7 +50,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     study = write_study(tmp_path_factory.mktemp("study"), folds=2, seeds=1, cases=16, epochs=3)
     words = ["--results", str(study), "--presets", *PRESETS, "--folds", "0", "1"]
     words += ["--settings", SETTINGS]
-    for name in ("joint", "accuracy", "claims", "protocol"):
+    for name in ("joint", "accuracy", "claims", "comparisons", "protocol"):
         assert main(["table", name, *words, "--out", str(study / "tables" / name)]) == 0
     for name in ("pareto_parameters", "boxplot"):
         assert main(["figure", name, *words, "--out", str(study / "figures" / name)]) == 0
@@ -74,8 +72,8 @@ def test_report_tells_claims_numbers_methods_and_origin(report: Path) -> None:
     assert "A &lt;study&gt; &amp; more" in text
     assert "is better than lunet_small_2f" in text
     assert "353,949" in text
-    assert "trained for 3 epochs with Adam, learning rate 0.01" in text
-    assert "Non-inferiority margin: 0.01 in Dice; there is no protocol.json" in text
+    assert "trained for 3 epochs with Adam at a learning rate of 0.01" in text
+    assert "The non-inferiority margin was 0.01 in Dice (there is no protocol.json" in text
     assert "0123abc" in text
     assert "32 cases" in text
     assert "1 missed, 0 spurious, 0 both empty" in text
@@ -116,18 +114,7 @@ def test_what_was_changed_after_the_runs_is_told(report: Path, tmp_path: Path) -
     assert {name: told in text for name, text in drawn.items()} == {"changed": True, "kept": False}
     assert main(["report", *words, "--out", str(tmp_path / "r.html")]) == 0
     page = (tmp_path / "r.html").read_text()
-    assert "0.01 in Dice; stated before the runs, on 2026-01-02T03:04:05Z" in page
-
-
-def test_methods_name_each_recipe_once() -> None:
-    recipe = {"epochs": 9, "batch_size": 1, "loss": {"bce": 0.5}, "optimiser": {"lr": 1e-3}}
-    runs = [{"preset": name, "settings": {"recipe": recipe}} for name in ("a", "b", "a")]
-    counts = {"cases": 4, "groups": 2, "folds": 1, "seeds": 1}
-    text = methods(Facts(runs, {}, {}, counts, StatisticsSettings()))
-    assert text.count("9 epochs") == 1
-    assert "a and b: trained for 9 epochs" in text
-    assert "binary cross-entropy (weight 0.5)" in text
-    assert "4 cases of 2 subjects" in text
+    assert "0.01 in Dice (stated before the runs, on 2026-01-02T03:04:05Z)" in page
 
 
 HOSTILE = '"><script>alert(1)</script><b onclick="x'
@@ -168,14 +155,122 @@ class Tags(HTMLParser):
         self.attributes |= {name for name, _ in attrs}
 
 
+def style_of(report: Path) -> str:
+    return report.read_text().split("<style>")[1].split("</style>")[0]
+
+
+def rules_of(style: str) -> dict[str, str]:
+    """Selector -> declarations of a flat list of rules."""
+    found = re.findall(r"([^{}]+)\{([^{}]*)\}", re.sub(r"/\*.*?\*/", "", style, flags=re.S))
+    rules: dict[str, str] = {}
+    for selectors, content in found:
+        for selector in selectors.split(","):
+            rules[selector.strip()] = rules.get(selector.strip(), "") + content
+    return rules
+
+
 def test_paper_shows_every_column_and_every_folded_part(report: Path) -> None:
-    style = report.read_text().split("<style>")[1].split("</style>")[0]
-    paper = style.split("@media print")[1]
-    assert ".scroll { overflow: visible" in paper
-    assert "white-space: normal" in paper
-    assert "break-inside: avoid" in paper
-    assert "details::details-content { content-visibility: visible" in paper
+    paper = rules_of(style_of(report).split("@media print {")[1])
+    assert "overflow: visible" in paper[".scroll"]
+    for cells in ("td", "td.long", "th", "th button"):
+        assert "white-space: normal" in paper[cells]
+        assert "overflow-wrap: anywhere" in paper[cells]
+    assert "position: static" in paper["td:first-child"]
+    for whole in ("figure", "tr", "ul.claims li"):
+        assert "break-inside: avoid" in paper[whole]
+    assert "break-after: avoid" in paper["figcaption"]
+    assert "max-width: 100%" in paper["figure img"]
+    assert "min-width: 0 !important" in paper["figure img"]
+    assert "content-visibility: visible" in paper["details::details-content"]
     assert 'addEventListener("beforeprint"' in report.read_text()
+    assert "loading=" not in report.read_text()  # what was not scrolled to is printed, too
+
+
+def test_dark_pages_are_printed_light(report: Path) -> None:
+    """Every colour of the light page has one for the dark screen, and none for paper."""
+    light, dark = style_of(report).split("@media screen and (prefers-color-scheme: dark) {")
+    names = set(re.findall(r"--[a-z-]+(?=:)", light))
+    assert names
+    assert set(re.findall(r"--[a-z-]+(?=:)", dark.split("}")[0])) == names
+    assert "prefers-color-scheme" not in dark
+
+
+def test_letters_are_legible_on_a_phone(report: Path) -> None:
+    """At least 10 px: in the main figure by its style, in the others by their least width."""
+    text = report.read_text()
+    view = re.search(r'<svg viewBox="0 0 (\d+) \d+"', text)
+    assert view
+    sizes = re.findall(
+        r"(?:@media \(max-width: ([0-9.]+)rem\) \{ )?\.chart text \{[^}]*?font-size: ([0-9.]+)px",
+        style_of(report),
+    )
+    assert len(sizes) == 3
+    for screen in range(320, 2000, 10):
+        units = [float(size) for most, size in sizes if not most or screen <= 16 * float(most)][-1]
+        shown = min(screen - 32, 48 * 16)  # padding of the page; width of the figure
+        assert units * shown / int(view[1]) >= 10, screen
+    pictures = re.findall(r"min-width: ([0-9.]+)rem\" alt", text)
+    assert len(pictures) == text.count("data:image/")
+    for name, least in zip(("pareto_parameters", "boxplot"), pictures, strict=True):
+        svg = (report.parent / "figures" / f"{name}.svg").read_text()
+        points = re.search(r'width="([0-9.]+)pt"', svg)
+        assert points
+        assert 6.0 * 16 * float(least) / float(points[1]) >= 9.9
+
+
+def test_the_answer_comes_first(report: Path) -> None:
+    """Sentence, one figure, a table of five columns, error and limits; then everything else."""
+    text = report.read_text()
+    sections = re.findall(r'<section id="(\w+)">', text)
+    assert sections == ["answer", "comparisons", "quality", "methods", "checklists", "provenance"]
+    assert re.findall(r'<a href="#(\w+)">', text) == sections
+    answer = text.split('<section id="answer">')[1].split("</section>")[0]
+    places = [answer.index(part) for part in ("<strong>", "<svg", "<table", "Error:", "Limits:")]
+    assert places == sorted(places)
+    assert answer.count("<svg") == 1
+    assert answer.count("<table") == 1
+    assert answer.split("</thead>")[0].count("<th ") == 5
+    claims = read_table(report.parent / "tables" / "claims.json").records
+    sentences = [row["sentence"] for row in claims if row["label"] == "mean over labels"]
+    assert re.findall(r"<strong>(.*?)</strong>", answer)[0] in sentences
+    for name in DICE:
+        assert re.search(rf"<title>{name}: [0-9,]+ parameters", answer)
+    assert 'class="level margin"' in answer
+    assert "margin 0.01" in answer
+    assert "32 cases of 16 subjects" in answer
+    assert "one seed each" in answer
+
+
+def test_the_answer_of_a_search_comes_first(report: Path, tmp_path: Path) -> None:
+    results = tmp_path / "study"
+    shutil.copytree(report.parent, results)
+    states = {"unet_small_4f": "the reference", "unet_small_2f": "non-inferior"}
+    states |= {"lunet_small_2f": "inferior", "mednext_small": "not trained"}
+    candidates = [
+        {"name": name, "family": name[:-3], "cost": 1000.0 * (1 + place), "parameters": 9}
+        | {"state": state, "folds": 2 * (state != "not trained")}
+        | (
+            {"estimate": -0.001 * place, "ci_low": -0.02, "ci_high": 0.02}
+            if place in (1, 2)
+            else {}
+        )
+        for place, (name, state) in enumerate(states.items())
+    ]
+    found = {"sentence": "The smallest is <this>.", "reference": "unet_small_4f", "metric": "dice"}
+    found |= {"margin": 0.03, "cost": "macs", "candidates": candidates}
+    write_json(results / "smallest" / "verdict.json", found)
+    words = ["--results", str(results), "--presets", *PRESETS, "--folds", "0", "1"]
+    assert main(["report", *words, "--settings", SETTINGS, "--out", str(tmp_path / "r.html")]) == 0
+    answer = (tmp_path / "r.html").read_text().split('<section id="answer">')[1]
+    answer = answer.split("</section>")[0]
+    assert "<strong>The smallest is &lt;this&gt;.</strong>" in answer
+    assert answer.count("<svg") == 1
+    assert "margin 0.03" in answer
+    marks = re.findall(r'<g class="mark ([\w -]+?)"', answer)
+    assert sorted(marks) == ["inferior", "non-inferior", "the-reference"]
+    rows = answer.split("<tbody>")[1].count("<tr>")
+    assert rows == len(candidates)
+    assert "not trained" in answer
 
 
 def test_the_report_reads_the_json_of_its_tables(report: Path, tmp_path: Path) -> None:

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import shutil
-import subprocess
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from paths import ROOT
-from patience import patient
 from study_of_numbers import DICE, MACS, write_study
 
 from lunet.cli import main
@@ -24,8 +21,6 @@ from lunet.reporting.markup import (
     Column,
     Table,
     cell,
-    latex,
-    latex_escape,
     markdown,
     read_table,
     write,
@@ -291,11 +286,6 @@ def test_markup_escapes_and_reads_back(tmp_path: Path) -> None:
     table = Table("t", "A caption.", columns, rows, ({"a": 1.0},), note="A note.")
     write(table, tmp_path / "t")
     assert read_table(tmp_path / "t.json") == table
-    assert latex_escape("a_b & 50 %") == r"a\_b \& 50 \%"
-    text = latex(table)
-    assert text.count(r"\\") == 4  # head, two lines of the first row, the second row
-    assert r"\textbf{better}" in text
-    assert "{[}0.841, 0.864]" in text
     assert "**better**" in markdown(table)
 
 
@@ -334,23 +324,3 @@ def test_a_file_that_is_no_table_is_refused(tmp_path: Path, change: dict) -> Non
     write_json(paths[-1], read_json(paths[-1]) | change)
     with pytest.raises(DataError, match=r"t\.json: .*`lunet table`"):
         read_table(paths[-1])
-
-
-def _latex_is_here() -> bool:
-    finder = shutil.which("kpsewhich")
-    if finder is None or shutil.which("pdflatex") is None:
-        return False
-    return subprocess.run([finder, "booktabs.sty"], capture_output=True).returncode == 0
-
-
-@pytest.mark.skipif(not _latex_is_here(), reason="no pdfLaTeX with booktabs on this machine")
-def test_latex_of_every_table_compiles(study: Path, tmp_path: Path) -> None:
-    for name in TABLES:
-        write_table(name, sources(study, name), SETTINGS, tmp_path / name)
-    inputs = "".join(f"\\input{{{name}.tex}}\\clearpage\n" for name in TABLES)
-    head = r"\documentclass{article}\usepackage{booktabs}\usepackage{graphicx}\begin{document}"
-    (tmp_path / "all.tex").write_text(f"{head}\n{inputs}\\end{{document}}\n")
-    words = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "all.tex"]
-    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=patient(15))
-    assert done.returncode == 0, done.stdout[-800:]
-    assert "Missing character" not in done.stdout

@@ -1,0 +1,110 @@
+"""The answer of a search for the smallest network, as the report's first part."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from lunet.metrics.catalog import compared_title
+from lunet.reporting.html.chart import Level, Point, chart
+from lunet.reporting.html.page import Block, Shown, Text
+from lunet.reporting.markup import Cell, Column, Table, cell
+from lunet.reporting.numbers import decimals, fixed, integer, interval, significant
+from lunet.reporting.smallest import COSTS
+
+Record = Mapping[str, Any]
+"""A row of a table, as its JSON holds it: what is not known is None."""
+
+
+def number(record: Record, key: str, otherwise: float = math.nan) -> float:
+    """A number of a record; ``otherwise`` where it has none."""
+    value = record.get(key)
+    return otherwise if value is None else float(value)
+
+
+def estimate(record: Record, name: str, low: str = "ci_low", high: str = "ci_high") -> Cell:
+    """A value with its interval below."""
+    value, bottom, top = (number(record, key) for key in (name, low, high))
+    places = decimals((top - bottom) / 2)
+    return cell(fixed(value, places), interval(bottom, top, places))
+
+
+def short_name(preset: str) -> str:
+    """What a point is called in the figure; the table and the pointer have the whole name."""
+    return preset.replace("_small", "")
+
+
+def reference_point(name: str, cost: float, text: str) -> Point:
+    """The reference in a figure of differences from it."""
+    title = f"{name}: {text}, the reference"
+    return Point(short_name(name), cost, 0.0, math.nan, math.nan, "the reference", title)
+
+
+def search_part(found: Mapping[str, Any]) -> list[Block]:
+    """The answer of a search for the smallest network, from its ``verdict.json``."""
+    said: list[Block] = [Text(str(found["sentence"]), "strong")]
+    rows = list(found.get("candidates") or [])
+    trained = [row for row in rows if row.get("estimate") is not None]
+    title, cost_title = compared_title(found["metric"]), _capital(COSTS[found["cost"]])
+    points = [
+        Point(
+            short_name(row["name"]),
+            number(row, "cost"),
+            number(row, "estimate"),
+            number(row, "ci_low"),
+            number(row, "ci_high"),
+            row["state"],
+            f"{row['name']}: {_cost(row, found['cost'])} {COSTS[found['cost']]}, "
+            + " ".join(estimate(row, "estimate").lines)
+            + f", {row['state']} after {row['folds']} folds",
+            filled=row["state"] not in ("undecided", "not resolved"),
+        )
+        for row in trained
+    ]
+    points += [
+        reference_point(
+            row["name"], number(row, "cost"), f"{_cost(row, found['cost'])} {COSTS[found['cost']]}"
+        )
+        for row in rows
+        if row["name"] == found["reference"]
+    ]
+    made = chart(
+        points,
+        [
+            Level(0.0, "", "zero"),
+            Level(-found["margin"], f"margin {found['margin']:g}", "margin"),
+        ],
+        caption=f"Difference from {found['reference']} against cost, with repeated confidence "
+        "intervals. Filled: decided; hollow: not. The table has the numbers.",
+        above=f"Difference in {title} (up: better)",
+        below=cost_title,
+    )
+    columns = ("Network", cost_title, f"Difference in {title}", "Folds", "State")
+    rows.sort(key=lambda row: -number(row, "cost", 0.0))
+    table = Table(
+        "answer",
+        f"The candidates in the order of their cost; differences are from {found['reference']}.",
+        tuple(Column(name, text=name in ("Network", "State")) for name in columns),
+        tuple(
+            (
+                cell(row["name"]),
+                cell(_cost(row, found["cost"])),
+                estimate(row, "estimate"),
+                cell(row["folds"]),
+                cell(row["state"]),
+            )
+            for row in rows
+        ),
+        (),
+    )
+    return [*said, *([made] if made else []), *([Shown(table)] if rows else [])]
+
+
+def _cost(row: Record, kind: str) -> str:
+    value = number(row, "cost")
+    return integer(value) if kind == "parameters" else significant(value)
+
+
+def _capital(text: str) -> str:
+    return text[0].upper() + text[1:]
