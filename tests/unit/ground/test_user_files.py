@@ -135,7 +135,9 @@ def test_every_command_is_here() -> None:
     modules = {p.stem for p in (PACKAGE / "commands").glob("*.py")}
     helpers = {"__init__", "arguments", "raw"}
     assert {name.replace("_", "-") for name in modules - helpers} == set(STEPS)
-    assert {name.split()[0] for name in CALLS} | WRITE_NOTHING | NEW_FILES_ONLY | IN_RESULTS == set(STEPS)
+    assert {name.split()[0] for name in CALLS} | WRITE_NOTHING | NEW_FILES_ONLY | IN_RESULTS == set(
+        STEPS
+    )
 
 
 @pytest.fixture
