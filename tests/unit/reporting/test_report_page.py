@@ -93,7 +93,7 @@ def test_what_was_changed_after_the_runs_is_told(report: Path, tmp_path: Path) -
     stated = {"statistics": STATISTICS | {"metric": "dice", "margin": 0.005}, "presets": [*DICE]}
     stated |= {"folds": [0, 1], "seeds": [0]}
     content = {"stated": stated, "digest": digest(stated), "time": "2026-01-02T03:04:05Z"}
-    content |= {"settings": {}}
+    content |= {"settings": {}, "settings_digest": ""}
     write_json(results / "protocol.json", content)
     words = ["--results", str(results), "--presets", *PRESETS, "--folds", "0", "1"]
     words += ["--settings", SETTINGS]
