@@ -35,8 +35,8 @@ rule pause:
         preset=TRAINED,
     resources:
         gpu=1,
-        mem_mb=GIVEN.mem_mb,
-        runtime=GIVEN.runtime,
+        mem_mb=FORECASTS.mem_mb,
+        runtime=FORECASTS.runtime,
     params:
         plan=PLANNED,
         settings=study.settings("train"),
