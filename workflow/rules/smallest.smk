@@ -1,7 +1,6 @@
 # Log what the design can resolve according to its pilot, and give the report the answer of a search.
 # `lunet smallest` runs the search; it requests ordinary runs from this workflow.
 
-from lunet.study.early import pause_epoch
 from lunet.study.power import power_sentence
 
 if study.config.pilot is not None and workflow.is_main_process:
@@ -13,12 +12,6 @@ if study.config.pilot is not None and workflow.is_main_process:
 # no rule makes the answer of a search; if there is one, the report begins with it
 VERDICT = f"{RESULTS}/smallest/verdict.json"
 ANSWERED = [VERDICT] if os.path.isfile(VERDICT) else []
-
-
-def early(wildcards):
-    """Parameter: the epoch at which a candidate is compared before it is trained to its end."""
-    recipe = study.resolved(wildcards.preset)[1]
-    return pause_epoch(recipe.epochs, recipe.validate_every)
 
 
 # the same training as rule `train`, which resumes from the state that this one leaves

@@ -58,13 +58,18 @@ def test_figure_has_all_files_and_the_same_bytes_again(
         assert len(list(csv.reader(stream))) > 1
 
 
-@pytest.mark.parametrize("name", ["differences", "ranks"])
-def test_one_preset_alone_gets_a_notice(name: str, study: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "notice"),
+    [("differences", "no preset is compared"), ("ranks", "only one preset")],
+)
+def test_one_preset_alone_gets_a_notice(
+    name: str, notice: str, study: Path, tmp_path: Path
+) -> None:
     found = from_grid(
         Grid(study, ("unet_small_4f", "atlas_prior"), (0,), (0,)), figure_row(name).needs
     )
     paths = write_figure(name, found, SETTINGS, tmp_path / name)
-    assert "alone" in paths[-1].read_text()
+    assert notice in paths[-1].read_text()
 
 
 def test_every_figure_has_one_row_and_one_function() -> None:
