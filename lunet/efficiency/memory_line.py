@@ -7,9 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-from scipy.optimize import nnls
-
 from lunet.errors import DataError
 
 
@@ -65,10 +62,26 @@ def _sizes(points: Sequence[Mapping[str, Any]]) -> list[int]:
 
 
 def _line(sizes: Sequence[int], values: Sequence[float]) -> Line:
-    """Least squares of relative deviations: a small batch counts as much as a large one."""
-    heights = np.asarray(values, float)
-    terms = np.stack([np.ones(len(sizes)), np.asarray(sizes, float)], axis=1)
-    (fixed, per_sample), _ = nnls(terms / heights[:, None], np.ones(len(sizes)))
-    deviations = np.abs(terms @ [fixed, per_sample] / heights - 1)
-    error = float(deviations.max()) if len(sizes) > 2 else math.nan
-    return Line(float(fixed), float(per_sample), error)
+    """Least squares of relative deviations: a small batch counts as much as a large one.
+
+    In plain Python, because every start of a workflow imports this module.
+    """
+    # minimise the sum of (a / v + b n / v - 1)^2 over a, b >= 0
+    ones = [1 / value for value in values]
+    slopes = [size / value for size, value in zip(sizes, values, strict=True)]
+    aa, ab, bb = (_sumprod(ones, ones), _sumprod(ones, slopes), _sumprod(slopes, slopes))
+    determinant = aa * bb - ab**2
+    fixed = (sum(ones) * bb - sum(slopes) * ab) / determinant
+    per_sample = (sum(slopes) * aa - sum(ones) * ab) / determinant
+    if fixed < 0:
+        fixed, per_sample = 0.0, sum(slopes) / bb
+    elif per_sample < 0:
+        fixed, per_sample = sum(ones) / aa, 0.0
+    fitted = (fixed + per_sample * size for size in sizes)
+    deviations = [abs(one / value - 1) for one, value in zip(fitted, values, strict=True)]
+    return Line(fixed, per_sample, max(deviations) if len(sizes) > 2 else math.nan)
+
+
+def _sumprod(one: Sequence[float], other: Sequence[float]) -> float:
+    """Sum of products (``math.sumprod`` is of Python 3.12)."""
+    return math.fsum(a * b for a, b in zip(one, other, strict=True))

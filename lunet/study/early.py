@@ -17,15 +17,6 @@ from lunet.reporting.result_files import ResultFiles, read_histories
 from lunet.study.smallest import Run, gap_of
 from lunet.study.study import Study
 
-SHARE = 1 / 3
-"""Share of the epochs after which a candidate is compared."""
-
-
-def pause_epoch(epochs: int, validate_every: int) -> int:
-    """The epoch to look at: validated, and the nearest to a third of all, but before the last."""
-    steps = max(1, round(SHARE * epochs / validate_every))
-    return min(steps * validate_every, epochs)
-
 
 @dataclass(frozen=True)
 class EarlyLook:

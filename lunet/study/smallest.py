@@ -194,6 +194,16 @@ def _bisect(members: Sequence[Candidate], judge: Judge, level: float) -> tuple[S
     return tuple(steps)
 
 
+EARLY_SHARE = 1 / 3
+"""Share of the epochs after which a candidate is compared."""
+
+
+def pause_epoch(epochs: int, validate_every: int) -> int:
+    """The epoch to look at: validated, and the nearest to a third of all, but before the last."""
+    steps = max(1, round(EARLY_SHARE * epochs / validate_every))
+    return min(steps * validate_every, epochs)
+
+
 def gap_of(candidate: Sequence[float], reference: Sequence[float]) -> float:
     """How far a candidate's validation scores lie below the reference's, seed by seed on average.
 

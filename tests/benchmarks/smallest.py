@@ -24,9 +24,17 @@ import numpy as np
 
 from lunet.statistics.looks import FoldValues, looks
 from lunet.statistics.sequential import Plan
-from lunet.study.early import SHARE as EARLY_SHARE
 from lunet.study.settings import SmallestSettings
-from lunet.study.smallest import Candidate, Finding, Search, cheaper, gap_of, needed, search
+from lunet.study.smallest import (
+    EARLY_SHARE,
+    Candidate,
+    Finding,
+    Search,
+    cheaper,
+    gap_of,
+    needed,
+    search,
+)
 
 MARGIN, LEVEL, FOLDS, SEEDS, CASES = 0.01, 0.025, 5, 2, 37
 # of the hippocampus: subjects' differences, trainings, a subject under one training

@@ -4,7 +4,7 @@ from shlex import quote
 from snakemake.logging import logger
 
 from lunet.data.source import source_digest
-from lunet.study.early import pause_epoch
+from lunet.study.smallest import pause_epoch
 
 # Paths and the few functions that rules share; everything else is in lunet.study. Commands only get
 # paths of their rule's inputs and outputs, because a workflow that includes this one with a

@@ -7,6 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.optimize import nnls
 from torch import nn
 
 from lunet.efficiency import batches
@@ -139,3 +142,26 @@ def test_what_may_not_fit_is_counted_but_not_tried(monkeypatch: pytest.MonkeyPat
     assert found[1]["measured_bytes"] is None
     assert found[1]["counted_bytes"] > 5 * MIB
     assert describe(found).endswith("MiB (counted)")
+
+
+@given(
+    st.lists(st.floats(1, 1e4), min_size=3, max_size=6),
+    st.lists(st.integers(1, 64), min_size=6, max_size=6, unique=True),
+)
+def test_the_line_is_that_of_non_negative_least_squares(
+    values: list[float], sizes: list[int]
+) -> None:
+    batches = sorted(sizes)[: len(values)]
+    found = counted_line(
+        [
+            {"batch": size, "counted_bytes": value}
+            for size, value in zip(batches, values, strict=True)
+        ]
+    )
+    heights = np.array(values)
+    terms = np.stack([np.ones(len(batches)), np.array(batches, float)], axis=1) / heights[:, None]
+    _, residual = nnls(terms, np.ones(len(batches)))
+    own = np.linalg.norm(terms @ [found.fixed, found.per_sample] - 1)
+    assert own == pytest.approx(residual, rel=1e-6, abs=1e-9)
+    assert found.fixed >= 0
+    assert found.per_sample >= 0

@@ -10,7 +10,7 @@ import pytest
 from stub_search import StubMaker, search_study
 
 from lunet.errors import ConfigError, TrainingError
-from lunet.study.early import pause_epoch
+from lunet.study.smallest import pause_epoch
 from lunet.study.smallest_run import find_smallest
 
 GOOD, POOR = 0.88, 0.80
