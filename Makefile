@@ -4,7 +4,7 @@ PIP_ARGS ?=
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: install demo test lint format docs report recover clean
+.PHONY: install demo test test-slow lint format docs report recover clean
 
 install: $(INSTALLED)  ## .venv with all that a study and the tests need
 
@@ -13,8 +13,11 @@ demo: $(INSTALLED)  ## the whole study small, offline, on a CPU
 	@echo; echo "tables   results/demo/tables/"; echo "figures  results/demo/figures/"
 	@echo "report   results/demo/report.html"
 
-test: $(INSTALLED)  ## unit tests and end-to-end tests
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadfile
+test: $(INSTALLED)  ## all tests but the slow ones
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not slow" -n auto --dist loadfile
+
+test-slow: $(INSTALLED)  ## end-to-end tests of minutes: SLURM, kills, pruning, the tutorial, the wheel
+	OMP_NUM_THREADS=1 $(BIN)/pytest -m slow -n auto --dist loadfile
 
 lint: $(INSTALLED)  ## style, floors, types, workflow
 	$(BIN)/ruff check lunet tests docs

@@ -85,7 +85,7 @@ def test_a_fitting_file_is_taken(tmp_path: Path, capsys: pytest.CaptureFixture[s
         ({"sides": (*FREE, "t")}, "5 axes, 1 channel(s) are described"),
         ({"kind": HALF}, "input image: tensor(float16)"),
         ({"names": ("x", "y")}, "input x: tensor(float)"),
-        ({"task": None}, "carries no description"),
+        ({"task": None}, "has no description"),
     ],
 )
 def test_other_ends_are_refused_by_name(
