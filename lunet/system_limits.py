@@ -1,7 +1,7 @@
-"""Limits of the system that end a process without a word when NumPy and PyTorch are loaded.
+"""Checks of system limits that would end a process without a message while NumPy or PyTorch loads.
 
-OpenBLAS, OpenMP and the C++ library abort, or interrupt the process, where they get no memory or no
-thread; so both are tried before.
+OpenBLAS, OpenMP and the C++ library abort or interrupt the process if they cannot get memory or
+threads, so both are checked first.
 """
 
 from __future__ import annotations
@@ -13,13 +13,15 @@ import sys
 import threading
 
 ADDRESS_SPACE = 2 << 30
-"""Bytes that PyTorch and what it loads need; 1.2 GB were enough on two cores."""
+"""Bytes that PyTorch and its dependencies need; 1.2 GB were enough on two cores."""
 _POOLS = 3
-"""Pools of threads: those of NumPy's, SciPy's and PyTorch's libraries."""
+"""Number of thread pools: NumPy, SciPy and PyTorch each have one."""
 
 
 def require_room() -> None:
-    """Check that address space and threads suffice to load NumPy and PyTorch, unless they are.
+    """Check that address space and threads suffice to load NumPy and PyTorch.
+
+    Nothing is checked if NumPy is loaded already.
 
     Raises
     ------
@@ -34,7 +36,7 @@ def require_room() -> None:
     if limit != resource.RLIM_INFINITY and limit < ADDRESS_SPACE:
         raise MemoryError(
             f"the address space is limited to {limit >> 20} MiB (`ulimit -v`), "
-            f"{ADDRESS_SPACE >> 20} MiB are needed"
+            f"but {ADDRESS_SPACE >> 20} MiB are needed"
         )
     _try_threads(_POOLS * (_pool_size() - 1))
 
@@ -46,7 +48,7 @@ def _pool_size() -> int:
 
 
 def _try_threads(count: int) -> None:
-    """Start so many threads at the same time, and end them."""
+    """Start ``count`` threads at the same time, then end them."""
     end = threading.Event()
     started: list[threading.Thread] = []
     try:

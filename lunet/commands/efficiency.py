@@ -1,4 +1,4 @@
-"""Measure what a preset costs: parameters, MACs, latency, memory, training step.
+"""Measure the cost of a preset: parameters, MACs, latency, memory, training step.
 
 Times are measured in several fresh processes with a fixed number of threads. Example:
 
@@ -18,10 +18,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this step."""
     add_settings(parser)
     add_plan(parser)
-    text = "file to write; without it only a summary is printed"
+    text = "file to write; without it, only a summary is printed"
     add_out(parser, "JSON", text, suffixes=("",), required=False)
     parser.add_argument("--size", type=POSITIVE, nargs="+", metavar="VOXELS", help="input size")
-    parser.add_argument("--batches", type=POSITIVE, nargs="+", metavar="N")
+    parser.add_argument("--batches", type=POSITIVE, nargs="+", metavar="N", help="batch sizes")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"))
     parser.add_argument("--engines", nargs="+", metavar="ENGINE", help="eager compiled onnx ...")
     parser.add_argument("--precisions", nargs="+", metavar="P", help="fp32 bf16")
@@ -72,7 +72,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _announce(settings: Any) -> None:
-    """Print how long the measurement may take, and what shortens it."""
+    """Print how long the measurement may take, and how to shorten it."""
     from lunet.efficiency.run import longest_s
 
     seconds = longest_s(settings)

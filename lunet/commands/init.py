@@ -1,7 +1,7 @@
 """Write the first configuration of a study of your own data, ready to run.
 
-The folder is read as it lies there: nothing is copied, moved or changed. The study asks how small
-a network may be; `lunet smallest` and Snakemake both run it.
+The folder is only read: nothing is copied, moved or changed. The study asks how small a network
+may be; both `lunet smallest` and Snakemake can run it.
 
 Examples: lunet init my_data --labels spleen=1 --channels CT
           lunet init Dataset004_Hippocampus --layout nnunet --reference unet_small_16f
@@ -21,28 +21,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``lunet init``."""
     parser.add_argument("source", metavar="DATA", help="folder, CSV listing, or nnU-Net number")
     parser.add_argument("--out", metavar="FILE", help="new configuration (config/NAME.yaml)")
-    add_description(parser.add_argument_group("the data, where the folder does not say it"))
+    add_description(parser.add_argument_group("the data, if the folder does not describe them"))
     add_wishes(parser)
 
 
 def add_wishes(parser: argparse.ArgumentParser) -> None:
-    """Arguments that say what the first study asks."""
+    """Arguments for the question of the first study."""
     group = parser.add_argument_group("the question")
-    group.add_argument("--reference", metavar="PRESET", help="must not be undercut (unet_small_8f)")
-    group.add_argument("--families", nargs="+", metavar="FAMILY", help="unet_small lunet_small")
-    group.add_argument("--widths", nargs="+", type=POSITIVE, metavar="N", help="1 2 4 6 8")
-    group.add_argument("--cost", help="what is to be small (macs)")
+    reference = "the network to compare with (unet_small_8f)"
+    group.add_argument("--reference", metavar="PRESET", help=reference)
+    families = "of the candidates (unet_small lunet_small)"
+    group.add_argument("--families", nargs="+", metavar="FAMILY", help=families)
+    widths = "of the candidates (1 2 4 6 8)"
+    group.add_argument("--widths", nargs="+", type=POSITIVE, metavar="N", help=widths)
+    group.add_argument("--cost", help="the cost to minimise (macs)")
     group.add_argument("--margin", type=positive, help="loss of Dice that is tolerated (0.01)")
     group.add_argument("--recipe", help="how all networks are trained (strong)")
-    group.add_argument("--epochs", type=POSITIVE, help="of each training (the recipe's)")
-    group.add_argument("--budget-hours", type=positive, metavar="H", help="device hours at most")
+    group.add_argument("--epochs", type=POSITIVE, help="epochs of each training (as in the recipe)")
+    group.add_argument("--budget-hours", type=positive, metavar="H", help="most device hours")
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Read the folder, write the configuration, print the next commands."""
     path = write_configuration(arguments, arguments.out, step="init")
-    print(f"\nwhat would run:  snakemake --profile profiles/local --configfile {path} -n -q rules")
-    print(f"the answer:      lunet smallest --config {path}")
+    print(f"\npreview the runs: snakemake --profile profiles/local --configfile {path} -n -q rules")
+    print(f"find the answer:  lunet smallest --config {path}")
 
 
 def write_configuration(arguments: argparse.Namespace, out: str | None, *, step: str) -> Path:
@@ -67,6 +70,6 @@ def write_configuration(arguments: argparse.Namespace, out: str | None, *, step:
         print(line)
     print(f"{dataset.name}: {counted(dataset)}")
     if len({case.group for case in dataset.cases}) == len(dataset.cases):
-        print("if several files come from one subject, name it: --groups '^(\\d+)_'")
+        print("if several files come from one subject, give its pattern: --groups '^(\\d+)_'")
     print(f"written: {path}")
     return path

@@ -8,8 +8,8 @@ resumes; nothing is trained twice. The answer is printed and written to results/
   lunet smallest --config config/smallest_demo.yaml
   lunet smallest --config my.yaml -- --profile profiles/slurm
 
-Given a folder of data instead, it first writes a configuration, as `lunet init` does, which is
-yours to keep and to change:
+With a folder of data instead, it first writes a configuration, as `lunet init` does, which you can
+keep and edit:
 
   lunet smallest my_data --labels spleen=1 --channels CT --reference unet_small_8f
 """
@@ -27,20 +27,20 @@ from lunet.commands.raw import add_description
 from lunet.errors import ConfigError, TrainingError
 
 PASSED_ON = "snakemake"
-"""What follows two dashes are options of Snakemake."""
+"""Options after two dashes are passed on to Snakemake."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``lunet smallest``."""
     parser.usage = "lunet smallest [-h] [DATA] [--config FILE] [...] [-- OPTION_OF_SNAKEMAKE ...]"
     parser.add_argument("source", nargs="?", metavar="DATA", help="folder, listing, or archive")
-    parser.add_argument("--config", metavar="FILE", help="of a study (YAML); with DATA: a new one")
-    add_description(parser.add_argument_group("the data, where the folder does not say it"))
+    parser.add_argument("--config", metavar="FILE", help="study (YAML); with DATA: file to write")
+    add_description(parser.add_argument_group("the data, if the folder does not describe them"))
     add_wishes(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Search and print the answer."""
+    """Run the search and print the answer."""
     from lunet.locks import owned
     from lunet.study.config import load
     from lunet.study.smallest_run import find_smallest
@@ -48,7 +48,9 @@ def run(arguments: argparse.Namespace) -> None:
 
     if arguments.source is None and arguments.config is None:
         raise ConfigError(
-            where="lunet smallest", found="neither DATA nor --config", expected="one is needed"
+            where="lunet smallest",
+            found="neither DATA nor --config is given",
+            expected="one is needed",
         )
     if arguments.source is None:
         config = Path(arguments.config)
@@ -61,9 +63,9 @@ def run(arguments: argparse.Namespace) -> None:
         done = subprocess.run([*command[:3], *files, *command[3:]], check=False)
         if done.returncode != 0:
             found = f"ended with exit code {done.returncode}"
-            action = "See its log above; the same command resumes the search"
+            action = "See its log above; run the same command again to resume the search"
             raise TrainingError(
-                where="snakemake", found=found, expected="0 is expected", action=action
+                where="snakemake", found=found, expected="exit code 0 is expected", action=action
             )
 
     def log(text: str) -> None:
@@ -82,14 +84,14 @@ def _command(config: Path, options: Sequence[str]) -> list[str]:
         action = "Run this in the project's folder, or give `-- --snakefile FILE`"
         raise ConfigError(
             where="Snakefile",
-            found="is missing here",
-            expected="it defines how runs are made",
+            found="is missing in this folder",
+            expected="the workflow that makes the runs is needed",
             action=action,
         )
     if not any(word.startswith(("--profile", "--cores", "-c", "--jobs", "-j")) for word in options):
         local = Path("profiles", "local")
         options += ["--profile", str(local)] if local.is_dir() else ["--cores", "all"]
     if not any(word.startswith(("--quiet", "-q", "--verbose")) for word in options):
-        options += ["--quiet", "rules", "host"]  # the looks and the answer are what counts here
+        options += ["--quiet", "rules", "host"]  # keeps the search's own lines readable
     module = [sys.executable, "-m", "snakemake"]
     return [*module, "--configfile", str(config), *options]

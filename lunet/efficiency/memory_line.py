@@ -1,4 +1,4 @@
-"""Memory of a training step against the batch size: a line through measured steps."""
+"""Memory of a training step as a linear function of the batch size, fitted to measured steps."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from lunet.errors import DataError
 
 @dataclass(frozen=True)
 class Line:
-    """Memory of a training step against the batch size.
+    """Memory of a training step as a linear function of the batch size.
 
     Attributes
     ----------
     fixed, per_sample
-        Bytes of a step without samples, and of each sample; neither is negative.
+        Bytes of a step without samples, and bytes per sample; neither is negative.
     error
-        Largest relative deviation from the steps; NaN if there are only two, which every line
-        through both fits.
+        Largest relative deviation of a step from the line; NaN for two steps, since a line can
+        always pass through both.
     """
 
     fixed: float
@@ -28,12 +28,12 @@ class Line:
     error: float
 
     def largest_batch(self, budget: float) -> int:
-        """Samples that fit ``budget`` bytes, 0 if not even one does."""
+        """The largest number of samples that fits into ``budget`` bytes; may be 0."""
         return max(0, math.floor((budget - self.fixed) / self.per_sample))
 
 
 def counted_line(points: Sequence[Mapping[str, Any]]) -> Line:
-    """The line through the live tensors of an ``efficiency.json``'s ``training_memory``.
+    """The line fitted to the live tensors in ``training_memory`` of an ``efficiency.json``.
 
     Raises
     ------
@@ -48,7 +48,7 @@ def counted_line(points: Sequence[Mapping[str, Any]]) -> Line:
 
 
 def measured_line(points: Sequence[Mapping[str, Any]]) -> Line | None:
-    """The line through the measured bytes; None where a point lacks them or they do not rise."""
+    """The line fitted to the measured bytes; None if a point has none or they do not increase."""
     measured = [point.get("measured_bytes") for point in points]
     values = [float(value) for value in measured if value is not None]
     if len(values) != len(points) or len(values) < 2 or not values[-1] > values[0]:
@@ -62,7 +62,7 @@ def _sizes(points: Sequence[Mapping[str, Any]]) -> list[int]:
 
 
 def _line(sizes: Sequence[int], values: Sequence[float]) -> Line:
-    """Least squares of relative deviations: a small batch counts as much as a large one.
+    """Least squares of relative deviations, so that small and large batches count equally.
 
     In plain Python, because every start of a workflow imports this module.
     """

@@ -1,4 +1,4 @@
-"""Measures the cost of one preset, times in several fresh processes; writes ``efficiency.json``."""
+"""Measures the cost of one preset in several fresh processes and writes ``efficiency.json``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lunet.provenance import cpu_model
 from lunet.settings import plain
 
 if TYPE_CHECKING:
-    # the code that the processes run
+    # these imports make the code digest include what the processes run
     from lunet.efficiency import training_engine  # noqa: F401
     from lunet.efficiency.measure import MeasureJob, Series
 import numpy as np
@@ -31,8 +31,8 @@ DEFINITIONS = {
     "latency": "single forward passes; percentiles over all processes",
     "jitter_ms": "population standard deviation of the single latencies",
     "p99_ms": "from 200 runs or more, else null",
-    "cpu_share": "processor time by wall time, of the process that had least; null on CUDA",
-    "load": "the system's load average over one minute when the first process began",
+    "cpu_share": "lowest ratio of processor time to wall time among the processes; null on CUDA",
+    "load": "the system's load average over one minute when the first process started",
     "unstable": "the medians of the fresh processes (of the two halves of a single one) differ by "
     "more than 3 %, or a process had less than 90 % of a processor",
     "kernels": "single samples on a CPU: 3x3x3 convolutions by oneDNN, as in prediction",
@@ -40,14 +40,14 @@ DEFINITIONS = {
     "at batch 1; training_peak_measured_bytes during a training step",
     "peak_memory_bytes": "peak of the live tensors of a forward pass at batch 1, counted, without "
     "weights, input and the scratch memory of kernels",
-    "activation_bytes": "what autograd keeps of one forward pass at batch 1",
+    "activation_bytes": "bytes that autograd keeps from one forward pass at batch 1",
     "training_step": "forward, cross entropy, backward, Adam, at the recipe's batch size, eager "
     "fp32; training_peak_bytes is the peak of its live tensors, without weights and input",
     "training_memory": "two such steps by batch size, with weights, input and Adam's moments: "
     "counted_bytes are live tensors, measured_bytes the growth of the process or of CUDA's "
     "allocator",
-    "training_engine": "such steps as a training computes them: each arithmetic that the recipe "
-    "allows, in the order in which a training tries them; growth_bytes: growth of the process, or "
+    "training_engine": "such steps as in a training: each numerical method that the recipe allows, "
+    "in the order in which a training tries them; growth_bytes: growth of the process, or "
     "of CUDA's allocator, so far; process_bytes: the process before the steps, on CUDA after them",
     "throughput": "eager fp32, at the batch where doubling it gains less than 3 %",
 }
@@ -76,7 +76,7 @@ def measure_efficiency(
     engine
         Section ``engine`` of the recipe; None leaves ``training_engine`` out.
     advance
-        Called after each of the fresh processes (:func:`processes_of`).
+        Called after each fresh process; :func:`processes_of` gives their number.
 
     Returns
     -------
@@ -121,12 +121,12 @@ def measure_efficiency(
 
 
 def processes_of(settings: EfficiencySettings, *, trains: bool) -> int:
-    """Number of fresh processes; ``trains`` says whether a training's arithmetic is tried too."""
+    """Number of fresh processes; with ``trains``, one more tries a training's numerical methods."""
     return settings.processes + int(settings.training_step and trains)
 
 
 def longest_s(settings: EfficiencySettings) -> float | None:
-    """Seconds that all series take at most, start-up and counting apart; None without a budget."""
+    """Most seconds that all series take, without start-up and counting; None without a budget."""
     if not settings.budget_s:
         return None
     series = len(settings.engines) * len(settings.precisions) * len(settings.batches)
@@ -180,7 +180,7 @@ def _fresh_process(
         raise LunetError(
             where=f"efficiency of {job['model'].get('preset')}",
             found=f"a measuring process failed ({reason})",
-            expected="it should write its result",
+            expected="its result is expected as JSON",
             action=(
                 "A killed process ran out of memory: lower efficiency.size or efficiency.batches"
             ),
@@ -195,10 +195,10 @@ _RUNS_FOR_P99 = 200
 
 
 def summarise_latencies(series: Sequence[Series]) -> dict[str, Any]:
-    """Statistics of the series of several fresh processes, milliseconds.
+    """Statistics of the series of several fresh processes, in milliseconds.
 
     ``jitter_ms`` is the population standard deviation of all single latencies, ``successive_ms``
-    the mean of \\|l_k - l_(k-1)\\| within a process. ``p99_ms`` is None from fewer than 200 runs.
+    the mean of \\|l_k - l_(k-1)\\| within a process. ``p99_ms`` is None for fewer than 200 runs.
     ``unstable`` is whether the medians of the processes (of the two halves of a single one) differ
     by more than 3 %, or a process had less than 90 % of a processor.
     """

@@ -1,8 +1,8 @@
-"""Faster 3x3x3 convolutions of a single sample on a CPU, for prediction.
+"""Faster 3x3x3 convolutions of single samples on a CPU, for prediction.
 
-With one thread, PyTorch computes the convolution of a batch of one by its own ``slow_conv3d``
-unless the input is large; oneDNN takes a third to a tenth of the time. The results differ by
-rounding alone. Training has larger batches and is untouched.
+With one thread, PyTorch computes the convolution of a batch of one with its own ``slow_conv3d``
+unless the input is large; oneDNN takes a third to a tenth of the time. The results differ only by
+rounding. Training uses larger batches and is not affected.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ import torch
 from torch import Tensor, nn
 
 _LEAST_VOXELS = 512
-"""Smaller images gain nothing: calling oneDNN costs more than the sum."""
+"""Smaller images gain nothing, because calling oneDNN takes longer than the convolution itself."""
 
 
 @contextmanager
 def fast_single_samples(models: Sequence[nn.Module]) -> Iterator[None]:
-    """Let the networks' dense 3x3x3 convolutions of one float32 sample use oneDNN meanwhile.
+    """Use oneDNN for the networks' dense 3x3x3 convolutions of one float32 sample within the block.
 
-    Networks are changed in place for the time of the block; other inputs (several samples, other
+    The networks are changed in place until the block ends. Other inputs (several samples, other
     types or devices, with gradients) are computed as before.
     """
     layers = [layer for model in models for layer in _changed(model)]
@@ -35,7 +35,7 @@ def fast_single_samples(models: Sequence[nn.Module]) -> Iterator[None]:
 
 
 def fast_copy(model: nn.Module) -> nn.Module:
-    """A copy that computes single samples as :func:`fast_single_samples` lets networks do."""
+    """A copy that computes single samples with oneDNN, as in :func:`fast_single_samples`."""
     twin = copy.deepcopy(model)
     _changed(twin)
     return twin

@@ -1,8 +1,8 @@
-"""A table as LaTeX that fits on paper: ``p`` columns for long text, landscape for wide tables.
+"""A table as LaTeX that fits the page: ``p`` columns for long text, landscape for wide tables.
 
 It needs the packages of :data:`PACKAGES` and compiles with pdfLaTeX. Nothing is scaled: the font is
-never below ``\\scriptsize`` (7 pt). A table that is longer than a page goes on over several
-(``longtable``, which journals in two columns want before ``\\twocolumn`` or in a supplement).
+never below ``\\scriptsize`` (7 pt). A table that is longer than a page is split over several pages
+(``longtable``, which two-column journals allow only before ``\\twocolumn`` or in a supplement).
 """
 
 from __future__ import annotations
@@ -43,16 +43,17 @@ _SIGNS = {
     "³": r"\textsuperscript{3}",
 }
 _LONGEST_WORD, _SYLLABLE = 12, 6
-"""A longer word may be broken after each so many letters, and after a sign within it."""
+"""A word longer than the first number may be broken into pieces of the second number of letters,
+and after a sign within it."""
 _TALLEST = 1500
-"""Letters of a printed line; a row cannot be broken over two pages."""
+"""Most letters of a printed line; LaTeX cannot break a row over two pages."""
 _MOST_ROWS = 35
-"""Printed lines of a table that floats; a longer one is a ``longtable``."""
+"""Most printed lines of a floating table; a longer table becomes a ``longtable``."""
 
 
 @dataclass(frozen=True)
 class _Page:
-    """Width of a line in pt (of the article class), and the font with its mean letter in pt."""
+    """Line width of the article class, font, and mean width of a letter; widths in pt."""
 
     width: float
     font: str
@@ -60,7 +61,7 @@ class _Page:
     landscape: bool
 
     def letters(self, columns: int) -> float:
-        """Letters that fit on a line beside the spaces between the columns."""
+        """Letters that fit on a line after subtracting the space between the columns."""
         return (self.width - columns * _SPACE) / self.letter
 
 
@@ -73,7 +74,7 @@ _PAGES = (
 
 
 def latex_escape(text: str) -> str:
-    """Text with LaTeX's special characters, and the signs that tables use, written safely."""
+    """Text with LaTeX's special characters, and the symbols used in tables, escaped."""
     return "".join(_SIGNS.get(letter, letter) for letter in text)
 
 
@@ -92,20 +93,20 @@ def _letters(table: Table) -> int:
 
 
 def _layout(table: Table) -> tuple[_Page, list[float] | None]:
-    """The page, and the columns' shares of a line; no shares where nothing has to be wrapped."""
+    """The page, and each column's share of the line width; None if no text has to be wrapped."""
     natural, numbers, words = (_letters_of(table, pieces) for pieces in (_lines, _numbers, _words))
     if sum(natural) <= _PAGES[0].letters(len(natural)):
         return _PAGES[0], None
-    # a number and its interval are broken only where no page holds them whole
+    # a number or an interval is broken only if no page is wide enough for it
     fits = [(p, w) for w in (numbers, words) for p in _PAGES if sum(w) <= p.letters(len(w))]
     page, least = fits[0] if fits else (_PAGES[-1], words)
     room = page.letters(len(least))
     if sum(natural) <= room:
         return page, None
-    if sum(least) >= room:  # words are broken then, and nothing is lost
+    if sum(least) >= room:  # words are broken, but no text is lost
         shares = [width / sum(least) for width in least]
     else:
-        # what is left goes to the columns that want it, in proportion to the root of what they lack
+        # the spare width is shared in proportion to the root of what each column lacks
         lack = [max(0.0, n - w) ** 0.5 for n, w in zip(natural, least, strict=True)]
         spare = (room - sum(least)) / (sum(lack) or 1)
         shares = [(w + spare * part) / room for w, part in zip(least, lack, strict=True)]
@@ -114,7 +115,7 @@ def _layout(table: Table) -> tuple[_Page, list[float] | None]:
 
 
 def _letters_of(table: Table, pieces: Callable[[str, Column], Sequence[str]]) -> list[float]:
-    """For each column the widest piece that is not broken, in mean letters."""
+    """For each column, the width of its widest unbreakable piece in mean letters."""
     return [
         max(
             _ink(column.title) if pieces is _lines else _title(column.title),
@@ -148,7 +149,7 @@ def _title(text: str) -> float:
 
 
 def _ink(text: str) -> float:
-    """Width in mean letters."""
+    """Width of a text in mean letters."""
     return sum(1.6 if letter in "mwM" or letter.isupper() else 1.0 for letter in text)
 
 
@@ -195,7 +196,7 @@ def _long(
 
 
 def _kinds(table: Table, widths: Sequence[float] | None) -> str:
-    """The columns' letters; wrapped ones are ragged, so that spaces between words stay even."""
+    """The column specification; wrapped columns are ragged, so spaces between words stay even."""
     if widths is None:
         return "".join("l" if column.text else "r" for column in table.columns)
     sides = (r"\raggedright" if column.text else r"\raggedleft" for column in table.columns)
@@ -212,7 +213,7 @@ def _head(table: Table, widths: Sequence[float] | None) -> str:
 
 
 def _rows(row: Sequence[Cell], *, wrapped: bool) -> list[str]:
-    """One printed line per line of the tallest cell; they stay on one page if they can."""
+    """One printed line per line of the tallest cell, kept on one page if possible."""
     columns = [[part for line in item.lines for part in _parts(line)] for item in row]
     height = max(map(len, columns), default=1) or 1
     is_whole = height == max((len(item.lines) for item in row), default=1)
@@ -233,7 +234,7 @@ def _parts(line: str) -> list[str]:
 
 
 def _breakable(text: str) -> str:
-    """Escaped text whose long words may be broken: names at their signs, digests anywhere."""
+    """Escaped text whose long words may be broken: names after signs, digests anywhere."""
     return " ".join(map(_breakable_word, text.split(" ")))
 
 

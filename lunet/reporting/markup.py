@@ -1,4 +1,4 @@
-"""A table as plain data, and its forms: CSV (full numbers), JSON, Markdown, LaTeX."""
+"""A table as plain data, and its file formats: CSV (full precision), JSON, Markdown, LaTeX."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from lunet.reporting.numbers import stored
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell: its lines (a value, its interval below), and whether tests allow it in bold."""
+    """The lines of a cell (a value and, below it, its interval), and whether it is bold."""
 
     lines: tuple[str, ...]
     bold: bool = False
@@ -28,7 +28,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Column:
-    """A column of the printed table; the title names the unit."""
+    """A column of the printed table; its title includes the unit."""
 
     title: str
     text: bool = False
@@ -79,7 +79,7 @@ def _markdown_cell(item: Cell) -> str:
 
 
 def as_json(table: Table) -> dict[str, Any]:
-    """The table as plain JSON values, its numbers included; :func:`read_table` is the way back."""
+    """The table with its numbers as plain JSON values, which :func:`read_table` reads back."""
     return {
         "name": table.name,
         "caption": table.caption,
@@ -91,7 +91,7 @@ def as_json(table: Table) -> dict[str, Any]:
 
 
 def _plain_record(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Numbers as the CSV holds them; what is no finite number is null."""
+    """Numbers as in the CSV file; NaN and infinity become null."""
     plain = {
         key: value.item() if isinstance(value, np.generic) else value
         for key, value in record.items()
@@ -103,7 +103,7 @@ def _plain_record(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_table(path: Path) -> Table:
-    """A table that :func:`write` wrote as JSON.
+    """Read a table that :func:`write` wrote as JSON.
 
     Raises
     ------
@@ -122,13 +122,13 @@ def read_table(path: Path) -> Table:
         )
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(
-            where=path, found=f"is no table ({error!r})", expected="`lunet table` writes one"
+            where=path, found=f"is not a table ({error!r})", expected="`lunet table` writes one"
         ) from error
     if any(len(row) != len(table.columns) for row in table.rows):
         raise DataError(
             where=path,
-            found="has rows of other lengths than its head",
-            expected="`lunet table` writes it",
+            found="has rows that are longer or shorter than its header",
+            expected="`lunet table` writes such a file",
         )
     return table
 

@@ -1,8 +1,8 @@
-"""What is known of each table and figure, once: what it needs, when it is asked for, its caption.
+"""The catalogue of tables and figures: what each one needs, when it is made, and its caption.
 
-The functions that make them are found by the same names in ``tables.index``, ``figures.index`` and
-the two ``pruning`` modules; the report, the workflow with its captions, and ``--help`` read these
-rows. Nothing heavy is imported, so that the workflow can read them too. The order is the report's.
+The functions that make them have the same names in ``tables.index``, ``figures.index`` and the two
+``pruning`` modules. The report, the workflow with its captions, and ``--help`` read these rows. No
+slow imports are used here, so the workflow can read the rows too. They are in the report's order.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ WHEN = {
     "batches": "`efficiency.training_step` and `efficiency.memory_batches`",
     "pruning": "`prune.enabled`",
 }
-"""Questions that not every study asks, and the settings that ask them."""
+"""Name of an optional output's condition -> the settings that turn it on."""
 
 
 @dataclass(frozen=True)
@@ -46,16 +46,16 @@ class Output:
     Attributes
     ----------
     caption
-        One sentence: what it shows.
+        One sentence about what it shows.
     needs
-        Kinds of files that it is made of, see :class:`lunet.reporting.result_files.ResultFiles`;
-        none where the files are named by ``--inputs`` or ``--manifest``.
+        Kinds of files that it is made from, see :class:`lunet.reporting.result_files.ResultFiles`;
+        empty if ``--inputs`` or ``--manifest`` names the files.
     section
-        Section of the report that shows it; empty where it has a place of its own, or none.
+        Section of the report that shows it; empty if the report places it elsewhere or nowhere.
     rule
         Rule of the workflow that makes it.
     when
-        Key of :data:`WHEN`; empty if every study asks for it.
+        Key of :data:`WHEN`; empty if every study makes it.
     transfer
         Whether it is also made for tests on other data sets.
     """
@@ -78,7 +78,7 @@ TABLES = {
         "table",
         transfer=True,
     ),
-    "joint": Output("Quality beside cost, a row per network.", _BOTH, "quality", "table"),
+    "joint": Output("Quality and cost, with a row per network.", _BOTH, "quality", "table"),
     "accuracy": Output(
         "Quality of each network: mean, standard deviation and confidence interval over cases, for "
         "each structure and their mean; missed, spurious and empty cases are counted.",
@@ -115,7 +115,7 @@ TABLES = {
         when="forecast",
     ),
     "published": Output(
-        "Published results beside this study's, each row marked.",
+        "Published results next to this study's, with the origin of each row marked.",
         _BOTH,
         "quality",
         "table",
@@ -150,7 +150,7 @@ TABLES = {
         "table",
     ),
     "summary": Output(
-        "Everything of one network: a row per structure and metric, costs in the CSV.",
+        "All results of one network: a row per structure and metric, with costs in the CSV.",
         _BOTH,
         "",
         "summary",
@@ -170,7 +170,7 @@ TABLES = {
         when="pruning",
     ),
 }
-"""Name -> what is known of the table."""
+"""Name -> row of the table."""
 
 _POINTS = ("metrics", "efficiency")
 FIGURES = {
@@ -218,7 +218,7 @@ FIGURES = {
         transfer=True,
     ),
     "pairs": Output(
-        "Pairs that the study names: score against score, paired differences, verdicts.",
+        "Pairs that the study names: scores against each other, paired differences, verdicts.",
         _POINTS,
         "comparisons",
         "figure",
@@ -239,7 +239,7 @@ FIGURES = {
         when="batches",
     ),
     "ranks": Output(
-        "Rank of each network and its interval when subjects are drawn again.",
+        "Rank of each network, with its interval when subjects are resampled.",
         ("metrics",),
         "comparisons",
         "figure",
@@ -293,8 +293,8 @@ FIGURES = {
         "examples",
     ),
     "architecture": Output(
-        "A network, drawn as it was built: boxes by resolution, numbers are channels, arrows show "
-        "what feeds what.",
+        "A network, drawn as it was built: boxes by resolution, numbers of channels, and arrows "
+        "that show which layer feeds which.",
         (),
         "",
         "architecture",
@@ -322,7 +322,7 @@ FIGURES = {
         when="pruning",
     ),
 }
-"""Name -> what is known of the figure."""
+"""Name -> row of the figure."""
 
 
 def made_by(outputs: Mapping[str, Output], rule: Rule) -> tuple[str, ...]:
@@ -374,10 +374,10 @@ def names_help(outputs: Mapping[str, Output]) -> str:
     """The names with their captions, as ``--help`` shows them."""
     lines = []
     for name, row in outputs.items():
-        asked = f" A study makes it with {WHEN[row.when]}." if row.when else ""
+        condition = f" A study makes it with {WHEN[row.when]}." if row.when else ""
         indent = " " * 6
         text = textwrap.fill(
-            row.caption + asked, 96, initial_indent=indent, subsequent_indent=indent
+            row.caption + condition, 96, initial_indent=indent, subsequent_indent=indent
         )
         lines += [f"  {name}", text]
     return "NAME is one of:\n" + "\n".join(lines)

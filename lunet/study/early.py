@@ -1,7 +1,7 @@
 """Candidates far below the reference at a third of their epochs are suspended.
 
-A rule for saving trainings, not a test: it can only lose an answer, never make a wrong one. How
-often it loses a good network is simulated by ``tests/benchmarks/smallest.py --early``.
+This rule saves trainings and is not a test: it may miss an answer but never gives a wrong one. The
+simulation ``tests/benchmarks/smallest.py --early`` estimates how often it misses a good network.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from lunet.study.study import Study
 
 @dataclass(frozen=True)
 class EarlyLook:
-    """Files of the paused trainings of a search, and what they say."""
+    """Files of the paused trainings of a search, and the decisions that follow from them."""
 
     study: Study
     reference: str
@@ -38,21 +38,21 @@ class EarlyLook:
         return f"{folder}/fold-{self.fold}/seed-{seed}.json"
 
     def is_wanted(self, run: Run) -> bool:
-        """Whether a run should be looked at before it is trained to its end."""
+        """Whether a run should be paused and compared before its training is finished."""
         preset, fold, _ = run
         if self.limit is None or preset == self.reference or fold != self.fold:
             return False
-        return not self._is_begun(preset) and self.gap(preset) is None
+        return not self._has_finished_run(preset) and self.gap(preset) is None
 
     def is_far_below(self, preset: str) -> bool:
-        """Whether the candidate is suspended; never once a run of it is finished."""
+        """Whether the candidate is suspended; never true after one of its runs is finished."""
         gap = self.gap(preset)
-        if self.limit is None or gap is None or self._is_begun(preset):
+        if self.limit is None or gap is None or self._has_finished_run(preset):
             return False
         return gap > self.limit
 
     def gap(self, preset: str) -> float | None:
-        """Mean distance below the reference; None while a file of either is missing."""
+        """Mean gap to the reference; None while a file of either network is missing."""
         files = [Path(self.file(preset, seed)) for seed in self.seeds]
         others = [Path(self._folder(self.reference, seed), "history.csv") for seed in self.seeds]
         if not all(path.is_file() for path in (*files, *others)):
@@ -71,7 +71,7 @@ class EarlyLook:
         seconds = [read_json(path)["device_seconds"] for path in files if path.is_file()]
         return sum(map(float, seconds)) / 3600
 
-    def _is_begun(self, preset: str) -> bool:
+    def _has_finished_run(self, preset: str) -> bool:
         folders = [self._folder(preset, seed) for seed in self.seeds]
         return any(Path(folder, "run.json").is_file() for folder in folders)
 

@@ -1,4 +1,4 @@
-"""The first configuration of a study of one's own data, written from what its folder holds."""
+"""Writes the first configuration of a study from the contents of the user's data folder."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _MOST_FOLDS = 5
 
 @dataclass(frozen=True)
 class Wishes:
-    """What the first study asks; ``None`` leaves a key to its default."""
+    """The settings of the first study; ``None`` leaves a key at its default."""
 
     reference: str = "unet_small_8f"
     families: tuple[str, ...] = ("unet_small", "lunet_small")
@@ -55,23 +55,23 @@ def write_first_study(
     source
         Folder, archive or listing of the data set.
     dataset, settings
-        The data set as it was read, and what was stated to read it so.
+        The data set as it was read, and the settings that were given to read it.
     wishes
         Reference, candidates, margin and budget.
     step
-        Subcommand that writes it, for the first comment.
+        Subcommand that writes the file; its first comment names it.
 
     Raises
     ------
     ConfigError
-        If the file exists, or a wish is not possible.
+        If the file exists, or a setting in ``wishes`` is not valid.
     DataError
-        If fewer than four subjects have labels: no fold could train, select and test.
+        If fewer than four subjects have labels, too few to train, select and test.
     """
     if os.path.lexists(path):
         raise ConfigError(
             where=path,
-            found="exists",
+            found="exists already",
             expected="a configuration is never overwritten",
             action=f"Run it with --config {path}, or choose another name with --out",
         )
@@ -91,7 +91,7 @@ def first_study(
     wishes: Wishes,
     step: str,
 ) -> str:
-    """The text that :func:`write_first_study` writes."""
+    """Return the text that :func:`write_first_study` writes."""
     folds = folds_for(dataset)
     pair = (wishes.reference, f"{wishes.families[-1]}_{max(wishes.widths)}f")
     return render(
@@ -117,7 +117,7 @@ def first_study(
 
 
 def counted(dataset: Dataset) -> str:
-    """Labelled cases and their subjects, in words."""
+    """Numbers of labelled cases and their subjects, in words."""
     cases = [case for case in dataset.cases if case.labelled]
     subjects = len({case.group for case in cases})
     each = ", one each" if subjects == len(cases) else ""
@@ -125,7 +125,7 @@ def counted(dataset: Dataset) -> str:
 
 
 def folds_for(dataset: Dataset) -> int:
-    """Folds that leave two subjects or more in each test set, five at most.
+    """Number of folds: at most five, with two or more subjects in each test set.
 
     Raises
     ------
@@ -143,13 +143,13 @@ def folds_for(dataset: Dataset) -> int:
 
 
 def study_name(text: str) -> str:
-    """A name that is allowed for a study, as near to the text as possible."""
+    """A valid name for a study, as close to the text as possible."""
     name = re.sub(r"[^A-Za-z0-9_-]+", "_", text).strip("_-")
     return name or "my_study"
 
 
 def _described(source: Path, dataset: Dataset, settings: DatasetSettings) -> dict[str, str]:
-    """The section ``dataset``: what was found, and what was stated to find it."""
+    """The section ``dataset``: what was found in the data, and the settings given to read it."""
     values: dict[str, Any] = {
         "name": study_name(dataset.name),
         "path": str(source),
@@ -168,5 +168,5 @@ def _described(source: Path, dataset: Dataset, settings: DatasetSettings) -> dic
 
 
 def _flow(value: Any) -> str:
-    """A value in one line; JSON is YAML too, and needs no care with signs and colons."""
+    """A value on one line, as JSON, which is valid YAML and quotes special characters."""
     return json.dumps(value, ensure_ascii=False)

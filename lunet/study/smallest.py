@@ -117,7 +117,7 @@ class Search:
 def cheaper(
     candidates: Iterable[Candidate], reference: Candidate
 ) -> tuple[dict[str, tuple[Candidate, ...]], tuple[Candidate, ...]]:
-    """Candidates that cost less than the reference, by family, and the others.
+    """Candidates that cost less than the reference, by family, and all other candidates.
 
     The most expensive candidate of a family comes first. A candidate that costs as much as the
     reference or more cannot be the answer and is not trained.
@@ -199,15 +199,15 @@ EARLY_SHARE = 1 / 3
 
 
 def pause_epoch(epochs: int, validate_every: int) -> int:
-    """The epoch to look at: validated, and the nearest to a third of all, but before the last."""
+    """The validated epoch that is nearest to a third of all epochs."""
     steps = max(1, round(EARLY_SHARE * epochs / validate_every))
     return min(steps * validate_every, epochs)
 
 
 def gap_of(candidate: Sequence[float], reference: Sequence[float]) -> float:
-    """How far a candidate's validation scores lie below the reference's, seed by seed on average.
+    """Mean gap by which a candidate's validation scores are below the reference's, over seeds.
 
-    A score that is not defined, as that of a network which finds nothing yet, counts as 0.
+    An undefined score, for example of a network that does not find anything yet, counts as 0.
     """
     pairs = zip(candidate, reference, strict=True)
     gaps = [_defined(other) - _defined(own) for own, other in pairs]

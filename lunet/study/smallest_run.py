@@ -1,8 +1,8 @@
-"""Run the search: decide, let Snakemake make what is missing, decide again.
+"""Runs the search: decides, lets Snakemake make the missing runs, and decides again.
 
 Each decision follows from files that exist, so a search that was killed resumes where it was. Each
-call of Snakemake names all runs that the decisions are based on, so outdated runs are remade and no
-run is made twice. They are ordinary runs of the study.
+call of Snakemake names all runs that the decisions are based on, so outdated runs are repeated and
+no run is made twice. All are ordinary runs of the study.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ if TYPE_CHECKING:
     from lunet.study.study import Study
 
 Make = Callable[[Sequence[str]], None]
-"""Makes the files of these paths, or raises an error."""
+"""Makes the files with these paths, or raises an error."""
 
 _WIDE = 40
-"""Margins that an interval may span and still be worth printing."""
+"""Number of margins up to which an interval is narrow enough to be printed."""
 
 
 @dataclass(frozen=True)
@@ -60,14 +60,14 @@ class Question:
 
 
 def seeds_of(study: Study) -> tuple[int, ...]:
-    """Seeds of the search: its own, else the study's if there are two or more, else 0 and 1."""
+    """The search's own seeds, or the study's if it has two or more, or else 0 and 1."""
     stated = study.config.smallest.seeds
     if stated is not None:
         if not stated or len(set(stated)) != len(stated):
             raise ConfigError(
                 where="smallest.seeds",
                 found=f"found {list(stated)}",
-                expected="one or more, each once",
+                expected="one or more seeds without duplicates are needed",
             )
         return stated
     own = study.config.seeds
@@ -75,7 +75,7 @@ def seeds_of(study: Study) -> tuple[int, ...]:
 
 
 def margin_of(study: Study) -> float:
-    """The margin of the search: its own, or else ``statistics.margin``."""
+    """The search's own margin, or else ``statistics.margin``."""
     own = study.config.smallest.margin
     margin = study.config.statistics.margin if own is None else own
     if margin is None or not margin > 0:
@@ -95,7 +95,7 @@ def find_smallest(study: Study, make: Make, log: Callable[[str], None]) -> dict[
     make
         Makes files of the study; Snakemake, or a stand-in for it.
     log
-        Receives a line for each look and each round.
+        Receives a line for each interim look and each round.
 
     Returns
     -------
@@ -111,8 +111,8 @@ def find_smallest(study: Study, make: Make, log: Callable[[str], None]) -> dict[
     if not study.config.smallest.is_configured:
         raise ConfigError(
             where="smallest",
-            found="neither families nor candidates",
-            expected="networks to search among",
+            found="names neither families nor candidates",
+            expected="networks to search among are needed",
         )
     margin_of(study)
     seeds_of(study)
@@ -143,8 +143,8 @@ def find_smallest(study: Study, make: Make, log: Callable[[str], None]) -> dict[
             raise TrainingError(
                 where=lost[0],
                 found="was not made",
-                expected="each run writes it",
-                action="Start again",
+                expected="each run should write it",
+                action="Start the search again",
             )
         made |= set(targets)
 
@@ -161,7 +161,7 @@ def _question(study: Study, make: Make) -> Question:
         study.resolved(name)
     files = {name: f"{study.results}/presets/{name}/efficiency.json" for name in names}
     splits = f"{study.results}/splits.json"
-    make([splits])  # what is wrong with the data is found before anything is measured
+    make([splits])  # finds errors in the data before costs are measured
     make(list(files.values()))
     costs = {name: dict(read_record(path, CostForm)) for name, path in files.items()}
 
@@ -232,7 +232,7 @@ def _finished(question: Question, evidence: Evidence) -> list[Run]:
 
 
 def _targets(question: Question, basis: Sequence[Run], coming: Sequence[Run]) -> list[str]:
-    """Files to ask for: of whole runs, and of those that are to be looked at before their end."""
+    """Files that Snakemake should make: of whole runs, and of runs that pause for an early look."""
     early, files = question.early, []
     for run in dict.fromkeys([*basis, *coming]):
         paused = run not in basis and early.is_wanted(run)
@@ -241,7 +241,7 @@ def _targets(question: Question, basis: Sequence[Run], coming: Sequence[Run]) ->
 
 
 def _suspended(question: Question, found: Search) -> list[str]:
-    """Candidates that were given up before their first fold was trained to its end."""
+    """Candidates that were given up before the training on their first fold was finished."""
     return [step.candidate.name for step in found.steps if step.finding == Finding("futile", 0)]
 
 
@@ -273,7 +273,7 @@ def _log_news(
         if key not in logged:
             logged.add(key)
             low, high = row["ci_low"], row["ci_high"]
-            # with few trainings, an early interval is wider than anything it could be about
+            # after few trainings, an interval can be too wide to be informative
             is_wide = not high - low < _WIDE * evidence.rules.margin
             interval = "too early for an interval" if is_wide else f"{low:+.4f} to {high:+.4f}"
             log(
@@ -285,7 +285,7 @@ def _log_news(
 def _write(
     question: Question, evidence: Evidence, found: Search, coming: Sequence[Run]
 ) -> dict[str, Any]:
-    """Write decisions and verdict as they are now; the verdict is final if nothing is pending."""
+    """Write the current decisions and verdict; the verdict is final if nothing is pending."""
     from lunet.reporting.smallest import decision_rows, write_decisions
     from lunet.reporting.smallest_words import answer
 

@@ -20,7 +20,7 @@ for (const table of document.querySelectorAll("table.sortable")) {
     table.tBodies[0].append(...rows.map((pair) => pair[1]));
   }));
 }
-// folded parts are printed too, and are as before afterwards
+// open the folded parts for printing, and close them afterwards
 let opened = [];
 addEventListener("beforeprint", () => {
   opened = [...document.querySelectorAll("details:not([open])")];

@@ -37,16 +37,16 @@ _DECIDED = ("better", "non-inferior")
 def answer_part(
     tables: Mapping[str, Table], about: Facts, results: Path | None = None
 ) -> list[Block]:
-    """Sentence, figure, table of five columns, then the answer's error and limits.
+    """The answer as a sentence, a figure and a table of five columns, with its error and limits.
 
     Parameters
     ----------
     tables
-        The study's tables ``claims``, ``comparisons`` and ``joint``; what is missing is left out.
+        The study's tables ``claims``, ``comparisons`` and ``joint``; a missing table is left out.
     about
-        What the study's files say.
+        The facts of the study.
     results
-        Folder of the study: where it holds ``smallest/verdict.json``, that is the answer.
+        Folder of the study. If it holds ``smallest/verdict.json``, the verdict is the answer.
     """
     verdict = results / "smallest" / "verdict.json" if results else None
     if verdict and verdict.is_file():
@@ -55,8 +55,8 @@ def answer_part(
     quality = _records(tables, "joint")
     if not rows:
         alone = about.counts["presets"] < 2
-        said = "One network alone: there is nothing to compare." if alone else NOTHING_ASKED
-        first: list[Block] = [Text(said)] if "claims" in tables else []
+        reason = "One network alone: there is nothing to compare." if alone else NOTHING_ASKED
+        first: list[Block] = [Text(reason)] if "claims" in tables else []
         shown = _scores(rows, quality, about.statistics)
         table = [Shown(_score_table(quality, about.statistics))] if quality else []
         return [*first, *shown, *table, Text(_limits(about))]
@@ -73,15 +73,15 @@ def answer_part(
 
 
 def _records(tables: Mapping[str, Table], name: str) -> dict[str, Record]:
-    """Preset -> record of a table that has a row per preset."""
+    """Preset -> record, for a table with one row per preset."""
     return {str(row["preset"]): row for row in tables[name].records} if name in tables else {}
 
 
 def main_comparisons(tables: Mapping[str, Table]) -> list[dict[str, Any]]:
-    """Claims about the mean over structures (about all, where there is none), with their numbers.
+    """Claims about the mean over structures, or all claims if no mean was compared.
 
-    Rows of the table ``claims`` and, where it is there, of ``comparisons``; the verdict as it is
-    printed is in ``words``.
+    Each is a row of the table ``claims``, joined with its row of ``comparisons`` if that table
+    exists; ``words`` is the verdict as it is printed.
     """
     if "claims" not in tables:
         return []
@@ -99,10 +99,10 @@ def main_comparisons(tables: Mapping[str, Table]) -> list[dict[str, Any]]:
 def main_comparison(
     rows: Sequence[dict[str, Any]], costs: Mapping[str, Record], statistics: StatisticsSettings
 ) -> dict[str, Any]:
-    """The one that answers "how small": the cheapest network that is better or non-inferior.
+    """The comparison that answers "how small": the cheapest network that is better or non-inferior.
 
-    Where none is, the comparison whose difference is the best. All are adjusted together, so the
-    choice costs no error.
+    If there is no such network, it is the comparison with the best difference. All comparisons are
+    adjusted together, so choosing among them does not raise the error.
     """
     key = _cost_key(statistics)
     decided = [row for row in rows if row["verdict"] in _DECIDED]
@@ -137,7 +137,7 @@ def _differences(
             number(row, "ci_low"),
             number(row, "ci_high"),
             row["words"],
-            _at_pointer(row, quality, statistics),
+            _tooltip(row, quality, statistics),
             filled=row["verdict"] != "not resolved",
         )
         for row in rows
@@ -171,7 +171,7 @@ def _level(statistics: StatisticsSettings) -> str:
     return f"{100 * statistics.confidence:g} %"
 
 
-def _at_pointer(row: Record, quality: Mapping[str, Record], statistics: StatisticsSettings) -> str:
+def _tooltip(row: Record, quality: Mapping[str, Record], statistics: StatisticsSettings) -> str:
     cost = number(quality.get(row["preset"], {}), _cost_key(statistics))
     return (
         f"{row['preset']}: {_cost_text(cost, statistics)} {_cost_title(statistics).lower()}, "
@@ -182,7 +182,7 @@ def _at_pointer(row: Record, quality: Mapping[str, Record], statistics: Statisti
 def _table(
     rows: Sequence[dict[str, Any]], quality: Mapping[str, Record], statistics: StatisticsSettings
 ) -> Table:
-    """Five columns, the dearest first: network, score, difference, cost, verdict."""
+    """Network, score, difference, cost and verdict, with the most expensive network first."""
     costs = {name: number(row, _cost_key(statistics)) for name, row in quality.items()}
     references = list(dict.fromkeys(row["reference"] for row in rows))
     one = references[0] if len(references) == 1 else None
@@ -228,7 +228,7 @@ def _score(record: Record, statistics: StatisticsSettings) -> Cell:
 def _share(
     costs: Mapping[str, float], preset: str, reference: str, statistics: StatisticsSettings
 ) -> Cell:
-    """A cost, and what part of the reference's it is."""
+    """A cost, and its ratio to the cost of the reference."""
     own, other = costs.get(preset, math.nan), costs.get(reference, math.nan)
     text = _cost_text(own, statistics)
     if preset == reference or not (math.isfinite(own) and other > 0):
@@ -239,8 +239,8 @@ def _share(
 def _scores(
     rows: Sequence[dict[str, Any]], quality: Mapping[str, Record], statistics: StatisticsSettings
 ) -> list[Block]:
-    """Where there is no one reference: the scores against cost, and the floor."""
-    del rows  # verdicts are about pairs; a point is one network
+    """The scores against cost, and the floor, for a study without a single reference."""
+    del rows  # a verdict belongs to a pair of networks, a point to one network
     key, name = _cost_key(statistics), statistics.metric
     nets = {preset: row for preset, row in quality.items() if preset != PRIOR}
     points = [
@@ -293,7 +293,7 @@ def _score_table(quality: Mapping[str, Record], statistics: StatisticsSettings) 
 
 
 def _error(rows: Sequence[Record], about: Facts) -> str:
-    """What the tests may be wrong in, and which comparisons they are about."""
+    """The error level of the tests, and the number of comparisons per verdict."""
     settings = about.statistics
     level = round(100 * (1 - settings.confidence), 8)
     tally = [row["words"] for row in rows]
@@ -311,7 +311,7 @@ def _error(rows: Sequence[Record], about: Facts) -> str:
 
 
 def _limits(about: Facts) -> str:
-    """What the answer is about and what it is not."""
+    """What limits the answer: the sample, the folds, the seeds and synthetic data."""
     made, used = len(about.splits), len(about.folds)
     folds = f"{used} of {made} folds were used. " if made > used else ""
     seeds = about.counts["seeds"]
@@ -319,7 +319,9 @@ def _limits(about: Facts) -> str:
         ONE_TRAINING if seeds < 2 else f"Each network was trained with {seeds} seeds per fold."
     )
     synthetic = (
-        " The data are synthetic: this says nothing about patients." if about.is_synthetic else ""
+        " The data are synthetic, so the answer does not apply to patients."
+        if about.is_synthetic
+        else ""
     )
     return f"Limits: {sample_size(about)} {folds}{trained}{synthetic}"
 
@@ -327,12 +329,12 @@ def _limits(about: Facts) -> str:
 def power_part(
     pilot: str | None, statistics: StatisticsSettings, counts: Mapping[str, Any]
 ) -> list[Block]:
-    """What the study's design could resolve by its pilot; nothing without one.
+    """The difference that the study's design could resolve, judged by a pilot; empty without one.
 
     Parameters
     ----------
     pilot
-        Results of finished runs.
+        Path of the results of finished runs.
     statistics
         Metric, margin and level of the claims.
     counts

@@ -1,8 +1,8 @@
 """The report's main figure: a value against cost, as SVG inside the page.
 
-Places are worked out here in the units of the view box; colours and the size of the letters are the
-style sheet's, which makes them larger on a narrow screen. Room is kept for the largest letters, so
-that labels stay apart on a phone too. A point's numbers show when a pointer rests on it.
+This module computes positions in the units of the view box. The style sheet sets the colours and
+the font size, which is larger on a narrow screen. Labels are placed for the largest font size, so
+they do not overlap on a phone either. A tooltip shows the numbers of a point.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from dataclasses import dataclass, field
 WIDTH, HEIGHT = 640, 400
 _LEFT, _RIGHT, _TOP, _BOTTOM = 100, 16, 30, 40
 LETTERS = 22.5
-"""Size of the letters on a phone, in units; ``style.css`` has the same."""
-_LETTER = 0.6 * LETTERS  # mean width
+"""Font size on a phone in units of the view box; ``style.css`` has the same value."""
+_LETTER = 0.6 * LETTERS  # mean width of a letter
 _SYMBOL = 9.0
-_SPACE = 0.08  # share of the range left free at each end
+_SPACE = 0.08  # share of the range that is left free at each end
 
 
 Box = tuple[float, float, float, float]
-"""Left, top, right and bottom of what is taken."""
+"""Left, top, right and bottom of an occupied area."""
 
 
 @dataclass(frozen=True)
 class Point:
-    """A network: name, cost (above 0), value with interval, state and the text at the pointer."""
+    """A network: name, cost (above 0), value with its interval, state, and tooltip (``title``)."""
 
     name: str
     cost: float
@@ -40,7 +40,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Level:
-    """A horizontal line: ``zero``, ``margin`` or ``floor``; the text may be empty."""
+    """A horizontal line of the kind ``zero``, ``margin`` or ``floor``; the text may be empty."""
 
     value: float
     text: str
@@ -49,7 +49,7 @@ class Level:
 
 @dataclass(frozen=True)
 class Mark:
-    """A point as it is drawn; ``text`` is empty where no place was free for it."""
+    """A point as it is drawn; ``text`` is empty if there was no room for a label."""
 
     point: Point
     x: float
@@ -63,13 +63,13 @@ class Mark:
 
     @property
     def state(self) -> str:
-        """The state as a class of the style sheet."""
+        """The state as a class name of the style sheet."""
         return self.point.state.replace(" ", "-").replace(",", "")
 
 
 @dataclass(frozen=True)
 class Tick:
-    """A place on an axis and what stands there."""
+    """A position on an axis and its text."""
 
     place: float
     text: str
@@ -89,7 +89,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Chart:
-    """All that the template draws; titles of the axes stand outside, as text of the page."""
+    """Everything that the template draws; the titles of the axes are text of the page around it."""
 
     caption: str
     above: str
@@ -121,17 +121,17 @@ def chart(
     below: str,
     sign: int = 1,
 ) -> Chart | None:
-    """Lay the figure out; None without a point that has a cost and a value.
+    """Lay out the figure; None if no point has a cost and a value.
 
     Parameters
     ----------
     points, levels
-        What is drawn. A level of the kind ``floor`` that lies far below everything else is told
-        in the note instead.
+        What is drawn. A level of the kind ``floor`` that lies far below everything else is
+        mentioned in the note instead.
     caption, above, below
-        Caption, and the titles of the vertical and the horizontal axis.
+        Caption, title of the vertical axis and title of the horizontal axis.
     sign
-        1 where a higher value is better, -1 where a lower one is: better is up.
+        1 if a higher value is better, -1 if a lower value is better; better is drawn further up.
     """
     points = [p for p in points if p.cost > 0 and math.isfinite(p.cost) and math.isfinite(p.value)]
     if not points:
@@ -162,14 +162,14 @@ def chart(
         marks=marks,
         columns=columns,
         rows=[Tick(above_of(value), text) for value, text in _linear_ticks(bottom, top)],
-        note=" ".join(f"Outside of the figure: {one.text} at {one.value:.3g}." for one in far),
+        note=" ".join(f"Outside the figure: {one.text} at {one.value:.3g}." for one in far),
     )
 
 
 def _range(
     points: Sequence[Point], levels: Sequence[Level], around: tuple[float, float] | None = None
 ) -> tuple[float, float]:
-    """Ends of the vertical axis; an interval that is much longer than the rest is cut at them."""
+    """Ends of the vertical axis, which cut intervals that are much longer than the others."""
     values = [point.value for point in points] + [one.value for one in levels]
     spread = max(values) - min(values) or abs(values[0]) * 0.1 or 1.0
     ends = [end for p in points for end in (p.low, p.high) if math.isfinite(end)]
@@ -202,7 +202,7 @@ def _log_axis(costs: Sequence[float]) -> tuple[Callable[[float], float], list[Ti
         chosen = [value for value in values if low <= math.log10(value) <= high]
         if len(chosen) > 2:
             break
-    # a text at the very edge would be cut, and two must not touch
+    # a text must not be cut by the edge, and two texts must not touch
     ticks: list[Tick] = []
     for value in chosen:
         text, x = _short(value), place(value)
@@ -234,7 +234,7 @@ def _linear_ticks(low: float, high: float) -> list[tuple[float, str]]:
 
 
 def _line(level: Level, y: float, taken: list[Box]) -> Line:
-    """A level with its text at the end, above or below, that is free."""
+    """A level with its text at its left or right end, above or below, where there is room."""
     width, rise = len(level.text) * _LETTER, LETTERS
     ends = (("end", WIDTH - _RIGHT - 4.0), ("start", _LEFT + 4.0))
     boxes = [
@@ -269,9 +269,10 @@ def _marks(
 def _label(
     name: str, x: float, y: float, taken: list[Box], lines: Sequence[Box]
 ) -> tuple[str, float, float, str]:
-    """The first free place beside a point, which is then taken; no text where there is none.
+    """Place a label at the first free position next to its point, and mark the position as taken.
 
-    A place on a line is only taken where no other is free.
+    A position on a line is used only if no other is free. If none is free at all, the returned
+    text is empty.
     """
     width, rise = len(name) * _LETTER, LETTERS
     places = [
@@ -291,7 +292,7 @@ def _label(
 
 
 def _box(anchor: str, x: float, y: float, width: float) -> Box:
-    """What a text takes that starts or ends at ``x``, with its middle at ``y``."""
+    """The area of a text that starts or ends at ``x`` and is centred vertically at ``y``."""
     left = x if anchor == "start" else x - width
     return left, y - LETTERS / 2, left + width, y + LETTERS / 2
 

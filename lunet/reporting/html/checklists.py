@@ -1,6 +1,6 @@
-"""What reviewers ask: checklists filled in from the record, and blanks for what only users know.
+"""Reviewers' checklists, filled in from the record, with blanks for what only the authors know.
 
-The questions are in our own short words and keep the numbers of their source: CLAIM, 2024 update
+The questions are worded briefly by us and keep the numbers of their source: CLAIM, 2024 update
 (Tejani et al., Radiology: Artificial Intelligence 6:e240300, 2024), Metrics Reloaded (Maier-Hein et
 al., Nat. Methods 21:195, 2024), and the reproducibility checklist of the MICCAI conference.
 """
@@ -18,7 +18,7 @@ from lunet.reporting.html.methods import plural, sentences, words
 from lunet.reporting.numbers import significant
 
 Row = tuple[str, str, str]
-"""Number or topic, question, answer; an empty answer, or a :data:`BLANK`, is the user's to give."""
+"""Number or topic, question, answer; the authors fill in an empty answer or a :data:`BLANK`."""
 
 
 def checklists(facts: Facts) -> dict[str, list[Row]]:
@@ -30,8 +30,8 @@ def checklists(facts: Facts) -> dict[str, list[Row]]:
     }
 
 
-class _Told:
-    """Answers that the methods paragraph gives already, by the names of their sentences."""
+class _MethodsSentences:
+    """Answers that the methods paragraph already contains, by the names of their sentences."""
 
     def __init__(self, facts: Facts) -> None:
         self._sentences = sentences(facts)
@@ -49,42 +49,42 @@ _DIVISION = ("one_fold", "folds", "held_out", "parts", "two_parts")
 
 
 def _claim(facts: Facts) -> list[Row]:
-    told = _Told(facts)
+    methods = _MethodsSentences(facts)
     raters = "They were made by the generator." if facts.is_synthetic else ""
     none = "It does not apply: the data are synthetic." if facts.is_synthetic else ""
     return [
         ("1", "Title or abstract names the kind of method", ""),
         ("2", "Structured summary", ""),
         ("3", "Background and intended use", ""),
-        ("4", "Aims and hypotheses", told("margin", "no_margin", "changed")),
+        ("4", "Aims and hypotheses", methods("margin", "no_margin", "changed")),
         ("5", "Prospective or retrospective", none),
-        ("6", "Goal of the study", told("primary")),
+        ("6", "Goal of the study", methods("primary")),
         ("7", "Sources of the data", _source(facts)),
         ("8", "Inclusion and exclusion", _exclusions(facts)),
-        ("9", "Preprocessing", told(*_ORIENTATION, *_INTENSITIES)),
+        ("9", "Preprocessing", methods(*_ORIENTATION, *_INTENSITIES)),
         ("10", "Selection of data subsets", _patches(facts)),
         ("11", "De-identification", none),
-        ("12", "Missing data", told("missed", "empty")),
+        ("12", "Missing data", methods("missed", "empty")),
         ("13", "Acquisition protocol", none),
         ("14", "Definition of the reference standard", raters),
         ("15", "Why this reference standard", ""),
         ("16", "Who annotated", raters),
         ("17", "Annotation of the test set", raters),
         ("18", "Variability between raters", none),
-        ("19", "Assignment to partitions", told(*_DIVISION)),
-        ("20", "Level at which partitions are disjoint", told("disjoint", "mixed")),
+        ("19", "Assignment to partitions", methods(*_DIVISION)),
+        ("20", "Level at which partitions are disjoint", methods("disjoint", "mixed")),
         ("21", "Sample size", sample_size(facts)),
-        ("22", "Description of the models", told("dropout") + _models(facts)),
-        ("23", "Software", told("software")),
+        ("22", "Description of the models", methods("dropout") + _models(facts)),
+        ("23", "Software", methods("software")),
         ("24", "Initialisation of the parameters", _initial(facts)),
-        ("25", "Training", told("recipe", "precision", "seed", "seeds")),
-        ("26", "Selection of the final model", told("selection")),
+        ("25", "Training", methods("recipe", "precision", "seed", "seeds")),
+        ("26", "Selection of the final model", methods("selection")),
         ("27", "Ensembles", ""),
-        ("28", "Metrics", told("metric", "formula", "mean")),
-        ("29", "Significance and uncertainty", told(*_TESTS)),
+        ("28", "Metrics", methods("metric", "formula", "mean")),
+        ("29", "Significance and uncertainty", methods(*_TESTS)),
         ("30", "Robustness", ""),
         ("31", "Explainability", ""),
-        ("32", "Test on internal data", told("tested")),
+        ("32", "Test on internal data", methods("tested")),
         ("33", "Test on external data", ""),
         ("34", "Registration of a trial", none),
         ("35", "Cases included and excluded", _exclusions(facts)),
@@ -101,7 +101,7 @@ def _claim(facts: Facts) -> list[Row]:
 
 
 def _metrics(facts: Facts) -> list[Row]:
-    counts, settings, told = facts.counts, facts.statistics, _Told(facts)
+    counts, settings, methods = facts.counts, facts.statistics, _MethodsSentences(facts)
     overlap = [title(name) for name in facts.metrics if is_of(name, "overlap")]
     boundary = [title(name) for name in facts.metrics if is_of(name, "border", "surface")]
     several = "yes, their variance is in intervals and tests"
@@ -111,7 +111,7 @@ def _metrics(facts: Facts) -> list[Row]:
         ("Task", "Why these metrics suit the clinical question", ""),
         ("Metrics", "Overlap metric", words(overlap) if overlap else "none reported"),
         ("Metrics", "Boundary metric", words(boundary) if boundary else "none reported"),
-        ("Metrics", "Definitions", told("masks", "metric", "formula")),
+        ("Metrics", "Definitions", methods("masks", "metric", "formula")),
         ("Metrics", "Space and unit", "native image space, mm and ml"),
         ("Metrics", "Empty masks", f"{_statuses(facts)}, over all runs"),
         ("Aggregation", "Unit of analysis", f"case: {counts['cases']} cases"),
@@ -125,18 +125,18 @@ def _metrics(facts: Facts) -> list[Row]:
         (
             "Claims",
             "Margin and comparisons stated beforehand",
-            told("margin", "no_margin", "changed"),
+            methods("margin", "no_margin", "changed"),
         ),
         ("Failures", "Worst cases named", "yes: table of failures"),
     ]
 
 
 def _miccai(facts: Facts) -> list[Row]:
-    told = _Told(facts)
+    methods = _MethodsSentences(facts)
     return [
-        ("Models", "Clear description of the models", told("dropout") + _models(facts)),
-        ("Models", "Software and versions", told("software")),
-        ("Data", "Number of cases", told("used", "tested")),
+        ("Models", "Clear description of the models", methods("dropout") + _models(facts)),
+        ("Models", "Software and versions", methods("software")),
+        ("Data", "Number of cases", methods("used", "tested")),
         ("Data", "Cohort", ""),
         ("Data", "Where the data are", _source(facts)),
         ("Data", "Collection and annotation", ""),
@@ -153,15 +153,19 @@ def _miccai(facts: Facts) -> list[Row]:
         (
             "Results",
             "Number of trainings",
-            f"{plural(len(facts.runs), 'training')} in all. {told('seed', 'seeds')}",
+            f"{plural(len(facts.runs), 'training')} in all. {methods('seed', 'seeds')}",
         ),
-        ("Results", "Baselines", told("recipe")),
-        ("Results", "Division of the data", told(*_DIVISION)),
-        ("Results", "Metrics and statistics", told("metric", "formula", "mean")),
-        ("Results", "Mean and variation", told("bootstrap", "components")),
-        ("Results", "Significance, sample size", f"{told(*_TESTS)} {sample_size(facts)}".strip()),
-        ("Results", "Time of training", told("hours")),
-        ("Results", "Time of inference", told("latency")),
+        ("Results", "Baselines", methods("recipe")),
+        ("Results", "Division of the data", methods(*_DIVISION)),
+        ("Results", "Metrics and statistics", methods("metric", "formula", "mean")),
+        ("Results", "Mean and variation", methods("bootstrap", "components")),
+        (
+            "Results",
+            "Significance, sample size",
+            f"{methods(*_TESTS)} {sample_size(facts)}".strip(),
+        ),
+        ("Results", "Time of training", methods("hours")),
+        ("Results", "Time of inference", methods("latency")),
         ("Results", "Energy of inference", _energy(facts.costs)),
         ("Results", "Energy of training", ""),
         ("Results", "Memory of a training", _memory(facts.runs)),
@@ -172,30 +176,30 @@ def _miccai(facts: Facts) -> list[Row]:
 
 
 def sample_size(facts: Facts) -> str:
-    """Cases, subjects, and the difference that this study can resolve by its own spread."""
+    """Numbers of cases and subjects, and the difference that the study can resolve."""
     counts, settings = facts.counts, facts.statistics
     size = f"{counts['cases']} cases of {counts['groups']} subjects were tested."
     if facts.resolves is None:
-        return f"{size} They are too few to tell which difference could be resolved."
+        return f"{size} They are too few to estimate which difference could be resolved."
     places = max(3, 1 - math.floor(math.log10(max(facts.resolves, 1e-9))))
     margin = f"{facts.resolves:.{places}f}{unit_suffix(settings.metric)}"
     given = " (given these trained networks)" if counts["seeds"] < 2 else ""
     stated = f"; the margin is {settings.margin:g}" if settings.margin else ""
     return (
-        f"{size} By the spread of its own results, this study can resolve {margin} "
+        f"{size} Given the spread of its own results, this study can resolve {margin} "
         f"{compared_name(settings.metric)}{given} with {100 * POWER:g} % power{stated}."
     )
 
 
 def _source(facts: Facts) -> str:
     keys = ("name", "kind", "version", "licence", "citation")
-    told = [f"{key}: {facts.source[key]}" for key in keys if facts.source.get(key)]
-    return "; ".join(told)
+    stated = [f"{key}: {facts.source[key]}" for key in keys if facts.source.get(key)]
+    return "; ".join(stated)
 
 
 def _exclusions(facts: Facts) -> str:
-    """Cases found and used, and what audit and repair took out, with counts."""
-    told = _Told(facts)("used", "repaired", "held_out")
+    """Numbers of cases found, used and left out, and of findings of the audit."""
+    used = _MethodsSentences(facts)("used", "repaired", "held_out")
     counts = facts.audit.get("counts") or (facts.manifest.get("dataset") or {}).get("counts") or {}
     reasons = list((counts.get("left_out") or {}).values())
     tally = [f"{reasons.count(reason)}: {reason}" for reason in dict.fromkeys(reasons)]
@@ -205,12 +209,12 @@ def _exclusions(facts: Facts) -> str:
     if found:
         numbers = words([plural(found.get(name, 0), name) for name in ("error", "warning")])
         audited = f" The audit has {numbers}."
-    return f"{told}{left}{audited}".strip()
+    return f"{used}{left}{audited}".strip()
 
 
 def _patches(facts: Facts) -> str:
     patches = {str((_recipe(run)).get("patch")) for run in facts.runs if _recipe(run)}
-    return "Whole volumes were used." if patches == {"None"} else _Told(facts)("recipe")
+    return "Whole volumes were used." if patches == {"None"} else _MethodsSentences(facts)("recipe")
 
 
 def _recipe(run: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -247,7 +251,8 @@ def _separation(facts: Facts) -> str:
     chosen = {str(_recipe(run)["monitor"]) for run in facts.runs if "monitor" in _recipe(run)}
     if not chosen:
         return ""
-    return f"yes: weights chosen on the validation part ({', '.join(sorted(chosen))}), test apart"
+    monitors = ", ".join(sorted(chosen))
+    return f"yes: weights chosen on the validation part ({monitors}), test data kept apart"
 
 
 def _statuses(facts: Facts) -> str:
@@ -271,12 +276,12 @@ def _code(facts: Facts) -> str:
 
 
 def _energy(costs: Mapping[str, Mapping[str, Any]]) -> str:
-    told = [
+    measured = [
         f"{preset}: {significant(float(cost['energy']['joules_per_volume']))} J per volume"
         for preset, cost in costs.items()
         if (cost.get("energy") or {}).get("joules_per_volume") is not None
     ]
-    return "; ".join(told)
+    return "; ".join(measured)
 
 
 def _memory(runs: Iterable[Mapping[str, Any]]) -> str:

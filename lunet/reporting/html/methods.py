@@ -1,4 +1,4 @@
-"""What was done, in words: the methods paragraph, made from the recorded facts."""
+"""The methods paragraph, written from the recorded facts."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ _AUGMENTATIONS = {
     "noise_p": "noise",
     "dropout_p": "coarse dropout",
 }
-"""Key of the recipe's augmentation, which is off where it is 0 or empty -> words."""
+"""Key of the recipe's augmentation -> its words; a value of 0, or an empty one, turns it off."""
 
 
 def methods(facts: Facts) -> str:
-    """A methods paragraph: data, preparation, training, cost, evaluation, statistics."""
+    """A paragraph about data, preparation, training, cost, evaluation and statistics."""
     return " ".join(text for _, text in sentences(facts))
 
 
@@ -44,7 +44,7 @@ def sentences(facts: Facts) -> list[tuple[str, str]]:
 
 
 Chosen = Iterator[tuple[str, dict[str, Any]]]
-"""Name of a template and what it is filled with."""
+"""Name of a template and the values that fill it in."""
 
 
 def _data(facts: Facts) -> Chosen:
@@ -91,7 +91,7 @@ def _division(facts: Facts) -> Chosen:
 
 
 def _part(folds: Sequence[Sequence[str]], groups: Mapping[str, str]) -> str:
-    """Sizes of one part of the folds, in cases and, where they are known, in subjects."""
+    """Sizes of one part of the folds in cases and, if known, in subjects."""
     known = all(case in groups for fold in folds for case in fold)
     subjects = [len({groups[case] for case in fold}) for fold in folds] if known else []
     return _of_subjects([len(fold) for fold in folds], subjects)
@@ -135,12 +135,12 @@ def _preparation(facts: Facts) -> Chosen:
 
 
 def _training(facts: Facts) -> Chosen:
-    """One sentence for each recipe, dropout rate and arithmetic in use, naming its presets."""
+    """A sentence for each recipe, dropout rate and numerical precision, naming its presets."""
     sections = [(run["preset"], run.get("settings") or {}) for run in facts.runs]
     recipes = [(preset, one["recipe"]) for preset, one in sections if one.get("recipe")]
     whole = "whole images" if facts.task.get("dimensions") == 2 else "whole volumes"
-    told = [(preset, tuple(_recipe(one, whole).items())) for preset, one in recipes]
-    for values, names in _by_value(told):
+    used = [(preset, tuple(_recipe(one, whole).items())) for preset, one in recipes]
+    for values, names in _by_value(used):
         were = "was" if len(names) == 1 else "were"
         presets = _named(names, facts).replace(_ALL, _ALL.capitalize())
         yield "recipe", {"presets": presets, "were": were, **dict(values)}
@@ -171,13 +171,13 @@ _ALL = "all networks"
 
 
 def _named(names: Sequence[str], facts: Facts) -> str:
-    """The presets by name, or all together where there are many."""
+    """The names of the presets, or "all networks" for three or more that are all of them."""
     trained = {run["preset"] for run in facts.runs}
     return _ALL if len(names) > 2 and set(names) == trained else words(names)
 
 
 def _by_value(pairs: Iterable[tuple[str, Any]]) -> Iterator[tuple[Any, list[str]]]:
-    """Each value once, with the names that have it, in order."""
+    """Each distinct value in order, with the names that have it."""
     found: dict[Any, dict[str, None]] = {}
     for name, value in pairs:
         found.setdefault(value, {})[name] = None
@@ -211,7 +211,7 @@ def _augmentation(augmentation: Mapping[str, Any]) -> str:
 
 
 def _further(recipe: Mapping[str, Any]) -> Iterator[str]:
-    """What a recipe does beyond the plain training."""
+    """Optional techniques that a recipe uses."""
     if (recipe.get("optimiser") or {}).get("weight_decay"):
         yield f"weight decay {recipe['optimiser']['weight_decay']:g}"
     if recipe.get("clip_norm"):
@@ -227,7 +227,7 @@ def _device(kind: str) -> str:
 
 
 def threads(count: Any) -> str:
-    """`` with 1 thread``; nothing where it is not known."""
+    """`` with 1 thread``; empty if the number is not known."""
     return f" with {count} thread{'' if count == 1 else 's'}" if count else ""
 
 
@@ -236,13 +236,13 @@ def _cost(facts: Facts) -> Chosen:
         (p, tuple(one["size"])) for p, one in facts.costs.items() if one.get("size")
     ):
         yield "counted", {"size": by(size)}
-    told = []
+    measured = []
     for preset, cost in facts.costs.items():
         one = latency(cost)
         if one.get("p50_ms") and device(cost):
             runs = f"{one['runs']} runs" if one.get("runs") else "its runs"
-            told.append((preset, (device(cost), _threads_of(cost), runs)))
-    for (where, count, runs), _ in _by_value(told):
+            measured.append((preset, (device(cost), _threads_of(cost), runs)))
+    for (where, count, runs), _ in _by_value(measured):
         yield "latency", {"device": where, "threads": threads(count), "runs": runs}
 
 

@@ -1,4 +1,4 @@
-"""What a section of the report is made of, as plain data, and the page around it."""
+"""The parts of a report section as plain data, and the page around them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Text:
 
 @dataclass(frozen=True)
 class Claim:
-    """A sentence and the verdict that stands before it."""
+    """A sentence, and the verdict that is printed before it."""
 
     verdict: str
     sentence: str
@@ -51,8 +51,8 @@ class Shown:
 class Picture:
     """A figure with its image inside the page.
 
-    ``address`` is a ``data:`` address; ``rem`` the width on a large screen, ``least`` the width in
-    rem below which the smallest letters could not be read: a narrower screen scrolls.
+    ``address`` is a ``data:`` address and ``rem`` the width on a large screen. ``least`` is the
+    width in rem below which the smallest letters would be illegible; a narrower screen scrolls.
     """
 
     name: str
@@ -65,7 +65,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Folded:
-    """Parts that open on demand, and on paper."""
+    """Parts that are hidden until the reader opens them; they are always printed."""
 
     text: str
     parts: Sequence[Block]
@@ -92,13 +92,13 @@ def html_page(title: str, lead: str, sections: Sequence[Section]) -> str:
     title, lead
         Heading and the paragraph below it.
     sections
-        What follows, with a table of contents.
+        The sections, which a table of contents lists too.
     """
     return render("report.html", title=title, lead=lead, sections=sections)
 
 
 def picture(path: Path, caption: str) -> Picture:
-    """A figure of an image file, SVG or PNG (300 dots per inch)."""
+    """A figure from an image file, SVG or PNG (300 dots per inch)."""
     content = path.read_bytes()
     points = _points(path.suffix, content)
     return Picture(
@@ -111,13 +111,15 @@ def picture(path: Path, caption: str) -> Picture:
 
 
 _PAGE, _TWO_COLUMNS = 68.0, 518.4
-"""Width of the page in rem, which two columns of a journal (in points) fill."""
+"""Width of the page in rem, and width of a journal's two columns in points; a figure as wide as the
+two columns fills the page."""
 _SMALLEST_PT, _LEAST_PX, _PX_OF_REM = 6.0, 10.0, 16.0
-"""The smallest letters of the figures in points, and what they must measure on any screen."""
+"""The smallest letters of the figures in points, their least size on a screen in CSS pixels, and
+the pixels of one rem."""
 
 
 def _points(suffix: str, content: bytes) -> float:
-    """Width in points of an image as it was drawn."""
+    """Width in points at which an image was drawn."""
     if suffix == ".png":
         return int.from_bytes(content[16:20], "big") * 72 / 300
     match = re.search(rb'<svg[^>]*? width="([0-9.]+)pt"', content)

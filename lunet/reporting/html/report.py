@@ -1,4 +1,4 @@
-"""The report of a study: one HTML file that opens anywhere, made of its tables and figures."""
+"""The report of a study: one self-contained HTML file with its tables and figures."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def write_report(
     others: Mapping[str, Path] | None = None,
     pruning: bool = False,
 ) -> None:
-    """Write the report: the answer first, then what it rests on, then what few readers need.
+    """Write the report: first the answer, then its evidence, then the details.
 
     Parameters
     ----------
@@ -53,17 +53,17 @@ def write_report(
     settings
         Sections ``statistics`` and ``report``.
     tables, figures
-        Folders of what ``lunet table`` and ``lunet figure`` wrote; what is there is shown.
+        Folders that ``lunet table`` and ``lunet figure`` wrote to; all that they hold is shown.
     results
-        Folder of the study: its splits, its audit and its search for the smallest network are told.
+        Folder of the study, for its splits, its audit and its search for the smallest network.
     examples
         Preset -> picture of its best, median and worst case.
     manifest
-        Manifest of the prepared data: its digest, source and preprocessing are told.
+        Manifest of the prepared data, for its digest, source and preprocessing.
     others
         Other data set -> folder with the ``tables`` and ``figures`` of the tests on it.
     pruning
-        Whether the pruning's tables and figures, beside the others, are shown.
+        Whether the tables and figures of the pruning are shown too.
     """
     report = build_settings(ReportSettings, settings.get("report", {}), "report")
     facts = read_facts(
@@ -102,7 +102,7 @@ def _lead(facts: Facts) -> str:
 
 
 def _read_tables(folder: Path) -> dict[str, Table]:
-    """The tables that lie in a folder, by name; other JSON files are not read."""
+    """The tables in a folder by name; other JSON files are ignored."""
     return {
         name: read_table(folder / f"{name}.json")
         for name in TABLES
@@ -111,17 +111,17 @@ def _read_tables(folder: Path) -> dict[str, Table]:
 
 
 def _comparisons(tables: Mapping[str, Table], figures: Path) -> list[Block]:
-    """Claim sentences about the mean over structures; all others in the table of claims."""
+    """Sentences of the claims about the mean over structures; the table of claims has them all."""
     rows = main_comparisons(tables)
     items = [Claim(row["words"], row["sentence"]) for row in rows]
     first, rest = items[:_MOST_CLAIMS], items[_MOST_CLAIMS:]
     more = [Folded(f"{len(rest)} further claims", [Claims(rest)])] if rest else []
-    said = [Claims(first)] if first else []
-    return [*said, *more, *_more(tables, "claims"), *section_part(tables, figures, "comparisons")]
+    shown = [Claims(first)] if first else []
+    return [*shown, *more, *_more(tables, "claims"), *section_part(tables, figures, "comparisons")]
 
 
 def section_part(tables: Mapping[str, Table], figures: Path, section: str) -> list[Block]:
-    """Tables and figures of a section; empty where there are none."""
+    """The existing tables and figures of a section."""
     shown = _tables(tables, shown_in(TABLES, section))
     return [*shown, *_figures(figures, shown_in(FIGURES, section))]
 
@@ -140,10 +140,10 @@ def _figures(folder: Path, names: Iterable[str]) -> list[Block]:
 
 
 def _examples(examples: Mapping[str, Path], figures: Path) -> list[Block]:
-    """All networks side by side, then each; as PNG: a slice is pixels anyway."""
-    beside = figures / "side_by_side.png"
+    """All networks side by side, then each network, as PNG because slices are pixel images."""
+    side_by_side = figures / "side_by_side.png"
     first: list[Block] = (
-        [picture(beside, FIGURES["side_by_side"].caption)] if beside.is_file() else []
+        [picture(side_by_side, FIGURES["side_by_side"].caption)] if side_by_side.is_file() else []
     )
     caption = FIGURES["examples"].caption
     return first + [
@@ -155,16 +155,16 @@ _OPEN = f"to be filled in by the authors: {BLANK}"
 
 
 def _checklists(facts: Facts) -> list[Block]:
-    """Each list folded; the line above counts what is left for the user."""
+    """Each checklist, folded, below a line that counts the blanks left for the authors."""
     lists = checklists(facts)
     counted = "; ".join(
         f"{title}: {sum(not answer or BLANK in answer for *_, answer in rows)} of {len(rows)} items"
         for title, rows in lists.items()
     )
-    told = f"Filled in from the record. Left as blanks for the authors: {counted}."
+    summary = f"Filled in from the record. Left as blanks for the authors: {counted}."
     heads = ("Item", "Question", "This study")
     return [
-        Text(told),
+        Text(summary),
         *(
             Folded(title, [Shown(_words(_anchor(title), heads, _filled(rows)))])
             for title, rows in lists.items()
@@ -226,7 +226,7 @@ def _machine(run: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def example_pictures(results: Path | None, presets: Sequence[str]) -> dict[str, Path]:
-    """Preset -> ``presets/PRESET/examples.png`` of a results folder, where it exists."""
+    """Preset -> ``presets/PRESET/examples.png`` of a results folder, if it exists."""
     paths = (
         {name: results / "presets" / name / "examples.png" for name in presets} if results else {}
     )

@@ -14,24 +14,24 @@ from lunet.reporting.numbers import decimals, fixed, integer, interval, signific
 from lunet.reporting.smallest import COSTS
 
 Record = Mapping[str, Any]
-"""A row of a table, as its JSON holds it: what is not known is None."""
+"""A row of a table as stored in its JSON file; an unknown value is None."""
 
 
 def number(record: Record, key: str, otherwise: float = math.nan) -> float:
-    """A number of a record; ``otherwise`` where it has none."""
+    """A number of a record; ``otherwise`` if it is missing or None."""
     value = record.get(key)
     return otherwise if value is None else float(value)
 
 
 def estimate(record: Record, name: str, low: str = "ci_low", high: str = "ci_high") -> Cell:
-    """A value with its interval below."""
+    """A cell with a value and, below it, its interval."""
     value, bottom, top = (number(record, key) for key in (name, low, high))
     places = decimals((top - bottom) / 2)
     return cell(fixed(value, places), interval(bottom, top, places))
 
 
 def short_name(preset: str) -> str:
-    """What a point is called in the figure; the table and the pointer have the whole name."""
+    """The label of a point in the figure; the table and the tooltip show the full name."""
     return preset.replace("_small", "")
 
 
@@ -43,7 +43,7 @@ def reference_point(name: str, cost: float, text: str) -> Point:
 
 def search_part(found: Mapping[str, Any]) -> list[Block]:
     """The answer of a search for the smallest network, from its ``verdict.json``."""
-    said: list[Block] = [Text(str(found["sentence"]), "strong")]
+    sentence: list[Block] = [Text(str(found["sentence"]), "strong")]
     rows = list(found.get("candidates") or [])
     trained = [row for row in rows if row.get("estimate") is not None]
     title, cost_title = compared_title(found["metric"]), _capital(COSTS[found["cost"]])
@@ -98,7 +98,7 @@ def search_part(found: Mapping[str, Any]) -> list[Block]:
         ),
         (),
     )
-    return [*said, *([made] if made else []), *([Shown(table)] if rows else [])]
+    return [*sentence, *([made] if made else []), *([Shown(table)] if rows else [])]
 
 
 def _cost(row: Record, kind: str) -> str:

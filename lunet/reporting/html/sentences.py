@@ -1,7 +1,7 @@
 """Every sentence of the methods paragraph, as a template, in the order of the paragraph.
 
-:mod:`lunet.reporting.html.methods` chooses those whose facts the files hold and fills them in; a
-sentence whose facts are not recorded is left out.
+:mod:`lunet.reporting.html.methods` fills in the sentences whose facts are recorded in the files and
+leaves out the others.
 """
 
 from __future__ import annotations
@@ -10,21 +10,22 @@ SENTENCES = {
     # data
     "data": "The data set {name} was used.",
     "structures": "The networks segment {structures}.",
-    "synthetic": "These data are synthetic: a program made them, so that no result is about "
+    "synthetic": "These data are synthetic: a program generated them, so no result applies to "
     "patients.",
     "used": "Of {found} cases that were found, {used} were used, {labelled} of them with labels.",
-    "repaired": "A repair of the files mended {repaired} and left out {left_out}.",
+    "repaired": "A repair of the files corrected {repaired} and left out {left_out}.",
     "folds": "The cases were divided into {made} folds for cross-validation; {used} of them "
     "{were} used ({numbers}).",
     "one_fold": "The cases were divided once.",
-    "disjoint": "No subject stands both in the test part of a fold and in its other parts.",
-    "mixed": "Some subjects stand both in the test part of a fold and in its other parts.",
-    "held_out": "A part of {held_out} cases was held out of all folds.",
-    "parts": "A fold trained on {train}, chose weights on {validation} and tested on {test}.",
-    "two_parts": "A fold trained on {train} and tested on {test}.",
+    "disjoint": "No subject is in both the test part and another part of a fold.",
+    "mixed": "Some subjects are in both the test part and another part of a fold.",
+    "held_out": "A set of {held_out} cases was held out of all folds.",
+    "parts": "Each fold used {train} for training, {validation} for choosing weights "
+    "and {test} for testing.",
+    "two_parts": "Each fold used {train} for training and {test} for testing.",
     "tested": "Together, {tested} were tested.",
     # preparation
-    "orientation": "Volumes were turned to {orientation} orientation.",
+    "orientation": "Volumes were reoriented to {orientation} orientation.",
     "own_orientation": "Volumes kept their orientation.",
     "spacing": "They were resampled to voxels of {spacing} mm, images by cubic B-splines and "
     "labels by the nearest neighbour.",
@@ -48,7 +49,7 @@ SENTENCES = {
     "selection": "The weights with the best validation {monitor} were kept.",
     "dropout": "The dropout rate of {presets} was {rate:g}.",
     "precision": "Training of {presets} was computed in {precision} on {device}{threads}.",
-    "seed": "Each network was trained once in each fold, so that the variance between trainings "
+    "seed": "Each network was trained once in each fold, so the variance between trainings "
     "is not known.",
     "seeds": "Each network was trained with {seeds} random seeds in each fold.",
     "hours": "All trainings together took {hours} device hours.",
@@ -56,14 +57,15 @@ SENTENCES = {
     "counted": "Multiply-adds of convolutions, linear layers and matrix products were counted for "
     "one input of {size} voxels.",
     "latency": "The latency of one volume was measured on {device}{threads}, in fresh processes "
-    "after warm-up; it is given as median and percentiles of {runs}.",
+    "after warm-up; it is reported as the median and percentiles of {runs}.",
     # evaluation
     "space": "Predictions were compared with the references in native image space, in mm, for "
     "each case and structure.",
     "missed": "A missed structure scores the worst value and is counted.",
     "empty": "Where a reference is empty, an empty prediction scores the best value if another "
-    "network invents the structure; if none does, the case is left out for all and counted.",
-    "masks": "R is the mask of the reference and P that of the prediction.",
+    "network predicts the structure; if none does, the case is left out for all networks and "
+    "counted.",
+    "masks": "R is the mask of the reference and P the mask of the prediction.",
     "metric": "{title} is the {definition}.",
     "formula": "{title} is {definition}.",
     "mean": "The mean over labels is the mean of a case's values of its {labels} structures.",
@@ -71,16 +73,17 @@ SENTENCES = {
     "primary": "Networks were compared by {metric}, paired by case.",
     "bootstrap": "Means over cases and their differences have bootstrap {level:g} % confidence "
     "intervals (BCa, {resamples} resamples of subjects, seed {seed}).",
-    "sign_flips": "The verdicts are those of sign-flip permutation tests of subjects, with these "
-    "trained networks taken as given.",
+    "sign_flips": "The verdicts come from sign-flip permutation tests over subjects, which take "
+    "these trained networks as given.",
     "components": "Means over cases and their differences have {level:g} % confidence intervals "
-    "that hold the variance between subjects and between trainings.",
-    "t_tests": "The verdicts are those of t tests with the same error (the points of both t "
+    "that include the variance between subjects and between trainings.",
+    "t_tests": "The verdicts come from t tests with the same error (the quantiles of both t "
     "distributions, weighted by their variances).",
     "holm": "Differences were tested two-sided at a level of {two_sided:g} %{noninferior}; p "
     "values were adjusted by Holm's method over all comparisons and structures.",
     "margin": "The non-inferiority margin was {margin:g}{unit} in {metric} ({when}).",
-    "no_margin": "Non-inferiority was not tested; the comparisons are those asked for ({when}).",
+    "no_margin": "Non-inferiority was not tested; the comparisons were set "
+    "in the configuration ({when}).",
     "changed": "{changed}",
     "software": "The software was {packages}, with Python {python}.",
 }

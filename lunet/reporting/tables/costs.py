@@ -19,13 +19,13 @@ from lunet.reporting.tables.scores import level, mean_cell
 MAC_NOTE = (
     "MAC: multiply-adds of convolutions and linear layers; 1 MAC = 2 FLOPs. Latency: one volume, "
     "batch 1, eager fp32; jitter: population standard deviation of single latencies. * unstable: "
-    "medians differ by more than 3 %, or another process took a part of the processor. Peak "
+    "medians differ by more than 3 %, or another process used part of the processor. Peak "
     "memory: growth of the process (on CUDA, of the allocator) during one forward pass at batch 1, "
-    "weights and input apart."
+    "without weights and input."
 )
 LIVE_NOTE = (
-    "In training: during one step at the recipe's batch size. Live tensors: the same two, counted "
-    "without kernels' scratch memory."
+    "In training: during one step at the recipe's batch size. Live tensors: the same two "
+    "quantities, counted without kernels' scratch memory."
 )
 _COLUMNS = {
     "parameters": "Parameters",
@@ -48,7 +48,7 @@ _COUNTS = ("parameters", "throughput_batch")
 
 
 def cost_cells(costs: Mapping[str, float], keys: tuple[str, ...]) -> list[Cell]:
-    """Printed costs; the median latency carries a star where it was unstable."""
+    """Printed costs; an unstable median latency is marked with a star."""
     cells = []
     for key in keys:
         text = integer(costs[key]) if key in _COUNTS else significant(costs[key])
@@ -76,7 +76,7 @@ def efficiency(costs: Mapping[str, Mapping[str, Any]]) -> Table:
 
 
 def _throughput_note(costs: Mapping[str, Mapping[str, Any]]) -> str:
-    """How the throughput was found; by a search over batch sizes only where there was one."""
+    """How the throughput of each preset was found: by a search over batch sizes, or without one."""
     searched = [name for name, cost in costs.items() if cost.get("throughput")]
     largest = {(cost.get("settings") or {}).get("throughput_batch") for cost in costs.values()}
     limit = f" ({next(iter(largest))} at most)" if len(largest) == 1 and None not in largest else ""
@@ -93,7 +93,7 @@ def _throughput_note(costs: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def _engines(costs: Mapping[str, Mapping[str, Any]]) -> str:
-    """Which engine was the fastest, in words; nothing where only one was measured."""
+    """Which engine was the fastest, in words; empty if only eager fp32 was measured."""
     by_engine: dict[str, list[str]] = {}
     for preset, cost in costs.items():
         by_engine.setdefault(fastest(cost)[0], []).append(preset)
@@ -104,7 +104,7 @@ def _engines(costs: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def conditions(costs: Mapping[str, Mapping[str, Any]]) -> str:
-    """What the measurements of all presets share: input, device, threads, runs."""
+    """The conditions that all presets share: input, device, threads and runs."""
     parts = [
         _shared(
             [" × ".join(map(str, cost.get("size") or ())) for cost in costs.values()],
@@ -129,7 +129,7 @@ def _threads(cost: Mapping[str, Any]) -> str:
 
 
 def _runs(cost: Mapping[str, Any]) -> str:
-    """Runs and processes of the latency at batch 1."""
+    """Numbers of runs and processes of the latency at batch 1."""
     row = latency(cost)
     if not row.get("runs"):
         return ""

@@ -1,4 +1,4 @@
-"""The largest training batch that fits a memory budget, from measured steps at few batch sizes."""
+"""The largest training batch that fits a memory budget, from measurements at a few batch sizes."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ _NOTE = (
     "Model: memory = fixed + per sample × batch, fitted to measured training steps (forward, cross "
     "entropy, backward, Adam; eager fp32; weights, gradients, optimiser and input included): the "
     "growth of CUDA's allocator, or of the process on a CPU. Error: largest deviation of a step "
-    "from the line. n/a: not measured, or a step is off the line by more than 10 %, as the noise "
-    "of a small process makes it; live tensors are no substitute, since kernels' scratch memory is "
-    "not in them. Not included: the driver's context and what fragmentation takes."
+    "from the line. n/a: not measured, or a step deviates from the line by more than 10 %, which "
+    "noise can cause in a small process; live tensors are no substitute, since they do not include "
+    "kernels' scratch memory. Not included: the driver's context and losses to fragmentation."
 )
 
 
 def memory_lines(costs: Mapping[str, Mapping[str, Any]]) -> dict[str, Line | None]:
-    """The measured lines of the presets whose training step was tried at several batch sizes.
+    """The measured lines of the presets whose training step was run at several batch sizes.
 
-    None where it was not measured, or where steps are off the line by more than a tenth.
+    A line is None if memory was not measured, or if a step deviates from it by more than a tenth.
     """
     lines = {
         name: measured_line(cost["training_memory"])
@@ -45,9 +45,9 @@ def batches(
     report: ReportSettings,
     pairs: Sequence[tuple[str, str]] = (),
 ) -> Table:
-    """A row per preset whose training step was measured: the line, its error, batch per budget.
+    """A row per measured preset: the line, its error, and the largest batch per budget.
 
-    For each of ``pairs``, one sentence in the note compares both at the smallest budget.
+    For each of ``pairs``, a sentence in the note compares the two presets at the smallest budget.
     """
     lines, budgets = memory_lines(costs), report.budgets_gib
     known = {name: line for name, line in lines.items() if line is not None}
@@ -72,7 +72,7 @@ def batches(
 
 
 def batch_sentence(one: tuple[str, Line], other: tuple[str, Line], budget: float) -> str:
-    """What a budget (GiB) holds of two presets, in words."""
+    """A sentence that compares the largest batches of two presets within a budget (GiB)."""
     first, second = (line.largest_batch(budget * _GIB) for _, line in (one, other))
     share = f", {significant(first / second)} times as many" if second else ""
     return (

@@ -57,7 +57,7 @@ def test_a_failure_of_snakemake_is_told_with_what_to_do(config, monkeypatch, cap
     called(monkeypatch, code=1)
     Path("Snakefile").touch()
     assert cli.main(["smallest", "--config", str(config)]) == 3
-    assert "the same command resumes the search" in capsys.readouterr().err
+    assert "run the same command again to resume the search" in capsys.readouterr().err
 
 
 def test_it_needs_a_snakefile_and_a_search(config, monkeypatch, capsys) -> None:

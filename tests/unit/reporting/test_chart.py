@@ -69,7 +69,7 @@ def test_labels_keep_apart_at_the_size_of_a_phone() -> None:
 def test_a_far_floor_is_told_and_a_near_one_drawn() -> None:
     far = drawn(MANY, [*LEVELS, Level(-0.3, "floor: atlas prior", "floor")])
     assert [line.kind for line in far.levels] == ["zero", "margin"]
-    assert far.note == "Outside of the figure: floor: atlas prior at -0.3."
+    assert far.note == "Outside the figure: floor: atlas prior at -0.3."
     near = drawn(MANY, [*LEVELS, Level(-0.025, "floor: atlas prior", "floor")])
     assert [line.kind for line in near.levels] == ["zero", "margin", "floor"]
     assert not near.note

@@ -24,7 +24,7 @@ from lunet.reporting.result_files import Grid, from_grid
 METRICS = ("dice", "hd95", "assd", "nsd_1", "volume_error_ml")
 STATISTICS = {"reference": "unet_small_4f", "resamples": 100, "margin": 0.02}
 VERB = re.compile(
-    r"\b(is|are|was|were|have|scores|trained|segment|kept|took|mended|stands?|changed)\b"
+    r"\b(is|are|was|were|have|scores|trained|used|segment|kept|took|corrected|come|changed)\b"
 )
 PREPROCESS = {
     "orientation": "RAS",
@@ -123,13 +123,13 @@ def test_every_sentence_says_what_the_files_say(original: Path, facts: Facts) ->
     assert text["structures"] == "The networks segment anterior and posterior."
     assert "synthetic" in text["synthetic"]
     assert "15 cases that were found, 13 were used" in text["used"]
-    assert text["repaired"].endswith("mended 2 defects and left out 1 case.")
+    assert text["repaired"].endswith("corrected 2 defects and left out 1 case.")
     assert f"divided into {len(splits['folds'])} folds" in text["folds"]
     assert "2 of them were used (numbers 0 and 1)" in text["folds"]
     sizes = {part: len(splits["folds"][0][part]) for part in ("train", "validation", "test")}
-    assert f"trained on {sizes['train']} cases of 3 subjects" in text["parts"]
-    assert f"chose weights on {sizes['validation']} cases of 1 subject " in text["parts"]
-    assert f"tested on {sizes['test']} cases of 2 subjects" in text["parts"]
+    assert f"{sizes['train']} cases of 3 subjects for training" in text["parts"]
+    assert f"{sizes['validation']} cases of 1 subject for choosing weights" in text["parts"]
+    assert f"{sizes['test']} cases of 2 subjects for testing" in text["parts"]
     assert text["tested"] == "Together, 8 cases of 4 subjects were tested."
     prepared = manifest["preprocess"]
     assert f"to {prepared['orientation']} orientation" in text["orientation"]
@@ -283,7 +283,7 @@ def test_checklists_are_whole_and_leave_blanks(facts: Facts) -> None:
     assert facts.resolves is not None
     assert f"can resolve {facts.resolves:.3f} Dice" in claim["21"]
     assert "8 cases of 4 subjects" in claim["21"]
-    assert "mended 2 defects" in claim["8"]
+    assert "corrected 2 defects" in claim["8"]
     assert claim["20"].startswith("No subject")
     assert "Left out: 2: no label." in claim["8"]
     assert "0 errors and 3 warnings" in claim["8"]

@@ -55,7 +55,10 @@ def test_what_was_stated_to_read_the_folder_stays_stated(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("more", "message"),
     [
-        (("--out", "there.yaml"), "there.yaml: exists, a configuration is never overwritten"),
+        (
+            ("--out", "there.yaml"),
+            "there.yaml: exists already, a configuration is never overwritten",
+        ),
         (("--families", "unett"), "unknown preset 'unett_8f'"),
         (("--reference", "unet_smal_8f"), "unknown preset 'unet_smal_8f'"),
         (("--recipe", "strnog"), "did you mean 'strong'"),
