@@ -15,7 +15,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from lunet.training.recipe import Recipe
 
 Outcome = Literal["continue", "non-inferior", "futile", "not shown"]
 
@@ -198,10 +201,10 @@ EARLY_SHARE = 1 / 3
 """Share of the epochs after which a candidate is compared."""
 
 
-def pause_epoch(epochs: int, validate_every: int) -> int:
+def pause_epoch(recipe: Recipe) -> int:
     """The validated epoch that is nearest to a third of all epochs."""
-    steps = max(1, round(EARLY_SHARE * epochs / validate_every))
-    return min(steps * validate_every, epochs)
+    steps = max(1, round(EARLY_SHARE * recipe.epochs / recipe.validate_every))
+    return min(steps * recipe.validate_every, recipe.epochs)
 
 
 def gap_of(candidate: Sequence[float], reference: Sequence[float]) -> float:

@@ -4,7 +4,6 @@ from shlex import quote
 from snakemake.logging import logger
 
 from lunet.data.source import source_digest
-from lunet.study.smallest import pause_epoch
 
 # Paths and the few functions that rules share; everything else is in lunet.study. Commands only get
 # paths of their rule's inputs and outputs, because a workflow that includes this one with a
@@ -78,9 +77,3 @@ def source(wildcards):
         )
     raw = rules.transfer_download.output.raw.format(target=target)
     return source_digest(study.config.transfer[target].dataset, raw, logger.info)
-
-
-def early(wildcards):
-    """Parameter: the epoch at which a candidate is compared before it is trained to its end."""
-    recipe = study.resolved(wildcards.preset)[1]
-    return pause_epoch(recipe.epochs, recipe.validate_every)

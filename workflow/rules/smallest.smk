@@ -2,6 +2,7 @@
 # `lunet smallest` runs the search; it requests ordinary runs from this workflow.
 
 from lunet.study.power import power_sentence
+from lunet.study.smallest import pause_epoch
 
 if study.config.pilot is not None and workflow.is_main_process:
     try:
@@ -37,7 +38,7 @@ rule pause:
         state=training_state,
         protocol=protocol,
         run=lambda wildcards: study.run(**wildcards),
-        epoch=early,
+        epoch=lambda wildcards: pause_epoch(study.resolved(wildcards.preset)[1]),
     shell:
         "lunet train --protocol {params.protocol:q}"
         " --settings {params.settings:q} --code {params.code:q}"

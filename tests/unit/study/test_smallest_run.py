@@ -12,6 +12,7 @@ from stub_search import StubMaker, search_study
 from lunet.errors import ConfigError, TrainingError
 from lunet.study.smallest import pause_epoch
 from lunet.study.smallest_run import find_smallest
+from lunet.training.recipe import Recipe
 
 GOOD, POOR = 0.88, 0.80
 DICE = {
@@ -139,7 +140,7 @@ def test_nothing_is_suspended_where_nobody_asks_or_a_run_is_there(tmp_path: Path
     ("epochs", "every", "wanted"), [(60, 1, 20), (60, 7, 21), (1, 1, 1), (2, 1, 1), (4, 10, 4)]
 )
 def test_the_epoch_of_the_early_look_is_validated(epochs: int, every: int, wanted: int) -> None:
-    assert pause_epoch(epochs, every) == wanted
+    assert pause_epoch(Recipe(epochs=epochs, validate_every=every)) == wanted
 
 
 def test_ties_in_cost_are_told(tmp_path: Path) -> None:
