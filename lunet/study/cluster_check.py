@@ -26,7 +26,17 @@ from lunet.study.slurm_queue import watch_queue
 
 PROFILE = Path("profiles/slurm")
 GPU_RULES = frozenset(
-    ("plan", "measure", "train", "predict", "transfer", "prune", "prune_control", "prune_predict")
+    (
+        "plan",
+        "measure",
+        "train",
+        "pause",
+        "predict",
+        "transfer",
+        "prune",
+        "prune_control",
+        "prune_predict",
+    )
 )
 """Rules of the workflow that ask for a GPU."""
 _JOB_SECONDS = 120

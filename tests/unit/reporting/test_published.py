@@ -82,7 +82,7 @@ def test_figures_show_both(name: str, sources: ResultFiles, tmp_path: Path) -> N
     ("content", "message"),
     [
         ("model,structure,metric,value\nA,mean,dice,0.9\n", "first line '# source'"),
-        ("# s\nmodel,metric,value\nA,dice,0.9\n", "there are model, metric, value"),
+        ("# s\nmodel,metric,value\nA,dice,0.9\n", "columns: model, metric, value"),
         ("# s\nmodel,structure,metric,value\nA,mean,dise,0.9\n", "metric 'dise'"),
     ],
 )
