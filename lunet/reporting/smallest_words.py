@@ -46,7 +46,8 @@ def answer(
         parts.append("; ".join(f"{name}: {_outcome(last[name])}" for name in open_ones) + ".")
     for name, gap in facts["suspended"].items():
         parts.append(
-            f"{name}: suspended at a third of its epochs, its validation Dice {gap:.2f} below."
+            f"{name}: suspended at a third of its epochs, since its validation Dice would probably "
+            f"stay {gap:.2f} below."
         )
     if facts["stopped_by_budget"]:
         parts.append(

@@ -14,7 +14,7 @@ from typing import Any
 
 from lunet.reading import read_json
 from lunet.reporting.result_files import ResultFiles, read_histories
-from lunet.study.smallest import Run, gap_of
+from lunet.study.smallest import Curve, Run, projected_gap
 from lunet.study.study import Study
 
 
@@ -52,18 +52,15 @@ class EarlyLook:
         return gap > self.limit
 
     def gap(self, preset: str) -> float | None:
-        """Mean gap to the reference; None while a file of either network is missing."""
+        """The projected gap to the reference; None while a file of either network is missing."""
         files = [Path(self.file(preset, seed)) for seed in self.seeds]
         others = [Path(self._folder(self.reference, seed), "history.csv") for seed in self.seeds]
         if not all(path.is_file() for path in (*files, *others)):
             return None
         paused = [read_json(path) for path in files]
-        epoch = int(paused[0]["epoch"])
-        own = [_score(record["history"], epoch) for record in paused]
-        rows = [
-            read_histories(ResultFiles(histories=(path,))).to_dict("records") for path in others
-        ]
-        return gap_of(own, [_score(history, epoch) for history in rows])
+        own = [_curve(record["history"]) for record in paused]
+        finished = [_curve(_rows(path)) for path in others]
+        return projected_gap(own, finished, int(paused[0]["epoch"]))
 
     def hours(self, preset: str) -> float:
         """Device hours of the paused trainings of a candidate."""
@@ -79,8 +76,14 @@ class EarlyLook:
         return self.study.run(preset, self.fold, seed)
 
 
-def _score(rows: Sequence[Mapping[Any, Any]], epoch: int) -> float:
-    """The last defined validation Dice up to ``epoch``; NaN if there is none."""
-    until = [row["dice"] for row in rows if int(row["epoch"]) <= epoch]
-    found = [float(dice) for dice in until if dice is not None and math.isfinite(dice)]
-    return found[-1] if found else math.nan
+def _rows(path: Path) -> list[dict[Any, Any]]:
+    return read_histories(ResultFiles(histories=(path,))).to_dict("records")
+
+
+def _curve(rows: Sequence[Mapping[Any, Any]]) -> Curve:
+    """Epochs with a defined validation Dice."""
+    return [
+        (int(row["epoch"]), float(row["dice"]))
+        for row in rows
+        if row["dice"] is not None and math.isfinite(row["dice"])
+    ]

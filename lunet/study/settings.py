@@ -47,10 +47,10 @@ class SmallestSettings:
         maximum=0.5,
     )
     early_gap: float | None = setting(
-        0.25,
-        doc="a candidate is suspended, before its first fold is trained to the end, whose "
-        "validation Dice at a third of the epochs is further than this below the reference's; its "
-        "state is kept. `null`: none is",
+        None,
+        doc="suspend a candidate, before its first fold is trained to the end, if its validation "
+        "Dice at a third of the epochs will probably stay further than this below the reference's, "
+        "for example 0.15; its state is kept. For trainings of many epochs; `null`: never",
         minimum=0,
     )
     strategy: Literal["descending", "bisect"] = setting(

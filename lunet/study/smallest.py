@@ -13,6 +13,7 @@ All decisions follow from results that exist, so a search that was killed resume
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -207,18 +208,49 @@ def pause_epoch(recipe: Recipe) -> int:
     return min(steps * recipe.validate_every, recipe.epochs)
 
 
-def gap_of(candidate: Sequence[float], reference: Sequence[float]) -> float:
-    """Mean gap by which a candidate's validation scores are below the reference's, over seeds.
+Curve = Sequence[tuple[int, float]]
+"""Epochs and validation scores of a training; a score that is not defined is left out."""
 
-    An undefined score, for example of a network that does not find anything yet, counts as 0.
+_LEARNT = 0.95
+"""Share of its late score that the reference must have reached, or it is too early to compare."""
+
+
+def projected_gap(candidate: Sequence[Curve], reference: Sequence[Curve], epoch: int) -> float:
+    """By how much the candidate will probably stay below the reference; a mean over seeds.
+
+    The candidate is expected to gain once more what it gained in the second half of the epochs so
+    far. Before the reference itself has nearly learnt, nothing can be said.
+
+    Parameters
+    ----------
+    candidate, reference
+        A curve for each seed: the candidate's up to ``epoch``, the reference's to its end.
+    epoch
+        Epoch at which they are compared.
+
+    Returns
+    -------
+    Reference at ``epoch`` minus the candidate's projected score; minus infinity if it is too early.
     """
-    pairs = zip(candidate, reference, strict=True)
-    gaps = [_defined(other) - _defined(own) for own, other in pairs]
-    return sum(gaps) / len(gaps)
+    now = [_at(curve, epoch) for curve in reference]
+    late = [_late(curve) for curve in reference]
+    if sum(now) < _LEARNT * sum(late):
+        return -math.inf
+    ends = [_at(curve, epoch) for curve in candidate]
+    gains = [
+        max(0.0, end - _at(curve, epoch // 2)) for end, curve in zip(ends, candidate, strict=True)
+    ]
+    return (sum(now) - sum(ends) - sum(gains)) / len(now)
 
 
-def _defined(score: float) -> float:
-    return score if math.isfinite(score) else 0.0
+def _late(curve: Curve) -> float:
+    """Median score of the last third of a training."""
+    return statistics.median([score for _, score in curve[-(len(curve) // 3 + 1) :]] or [0.0])
+
+
+def _at(curve: Curve, epoch: int) -> float:
+    """The last score up to an epoch; 0 before the first, as of a network that finds nothing yet."""
+    return next((score for number, score in reversed(curve) if number <= epoch), 0.0)
 
 
 Run = tuple[str, int, int]

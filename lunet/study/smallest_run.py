@@ -267,7 +267,7 @@ def _log_news(
         if (name, 0) not in logged:
             logged.add((name, 0))
             gap = question.early.gap(name)
-            log(f"{name}: suspended, validation Dice {gap:.3f} below at a third of the epochs")
+            log(f"{name}: suspended at a third of its epochs, validation Dice {gap:.3f} below")
     for row in decision_rows(evidence, found.steps):
         key = (row["candidate"], row["look"])
         if key not in logged:

@@ -14,6 +14,7 @@ slowly, would be suspended at a third of its epochs (the loss of power of that r
 from __future__ import annotations
 
 import argparse
+import itertools
 import time
 from collections.abc import Mapping
 from concurrent.futures import ProcessPoolExecutor
@@ -24,15 +25,14 @@ import numpy as np
 
 from lunet.statistics.looks import FoldValues, looks
 from lunet.statistics.sequential import Plan
-from lunet.study.settings import SmallestSettings
 from lunet.study.smallest import (
     EARLY_SHARE,
     Candidate,
     Finding,
     Search,
     cheaper,
-    gap_of,
     needed,
+    projected_gap,
     search,
 )
 
@@ -136,37 +136,42 @@ def suspended(
     *,
     studies: int,
     gap: float,
-    at: float = EARLY_SHARE,
+    delay: float = 0.0,
     end: float = 0.85,
-    fast: float = 1 / 8,
+    fast: float = 1 / 12,
+    epochs: int = 60,
 ) -> float:
-    """Share of studies in which an equal network is suspended.
+    """Share of studies in which a network that ends as good as the reference is suspended.
 
-    Validation curves are ``end * (1 - exp(-t / tau))`` of the share of the epochs t, with
+    Validation curves are ``end * (1 - exp(-t / tau))`` of the share t of the epochs, with
     independent normal noise; tau is ``fast`` for the reference and ``slower`` times that for the
-    candidate.
+    candidate, which begins to learn after the share ``delay``.
     """
     rng = np.random.default_rng(0)
-    reference, candidate = (
-        end * (1 - np.exp(-at / tau)) + rng.normal(0, noise, (studies, SEEDS))
-        for tau in (fast, slower * fast)
-    )
-    pairs = zip(candidate, reference, strict=True)
-    return float(np.mean([gap_of(own, other) > gap for own, other in pairs]))
+    numbers = np.arange(1, epochs + 1)
+    at = round(EARLY_SHARE * epochs)
+
+    def curves(tau: float, start: float) -> list[list[tuple[int, float]]]:
+        times = np.maximum(0, numbers / epochs - start)
+        scores = end * (1 - np.exp(-times / tau)) + rng.normal(0, noise, (SEEDS, epochs))
+        return [list(zip(numbers.tolist(), row, strict=True)) for row in scores.clip(0, 1)]
+
+    lost = 0
+    for _ in range(studies):
+        candidate = [curve[:at] for curve in curves(slower * fast, delay)]
+        lost += projected_gap(candidate, curves(fast, 0.0), at) > gap
+    return lost / studies
 
 
-def early(studies: int) -> None:
-    """Print the loss of power of the early look: a row per speed, a column per noise."""
-    gap = SmallestSettings().early_gap
-    assert gap is not None
+def early(studies: int, gap: float = 0.15) -> None:
+    """Print the loss of power of the early look: a row per speed and delay, a column per noise."""
     noises = (0.01, 0.02, 0.04)
-    print(
-        f"{studies} studies each; suspended where the gap at a third exceeds {gap}, {SEEDS} seeds"
-    )
-    print("times slower  " + "  ".join(f"sd {noise}" for noise in noises))
-    for slower in (1.0, 1.25, 1.5, 1.75, 2.0, 2.5):
-        losses = [suspended(slower, noise, studies=studies, gap=gap) for noise in noises]
-        print(f"{slower:12.2f}  " + "  ".join(f"{100 * loss:5.1f} %" for loss in losses))
+    print(f"{studies} studies each; suspended where the projected gap exceeds {gap}, {SEEDS} seeds")
+    print("times slower  delay  " + "  ".join(f"sd {noise}" for noise in noises))
+    for slower, delay in itertools.product((1.0, 1.5, 2.0, 3.0, 4.0), (0.0, 0.1, 0.2)):
+        losses = [suspended(slower, sd, studies=studies, gap=gap, delay=delay) for sd in noises]
+        shown = "  ".join(f"{100 * loss:5.1f} %" for loss in losses)
+        print(f"{slower:12.2f}  {delay:5.1f}  {shown}", flush=True)
 
 
 def main() -> None:

@@ -30,7 +30,7 @@ class StubMaker:
     folds, cases
         Number of folds, and of cases in each.
     early
-        Preset -> validation Dice at a third of the epochs, where it is not the true Dice.
+        Preset -> validation Dice of all epochs; of others it rises to the true Dice at a third.
     kill_after
         Raise ``KeyboardInterrupt`` once so many trainings are done.
     """
@@ -96,7 +96,7 @@ class StubMaker:
 
     def row(self, preset: str, epoch: int) -> dict[str, Any]:
         """An epoch of a history; the second of each pair of epochs is validated."""
-        dice = self.early.get(preset, self.dice[preset]) * min(1, epoch / 10)
+        dice = self.early.get(preset, self.dice[preset] * min(1, epoch / 10))
         return {"epoch": epoch, "dice": None if epoch % 2 else dice}
 
     def train(self, run: Path, key: tuple[str, int, int]) -> None:

@@ -18,6 +18,7 @@ from lunet.data.dataset import LISTING, read_dataset
 from lunet.data.download.fetch import LEFT, Patience, Sums, disk_space, fetch, sums_of
 from lunet.data.io.archive import is_archive
 from lunet.data.layouts.staging import place_archive, place_folder
+from lunet.data.left_out import KEY as LEFT_OUT
 from lunet.data.left_out import count_lines
 from lunet.data.phantoms.make import fill_phantom
 from lunet.data.settings import DatasetSettings
@@ -75,6 +76,8 @@ def download(
             write_json(stage / SOURCE, source)
             for line in count_lines(read_dataset(stage, settings)):
                 log(line)
+            for name in source.get(LEFT_OUT, ()):
+                log(f"left out: {name}: not in the folder of the archive's data set")
             list_all(stage, step=STEP)
             write_json(memory, request)
             if target.exists():  # empty, as `_is_ready` found
@@ -214,11 +217,12 @@ def _from_archive(
     stage: Path,
 ) -> dict[str, Any]:
     """Unpack the archive; it counts as official only if it has the official checksum."""
-    place_archive(archive, stage, settings, source_names(settings))
+    outside = place_archive(archive, stage, settings, source_names(settings))
     is_official = entry is not None and entry.md5 is not None and entry.md5 == found.md5
     kind = "official" if is_official else _local_kind(entry)
     sums = {"archive_md5": found.md5, "archive_sha256": found.sha256}
-    return _record(kind, settings, entry, stage) | sums
+    left = {LEFT_OUT: outside} if outside else {}
+    return _record(kind, settings, entry, stage) | sums | left
 
 
 def _local_kind(entry: CatalogEntry | None) -> str:

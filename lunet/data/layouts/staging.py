@@ -11,6 +11,7 @@ from pathlib import Path
 
 from lunet.data.dataset import LISTING, Dataset, read_dataset
 from lunet.data.io.archive import extract
+from lunet.data.io.images import suffix_of
 from lunet.data.layouts.decathlon import matches
 from lunet.data.layouts.importing import (
     inside,
@@ -73,8 +74,13 @@ def place_folder(
 
 def place_archive(
     archive: Path, stage: Path, settings: DatasetSettings, names: Sequence[str] = ()
-) -> None:
+) -> list[str]:
     """Unpack ``archive`` and fill ``stage`` with its data set; links are replaced with the files.
+
+    Returns
+    -------
+    Images in the archive that are outside of the folder of its data set, for example those of a
+    second data set.
 
     Raises
     ------
@@ -92,10 +98,21 @@ def place_archive(
         raise DataError(
             where=where, found=error.found, expected=error.expected, action=error.action
         ) from error
+    outside = _images_outside(root, unpacked)
     for link in sorted(stage.rglob("*")):
         if link.is_symlink():
             _replace_link(link, unpacked)
     shutil.rmtree(unpacked)
+    return outside
+
+
+def _images_outside(root: Path, unpacked: Path) -> list[str]:
+    return [
+        name.as_posix()
+        for path in sorted(unpacked.rglob("*"))
+        if path.is_file() and suffix_of(path) and root not in path.parents
+        if not _is_ignored(name := path.relative_to(unpacked))
+    ]
 
 
 def _replace_link(link: Path, unpacked: Path) -> None:

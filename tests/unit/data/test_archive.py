@@ -16,10 +16,13 @@ from pathlib import Path
 
 import pytest
 
+from lunet.data.download.download import download
 from lunet.data.io.archive import Limits, extract
 from lunet.data.layouts.staging import place_archive
-from lunet.data.settings import DatasetSettings
+from lunet.data.phantoms.make import make_phantom
+from lunet.data.settings import DatasetSettings, PhantomSettings
 from lunet.errors import DataError
+from lunet.reading import read_json
 
 FILES = {"set/dataset.json": b"{}", "set/imagesTr/a.nii.gz": b"image", "set/labelsTr/a.nii.gz": b""}
 SIDE_FILES = {"set/._dataset.json": b"x", "set/.DS_Store": b"x", "__MACOSX/set/a": b"x"}
@@ -254,6 +257,24 @@ def test_a_file_that_the_listing_of_an_archive_names_must_be_in_it(tmp_path: Pat
     settings, archive = DatasetSettings(name="own"), write_tar(tmp_path / "a.tar", files)
     with pytest.raises(DataError, match=r"a\.tar: .*imagesTr/b\.nii\.gz: missing, case b"):
         place_archive(archive, tmp_path / "stage", settings)
+
+
+def test_images_outside_of_the_data_set_of_an_archive_are_named(tmp_path: Path) -> None:
+    make_phantom(PhantomSettings(subjects=1, scale=0.5), tmp_path / "mine")
+    content = {
+        f"{folder}/{path.relative_to(tmp_path / 'mine').as_posix()}": path.read_bytes()
+        for path in sorted((tmp_path / "mine").rglob("*"))
+        for folder in ("mine", "second")
+        if path.is_file() and not path.name.startswith(".")
+    }
+    archive = write_tar(tmp_path / "both.tar", content | {"read.me": b"two sets"})
+    logged: list[str] = []
+    settings = DatasetSettings(name="mine", path=str(archive))
+    out = download(settings, tmp_path / "raw", log=logged.append)
+    images = [name for name in content if name.startswith("second/") and name.endswith(".nii.gz")]
+    left = [line for line in logged if line.startswith("left out: second/")]
+    assert len(left) == len(images) > 1
+    assert sorted(read_json(out / "source.json")["left_out"]) == sorted(images)
 
 
 def test_extended_headers_are_bounded_in_all(
