@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from matplotlib.image import imread
 from paths import ROOT
 from patience import patient
 from study_of_numbers import DICE, write_study
@@ -131,3 +132,23 @@ def test_every_table_compiles_within_its_margins(tables: list[Table], tmp_path: 
     wider = [float(pt) for pt in re.findall(r"Overfull \\hbox \(([0-9.]+)pt too wide", done.stdout)]
     assert max(wider, default=0) < 3, done.stdout[-3000:]
     assert "Overfull \\vbox" not in done.stdout
+    _check_pages(tmp_path)
+
+
+def _check_pages(folder: Path) -> None:
+    """Every page has ink, and none within 8 mm of its edges; needs Poppler."""
+    if shutil.which("pdftoppm") is None:
+        return
+    dots = 50
+    subprocess.run(
+        ["pdftoppm", "-r", str(dots), "-gray", "-png", "all.pdf", "page"],
+        cwd=folder, check=True, timeout=patient(30),
+    )  # fmt: skip
+    edge = round(8 / 25.4 * dots)
+    pages = sorted(folder.glob("page-*.png"))
+    assert len(pages) >= len(TABLES)
+    for page in pages:
+        ink = imread(page) < 0.9
+        assert ink.any(), page.name
+        inner = ink[edge:-edge, edge:-edge]
+        assert inner.sum() == ink.sum(), page.name
