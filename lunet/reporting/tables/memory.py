@@ -7,7 +7,7 @@ from typing import Any
 
 from lunet.efficiency.memory_line import Line, measured_line
 from lunet.reporting.markup import Cell, Column, Table, cell
-from lunet.reporting.numbers import integer, significant
+from lunet.reporting.numbers import fixed, integer, significant
 from lunet.reporting.settings import ReportSettings
 from lunet.reporting.tables.costs import conditions
 
@@ -88,7 +88,7 @@ def _row(preset: str, line: Line | None, budgets: Sequence[float]) -> tuple[Cell
         cell(preset),
         cell(significant(line.fixed / _MIB)),
         cell(significant(line.per_sample / _MIB)),
-        cell(significant(100 * line.error, 2)),
+        cell(fixed(100 * line.error, 1)),
         *(cell(integer(line.largest_batch(budget * _GIB))) for budget in budgets),
     )
 
