@@ -12,6 +12,8 @@ import argparse
 
 from lunet.commands.arguments import add_out, add_settings
 
+_LEVEL = 0.05
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``lunet audit``."""
@@ -26,9 +28,16 @@ def run(arguments: argparse.Namespace) -> None:
     """Audit, write, print, and fail if there are errors."""
     from lunet.commands.raw import open_raw
     from lunet.data.audit.audit import audit, audit_lines, require_sound, write_audit
+    from lunet.statistics.attainable import smallest_p
 
     dataset = open_raw(arguments, "audit")
     result = audit(dataset, splits=arguments.splits, log=print)
     write_audit(result, arguments.out)
     print("\n".join(audit_lines(result)))
+    subjects = len({case.group for case in dataset.cases if case.labelled})
+    if smallest_p(subjects) > _LEVEL:
+        print(
+            f"{subjects} labelled subjects are too few to compare networks that are trained once "
+            f"each: the smallest possible p is {smallest_p(subjects):.2g}"
+        )
     require_sound(result, arguments.out)

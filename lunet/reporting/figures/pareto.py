@@ -30,6 +30,7 @@ from lunet.reporting.figures.style import (
 )
 from lunet.reporting.result_files import PRIOR
 from lunet.reporting.scores import headline, headline_summary
+from lunet.reporting.tables.costs import conditions
 from lunet.statistics.values import MEAN_LABEL
 
 
@@ -41,6 +42,7 @@ class Cost:
     title: str
     low: str | None = None
     high: str | None = None
+    is_measured: bool = False
 
 
 COSTS = {
@@ -51,8 +53,11 @@ COSTS = {
         "Latency at batch 1 (ms): median, bar: range of the medians of fresh processes",
         low="latency_low_ms",
         high="latency_high_ms",
+        is_measured=True,
     ),
-    "memory": Cost("memory_mib", "Peak memory of one forward pass, measured (MiB)"),
+    "memory": Cost(
+        "memory_mib", "Peak memory of one forward pass, measured (MiB)", is_measured=True
+    ),
 }
 
 
@@ -82,6 +87,9 @@ def pareto(
     _front(axes, data)
     _prior(axes, cases, statistics)
     _axes(axes, cases, statistics, COSTS[axis])
+    if COSTS[axis].is_measured:
+        measured = conditions(costs).removeprefix(", ")
+        axes.set_xlabel("\n".join(filter(None, [COSTS[axis].title, measured])))
     _legend(figure, looks_of, statistics)
     shown = [
         Label(

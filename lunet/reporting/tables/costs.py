@@ -24,8 +24,8 @@ MAC_NOTE = (
     "without weights and input."
 )
 LIVE_NOTE = (
-    "In training: during one step at the recipe's batch size. Live tensors: the same two "
-    "quantities, counted without kernels' scratch memory."
+    "Training step, memory in training: one step at the recipe's batch size. Live tensors: the "
+    "same two quantities, counted without kernels' scratch memory."
 )
 _COLUMNS = {
     "parameters": "Parameters",

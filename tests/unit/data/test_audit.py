@@ -21,7 +21,8 @@ from lunet.data.audit.audit import audit, audit_lines, write_audit
 from lunet.data.audit.findings import Finding
 from lunet.data.audit.page import audit_page
 from lunet.data.dataset import read_dataset
-from lunet.data.settings import DatasetSettings
+from lunet.data.phantoms.make import make_phantom
+from lunet.data.settings import DatasetSettings, PhantomSettings
 
 DATA = os.environ.get("LUNET_TEST_DATA")
 needs_data = pytest.mark.skipif(DATA is None, reason="LUNET_TEST_DATA names no folder")
@@ -357,6 +358,17 @@ def test_files_are_written_and_errors_end_in_one_line(
     html = (out / "audit.html").read_text()
     assert html.count("data:image/png;base64,") == 6
     assert "http" not in html.replace("http://www.w3.org", "")
+
+
+def test_too_few_subjects_to_compare_are_reported(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for subjects, few in ((5, True), (6, False)):
+        raw = make_phantom(PhantomSettings(subjects=subjects, scale=0.5), tmp_path / str(subjects))
+        main(["audit", str(raw), "--out", str(tmp_path / f"out-{subjects}")])
+        text = capsys.readouterr().out
+        assert ("5 labelled subjects are too few to compare" in text) is few
+        assert ("smallest possible p is 0.062" in text) is few
 
 
 def test_the_page_escapes_names(clean: Path) -> None:
