@@ -16,7 +16,7 @@ demo: $(INSTALLED)  ## the whole study small, offline, on a CPU
 test: $(INSTALLED)  ## all tests but the slow ones
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m "not slow" -n auto --dist loadfile
 
-test-slow: $(INSTALLED)  ## end-to-end tests of minutes: SLURM, kills, pruning, the tutorial, the wheel
+test-slow: $(INSTALLED)  ## SLURM, kills, pruning, what an edit reruns, tutorial, wheel: minutes
 	OMP_NUM_THREADS=1 $(BIN)/pytest -m slow -n auto --dist loadfile
 
 lint: $(INSTALLED)  ## style, floors, types, workflow

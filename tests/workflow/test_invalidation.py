@@ -20,6 +20,7 @@ import tiny_dataset as tiny
 import yaml
 from paths import ROOT
 
+pytestmark = pytest.mark.slow
 STAND_IN = Path(__file__).with_name("stand_in")
 CONFIG = {
     "study": "s",
