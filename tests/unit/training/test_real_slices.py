@@ -18,6 +18,7 @@ from lunet.study.presets import find_preset
 from lunet.training.recipe import Engine, Optimiser, Recipe, Schedule
 from lunet.training.run import run_training
 
+pytestmark = pytest.mark.slow
 GROUPS = r"^(\d+)_"
 
 
@@ -62,7 +63,7 @@ def overfitted(prepared: Path) -> Path:
         optimiser=Optimiser("adam", 1e-2),
         schedule=Schedule("cosine"),  # at a constant rate it depends on luck when one stops
         loss={"dice_bce_2d": 1.0},
-        engine=Engine("cpu", "bf16", "channels_last", "off", threads=1),
+        engine=Engine("cpu", "fp32", "channels_last", "off", threads=1),
     )
     preset = find_preset("lattention_unet2d_12f")
     model = {"module": preset.module, "name": preset.network, "arguments": preset.arguments}
