@@ -150,7 +150,7 @@ def test_every_configuration_on_the_pages_is_accepted():
 
 def test_files_that_the_pages_name_exist():
     named = re.compile(r"`((?:config|envs|lunet|profiles|tests|workflow)/[\w./-]+\.\w+)`")
-    invented = {"lunet/models/my_net.py", "config/my_spleens.yaml"}
+    invented = {"lunet/models/my_net.py", "config/my_spleens.yaml", "config/my_data.yaml"}
     for page in PAGES:
         names = set(named.findall(page.read_text(encoding="utf-8"))) - invented
         missing = {name for name in names if not (ROOT / name).exists()}
