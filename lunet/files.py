@@ -50,6 +50,15 @@ def real_path(path: str | Path) -> Path:
     return Path(os.path.realpath(path))  # `Path.resolve` raises in a circle
 
 
+def identity(path: Path | int) -> tuple[int, int] | None:
+    """Device and number of a file, the same for all its links; None if it does not exist."""
+    try:
+        stat = os.stat(path)
+    except OSError:
+        return None
+    return stat.st_dev, stat.st_ino
+
+
 def require_writable(path: str | Path) -> None:
     """Check that ``path`` can be created: its nearest existing folder accepts a new file.
 

@@ -92,6 +92,6 @@ def _command(config: Path, options: Sequence[str]) -> list[str]:
         local = Path("profiles", "local")
         options += ["--profile", str(local)] if local.is_dir() else ["--cores", "all"]
     if not any(word.startswith(("--quiet", "-q", "--verbose")) for word in options):
-        options += ["--quiet", "rules", "host"]  # keeps the search's own lines readable
+        options += ["--quiet", "host"]
     module = [sys.executable, "-m", "snakemake"]
     return [*module, "--configfile", str(config), *options]

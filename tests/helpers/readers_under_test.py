@@ -405,8 +405,8 @@ def _records(root: Path) -> Iterator[Reader]:
     from lunet.commands.predict import _chosen
     from lunet.data.download.fetch import _read_state
     from lunet.exchange.nnunet import changed_plans, export_plans
+    from lunet.file_list import read_list
     from lunet.locks import read_owner
-    from lunet.own_files import _listed
     from lunet.pruning.job import _Stamped
     from lunet.reading import read_record
     from lunet.study.protocol import register
@@ -426,7 +426,7 @@ def _records(root: Path) -> Iterator[Reader]:
                     "b": {"step": "x", "size": None},
                 }
             },
-            lambda path: _listed(path.parent),
+            lambda path: read_list(path.parent),
         ),
         "engine.json": (
             {"key": {"choice": one, "seconds_per_step": {"a": 1.0}, "machines": ["m"]}},

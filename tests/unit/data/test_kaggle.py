@@ -22,7 +22,7 @@ from lunet.data.io.images import read_label
 from lunet.data.layouts.kaggle.collection import convert_label
 from lunet.data.layouts.kaggle.unpickle import Refused, read
 from lunet.errors import DataError
-from lunet.own_files import MARKER
+from lunet.file_list import MARKER
 
 SHAPE = (12, 10, 8)
 

@@ -17,7 +17,7 @@ from lunet.data.catalog_table import CATALOG, HEART_CODES
 from lunet.data.phantoms.make import make_phantom
 from lunet.data.settings import PhantomSettings
 from lunet.errors import ConfigError
-from lunet.own_files import MARKER
+from lunet.file_list import MARKER
 
 KINDS = [
     "hippocampus", "harp", "spleen", "lung", "brats2021", "brats2023", "heart_ct", "heart_mr",

@@ -17,10 +17,10 @@ from lunet.cli import main
 from lunet.errors import DataError, LunetError
 from lunet.exchange.release import ReleaseSources, export_release, mean_results
 from lunet.exchange.torch_export import DESCRIPTION, export_program
+from lunet.file_list import MARKER
 from lunet.inference.description import description_of
 from lunet.models.attention_unet import AttentionUNet
 from lunet.models.unet import UNet
-from lunet.own_files import MARKER
 from lunet.reading import read_json
 
 METRICS = """\

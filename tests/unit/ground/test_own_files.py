@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from lunet.errors import ConfigError, LunetError
+from lunet.file_list import MARKER
 from lunet.files import write_text
 from lunet.leftovers import part_of, remove_leftovers
-from lunet.own_files import MARKER, claim, claim_files, discard, is_own, renewed
+from lunet.own_files import claim, claim_files, discard, is_own, renewed
 from lunet.reading import read_json
 
 
@@ -87,7 +88,7 @@ def test_a_touched_or_copied_file_is_still_the_step_s_own(tmp_path: Path) -> Non
 def test_a_large_file_is_known_by_its_length(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lunet.own_files._LARGEST", 3)
+    monkeypatch.setattr("lunet.file_list._LARGEST", 3)
     write(tmp_path, "a.npy", text="long")
     assert read_json(tmp_path / MARKER)["files"]["a.npy"]["sha256"] is None
     (tmp_path / "a.npy").write_text("LONG")
@@ -212,6 +213,28 @@ def test_several_processes_can_list_at_once(tmp_path: Path) -> None:
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda k: write(tmp_path, f"thread-{k}"), range(40)))
     assert len(read_json(tmp_path / MARKER)["files"]) == 120
+
+
+def test_two_processes_of_one_step_may_write_the_same_file(tmp_path: Path) -> None:
+    code = (
+        "import sys; from lunet.own_files import claim_files; from lunet.files import write_text\n"
+        "from pathlib import Path\n"
+        "for k in range(40):\n"
+        "    Path(sys.argv[1], f'at-{k}-{sys.argv[2]}').touch()\n"
+        "    while len(list(Path(sys.argv[1]).glob(f'at-{k}-*'))) < 3: pass\n"
+        "    path = f'{sys.argv[1]}/out/crate-{k}'\n"
+        "    with claim_files([path], step='register'): write_text(path, 'x')\n"
+    )
+    run = [subprocess.Popen([sys.executable, "-c", code, str(tmp_path), str(n)]) for n in range(3)]
+    assert [process.wait(60) for process in run] == [0] * 3
+    assert all(is_own(tmp_path / "out" / f"crate-{k}", step="register") for k in range(40))
+
+
+def test_a_refused_claim_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "expert.nii.gz").write_text("by hand")
+    with pytest.raises(ConfigError, match="was not written"):
+        write(tmp_path, "expert.nii.gz")
+    assert os.listdir(tmp_path) == ["expert.nii.gz"]
 
 
 def test_a_folder_is_renewed_as_a_whole(tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ def test_snakemake_is_asked_and_the_answer_ends_the_output(config, monkeypatch, 
     commands = called(monkeypatch)
     Path("Snakefile").touch()
     assert cli.main(["smallest", "--config", str(config), "--", "--cores", "3", "-n"]) == 0
-    assert commands[0][-8:-3] == ["--configfile", str(config), "--cores", "3", "-n"]
+    assert commands[0][-7:-2] == ["--configfile", str(config), "--cores", "3", "-n"]
     assert any(word.endswith("splits.json") for word in commands[0])
     assert not any("/runs/" in word for word in commands[0])
     assert any("/runs/unet_small_4f/fold-0/seed-1/metrics.csv" in word for word in commands[2])

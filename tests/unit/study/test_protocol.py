@@ -9,8 +9,9 @@ import pytest
 
 from lunet.cli import main
 from lunet.errors import DataError
+from lunet.file_list import MARKER
 from lunet.files import write_json
-from lunet.own_files import MARKER, is_own
+from lunet.own_files import is_own
 from lunet.reading import read_json
 from lunet.statistics.registration import registration
 from lunet.study.config import parse
