@@ -226,7 +226,11 @@ def test_two_processes_of_one_step_may_write_the_same_file(tmp_path: Path) -> No
         "    with claim_files([path], step='register'): write_text(path, 'x')\n"
     )
     run = [subprocess.Popen([sys.executable, "-c", code, str(tmp_path), str(n)]) for n in range(3)]
-    assert [process.wait(60) for process in run] == [0] * 3
+    try:
+        assert [process.wait(120) for process in run] == [0] * 3
+    finally:
+        for process in run:
+            process.kill()  # one that waits for another that failed
     assert all(is_own(tmp_path / "out" / f"crate-{k}", step="register") for k in range(40))
 
 
