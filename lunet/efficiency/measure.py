@@ -26,6 +26,7 @@ from lunet.efficiency.counts import count_macs, count_parameters
 from lunet.efficiency.engines import Source, Unavailable, make_runner, onnx_bytes
 from lunet.efficiency.memory import count_memory, measured_peak
 from lunet.efficiency.settings import EfficiencySettings
+from lunet.gpu_energy import NoCounter, joules_so_far
 from lunet.models.build import build_for_task
 from lunet.models.single_sample import fast_copy
 from lunet.settings import build_settings as build_settings
@@ -267,18 +268,9 @@ def joules_per_volume(call: Callable[[], None], device: str) -> dict[str, Any] |
     if device != "cuda":
         return None
     try:
-        import pynvml
-    except ImportError as error:
-        return {"left_out": f"{error.name} is not installed"}
-    pynvml.nvmlInit()
-    try:
-        identity = str(torch.cuda.get_device_properties(torch.cuda.current_device()).uuid)
-        handle = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{identity}".encode())
-        return _measure(call, lambda: pynvml.nvmlDeviceGetTotalEnergyConsumption(handle) / 1000)
-    except pynvml.NVMLError as error:
-        return {"left_out": f"no energy counter: {error}"}
-    finally:
-        pynvml.nvmlShutdown()
+        return _measure(call, lambda: joules_so_far(device))
+    except NoCounter as error:
+        return {"left_out": str(error)}
 
 
 def _measure(call: Callable[[], None], joules: Callable[[], float]) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from lunet.errors import Interrupted
+from lunet.gpu_energy import joules_of_one_run
 from lunet.training.callbacks import ProgressReporter
 from lunet.training.checkpoint import Checkpoint, State
 from lunet.training.diagnostics import check_losses
@@ -109,15 +110,17 @@ def train_epoch(
 ) -> None:
     """Take the remaining steps of the current epoch, or stop earlier on request."""
     progress, sampler = training.progress, training.sampler
-    start = time.perf_counter()
+    device = training.arithmetic.device
+    start, energy = time.perf_counter(), joules_of_one_run(device)
     training.model.train()
     while progress.step < sampler.steps and not request.pending:
         train_step(training)
-        if progress.step % _STEPS_BETWEEN_CHECKS[training.arithmetic.device] == 0:
+        if progress.step % _STEPS_BETWEEN_CHECKS[device] == 0:
             check_losses(training)
         reporter.step(training)
     check_losses(training)
     progress.training_seconds += time.perf_counter() - start
+    progress.joules += joules_of_one_run(device) - energy
 
 
 def train_step(training: TrainingState) -> None:
@@ -169,7 +172,8 @@ def finish_epoch(training: TrainingState, rate: float, *, request: StopRequest) 
     row: Row = dict.fromkeys(columns(training.task))
     row |= {"epoch": progress.epoch, "lr": rate, "train_loss": float(progress.losses.mean())}
     if progress.epoch % recipe.validate_every == 0 or progress.epoch == recipe.epochs:
-        start = time.perf_counter()
+        device = training.arithmetic.device
+        start, energy = time.perf_counter(), joules_of_one_run(device)
         with training.ema_weights() as model:
             found = training.validator.run(
                 model, training.arithmetic.forward, stop=lambda: request.pending
@@ -181,6 +185,7 @@ def finish_epoch(training: TrainingState, rate: float, *, request: StopRequest) 
             keep_best(training, row, model)
         training.schedule.observe(value(row, recipe.monitor))
         progress.validation_seconds += time.perf_counter() - start
+        progress.joules += joules_of_one_run(device) - energy
     progress.history.append(row)
     progress.epoch, progress.step = progress.epoch + 1, 0
     progress.losses = torch.full_like(progress.losses, math.nan)

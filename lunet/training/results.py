@@ -135,6 +135,7 @@ def _cost(training: TrainingState) -> dict[str, Any]:
         "training_seconds": round(seconds, 3),
         "validation_seconds": round(progress.validation_seconds, 3),
         "device_seconds": round(seconds + progress.validation_seconds, 3),
+        "joules": None if math.isnan(progress.joules) else round(progress.joules, 1),
         "samples_per_second": round(progress.samples / seconds, 3) if seconds else None,
         "peak_memory_bytes": peak_memory(training.sampler.volumes.device),
     }

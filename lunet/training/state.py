@@ -46,6 +46,8 @@ class Progress:
         Whether early stopping has ended the training.
     training_seconds, validation_seconds
         Time so far, over all processes of the training.
+    joules
+        Energy of the GPU in that time; NaN if it is not known.
     samples
         Number of samples trained on.
     """
@@ -62,6 +64,7 @@ class Progress:
     stopped: bool = False
     training_seconds: float = 0.0
     validation_seconds: float = 0.0
+    joules: float = 0.0
     samples: int = 0
 
     @property

@@ -167,7 +167,7 @@ def _miccai(facts: Facts) -> list[Row]:
         ("Results", "Time of training", methods("hours")),
         ("Results", "Time of inference", methods("latency")),
         ("Results", "Energy of inference", _energy(facts.costs)),
-        ("Results", "Energy of training", ""),
+        ("Results", "Energy of training", _training_energy(facts.runs)),
         ("Results", "Memory of a training", _memory(facts.runs)),
         ("Results", "Failures", "See the table of failures."),
         ("Results", "Machines", _machines(facts.runs)),
@@ -282,6 +282,15 @@ def _energy(costs: Mapping[str, Mapping[str, Any]]) -> str:
         if (cost.get("energy") or {}).get("joules_per_volume") is not None
     ]
     return "; ".join(measured)
+
+
+def _training_energy(runs: Iterable[Mapping[str, Any]]) -> str:
+    """Energy of all trainings; empty unless each was measured."""
+    joules = [run.get("joules") for run in runs]
+    known = [value for value in joules if value is not None]
+    if not known or len(known) < len(joules):
+        return ""
+    return f"{significant(sum(known) / 3.6e6)} kWh, by the counters of the GPUs"
 
 
 def _memory(runs: Iterable[Mapping[str, Any]]) -> str:

@@ -306,3 +306,17 @@ def test_measured_energy_is_told(original: Path) -> None:
         question: answer for _, question, answer in checklists(measured)["MICCAI reproducibility"]
     }
     assert "unet_small_4f: 2.50 J per volume" in rows["Energy of inference"]
+
+
+def test_energy_of_training_is_told_if_every_training_measured_it(original: Path) -> None:
+    def answer(edit: Callable[[dict[str, Any]], None]) -> str:
+        rows = checklists(facts_of(original, edit=edit, file="run.json"))["MICCAI reproducibility"]
+        return next(text for _, question, text in rows if question == "Energy of training")
+
+    count = len(list(original.rglob("run.json")))
+    assert answer(set_in("joules", to=7.2e6 / count)) == "2.00 kWh, by the counters of the GPUs"
+
+    def only_fold_0(content: dict[str, Any]) -> None:
+        content["joules"] = 1.8e6 if content["fold"] == 0 else None
+
+    assert answer(only_fold_0) == ""
