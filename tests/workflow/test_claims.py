@@ -15,6 +15,8 @@ from paths import ROOT
 
 from lunet.study.config import load
 
+pytestmark = pytest.mark.slow  # each test plans a study with Snakemake
+
 
 def jobs(folder: Path, config: Path, *targets: str) -> dict[str, int]:
     """Jobs by rule of a dry run in an empty folder."""

@@ -231,6 +231,7 @@ def value(words: list[str], option: str) -> str:
     return joined[0] if joined else words[words.index(option) + 1]
 
 
+@pytest.mark.slow
 def test_what_is_submitted(submitted):
     comments = sorted(comment.split("_wildcards")[0] for comment in submitted)
     assert comments == [
@@ -294,6 +295,7 @@ def foreseen(root: Path, *words: str) -> tuple[tuple[int, int], list[str]]:
     return tuple(numbers), [row for row in text.splitlines() if "Without a forecast" in row]
 
 
+@pytest.mark.slow
 def test_resources_of_a_dry_run_with_forecast_and_without(checkout):
     assert foreseen(checkout) == ((8000, 240), [])
     places = {

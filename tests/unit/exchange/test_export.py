@@ -196,6 +196,7 @@ def test_programs_of_torch_export(
         torch.testing.assert_close(loaded(x), model.eval()(x), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_release_of_a_program_is_not_for_prediction(tmp_path: Path, capsys) -> None:
     save_run(tmp_path / "run", dataclasses.replace(BINARY, dimensions=2))
     words = ["export", f"{tmp_path}/run", "--no-onnx", "--pt2", "--out", f"{tmp_path}/out"]

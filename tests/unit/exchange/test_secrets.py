@@ -108,6 +108,7 @@ def test_the_record_of_a_training(tmp_path: Path) -> None:
     assert secrets_in(second.out) == []
 
 
+@pytest.mark.slow
 def test_a_release(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Of a run and a manifest as earlier versions wrote them, secrets and all."""
     pytest.importorskip("onnxscript", reason="the extra `export` is not installed")

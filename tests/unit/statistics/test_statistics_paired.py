@@ -48,6 +48,7 @@ def test_family_of_presets_and_labels_keeps_the_level() -> None:
     assert hits / 60 <= most(0.05, 60)
 
 
+@pytest.mark.slow
 def test_a_loss_of_the_margin_is_rarely_called_non_inferior() -> None:
     assert share_of_claims(-0.01, {"non-inferior", "better"}) <= most(0.025, 300)
 
