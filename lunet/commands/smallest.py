@@ -17,17 +17,21 @@ keep and edit:
 from __future__ import annotations
 
 import argparse
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from types import FrameType
 
 from lunet.commands.init import add_wishes, write_configuration
 from lunet.commands.raw import add_description
-from lunet.errors import ConfigError, TrainingError
+from lunet.errors import ConfigError, Interrupted, TrainingError
 
 PASSED_ON = "snakemake"
 """Options after two dashes are passed on to Snakemake."""
+_STOP = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -60,9 +64,9 @@ def run(arguments: argparse.Namespace) -> None:
     study = Study(load(config))
 
     def make(files: Sequence[str]) -> None:
-        done = subprocess.run([*command[:3], *files, *command[3:]], check=False)
-        if done.returncode != 0:
-            found = f"ended with exit code {done.returncode}"
+        code = _carry_out([*command[:3], *files, *command[3:]])
+        if code != 0:
+            found = f"ended with exit code {code}"
             action = "See its log above; run the same command again to resume the search"
             raise TrainingError(
                 where="snakemake", found=found, expected="exit code 0 is expected", action=action
@@ -74,6 +78,40 @@ def run(arguments: argparse.Namespace) -> None:
     with owned(Path(study.results, "smallest")):
         verdict = find_smallest(study, make, log)
     print(f"\n{verdict['sentence']}")
+
+
+def _carry_out(command: Sequence[str]) -> int:
+    """Run Snakemake and return its exit code; it never goes on alone.
+
+    Whatever asks this process to stop reaches Snakemake and all its jobs as Ctrl-C does, on which
+    trainings save their state.
+
+    Raises
+    ------
+    Interrupted
+        If a signal asked to stop; Snakemake has ended.
+    """
+    caught: list[int] = []
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        caught.append(number)
+        os.killpg(process.pid, signal.SIGINT)
+
+    process = subprocess.Popen(command, start_new_session=True)
+    former = {number: signal.signal(number, stop) for number in _STOP}
+    try:
+        code = process.wait()
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+    if caught:
+        raise Interrupted(
+            where="the search",
+            found=f"{signal.Signals(caught[0]).name} asked it to stop",
+            expected="its trainings have saved their states",
+            action="Run the same command again to resume it",
+        )
+    return code
 
 
 def _command(config: Path, options: Sequence[str]) -> list[str]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -31,13 +34,13 @@ def called(monkeypatch: pytest.MonkeyPatch, code: int = 0) -> list[list[str]]:
     """Let the stub make the files that Snakemake is asked for; the commands it was given."""
     commands, maker = [], StubMaker(DICE)
 
-    def run(command: list[str], *, check: bool) -> subprocess.CompletedProcess:
+    def run(command: list[str]) -> int:
         commands.append(command)
         if not code:
             maker([word for word in command if word.startswith("results/")])
-        return subprocess.CompletedProcess(command, code)
+        return code
 
-    monkeypatch.setattr("lunet.commands.smallest.subprocess.run", run)
+    monkeypatch.setattr("lunet.commands.smallest._carry_out", run)
     return commands
 
 
@@ -69,3 +72,35 @@ def test_it_needs_a_snakefile_and_a_search(config, monkeypatch, capsys) -> None:
     assert cli.main(["smallest", "--config", str(config)]) == 2
     assert "networks to search among" in capsys.readouterr().err
     assert commands == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_stopped_search_leaves_no_snakemake_and_no_job_behind(
+    number: signal.Signals, tmp_path: Path
+) -> None:
+    """Snakemake and one of its jobs, pretended by a shell and a child that notes its signal."""
+    job = (
+        "import pathlib, signal, sys, time\n"
+        "def stop(*_): pathlib.Path('stopped').touch(); sys.exit(75)\n"
+        "signal.signal(signal.SIGINT, stop)\n"
+        "pathlib.Path('running').touch()\n"
+        "while True: time.sleep(0.1)\n"
+    )
+    (tmp_path / "job.py").write_text(job)
+    driver = (
+        "import sys\nfrom lunet.commands.smallest import _carry_out\n"
+        "from lunet.errors import Interrupted\n"
+        "try: _carry_out(['sh', '-c', f'trap : INT; {sys.executable} job.py; exit 1'])\n"
+        "except Interrupted as error: print(error); sys.exit(error.exit_code)\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", driver], cwd=tmp_path, stdout=subprocess.PIPE, text=True
+    )
+    while not (tmp_path / "running").exists():
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(number)
+    text, _ = process.communicate(timeout=120)
+    assert process.returncode == 75
+    assert f"{number.name} asked it to stop" in text
+    assert (tmp_path / "stopped").exists()
