@@ -30,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("inputs", nargs="*", metavar="INPUT", help="images or folders of images")
     parser.add_argument("--weights", nargs="+", default=[], metavar="W", help="run, release, file")
     add_out(parser, "DIR", "folder for the masks")
-    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"))
     run = parser.add_argument_group("a study's run")
     run.add_argument("--prior", action="store_true", help="predict with the atlas prior instead")
     run.add_argument("--manifest", help="manifest.json of the prepared data set")
@@ -62,7 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the step."""
     from lunet.devices import claimed_gpu
 
-    with claimed_gpu("cpu" if arguments.prior else arguments.device):
+    with claimed_gpu("cpu" if arguments.prior else _settings(arguments).device):
         return _predict(arguments)
 
 
@@ -103,7 +103,6 @@ def _run_study(arguments: argparse.Namespace) -> int:
         out=arguments.out,
         settings=_settings(arguments),
         subset=arguments.subset,
-        device=arguments.device,
     )
     return 0
 
@@ -120,7 +119,8 @@ def _run_scans(arguments: argparse.Namespace) -> int:
         raise ConfigError(
             where="INPUT", found="missing", expected="name images or folders of images"
         )
-    settings, device = _settings(arguments), choose_device(arguments.device)
+    settings = _settings(arguments)
+    device = choose_device(settings.device, key="--device")
     models = [load_model(path).to(device) for path in weights]
     inputs = find_inputs(words, channels=len(common_description(models).task.channels))
     failures = predict_scans(
@@ -168,7 +168,15 @@ def _settings(arguments: argparse.Namespace) -> Any:
         )
     elif arguments.config is not None or arguments.changes:
         base = read_study(arguments).config.predict
-    names = ("threshold", "flip_axes", "patch", "overlap", "memory_gb", "largest_component")
+    names = (
+        "device",
+        "threshold",
+        "flip_axes",
+        "patch",
+        "overlap",
+        "memory_gb",
+        "largest_component",
+    )
     given = {name: getattr(arguments, name) for name in names}
     if arguments.chosen is not None:
         base = replace(base, _chosen(arguments.chosen), str(arguments.chosen))

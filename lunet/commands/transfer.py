@@ -11,6 +11,7 @@ space:
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--weights", required=True, metavar="W", help="a run's folder, or a file")
     parser.add_argument("--fold", type=NATURAL, default=0)
     parser.add_argument("--seed", type=SEED, default=0)
-    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"))
     add_out(parser, "DIR", "folder to write")
 
 
@@ -51,11 +52,14 @@ def run(arguments: argparse.Namespace) -> None:
 
     found = _sections(arguments)
     given = {"dataset": found["dataset"], "map": found["map"]}
+    predict = build_settings(PredictSettings, found["predict"], "predict")
+    if arguments.device:
+        predict = dataclasses.replace(predict, device=arguments.device)
     test = Test(
         arguments.raw,
         build_settings(TransferSettings, given, "transfer"),
         task_from_dict(found["task"]),
-        build_settings(PredictSettings, found["predict"], "predict"),
+        predict,
         build_settings(EvaluateSettings, found["evaluate"], "evaluate"),
     )
     transfer(
@@ -64,7 +68,6 @@ def run(arguments: argparse.Namespace) -> None:
         run=EvaluatedRun(found["model"]["preset"], arguments.fold, arguments.seed),
         out=arguments.out,
         code=arguments.code,
-        device=arguments.device,
     )
 
 

@@ -56,7 +56,6 @@ def transfer(
     run: EvaluatedRun,
     out: str | Path,
     code: str = "",
-    device: str = "auto",
     log: Callable[[str], None] = print,
 ) -> None:
     """Segment and evaluate every labelled case of another data set with a run's network.
@@ -83,7 +82,7 @@ def transfer(
     """
     path = Path(weights)
     path = path / WEIGHTS[test.predict.weights] if path.is_dir() else path
-    model = load_model(path).to(choose_device(device))
+    model = load_model(path).to(choose_device(test.predict.device, key="predict.device"))
     trained = description_of(model).task
     table, structures = label_map(trained, test.task, test.settings.map)
     dataset = _dataset(test, trained)

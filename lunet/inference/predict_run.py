@@ -37,7 +37,6 @@ def predict_run(
     out: str | Path,
     settings: PredictSettings,
     subset: str = "test",
-    device: str = "auto",
     log: Callable[[str], None] = print,
 ) -> None:
     """Segment one subset of a fold with the network of a run.
@@ -63,7 +62,7 @@ def predict_run(
     task = described.task
     _require_same_task(path, task, manifest.task)
     _require_same_preprocessing(path, described.preprocess, manifest)
-    target = choose_device(device)
+    target = choose_device(settings.device, key="predict.device")
     model.to(target)
 
     def predictor(case: PreparedCase, chosen: PredictSettings) -> NativeChannels:

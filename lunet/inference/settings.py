@@ -17,6 +17,7 @@ class PredictSettings:
     """How a trained network segments a volume."""
 
     weights: Literal["best", "last"] = setting("best", doc="which weights of the run")
+    device: Literal["auto", "cpu", "cuda"] = setting("auto", doc="where to predict")
     patch: tuple[int, ...] | None = setting(
         None, doc="tile in voxels; unset, the whole volume", minimum=1, maximum=LONGEST_AXIS
     )

@@ -86,16 +86,16 @@ def test_the_search_starts_from_a_folder_and_hands_on_options(
 ) -> None:
     commands = []
 
-    def refuse(command: list[str], **_: object) -> object:
+    def refuse(command: list[str]) -> int:
         commands.append(command)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(smallest.subprocess, "run", refuse)
+    monkeypatch.setattr(smallest, "_carry_out", refuse)
     options = ["--snakefile", "elsewhere", "--profile", "profiles/slurm"]
     words = ["smallest", "phantom", "--config", "q.yaml", "--widths", "1", "2", "--", *options]
     assert main(words) == 130
     assert load("q.yaml").smallest.widths == (1, 2)
-    assert commands[0][-9:-3] == ["--configfile", "q.yaml", *options]
+    assert commands[0][-8:-2] == ["--configfile", "q.yaml", *options]
     assert "results/q/splits.json" in commands[0]
     # the second start takes the configuration as it is now
     assert main(["smallest", "--config", "q.yaml", "--", *options]) == 130
