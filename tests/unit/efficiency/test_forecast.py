@@ -157,7 +157,11 @@ def test_validations_are_counted_as_the_loop_does() -> None:
         assert load.validations == len(done)
 
 
-def test_the_choice_is_made_as_the_training_makes_it() -> None:
+@pytest.mark.parametrize("capability", [None, (7, 5), (8, 0)])
+def test_the_choice_is_made_as_the_training_makes_it(
+    monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int] | None
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
     assert (FEW_STEPS, SHORT_SECONDS, WANTED_GAIN) == (
         engine._FEW_STEPS,
         engine._SHORT_SECONDS,
@@ -165,7 +169,7 @@ def test_the_choice_is_made_as_the_training_makes_it() -> None:
     )
     for fixed in ({}, {"precision": "bf16"}, {"memory_format": "channels_last"}):
         open_ = Engine(threads=1, **fixed)
-        plainly = plain_arithmetic(open_, torch.device("cpu"))
+        plainly = plain_arithmetic(open_, torch.device("cuda" if capability else "cpu"))
         assert arithmetics(open_, plainly) == engine.candidate_arithmetics(open_, plainly)
 
 
