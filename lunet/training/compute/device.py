@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import torch
 
@@ -42,3 +43,24 @@ def choose_device(name: str = "auto", *, key: str = "--device") -> torch.device:
         expected="a GPU is needed",
         action=f"Install a CUDA build of torch, or allow the CPU by setting {key} to cpu",
     )
+
+
+def device_facts(device: torch.device) -> dict[str, Any]:
+    """What a device is and computes with; plain JSON values without the machine's name."""
+    if device.type != "cuda":
+        return {
+            "type": device.type,
+            "instructions": torch.backends.cpu.get_cpu_capability(),
+            "threads": torch.get_num_threads(),
+        }
+    about = torch.cuda.get_device_properties(device)
+    return {
+        "type": "cuda",
+        "name": about.name,
+        "capability": f"{about.major}.{about.minor}",
+        "memory_bytes": about.total_memory,
+        "cuda": torch.version.cuda,
+        "cudnn": torch.backends.cudnn.version(),
+        "tf32_convolutions": torch.backends.cudnn.allow_tf32,
+        "tf32_products": torch.backends.cuda.matmul.allow_tf32,
+    }
