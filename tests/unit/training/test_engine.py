@@ -4,6 +4,7 @@ import multiprocessing
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -24,7 +25,7 @@ from lunet.training.compute.autotune import (
     choose_arithmetic,
     step_seconds,
 )
-from lunet.training.compute.device import choose_device
+from lunet.training.compute.device import choose_device, device_facts
 from lunet.training.losses.build import Objective, build_objective
 from lunet.training.recipe import Engine
 from lunet.training.sampling import Sampler, build_sampler
@@ -317,3 +318,18 @@ def test_a_missing_device_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert choose_device("auto") == torch.device("cuda")
     assert choose_device("cuda:1") == torch.device("cuda:1")
+
+
+def test_the_facts_of_a_device_name_what_computes(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert device_facts(CPU)["instructions"] == torch.backends.cpu.get_cpu_capability()
+    about = SimpleNamespace(name="A GPU", major=9, minor=0, total_memory=2**37)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: about)
+    monkeypatch.setattr("shutil.which", lambda _: "/usr/bin/nvidia-smi")
+    answer = SimpleNamespace(returncode=0, stdout="550.54.15\n550.54.15\n")
+    monkeypatch.setattr("subprocess.run", lambda *_, **__: answer)
+    found = device_facts(torch.device("cuda"))
+    assert (found["name"], found["capability"]) == ("A GPU", "9.0")
+    assert (found["memory_bytes"], found["driver"]) == (2**37, "550.54.15")
+    assert found["tf32_convolutions"] is torch.backends.cudnn.allow_tf32
+    answer.returncode = 9  # the driver does not answer
+    assert device_facts(torch.device("cuda"))["driver"] is None
