@@ -44,6 +44,7 @@ STEPS = {
     "export-slices": "write 2D slices of volumes as PNG images and labels",
     "show": "draw an overlay of image and segmentation",
     "doctor": "check that a profile fits this cluster",
+    "selftest": "check that this machine computes correctly; the report for an issue",
     "recover": "after a crash: list, cancel or wait for left-over jobs, and unlock",
     "list": "list presets, recipes, datasets, losses or augmentations",
     "schema": "write the JSON schema or the manual of the configuration",

@@ -40,6 +40,7 @@ VALIDATION_SHARE = 0.4  # of a step's time: a forward pass is a third, loss and 
 VOXEL_BYTES = (4, 1)  # per voxel: of an image channel, of the label
 # the rule of lunet.training.compute.autotune, which chooses a training's engine (a test compares)
 FEW_STEPS, SHORT_SECONDS, WANTED_GAIN = 20, 60.0, 1.1
+TRIED_STEPS = 11  # of each arithmetic that it tries
 
 
 _Positive = Annotated[int, Within(1, 2**40)]
@@ -160,17 +161,17 @@ def load_of(recipe: Mapping[str, Any], data: VolumeSizes, *, train: int, validat
 
 def forecast_training(measured: Calibration, load: Load, *, threads: int | None = None) -> Forecast:
     """Memory and time of a training with ``threads`` CPU threads, by default as measured."""
-    slower = 1.0
+    slower, voxels = 1.0, load.batch_voxels
     if measured.device == "cpu" and threads:
         slower = max(1.0, measured.threads / threads)
     # seconds per voxel of a batch, relative to a measured step
     share = slower / (measured.batch * measured.voxels)
-    plain = measured.tried[0].seconds * share * load.batch_voxels
+    plain = measured.tried[0].seconds * share * voxels
     steps = load.epochs * load.steps
     tries_all = steps >= FEW_STEPS and steps * plain >= SHORT_SECONDS
     tried = measured.tried if tries_all else measured.tried[:1]
     per_voxel = chosen(tried).seconds * share
-    worked = steps * load.batch_voxels
+    worked = steps * voxels
     looked = load.validations * load.validation_voxels * VALIDATION_SHARE
     step = measured.step_memory(tried[-1], load.largest_batch_voxels / measured.voxels)
     held = load.volume_bytes + load.weights_kept * measured.weights + step
@@ -181,7 +182,7 @@ def forecast_training(measured: Calibration, load: Load, *, threads: int | None 
         memory=host if measured.device == "cpu" else held,
         host=host,
         seconds=per_voxel * (worked + looked),
-        choosing_seconds=sum(3 * row.seconds * share * load.batch_voxels for row in tried),
+        choosing_seconds=TRIED_STEPS * sum(row.seconds for row in tried) * share * voxels,
     )
 
 

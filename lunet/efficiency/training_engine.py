@@ -51,11 +51,12 @@ def measure_arithmetics(job: MeasureJob) -> dict[str, Any]:
     before, mark = process_bytes(), HighWater(bench.device)
     image = bench.image(bench.training_batch)
     tried = []
-    for arithmetic in arithmetics(engine, plain):
+    choices = arithmetics(engine, plain)
+    for arithmetic in choices:
         try:
             row = _measured(bench, arithmetic, image)
         except (RuntimeError, MemoryError) as error:
-            if arithmetic == plain or not is_out_of_memory(error):
+            if arithmetic == choices[0] or not is_out_of_memory(error):
                 raise
             continue  # a training also leaves it out
         tried.append(row | {"growth_bytes": mark.growth()})
@@ -64,15 +65,16 @@ def measure_arithmetics(job: MeasureJob) -> dict[str, Any]:
 
 
 def arithmetics(engine: Engine, plain: Arithmetic) -> list[Arithmetic]:
-    """The arithmetics that a training tries, the plain one first.
+    """The arithmetics that a training tries, first the one that needs no measurement.
 
     The same as :func:`lunet.training.compute.autotune.candidate_arithmetics` (a test compares
     them), whose module is not imported because it depends on all losses.
     """
-    half = "bf16"
-    if plain.device == "cuda" and torch.cuda.get_device_capability() < (8, 0):
-        half = "fp16"
-    precisions = ("fp32", half) if engine.precision == "auto" else (engine.precision,)
+    precisions: Sequence[str] = ("fp32", "bf16")
+    if engine.precision != "auto":
+        precisions = (engine.precision,)
+    elif plain.device == "cuda":
+        precisions = ("bf16",) if torch.cuda.get_device_capability() >= (8, 0) else ("fp32",)
     layouts: Sequence[str] = ("contiguous", "channels_last")
     if engine.memory_format != "auto":
         layouts = (engine.memory_format,)

@@ -14,6 +14,7 @@ from lunet.files import write_json
 from lunet.provenance import stamp as provenance
 from lunet.public import public_path
 from lunet.settings import plain
+from lunet.training.compute.device import device_facts
 from lunet.training.diagnostics import Suspect, no_progress
 from lunet.training.history import write_history
 from lunet.training.job import TrainingJob
@@ -131,6 +132,7 @@ def _cost(training: TrainingState) -> dict[str, Any]:
     seconds = progress.training_seconds
     return {
         "engine": asdict(training.arithmetic),
+        "hardware": device_facts(training.sampler.volumes.device),
         "resident": training.sampler.volumes.resident,
         "training_seconds": round(seconds, 3),
         "validation_seconds": round(progress.validation_seconds, 3),

@@ -20,9 +20,9 @@ from lunet.training.compute.autotune import Question, choose_arithmetic
 from lunet.training.compute.device import choose_device
 from lunet.training.ema import MovingAverage
 from lunet.training.job import TrainingJob
-from lunet.training.losses.build import Objective, build_objective
+from lunet.training.losses.build import build_objective
 from lunet.training.optim import LearningRate, build_optimiser
-from lunet.training.recipe import Augmentation
+from lunet.training.recipe import Augmentation, Recipe
 from lunet.training.sampling import Sampler, build_sampler
 from lunet.training.state import Progress, TrainingState
 from lunet.training.validation import Validator, build_validator
@@ -43,11 +43,13 @@ def build_training(
     device = choose_device(job.recipe.engine.device, key="train.engine.device")
     sampler = _sampler(job, manifest, fold, device)
     validator = _validator(job, manifest, fold, device)
-    arithmetic = _arithmetic(job, sampler, validator.objective, state)
+    arithmetic = _arithmetic(job, manifest, sampler, validator, state)
     arithmetic.prepare()
     seed_everything(job.seed)
     model = arithmetic.place(_model(job))
-    training = _with_optimiser(job, manifest, model, arithmetic, sampler, validator)
+    training = assemble(
+        job.recipe, model, arithmetic, sampler, validator, spacing=_spacing(manifest, job)
+    )
     if state:
         training.load(state)
         progress = training.progress
@@ -63,35 +65,43 @@ def with_network(
     Data, arithmetic and random numbers do not change; ``state`` fits the new network.
     """
     model = training.arithmetic.place(build_for_task(job.model, job.task))
-    changed = _with_optimiser(
-        job, manifest, model, training.arithmetic, training.sampler, training.validator
+    changed = assemble(
+        job.recipe,
+        model,
+        training.arithmetic,
+        training.sampler,
+        training.validator,
+        spacing=_spacing(manifest, job),
     )
     changed.load(state)
     return changed
 
 
-def _with_optimiser(
-    job: TrainingJob,
-    manifest: Manifest,
+def assemble(
+    recipe: Recipe,
     model: nn.Module,
     arithmetic: Arithmetic,
     sampler: Sampler,
     validator: Validator,
+    *,
+    spacing: Sequence[float] | None = None,
 ) -> TrainingState:
-    recipe, device = job.recipe, sampler.volumes.device
+    """A training at its beginning, from a placed network and its data.
+
+    ``spacing`` is that of :func:`build_augment`.
+    """
     rising = recipe.monitor != "loss"
+    task = validator.task
     return TrainingState(
         model=model,
-        task=job.task,
+        task=task,
         recipe=recipe,
         arithmetic=arithmetic,
         sampler=sampler,
         validator=validator,
         objective=validator.objective,
-        augment=build_augment(
-            recipe.augmentation, job.task.dimensions, spacing=_spacing(manifest, job)
-        ),
-        generator=torch.Generator().manual_seed(job.seed),
+        augment=build_augment(recipe.augmentation, task.dimensions, spacing=spacing),
+        generator=torch.Generator().manual_seed(sampler.seed),
         optimiser=build_optimiser(model, recipe.optimiser),
         schedule=LearningRate(
             recipe.schedule, recipe.optimiser.lr, recipe.epochs, higher_is_better=rising
@@ -99,7 +109,9 @@ def _with_optimiser(
         scaler=arithmetic.scaler(),
         ema=MovingAverage(model, recipe.ema) if recipe.ema.decay else None,
         forward=arithmetic.compiled(model, graphs=recipe.grad_accumulation == 1),
-        progress=Progress(losses=torch.full((sampler.steps,), math.nan, device=device)),
+        progress=Progress(
+            losses=torch.full((sampler.steps,), math.nan, device=sampler.volumes.device)
+        ),
     )
 
 
@@ -146,18 +158,29 @@ def _model(job: TrainingJob) -> nn.Module:
 
 
 def _arithmetic(
-    job: TrainingJob, sampler: Sampler, objective: Objective, state: State | None
+    job: TrainingJob,
+    manifest: Manifest,
+    sampler: Sampler,
+    validator: Validator,
+    state: State | None,
 ) -> Arithmetic:
     """The arithmetic of the saved state, to resume bit for bit; without a state, chosen now."""
     if state and state["arithmetic"]["device"] == sampler.volumes.device.type:
         return Arithmetic(**state["arithmetic"])
+
+    def training(arithmetic: Arithmetic) -> TrainingState:
+        model = arithmetic.place(build_for_task(job.model, job.task))
+        spacing = _spacing(manifest, job)
+        return assemble(job.recipe, model, arithmetic, sampler, validator, spacing=spacing)
+
     question = Question(
         engine=job.recipe.engine,
         model=dict(job.model),
         make=lambda: build_for_task(job.model, job.task),
         batch=sampler.batch(1, 0),
-        objective=objective,
+        objective=validator.objective,
         steps=sampler.steps * job.recipe.epochs,
+        training=training,
     )
     return choose_arithmetic(question, cache=job.engine_cache, log=log)
 

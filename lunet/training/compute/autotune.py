@@ -1,8 +1,9 @@
 """Chooses an arithmetic by a measurement, once per device, network and batch.
 
 Only what the recipe leaves open is chosen. Short trainings are not worth a measurement and use
-plain float32. A choice is kept in a file, so that all folds and seeds of a preset, and every
-resumed training, are computed in the same way. Anything but plain float32 is used only if its
+plain float32. On a GPU the precision follows from its compute capability, and only layout and
+compilation are measured. A choice is kept in a file, so that all folds and seeds of a preset, and
+every resumed training, are computed in the same way. Anything but plain float32 is used only if its
 gradients are correct (see ``gradient_check``).
 """
 
@@ -26,15 +27,17 @@ from lunet.reading import read_record, typed
 from lunet.training.checkpoint import stamp_of
 from lunet.training.compute.arithmetic import Arithmetic, plain_arithmetic
 from lunet.training.compute.gradient_check import find_fault, reference
+from lunet.training.loop import train_step
 from lunet.training.losses.build import Objective
 from lunet.training.recipe import Engine
+from lunet.training.state import TrainingState
 from lunet.training.volumes import Batch
 
 _ROUNDS = 10
 _FEW_STEPS = 20
 _SHORT_SECONDS = 60.0
 _COMPILING_SECONDS = {"cpu": 1200.0, "cuda": 300.0}  # shorter trainings are not compiled
-_WANTED_GAIN = 1.1  # an arithmetic other than the plain one must be faster by this factor
+_WANTED_GAIN = 1.1  # an arithmetic other than the first must be faster by this factor
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,10 @@ class Question:
     batch, objective
         A real batch on the device, and the loss.
     steps
-        Length of the training in optimiser steps.
+        Length of the training in steps.
+    training
+        Builds the training at its beginning, whose own steps are measured: with its optimiser,
+        clipping, moving average and augmentation.
     """
 
     engine: Engine
@@ -61,6 +67,7 @@ class Question:
     batch: Batch
     objective: Objective
     steps: int
+    training: Callable[[Arithmetic], TrainingState]
 
 
 def choose_arithmetic(
@@ -82,80 +89,103 @@ def choose_arithmetic(
     ConfigError
         If the arithmetic in the recipe or in the cache gives wrong gradients on this machine.
     """
-    plain = plain_arithmetic(question.engine, question.batch.image.device)
-    choices = candidate_arithmetics(question.engine, plain)
-    if len(choices) == 1 or question.steps < _FEW_STEPS:
-        _require_sound(question, plain, log)
-        return plain
-    if cache is None:
-        _require_sound(question, plain, log)
-        return _measured(question, plain, choices, log)[0]
+    engine = question.engine
+    plain = plain_arithmetic(engine, question.batch.image.device)
+    choices = candidate_arithmetics(engine, plain)
+    if question.steps < _FEW_STEPS:
+        choices = [plain]
+    if len(choices) == 1 or cache is None:
+        return _chosen(question, choices, log)[0]
     key = _key(question, plain)
     # folds that start together: one measures, the others wait for its choice
     with exclusive(cache.with_name(f".{cache.name}.{key[:16]}.lock"), log=log):
         kept = _kept(cache, key, question, log)
         if kept:
             return kept
-        _require_sound(question, plain, log)
-        chosen, seconds = _measured(question, plain, choices, log)
+        chosen, seconds = _chosen(question, choices, log)
         _keep(cache, key, chosen, seconds)
         return chosen
 
 
 def candidate_arithmetics(engine: Engine, plain: Arithmetic) -> list[Arithmetic]:
-    """All arithmetics that the recipe allows, the plain one first."""
-    precisions = ("fp32", "bf16") if engine.precision == "auto" else (engine.precision,)
-    if plain.device == "cuda" and engine.precision == "auto":
-        has_bf16 = torch.cuda.get_device_capability() >= (8, 0)
-        precisions = ("fp32", "bf16" if has_bf16 else "fp16")
+    """All arithmetics that the recipe allows, the first of which needs no measurement.
+
+    On a CPU that is the plain one. On a GPU an open precision is bf16 from compute capability 8.0
+    on, else float32: by this rule and not by a measurement, so that noise never decides it.
+    """
+    precisions: Sequence[str] = ("fp32", "bf16")
+    if engine.precision != "auto":
+        precisions = (engine.precision,)
+    elif plain.device == "cuda":
+        precisions = ("bf16",) if torch.cuda.get_device_capability() >= (8, 0) else ("fp32",)
     layouts: Sequence[str] = ("contiguous", "channels_last")
     if engine.memory_format != "auto":
         layouts = (engine.memory_format,)
     return [replace(plain, precision=p, memory_format=m) for p in precisions for m in layouts]
 
 
-def _measured(
-    question: Question,
-    plain: Arithmetic,
-    choices: Sequence[Arithmetic],
-    log: Callable[[str], None],
+def _chosen(
+    question: Question, choices: Sequence[Arithmetic], log: Callable[[str], None]
 ) -> tuple[Arithmetic, dict[str, float]]:
-    """The fastest correct arithmetic (for a short training the plain one), and seconds by name."""
+    """The best of the choices, and seconds by name of those that were measured.
+
+    Raises
+    ------
+    ConfigError
+        If the first one is wrong here and the recipe requires it.
+    """
+    first = choices[0]
+    if question.engine.precision == "auto" and first.precision != "fp32":
+        reason = _fault(question, first)
+        if reason:
+            log(f"engine: {_name(first)} is refused: {reason}")
+            choices = [replace(choice, precision="fp32") for choice in choices]
+            _require_sound(question, choices[0], log)
+    else:
+        _require_sound(question, first, log)
+    return (choices[0], {}) if len(choices) == 1 else _measured(question, choices, log)
+
+
+def _measured(
+    question: Question, choices: Sequence[Arithmetic], log: Callable[[str], None]
+) -> tuple[Arithmetic, dict[str, float]]:
+    """The fastest correct arithmetic (for a short training the first), and seconds by name."""
+    first = choices[0]
     seconds: dict[Arithmetic, float] = {}
 
     def measure(choice: Arithmetic) -> None:
         seconds[choice] = step_seconds(question, choice)
         log(f"engine: {_name(choice)} {seconds[choice] * 1e3:.0f} ms per step")
 
-    measure(plain)
-    expected = question.steps * seconds[plain]
-    best = plain
+    measure(first)
+    expected = question.steps * seconds[first]
+    best = first
     if expected >= _SHORT_SECONDS:
         for choice in choices[1:]:
             measure(choice)
-        best = _fastest_sound(question, plain, seconds, log)
-        if question.engine.compile == "auto" and expected >= _COMPILING_SECONDS[plain.device]:
+        best = _fastest_sound(question, first, seconds, log)
+        if question.engine.compile == "auto" and expected >= _COMPILING_SECONDS[first.device]:
             measure(replace(best, compile=True))
-            best = _fastest_sound(question, plain, seconds, log)
+            best = _fastest_sound(question, first, seconds, log)
     return best, {_name(choice): value for choice, value in seconds.items()}
 
 
 def _fastest_sound(
     question: Question,
-    plain: Arithmetic,
+    first: Arithmetic,
     seconds: dict[Arithmetic, float],
     log: Callable[[str], None],
 ) -> Arithmetic:
-    """The fastest correct arithmetic; any but the plain one must be clearly faster.
+    """The fastest correct arithmetic; any but the first must be clearly faster.
 
     Refused arithmetics are removed from ``seconds``.
     """
     while True:
-        best = plain
+        best = first
         for choice, value in seconds.items():
             if value * _WANTED_GAIN < seconds[best]:
                 best = choice
-        reason = None if best == plain else _fault(question, best)
+        reason = None if best == first else _fault(question, best)
         if reason is None:
             return best
         log(f"engine: {_name(best)} is refused: {reason}")
@@ -219,20 +249,23 @@ def step_seconds(question: Question, arithmetic: Arithmetic) -> float:
 
 def _step_seconds(question: Question, arithmetic: Arithmetic) -> float:
     arithmetic.prepare()
-    model = arithmetic.place(question.make()).train()
-    forward, scaler = arithmetic.compiled(model), arithmetic.scaler()
-    optimiser = torch.optim.Adam(model.parameters())
+    training = question.training(arithmetic)
+    training.model.train()
+
+    def step() -> None:
+        training.progress.step %= training.sampler.steps
+        train_step(training)
+
+    return median_seconds(step, arithmetic)
+
+
+def median_seconds(step: Callable[[], None], arithmetic: Arithmetic) -> float:
+    """Median seconds of ten calls after a first one; on a CPU, of processor time per thread."""
     seconds = []
     for _ in range(1 + _ROUNDS):
         arithmetic.wait()
         start = _clock(arithmetic)
-        with arithmetic.autocast():
-            outputs = forward(arithmetic.arrange(question.batch.image))
-            loss = question.objective(outputs, question.batch.label)
-        scaler.scale(loss).backward()
-        scaler.step(optimiser)
-        scaler.update()
-        optimiser.zero_grad(set_to_none=True)
+        step()
         arithmetic.wait()
         seconds.append(_clock(arithmetic) - start)
     return statistics.median(seconds[1:])

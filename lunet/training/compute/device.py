@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
+from typing import Any
 
 import torch
 
@@ -42,3 +45,38 @@ def choose_device(name: str = "auto", *, key: str = "--device") -> torch.device:
         expected="a GPU is needed",
         action=f"Install a CUDA build of torch, or allow the CPU by setting {key} to cpu",
     )
+
+
+def device_facts(device: torch.device) -> dict[str, Any]:
+    """What a device is and computes with; plain JSON values without the machine's name."""
+    if device.type != "cuda":
+        return {
+            "type": device.type,
+            "instructions": torch.backends.cpu.get_cpu_capability(),
+            "threads": torch.get_num_threads(),
+        }
+    about = torch.cuda.get_device_properties(device)
+    return {
+        "type": "cuda",
+        "name": about.name,
+        "capability": f"{about.major}.{about.minor}",
+        "memory_bytes": about.total_memory,
+        "driver": _driver(),
+        "cuda": torch.version.cuda,
+        "cudnn": torch.backends.cudnn.version(),
+        "tf32_convolutions": torch.backends.cudnn.allow_tf32,
+        "tf32_products": torch.backends.cuda.matmul.allow_tf32,
+    }
+
+
+def _driver() -> str | None:
+    """Version of the NVIDIA driver, as its own tool reports it."""
+    if shutil.which("nvidia-smi") is None:
+        return None
+    command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=20)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    lines = answer.stdout.split()
+    return lines[0] if answer.returncode == 0 and lines else None

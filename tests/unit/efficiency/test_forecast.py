@@ -16,6 +16,7 @@ from lunet.efficiency.calibration import calibration, volumes
 from lunet.efficiency.forecast import (
     FEW_STEPS,
     SHORT_SECONDS,
+    TRIED_STEPS,
     VALIDATION_SHARE,
     WANTED_GAIN,
     check,
@@ -54,7 +55,7 @@ def test_a_long_training_takes_the_faster_arithmetic_and_the_memory_of_trying_bo
     )
     assert found.seconds == pytest.approx(4000 * 0.05 + 3000 * 0.025 * VALIDATION_SHARE)
     assert found.memory == pytest.approx((300 + 1 + 90) * MIB + 55_000)
-    assert found.choosing_seconds == pytest.approx(3 * (0.1 + 0.05))
+    assert found.choosing_seconds == pytest.approx(11 * (0.1 + 0.05))
 
 
 def test_other_batches_and_sizes_follow_the_line() -> None:
@@ -157,15 +158,20 @@ def test_validations_are_counted_as_the_loop_does() -> None:
         assert load.validations == len(done)
 
 
-def test_the_choice_is_made_as_the_training_makes_it() -> None:
+@pytest.mark.parametrize("capability", [None, (7, 5), (8, 0)])
+def test_the_choice_is_made_as_the_training_makes_it(
+    monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int] | None
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
     assert (FEW_STEPS, SHORT_SECONDS, WANTED_GAIN) == (
         engine._FEW_STEPS,
         engine._SHORT_SECONDS,
         engine._WANTED_GAIN,
     )
+    assert engine._ROUNDS + 1 == TRIED_STEPS
     for fixed in ({}, {"precision": "bf16"}, {"memory_format": "channels_last"}):
         open_ = Engine(threads=1, **fixed)
-        plainly = plain_arithmetic(open_, torch.device("cpu"))
+        plainly = plain_arithmetic(open_, torch.device("cuda" if capability else "cpu"))
         assert arithmetics(open_, plainly) == engine.candidate_arithmetics(open_, plainly)
 
 

@@ -128,6 +128,7 @@ CALLS = {
         [],
     ),
     "schema": Call("--out OUT.md", [".md"], []),
+    "selftest": Call("--device cpu --out OUT", [""], []),
 }
 
 

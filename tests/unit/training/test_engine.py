@@ -4,12 +4,13 @@ import multiprocessing
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from patience import patient
-from tiny_training import TASK, TINY, job, prepare
+from tiny_training import EVERYTHING, TASK, TINY, job, prepare
 
 from lunet.data.folds import read_splits
 from lunet.data.prepared import read_manifest
@@ -24,14 +25,19 @@ from lunet.training.compute.autotune import (
     choose_arithmetic,
     step_seconds,
 )
-from lunet.training.compute.device import choose_device
-from lunet.training.losses.build import build_objective
+from lunet.training.compute.device import choose_device, device_facts
+from lunet.training.losses.build import Objective, build_objective
 from lunet.training.recipe import Engine
-from lunet.training.setup import build_training
-from lunet.training.volumes import Batch
+from lunet.training.sampling import Sampler, build_sampler
+from lunet.training.setup import assemble, build_training
+from lunet.training.state import TrainingState
+from lunet.training.validation import build_validator
+from lunet.training.volumes import Volumes
 
 CPU = torch.device("cpu")
+LAYOUTS = ("contiguous", "channels_last")
 PLAIN = plain_arithmetic(Engine(threads=1), CPU)
+MEASURED = replace(EVERYTHING, patch=None, batch_size=2, grad_accumulation=1, sampler="shuffle")
 
 
 def make() -> torch.nn.Module:
@@ -40,15 +46,31 @@ def make() -> torch.nn.Module:
 
 
 def question(steps: int = 10_000, **fixed: object) -> Question:
-    label = torch.randint(0, 3, (2, 8, 8, 8), dtype=torch.uint8)
+    sampler, objective = volumes()
     return Question(
         engine=replace(Engine(threads=1), **fixed),
         model={"name": "UNet"},
         make=make,
-        batch=Batch(torch.randn(2, 1, 8, 8, 8), label, ("a", "b")),
-        objective=build_objective({"dice": 1.0}, {}, task=TASK),
+        batch=sampler.batch(1, 0),
+        objective=objective,
         steps=steps,
+        training=training,
     )
+
+
+def volumes() -> tuple[Sampler, Objective]:
+    """Batches of two noise volumes, and the loss."""
+    label = torch.randint(0, 3, (4, 8, 8, 8), dtype=torch.uint8)
+    image = torch.randn(4, 1, 8, 8, 8)
+    cases = Volumes(tuple("abcd"), list(image), list(label), ((8, 8, 8),) * 4, CPU, resident=True)
+    sampler = build_sampler(cases, MEASURED, dimensions=3, seed=0)
+    return sampler, build_objective({"dice": 1.0}, {}, task=TASK)
+
+
+def training(choice: Arithmetic) -> TrainingState:
+    sampler, objective = volumes()
+    validator = build_validator(sampler.volumes, TASK, objective, patch=None, batch_size=2)
+    return assemble(MEASURED, choice.place(make()), choice, sampler, validator)
 
 
 def pretend(monkeypatch: pytest.MonkeyPatch, times: dict[tuple[str, str], float]) -> list[str]:
@@ -133,6 +155,70 @@ def test_a_choice_that_does_not_fit_is_left_out(monkeypatch: pytest.MonkeyPatch)
     bf16 = replace(PLAIN, precision="bf16")
     assert step_seconds(question(), bf16) == float("inf")
     assert 0 < step_seconds(question(), PLAIN) < 60
+
+
+def test_steps_are_measured_as_they_are_trained(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the recipe's optimiser, clipping, moving average and augmentation, eleven times."""
+    done: list[TrainingState] = []
+    clipped: list[float] = []
+    clip = torch.nn.utils.clip_grad_norm_
+    monkeypatch.setattr(
+        torch.nn.utils, "clip_grad_norm_", lambda w, norm: clipped.append(norm) or clip(w, norm)
+    )
+
+    def built(choice: Arithmetic) -> TrainingState:
+        state = training(choice)
+        monkeypatch.setattr(state, "augment", counted(state.augment, augmented))
+        done.append(state)
+        return state
+
+    augmented: list[object] = []
+    assert step_seconds(replace(question(), training=built), PLAIN) > 0
+    (state,) = done
+    assert len(clipped) == len(augmented) == 11
+    assert state.ema is not None
+    assert state.ema.step == 11
+    assert {group["fused"] for group in state.optimiser.param_groups} == {True}
+    assert {int(s["step"]) for s in state.optimiser.state.values()} == {11}
+
+
+def counted(call: Any, calls: list[object]) -> Any:
+    def wrapped(*arguments: Any) -> Any:
+        calls.append(call)
+        return call(*arguments)
+
+    return wrapped
+
+
+@pytest.mark.parametrize(
+    ("capability", "precision"), [((7, 5), "fp32"), ((8, 0), "bf16"), ((9, 0), "bf16")]
+)
+def test_on_a_gpu_precision_is_fixed_by_rule(
+    monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], precision: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
+    on_gpu = replace(PLAIN, device="cuda")
+    found = candidate_arithmetics(Engine(), on_gpu)
+    assert [c.precision for c in found] == [precision] * 2
+    assert [c.memory_format for c in found] == ["contiguous", "channels_last"]
+    assert candidate_arithmetics(Engine(precision="fp16"), on_gpu)[0].precision == "fp16"
+
+
+def test_the_rule_is_not_followed_where_the_precision_is_wrong(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = pretend(monkeypatch, SLOW)
+    by_rule = [replace(PLAIN, precision="bf16", memory_format=m) for m in LAYOUTS]
+    monkeypatch.setattr(engine, "candidate_arithmetics", lambda *_: by_rule)
+    assert choose(question(compile="off")).precision == "bf16"
+    assert {name.split()[0] for name in asked} == {"bf16"}
+    asked.clear()
+    monkeypatch.setattr(
+        engine, "find_fault", lambda choice, *_: "noise" if choice.precision == "bf16" else None
+    )
+    chosen = choose(question(compile="off"))
+    assert (chosen.precision, chosen.memory_format) == ("fp32", "channels_last")
+    assert {name.split()[0] for name in asked} == {"fp32"}
 
 
 @pytest.mark.parametrize("choice", candidate_arithmetics(Engine(), PLAIN), ids=str)
@@ -232,3 +318,18 @@ def test_a_missing_device_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert choose_device("auto") == torch.device("cuda")
     assert choose_device("cuda:1") == torch.device("cuda:1")
+
+
+def test_the_facts_of_a_device_name_what_computes(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert device_facts(CPU)["instructions"] == torch.backends.cpu.get_cpu_capability()
+    about = SimpleNamespace(name="A GPU", major=9, minor=0, total_memory=2**37)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: about)
+    monkeypatch.setattr("shutil.which", lambda _: "/usr/bin/nvidia-smi")
+    answer = SimpleNamespace(returncode=0, stdout="550.54.15\n550.54.15\n")
+    monkeypatch.setattr("subprocess.run", lambda *_, **__: answer)
+    found = device_facts(torch.device("cuda"))
+    assert (found["name"], found["capability"]) == ("A GPU", "9.0")
+    assert (found["memory_bytes"], found["driver"]) == (2**37, "550.54.15")
+    assert found["tf32_convolutions"] is torch.backends.cudnn.allow_tf32
+    answer.returncode = 9  # the driver does not answer
+    assert device_facts(torch.device("cuda"))["driver"] is None

@@ -130,7 +130,12 @@ def test_a_negligible_gradient_has_no_direction_but_must_stay_small() -> None:
 
 def question(**fixed: Any) -> Question:
     settings = replace(Engine(threads=1), **fixed)
-    return Question(settings, {}, maker("unet.UNet"), batch(8, 8, 8), OBJECTIVE, 3000)
+    steps, make = 3000, maker("unet.UNet")
+    return Question(settings, {}, make, batch(8, 8, 8), OBJECTIVE, steps, training=unused)
+
+
+def unused(choice: Arithmetic) -> Any:
+    pytest.fail(f"{choice} was measured")
 
 
 def test_the_engine_names_and_refuses_a_fast_but_wrong_arithmetic(

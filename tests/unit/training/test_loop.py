@@ -22,6 +22,7 @@ from lunet.reading import read_json
 from lunet.task import Task
 from lunet.training import loop
 from lunet.training import volumes as feeding
+from lunet.training.compute.device import device_facts
 from lunet.training.job import TrainingJob
 from lunet.training.recipe import EarlyStopping, Ema, Optimiser, Recipe, Schedule
 from lunet.training.run import run_training
@@ -67,6 +68,7 @@ def test_a_training_learns_and_leaves_its_files(data: Path, tmp_path: Path) -> N
     assert record["best_epoch"] == metadata["epoch"]
     assert record["engine"]["precision"] == "fp32"
     assert record["samples_per_second"] > 0
+    assert record["hardware"] == device_facts(torch.device("cpu"))
     assert not (tmp_path / "work").exists()
 
 
