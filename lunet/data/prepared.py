@@ -11,9 +11,9 @@ from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 
-from lunet.data.ids import require_id
+from lunet.data.ids import require_different, require_id
 from lunet.data.intact import require_intact
-from lunet.errors import DataError, nearest, shown
+from lunet.errors import DataError, nearest
 from lunet.reading import read_record
 from lunet.settings import Millimetres, Size
 from lunet.task import Task, TaskForm, task_from_dict
@@ -227,15 +227,7 @@ def read_manifest(path: str | Path) -> Manifest:
     path = Path(path)
     path = path / MANIFEST if path.is_dir() else path
     content = read_record(path, ManifestForm)
-    ids = [case["id"] for case in content["cases"]]
-    if len(set(ids)) < len(ids):
-        twice = next(name for name in ids if ids.count(name) > 1)
-        raise DataError(
-            where=path,
-            found=f"case {shown(twice)} is listed twice",
-            expected="each case once",
-            action=_AGAIN,
-        )
+    require_different(((case["id"], case["image"]) for case in content["cases"]), path)
     for case in content["cases"]:
         if case["labelled"] and not case["label"]:
             raise DataError(
