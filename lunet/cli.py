@@ -133,8 +133,9 @@ def carry_out(
 
 
 def _report(error: LunetError, *, in_rule: bool) -> int:
-    """Print what is wrong in one line; the log of a rule also ends with the kind of failure."""
-    print(f"error: {error}", file=sys.stderr)
+    """Print what is wrong, a line each; the log of a rule also ends with the kind of failure."""
+    for line in str(error).splitlines():
+        print(f"error: {line}", file=sys.stderr)
     if in_rule:
         from lunet.failures import classify
 

@@ -6,8 +6,11 @@ import difflib
 import errno
 import re
 import reprlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
+_MOST = 20
+"""Mistakes of a configuration that one message lists."""
 _LONGEST = 1000
 """Characters of one part of a message, which may list names; :func:`shown` cuts single values."""
 
@@ -45,6 +48,44 @@ class ConfigError(LunetError):
     """The configuration, a recipe or a command-line value is wrong."""
 
     reason = "bad config"
+
+
+class ConfigErrors(ConfigError):
+    """Several mistakes in one configuration: a line for each, and the first one's parts.
+
+    Made by :func:`together`; at most 20 mistakes are printed.
+    """
+
+    def __init__(self, errors: Sequence[ConfigError]) -> None:
+        first = errors[0]
+        super().__init__(
+            where=first.where, found=first.found, expected=first.expected, action=first.action
+        )
+        self.errors = tuple(errors)
+        lines = [str(error) for error in errors[:_MOST]]
+        beyond = len(errors) - _MOST
+        self.args = ("\n".join([*lines, f"... and {beyond} more." if beyond > 0 else ""]).rstrip(),)
+
+
+def together(errors: Sequence[ConfigError]) -> ConfigError:
+    """One error for all of the given ones, of which there is at least one; each is told once."""
+    single = {str(one): one for error in errors for one in parts_of(error)}
+    found = list(single.values())
+    return found[0] if len(found) == 1 else ConfigErrors(found)
+
+
+@contextmanager
+def noted(faults: list[ConfigError]) -> Iterator[None]:
+    """Append a mistake that the block raises to ``faults`` and go on after the block."""
+    try:
+        yield
+    except ConfigError as error:
+        faults.append(error)
+
+
+def parts_of(error: ConfigError) -> tuple[ConfigError, ...]:
+    """The mistakes that an error of a configuration reports."""
+    return error.errors if isinstance(error, ConfigErrors) else (error,)
 
 
 class DataError(LunetError):

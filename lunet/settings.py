@@ -1,8 +1,8 @@
 """Typed, frozen settings: dataclasses built from plain mappings; unknown keys are refused.
 
 Each subpackage defines its settings as frozen dataclasses with :func:`setting` fields.
-:func:`build_settings` converts a mapping (YAML, JSON) into one and reports the first mistake with
-its full key; :func:`plain` converts it back; :func:`schema` describes it as JSON schema.
+:func:`build_settings` converts a mapping (YAML, JSON) into one and reports each mistake with its
+full key; :func:`plain` converts it back; :func:`schema` describes it as JSON schema.
 
 Files that lunet reads but does not define are described by a ``TypedDict`` and checked by
 :func:`convert`, which keeps further keys unchanged.
@@ -11,15 +11,16 @@ Files that lunet reads but does not define are described by a ``TypedDict`` and 
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import math
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Any, Literal, NotRequired, TypeVar, Union
 
-from lunet.errors import ConfigError, nearest, shown
+from lunet.errors import ConfigError, nearest, shown, together
 
 Settings = TypeVar("Settings")
 _MISSING = dataclasses.MISSING
@@ -52,6 +53,7 @@ def setting(
     minimum: float | None = None,
     maximum: float | None = None,
     was: str | None = None,
+    changes: type | None = None,
 ) -> Any:
     """A dataclass field with its documentation and inclusive bounds.
 
@@ -67,8 +69,10 @@ def setting(
     was
         The former name of the key; the error for a configuration that still uses it names the new
         one.
+    changes
+        The settings whose keys a free table may change, so that a misplaced key is found in it.
     """
-    metadata = {"doc": doc, "minimum": minimum, "maximum": maximum, "was": was}
+    metadata = {"doc": doc, "minimum": minimum, "maximum": maximum, "was": was, "changes": changes}
     if isinstance(default, dict):
         return dataclasses.field(default_factory=lambda: dict(default), metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
@@ -90,8 +94,9 @@ def build_settings(cls: type[Settings], value: Any, where: str = "") -> Settings
     Raises
     ------
     ConfigError
-        If a key is unknown (the message suggests the nearest known key) or missing, or if a value
-        has the wrong type or is out of bounds.
+        If a key is unknown (the message suggests the nearest known key, or the section that has
+        it) or missing, or if a value has the wrong type or is out of bounds. All mistakes are
+        reported together.
     """
     if not isinstance(value, Mapping):
         raise ConfigError(
@@ -101,17 +106,21 @@ def build_settings(cls: type[Settings], value: Any, where: str = "") -> Settings
         )
     hints = _hints(cls)  # type: ignore[arg-type]
     fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]
-    for key in value:
-        if key not in fields:
-            raise _unknown(_join(where, key), str(key), fields)
+    faults = [_unknown(cls, where, str(key)) for key in value if key not in fields]
     chosen = {}
     for name, field in fields.items():
+        place = _join(where, name)
         if name in value:
-            chosen[name] = _convert(hints[name], value[name], _join(where, name), field.metadata)
+            try:
+                chosen[name] = _convert(hints[name], value[name], place, field.metadata)
+            except ConfigError as error:
+                faults.append(error)
         elif field.default is _MISSING and field.default_factory is _MISSING:
-            raise ConfigError(
-                where=_join(where, name), found="missing", expected="this key is required"
+            faults.append(
+                ConfigError(where=place, found="missing", expected="this key is required")
             )
+    if faults:
+        raise together(faults)
     return cls(**chosen)
 
 
@@ -157,14 +166,31 @@ def _convert_keys(form: type, value: Any, where: str) -> dict[str, Any]:
     return found
 
 
-def _unknown(path: str, key: str, fields: Mapping[str, Any]) -> ConfigError:
-    """The error for an unknown key, with its new name or the nearest known key."""
-    for name, field in fields.items():
+def _unknown(cls: Any, where: str, key: str) -> ConfigError:
+    """The error for an unknown key: its new name, the section that has it, or the nearest key."""
+    path, fields = _join(where, key), dataclasses.fields(cls)
+    for field in fields:
         if field.metadata.get("was") == key:
             return ConfigError(
-                where=path, found=f"this key is now called {name!r}", expected="rename it"
+                where=path, found=f"this key is now called {field.name!r}", expected="rename it"
             )
-    return ConfigError(where=path, found="unknown key", expected=nearest(key, fields))
+    names = [field.name for field in fields]
+    advice, deeper = nearest(key, names), next(_sections_with(cls, key), None)
+    if deeper and not difflib.get_close_matches(key, names, cutoff=0.8):
+        advice = f"did you mean {_join(where, deeper)!r}"
+    return ConfigError(where=path, found="unknown key", expected=advice)
+
+
+def _sections_with(cls: Any, key: str) -> Iterator[str]:
+    """Dotted paths of the settings inside ``cls`` that have this name."""
+    for field in dataclasses.fields(cls):
+        hint = _hints(cls)[field.name]
+        is_union = typing.get_origin(hint) in (Union, types.UnionType)
+        for section in (field.metadata.get("changes"), hint, *typing.get_args(hint) * is_union):
+            if isinstance(section, type) and dataclasses.is_dataclass(section):
+                if key in _hints(section):
+                    yield f"{field.name}.{key}"
+                yield from (f"{field.name}.{rest}" for rest in _sections_with(section, key))
 
 
 def replace(settings: Settings, changes: Mapping[str, Any], where: str = "") -> Settings:
@@ -248,13 +274,24 @@ def _convert(hint: Any, value: Any, where: str, metadata: Mapping[str, Any]) -> 
             raise ConfigError(
                 where=where, found=f"found {shown(value)}", expected="a mapping is expected"
             )
-        return {
-            str(key): _convert(arguments[1], item, _join(where, key), metadata)
-            for key, item in value.items()
-        }
+        return _convert_table(arguments[1], value, where, metadata)
     if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         return value if isinstance(value, hint) else build_settings(hint, value, where)
     return _convert_scalar(hint, value, where, metadata)
+
+
+def _convert_table(
+    hint: Any, value: Mapping[Any, Any], where: str, metadata: Mapping[str, Any]
+) -> dict[str, Any]:
+    found, faults = {}, []
+    for key, item in value.items():
+        try:
+            found[str(key)] = _convert(hint, item, _join(where, key), metadata)
+        except ConfigError as error:
+            faults.append(error)
+    if faults:
+        raise together(faults)
+    return found
 
 
 def _convert_union(

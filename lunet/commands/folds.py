@@ -25,6 +25,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Write the folds and print how large they are."""
     from lunet.data.custom_splits import own_splits, unused_cases
     from lunet.data.folds import make_splits, read_cases, write_splits
+    from lunet.data.prepared import crop_line, read_manifest
     from lunet.data.rare_classes import missing_classes
     from lunet.data.settings import SplitSettings
     from lunet.settings import build_settings
@@ -45,8 +46,11 @@ def run(arguments: argparse.Namespace) -> None:
         print(f"fold {number}: {sizes}")
     if splits.held_out:
         print(f"held out: {len(splits.held_out)}")
-    for line in [*missing_classes(arguments.manifest, splits), *_warnings(arguments)]:
-        print(f"warning: {line}")
+    manifest = read_manifest(arguments.manifest).content
+    cropped = crop_line(manifest["cases"], manifest["preprocess"].get("size") or ())
+    for line in [cropped, *missing_classes(arguments.manifest, splits), *_warnings(arguments)]:
+        if line:
+            print(f"warning: {line}")
 
 
 def _warnings(arguments: argparse.Namespace) -> list[str]:

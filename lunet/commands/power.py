@@ -105,10 +105,10 @@ def _deviations(components: Any) -> list[tuple[str, float]]:
 
 
 def _study(arguments: argparse.Namespace) -> Any:
-    from lunet.study.config import load
-    from lunet.study.study import Study
+    from lunet.study.config import read_mapping
+    from lunet.study.study import study_of
 
-    return Study(load(arguments.config)) if arguments.config else None
+    return study_of(read_mapping(arguments.config)) if arguments.config else None
 
 
 def _given(arguments: argparse.Namespace, study: Any, metric: str) -> tuple[Any, Any]:

@@ -46,9 +46,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Run the search and print the answer."""
     from lunet.locks import owned
-    from lunet.study.config import load
+    from lunet.study.config import read_mapping
     from lunet.study.smallest_run import find_smallest
-    from lunet.study.study import Study
+    from lunet.study.study import study_of
 
     if arguments.source is None and arguments.config is None:
         raise ConfigError(
@@ -61,7 +61,7 @@ def run(arguments: argparse.Namespace) -> None:
     else:
         config = write_configuration(arguments, arguments.config, step="smallest")
     command = _command(config, arguments.snakemake)
-    study = Study(load(config))
+    study = study_of(read_mapping(config))
 
     def make(files: Sequence[str]) -> None:
         code = _carry_out([*command[:3], *files, *command[3:]])

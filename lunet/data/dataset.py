@@ -166,7 +166,7 @@ def dataset_of(
                 group = case.group if own or entry is None else entry.group_of(case.id)
                 pattern = settings.groups if settings else None
                 cases.append(replace(case, group=group_of(case.id, pattern, group)))
-    require_different(((case.id, case.images[0].name) for case in cases), where)
+    require_different(((case.id, case.images[0]) for case in cases), where)
     kept = _limited(cases, settings.limit if settings else None)
     beyond = {case.id for case in cases} - {case.id for case in kept}
     left |= dict.fromkeys(sorted(beyond), f"dataset.limit is {settings.limit}" if settings else "")

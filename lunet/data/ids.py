@@ -31,22 +31,38 @@ def require_id(name: str, where: object) -> str:
 
 
 def require_different(ids: Iterable[tuple[str, object]], where: object) -> None:
-    """Raise :class:`DataError` if two cases have the same id.
+    """Raise :class:`DataError` if two cases have ids that name the same file somewhere.
 
-    ``ids`` are pairs of an id and its origin. Ids that look alike (accents in two encodings) count
-    as the same.
+    ``ids`` are pairs of an id and its origin, for example its image. Ids are compared by
+    :func:`file_key`.
     """
-    seen: dict[str, object] = {}
+    seen: dict[str, tuple[str, object]] = {}
     for name, origin in ids:
-        key = unicodedata.normalize("NFC", name)
-        if key in seen:
-            raise DataError(
-                where=where,
-                found=f"two cases are called {name!r} ({seen[key]} and {origin})",
-                expected="every case needs an id of its own",
-                action="Remove the repeated entry, or give each an `id`",
-            )
-        seen[key] = origin
+        key = file_key(name)
+        if key not in seen:
+            seen[key] = name, origin
+            continue
+        other, place = seen[key]
+        if other == name:
+            found, action = f"two cases are called {name!r}", "Remove the repeated entry"
+        else:
+            found = f"the ids {other!r} and {name!r} name one file on disks that ignore case"
+            action = "Rename one"
+        raise DataError(
+            where=where,
+            found=f"{found} ({place} and {origin})",
+            expected="every case needs an id of its own",
+            action=f"{action}, or give each an `id`",
+        )
+
+
+def file_key(name: str) -> str:
+    """A key that is equal for names which some file system takes for one.
+
+    Upper and lower case are the same on most disks of macOS and Windows, accents in two encodings
+    on macOS.
+    """
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFD", name).casefold())
 
 
 def _fault(name: str) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from lunet.data.ground_truth import label_digest, read_case_label
 from lunet.data.intact import CHECKED, note_intact
 from lunet.data.io.images import Scan, read_image, require_grid
 from lunet.data.left_out import count_lines, counts_of
-from lunet.data.prepared import MANIFEST, Manifest
+from lunet.data.prepared import MANIFEST, Manifest, crop_line
 from lunet.data.preprocess import prepare_image, prepare_label
 from lunet.data.settings import PreprocessSettings
 from lunet.errors import DataError
@@ -48,7 +48,8 @@ def prepare_dataset(
     Raises
     ------
     DataError
-        If a file is missing or unusable; the message names it. No manifest is written then.
+        If a file is missing or unusable, or if the crop cuts voxels off labels and
+        ``settings.crop_labels`` is not set; the message names them. No manifest is written then.
     ConfigError
         If ``out`` holds files that no step of this package wrote.
     """
@@ -64,7 +65,8 @@ def prepare_dataset(
         records = []
         for number, case in enumerate(dataset.cases, start=1):
             records.append(_prepare_case(case, dataset, settings, out))
-            log(f"prepared {case.id} ({number}/{len(dataset.cases)}){_crop_warning(records[-1])}")
+            log(f"prepared {case.id} ({number}/{len(dataset.cases)})")
+        _check_crop(records, settings, log)
         content = _manifest(dataset, settings, records)
         write_text(out / MANIFEST, _text(content))
         discard(out, old, step=STEP)
@@ -195,6 +197,17 @@ def _relative(path: Path, folder: Path) -> str:
     return Path(os.path.relpath(path.absolute(), folder.absolute())).as_posix()
 
 
-def _crop_warning(record: dict[str, Any]) -> str:
-    lost = record.get("foreground_lost", 0)
-    return f"; WARNING: the crop loses {lost} voxels of foreground" if lost > 0 else ""
+def _check_crop(
+    records: Sequence[Mapping[str, Any]], settings: PreprocessSettings, log: Callable[[str], None]
+) -> None:
+    found = crop_line(records, settings.size or ())
+    if found and not settings.crop_labels:
+        raise DataError(
+            where="preprocess.size",
+            found=found,
+            expected="labels must stay whole",
+            action="Leave preprocess.size out (networks take any size; train.patch bounds memory),"
+            " enlarge it, or accept the loss with preprocess.crop_labels: true",
+        )
+    if found:
+        log(f"warning: {found}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,9 +11,9 @@ from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 
-from lunet.data.ids import require_id
+from lunet.data.ids import require_different, require_id
 from lunet.data.intact import require_intact
-from lunet.errors import DataError, nearest, shown
+from lunet.errors import DataError, nearest
 from lunet.reading import read_record
 from lunet.settings import Millimetres, Size
 from lunet.task import Task, TaskForm, task_from_dict
@@ -54,6 +54,7 @@ class CaseRecord(TypedDict):
     shape: list[Size]
     spacing: list[Millimetres]
     foreground: NotRequired[int]
+    foreground_lost: NotRequired[int]
     raw: NotRequired[_Raw]
     geometry: NotRequired[dict[str, Any]]
 
@@ -227,15 +228,7 @@ def read_manifest(path: str | Path) -> Manifest:
     path = Path(path)
     path = path / MANIFEST if path.is_dir() else path
     content = read_record(path, ManifestForm)
-    ids = [case["id"] for case in content["cases"]]
-    if len(set(ids)) < len(ids):
-        twice = next(name for name in ids if ids.count(name) > 1)
-        raise DataError(
-            where=path,
-            found=f"case {shown(twice)} is listed twice",
-            expected="each case once",
-            action=_AGAIN,
-        )
+    require_different(((case["id"], case["image"]) for case in content["cases"]), path)
     for case in content["cases"]:
         if case["labelled"] and not case["label"]:
             raise DataError(
@@ -262,3 +255,30 @@ def _map(path: Path, shape: tuple[int, ...], kind: type[np.generic]) -> Any:
         expected = f"the manifest says {np.dtype(kind)} of {shape}"
         raise DataError(where=path, found=found, expected=expected, action=_AGAIN)
     return array
+
+
+def cropped_labels(cases: Iterable[Mapping[str, Any]]) -> dict[str, float]:
+    """Cases of a manifest whose crop cut voxels off the label -> share cut off, worst first."""
+    shares = {}
+    for case in cases:
+        lost = case.get("foreground_lost", 0)
+        if lost > 0:
+            shares[case["id"]] = lost / (lost + case.get("foreground", 0))
+    return dict(sorted(shares.items(), key=lambda item: -item[1]))
+
+
+def crop_line(cases: Sequence[Mapping[str, Any]], size: Sequence[int]) -> str:
+    """What the crop to ``size`` cuts off labels, in words; empty if nothing."""
+    lost = cropped_labels(cases)
+    if not lost:
+        return ""
+    some = [f"{name} {percent(share)}" for name, share in lost.items()][:5]
+    return (
+        f"the crop to {'x'.join(map(str, size))} voxels cuts label voxels off {len(lost)} of"
+        f" {len(cases)} cases: {', '.join(some)}{', ...' if len(lost) > 5 else ''}"
+    )
+
+
+def percent(share: float) -> str:
+    """A share above 0, in whole percent."""
+    return f"{100 * share:.0f} %" if share >= 0.01 else "below 1 %"

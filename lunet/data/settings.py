@@ -89,6 +89,11 @@ class PreprocessSettings:
         minimum=1,
         maximum=LONGEST_AXIS,
     )
+    crop_labels: bool = setting(
+        False,
+        doc="accept that the crop to `size` cuts voxels off labels; they are never trained on, and "
+        "count as missed. Otherwise such a crop is an error that names the cases",
+    )
 
 
 @dataclass(frozen=True)

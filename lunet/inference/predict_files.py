@@ -10,6 +10,7 @@ from pathlib import Path
 
 from torch import nn
 
+from lunet.data.ids import file_key
 from lunet.data.io.images import PICTURES, SUFFIXES, is_hidden, stem_of, suffix_of
 from lunet.data.io.nifti import axes_of
 from lunet.data.io.write import write_channels, write_nifti, write_png
@@ -61,14 +62,15 @@ def find_inputs(words: Sequence[str], *, channels: int) -> list[Input]:
     inputs = [item for word in words for item in _inputs(word, channels)]
     seen: dict[str, Input] = {}
     for item in inputs:
-        if item.name in seen:
+        key = file_key(item.name)
+        if key in seen:
             raise DataError(
                 where=item.files[0],
-                found=f"its mask would have the same name as for {seen[item.name].files[0]}",
-                expected="names must differ",
+                found=f"its mask would have the same name as for {seen[key].files[0]}",
+                expected="names must differ, not only in upper and lower case",
                 action="Segment them into two folders",
             )
-        seen[item.name] = item
+        seen[key] = item
     return inputs
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from lunet.data.ids import file_key
 from lunet.data.settings import (
     DatasetSettings,
     PlanSettings,
@@ -16,7 +17,7 @@ from lunet.data.settings import (
     SplitSettings,
 )
 from lunet.efficiency.settings import EfficiencySettings
-from lunet.errors import ConfigError, nearest, shown
+from lunet.errors import ConfigError, nearest, shown, together
 from lunet.inference.settings import PredictSettings, TransferSettings
 from lunet.metrics.catalog import check_metric
 from lunet.metrics.settings import EvaluateSettings, LesionSettings, StatisticsSettings
@@ -26,8 +27,9 @@ from lunet.reading_yaml import parse_yaml
 from lunet.reading_yaml import read_yaml as read_mapping
 from lunet.reporting.settings import ReportSettings
 from lunet.settings import LARGEST_SEED, build_settings, schema, setting
-from lunet.study.presets import PAPER_PRESETS, known_presets
+from lunet.study.presets import PAPER_PRESETS, Preset, find_preset, known_presets
 from lunet.study.settings import SmallestSettings
+from lunet.training.recipe import Recipe
 
 PLANNED = ("preprocess", "train", "predict")
 # ASCII only: lookalike or invisible characters would give two folders that seem to have one name
@@ -78,7 +80,9 @@ class Variant:
 
     base: str = setting(doc="preset that is changed")
     recipe: str | None = setting(None, doc="named recipe; default: the base preset's")
-    train: dict[str, Any] = setting({}, doc="changes to the recipe, e.g. `{loss: {bce: 1}}`")
+    train: dict[str, Any] = setting(
+        {}, doc="changes to the recipe, e.g. `{loss: {bce: 1}}`", changes=Recipe
+    )
     structure: str | None = setting(
         None,
         doc="file that holds the network's structure, e.g. run.json of another study's pruning",
@@ -103,7 +107,9 @@ class Config:
     )
     seeds: tuple[int, ...] = setting((0,), doc="seeds to train", minimum=0, maximum=LARGEST_SEED)
     recipe: str | None = setting(None, doc="one named recipe for all; default: each preset's own")
-    train: dict[str, Any] = setting({}, doc="changes to every recipe, e.g. `{epochs: 50}`")
+    train: dict[str, Any] = setting(
+        {}, doc="changes to every recipe, e.g. `{epochs: 50}`", changes=Recipe
+    )
     overrides: dict[str, dict[str, Any]] = setting(
         {}, doc="preset -> changes to its recipe; these override `train`"
     )
@@ -147,16 +153,12 @@ class Config:
         if self.folds == "all":
             object.__setattr__(self, "folds", (0,))
             object.__setattr__(self, "split", replace(self.split, folds=1, validation=0.0))
-        _check_names(self)
-        _check_grid(self)
-        if self.lesions.enabled and not self.predict.probabilities:
-            raise ConfigError(
-                where="predict.probabilities",
-                found="false",
-                expected="lesions.enabled: true needs the probabilities",
-            )
-        _check_comparisons(self)
-        _check_measured(self)
+        faults = [*_names(self), *_presets(self)]
+        if not faults:  # a misspelt preset is no other preset's mistake
+            faults += [*_overrides(self), *_comparisons(self)]
+        faults += [*_grid(self), *_probabilities(self), *_metrics(self)]
+        if faults:
+            raise together(faults)
 
 
 def parse(mapping: Mapping[str, Any]) -> Config:
@@ -260,87 +262,137 @@ def json_schema() -> dict[str, Any]:
     return head | schema(Config)
 
 
-def _check_names(config: Config) -> None:
-    """Check that all names can be used as folders and as words of shell commands."""
+def _names(config: Config) -> Iterator[ConfigError]:
+    """Names that cannot be used as folders and as words of shell commands."""
     named = [("study", config.study), *(("presets", name) for name in config.presets)]
     named += [("smallest", name) for name in config.smallest.presets()]
     for key in ("variants", "overrides", "transfer"):
         named += [(key, name) for name in getattr(config, key)]
+    expected = "only letters, digits, `_`, `-` and `.`, beginning with a letter or digit"
     for key, name in named:
         if not _SEGMENT.fullmatch(name):
-            expected = "only letters, digits, `_`, `-` and `.`, beginning with a letter or digit"
-            raise ConfigError(
+            yield ConfigError(
                 where=key,
                 found=f"found {shown(name)}",
                 expected=expected,
                 action="Choose another name",
             )
+    folders = {file_key(name): name for name in config.presets}
+    for name in config.presets:
+        other = folders[file_key(name)]
+        if other != name:
+            yield ConfigError(
+                where="presets",
+                found=f"{name!r} and {other!r} name one folder on disks that ignore case",
+                expected="names must differ in more than case",
+            )
     for name in config.variants:
         if name in known_presets():
-            raise ConfigError(
+            yield ConfigError(
                 where=f"variants.{name}",
                 found="is the name of a preset",
                 expected="choose another name",
             )
+
+
+def _presets(config: Config) -> Iterator[ConfigError]:
+    """Presets that are neither variants of this configuration nor known."""
+    for name in (*config.presets, *config.variants):
+        if name == "atlas_prior":
+            expected = "it is added by `prior: true`"
+            yield ConfigError(where="presets", found=f"found {name!r}", expected=expected)
+            continue
+        if not _SEGMENT.fullmatch(name):
+            continue
+        try:
+            base_preset(config, name)
+        except ConfigError as error:
+            yield error
+
+
+def base_preset(config: Config, name: str) -> Preset:
+    """The preset of this name, or the one that the variant of this name changes.
+
+    Raises
+    ------
+    ConfigError
+        If there is none; the message names the nearest preset or variant.
+    """
+    variant = config.variants.get(name)
+    try:
+        return find_preset(variant.base if variant else name)
+    except ConfigError as error:
+        known = known_presets() if variant else (*config.variants, *known_presets())
+        raise ConfigError(
+            where=f"variants.{name}.base" if variant else "presets",
+            found=error.found,
+            expected=nearest(variant.base if variant else name, known),
+        ) from None
+
+
+def _overrides(config: Config) -> Iterator[ConfigError]:
     for name in config.overrides:
         if name not in config.presets:
-            raise ConfigError(
+            yield ConfigError(
                 where=f"overrides.{name}",
                 found="is not one of the presets",
                 expected=f"presets are {', '.join(config.presets)}",
             )
 
 
-def _check_grid(config: Config) -> None:
+def _grid(config: Config) -> Iterator[ConfigError]:
     for key in ("presets", "folds", "seeds"):
         values = getattr(config, key)
         if not values:
-            raise ConfigError(where=key, found="empty", expected="at least one is needed")
+            yield ConfigError(where=key, found="empty", expected="at least one is needed")
         twice = sorted({str(value) for value in values if values.count(value) > 1})
         if twice:
-            raise ConfigError(
+            yield ConfigError(
                 where=key, found=f"{', '.join(twice)} given twice", expected="each once"
             )
     if config.split.folds == 1 and config.split.file is None and config.split.held_out == 0:
-        raise ConfigError(
+        yield ConfigError(
             where="folds",
             found="every case is a training case",
             expected="cases are needed to evaluate on",
             action="Set split.held_out, or train one network by hand with `lunet train --fold all`",
         )
-    largest = max(int(fold) for fold in config.folds)
-    if largest >= config.split.folds:
-        raise ConfigError(
-            where="folds",
-            found=f"fold {largest}",
-            expected=f"split.folds is {config.split.folds}, so 0 to {config.split.folds - 1} exist",
+    for key, folds in (("folds", config.folds), ("prune.folds", config.prune.folds)):
+        largest = max(map(int, folds), default=0)
+        if largest >= config.split.folds:
+            yield ConfigError(
+                where=key,
+                found=f"fold {largest}",
+                expected=f"split.folds is {config.split.folds}, so 0 to {config.split.folds - 1} "
+                "exist",
+            )
+
+
+def _probabilities(config: Config) -> Iterator[ConfigError]:
+    if config.lesions.enabled and not config.predict.probabilities:
+        yield ConfigError(
+            where="predict.probabilities",
+            found="false",
+            expected="lesions.enabled: true needs the probabilities",
         )
-    if max(config.prune.folds) >= config.split.folds:
-        raise ConfigError(
-            where="prune.folds",
-            found=f"fold {max(config.prune.folds)}",
-            expected=f"split.folds is {config.split.folds}",
-        )
-    if "atlas_prior" in config.presets:
-        raise ConfigError(
-            where="presets", found="found 'atlas_prior'", expected="it is added by `prior: true`"
-        )
 
 
-def _check_measured(config: Config) -> None:
-    """Check that the metrics of tables and comparisons exist: NSD has one column per tolerance."""
-    tolerances = config.evaluate.tolerances
-    for name in config.report.metrics:
-        check_metric(name, "report.metrics", tolerances=tolerances)
-    check_metric(config.statistics.metric, "statistics.metric", tolerances=tolerances)
-
-
-def _check_comparisons(config: Config) -> None:
+def _comparisons(config: Config) -> Iterator[ConfigError]:
     rows = {*config.presets, *(["atlas_prior"] if config.prior else [])}
     named = [("statistics.reference", config.statistics.reference)]
     named += [("statistics.pairs", name) for pair in config.statistics.named_pairs for name in pair]
     for key, name in named:
         if name is not None and name not in rows:
-            raise ConfigError(
+            yield ConfigError(
                 where=key, found=f"{name!r} is not in the study", expected=nearest(name, rows)
             )
+
+
+def _metrics(config: Config) -> Iterator[ConfigError]:
+    """Metrics of tables and comparisons that do not exist: NSD has one column per tolerance."""
+    named = [("report.metrics", name) for name in config.report.metrics]
+    for key, name in [*named, ("statistics.metric", config.statistics.metric)]:
+        try:
+            check_metric(name, key, tolerances=config.evaluate.tolerances)
+        except ConfigError as error:
+            yield error

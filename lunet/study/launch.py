@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
+from lunet.data.dataset_json import declared_task
+from lunet.data.settings import DatasetSettings
+from lunet.data.source import local_source
 from lunet.devices import share_gpus
+from lunet.reading import wrong_in
 from lunet.study.cluster_check import prepare_cluster
 from lunet.study.protocol import hand_over, known_warnings
 from lunet.study.study import Study, check_requested_files
@@ -23,18 +28,54 @@ def launch(study: Study, words: Sequence[str], *, warn: Callable[[str], None] | 
     words
         Snakemake's arguments.
     warn
-        Receives a line for each thing that the study cannot resolve; None in the jobs that
-        Snakemake starts, which must not repeat the warnings.
+        Receives a line for each thing that the study cannot resolve, and for labels that the
+        data set calls otherwise; None in the jobs that Snakemake starts, which must not repeat the
+        warnings.
 
     Raises
     ------
     LunetError
-        If a target belongs to an unknown preset, or SLURM would refuse the profile's requests.
+        If a target belongs to an unknown preset, a data set is neither here nor at its path, or
+        SLURM would refuse the profile's requests.
     """
     check_requested_files(study, words)
     prepare_cluster(words)
     share_gpus(study.config.runs_per_gpu)
     hand_over(study)
     if warn is not None:
-        for line in known_warnings(study):
+        for line in [*source_warnings(study), *known_warnings(study)]:
             warn(f"{study.name}: {line}")
+
+
+def source_warnings(study: Study) -> Iterator[str]:
+    """Where the configuration and the ``dataset.json`` of a local data set disagree.
+
+    Raises
+    ------
+    DataError
+        If a ``path`` does not exist and the data were not copied from it before.
+    """
+    places = {"dataset": (study.config.dataset, f"{study.work}/raw")}
+    for name, target in study.config.transfer.items():
+        raw = f"{study.work}/transfer/{name}/raw"
+        places[f"transfer.{name}.dataset"] = target.dataset, raw
+    for where, (settings, raw) in places.items():
+        if settings.path is not None and not Path(raw).exists():
+            with wrong_in(f"{where}.path"):
+                local_source(settings)
+        yield from (f"{where}.{line}" for line in _differences(settings))
+
+
+def _differences(settings: DatasetSettings) -> Iterator[str]:
+    declared = declared_task(settings.path) if settings.path is not None else None
+    if declared is None:
+        return
+    if settings.labels is not None and not settings.remap and not declared.regions:
+        names = {index: name for name, index in declared.labels.items()}
+        for name, index in settings.labels.items():
+            if index != 0 and names.get(index) != name:
+                there = f"is called {names[index]!r}" if index in names else "is not listed"
+                yield f"labels: {name!r} is label {index}, which {there} in its dataset.json"
+    if settings.channels is not None and len(settings.channels) != len(declared.channels):
+        theirs = ", ".join(declared.channels)
+        yield f"channels: {len(settings.channels)} are named, its dataset.json has {theirs}"

@@ -60,10 +60,10 @@ def _presets(config: str | None) -> Iterable[tuple[str, ...]]:
     if config is None:
         presets = [find_preset(name) for name in known_presets()]
     else:
-        from lunet.study.config import load
-        from lunet.study.study import Study
+        from lunet.study.config import read_mapping
+        from lunet.study.study import study_of
 
-        presets = [row for row, _ in Study(load(config)).presets.values()]
+        presets = [row for row, _ in study_of(read_mapping(config)).presets.values()]
     from lunet.models.build import build_network
 
     for row in presets:

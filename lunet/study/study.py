@@ -10,14 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from lunet.data.catalog import task_of
-from lunet.errors import ConfigError, nearest
+from lunet.errors import ConfigError, noted, together
 from lunet.files import canonical_json
 from lunet.reporting.outputs import FIGURES, TABLES
 from lunet.settings import plain, replace
 from lunet.study.code_digest import PACKAGE, code_digest
-from lunet.study.config import Config, Variant
+from lunet.study.config import Config, Variant, base_preset, parse
+from lunet.study.mistakes import further_mistakes
 from lunet.study.outputs import requested
-from lunet.study.presets import Preset, find_preset, output_count, read_structure
+from lunet.study.presets import Preset, output_count, read_structure
 from lunet.study.recipes import find_recipe
 from lunet.study.steps import STEPS
 from lunet.study.transfer import check_targets
@@ -60,8 +61,15 @@ class Study:
         self.results = f"{config.roots.results}/{config.study}"
         self.work = f"{config.roots.work}/{config.study}"
         self.manifest = f"{self.work}/prepared/manifest.json"
-        self.presets = {name: self.resolve(name) for name in config.presets}
-        check_targets(self)
+        self.presets: dict[str, tuple[Preset, Recipe]] = {}
+        faults: list[ConfigError] = []
+        for name in config.presets:
+            with noted(faults):
+                self.presets[name] = self.resolve(name)
+        with noted(faults):
+            check_targets(self)
+        if faults:
+            raise together(faults)
         self._settings: dict[tuple[str, str | None], str] = {}
 
     @cached_property
@@ -80,9 +88,16 @@ class Study:
         variant = self.config.variants.get(name) or Variant(base=name)
         preset = self._base(name, variant)
         recipe = find_recipe(variant.recipe or self.config.recipe or preset.recipe)
-        recipe = replace(recipe, self.config.train, "train")
-        recipe = replace(recipe, variant.train, f"{where}.train")
-        recipe = replace(recipe, self.config.overrides.get(name, {}), f"overrides.{name}")
+        faults: list[ConfigError] = []
+        for changes, place in (
+            (self.config.train, "train"),
+            (variant.train, f"{where}.train"),
+            (self.config.overrides.get(name, {}), f"overrides.{name}"),
+        ):
+            with noted(faults):
+                recipe = replace(recipe, changes, place)
+        if faults:
+            raise together(faults)
         if self.task.dimensions not in preset.dimensions:
             found = f"{name} has {preset.dimensions[-1]} dimensions"
             raise ConfigError(
@@ -93,17 +108,7 @@ class Study:
         return preset, recipe
 
     def _base(self, name: str, variant: Variant) -> Preset:
-        try:
-            preset = find_preset(variant.base)
-        except ConfigError:
-            if name not in self.config.variants and self.config.variants:
-                known = [*self.config.variants, *self.config.presets]
-                raise ConfigError(
-                    where="presets",
-                    found=f"unknown preset {name!r}",
-                    expected=nearest(name, set(known) - {name}),
-                ) from None
-            raise
+        preset = base_preset(self.config, name)
         arguments = preset.arguments
         if variant.structure is not None:
             arguments = read_structure(variant.structure, preset, f"variants.{name}.structure")
@@ -260,10 +265,21 @@ def _digest(modules: tuple[str, ...], templates: tuple[str, ...], package: Path)
 
 
 def study_of(mapping: Mapping[str, Any]) -> Study:
-    """The study of a raw configuration, as passed by Snakemake."""
-    from lunet.study.config import parse
+    """The study of a raw configuration, as read from YAML or passed by Snakemake.
 
-    return Study(parse(mapping))
+    Raises
+    ------
+    ConfigError
+        If anything in it is wrong; all mistakes that can be told apart are reported together.
+    """
+
+    def build(part: Mapping[str, Any]) -> Study:
+        return Study(parse(part))
+
+    try:
+        return build(mapping)
+    except ConfigError as error:
+        raise together([error, *further_mistakes(mapping, error, build)]) from None
 
 
 _FOLDERS = ("runs", "presets", "pruning")

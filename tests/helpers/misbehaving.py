@@ -16,15 +16,16 @@ class Behaviour:
 
     ``statuses`` answer the first requests, ``cuts`` end the body of the next ones after so many
     bytes; then it behaves. ``lie`` is added to the announced length; ``swap`` replaces content and
-    tag after the first request; ``stall`` seconds pass in mid-body, once. ``redirect`` leads there,
-    ``retry_after`` comes with the statuses, ``dribble`` seconds pass between the endless lines of
-    the first answer's head.
+    tag after the first request, and with ``heeds_if_range`` a resuming client gets all of it;
+    ``stall`` seconds pass in mid-body, once. ``redirect`` leads there, ``retry_after`` comes with
+    the statuses, ``dribble`` seconds pass between the endless lines of the first answer's head.
     """
 
     content: bytes
     statuses: list[int] = field(default_factory=list)
     cuts: list[int] = field(default_factory=list)
     ranges: bool = True
+    heeds_if_range: bool = True
     tag: str | None = '"v1"'
     lie: int = 0
     stall: float = 0.0
@@ -77,7 +78,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _start(self, plan: Behaviour) -> int:
         wanted = self.headers.get("Range")
         condition = self.headers.get("If-Range")
-        if wanted is None or not plan.ranges or (condition and condition != plan.tag):
+        is_other = plan.heeds_if_range and condition and condition != plan.tag
+        if wanted is None or not plan.ranges or is_other:
             return -1
         return int(wanted.removeprefix("bytes=").removesuffix("-"))
 

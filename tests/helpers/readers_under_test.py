@@ -637,7 +637,7 @@ def survives(reader: Reader, content: bytes) -> LunetError | None:
             raise
     except LunetError as error:
         text = str(error).replace(str(reader.path.parent), "")
-        if len(text) > 3000 or not text.isprintable():
+        if len(text) > 3000 or not all(line.isprintable() for line in text.splitlines()):
             raise AssertionError(f"{reader.name}: {len(text)} characters: {text!r:.500}") from error
         return error
     finally:

@@ -144,6 +144,8 @@ RUN_ELSEWHERE = ("claims_demo", "pruned_elsewhere_demo", "brats2021", "mmwhs_ct"
 def test_every_shipped_study_is_planned_to_its_report(tmp_path: Path, path: Path) -> None:
     config = load(path)
     (tmp_path / "config").symlink_to(ROOT / "config")  # published results are read from there
+    if config.dataset.path is not None:
+        (tmp_path / config.dataset.path).mkdir(parents=True)
     found = jobs(tmp_path, path)
     assert found["train"] == len(config.presets) * len(config.folds) * len(config.seeds)
     assert found["measure"] == found["architecture"] == len(config.presets)

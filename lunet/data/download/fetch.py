@@ -188,7 +188,7 @@ def _fetch_from(link: _Link, path: Path, expected: Sums, log: Log) -> tuple[Sums
     _state_of(part).unlink(missing_ok=True)
     fault = expected.mismatch(found)
     if fault and resumed:  # the first part may have come from another file
-        log(f"{link.url}: {fault}; fetching it again from the beginning")
+        log(f"{public_url(link.url)}: {fault}; fetching it again from the beginning")
         part.unlink()
         return _fetch_from(link, path, expected, log)
     if fault:
@@ -271,7 +271,8 @@ def _store(
     if max(start, total or 0) > link.most:
         raise Refused(f"it would send {total or start} bytes, at most {link.most} are expected")
     here, validator = _size(part), _validator(response.headers)
-    is_other = state.get("url") == link.url and state.get("validator") not in (None, validator)
+    is_same_address = state.get("url") == public_url(link.url)
+    is_other = is_same_address and state.get("validator") not in (None, validator)
     if here and (start != here or is_other or state.get("total") not in (None, total)):
         if start == 0:
             log("the server sends only whole files, or another file: starting from the beginning")
@@ -286,7 +287,7 @@ def _store(
         raise OSError(errno.ENOSPC, f"{missing} bytes are needed, {free} are free")
     resumed = f", {_human(start)} of it already received" if start else ""
     size = _human(total) if total else "unknown size"
-    log(f"fetching {size}{resumed} from {urlsplit(link.url).netloc}")
+    log(f"fetching {size}{resumed} from {urlsplit(public_url(link.url)).netloc}")
     with open(part, "ab" if start else "wb") as stream:
         _copy(response, stream, start, total, link)
         stream.flush()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from lunet.data.prepared import cropped_labels, percent
 from lunet.metrics.catalog import compared_name, find_metric, is_of, title, unit_suffix
 from lunet.reporting.costs import device, latency
 from lunet.reporting.html.facts import Facts
@@ -132,6 +133,10 @@ def _preparation(facts: Facts) -> Chosen:
         yield settings["normalise"], {}
     size = settings.get("size")
     yield ("size", {"size": by(size)}) if size else ("own_size", {})
+    cases = facts.manifest.get("cases", ())
+    if lost := cropped_labels(cases):
+        most = percent(max(lost.values()))
+        yield "cropped_labels", {"cases": len(lost), "all": len(cases), "most": most}
 
 
 def _training(facts: Facts) -> Chosen:

@@ -42,6 +42,8 @@ SENTENCES = {
     "none": "They were not normalised.",
     "size": "Volumes were cropped or padded about their centre to {size} voxels.",
     "own_size": "Volumes kept their size.",
+    "cropped_labels": "In {cases} of {all} cases this cut voxels off the labels, at most {most} of "
+    "them; no network was trained on these voxels, and they count as missed.",
     # training
     "recipe": "{presets} {were} trained for {epochs} epochs with {optimiser} at a learning rate of "
     "{rate:g} ({schedule}), in batches of {batch} {samples}, with the {loss} as the loss and "

@@ -43,8 +43,45 @@ def test_any_other_id_is_taken(name: str) -> None:
 
 
 def test_ids_that_look_the_same_are_the_same() -> None:
-    with pytest.raises(DataError, match=r"two cases are called .* \(1 and 2\)"):
+    with pytest.raises(DataError, match=r"name one file .* \(1 and 2\)"):
         require_different([("J\u00f6rg", 1), ("Jo\u0308rg", 2)], "x")
+
+
+@pytest.mark.parametrize("layout", ["decathlon", "folders", "csv", "nnunet"])
+def test_ids_that_differ_in_case_only_are_refused_with_both_files(
+    tmp_path: Path, layout: str
+) -> None:
+    names = ("Case_1", "case_1")
+    root = tmp_path / "set"
+    for name in names:
+        tiny.save(root / "imagesTr" / f"{name}.nii.gz", tiny.volumes(1)[0])
+        tiny.save(root / "labelsTr" / f"{name}.nii.gz", tiny.volumes(1)[1])
+    source = root
+    if layout == "decathlon":
+        tiny.write_listing(root, list(names))
+    elif layout == "csv":
+        source = root / "list.csv"
+        rows = [f"{name},imagesTr/{name}.nii.gz,labelsTr/{name}.nii.gz" for name in names]
+        source.write_text("\n".join(["id,image,label", *rows]))
+    elif layout == "nnunet":
+        about = {"channel_names": {"0": "MRI"}, "labels": {"background": 0, "front": 1}}
+        for name in names:
+            image = root / "imagesTr" / f"{name}.nii.gz"
+            image.rename(image.with_name(f"{name}_0000.nii.gz"))
+        write_json(root / "dataset.json", about | {"numTraining": 2, "file_ending": ".nii.gz"})
+    both = r"'[Cc]ase_1' and '[Cc]ase_1' .*\(.*/[Cc]ase_1.*nii.gz and .*/[Cc]ase_1.*nii.gz\)"
+    with pytest.raises(DataError, match=both):
+        open_dataset(source)
+
+
+def test_a_manifest_with_ids_that_differ_in_case_only_is_refused(tmp_path: Path) -> None:
+    dataset = read_dataset(tiny.make(tmp_path / "raw", 2))
+    prepare_dataset(dataset, PreprocessSettings(), tmp_path / "p", log=lambda _: None)
+    content = read_json(tmp_path / "p/manifest.json")
+    content["cases"][1]["id"] = content["cases"][0]["id"].upper()
+    write_json(tmp_path / "p/manifest.json", content)
+    with pytest.raises(DataError, match="'case_01' and 'CASE_01'"):
+        read_manifest(tmp_path / "p")
 
 
 LISTED = [

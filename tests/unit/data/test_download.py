@@ -294,15 +294,32 @@ def test_without_digest_and_validator_nothing_is_joined(tmp_path: Path, tag: str
     assert (tmp_path / "a").read_bytes() == other
 
 
+@pytest.mark.parametrize("secret", ["", "?token=s3cret"])
+def test_another_file_of_a_server_that_ignores_the_condition_is_not_joined(
+    tmp_path: Path, secret: str
+) -> None:
+    other = CONTENT[::-1]
+    behaviour = Behaviour(CONTENT, cuts=[150_000], swap=other, heeds_if_range=False)
+    said = Lines()
+    with serve(behaviour) as url:
+        fetch([url + secret], tmp_path / "a", expected=Sums(), patience=HASTE, log=said)
+    assert (tmp_path / "a").read_bytes() == other
+    assert "s3cret" not in "".join(said)
+
+
 def test_a_file_of_the_same_length_behind_a_server_without_tags(tmp_path: Path) -> None:
     other = CONTENT[::-1]
     behaviour = Behaviour(CONTENT, cuts=[150_000, 0, 0, 0], tag=None)
     with pytest.raises(DataError):
         get(behaviour, tmp_path / "set.tar")
     sums = Sums(sha256=hashlib.sha256(other).hexdigest())
-    said = get(Behaviour(other, tag=None), tmp_path / "set.tar", sums)
+    said = Lines()
+    with serve(Behaviour(other, tag=None)) as url:
+        url += "?token=s3cret"
+        fetch([url], tmp_path / "set.tar", expected=sums, patience=HASTE, log=said)
     assert (tmp_path / "set.tar").read_bytes() == other
     assert any("fetching it again from the beginning" in line for line in said)
+    assert "s3cret" not in "".join(said)
 
 
 def test_only_http_is_fetched(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -87,15 +88,24 @@ def test_the_folder_can_be_moved_with_its_raw_data(raw: Path, tmp_path: Path) ->
     assert read_reference(read_manifest(tmp_path / "moved/out"), "case_01")[0].any()
 
 
-def test_lost_foreground_is_counted(raw: Path, tmp_path: Path) -> None:
+def test_a_crop_that_cuts_labels_is_an_error_unless_it_is_accepted(
+    raw: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     said: list[str] = []
     settings = PreprocessSettings(size=(20, 12, 16))
-    manifest = prepare_dataset(read_dataset(raw), settings, tmp_path / "out", log=said.append)
+    with pytest.raises(DataError, match=r"20x12x16 voxels cuts .* case_01 \d+ %.*crop_labels"):
+        prepare_dataset(read_dataset(raw), settings, tmp_path / "out", log=said.append)
+    assert not (tmp_path / "out/manifest.json").exists()
+    accepted = replace(settings, crop_labels=True)
+    manifest = prepare_dataset(read_dataset(raw), accepted, tmp_path / "out", log=said.append)
+    assert said[-1].startswith("warning: the crop to 20x12x16 voxels cuts label voxels off")
+    command = ["folds", "--manifest", str(manifest.path), "--out", str(tmp_path / "splits.json")]
+    assert main([*command, "--set", "split.folds=3", "--set", "folds=[0]"]) == 0
+    assert said[-1] in capsys.readouterr().out
     record = manifest.case("case_01").record
     total = int((tiny.volumes(1)[1] > 0).sum())
     assert 0 < record["foreground_lost"] < total
     assert record["foreground"] + record["foreground_lost"] == total
-    assert "WARNING" in next(line for line in said if line.startswith("prepared"))
 
 
 def test_unlabelled_cases_are_prepared_too(raw: Path, tmp_path: Path) -> None:

@@ -448,6 +448,10 @@ def test_inputs_of_several_channels(tmp_path: Path) -> None:
     assert [path.name for path in joined[0].files] == ["a_0000.nii.gz", "b_0001.nii.gz"]
     with pytest.raises(DataError, match="names must differ"):
         find_inputs([str(tmp_path / "a_0000.nii.gz")] * 2, channels=1)
+    (tmp_path / "upper").mkdir()
+    save_image(tmp_path / "upper" / "A_0000.nii.gz", RANDOM.random((4, 4, 4)))
+    with pytest.raises(DataError, match="names must differ"):
+        find_inputs([str(tmp_path), str(tmp_path / "upper")], channels=1)
     empty = tmp_path / "empty"
     empty.mkdir()
     with pytest.raises(DataError, match="no image"):

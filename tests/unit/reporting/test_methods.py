@@ -159,10 +159,10 @@ def test_every_sentence_says_what_the_files_say(original: Path, facts: Facts) ->
     assert "torch 2.13.0, with Python 3.11.2" in text["software"]
 
 
-def set_in(*keys: str, to: Any) -> Callable[[dict[str, Any]], None]:
+def set_in(*keys: str | int, to: Any) -> Callable[[dict[str, Any]], None]:
     """An edit that sets one value of a nested mapping."""
 
-    def edit(content: dict[str, Any]) -> None:
+    def edit(content: Any) -> None:
         for key in keys[:-1]:
             content = content[key]
         content[keys[-1]] = to
@@ -196,6 +196,12 @@ CHANGES = {
     "spacing": ("manifest.json", set_in("preprocess", "spacing", to="keep"), "own_spacing", "kept"),
     "range": ("manifest.json", set_in("preprocess", "normalise", to="minmax"), "minmax", "0 to 1"),
     "size": ("manifest.json", set_in("preprocess", "size", to=None), "own_size", "kept"),
+    "crop": (
+        "manifest.json",
+        set_in("cases", 0, "foreground_lost", to=10**9),
+        "cropped_labels",
+        "In 1 of 12 cases this cut voxels off the labels, at most 100 %",
+    ),
     "real": (
         "manifest.json",
         set_in("dataset", "source", to={"kind": "download"}),

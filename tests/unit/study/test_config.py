@@ -14,7 +14,7 @@ from lunet.files import write_json
 from lunet.reading import read_json
 from lunet.study.config import json_schema, load, parse, with_words
 from lunet.study.config_docs import manual, shipped
-from lunet.study.study import Study
+from lunet.study.study import Study, study_of
 
 CONFIGS = sorted((ROOT / "config").glob("*.yaml"))
 SMALL = {"study": "s", "dataset": {"name": "phantom"}, "presets": ["lunet_small_1f"]}
@@ -212,3 +212,75 @@ def test_seeds_that_give_one_network_are_refused(seed):
     for change in ({"seeds": [0, seed]}, {"prune": {"seeds": [seed]}}):
         with pytest.raises(ConfigError, match="seeds"):
             parse(SMALL | change)
+
+
+MISTAKES = {
+    "fold": ([0], "unknown key, did you mean 'folds'"),
+    "seeds": ([-1, -2], "found -1, at least 0 is expected"),
+    "report": ({"metrics": ["dcie"]}, "unknown metric 'dcie', did you mean 'dice'"),
+    "statistics": ({"metric": "Dice", "margn": 1}, "unknown key, did you mean 'margin'"),
+    "presets": (["unet_smal_1f", "lunet_small_1f"], "did you mean 'unet_small_1f'"),
+    "train": ({"lr": 0.1, "augmentation": {"flip": 1}}, "did you mean 'train.optimiser.lr'"),
+    "variants": ({"v": {"base": "unet_smal_2f"}}, "unknown preset 'unet_smal_2f'"),
+    "transfer": ({"t": {"dataset": {"name": "phantom"}, "mapp": {}}}, "did you mean 'map'"),
+}
+
+
+def test_all_mistakes_are_listed_at_once() -> None:
+    changes = {key: value for key, (value, _) in MISTAKES.items()}
+    with pytest.raises(ConfigError) as told:
+        study_of({**SMALL, **changes})
+    lines = str(told.value).splitlines()
+    for key, (_, text) in MISTAKES.items():
+        assert any(line.startswith(key) and text in line for line in lines), key
+    assert "unknown metric 'Dice'" in str(told.value)
+    assert "train.augmentation.flip" in str(told.value)
+    assert len(lines) == len(set(lines)) == len(MISTAKES) + 3  # `transfer` lacks its `map`, too
+
+
+@pytest.mark.parametrize("key", MISTAKES)
+def test_each_mistake_alone_is_told_with_no_other(key: str) -> None:
+    with pytest.raises(ConfigError) as told:
+        study_of({**SMALL, key: MISTAKES[key][0]})
+    assert all(line.startswith(key) for line in str(told.value).splitlines())
+    assert MISTAKES[key][1] in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "lines"),
+    [
+        ({"presets": ["unet_smal_1f"], "statistics": {"reference": "unet_small_1f"}}, 1),
+        ({"presets": 3, "statistics": {"reference": "unet_small_1f"}}, 1),
+        ({"preset": ["unet_small_1f"], "statistics": {"reference": "unet_small_1f"}}, 1),
+        ({"folds": "x", "split": {"folds": 3}}, 1),
+        ({"evaluate": {"tolerances": "x"}, "statistics": {"metric": "nsd_7", "margin": 0}}, 1),
+        ({"dataset": {"nam": "phantom"}, "train": {"monitor": "dice_x"}}, 2),
+    ],
+)
+def test_a_consequence_of_a_mistake_is_not_told(change: dict[str, object], lines: int) -> None:
+    with pytest.raises(ConfigError) as told:
+        study_of({**SMALL, **change})
+    assert len(str(told.value).splitlines()) == lines, str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "advice"),
+    [
+        ({"lr": 1}, "'train.optimiser.lr'"),
+        ({"epochs": 1}, "'train.epochs'"),
+        ({"path": "x"}, "'dataset.path'"),
+        ({"margin": 1}, "'statistics.margin'"),
+        ({"preset": []}, "'presets'"),
+    ],
+)
+def test_a_key_of_another_section_is_told_with_its_place(
+    change: dict[str, object], advice: str
+) -> None:
+    with pytest.raises(ConfigError, match=f"did you mean {advice}"):
+        study_of({**SMALL, **change})
+
+
+def test_presets_that_share_a_folder_on_some_disks_are_refused() -> None:
+    variants = {name: {"base": "unet_small_1f"} for name in ("v", "V")}
+    with pytest.raises(ConfigError, match="'v' and 'V' name one folder"):
+        study_of({**SMALL, "variants": variants, "presets": ["v", "V"]})
