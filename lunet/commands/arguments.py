@@ -202,6 +202,18 @@ def prepared_of(arguments: argparse.Namespace, what: str) -> tuple[Path, Path]:
     return manifest, splits
 
 
+def by_hand_folders(arguments: argparse.Namespace) -> dict[str, Path]:
+    """``results`` and ``work`` of what a person runs: the folder ``by-hand`` of the study's own.
+
+    Without ``--config`` there is no study, and the folder is ``by-hand`` below the working folder's
+    ``results`` and ``work``.
+    """
+    if not arguments.config:
+        return {"results": Path("results", "by-hand"), "work": Path("work", "by-hand")}
+    study = read_study(arguments)
+    return {"results": Path(study.results, "by-hand"), "work": Path(study.work, "by-hand")}
+
+
 def _from_json(text: str) -> dict[str, Any]:
     value = parse_json(text, "--settings", ConfigError)
     if not isinstance(value, dict):
