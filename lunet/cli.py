@@ -43,6 +43,7 @@ STEPS = {
     "nnunet": "write nnU-Net v2 plans that train a preset",
     "export-slices": "write 2D slices of volumes as PNG images and labels",
     "show": "draw an overlay of image and segmentation",
+    "watch": "show what each run of a study is doing",
     "doctor": "check that a profile fits this cluster",
     "recover": "after a crash: list, cancel or wait for left-over jobs, and unlock",
     "list": "list presets, recipes, datasets, losses or augmentations",
