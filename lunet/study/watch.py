@@ -29,6 +29,8 @@ _TAIL = 1 << 16
 _EPOCH = re.compile(r"^epoch (\d+)/(\d+): (.*)$", re.MULTILINE)
 _LEFT = re.compile(r"(\d+) s left")
 _RUN = "*/fold-*/seed-*"
+_LOGS = ("train.log", "pause.log")
+"""Logs of a training: the usual one, and that of a training that a search pauses to look at it."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,8 @@ def _of_folder(results: Path) -> Watched:
             for fold in stated["folds"]
             for seed in stated["seeds"]
         )
-    return Watched(results, results.parent.with_name("work") / results.name, grid)
+    work = results.absolute().parent.with_name("work")  # the default of `roots.work`
+    return Watched(results, work / results.name, grid)
 
 
 def run_states(study: Watched) -> list[RunState]:
@@ -138,7 +141,8 @@ def _names(study: Watched) -> list[str]:
     logs = study.results / "logs"
     begun = [
         f"runs/{log.parent.relative_to(logs).as_posix()}"
-        for log in sorted(logs.glob(f"{_RUN}/train.log"))
+        for name in _LOGS
+        for log in sorted(logs.glob(f"{_RUN}/{name}"))
     ]
     made = [
         path.relative_to(study.results).as_posix()
@@ -164,8 +168,10 @@ def _state(study: Watched, name: str) -> RunState:
     elif has_ended(text):
         message = telling_line(text)
         state = "stopped" if _RESUMABLE in text.rstrip().splitlines()[-1] else "failed"
+    elif (study.results / "smallest/paused" / f"{name.removeprefix('runs/')}.json").is_file():
+        state, message = "stopped", "paused by the search, which resumes it if it is needed"
     elif text or epoch is not None:
-        state, message = "stopped", telling_line(text)
+        state, message = "stopped", "ended without saying why; the same command resumes it"
     if state != "running" or left is None:
         return RunState(name, state, epoch, epochs, loss, dice, message=message)
     return RunState(name, state, epoch, epochs, loss, dice, max(0.0, left - age))
@@ -175,7 +181,9 @@ def _log_of(study: Watched, name: str) -> Path:
     """The log of a run; one of several that a person trained together is in the run's folder."""
     if name.startswith("by-hand/"):
         return study.results / name / "train.log"
-    return study.results / "logs" / name.removeprefix("runs/") / "train.log"
+    folder = study.results / "logs" / name.removeprefix("runs/")
+    begun = [folder / log for log in _LOGS if (folder / log).is_file()]
+    return max(begun, key=lambda path: path.stat().st_mtime, default=folder / _LOGS[0])
 
 
 def _tail(path: Path) -> str:
@@ -224,7 +232,7 @@ def failed_steps(study: Watched) -> Iterator[str]:
     """A line for each other step whose log ends with a failure: which log, and why it failed."""
     for path in sorted((study.results / "logs").rglob("*.log")):
         text = _tail(path)
-        if path.name != "train.log" and has_ended(text):
+        if path.name not in _LOGS and has_ended(text):
             yield f"{path}: {telling_line(text)}"
 
 

@@ -75,10 +75,22 @@ def test_a_killed_run_is_stopped_and_a_failed_one_says_why(study: Path) -> None:
     log(study, other, "error: train.lr: found -1\nlunet ended: bad config.\n", age=0)
     log(study, third, "error: stopped\nlunet ended: time limit, resumable. Raise runtime.\n")
     assert states()[one].state == "stopped"
+    assert "ended without saying why" in states()[one].message
     assert (states()[other].state, states()[other].message) == (
         "failed", "error: train.lr: found -1",
     )  # fmt: skip
     assert states()[third].state == "stopped"
+
+
+def test_a_training_that_a_search_paused(study: Path) -> None:
+    run = "unet_small_2f/fold-0/seed-0"
+    path = study / "logs" / run / "pause.log"
+    path.parent.mkdir(parents=True)
+    path.write_text(EPOCH.format(10, 0.5, "dice 0.7, ", 90))
+    assert states()[run].epoch == 10
+    write_json(study / "smallest/paused" / f"{run}.json", {})
+    assert (states()[run].state, states()[run].dice) == ("stopped", 0.7)
+    assert "paused by the search" in states()[run].message
 
 
 def test_the_table_is_printed_once_without_a_terminal(
@@ -103,10 +115,14 @@ def test_many_that_wait_are_counted(study: Path, capsys: pytest.CaptureFixture[s
     assert "... and 9 more that wait" in out
 
 
-def test_the_protocol_names_the_runs_of_a_folder(study: Path) -> None:
+def test_the_protocol_names_the_runs_of_a_folder(
+    study: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     stated = {"statistics": {}, "presets": ["a"], "folds": [0, 1], "seeds": [0]}
     content = {"stated": stated, "digest": "", "time": "", "settings": {}, "settings_digest": ""}
     write_json(study / "protocol.json", content)
+    assert list(states("s")) == ["a/fold-0/seed-0", "a/fold-1/seed-0"]
+    monkeypatch.chdir("results")
     assert list(states("s")) == ["a/fold-0/seed-0", "a/fold-1/seed-0"]
 
 
