@@ -216,10 +216,10 @@ def _largest(found: Iterable[Forecast | Gap]) -> Forecast | Gap:
 
 def _forecast(found: Forecast | Gap) -> dict[str, Any]:
     mib, minutes = request(found)
-    is_known = isinstance(found, Forecast)
+    known = found if isinstance(found, Forecast) else None
     return {
-        "memory_mib": found.memory / 2**20 if is_known else None,
-        "seconds": found.seconds if is_known else None,
+        "memory_mib": known.memory / 2**20 if known else None,
+        "seconds": known.seconds if known else None,
         "requested_mib": mib,
         "requested_minutes": minutes,
     }

@@ -118,7 +118,8 @@ def _latest(folder: Path) -> float:
 
 def _of_folder(results: Path) -> Watched:
     """The study of a folder of results; its protocol names the runs that have not begun."""
-    path, grid = results / "protocol.json", ()
+    path = results / "protocol.json"
+    grid: tuple[tuple[str, int, int], ...] = ()
     if path.is_file():
         stated = read_protocol(path)["stated"]
         grid = tuple(

@@ -8,6 +8,7 @@ from typing import Any
 
 from lunet.data.prepared import read_manifest
 from lunet.errors import ConfigError, shown
+from lunet.file_list import read_list
 from lunet.reading import read_record
 from lunet.settings import plain
 from lunet.training.job import TrainingJob
@@ -28,7 +29,8 @@ def is_finished(job: TrainingJob) -> bool:
         would overwrite. More epochs of a recipe with ``keep_state`` go on with the same run.
     """
     path = job.out / "run.json"
-    if not path.is_file():
+    # a file that training did not write is not a run, and training refuses to write over it
+    if not path.is_file() or path.name not in read_list(job.out):
         return False
     found = read_record(path, RunForm)
     changes = list(_differences(_identity(found), _identity(_wanted(job))))
