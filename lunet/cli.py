@@ -43,6 +43,7 @@ STEPS = {
     "nnunet": "write nnU-Net v2 plans that train a preset",
     "export-slices": "write 2D slices of volumes as PNG images and labels",
     "show": "draw an overlay of image and segmentation",
+    "watch": "show what each run of a study is doing",
     "doctor": "check that a profile fits this cluster",
     "selftest": "check that this machine computes correctly; the report for an issue",
     "recover": "after a crash: list, cancel or wait for left-over jobs, and unlock",

@@ -10,6 +10,26 @@ from dataclasses import dataclass
 
 from lunet.errors import Interrupted, LunetError, TrainingError, is_out_of_memory
 
+_ENDED, _ERROR = "lunet ended: ", "error: "
+
+
+def telling_line(log: str) -> str:
+    """The line of a failed job's log that says why: its error, else how it ended, else its last.
+
+    An empty text for an empty log.
+    """
+    lines = [line.strip() for line in log.splitlines() if line.strip()]
+    for mark in (_ERROR, _ENDED):
+        found = [line for line in lines if line.startswith(mark)]
+        if found:
+            return found[-1]
+    return lines[-1] if lines else ""
+
+
+def has_ended(log: str) -> bool:
+    """Whether the log of a job ends with the line that tells how the job failed."""
+    return (log.rstrip().splitlines() or [""])[-1].startswith(_ENDED)
+
 
 @dataclass(frozen=True)
 class Failure:
@@ -41,7 +61,7 @@ class Failure:
 
     def line(self) -> str:
         """The line that ends the log."""
-        return f"lunet ended: {self.reason}." + (f" {self.advice}." if self.advice else "")
+        return f"{_ENDED}{self.reason}." + (f" {self.advice}." if self.advice else "")
 
 
 _NEAR_LIMIT = 180.0

@@ -197,6 +197,22 @@ def is_alive(path: Path) -> bool:
     return _silent_for(path) < SILENCE
 
 
+def is_held(output: str | Path) -> bool:
+    """Whether a living process seems to hold the lock of ``output``; for display only.
+
+    This only reads: an owner on another host is taken for alive as long as its heartbeat is younger
+    than ``SILENCE`` by the clock of this host.
+    """
+    target = Path(output)
+    newest = _newest(target.parent / f".{target.name}.lock")
+    owner = read_owner(newest) if newest is not None else None
+    if newest is None or owner is None:
+        return newest is not None
+    if owner.host == host_name():
+        return process_start(owner.pid) == owner.process_start
+    return time.time() - _last_sign(newest) < SILENCE
+
+
 def _found_dead(path: Path) -> bool:
     """Whether an owner is dead; for an owner on another host this waits for a heartbeat.
 

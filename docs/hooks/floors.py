@@ -74,7 +74,7 @@ def floor(module: str, names: set[str]) -> str | None:
     parts = module.split(".")
     if len(parts) == 1:
         return None
-    if parts[1] in ("__main__", "cli"):
+    if parts[1] in ("__main__", "cli", "api"):
         return "commands"
     return parts[1] if parts[1] in names else "ground"
 

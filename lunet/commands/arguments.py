@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import re
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +91,23 @@ def add_out(
     """
     parser.add_argument("--out", required=required, type=Path, metavar=metavar, help=help)
     parser.set_defaults(out_suffixes=suffixes)
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """Add ``--json``: standard output is then one JSON value, and all else goes to stderr."""
+    parser.add_argument("--json", action="store_true", help="print the answer as JSON")
+
+
+@contextmanager
+def only_json(arguments: argparse.Namespace) -> Iterator[None]:
+    """With ``--json``, what is printed within the block goes to stderr."""
+    with redirect_stdout(sys.stderr) if arguments.json else nullcontext():
+        yield
+
+
+def print_json(value: Any) -> None:
+    """Print strict JSON (no NaN, no infinity) with sorted keys."""
+    print(json.dumps(value, indent=2, sort_keys=True, allow_nan=False))
 
 
 def add_plan(parser: argparse.ArgumentParser) -> None:
@@ -200,6 +220,18 @@ def prepared_of(arguments: argparse.Namespace, what: str) -> tuple[Path, Path]:
                 where=name, found="missing", expected=f"{what} needs its data", action=action
             )
     return manifest, splits
+
+
+def by_hand_folders(arguments: argparse.Namespace) -> dict[str, Path]:
+    """``results`` and ``work`` of what a person runs: the folder ``by-hand`` of the study's own.
+
+    Without ``--config`` there is no study, and the folder is ``by-hand`` below the working folder's
+    ``results`` and ``work``.
+    """
+    if not arguments.config:
+        return {"results": Path("results", "by-hand"), "work": Path("work", "by-hand")}
+    study = read_study(arguments)
+    return {"results": Path(study.results, "by-hand"), "work": Path(study.work, "by-hand")}
 
 
 def _from_json(text: str) -> dict[str, Any]:

@@ -89,6 +89,7 @@ def _run_study(arguments: argparse.Namespace) -> None:
         out=arguments.out,
         subset=arguments.subset,
     )
+    _print_means(arguments.out)
 
 
 def _run_folders(arguments: argparse.Namespace) -> None:
@@ -113,6 +114,24 @@ def _run_folders(arguments: argparse.Namespace) -> None:
     )
     tolerances = tuple(arguments.tolerances) if arguments.tolerances else (1.0,)
     evaluate_folders(folders, EvaluateSettings(tolerances), arguments.out, log=_log)
+    _print_means(arguments.out)
+
+
+_SHOWN = ("dice", "hd95", "assd")
+
+
+def _print_means(path: Path) -> None:
+    """Print the mean of each structure over its cases, from the table that was written."""
+    from lunet.metrics.catalog import title
+    from lunet.reporting.read_frame import read_frame
+
+    texts = ("preset", "case", "group", "label", "status")
+    rows = read_frame(path, needed=("label", "status", *_SHOWN), texts=texts, what="a metrics.csv")
+    shown = [*_SHOWN, *(name for name in rows.columns if name.startswith("nsd_"))]
+    for label, part in rows.groupby("label", sort=False):
+        means = (f"{title(name)} {part[name].mean():.4g}" for name in shown)
+        counts = (f"{n} {status}" for status, n in part["status"].value_counts().items())
+        print(f"{label}: mean {', '.join(means)} ({', '.join(counts)})")
 
 
 def _log(line: str) -> None:

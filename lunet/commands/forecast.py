@@ -12,22 +12,28 @@ from __future__ import annotations
 
 import argparse
 
-from lunet.commands.arguments import add_settings, read_study
+from lunet.commands.arguments import add_json, add_settings, only_json, print_json, read_study
 from lunet.errors import ConfigError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``lunet forecast``."""
+    add_json(parser)
     add_settings(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Print a row per preset."""
-    from lunet.study.listing import forecast_lines
+    from lunet.study.listing import forecast_lines, forecast_records
 
     if not arguments.config:
         raise ConfigError(
             where="--config", found="missing", expected="the configuration of a study is needed"
         )
-    for line in forecast_lines(read_study(arguments)):
+    with only_json(arguments):
+        records = forecast_records(read_study(arguments))
+    if arguments.json:
+        print_json(records)
+        return
+    for line in forecast_lines(records):
         print(line)

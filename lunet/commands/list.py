@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 
+from lunet.commands.arguments import add_json, only_json, print_json
 from lunet.errors import ConfigError
 
 
@@ -15,6 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``lunet list``."""
     known = ("presets", "recipes", "datasets", "losses", "augmentations")
     parser.add_argument("what", choices=known)
+    add_json(parser)
     parser.add_argument("--config", metavar="FILE", help="show this study's presets and variants")
 
 
@@ -28,5 +30,10 @@ def run(arguments: argparse.Namespace) -> None:
         )
     from lunet.study import listing
 
-    for line in listing.listing_lines(arguments.what, arguments.config):
+    with only_json(arguments):
+        records = listing.listing_records(arguments.what, arguments.config)
+    if arguments.json:
+        print_json(records)
+        return
+    for line in listing.listing_lines(records):
         print(line)

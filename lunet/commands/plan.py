@@ -13,10 +13,23 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
-from lunet.commands.arguments import POSITIVE, add_out, add_settings, real
+from lunet.commands.arguments import (
+    POSITIVE,
+    add_json,
+    add_out,
+    add_settings,
+    only_json,
+    print_json,
+    real,
+)
 from lunet.errors import ConfigError
+
+if TYPE_CHECKING:
+    from lunet.data.fingerprint import Fingerprint
+    from lunet.data.plan import Choice
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,20 +44,38 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--largest-batch", type=POSITIVE, help="largest batch size to propose (default: 16)"
     )
+    add_json(parser)
     add_settings(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Read the data set, count the networks' cost, write the plan."""
-    from lunet.commands.raw import open_raw, raw_sections
-    from lunet.data.fingerprint import fingerprint_of
-    from lunet.data.plan import plan_dict, plan_yaml, propose
-    from lunet.data.settings import PlanSettings
-    from lunet.efficiency.step_cost import costliest, network_cost, usable_memory
+    """Propose a plan, write it, and print it with its reasons."""
+    from lunet.data.plan import plan_dict, plan_yaml
     from lunet.files import write_json, write_text
-    from lunet.settings import build_settings, replace
 
     _check(arguments)
+    with only_json(arguments):
+        choices, fingerprint = _proposed(arguments)
+    if str(arguments.out).endswith(".json"):
+        write_json(arguments.out, plan_dict(choices, fingerprint))
+    else:
+        write_text(arguments.out, plan_yaml(choices, fingerprint))
+    if arguments.json:
+        print_json(plan_dict(choices, fingerprint))
+        return
+    for choice in choices:
+        print(f"{choice.key}: {choice.value} ({choice.reason})")
+
+
+def _proposed(arguments: argparse.Namespace) -> tuple[Sequence[Choice], Fingerprint]:
+    """Read the data set, count the networks' cost, choose."""
+    from lunet.commands.raw import open_raw, raw_sections
+    from lunet.data.fingerprint import fingerprint_of
+    from lunet.data.plan import propose
+    from lunet.data.settings import PlanSettings
+    from lunet.efficiency.step_cost import costliest, network_cost, usable_memory
+    from lunet.settings import build_settings, replace
+
     preset, arguments.preset = arguments.preset or "lunet_small_4f", None
     sections = raw_sections(arguments, "plan") if arguments.settings is not None else {}
     names = {"memory_gb": arguments.memory_gb, "largest_batch": arguments.largest_batch}
@@ -59,13 +90,7 @@ def run(arguments: argparse.Namespace) -> None:
     memory = usable_memory(limits.memory_gb)
     # a fold trains on only a part of the cases, and a batch cannot hold more than these
     largest = min(limits.largest_batch, max(2, fingerprint.cases // 3))
-    choices = propose(fingerprint, cost, memory=memory, largest_batch=largest)
-    if str(arguments.out).endswith(".json"):
-        write_json(arguments.out, plan_dict(choices, fingerprint))
-    else:
-        write_text(arguments.out, plan_yaml(choices, fingerprint))
-    for choice in choices:
-        print(f"{choice.key}: {choice.value} ({choice.reason})")
+    return propose(fingerprint, cost, memory=memory, largest_batch=largest), fingerprint
 
 
 def _check(arguments: argparse.Namespace) -> None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from lunet.commands.arguments import add_out
+from lunet.commands.arguments import add_json, add_out, only_json, print_json
 from lunet.errors import ConfigError
 
 _DRAWN = tuple(f"-figure.{suffix}" for suffix in ("svg", "pdf", "png", "csv"))
@@ -51,14 +51,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--margin", type=float, help="default: 0.01")
     parser.add_argument("--level", type=float, help="one-sided, default: 0.025")
     parser.add_argument("--power", type=float, default=0.8, help="default: 0.8")
-    parser.add_argument("--json", action="store_true", help="print all numbers as JSON")
+    add_json(parser)
     add_out(parser, "BASE", "path without suffix", suffixes=_FILES, required=False)
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Compute and print the answer; write it to ``--out`` if given."""
-    import json
-
     from lunet.files import write_json
     from lunet.reporting import markup
     from lunet.reporting.figures.style import save, style
@@ -70,12 +68,13 @@ def run(arguments: argparse.Namespace) -> None:
         for key in ("metric", "margin", "level", "power")
         if (value := getattr(arguments, key)) is not None
     }
-    study = _study(arguments)
-    question = Question(**(question_of(study) | stated if study else stated))
-    _check(question)
-    components, design = _given(arguments, study, question.metric)
-    found = facts(components, design, question)
-    found |= {"sentence": sentence(found), "same_hours_sentence": bought(found)}
+    with only_json(arguments):
+        study = _study(arguments)
+        question = Question(**(question_of(study) | stated if study else stated))
+        _check(question)
+        components, design = _given(arguments, study, question.metric)
+        found = facts(components, design, question)
+        found |= {"sentence": sentence(found), "same_hours_sentence": bought(found)}
     shown = table(found)
     if arguments.out:
         markup.write(shown, arguments.out)
@@ -83,7 +82,7 @@ def run(arguments: argparse.Namespace) -> None:
             save(figure(found), f"{arguments.out}-figure")
         write_json(f"{arguments.out}.json", found)
     if arguments.json:
-        print(json.dumps(found, indent=2, sort_keys=True, allow_nan=False))
+        print_json(found)
         return
     print(markup.markdown(shown))
     spread = (f"{value:.4f} ({name})" for name, value in _deviations(components))

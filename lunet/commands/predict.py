@@ -8,7 +8,8 @@ segmented is reported, the others are still processed, and the exit code is 1:
     lunet predict --weights fold-0/ fold-1/ fold-2/ scan.nrrd --out masks/ --flip-axes 0 1
     lunet predict --weights fold-0/ slices/ --out masks/ --threshold 0.3 --overlay
 
-Weights are the folder of a run, a released folder, a .safetensors file or an .onnx file. In a study
+Weights are the folder of a run, the folder of a fold (its seeds are averaged), a released folder, a
+.safetensors file or an .onnx file. In a study
 `predict.choose` selects threshold, flips and components on validation cases; --chosen applies such
 a selection here.
 """
@@ -108,7 +109,7 @@ def _run_study(arguments: argparse.Namespace) -> int:
 
 
 def _run_scans(arguments: argparse.Namespace) -> int:
-    from lunet.inference.load import load_model
+    from lunet.inference.load import load_model, networks_in
     from lunet.inference.predict import common_description
     from lunet.inference.predict_files import find_inputs, predict_scans
     from lunet.training.compute.device import choose_device
@@ -121,7 +122,11 @@ def _run_scans(arguments: argparse.Namespace) -> int:
         )
     settings = _settings(arguments)
     device = choose_device(settings.device, key="--device")
-    models = [load_model(path).to(device) for path in weights]
+    networks = [network for word in weights for network in networks_in(word)]
+    if len(networks) > len(weights):
+        named = ", ".join(map(str, networks))
+        print(f"averages {len(networks)} networks: {named}", file=sys.stderr)
+    models = [load_model(path).to(device) for path in networks]
     inputs = find_inputs(words, channels=len(common_description(models).task.channels))
     failures = predict_scans(
         models,
@@ -145,8 +150,8 @@ def _split(words: list[str]) -> tuple[list[str], list[str]]:
 
     def is_network(word: str) -> bool:
         path = Path(word)
-        names = ("weights.safetensors", "model.onnx")
-        return path.suffix in (".safetensors", ".onnx") or any((path / n).is_file() for n in names)
+        names = ("weights.safetensors", "model.onnx", "seed-*/weights.safetensors")
+        return path.suffix in (".safetensors", ".onnx") or any(any(path.glob(n)) for n in names)
 
     others = [word for word in words[1:] if not is_network(word)]
     return [word for word in words if word not in others], others

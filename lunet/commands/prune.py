@@ -11,7 +11,7 @@ test_curve.csv and run.json. On a signal the state is saved; the same command re
 Examples:
   lunet prune --config config/pruning.yaml --strategy stamp
   lunet prune --config config/pruning.yaml --strategy scratch \\
-      --like results/by-hand/pruning/unet_small_2f/stamp/fold-0/seed-0/run.json
+      --like results/pruning/by-hand/pruning/unet_small_2f/stamp/fold-0/seed-0/run.json
   lunet prune --config config/pruning.yaml --strategy stamp --init trained/weights.safetensors
 """
 
@@ -26,6 +26,7 @@ from lunet.commands.arguments import (
     SEED,
     add_plan,
     add_settings,
+    by_hand_folders,
     prepared_of,
     read_settings,
     read_study,
@@ -112,11 +113,12 @@ def _places(arguments: argparse.Namespace, preset: str) -> dict[str, Path]:
     end = f"fold-{arguments.fold}/seed-{arguments.seed}"
     run = Path("pruning", preset, arguments.strategy, end)
     manifest, splits = prepared_of(arguments, "pruning")
-    work = arguments.work or Path("work", "by-hand", run)
+    by_hand = by_hand_folders(arguments)
+    work = arguments.work or by_hand["work"] / run
     return {
         "manifest": manifest,
         "splits": splits,
         "work": work,
-        "out": arguments.out or Path("results", "by-hand", run),
+        "out": arguments.out or by_hand["results"] / run,
         "engine_cache": arguments.engine_cache or work.parent.parent / "engine.json",
     }

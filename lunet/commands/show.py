@@ -9,7 +9,6 @@ The segmentation comes from a file or from a trained network:
 from __future__ import annotations
 
 import argparse
-from typing import Any
 
 from lunet.commands.arguments import AXIS, NATURAL, POSITIVE, add_out
 from lunet.errors import ConfigError
@@ -36,56 +35,27 @@ def run(arguments: argparse.Namespace) -> None:
     """Run the step."""
     from pathlib import Path
 
-    from lunet.data.io.images import read_image, stem_of
-    from lunet.inference.show import montage, write_picture
+    import numpy as np
+
+    from lunet.data.io.images import stem_of
+    from lunet.inference.load import load_model
+    from lunet.inference.show import show, write_picture
     from lunet.own_files import claim_files
 
-    if (arguments.segmentation is None) == (arguments.weights is None):
-        raise ConfigError(
-            where="--segmentation, --weights", found="none or both", expected="give one of them"
-        )
-    scan = read_image(arguments.image)
-    if not 0 <= arguments.channel < len(scan.array):
-        raise ConfigError(
-            where="--channel",
-            found=str(arguments.channel),
-            expected=f"the image has {len(scan.array)} channel(s)",
-        )
-    mask, names = _segmentation(arguments, scan)
-    picture = montage(
-        scan.array[arguments.channel],
-        mask,
-        scan.affine,
+    picture = show(
+        arguments.image,
+        arguments.segmentation,
+        model=load_model(arguments.weights) if arguments.weights else None,
         axis=arguments.axis,
         slices=arguments.slices,
-        names=names | _names(arguments.labels),
+        channel=arguments.channel,
+        labels=_names(arguments.labels),
     )
     path = Path(arguments.out or f"{stem_of(arguments.image[0])}.png")
     # with --out the command line has claimed the file already
     with claim_files([] if arguments.out else [path], step="show", inputs=arguments.image):
-        write_picture(path, picture)
+        write_picture(path, np.asarray(picture))
     print(path)
-
-
-def _segmentation(arguments: argparse.Namespace, scan: Any) -> tuple[Any, dict[str, int]]:
-    """Class indices on the image's grid, and the names that the network knows."""
-    if arguments.segmentation:
-        from lunet.data.io.images import read_label, require_grid
-
-        mask, affine = read_label(arguments.segmentation)
-        require_grid(
-            arguments.segmentation, mask.shape, affine,
-            arguments.image[0], scan.array.shape[1:], scan.affine,
-        )  # fmt: skip
-        return mask, {}
-    from lunet.inference.description import description_of
-    from lunet.inference.load import load_model
-    from lunet.inference.predict import predict_native
-    from lunet.inference.settings import PredictSettings
-
-    model = load_model(arguments.weights)
-    mask, _, _ = predict_native([model], scan, settings=PredictSettings())
-    return mask, dict(description_of(model).task.labels)
 
 
 def _names(words: list[str]) -> dict[str, int]:

@@ -4,7 +4,8 @@ Writes weights.safetensors (best on validation), last.safetensors, history.csv a
 On SIGTERM, SIGUSR1 or Ctrl-C the state is saved and the exit code is 75; the same command resumes.
 Several folds or seeds give several runs, of which --at-once run at the same time on one device.
 Each run writes to fold-F/seed-S below --out and --work, and its files and numbers are the same as
-if it ran alone.
+if it ran alone. Without --out a run is in results/STUDY/by-hand/; a finished run is not trained
+again, and a run of other settings is not overwritten.
 
 Examples:
   lunet train --config config/config.yaml --preset lunet_small_4f --fold 0 --seed 0
@@ -26,6 +27,7 @@ from lunet.commands.arguments import (
     SEED,
     add_plan,
     add_settings,
+    by_hand_folders,
     prepared_of,
     read_settings,
     read_study,
@@ -148,11 +150,18 @@ def _carry_out(arguments: argparse.Namespace) -> int:
 
 
 def _train(arguments: argparse.Namespace) -> None:
-    """Train one run."""
+    out = train_run(arguments)
+    if arguments.settings is None:  # a rule knows the folder, a person may not
+        print(f"weights, history and provenance in {out}", flush=True)
+
+
+def train_run(arguments: argparse.Namespace) -> Path:
+    """Train one run, unless a person asks for a run that is finished; returns its folder."""
     from lunet.devices import claimed_gpu
     from lunet.own_files import claim_files
     from lunet.settings import build_settings, replace
     from lunet.training.compute.device import choose_device
+    from lunet.training.finished import is_finished
     from lunet.training.job import TrainingJob
     from lunet.training.recipe import Recipe
     from lunet.training.run import run_training
@@ -182,12 +191,15 @@ def _train(arguments: argparse.Namespace) -> None:
         pause=_pause(arguments),
         **places,
     )
+    # a rule runs when something has changed, and --resume names what to go on with
+    if arguments.settings is None and not arguments.resume and is_finished(job):
+        print(f"{job.out} holds this run, which is finished: it is not trained again", flush=True)
+        return job.out
     drawn = [places["out"] / "curves.png"] if arguments.curves else []
     with claim_files(drawn, step="train"), claimed_gpu(recipe.engine.device):
         choose_device(recipe.engine.device, key="train.engine.device")  # refused before any work
         run_training(job)
-    if arguments.settings is None:  # a rule knows the folder, a person may not
-        print(f"weights, history and provenance in {places['out']}", flush=True)
+    return job.out
 
 
 def _register(arguments: argparse.Namespace, places: dict[str, Path]) -> None:
@@ -260,13 +272,14 @@ def _changes(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def _places(arguments: argparse.Namespace, preset: str) -> dict[str, Path]:
     """Files and folders; a manual run reads the study's volumes but writes to ``by-hand``."""
-    run = Path(preset, f"fold-{arguments.fold}", f"seed-{arguments.seed}")
+    run = Path("runs", preset, f"fold-{arguments.fold}", f"seed-{arguments.seed}")
     manifest, splits = prepared_of(arguments, "the training")
-    work = arguments.work or Path("work", "by-hand", "runs", run)
+    by_hand = by_hand_folders(arguments)
+    work = arguments.work or by_hand["work"] / run
     return {
         "manifest": manifest,
         "splits": splits,
         "work": work,
-        "out": arguments.out or Path("results", "by-hand", "runs", run),
+        "out": arguments.out or by_hand["results"] / run,
         "engine_cache": arguments.engine_cache or work.parent.parent / "engine.json",
     }

@@ -119,7 +119,11 @@ def evaluate_folders(
     if extra and folders.ignore_extra:
         log(f"{len(extra)} prediction(s) without a reference are left out: {some(extra)}")
     elif extra:
-        refuse_extra(folders.prediction, extra)
+        refuse_extra(
+            folders.prediction,
+            extra,
+            action="Skip them with --ignore-extra, or check the folders",
+        )
     rows: list[Row] = []
     values: set[int] = set()
     for name, path in references.items():
@@ -169,7 +173,9 @@ def label_files(folder: Path) -> dict[str, Path]:
     """
     if not folder.is_dir():
         raise DataError(
-            where=folder, found="is not a folder", expected="a folder of label files is needed"
+            where=folder,
+            found="is not a folder" if folder.exists() else "does not exist",
+            expected="a folder of label files is needed",
         )
     paths = [p for p in sorted(folder.iterdir()) if suffix_of(p) and not is_hidden(p)]
     named: dict[str, Path] = {}

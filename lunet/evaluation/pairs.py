@@ -80,14 +80,19 @@ def predictions_in(
     return {name: path for name, path in found.items() if name in names}
 
 
-def refuse_extra(folder: str | Path, extra: Sequence[str]) -> None:
+def refuse_extra(
+    folder: str | Path,
+    extra: Sequence[str],
+    *,
+    action: str = "Remove them, or check the folders",
+) -> None:
     """Raise :class:`DataError` if there is a prediction without a reference."""
     if extra:
         raise DataError(
             where=folder,
             found=f"{len(extra)} prediction(s) without a reference: {some(extra)}",
             expected="each prediction must belong to an expected case",
-            action="Remove them, or check the folders",
+            action=action,
         )
 
 

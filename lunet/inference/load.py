@@ -12,6 +12,8 @@ from lunet.inference.description import build_described, description_from_dict
 from lunet.inference.onnx import load_onnx
 from lunet.training.weights import load_weights
 
+_MOST_NAMED = 5
+
 
 def load_model(source: str | Path) -> nn.Module:
     """A trained network in evaluation mode, on the CPU.
@@ -19,8 +21,8 @@ def load_model(source: str | Path) -> nn.Module:
     Parameters
     ----------
     source
-        A run's folder, a release folder (`lunet export`), a ``.safetensors`` file or an ``.onnx``
-        file (needs onnxruntime).
+        A run's folder (or the folder of its fold, if that has one seed), a release folder (`lunet
+        export`), a ``.safetensors`` file or an ``.onnx`` file (needs onnxruntime).
 
     Returns
     -------
@@ -55,21 +57,38 @@ def find_weights(source: str | Path) -> Path:
     """
     path = Path(source)
     if path.is_dir():
-        for name in ("weights.safetensors", "model.onnx"):
-            if (path / name).is_file():
-                return path / name
-        raise DataError(
-            where=path,
-            found="holds neither weights.safetensors nor model.onnx",
-            expected="a run is needed",
-        )
+        return _weights_in(path)
     if not path.is_file():
         raise DataError(
             where=path,
-            found="the file is missing",
+            found="the file is missing" if path.suffix else "does not exist",
             expected="weights of a trained network are needed",
         )
     return path
+
+
+def networks_in(source: str | Path) -> list[Path]:
+    """The networks that a word names: all seeds of a fold's folder, otherwise the word itself."""
+    return [path.parent for path in sorted(Path(source).glob("seed-*/weights.safetensors"))] or [
+        Path(source)
+    ]
+
+
+def _weights_in(folder: Path) -> Path:
+    for name in ("weights.safetensors", "model.onnx"):
+        if (folder / name).is_file():
+            return folder / name
+    below = [path.parent for path in sorted(folder.rglob("weights.safetensors"))]
+    if len(below) == 1 and below[0].parent == folder:
+        return below[0] / "weights.safetensors"
+    named = ", ".join(path.relative_to(folder).as_posix() for path in below[:_MOST_NAMED])
+    more = f" and {len(below) - _MOST_NAMED} more" if len(below) > _MOST_NAMED else ""
+    raise DataError(
+        where=folder,
+        found="holds neither weights.safetensors nor model.onnx",
+        expected="a run is needed",
+        action=f"Name one of the runs below it: {named}{more}" if below else "",
+    )
 
 
 def _check_fit(twin: nn.Module, state: dict[str, Tensor], path: Path) -> None:

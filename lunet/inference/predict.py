@@ -72,7 +72,7 @@ def predict(
         If all voxels have one value, so that there is no contrast to normalise; the mask is empty.
     """
     models = [model] if isinstance(model, nn.Module) else list(model)
-    source = _source(image, spacing, affine)
+    source = source_of(image, spacing, affine)
     return predict_native(models, source, settings=settings or PredictSettings())[0]
 
 
@@ -164,9 +164,10 @@ def common_description(models: Sequence[nn.Module]) -> Description:
     return first
 
 
-def _source(
+def source_of(
     image: Image, spacing: Sequence[float] | None, affine: ArrayLike | None
 ) -> Scan | Sequence[str | Path]:
+    """The files of an image, or the array as a scan; parameters as in :func:`predict`."""
     if isinstance(image, str | Path):
         return [image]
     if not isinstance(image, np.ndarray):

@@ -57,7 +57,7 @@ def find_inputs(words: Sequence[str], *, channels: int) -> list[Input]:
     Raises
     ------
     DataError
-        If a folder holds no image, or two images would get one mask.
+        If a folder does not exist or holds no image, or two images would get one mask.
     """
     inputs = [item for word in words for item in _inputs(word, channels)]
     seen: dict[str, Input] = {}
@@ -160,6 +160,10 @@ def _inputs(word: str, channels: int) -> Iterator[Input]:
     elif "," in word and not path.exists():
         files = tuple(Path(part) for part in word.split(","))
         yield Input(stem_of(files[0]), files)
+    elif not suffix_of(path) and not path.exists():
+        raise DataError(
+            where=path, found="does not exist", expected="an image or a folder of images is needed"
+        )
     else:
         yield Input(stem_of(path), (path,))
 

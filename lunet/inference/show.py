@@ -8,14 +8,19 @@ from typing import Any
 
 import numpy as np
 from nibabel.orientations import apply_orientation, axcodes2ornt, io_orientation, ornt_transform
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
+from torch import nn
 
 from lunet.data.geometry import spacing_of
-from lunet.data.io.images import Scan, read_image
+from lunet.data.io.images import Scan, read_image, read_label, require_grid
 from lunet.errors import ConfigError, DataError
 from lunet.files import atomic
+from lunet.inference.description import description_of
+from lunet.inference.predict import Image as Input
+from lunet.inference.predict import predict_native, source_of
+from lunet.inference.settings import PredictSettings
 
 Picture = NDArray[np.uint8]
 # Okabe and Ito's colours, which colour-blind readers can distinguish too
@@ -26,6 +31,92 @@ COLOURS = (
 _OPACITY = 0.35
 _SIDE = 384  # pixels of a tile's longer side, about
 _GAP = 4
+
+
+def show(
+    image: Input,
+    segmentation: str | Path | NDArray[np.integer[Any]] | None = None,
+    *,
+    model: nn.Module | None = None,
+    axis: int = 2,
+    slices: int = 4,
+    channel: int = 0,
+    labels: Mapping[str, int] | None = None,
+    spacing: Sequence[float] | None = None,
+    affine: ArrayLike | None = None,
+) -> Image.Image:
+    """Draw an image with a segmentation, or with what a network finds in it.
+
+    Parameters
+    ----------
+    image, spacing, affine
+        As for :func:`lunet.predict`.
+    segmentation
+        A label file on the image's grid, or an array of class indices of its spatial shape.
+    model
+        A network from :func:`lunet.load_model` that segments the image, instead of
+        ``segmentation``.
+    axis
+        0 sagittal, 1 coronal, 2 axial.
+    slices
+        1 draws one slice, more draw a montage.
+    channel
+        Channel of the image to show.
+    labels
+        Label name -> class index, for the legend; a network brings its own.
+
+    Returns
+    -------
+    A picture that notebooks display; ``.save("scan.png")`` writes it.
+
+    Raises
+    ------
+    ConfigError
+        If both or none of ``segmentation`` and ``model`` are given, or there is no such axis or
+        channel.
+    DataError
+        If a file cannot be read, or the segmentation is on another grid.
+    """
+    if (segmentation is None) == (model is None):
+        raise ConfigError(
+            where="segmentation, model", found="none or both", expected="give one of them"
+        )
+    source = source_of(image, spacing, affine)
+    scan = source if isinstance(source, Scan) else read_image(source)
+    if not 0 <= channel < len(scan.array):
+        raise ConfigError(
+            where="channel",
+            found=str(channel),
+            expected=f"the image has {len(scan.array)} channel(s)",
+        )
+    mask, names = _segmented(source, scan, segmentation, model)
+    picture = montage(
+        scan.array[channel],
+        mask,
+        scan.affine,
+        axis=axis,
+        slices=slices,
+        names=names | dict(labels or {}),
+    )
+    return Image.fromarray(picture)
+
+
+def _segmented(
+    source: Scan | Sequence[str | Path],
+    scan: Scan,
+    segmentation: str | Path | NDArray[np.integer[Any]] | None,
+    model: nn.Module | None,
+) -> tuple[NDArray[np.integer[Any]], dict[str, int]]:
+    """Class indices on the image's grid, and the names that the network knows."""
+    if model is not None:
+        mask = predict_native([model], scan, settings=PredictSettings())[0]
+        return mask, dict(description_of(model).task.labels)
+    if not isinstance(segmentation, str | Path):
+        return np.asarray(segmentation), {}
+    mask, affine = read_label(segmentation)
+    where = "image" if isinstance(source, Scan) else source[0]
+    require_grid(segmentation, mask.shape, affine, where, scan.array.shape[1:], scan.affine)
+    return mask, {}
 
 
 def montage(

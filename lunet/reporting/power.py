@@ -53,7 +53,7 @@ def pilot_rows(folder: str | Path) -> pd.DataFrame:
     if not place.is_dir():
         raise DataError(
             where=place,
-            found="is not a folder",
+            found="is not a folder" if place.exists() else "does not exist",
             expected="the results of a study are needed as a pilot",
         )
     runs = place / "runs" if (place / "runs").is_dir() else place

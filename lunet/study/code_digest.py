@@ -1,7 +1,7 @@
 """Digest of a step's code: of the modules that it imports and the templates of its page.
 
-The digest ignores comments, docstrings and formatting and is the same on all supported Python
-versions, so that only an edit that can change a result reruns anything.
+The digest ignores comments, docstrings, formatting and imports for type checkers, and is the same
+on all supported Python versions, so that only an edit that can change a result reruns anything.
 """
 
 from __future__ import annotations
@@ -69,12 +69,18 @@ def _read(module: str, package: Path) -> tuple[str, frozenset[str]]:
     if path is None:
         raise ModuleNotFoundError(f"no module {module} in {package}")
     tree = ast.parse(path.read_text(encoding="utf-8"))
+    tree.body = [node for node in tree.body if not _is_only_for_types(node)]
     names = {name for node in ast.walk(tree) for name in _imports(node, module, path)}
     names = {name for name in names if name.split(".")[0] == "lunet" and _find(name, package)}
     # importing a module also runs the __init__ modules of its parents
     parents = {n.rsplit(".", i)[0] for n in names | {module} for i in range(1, n.count(".") + 1)}
     digest = hashlib.sha256(repr(_canonical(tree)).encode()).hexdigest()
     return digest, frozenset(names | parents - {module})
+
+
+def _is_only_for_types(node: ast.stmt) -> bool:
+    """Whether it is `if TYPE_CHECKING:`, whose imports are never run."""
+    return isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
 
 
 def _find(module: str, package: Path) -> Path | None:

@@ -54,12 +54,13 @@ class EarlyLook:
     def gap(self, preset: str) -> float | None:
         """The projected gap to the reference; None while a file of either network is missing."""
         files = [Path(self.file(preset, seed)) for seed in self.seeds]
-        others = [Path(self._folder(self.reference, seed), "history.csv") for seed in self.seeds]
-        if not all(path.is_file() for path in (*files, *others)):
+        runs = [Path(self._folder(self.reference, seed)) for seed in self.seeds]
+        # a history grows while its training runs; the record is written at its end
+        if not all(path.is_file() for path in (*files, *(run / "run.json" for run in runs))):
             return None
         paused = [read_json(path) for path in files]
         own = [_curve(record["history"]) for record in paused]
-        finished = [_curve(_rows(path)) for path in others]
+        finished = [_curve(_rows(run / "history.csv")) for run in runs]
         return projected_gap(own, finished, int(paused[0]["epoch"]))
 
     def hours(self, preset: str) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +30,11 @@ _TRANSFORMS = (
 )
 
 
-def listing_lines(what: str, config: str | None = None) -> Iterator[str]:
-    """One line per preset, recipe, data set, loss or augmentation.
+Cell = str | int | float | tuple[str, ...]
+
+
+def listing_records(what: str, config: str | None = None) -> list[dict[str, Cell]]:
+    """A record per preset, recipe, data set, loss or augmentation.
 
     Parameters
     ----------
@@ -42,10 +45,25 @@ def listing_lines(what: str, config: str | None = None) -> Iterator[str]:
     """
     rows = {"presets": lambda: _presets(config), "recipes": _recipes}
     rows |= {"datasets": _datasets, "losses": _losses, "augmentations": _augmentations}
-    return _columns(list(rows[what]()))
+    head, *records = rows[what]()
+    return [dict(zip(map(str, head), record, strict=True)) for record in records]
 
 
-def _columns(rows: list[tuple[str, ...]]) -> Iterator[str]:
+def listing_lines(records: Sequence[Mapping[str, Cell]]) -> Iterator[str]:
+    """The records as a table for readers, with a line per record."""
+    head = [name.replace("_", " ") for name in records[0]]
+    return _columns([head, *([_text(cell) for cell in row.values()] for row in records)])
+
+
+def _text(cell: Cell) -> str:
+    if isinstance(cell, tuple):
+        return ", ".join(cell)
+    return (
+        f"{cell:,}" if isinstance(cell, int) else f"{cell:g}" if isinstance(cell, float) else cell
+    )
+
+
+def _columns(rows: Sequence[Sequence[str]]) -> Iterator[str]:
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     for row in rows:
         yield "  ".join(
@@ -53,7 +71,7 @@ def _columns(rows: list[tuple[str, ...]]) -> Iterator[str]:
         ).rstrip()
 
 
-def _presets(config: str | None) -> Iterable[tuple[str, ...]]:
+def _presets(config: str | None) -> Iterable[tuple[Cell, ...]]:
     from lunet.study.presets import find_preset, known_presets
 
     yield "preset", "parameters", "recipe", "source"
@@ -76,28 +94,28 @@ def _presets(config: str | None) -> Iterable[tuple[str, ...]]:
             arguments=row.arguments,
         )
         count = sum(parameter.numel() for parameter in network.parameters())
-        yield row.name, f"{count:,}", row.recipe, row.source
+        yield row.name, count, row.recipe, row.source
 
 
-def _recipes() -> Iterable[tuple[str, ...]]:
+def _recipes() -> Iterable[tuple[Cell, ...]]:
     from lunet.study.recipes import RECIPES
 
-    yield "recipe", "optimiser", "learning rate", "batch", "loss", "source"
+    yield "recipe", "optimiser", "learning_rate", "batch", "loss", "source"
     for name, recipe in RECIPES.items():
         loss = " + ".join(f"{weight:g} {term}" for term, weight in recipe.loss.items())
         optimiser = recipe.optimiser
-        yield name, optimiser.name, f"{optimiser.lr:g}", str(recipe.batch_size), loss, recipe.source
+        yield name, optimiser.name, optimiser.lr, recipe.batch_size, loss, recipe.source
 
 
-def _datasets() -> Iterable[tuple[str, ...]]:
+def _datasets() -> Iterable[tuple[Cell, ...]]:
     from lunet.data.catalog import CATALOG
 
-    yield "data set", "channels", "labels", "licence"
+    yield "data_set", "channels", "labels", "licence"
     for name, entry in CATALOG.items():
-        yield name, ", ".join(entry.channels), ", ".join(entry.labels), entry.licence
+        yield name, tuple(entry.channels), tuple(entry.labels), entry.licence
 
 
-def _losses() -> Iterable[tuple[str, ...]]:
+def _losses() -> Iterable[tuple[Cell, ...]]:
     from lunet.training.losses.table import losses_table
 
     yield "loss", "options", "formula", "source"
@@ -105,13 +123,13 @@ def _losses() -> Iterable[tuple[str, ...]]:
         yield row["name"], row["options"], row["formula"], row["source"]
 
 
-def _augmentations() -> Iterable[tuple[str, ...]]:
+def _augmentations() -> Iterable[tuple[Cell, ...]]:
     from lunet.study.recipes import RECIPES
 
-    yield "augmentation", "enabled by", "further keys", "recipes"
+    yield "augmentation", "enabled_by", "further_keys", "recipes"
     for title, key, others in _TRANSFORMS:
-        users = [name for name, recipe in RECIPES.items() if getattr(recipe.augmentation, key)]
-        yield title, key, others, ", ".join(users)
+        users = (name for name, recipe in RECIPES.items() if getattr(recipe.augmentation, key))
+        yield title, key, tuple(others.split(", ")), tuple(users)
 
 
 _HEAD = (
@@ -130,27 +148,62 @@ _HEAD = (
 )
 
 
-def forecast_lines(study: Study) -> Iterator[str]:
+def forecast_records(study: Study) -> list[dict[str, Any]]:
+    """A record per preset: what its trainings will take and request, and what finished runs took.
+
+    A number is None if it is not known; ``gap`` says why there is no forecast. Of the folds, the
+    longest counts; errors are shares of the measured values.
+    """
+    forecasts = Forecasts(study, print)
+    records = []
+    for preset in study.presets:
+        found = _largest(forecasts.look(preset, fold) for fold in study.folds)
+        record = {"preset": preset, **_forecast(found), **_checked(forecasts, preset, found)}
+        records.append(record | {"gap": found.reason if isinstance(found, Gap) else None})
+    return records
+
+
+def forecast_lines(records: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     """A row per preset, then a line for each missing forecast and what to do about it.
 
     A row shows what a training will take (its longest fold) and what is requested for it; then,
     for the finished runs, forecast and measured values with the error in percent.
     """
-    forecasts = Forecasts(study, print)
-    rows: list[tuple[str, ...]] = [_HEAD]
-    gaps = []
-    for preset in study.presets:
-        found = _largest(forecasts.look(preset, fold) for fold in study.folds)
-        rows.append((preset, *_forecast(found), *_checked(forecasts, preset, found)))
-        if isinstance(found, Gap):
-            gaps.append(f"no forecast of {preset}: {found.reason}")
+    rows = [_HEAD, *(_forecast_row(record) for record in records)]
     widths = [max(len(row[i]) for row in rows) for i in range(len(_HEAD))]
     for name, *cells in rows:
         right = (f"{text:>{width}}" for text, width in zip(cells, widths[1:], strict=True))
         yield "  ".join((f"{name:<{widths[0]}}", *right)).rstrip()
+    gaps = [f"no forecast of {row['preset']}: {row['gap']}" for row in records if row["gap"]]
     yield from gaps
     if gaps:
         yield "the target `efficiency` measures the presets; `folds` prepares volumes and splits"
+
+
+def _forecast_row(record: Mapping[str, Any]) -> tuple[str, ...]:
+    """The cells of a record, in the order of ``_HEAD``."""
+
+    def cell(key: str, form: str = ".0f") -> str:
+        value = record[key]
+        return "-" if value is None else f"{value:{form}}"
+
+    seconds = record["seconds"]
+    whole = None if seconds is None else round(seconds)
+    clock = "-" if whole is None else f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"
+    return (
+        record["preset"],
+        cell("memory_mib"),
+        clock,
+        cell("requested_mib"),
+        cell("requested_minutes"),
+        cell("runs"),
+        cell("runs_forecast_mib"),
+        cell("runs_measured_mib"),
+        cell("memory_error", "+.0%").replace("%", " %"),
+        cell("runs_forecast_seconds"),
+        cell("runs_measured_seconds"),
+        cell("time_error", "+.0%").replace("%", " %"),
+    )
 
 
 def _largest(found: Iterable[Forecast | Gap]) -> Forecast | Gap:
@@ -161,14 +214,15 @@ def _largest(found: Iterable[Forecast | Gap]) -> Forecast | Gap:
     return gaps[0] if gaps else max(forecasts, key=lambda row: row.seconds)
 
 
-def _forecast(found: Forecast | Gap) -> tuple[str, ...]:
+def _forecast(found: Forecast | Gap) -> dict[str, Any]:
     mib, minutes = request(found)
-    requested = (str(mib), str(minutes))
-    if isinstance(found, Gap):
-        return ("-", "-", *requested)
-    whole = round(found.seconds)
-    clock = f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"
-    return (f"{found.memory / 2**20:.0f}", clock, *requested)
+    known = found if isinstance(found, Forecast) else None
+    return {
+        "memory_mib": known.memory / 2**20 if known else None,
+        "seconds": known.seconds if known else None,
+        "requested_mib": mib,
+        "requested_minutes": minutes,
+    }
 
 
 def _runs(study: Study, preset: str) -> list[Any]:
@@ -184,22 +238,17 @@ def _network(run: RunForm) -> dict[str, Any] | None:
     return settings.get("model") if settings else None
 
 
-def _checked(forecasts: Forecasts, preset: str, found: Forecast | Gap) -> tuple[str, ...]:
+def _checked(forecasts: Forecasts, preset: str, found: Forecast | Gap) -> dict[str, Any]:
     """Forecast and measured values of finished runs, and the errors."""
     runs = _runs(forecasts.study, preset)
     check = None if isinstance(found, Gap) else forecasts.check(preset, runs)
     measured = taken(runs) if check is None else check.taken
-    if measured is None:
-        return ("0", *("-",) * 6)
-    memory, seconds = f"{measured.memory / 2**20:.0f}", f"{measured.seconds:.0f}"
-    if check is None:
-        return str(measured.runs), "-", memory, "-", "-", seconds, "-"
-    return (
-        str(measured.runs),
-        f"{check.memory / 2**20:.0f}",
-        memory,
-        f"{100 * check.memory_error:+.0f} %",
-        f"{check.seconds:.0f}",
-        seconds,
-        f"{100 * check.time_error:+.0f} %",
-    )
+    return {
+        "runs": measured.runs if measured else 0,
+        "runs_forecast_mib": check.memory / 2**20 if check else None,
+        "runs_measured_mib": measured.memory / 2**20 if measured else None,
+        "memory_error": check.memory_error if check else None,
+        "runs_forecast_seconds": check.seconds if check else None,
+        "runs_measured_seconds": measured.seconds if measured else None,
+        "time_error": check.time_error if check else None,
+    }

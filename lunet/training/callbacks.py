@@ -14,7 +14,7 @@ from tqdm import tqdm
 from lunet.errors import ConfigError
 from lunet.files import atomic
 from lunet.training.diagnostics import no_progress
-from lunet.training.history import Row
+from lunet.training.history import Row, write_history
 from lunet.training.memory import peak_memory
 from lunet.training.state import TrainingState
 
@@ -116,6 +116,24 @@ class ProgressReporter:
 
 
 _SECONDS_BETWEEN_PICTURES = 10.0
+_SECONDS_BETWEEN_HISTORIES = 2.0
+
+
+def growing_history(
+    path: Path, training: TrainingState, *, seconds: float = _SECONDS_BETWEEN_HISTORIES
+) -> Callable[[Row], None]:
+    """An observer that writes the history so far to ``path``, at most every few seconds.
+
+    Readers see whole rows; the file that the finished training writes replaces it.
+    """
+    written = [-math.inf]
+
+    def observe(_: Row) -> None:
+        if time.monotonic() - written[0] >= seconds:
+            write_history(path, training.progress.history, training.task)
+            written[0] = time.monotonic()
+
+    return observe
 
 
 def tensorboard(folder: Path) -> Callable[[Row], None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from lunet.data.folds import Fold, read_splits
@@ -12,7 +13,7 @@ from lunet.files import sha256
 from lunet.locks import owned
 from lunet.own_files import claim, claim_files
 from lunet.settings import plain
-from lunet.training.callbacks import ProgressReporter, log, warn
+from lunet.training.callbacks import ProgressReporter, growing_history, log, warn
 from lunet.training.checkpoint import Checkpoint, State, Unusable, read_state, stamp_of
 from lunet.training.compute.arithmetic import keep_freed_memory
 from lunet.training.compute.device import choose_device
@@ -54,7 +55,9 @@ def run_training(job: TrainingJob) -> None:
         tidy(job.work)
         state = _saved_state(job, saver)
         training = build_within_memory(job, manifest, fold, state)
-        train_stage(job, training, manifest, saver=saver, request=request)
+        grows = growing_history(job.out / "history.csv", training)
+        watched = replace(job, observers=(*job.observers, grows))
+        train_stage(watched, training, manifest, saver=saver, request=request)
         if job.pause:
             saver.save(training)
             write_pause(*job.pause, training)

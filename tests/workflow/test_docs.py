@@ -27,7 +27,8 @@ BLOCK = re.compile(
     r'^(?P<indent> *)```(?P<kind>\w+)(?: title="(?P<title>[^"]+)")?\n(?P<text>.*?)^(?P=indent)```$',
     re.DOTALL | re.MULTILINE,
 )
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.rglob("*.md"))]
+NAMES = ("README.md", "CONTRIBUTING.md", "AGENTS.md")
+PAGES = [*(ROOT / name for name in NAMES), *sorted(DOCS.rglob("*.md"))]
 
 
 def blocks(page: Path) -> Iterator[tuple[str, str | None, str]]:

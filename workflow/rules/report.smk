@@ -2,6 +2,7 @@ include: "smallest.smk"
 
 
 from lunet.reporting.outputs import FIGURES, TABLES
+from lunet.study.ending import Ending, failed_jobs
 from lunet.study.outputs import caption_of, sources_of
 
 GRID = (
@@ -212,3 +213,16 @@ rule report:
         " --manifest {input.manifest:q}"
         " --settings {params.settings:q} --code {params.code:q} --out {output.page:q}"
         " > {log:q} 2>&1"
+
+
+ENDING = Ending(study)
+
+
+onsuccess:
+    for line in ENDING.answer():
+        logger.info(line)
+
+
+onerror:
+    for line in failed_jobs(log):
+        logger.error(line)

@@ -127,16 +127,16 @@ def _read(
     picture: Callable[[str | Path], NDArray[Any]],
 ) -> Raw:
     suffix = suffix_of(path)
-    if not suffix:
-        raise DataError(
-            where=path, found="unknown format", expected=f"one of {', '.join(SUFFIXES)}"
-        )
     if not Path(path).exists():
         raise DataError(
             where=path,
-            found="the file is missing",
+            found="the file is missing" if suffix else "does not exist",
             expected="",
             action="Add it or correct the listing",
+        )
+    if not suffix:
+        raise DataError(
+            where=path, found="unknown format", expected=f"one of {', '.join(SUFFIXES)}"
         )
     try:
         if suffix in NIFTI:

@@ -131,11 +131,22 @@ def test_any_two_folders(tmp_path: Path) -> None:
     ]
 
 
+def test_the_command_prints_the_means(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number in range(2):
+        save(tmp_path / "r" / f"c{number}.nii.gz", label_of(number))
+    save(tmp_path / "p" / "c0.nii.gz", label_of(0))
+    words = ["evaluate", "--reference", f"{tmp_path}/r", "--prediction", f"{tmp_path}/p"]
+    assert main([*words, "--labels", "inner=2", "--out", f"{tmp_path}/m.csv"]) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith("inner: mean Dice 0.5, ")
+    assert line.endswith("(1 ok, 1 missed)")
+
+
 def test_extra_predictions_are_an_error_or_counted(tmp_path: Path) -> None:
     save(tmp_path / "r" / "a.nii.gz", label_of(0))
     save(tmp_path / "p" / "a.nii.gz", label_of(0))
     save(tmp_path / "p" / "b.nii.gz", label_of(0))
-    with pytest.raises(DataError, match="1 prediction"):
+    with pytest.raises(DataError, match=r"1 prediction.*--ignore-extra"):
         evaluate_folders(folders(tmp_path), SETTINGS, tmp_path / "m.csv", log=lambda _: None)
     lines: list[str] = []
     evaluate_folders(
@@ -198,12 +209,12 @@ def test_labels_without_names(tmp_path: Path, capsys: pytest.CaptureFixture[str]
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["--reference", "r", "--prediction", "p"], "not a folder"),
+        (["--reference", "r", "--prediction", "p"], "r: does not exist"),
         (["--reference", "r", "--labels", "a=1"], "--prediction"),
         (["--reference", "r", "--prediction", "p", "--labels", "a"], "NAME=INDEX"),
         (["--reference", "r", "--prediction", "p", "--labels", "a=1", "--map", "x=1"], "OLD=NEW"),
         (["--preset", "x"], "--manifest"),
-        (["--reference", "none", "--prediction", "p", "--labels", "a=1"], "not a folder"),
+        (["--reference", "none", "--prediction", "p", "--labels", "a=1"], "none: does not exist"),
     ],
 )
 def test_bad_arguments(

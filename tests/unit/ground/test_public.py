@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import re
+import subprocess
+import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -22,7 +26,16 @@ SIGNATURES = {
     "evaluate_case": "(reference, prediction, *, spacing=(1.0, 1.0, 1.0), labels=None, "
     "tolerances=(1.0,), voxel_volume=None)",
     "build_loss": "(name, **options)",
+    "train": "(config, preset, *, fold=0, seed=0, changes=None, init=None, out=None, work=None)",
+    "results": "(folder)",
+    "compare": "(candidate, reference, *, metric='dice', margin=None, confidence=0.95, "
+    "resamples=2000, seed=0)",
+    "show": "(image, segmentation=None, *, model=None, axis=2, slices=4, channel=0, labels=None, "
+    "spacing=None, affine=None)",
 }
+CLASSES = (
+    "Config", "LunetError", "PredictSettings", "Recipe", "Results", "StatisticsSettings",
+)  # fmt: skip
 
 
 def plain(function) -> str:
@@ -33,8 +46,39 @@ def plain(function) -> str:
 
 
 def test_the_public_names():
-    assert sorted(SIGNATURES) == lunet.__all__
-    assert set(SIGNATURES) <= set(dir(lunet))
+    assert sorted([*SIGNATURES, *CLASSES]) == sorted(lunet.__all__)
+    assert {*lunet.__all__, "__version__"} <= set(dir(lunet))
+
+
+def test_an_editor_sees_what_is_imported():
+    """The imports for type checkers name the same objects as the lazy ones."""
+    tree = ast.parse(Path(lunet.__file__).read_text(encoding="utf-8"))
+    block = next(node for node in tree.body if isinstance(node, ast.If))
+    origins = {
+        alias.name: node.module
+        for node in block.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    assert origins == lunet._PUBLIC
+    assert list(origins.keys() - set(lunet.__all__)) == []
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_a_public_class(name):
+    found = getattr(lunet, name)
+    assert isinstance(found, type)
+    assert (found.__name__, inspect.getdoc(found) is not None) == (name, True)
+
+
+def test_the_version_is_the_packages():
+    assert lunet.__version__ == version("lunet")
+
+
+def test_importing_lunet_imports_nothing_heavy():
+    code = "import sys, lunet; print([m for m in ('torch', 'numpy', 'pandas') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 @pytest.mark.parametrize("name", SIGNATURES)

@@ -22,7 +22,7 @@ from lunet.files import write_json
 from lunet.study.code_digest import PACKAGE
 from lunet.task import Task
 
-WRITE_NOTHING = {"list", "forecast", "recover", "doctor"}
+WRITE_NOTHING = {"list", "forecast", "recover", "doctor", "watch"}
 NEW_FILES_ONLY = {"init"}
 """Refuses every existing file: tests/unit/study/test_first_study.py."""
 IN_RESULTS = {"register", "smallest"}

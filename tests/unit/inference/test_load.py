@@ -36,7 +36,7 @@ def test_a_run_comes_back(tmp_path: Path) -> None:
 
 
 def test_bad_files(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="missing"):
+    with pytest.raises(DataError, match="does not exist"):
         lunet.load_model(tmp_path / "none")
     with pytest.raises(DataError, match=r"neither weights.safetensors nor model.onnx"):
         lunet.load_model(tmp_path)
@@ -49,6 +49,18 @@ def test_bad_files(tmp_path: Path) -> None:
     save_weights(tmp_path / "bare.safetensors", {"w": torch.zeros(2)}, {"task": BINARY.as_dict()})
     with pytest.raises(DataError, match="no section 'preprocess'"):
         lunet.load_model(tmp_path / "bare.safetensors")
+
+
+def test_a_folder_of_runs_names_them(tmp_path: Path) -> None:
+    trained = save_run(tmp_path / "fold-0" / "seed-0", THREE)
+    x = torch.randn(1, 1, 9, 10, 11)
+    with torch.no_grad():
+        found = lunet.load_model(tmp_path / "fold-0")(x)  # its only seed
+        torch.testing.assert_close(found, trained(x), rtol=0, atol=0)
+    save_run(tmp_path / "fold-0" / "seed-1", THREE)
+    for folder, names in (("fold-0", "seed-0, seed-1"), (".", "fold-0/seed-0, fold-0/seed-1")):
+        with pytest.raises(DataError, match=f"Name one of the runs below it: {names}"):
+            lunet.load_model(tmp_path / folder)
 
 
 def test_weights_of_another_network(tmp_path: Path) -> None:

@@ -486,7 +486,26 @@ def test_the_command_tells_failures_by_its_exit_code(
     assert "1 of 2 image(s) failed" in capsys.readouterr().err
     missing = ["predict", "--weights", f"{tmp_path}/none", str(good), "--out", f"{tmp_path}/o"]
     assert main(missing) == 2
-    assert "the file is missing" in capsys.readouterr().err
+    assert "none: does not exist" in capsys.readouterr().err
+    words = ["predict", "--weights", f"{tmp_path}/run", f"{tmp_path}/scans"]
+    assert main([*words, "--out", f"{tmp_path}/o"]) == 2
+    assert "scans: does not exist" in capsys.readouterr().err
+
+
+def test_the_seeds_of_a_fold_are_averaged(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for seed in (0, 1):
+        save_run(tmp_path / "fold-0" / f"seed-{seed}", seed=seed)
+    scan = str(save_image(tmp_path / "scan.nii.gz", RANDOM.random((8, 8, 8))))
+    fold, seeds = str(tmp_path / "fold-0"), [f"{tmp_path}/fold-0/seed-{seed}" for seed in (0, 1)]
+    for out, weights in (("one", [fold]), ("two", seeds)):
+        words = ["predict", "--weights", *weights, scan, "--out", str(tmp_path / out)]
+        assert main([*words, "--probabilities"]) == 0
+    assert f"averages 2 networks: {seeds[0]}, {seeds[1]}" in capsys.readouterr().err
+    name = "probabilities/scan.nii.gz"
+    one, two = (nib.load(tmp_path / out / name).get_fdata() for out in ("one", "two"))
+    np.testing.assert_array_equal(one, two)
 
 
 def test_a_picture_for_a_network_of_volumes_is_that_file_s_fault(tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ def test_what_no_number_of_subjects_resolves_is_said() -> None:
     ("words", "message"),
     [
         (["--margin", "0.01"], "neither a pilot"),
-        (["--pilot", "nowhere"], "is not a folder"),
+        (["--pilot", "nowhere"], "does not exist"),
         (["--sd-subjects", "0.1", "--subjects", "20", "--level", "0.7"], "--level"),
         (["--sd-subjects", "-1", "--subjects", "20"], "sd of subjects"),
         (["--sd-subjects", "0.1", "--subjects", "3"], "a subject per fold"),

@@ -45,6 +45,12 @@ EDITS = {
     "formatting": ("sub/a.py", "g(x) + 1", "(g(x)\n            + 1)", False),
     "constant": ("sub/a.py", "+ 1", "+ 2", True),
     "imported module": ("b.py", "return x", "return -x", True),
+    "import for types": (
+        "sub/a.py",
+        "def f",
+        "if TYPE_CHECKING:\n    import lunet.c\ndef f",
+        False,
+    ),
     "another module": ("c.py", "VALUE = 1", "VALUE = 2", False),
 }
 

@@ -23,6 +23,7 @@ from lunet.task import Task
 from lunet.training import loop
 from lunet.training import volumes as feeding
 from lunet.training.compute.device import device_facts
+from lunet.training.history import Row
 from lunet.training.job import TrainingJob
 from lunet.training.recipe import EarlyStopping, Ema, Optimiser, Recipe, Schedule
 from lunet.training.run import run_training
@@ -70,6 +71,17 @@ def test_a_training_learns_and_leaves_its_files(data: Path, tmp_path: Path) -> N
     assert record["samples_per_second"] > 0
     assert record["hardware"] == device_facts(torch.device("cpu"))
     assert not (tmp_path / "work").exists()
+
+
+def test_the_history_grows_while_the_training_runs(data: Path, tmp_path: Path) -> None:
+    seen = []
+
+    def look(_: Row) -> None:
+        seen.append(len(history(tmp_path)) if (tmp_path / "out" / "history.csv").is_file() else 0)
+
+    run_training(job(data, tmp_path, observers=(look,)))
+    assert seen[:2] == [0, 1]  # before and after the first epoch is written
+    assert len(history(tmp_path)) == TINY.epochs
 
 
 def test_the_seed_decides_everything(data: Path, tmp_path: Path) -> None:

@@ -138,7 +138,7 @@ def test_the_slim_recipes_lower_nested_regions_by_sigmoid() -> None:
 
 
 def test_augmentations_are_listed_with_the_recipes_that_use_them() -> None:
-    listed = list(listing.listing_lines("augmentations"))
+    listed = list(listing.listing_lines(listing.listing_records("augmentations")))
     users = [line for line in listed if "lung2d" in line]
     # horizontal and vertical flip are one line: the eight of the lung recipe
     assert len(users) == 7

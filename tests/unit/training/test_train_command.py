@@ -56,6 +56,56 @@ def test_as_a_person_calls_it(data: Path, tmp_path: Path) -> None:
     assert record["code"]
 
 
+STUDY = (
+    "study: s\ndataset: {name: own, path: ., channels: [MR], labels: {shell: 1, core: 2}}\n"
+    "presets: [lunet_small_1f]\ntrain: {epochs: 2, batch_size: 3, engine: {device: cpu}}\n"
+    "statistics: {reference: lunet_small_1f}\n"
+)
+
+
+def by_hand(data: Path, *more: str) -> list[str]:
+    """The words of a person who trains a run of the study without naming a folder."""
+    given = ["--manifest", f"{data}/manifest.json", "--splits", f"{data}/splits.json"]
+    return ["train", "--config", "config.yaml", "--preset", "lunet_small_1f", *given, *more]
+
+
+def test_by_hand_is_the_studys_own_folder_and_a_finished_run_stays(
+    data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("config.yaml").write_text(STUDY)
+    assert main(by_hand(data)) == 0
+    record = Path("results/s/by-hand/runs/lunet_small_1f/fold-0/seed-0/run.json")
+    before = record.read_bytes()
+    assert main(by_hand(data)) == 0
+    assert "it is not trained again" in capsys.readouterr().out
+    assert main(by_hand(data, "--epochs", "3", "--set", "train.clip_norm=1")) == 2
+    error = capsys.readouterr().err
+    assert "holds the finished run of other settings" in error
+    assert "train.clip_norm is " in error
+    assert "train.epochs is 2, not 3" in error
+    assert record.read_bytes() == before
+    Path("config.yaml").write_text(STUDY.replace("study: s", "study: t"))
+    assert main(by_hand(data)) == 0  # the same run of another study
+    assert record.read_bytes() == before
+    assert Path("results/t/by-hand/runs/lunet_small_1f/fold-0/seed-0/run.json").is_file()
+
+
+def test_by_hand_more_epochs_of_a_kept_state_go_on(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    kept = "train: {keep_state: true, schedule: {name: constant}, "
+    Path("config.yaml").write_text(STUDY.replace("train: {", kept))
+    assert main(by_hand(data)) == 0
+    assert main(by_hand(data, "--epochs", "3")) == 0
+    record = read_json("results/s/by-hand/runs/lunet_small_1f/fold-0/seed-0/run.json")
+    assert record["epochs"] == 3
+
+
 def test_a_preset_outside_the_study_is_trained_as_the_study_trains(
     data: Path, tmp_path: Path
 ) -> None:
