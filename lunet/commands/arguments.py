@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +88,24 @@ def add_out(
     """
     parser.add_argument("--out", required=required, type=Path, metavar=metavar, help=help)
     parser.set_defaults(out_suffixes=suffixes)
+
+
+def add_network(parser: argparse.ArgumentParser) -> None:
+    """Add the argument that names the code of a network that is not in the package."""
+    parser.add_argument(
+        "--network",
+        metavar="FILE.py",
+        help="file of the network's class, if it is not in lunet; its code is run",
+    )
+
+
+def network_of(arguments: argparse.Namespace, model: Mapping[str, Any]) -> str | None:
+    """The file of the network's class: as given, else as the configuration's ``model`` names it."""
+    from lunet.own_code import is_file
+
+    module = model.get("module", "")
+    given: str | None = arguments.network
+    return given or (module if is_file(module) else None)
 
 
 def add_plan(parser: argparse.ArgumentParser) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from lunet.commands.arguments import AXIS, NATURAL, POSITIVE, add_out
+from lunet.commands.arguments import AXIS, NATURAL, POSITIVE, add_network, add_out
 from lunet.errors import ConfigError
 
 
@@ -22,6 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_out(parser, "PNG", text, suffixes=("",), required=False)
     parser.add_argument("--segmentation", metavar="FILE", help="label file on the image's grid")
     parser.add_argument("--weights", metavar="W", help="run, release, .safetensors or .onnx")
+    add_network(parser)
     parser.add_argument("--axis", type=AXIS, default=2, help="0 sagittal, 1 coronal, 2 axial")
     parser.add_argument(
         "--slices", type=POSITIVE, default=4, help="1 draws an overlay, more draw a montage"
@@ -83,7 +84,7 @@ def _segmentation(arguments: argparse.Namespace, scan: Any) -> tuple[Any, dict[s
     from lunet.inference.predict import predict_native
     from lunet.inference.settings import PredictSettings
 
-    model = load_model(arguments.weights)
+    model = load_model(arguments.weights, network=arguments.network)
     mask, _, _ = predict_native([model], scan, settings=PredictSettings())
     return mask, dict(description_of(model).task.labels)
 

@@ -57,6 +57,7 @@ def transfer(
     out: str | Path,
     code: str = "",
     device: str = "auto",
+    network: str | None = None,
     log: Callable[[str], None] = print,
 ) -> None:
     """Segment and evaluate every labelled case of another data set with a run's network.
@@ -72,6 +73,8 @@ def transfer(
     out
         Folder of ``predictions/<case>.nii.gz``, ``metrics.csv`` (as for a study's run) and
         ``run.json``.
+    network
+        Python file of the network's class, if it is not in this package.
 
     Raises
     ------
@@ -83,7 +86,7 @@ def transfer(
     """
     path = Path(weights)
     path = path / WEIGHTS[test.predict.weights] if path.is_dir() else path
-    model = load_model(path).to(choose_device(device))
+    model = load_model(path, network=network).to(choose_device(device))
     trained = description_of(model).task
     table, structures = label_map(trained, test.task, test.settings.map)
     dataset = _dataset(test, trained)

@@ -62,6 +62,7 @@ def export_release(
     sources: ReleaseSources | None = None,
     with_onnx: bool = True,
     with_program: bool = False,
+    network: str | Path | None = None,
     log: Callable[[str], None] = print,
 ) -> None:
     """Write the release folder ``out`` of a run (or weights file).
@@ -70,6 +71,7 @@ def export_release(
     requested ``model.pt2`` (torch.export, :mod:`lunet.exchange.torch_export`),
     ``plan.json`` (task, preprocessing, network), ``labels.json``, ``data.json`` (source and
     licence of the data), ``results.json`` and ``README.md`` (the model card, written last).
+    ``network`` is the Python file of the network's class, if it is not in this package.
 
     Raises
     ------
@@ -89,7 +91,7 @@ def export_release(
             expected="a run of `lunet train` is expected",
         )
     found = _sources(weights.parent, sources or ReleaseSources())
-    model = load_model(weights)
+    model = load_model(weights, network=network)
     described = description_of(model)
     names = [*FILES, *([RECORD] if found.record else [])]
     names += ([PROGRAM] if with_program else []) + ([ONNX] if with_onnx else [])

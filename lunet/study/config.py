@@ -20,6 +20,7 @@ from lunet.errors import ConfigError, nearest, shown
 from lunet.inference.settings import PredictSettings, TransferSettings
 from lunet.metrics.catalog import check_metric
 from lunet.metrics.settings import EvaluateSettings, LesionSettings, StatisticsSettings
+from lunet.own_code import split_class
 from lunet.pruning.settings import PruneSettings
 from lunet.reading import typed
 from lunet.reading_yaml import parse_yaml
@@ -74,16 +75,37 @@ def _expanded(path: str, where: str) -> str:
 
 @dataclass(frozen=True)
 class Variant:
-    """A base preset with another recipe or other network arguments; used like any preset."""
+    """A base preset with changes, or a network of your own; used like any preset."""
 
-    base: str = setting(doc="preset that is changed")
-    recipe: str | None = setting(None, doc="named recipe; default: the base preset's")
+    base: str | None = setting(None, doc="preset that is changed; required without `network`")
+    network: str | None = setting(
+        None,
+        doc="network of your own, file and class, e.g. `nets/my_net.py:MyNet`. The path is "
+        "relative to the folder in which Snakemake is started",
+    )
+    recipe: str | None = setting(
+        None, doc="named recipe; default: the base preset's, without a base `paper_small`"
+    )
     train: dict[str, Any] = setting({}, doc="changes to the recipe, e.g. `{loss: {bce: 1}}`")
     structure: str | None = setting(
         None,
         doc="file that holds the network's structure, e.g. run.json of another study's pruning",
     )
     arguments: dict[str, Any] = setting({}, doc="changes to the network's arguments")
+
+    def __post_init__(self) -> None:
+        if self.base is None and self.network is None:
+            raise ConfigError(
+                where="base", found="missing", expected="a variant has a `base` or a `network`"
+            )
+        if self.network is not None:
+            split_class(self.network, "network")
+            if self.structure is not None:
+                raise ConfigError(
+                    where="structure",
+                    found="given with `network`",
+                    expected="it describes networks of the package",
+                )
 
 
 @dataclass(frozen=True)

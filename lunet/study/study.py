@@ -17,7 +17,14 @@ from lunet.settings import plain, replace
 from lunet.study.code_digest import PACKAGE, code_digest
 from lunet.study.config import Config, Variant
 from lunet.study.outputs import requested
-from lunet.study.presets import Preset, find_preset, output_count, read_structure
+from lunet.study.presets import (
+    OWN_RECIPE,
+    Preset,
+    find_preset,
+    output_count,
+    own_preset,
+    read_structure,
+)
 from lunet.study.recipes import find_recipe
 from lunet.study.steps import STEPS
 from lunet.study.transfer import check_targets
@@ -63,6 +70,7 @@ class Study:
         self.presets = {name: self.resolve(name) for name in config.presets}
         check_targets(self)
         self._settings: dict[tuple[str, str | None], str] = {}
+        self._digests: dict[tuple[tuple[str, ...], str], str] = {}
 
     @cached_property
     def task(self) -> Task:
@@ -93,8 +101,16 @@ class Study:
         return preset, recipe
 
     def _base(self, name: str, variant: Variant) -> Preset:
+        if variant.network is not None:
+            return own_preset(
+                name,
+                variant.network,
+                variant.arguments,
+                find_preset(variant.base).recipe if variant.base else OWN_RECIPE,
+                where=f"variants.{name}.network",
+            )
         try:
-            preset = find_preset(variant.base)
+            preset = find_preset(variant.base or "")
         except ConfigError:
             if name not in self.config.variants and self.config.variants:
                 known = [*self.config.variants, *self.config.presets]
@@ -179,10 +195,15 @@ class Study:
     def digest(self, step: str, preset: str | None = None) -> str:
         """Digest of a step's code, including the preset's network if the step builds it."""
         needs = STEPS[step]
-        modules = list(needs.modules)
-        if needs.builds_model and preset is not None and preset != PRIOR:
-            modules.append(f"lunet.models.{self.resolved(preset)[0].module}")
-        return _digest(tuple(modules), needs.templates, self.package)
+        if not needs.builds_model or preset is None or preset == PRIOR:
+            return _digest(needs.modules, needs.templates, self.package)
+        network = self.resolved(preset)[0].module
+        key = (needs.modules, network)
+        if key not in self._digests:
+            self._digests[key] = code_digest(
+                *needs.modules, networks=[network], package=self.package
+            )
+        return self._digests[key]
 
     def run(self, preset: str, fold: int, seed: int) -> str:
         """Folder of one run."""
