@@ -178,7 +178,9 @@ def _import_file(folder: Path, stem: str) -> ModuleType:
     _check_siblings(folder, content)
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
-        raise ConfigError(where=path, found="cannot be imported", expected="a Python file is needed")
+        raise ConfigError(
+            where=path, found="cannot be imported", expected="a Python file is needed"
+        )
     found = importlib.util.module_from_spec(spec)
     sys.modules[name] = found
     sys.path.insert(0, str(folder))
@@ -203,7 +205,9 @@ def _check_siblings(folder: Path, content: bytes) -> None:
             if loaded is None or not beside.is_file():
                 continue
             file = getattr(loaded, "__file__", None)
-            if file is None or Path(file).read_bytes() != beside.read_bytes():
+            if file == str(beside):  # it may have been edited since
+                del sys.modules[name]
+            elif file is None or Path(file).read_bytes() != beside.read_bytes():
                 raise ConfigError(
                     where=beside,
                     found=f"another module {name!r} is loaded already ({file or 'built in'})",

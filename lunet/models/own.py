@@ -27,8 +27,8 @@ class OwnNetwork(nn.Module):
     Parameters
     ----------
     network
-        Maps (B, in_channels, \\*spatial) to logits (B, out_channels, \\*spatial) where each axis is a
-        multiple of ``multiple``.
+        Maps (B, in_channels, \\*spatial) to logits (B, out_channels, \\*spatial), if each axis is
+        a multiple of ``multiple``.
     in_channels, out_channels
         As of all networks.
     multiple
@@ -63,9 +63,7 @@ def build_own(
     trial = _Trial(in_channels, out_channels, ndim, where)
     with torch.random.fork_rng(devices=[]):  # the trial must not change the weights that follow
         multiple = trial.multiple(make)
-    return OwnNetwork(
-        make(), in_channels=in_channels, out_channels=out_channels, multiple=multiple
-    )
+    return OwnNetwork(make(), in_channels=in_channels, out_channels=out_channels, multiple=multiple)
 
 
 @dataclass(frozen=True)
@@ -101,9 +99,7 @@ class _Trial:
         found = (value,) * self.ndim if isinstance(value, int) else value
         is_list = isinstance(found, Sequence) and len(found) == self.ndim
         if not is_list or not all(type(n) is int and n >= 1 for n in found):
-            raise ConfigError(
-                where=self.where, found=f"multiple is {value!r}", expected=_MULTIPLE
-            )
+            raise ConfigError(where=self.where, found=f"multiple is {value!r}", expected=_MULTIPLE)
         return tuple(found)
 
     def _image(self, multiple: Sequence[int], units: Sequence[int]) -> Tensor:
@@ -121,8 +117,8 @@ class _Trial:
             raise ConfigError(
                 where=self.where,
                 found=f"forward fails on {tuple(image.shape)} ({reason:.200})",
-                expected=f"it must fit data of {self.ndim} spatial axes (rule 2 of lunet.models) and "
-                "this size (rule 4: set `multiple`)",
+                expected=f"it must fit data of {self.ndim} spatial axes (rule 2 of lunet.models) "
+                "and this size (rule 4: set `multiple`)",
             ) from error
 
     def _check(self, logits: Any, image: Tensor) -> None:
