@@ -48,7 +48,8 @@ def code_digest(
     ModuleNotFoundError
         If a named module does not exist in the package.
     """
-    roots, own = list(modules), {}
+    roots = list(modules)
+    own: dict[str, str] = {}
     for network in networks:
         if is_file(network) or is_plugin(network):
             files, used = own_closure(network)
