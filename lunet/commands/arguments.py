@@ -7,7 +7,7 @@ import json
 import math
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -108,6 +108,24 @@ def only_json(arguments: argparse.Namespace) -> Iterator[None]:
 def print_json(value: Any) -> None:
     """Print strict JSON (no NaN, no infinity) with sorted keys."""
     print(json.dumps(value, indent=2, sort_keys=True, allow_nan=False))
+
+
+def add_network(parser: argparse.ArgumentParser) -> None:
+    """Add the argument that names the code of a network that is not in the package."""
+    parser.add_argument(
+        "--network",
+        metavar="FILE.py",
+        help="file of the network's class, if it is not in lunet; its code is run",
+    )
+
+
+def network_of(arguments: argparse.Namespace, model: Mapping[str, Any]) -> str | None:
+    """The file of the network's class: as given, else as the configuration's ``model`` names it."""
+    from lunet.own_code import is_file
+
+    module = model.get("module", "")
+    given: str | None = arguments.network
+    return given or (module if is_file(module) else None)
 
 
 def add_plan(parser: argparse.ArgumentParser) -> None:

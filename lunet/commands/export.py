@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import argparse
 
-from lunet.commands.arguments import add_out
+from lunet.commands.arguments import add_network, add_out
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--manifest", metavar="JSON", help="manifest of the prepared data, which has their licence"
     )
+    add_network(parser)
     parser.add_argument("--no-onnx", action="store_true", help="do not write the ONNX file")
     parser.add_argument("--pt2", action="store_true", help="also write model.pt2 (torch.export)")
 
@@ -47,4 +48,5 @@ def run(arguments: argparse.Namespace) -> None:
         sources=sources,
         with_onnx=not arguments.no_onnx,
         with_program=arguments.pt2,
+        network=arguments.network,
     )

@@ -34,6 +34,7 @@ def run(arguments: argparse.Namespace) -> None:
     from lunet.data.layouts.importing import write_project
     from lunet.data.layouts.open import open_dataset
     from lunet.data.left_out import count_lines
+    from lunet.data.subjects import subject_lines
 
     if arguments.layout == "kaggle":
         from lunet.data.layouts.kaggle.collection import import_kaggle
@@ -43,6 +44,8 @@ def run(arguments: argparse.Namespace) -> None:
         dataset = open_dataset(arguments.source, by_hand(arguments), arguments.layout)
         write_project(dataset, arguments.out)
     for line in count_lines(dataset):
+        print(line)
+    for line in subject_lines((case.id, case.group) for case in dataset.cases):
         print(line)
     labels = ", ".join(f"{name} {index}" for name, index in dataset.task.labels.items())
     print(f"{dataset.name}: {len(dataset.cases)} cases, labels {labels}, in {arguments.out}")

@@ -20,7 +20,17 @@ import argparse
 import sys
 from typing import Any
 
-from lunet.commands.arguments import AXIS, NATURAL, POSITIVE, add_out, add_plan, add_settings, real
+from lunet.commands.arguments import (
+    AXIS,
+    NATURAL,
+    POSITIVE,
+    add_network,
+    add_out,
+    add_plan,
+    add_settings,
+    network_of,
+    real,
+)
 from lunet.errors import ConfigError
 
 
@@ -28,6 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this step."""
     add_settings(parser)
     add_plan(parser)
+    add_network(parser)
     parser.add_argument("inputs", nargs="*", metavar="INPUT", help="images or folders of images")
     parser.add_argument("--weights", nargs="+", default=[], metavar="W", help="run, release, file")
     add_out(parser, "DIR", "folder for the masks")
@@ -90,12 +101,15 @@ def _run_prior(arguments: argparse.Namespace) -> int:
 
 
 def _run_study(arguments: argparse.Namespace) -> int:
+    from lunet.commands.arguments import read_settings
     from lunet.inference.predict_run import predict_run
 
     if len(arguments.weights) != 1:
         raise ConfigError(
             where="--weights", found=f"{len(arguments.weights)} given", expected="a run has one"
         )
+    is_planned = arguments.settings is not None or arguments.preset is not None
+    sections = read_settings(arguments, "predict") if is_planned else {}
     predict_run(
         arguments.weights[0],
         arguments.manifest,
@@ -104,6 +118,7 @@ def _run_study(arguments: argparse.Namespace) -> int:
         out=arguments.out,
         settings=_settings(arguments),
         subset=arguments.subset,
+        network=network_of(arguments, sections.get("model", {})),
     )
     return 0
 
@@ -126,7 +141,7 @@ def _run_scans(arguments: argparse.Namespace) -> int:
     if len(networks) > len(weights):
         named = ", ".join(map(str, networks))
         print(f"averages {len(networks)} networks: {named}", file=sys.stderr)
-    models = [load_model(path).to(device) for path in networks]
+    models = [load_model(path, network=arguments.network).to(device) for path in networks]
     inputs = find_inputs(words, channels=len(common_description(models).task.channels))
     failures = predict_scans(
         models,

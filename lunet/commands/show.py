@@ -9,8 +9,9 @@ The segmentation comes from a file or from a trained network:
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
-from lunet.commands.arguments import AXIS, NATURAL, POSITIVE, add_out
+from lunet.commands.arguments import AXIS, NATURAL, POSITIVE, add_network, add_out
 from lunet.errors import ConfigError
 
 
@@ -21,6 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_out(parser, "PNG", text, suffixes=("",), required=False)
     parser.add_argument("--segmentation", metavar="FILE", help="label file on the image's grid")
     parser.add_argument("--weights", metavar="W", help="run, release, .safetensors or .onnx")
+    add_network(parser)
     parser.add_argument("--axis", type=AXIS, default=2, help="0 sagittal, 1 coronal, 2 axial")
     parser.add_argument(
         "--slices", type=POSITIVE, default=4, help="1 draws an overlay, more draw a montage"
@@ -38,14 +40,13 @@ def run(arguments: argparse.Namespace) -> None:
     import numpy as np
 
     from lunet.data.io.images import stem_of
-    from lunet.inference.load import load_model
     from lunet.inference.show import show, write_picture
     from lunet.own_files import claim_files
 
     picture = show(
         arguments.image,
         arguments.segmentation,
-        model=load_model(arguments.weights) if arguments.weights else None,
+        model=_model(arguments),
         axis=arguments.axis,
         slices=arguments.slices,
         channel=arguments.channel,
@@ -56,6 +57,13 @@ def run(arguments: argparse.Namespace) -> None:
     with claim_files([] if arguments.out else [path], step="show", inputs=arguments.image):
         write_picture(path, np.asarray(picture))
     print(path)
+
+
+def _model(arguments: argparse.Namespace) -> Any:
+    from lunet.inference.load import load_model
+
+    weights = arguments.weights
+    return load_model(weights, network=arguments.network) if weights else None
 
 
 def _names(words: list[str]) -> dict[str, int]:

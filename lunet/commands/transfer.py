@@ -18,9 +18,11 @@ from typing import Any
 from lunet.commands.arguments import (
     NATURAL,
     SEED,
+    add_network,
     add_out,
     add_plan,
     add_settings,
+    network_of,
     planned,
     read_settings,
     read_study,
@@ -32,6 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of ``lunet transfer``."""
     add_settings(parser)
     add_plan(parser)
+    add_network(parser)
     parser.add_argument("--target", metavar="NAME", help="entry of `transfer:`, with --config")
     parser.add_argument("--raw", required=True, type=Path, metavar="DIR", help="the raw data set")
     parser.add_argument("--weights", required=True, metavar="W", help="a run's folder, or a file")
@@ -68,6 +71,7 @@ def run(arguments: argparse.Namespace) -> None:
         run=EvaluatedRun(found["model"]["preset"], arguments.fold, arguments.seed),
         out=arguments.out,
         code=arguments.code,
+        network=network_of(arguments, found["model"]),
     )
 
 
@@ -83,13 +87,14 @@ def _sections(arguments: argparse.Namespace) -> dict[str, Any]:
             expected="an entry of the configuration's `transfer:`",
         )
     study = read_study(arguments)
-    sections = target_sections(study, "transfer", arguments.target, _preset(arguments.weights))
+    sections = target_sections(study, "transfer", arguments.target, _preset(arguments))
     return planned(sections, arguments.plan)
 
 
-def _preset(weights: str) -> str:
+def _preset(arguments: argparse.Namespace) -> str:
     """The preset that the description of the weights names."""
     from lunet.inference.description import description_of
     from lunet.inference.load import load_model
 
-    return str(description_of(load_model(weights)).model["preset"])
+    model = load_model(arguments.weights, network=arguments.network)
+    return str(description_of(model).model["preset"])

@@ -20,6 +20,7 @@ from lunet.data.ids import require_different, require_id
 from lunet.data.io.images import LabelRule, is_hidden, stem_of
 from lunet.data.left_out import KEY, LOST, NOTES
 from lunet.data.settings import DatasetSettings
+from lunet.data.subjects import listed_subjects, subject_in
 from lunet.errors import ConfigError, DataError, shown
 from lunet.reading import read_json, typed
 from lunet.settings import Within
@@ -155,6 +156,7 @@ def dataset_of(
     where = root / LISTING
     parts = typed(listing, _Parts, where)
     entry = entry_of(settings) if settings else None
+    subjects = listed_subjects(root)
     cases, left = [], _left_out(listing, where)
     for part, items in (("training", parts["training"]), ("test", parts.get("test"))):
         for index, item in enumerate(items or ()):
@@ -164,6 +166,7 @@ def dataset_of(
             else:
                 own = isinstance(item, Mapping) and "group" in item
                 group = case.group if own or entry is None else entry.group_of(case.id)
+                group = subject_in(subjects, case.id, root) if subjects else group
                 pattern = settings.groups if settings else None
                 cases.append(replace(case, group=group_of(case.id, pattern, group)))
     require_different(((case.id, case.images[0]) for case in cases), where)

@@ -56,6 +56,7 @@ def transfer(
     run: EvaluatedRun,
     out: str | Path,
     code: str = "",
+    network: str | None = None,
     log: Callable[[str], None] = print,
 ) -> None:
     """Segment and evaluate every labelled case of another data set with a run's network.
@@ -71,6 +72,8 @@ def transfer(
     out
         Folder of ``predictions/<case>.nii.gz``, ``metrics.csv`` (as for a study's run) and
         ``run.json``.
+    network
+        Python file of the network's class, if it is not in this package.
 
     Raises
     ------
@@ -82,7 +85,8 @@ def transfer(
     """
     path = Path(weights)
     path = path / WEIGHTS[test.predict.weights] if path.is_dir() else path
-    model = load_model(path).to(choose_device(test.predict.device, key="predict.device"))
+    model = load_model(path, network=network)
+    model = model.to(choose_device(test.predict.device, key="predict.device"))
     trained = description_of(model).task
     table, structures = label_map(trained, test.task, test.settings.map)
     dataset = _dataset(test, trained)

@@ -6,9 +6,13 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from lunet.data.settings import PreprocessSettings
 from lunet.inference.description import Description
 from lunet.metrics.catalog import title
 from lunet.pages import render
+from lunet.settings import build_settings
+
+_AXES = 3
 
 
 def model_card(
@@ -49,7 +53,7 @@ def model_card(
         labels=", ".join(f"{name} = {index}" for name, index in task.labels.items()),
         regions=", ".join(regions),
         training=sorted(described.training.items()),
-        preprocess=_pairs(described.preprocess),
+        steps=preparation_steps(described),
         data=data,
         source=[(key, value) for key, value in sorted(source.items()) if value],
         has_licence=bool(source.get("licence")),
@@ -62,8 +66,71 @@ def model_card(
     )
 
 
-def _pairs(values: Mapping[str, Any]) -> str:
-    return ", ".join(f"{key} {value}" for key, value in values.items() if value is not None)
+def preparation_steps(described: Description) -> list[str]:
+    """How a scan is prepared and its mask brought back, a sentence for each step."""
+    how = build_settings(PreprocessSettings, described.preprocess, "preprocess")
+    if how.orientation == "keep":
+        steps = ["Orientation: the axes stay as they are in the file."]
+    else:
+        steps = [f"Orientation: the axes are permuted and flipped to {how.orientation.upper()}."]
+    return [*steps, *_grid_steps(how), *_intensity_steps(how), *_size_steps(how), _back(described)]
+
+
+def _grid_steps(how: PreprocessSettings) -> list[str]:
+    if how.spacing == "keep":
+        return ["Resampling: none, the spacing of the scan is kept."]
+    spacing = " x ".join(f"{value:g}" for value in how.spacing)
+    further = " (further axes keep theirs)" if len(how.spacing) < _AXES else ""
+    return [
+        f"Resampling: to {spacing} mm{further} about the centre of the scan, n voxels of spacing s "
+        "become round(n s / new s), with a cubic B-spline (mirrored at the borders; linear if an "
+        "axis has fewer than 4 voxels). Before, axes that get coarser by a factor f are smoothed "
+        "by a Gaussian of sqrt(f^2 - 1) / 2.3548 voxels."
+    ]
+
+
+def _intensity_steps(how: PreprocessSettings) -> list[str]:
+    inside = how.normalise == "zscore_nonzero"
+    population = "voxels that are not zero" if inside else "all voxels"
+    steps = []
+    if how.window is not None:
+        steps.append(f"Window: values are clipped to {how.window[0]:g} .. {how.window[1]:g}.")
+    elif how.clip is not None:
+        low, high = how.clip
+        steps.append(
+            f"Clipping: to the percentiles {low:g} and {high:g} of {population} of this scan "
+            "and channel, after resampling and before padding."
+        )
+    if how.normalise == "minmax":
+        bounds = "the window" if how.window is not None else "the smallest and largest value"
+        return [*steps, f"Scaling: {bounds} to 0 .. 1."]
+    if how.normalise == "none":
+        return [*steps, "Scaling: none."]
+    end = "; all others become 0" if inside else ""
+    return [
+        *steps,
+        f"Scaling: minus the mean, divided by the standard deviation (n - 1) of {population} of "
+        f"this scan and channel, after clipping{end}.",
+    ]
+
+
+def _size_steps(how: PreprocessSettings) -> list[str]:
+    if how.size is None:
+        return []
+    size = " x ".join(map(str, how.size))
+    return [
+        f"Size: smaller axes are padded with 0 about the centre to {size} voxels, an odd voxel at "
+        "the front; larger ones stay whole."
+    ]
+
+
+def _back(described: Description) -> str:
+    sigmoid = described.task.activation == "sigmoid"
+    back = "Way back: the padding is cropped"
+    if described.preprocess.get("spacing", "keep") != "keep":
+        back += ", the probabilities are resampled linearly to the grid of the scan"
+    choice = "the label above 0.5" if sigmoid else "the largest channel"
+    return f"{back}, {choice} is taken, and the axes are turned back."
 
 
 def _rows(results: Mapping[str, Mapping[str, float]]) -> list[tuple[str, ...]]:

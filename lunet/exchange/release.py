@@ -19,6 +19,7 @@ from lunet.inference.description import Description, description_of
 from lunet.inference.load import find_weights, load_model
 from lunet.metrics.catalog import find_metric
 from lunet.own_files import claim, discard
+from lunet.pages import TEMPLATES
 from lunet.public import public
 from lunet.reading import number_in, read_object, read_record, read_rows
 
@@ -32,7 +33,7 @@ FILES = (
     CARD := "README.md",
 )
 """Files of every release. Further files, if they are requested or there is a record:"""
-ONNX, PROGRAM, RECORD = "model.onnx", "model.pt2", "run.json"
+ONNX, SCRIPT, PROGRAM, RECORD = "model.onnx", "infer_onnx.py", "model.pt2", "run.json"
 Results = dict[str, dict[str, float]]
 
 
@@ -62,14 +63,17 @@ def export_release(
     sources: ReleaseSources | None = None,
     with_onnx: bool = True,
     with_program: bool = False,
+    network: str | Path | None = None,
     log: Callable[[str], None] = print,
 ) -> None:
     """Write the release folder ``out`` of a run (or weights file).
 
-    It holds ``weights.safetensors``, ``model.onnx`` (checked against torch on random sizes), if
-    requested ``model.pt2`` (torch.export, :mod:`lunet.exchange.torch_export`),
-    ``plan.json`` (task, preprocessing, network), ``labels.json``, ``data.json`` (source and
-    licence of the data), ``results.json`` and ``README.md`` (the model card, written last).
+    It holds ``weights.safetensors``, ``model.onnx`` (checked against torch on random sizes) with
+    ``infer_onnx.py``, which segments scans without this package, if requested ``model.pt2``
+    (torch.export, :mod:`lunet.exchange.torch_export`), ``plan.json`` (task, preprocessing,
+    network), ``labels.json``, ``data.json`` (source and licence of the data), ``results.json`` and
+    ``README.md`` (the model card, written last).
+    ``network`` is the Python file of the network's class, if it is not in this package.
 
     Raises
     ------
@@ -89,15 +93,17 @@ def export_release(
             expected="a run of `lunet train` is expected",
         )
     found = _sources(weights.parent, sources or ReleaseSources())
-    model = load_model(weights)
+    model = load_model(weights, network=network)
     described = description_of(model)
     names = [*FILES, *([RECORD] if found.record else [])]
-    names += ([PROGRAM] if with_program else []) + ([ONNX] if with_onnx else [])
+    names += ([PROGRAM] if with_program else []) + ([ONNX, SCRIPT] if with_onnx else [])
     inputs = [weights, *filter(None, vars(found).values())]
     with claim(folder, names, step=STEP, inputs=inputs, alone=True) as old:
         _write_network(described, weights, folder)
         program = _write_program(model, described, folder / PROGRAM, log) if with_program else ""
         checks = _write_onnx(model, described, folder / ONNX, log) if with_onnx else []
+        if with_onnx:
+            write_bytes(folder / SCRIPT, (TEMPLATES / SCRIPT).read_bytes())
         data, results = _write_sources(found, folder)
         card = model_card(
             described,

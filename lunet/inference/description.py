@@ -11,6 +11,7 @@ from torch import nn
 from lunet.data.settings import PreprocessSettings
 from lunet.errors import DataError, shown
 from lunet.models.build import build_for_task
+from lunet.own_code import is_file, is_offered, is_plugin
 from lunet.reading import typed, wrong_in
 from lunet.settings import build_settings
 from lunet.task import Task, TaskForm, task_from_dict
@@ -87,16 +88,53 @@ def description_from_dict(value: Any, *, where: str | Path) -> Description:
     return Description(task, dict(found["preprocess"]), dict(found["model"]), rest)
 
 
-def build_described(described: Description, *, where: str | Path = "description") -> nn.Module:
-    """Build the network of a description, untrained; ``where`` is the file that it came from.
+def build_described(
+    described: Description,
+    *,
+    where: str | Path = "description",
+    network: str | Path | None = None,
+) -> nn.Module:
+    """Build the network of a description, untrained.
+
+    Code of its author is never run because a file of weights names it: for a network that is not
+    in this package, the user gives the file, or has installed the package that offers it.
+
+    Parameters
+    ----------
+    where
+        The file that the description came from, for messages.
+    network
+        Python file of the network's class, which the user trusts.
 
     Raises
     ------
     DataError
-        If there is no such network, or it does not take these arguments.
+        If there is no such network, it does not take these arguments, or its file was not given.
     """
+    section = described.model
     with wrong_in(where):
-        return build_for_task(described.model, described.task)
+        if is_file(section["module"]):
+            section = {**section, "module": _trusted(section, network)}
+        elif is_plugin(section["module"]) and not is_offered(section["module"]):
+            raise DataError(
+                where="",
+                found=f"its network is in {section['module']}, which no installed package offers",
+                expected="the package of its author is needed",
+                action="Install it",
+            )
+        return build_for_task(section, described.task)
+
+
+def _trusted(section: dict[str, Any], network: str | Path | None) -> str:
+    if network is None:
+        name = Path(section["module"]).name
+        raise DataError(
+            where="",
+            found=f"its network {section['name']} is the author's own code ({name})",
+            expected="such code only runs if you name its file",
+            action=f"Read the file, then add `--network path/to/{name}` (in Python: network=...)",
+        )
+    return str(network)
 
 
 def description_of(model: nn.Module) -> Description:

@@ -15,7 +15,7 @@ from lunet.training.weights import load_weights
 _MOST_NAMED = 5
 
 
-def load_model(source: str | Path) -> nn.Module:
+def load_model(source: str | Path, *, network: str | Path | None = None) -> nn.Module:
     """A trained network in evaluation mode, on the CPU.
 
     Parameters
@@ -23,6 +23,9 @@ def load_model(source: str | Path) -> nn.Module:
     source
         A run's folder (or the folder of its fold, if that has one seed), a release folder (`lunet
         export`), a ``.safetensors`` file or an ``.onnx`` file (needs onnxruntime).
+    network
+        Python file of the network's class, if it is not in this package. The code in this file is
+        run; code that a file of weights names is not run without it.
 
     Returns
     -------
@@ -36,12 +39,12 @@ def load_model(source: str | Path) -> nn.Module:
     """
     path = find_weights(source)
     if path.suffix == ".onnx":
-        return load_onnx(path)
+        return load_onnx(path, network=network)
     state, metadata = load_weights(path)
     described = description_from_dict(metadata, where=path)
     with torch.device("meta"):  # a damaged description may describe a huge network
-        _check_fit(build_described(described, where=path), state, path)
-    model = build_described(described, where=path)
+        _check_fit(build_described(described, where=path, network=network), state, path)
+    model = build_described(described, where=path, network=network)
     _load_state(model, state, path)
     model.lunet = described  # type: ignore[assignment]
     return model.eval()

@@ -147,8 +147,10 @@ def _forget_sources(model: Any) -> None:
     model.graph.metadata_props.clear()
 
 
-def load_onnx(path: str | Path) -> OnnxNetwork:
+def load_onnx(path: str | Path, *, network: str | Path | None = None) -> OnnxNetwork:
     """The network of an ONNX file written by :func:`export_onnx`, with its description.
+
+    ``network`` is as of :func:`lunet.inference.load.load_model`: memory is estimated with it.
 
     Raises
     ------
@@ -167,10 +169,10 @@ def load_onnx(path: str | Path) -> OnnxNetwork:
         )
     described = description_from_dict(parse_json(text, path), where=path)
     _check_ends(session, described, path)
-    twin = build_described(described, where=path).to("meta")
-    network = OnnxNetwork(session, twin, out_channels=described.task.out_channels, path=Path(path))
-    network.lunet = described  # type: ignore[assignment]
-    return network.eval()
+    twin = build_described(described, where=path, network=network).to("meta")
+    found = OnnxNetwork(session, twin, out_channels=described.task.out_channels, path=Path(path))
+    found.lunet = described  # type: ignore[assignment]
+    return found.eval()
 
 
 def _check_ends(session: Any, described: Description, path: str | Path) -> None:

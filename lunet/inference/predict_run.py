@@ -37,6 +37,7 @@ def predict_run(
     out: str | Path,
     settings: PredictSettings,
     subset: str = "test",
+    network: str | None = None,
     log: Callable[[str], None] = print,
 ) -> None:
     """Segment one subset of a fold with the network of a run.
@@ -50,6 +51,8 @@ def predict_run(
     out
         Folder of the masks (:func:`lunet.inference.output.write_predictions`) and, if
         ``settings.probabilities``, of ``probabilities/`` (:mod:`lunet.inference.probability_maps`).
+    network
+        Python file of the network's class, if it is not in this package.
 
     Raises
     ------
@@ -57,7 +60,8 @@ def predict_run(
         If the network was trained for another task, or with other preprocessing, than the data.
     """
     manifest, path = read_manifest(manifest_path), Path(weights)
-    model = load_model(path / WEIGHTS[settings.weights] if path.is_dir() else path)
+    file = path / WEIGHTS[settings.weights] if path.is_dir() else path
+    model = load_model(file, network=network)
     described = description_of(model)
     task = described.task
     _require_same_task(path, task, manifest.task)

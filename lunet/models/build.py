@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import re
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from lunet.errors import ConfigError, nearest, shown
+from lunet.models.own import build_own
+from lunet.own_code import import_own, is_file, is_plugin
 from lunet.task import Task
 
 _LARGEST, _LONGEST = 2**20, 64
 """Limits of an argument: of a whole number, and of the length of a list, one item per level."""
+_CHANNELS = ("in_channels", "out_channels")
+_LISTS = re.compile(r"(?:Sequence|list|List|tuple|Tuple)\[(int|float|str|bool)(?:, \.\.\.)?\]")
 
 
 def build_network(
@@ -26,12 +32,16 @@ def build_network(
     ndim: int,
     arguments: Mapping[str, Any],
 ) -> nn.Module:
-    """The network ``lunet.models.<module>.<name>`` with freshly initialised weights.
+    """The network of that class with freshly initialised weights.
+
+    Code of the user is imported and run, so ``module`` must come from a configuration or from the
+    command line and never from a file of weights.
 
     Parameters
     ----------
     module, name
-        File name below ``lunet/models`` (without ``.py``) and class name.
+        File name below ``lunet/models`` (without ``.py``), Python file of the user, or module of an
+        installed plug-in; and class name.
     in_channels, out_channels
         Channels of the image and of the logits.
     ndim
@@ -44,23 +54,37 @@ def build_network(
     ConfigError
         If the module, the class or an argument does not exist, or a value is out of range.
     """
-    make = _network_class(module, name)
-    everything = {"ndim": ndim, **arguments}
-    _check_arguments(make, f"{module}.{name}", everything)
-    for key, value in (("in_channels", in_channels), ("out_channels", out_channels)):
+    sizes = {"in_channels": in_channels, "out_channels": out_channels}
+    for key, value in sizes.items():
         if value < 1:
             raise ConfigError(
                 where=key, found=f"{value}", expected="at least one channel is needed"
             )
+    if is_file(module) or is_plugin(module):
+        where = f"{module}:{name}"
+        make = _own_class(module, name)
+        everything = {**({"ndim": ndim} if _takes(make, "ndim") else {}), **arguments}
+        _check_own(make, where)
+        _check_arguments(make, where, everything)
+        build = partial(_build, make, where, {**sizes, **everything})
+        return build_own(build, **sizes, ndim=ndim, where=where)
+    make, where = _network_class(module, name), f"{module}.{name}"
+    everything = {"ndim": ndim, **arguments}
+    _check_arguments(make, where, everything)
+    return _build(make, where, {**sizes, **everything})
+
+
+def _build(make: Callable[..., nn.Module], where: str, everything: dict[str, Any]) -> nn.Module:
     try:
-        return make(in_channels, out_channels, **everything)
+        return make(**everything)
     except (ValueError, ArithmeticError, LookupError, TypeError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and "allocate" in str(error):
             raise  # too little memory is reported elsewhere
         reason = (str(error).splitlines() or [""])[0]
-        found = f"cannot be built with {shown(dict(everything))} ({reason:.200})"
+        given = {key: value for key, value in everything.items() if not key.endswith("_channels")}
+        found = f"cannot be built with {shown(given)} ({reason:.200})"
         raise ConfigError(
-            where=f"{module}.{name}", found=found, expected="other arguments are needed"
+            where=where, found=found, expected="other arguments are needed"
         ) from error
 
 
@@ -118,18 +142,48 @@ def _network_class(module: str, name: str) -> Callable[..., nn.Module]:
     return networks[name]
 
 
+def _own_class(module: str, name: str) -> Callable[..., nn.Module]:
+    found = getattr(import_own(module), name, None)
+    if not inspect.isclass(found) or not issubclass(found, nn.Module):
+        raise ConfigError(
+            where=f"{module}:{name}",
+            found="is no class of torch.nn.Module",
+            expected="rule 1 of lunet.models: it is one",
+        )
+    return found
+
+
+def _takes(make: Callable[..., nn.Module], name: str) -> bool:
+    """Whether a class accepts an argument by this name."""
+    parameters = inspect.signature(make).parameters
+    return name in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+
+
+def _check_own(make: Callable[..., nn.Module], where: str) -> None:
+    missing = [name for name in _CHANNELS if not _takes(make, name)]
+    if missing:
+        raise ConfigError(
+            where=where,
+            found=f"takes no argument {' and no '.join(missing)}",
+            expected=f"rule 1 of lunet.models: it takes {' and '.join(_CHANNELS)}",
+        )
+
+
 def _check_arguments(make: Callable[..., nn.Module], where: str, given: Mapping[str, Any]) -> None:
     parameters = inspect.signature(make).parameters.values()
-    known = {p.name: p for p in parameters if p.kind is p.KEYWORD_ONLY}
+    is_open = any(p.kind is p.VAR_KEYWORD for p in parameters)
+    by_name = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    known = {p.name: p for p in parameters if p.kind in by_name and p.name not in _CHANNELS}
     for key, value in given.items():
+        if key not in known and is_open:
+            continue
         if key not in known:
             raise ConfigError(
                 where=f"{where}.{key}",
                 found="unknown argument",
-                expected="",
-                action=nearest(key, known),
+                expected=nearest(key, known) if known else f"{where} has no further arguments",
             )
-        kinds = known[key].annotation  # a string, which may join several types with "|"
+        kinds = _kinds(known[key])
         if not any(_is_of(value, kind.strip()) for kind in kinds.split("|")):
             wanted = f"a value of type {kinds} is needed"
             raise ConfigError(
@@ -142,6 +196,15 @@ def _check_arguments(make: Callable[..., nn.Module], where: str, given: Mapping[
             )
 
 
+def _kinds(parameter: inspect.Parameter) -> str:
+    """The types of a parameter, joined by "|"; empty without an annotation."""
+    found = parameter.annotation
+    if found is inspect.Parameter.empty:
+        return ""
+    text = found if isinstance(found, str) else inspect.formatannotation(found)
+    return re.sub(r"\b(?:typing|collections\.abc)\.", "", text)
+
+
 def _is_of(value: Any, kind: str) -> bool:
     scalars: dict[str, type | tuple[type, ...]] = {
         "int": int,
@@ -152,7 +215,16 @@ def _is_of(value: Any, kind: str) -> bool:
     if kind in scalars:
         is_kind = isinstance(value, scalars[kind]) and isinstance(value, bool) == (kind == "bool")
         return is_kind and not (isinstance(value, int) and abs(value) > _LARGEST)
-    if kind == "Sequence[int]":
+    if match := _LISTS.fullmatch(kind):
         is_list = isinstance(value, list | tuple) and len(value) <= _LONGEST
-        return is_list and all(_is_of(item, "int") for item in value)
-    return isinstance(value, Mapping)
+        return is_list and all(_is_of(item, match[1]) for item in value)
+    if kind == "None":
+        return value is None
+    return isinstance(value, Mapping) if kind.startswith("Mapping") else _is_small(value)
+
+
+def _is_small(value: Any) -> bool:
+    """Whether the numbers and lists in a value of any type stay within the limits."""
+    if isinstance(value, list | tuple):
+        return len(value) <= _LONGEST and all(map(_is_small, value))
+    return not isinstance(value, int) or abs(value) <= _LARGEST

@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from lunet.errors import ConfigError
+from lunet.own_code import is_file, is_plugin, place_of
 from lunet.pages import TEMPLATES, template_closure
 
 PACKAGE = Path(__file__).resolve().parent.parent
@@ -20,13 +22,21 @@ _DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 _IGNORED = {"ctx", "kind", "type_comment", "type_ignores"}
 
 
-def code_digest(*modules: str, templates: Sequence[str] = (), package: Path = PACKAGE) -> str:
+def code_digest(
+    *modules: str,
+    networks: Sequence[str] = (),
+    templates: Sequence[str] = (),
+    package: Path = PACKAGE,
+) -> str:
     """Digest (12 hexadecimal digits) of the import closure of ``modules``.
 
     Parameters
     ----------
     modules
         Dotted names, for example ``lunet.training.run``.
+    networks
+        Modules of networks: names in :mod:`lunet.models`, files of the user or modules of plug-ins.
+        Of the latter two the files that they import beside themselves are covered as well.
     templates
         Templates of the pages that the step writes, for example ``report.html``; the templates that
         they include are covered as well.
@@ -38,9 +48,51 @@ def code_digest(*modules: str, templates: Sequence[str] = (), package: Path = PA
     ModuleNotFoundError
         If a named module does not exist in the package.
     """
-    digests = sorted((name, _read(name, package)[0]) for name in closure(*modules, package=package))
+    roots = list(modules)
+    own: dict[str, str] = {}
+    for network in networks:
+        if is_file(network) or is_plugin(network):
+            files, used = own_closure(network)
+            own |= {f"{network}: {name}": digest for name, (_, digest) in files.items()}
+            roots += [name for name in used if _find(name, package.parent)]
+        else:
+            roots.append(f"lunet.models.{network}")
+    reached = closure(*roots, package=package)
+    digests = sorted((name, _read(name, package.parent)[0]) for name in reached)
+    digests += sorted(own.items())
     digests += _template_digests(templates, package / TEMPLATES.name) if templates else []
     return hashlib.sha256(repr(digests).encode()).hexdigest()[:12]
+
+
+def own_closure(network: str) -> tuple[dict[str, tuple[Path, str]], frozenset[str]]:
+    """The code of a network outside of the package.
+
+    Returns
+    -------
+    The modules that it imports beside itself, and itself (dotted name -> path and digest), and the
+    names of the modules of this package that they import.
+
+    Raises
+    ------
+    ConfigError
+        If the file or package is missing, or a file is not Python.
+    """
+    folder, first = place_of(network)
+    top = first.partition(".")[0]
+    files: dict[str, tuple[Path, str]] = {}
+    used: set[str] = set()
+    todo = {first}
+    while todo:
+        name = todo.pop()
+        path = _find(name, folder)
+        if path is None or name in files:
+            continue
+        digest, imported = _parse(name, folder)
+        files[name] = (path, digest)
+        used |= {n for n in imported if n.split(".")[0] == "lunet"}
+        # beside the modules of a plug-in lie all installed packages
+        todo |= {n for n in imported - used if is_file(network) or n.split(".")[0] == top}
+    return files, frozenset(used)
 
 
 def _template_digests(names: Sequence[str], folder: Path) -> list[tuple[str, str]]:
@@ -52,26 +104,31 @@ def _template_digests(names: Sequence[str], folder: Path) -> list[tuple[str, str
 @functools.cache
 def closure(*modules: str, package: Path = PACKAGE) -> frozenset[str]:
     """Names of ``modules`` and of all modules of the package that they import, at any depth."""
+    folder = package.parent
     seen: set[str] = set()
     todo = list(modules)
     while todo:
         name = todo.pop()
         if name not in seen:
             seen.add(name)
-            todo += _read(name, package)[1]
+            imported = _read(name, folder)[1]
+            todo += [n for n in imported if n.split(".")[0] == "lunet" and _find(n, folder)]
     return frozenset(seen)
 
 
-@functools.cache
-def _read(module: str, package: Path) -> tuple[str, frozenset[str]]:
-    """Digest of one module, and the modules of the package that it imports."""
-    path = _find(module, package)
+def _parse(module: str, folder: Path) -> tuple[str, frozenset[str]]:
+    """Digest of one module below a folder, and all names that it may import, with their parents."""
+    path = _find(module, folder)
     if path is None:
-        raise ModuleNotFoundError(f"no module {module} in {package}")
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+        raise ModuleNotFoundError(f"no module {module} in {folder}")
+    try:
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+    except (SyntaxError, ValueError) as error:
+        raise ConfigError(
+            where=path, found=f"is not Python ({error})", expected="its code is needed"
+        ) from error
     tree.body = [node for node in tree.body if not _is_only_for_types(node)]
     names = {name for node in ast.walk(tree) for name in _imports(node, module, path)}
-    names = {name for name in names if name.split(".")[0] == "lunet" and _find(name, package)}
     # importing a module also runs the __init__ modules of its parents
     parents = {n.rsplit(".", i)[0] for n in names | {module} for i in range(1, n.count(".") + 1)}
     digest = hashlib.sha256(repr(_canonical(tree)).encode()).hexdigest()
@@ -83,8 +140,11 @@ def _is_only_for_types(node: ast.stmt) -> bool:
     return isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
 
 
-def _find(module: str, package: Path) -> Path | None:
-    base = package.parent.joinpath(*module.split("."))
+_read = functools.cache(_parse)
+
+
+def _find(module: str, folder: Path) -> Path | None:
+    base = folder.joinpath(*module.split("."))
     candidates = (base.with_suffix(".py"), base / "__init__.py")
     return next((path for path in candidates if path.is_file()), None)
 

@@ -27,8 +27,9 @@ from lunet.reading_yaml import parse_yaml
 from lunet.reading_yaml import read_yaml as read_mapping
 from lunet.reporting.settings import ReportSettings
 from lunet.settings import LARGEST_SEED, build_settings, schema, setting
-from lunet.study.presets import PAPER_PRESETS, Preset, find_preset, known_presets
+from lunet.study.presets import PAPER_PRESETS, known_presets
 from lunet.study.settings import SmallestSettings
+from lunet.study.variants import Variant, base_preset
 from lunet.training.recipe import Recipe
 
 PLANNED = ("preprocess", "train", "predict")
@@ -72,22 +73,6 @@ def _expanded(path: str, where: str) -> str:
             where=where, found=f"found {path!r}", expected=expected, action="Name another folder"
         )
     return found.rstrip("/") or "/"
-
-
-@dataclass(frozen=True)
-class Variant:
-    """A base preset with another recipe or other network arguments; used like any preset."""
-
-    base: str = setting(doc="preset that is changed")
-    recipe: str | None = setting(None, doc="named recipe; default: the base preset's")
-    train: dict[str, Any] = setting(
-        {}, doc="changes to the recipe, e.g. `{loss: {bce: 1}}`", changes=Recipe
-    )
-    structure: str | None = setting(
-        None,
-        doc="file that holds the network's structure, e.g. run.json of another study's pruning",
-    )
-    arguments: dict[str, Any] = setting({}, doc="changes to the network's arguments")
 
 
 @dataclass(frozen=True)
@@ -305,29 +290,9 @@ def _presets(config: Config) -> Iterator[ConfigError]:
         if not _SEGMENT.fullmatch(name):
             continue
         try:
-            base_preset(config, name)
+            base_preset(config.variants, name)
         except ConfigError as error:
             yield error
-
-
-def base_preset(config: Config, name: str) -> Preset:
-    """The preset of this name, or the one that the variant of this name changes.
-
-    Raises
-    ------
-    ConfigError
-        If there is none; the message names the nearest preset or variant.
-    """
-    variant = config.variants.get(name)
-    try:
-        return find_preset(variant.base if variant else name)
-    except ConfigError as error:
-        known = known_presets() if variant else (*config.variants, *known_presets())
-        raise ConfigError(
-            where=f"variants.{name}.base" if variant else "presets",
-            found=error.found,
-            expected=nearest(variant.base if variant else name, known),
-        ) from None
 
 
 def _overrides(config: Config) -> Iterator[ConfigError]:

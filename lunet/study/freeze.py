@@ -1,12 +1,18 @@
-"""Freeze the package during a run of Snakemake, so that edits do not affect queued jobs."""
+"""Freeze the code during a run of Snakemake, so that edits do not affect queued jobs."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 import sys
+from collections.abc import Iterable
 from pathlib import Path
+
+from lunet.files import write_bytes
+from lunet.own_code import FROZEN, is_file, place_of
+from lunet.study.code_digest import own_closure
 
 _MARK = "LUNET_SOURCE"
 
@@ -62,3 +68,29 @@ def copy_package(package: Path, store: Path) -> Path:
         except OSError:  # another process was faster; its copy is the same
             shutil.rmtree(part)
     return copy
+
+
+def freeze_networks(networks: Iterable[str], store: str | Path = ".snakemake/networks") -> None:
+    """Copy the files of the user's own networks, and let the jobs of this run use the copies.
+
+    Parameters
+    ----------
+    networks
+        Modules of networks; those that are not files of the user are left out.
+    """
+    copies = {name: _copy_network(name, Path(store)) for name in networks if is_file(name)}
+    if copies:
+        os.environ[FROZEN] = json.dumps(copies)
+
+
+def _copy_network(network: str, store: Path) -> str:
+    files, _ = own_closure(network)
+    folder, first = place_of(network)
+    contents = {path.relative_to(folder): path.read_bytes() for path, _ in files.values()}
+    digest = hashlib.sha256(repr(sorted(contents.items())).encode()).hexdigest()[:12]
+    copy = store.resolve() / digest
+    for name, content in contents.items():
+        if not (copy / name).is_file():
+            (copy / name).parent.mkdir(parents=True, exist_ok=True)
+            write_bytes(copy / name, content)
+    return str(copy / f"{first}.py")

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from lunet.efficiency.forecast import Forecast, taken
+from lunet.errors import LunetError
 from lunet.files import canonical_json
 from lunet.reading import read_record
 from lunet.study.forecast import Forecasts, Gap, request
+from lunet.study.presets import Preset
 from lunet.study.study import Study
 from lunet.training.run_form import RunForm
 
@@ -72,29 +74,39 @@ def _columns(rows: Sequence[Sequence[str]]) -> Iterator[str]:
 
 
 def _presets(config: str | None) -> Iterable[tuple[Cell, ...]]:
-    from lunet.study.presets import find_preset, known_presets
+    from lunet.study.presets import find_preset, known_presets, plugin_presets
 
     yield "preset", "parameters", "recipe", "source"
     if config is None:
-        presets = [find_preset(name) for name in known_presets()]
+        presets = [*map(find_preset, known_presets()), *plugin_presets().values()]
     else:
         from lunet.study.config import read_mapping
         from lunet.study.study import study_of
 
         presets = [row for row, _ in study_of(read_mapping(config)).presets.values()]
+    for row in presets:
+        yield row.name, _parameters(row), row.recipe, row.source
+
+
+def _parameters(row: Preset) -> Cell:
+    """Number of parameters for one channel and one label; a network that cannot be built says why.
+
+    One broken row must not hide the others.
+    """
     from lunet.models.build import build_network
 
-    for row in presets:
-        network = build_network(
-            row.module,
-            row.network,
-            in_channels=1,
-            out_channels=1,
-            ndim=max(row.dimensions),
-            arguments=row.arguments,
-        )
-        count = sum(parameter.numel() for parameter in network.parameters())
-        yield row.name, count, row.recipe, row.source
+    channels = {"in_channels": 1, "out_channels": 1}
+    problem: LunetError | None = None
+    for ndim in sorted(row.dimensions, reverse=True):  # a network may fit 2D or 3D only
+        try:
+            network = build_network(
+                row.module, row.network, **channels, ndim=ndim, arguments=row.arguments
+            )
+        except LunetError as error:
+            problem = problem or error
+        else:
+            return sum(parameter.numel() for parameter in network.parameters())
+    return f"broken ({problem})"
 
 
 def _recipes() -> Iterable[tuple[Cell, ...]]:

@@ -10,11 +10,16 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
-from lunet.errors import ConfigError, nearest
+from lunet.errors import ConfigError, nearest, shown
+from lunet.own_code import PRESETS, check_class, is_plugin, load_entry, split_class
 from lunet.reading import read_json
+
+OWN_RECIPE = "paper_small"
+"""Recipe of a network of the user that names no base and no recipe."""
 
 LUNET = "arXiv 2512.03834"
 UNET = "arXiv 1505.04597, as in arXiv 2512.03834"
@@ -30,7 +35,8 @@ class Preset:
     Attributes
     ----------
     module, network
-        Model module and the class in it.
+        Model module and the class in it: a file of :mod:`lunet.models`, a Python file of the user
+        (``nets/my_net.py``), or a module of an installed package (``my_package.nets``).
     arguments
         Keyword arguments of the class; plain JSON values.
     recipe
@@ -123,9 +129,60 @@ def find_preset(name: str) -> Preset:
         return _of_family(name, match[1], match[2], int(match[3]))
     if match := _NAME_2D.fullmatch(name):
         return _of_family_2d(name, match[1], int(match[2]))
+    plugins = plugin_presets()
+    if name in plugins:
+        return plugins[name]
+    known = (*known_presets(), *plugins)
     raise ConfigError(
-        where="presets", found=f"unknown preset {name!r}", expected=nearest(name, known_presets())
+        where="presets", found=f"unknown preset {name!r}", expected=nearest(name, known)
     )
+
+
+def plugin_presets() -> dict[str, Preset]:
+    """Presets of installed packages, from their entry points of the group ``lunet.presets``.
+
+    The name of an entry point is the preset's, and its value names a :class:`Preset`. No preset of
+    this package is replaced.
+
+    Raises
+    ------
+    ConfigError
+        If an entry point cannot be loaded, or is no preset of that name in the package's modules.
+    """
+    return {entry.name: _plugin(entry) for entry in entry_points(group=PRESETS)}
+
+
+def _plugin(entry: EntryPoint) -> Preset:
+    found = load_entry(entry)
+    if not isinstance(found, Preset) or found.name != entry.name or not is_plugin(found.module):
+        raise ConfigError(
+            where=f"entry point {entry.name} of {PRESETS} ({entry.value})",
+            found=f"is {shown(found)}",
+            expected=f"a Preset of the name {entry.name} with a module such as my_package.nets",
+        )
+    return found
+
+
+def own_preset(
+    name: str, reference: str, arguments: dict[str, Any], recipe: str, *, where: str
+) -> Preset:
+    """The preset of a network in a file of the user, which is read but not run.
+
+    Parameters
+    ----------
+    reference
+        File and class, for example ``nets/my_net.py:MyNet``.
+    where
+        Key in the configuration, for messages.
+
+    Raises
+    ------
+    ConfigError
+        If the file is missing or is not Python, or defines no such class.
+    """
+    file, network = split_class(reference, where)
+    check_class(file, network, where)
+    return Preset(name, file, network, arguments, recipe, f"own: {reference}")
 
 
 def known_presets() -> tuple[str, ...]:

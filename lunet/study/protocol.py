@@ -84,7 +84,7 @@ def protocol(
     package
         Folder of the package whose code is digested.
     """
-    modules = {f"lunet.models.{row['model']['module']}" for row in sections["networks"].values()}
+    networks = sorted({row["model"]["module"] for row in sections["networks"].values()})
     statement = stated(sections)
     data = read_object(manifest) if manifest and manifest.is_file() else {}
     return {
@@ -94,7 +94,7 @@ def protocol(
         "trained": trained,
         "settings": dict(sections),
         "settings_digest": digest(dict(sections)),
-        "code": code_digest(*STEP_CODE, *sorted(modules), package=package),
+        "code": code_digest(*STEP_CODE, networks=networks, package=package),
         "data": data.get("digest"),
         "splits": sha256(splits) if splits and splits.is_file() else None,
         "made_with": stamp(),

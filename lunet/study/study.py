@@ -15,13 +15,14 @@ from lunet.files import canonical_json
 from lunet.reporting.outputs import FIGURES, TABLES
 from lunet.settings import plain, replace
 from lunet.study.code_digest import PACKAGE, code_digest
-from lunet.study.config import Config, Variant, base_preset, parse
+from lunet.study.config import Config, parse
 from lunet.study.mistakes import further_mistakes
 from lunet.study.outputs import requested
 from lunet.study.presets import Preset, output_count, read_structure
 from lunet.study.recipes import find_recipe
 from lunet.study.steps import STEPS
 from lunet.study.transfer import check_targets
+from lunet.study.variants import Variant, base_preset
 from lunet.task import Task
 from lunet.training.history import check_metrics
 from lunet.training.recipe import Recipe
@@ -71,6 +72,7 @@ class Study:
         if faults:
             raise together(faults)
         self._settings: dict[tuple[str, str | None], str] = {}
+        self._digests: dict[tuple[tuple[str, ...], str], str] = {}
 
     @cached_property
     def task(self) -> Task:
@@ -108,7 +110,7 @@ class Study:
         return preset, recipe
 
     def _base(self, name: str, variant: Variant) -> Preset:
-        preset = base_preset(self.config, name)
+        preset = base_preset(self.config.variants, name)
         arguments = preset.arguments
         if variant.structure is not None:
             arguments = read_structure(variant.structure, preset, f"variants.{name}.structure")
@@ -184,10 +186,15 @@ class Study:
     def digest(self, step: str, preset: str | None = None) -> str:
         """Digest of a step's code, including the preset's network if the step builds it."""
         needs = STEPS[step]
-        modules = list(needs.modules)
-        if needs.builds_model and preset is not None and preset != PRIOR:
-            modules.append(f"lunet.models.{self.resolved(preset)[0].module}")
-        return _digest(tuple(modules), needs.templates, self.package)
+        if not needs.builds_model or preset is None or preset == PRIOR:
+            return _digest(needs.modules, needs.templates, self.package)
+        network = self.resolved(preset)[0].module
+        key = (needs.modules, network)
+        if key not in self._digests:
+            self._digests[key] = code_digest(
+                *needs.modules, networks=[network], package=self.package
+            )
+        return self._digests[key]
 
     def run(self, preset: str, fold: int, seed: int) -> str:
         """Folder of one run."""

@@ -16,7 +16,6 @@ import torch
 import yaml
 from paths import ROOT
 
-import lunet.models
 from lunet.cli import STEPS, parser_of
 from lunet.models import build
 from lunet.reporting.figures.style import save
@@ -78,22 +77,23 @@ def test_the_tutorial_runs_as_it_is_written(tmp_path):
     assert (tmp_path / "release/README.md").is_file()
 
 
-def test_the_network_of_its_page_works(tmp_path, monkeypatch):
-    """Written where the page says, it is built from its row and takes any size."""
-    (code,) = (t for _, title, t in blocks(DOCS / "howto" / "network.md") if title)
+def test_the_network_of_its_page_works(tmp_path):
+    """Written to a file, it is built and takes any size."""
+    pages = blocks(DOCS / "howto" / "network.md")
+    (code,) = (text for _, title, text in pages if title == "nets/my_net.py")
     (tmp_path / "my_net.py").write_text(code)
-    monkeypatch.setattr(build, "__file__", str(tmp_path / "build.py"))
-    monkeypatch.setattr(lunet.models, "__path__", [str(tmp_path), *lunet.models.__path__])
-    for ndim in (2, 3):
-        network = build.build_network(
-            "my_net", "MyNet", in_channels=2, out_channels=3, ndim=ndim, arguments={"width": 4}
-        )
-        image = torch.randn(1, 2, *(7, 4, 5)[:ndim])
-        logits = network(image)
-        assert logits.shape == (1, 3, *image.shape[2:])
-        logits.sum().backward()
-        assert all(p.grad is not None for p in network.parameters())
-    monkeypatch.delitem(sys.modules, "lunet.models.my_net")
+    network = build.build_network(
+        str(tmp_path / "my_net.py"),
+        "MyNet",
+        in_channels=2,
+        out_channels=3,
+        ndim=3,
+        arguments={"width": 4},
+    )
+    logits = network(torch.randn(1, 2, 7, 4, 5))
+    assert logits.shape == (1, 3, 7, 4, 5)
+    logits.sum().backward()
+    assert all(p.grad is not None for p in network.parameters())
 
 
 def test_the_figure_of_its_page_is_drawn(tmp_path):

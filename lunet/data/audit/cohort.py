@@ -19,6 +19,7 @@ from lunet.data.audit.findings import (
     times,
 )
 from lunet.data.audit.labels import check_labels
+from lunet.data.subjects import SUBJECTS, suggested_pattern
 from lunet.task import Task
 
 # Share of voxels at the largest value above which an image counts as cut off.
@@ -91,7 +92,18 @@ def _twins(
 
 
 def check_subjects(cases: Sequence[CaseFacts]) -> Iterator[Finding]:
-    """Images of different groups that are so alike that they show one subject."""
+    """Images of different groups that show one subject, by their content or their names."""
+    if len({case.group for case in cases}) == len(cases):
+        suggestion = suggested_pattern([case.id for case in cases])
+        if suggestion is not None:
+            pattern, count = suggestion
+            yield FindingSite().warning(
+                "same_subject",
+                "group",
+                f"each of {len(cases)} cases is its own subject, but the names look like {count}",
+                "cases of one subject share a group, so that none is in training and test",
+                f"dataset.groups: '{pattern}', or a {SUBJECTS} (columns case, subject)",
+            )
     for one, other, alike in _look_alikes(cases):
         yield FindingSite(other.id, other.files[0]).warning(
             "same_subject",

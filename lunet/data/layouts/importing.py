@@ -12,6 +12,7 @@ from lunet.data.dataset import LISTING, Case, Dataset
 from lunet.data.io.detached import DETACHED, data_files
 from lunet.data.io.images import suffix_of
 from lunet.data.left_out import KEY, LOST, NOTES, counts_of
+from lunet.data.subjects import SUBJECTS
 from lunet.errors import DataError
 from lunet.files import real_path, write_json
 from lunet.own_files import renewed
@@ -87,6 +88,8 @@ def write_links(dataset: Dataset, folder: Path) -> None:
     Files that are already in the folder get a second name in it (a hard link).
     """
     listing = listing_of(dataset)
+    if (dataset.root / SUBJECTS).is_file():  # it may hold more than the subjects
+        shutil.copyfile(dataset.root / SUBJECTS, folder / SUBJECTS)
     for case in dataset.cases:
         entry = _entry(case, folder)
         listing[case.listed_as].append(entry)

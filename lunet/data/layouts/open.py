@@ -16,6 +16,7 @@ from lunet.data.dataset_json import locate
 from lunet.data.ids import require_different, require_id
 from lunet.data.left_out import NO_CONTENT, unused_files, without_content
 from lunet.data.settings import DatasetSettings
+from lunet.data.subjects import listed_subjects, subject_in
 from lunet.errors import ConfigError, DataError, nearest
 
 _FETCH = "Fetch the content (`git annex get`, `datalad get`)"
@@ -48,6 +49,13 @@ def open_dataset(
     root = locate(source)
     module = _module(name) if name != "auto" else _detect(root)
     dataset: Dataset = module.read(root, settings)
+    subjects = listed_subjects(dataset.root) if settings.groups is None else {}
+    if subjects:
+        changed = (
+            replace(case, group=subject_in(subjects, case.id, dataset.root))
+            for case in dataset.cases
+        )
+        dataset = replace(dataset, cases=tuple(changed))
     return account_for_source(check_threshold(dataset), root)
 
 

@@ -52,6 +52,7 @@ def test_what_the_folder_holds(release: Path) -> None:
         MARKER,
         "weights.safetensors",
         "model.onnx",
+        "infer_onnx.py",
         "plan.json",
         "labels.json",
         "data.json",

@@ -29,7 +29,7 @@ def fixed_seed() -> None:
     torch.manual_seed(0)
 
 
-SHARED = {"blocks", "planned", "padding", "resizing", "mamba", "selective_scan"}
+SHARED = {"blocks", "own", "planned", "padding", "resizing", "mamba", "selective_scan"}
 
 
 @given(
