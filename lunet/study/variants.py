@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from lunet.errors import ConfigError, nearest
-from lunet.own_code import split_class
 from lunet.settings import setting
 from lunet.study.presets import OWN_RECIPE, Preset, find_preset, known_presets, own_preset
 from lunet.training.recipe import Recipe
@@ -35,20 +34,6 @@ class Variant:
     )
     arguments: dict[str, Any] = setting({}, doc="changes to the network's arguments")
 
-    def __post_init__(self) -> None:
-        if self.base is None and self.network is None:
-            raise ConfigError(
-                where="base", found="missing", expected="a variant has a `base` or a `network`"
-            )
-        if self.network is not None:
-            split_class(self.network, "network")
-            if self.structure is not None:
-                raise ConfigError(
-                    where="structure",
-                    found="given with `network`",
-                    expected="it describes networks of the package",
-                )
-
 
 def base_preset(variants: Mapping[str, Variant], name: str) -> Preset:
     """The preset of this name, or the one that the variant of this name changes or defines.
@@ -56,22 +41,38 @@ def base_preset(variants: Mapping[str, Variant], name: str) -> Preset:
     Raises
     ------
     ConfigError
-        If there is none; the message names the nearest preset or variant.
+        If there is none (the message names the nearest preset or variant), or if the variant has
+        neither a base nor a network, or both a network and a structure.
     """
     variant = variants.get(name)
-    base = variant.base if variant else name
-    try:
-        found = None if base is None else find_preset(base)
-    except ConfigError as error:
-        known = known_presets() if variant else (*variants, *known_presets())
+    where = f"variants.{name}"
+    if variant and variant.base is None and variant.network is None:
+        expected = "required, unless the variant has a `network`"
+        raise ConfigError(where=f"{where}.base", found="missing", expected=expected)
+    if variant and variant.network is not None and variant.structure is not None:
         raise ConfigError(
-            where=f"variants.{name}.base" if variant else "presets",
-            found=error.found,
-            expected=nearest(base or "", known),
-        ) from None
+            where=f"{where}.structure",
+            found="given with `network`",
+            expected="it describes networks of the package",
+        )
     if variant and variant.network is not None:
-        recipe = found.recipe if found else OWN_RECIPE
-        where = f"variants.{name}.network"
-        return own_preset(name, variant.network, variant.arguments, recipe, where=where)
-    assert found is not None  # a variant has one or the other
-    return found
+        recipe = _found(variant.base, variants, where).recipe if variant.base else OWN_RECIPE
+        return own_preset(
+            name, variant.network, variant.arguments, recipe, where=f"{where}.network"
+        )
+    if variant:
+        return _found(variant.base or "", variants, where)
+    return _found(name, variants, None)
+
+
+def _found(name: str, variants: Mapping[str, Variant], where: str | None) -> Preset:
+    """The preset of this name; ``where`` is the variant that names it as its base."""
+    try:
+        return find_preset(name)
+    except ConfigError as error:
+        known = known_presets() if where else (*variants, *known_presets())
+        raise ConfigError(
+            where=f"{where}.base" if where else "presets",
+            found=error.found,
+            expected=nearest(name, known),
+        ) from None

@@ -21,7 +21,7 @@ WORKFLOW = ROOT / "workflow"
 
 SIGNATURES = {
     "build_model": "(preset, *, in_channels=1, out_channels=1, ndim=None, **changes)",
-    "load_model": "(source)",
+    "load_model": "(source, *, network=None)",
     "predict": "(model, image, *, spacing=None, affine=None, settings=None)",
     "evaluate_case": "(reference, prediction, *, spacing=(1.0, 1.0, 1.0), labels=None, "
     "tolerances=(1.0,), voxel_volume=None)",
@@ -117,6 +117,7 @@ def test_the_exit_codes():
     assert codes == {
         "LunetError": 2,
         "ConfigError": 2,
+        "ConfigErrors": 2,
         "DataError": 2,
         "TrainingError": 3,
         "Busy": 4,

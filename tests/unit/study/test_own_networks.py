@@ -21,7 +21,7 @@ from lunet.own_code import FROZEN
 from lunet.settings import plain
 from lunet.study.config import parse
 from lunet.study.freeze import freeze_networks
-from lunet.study.listing import listing_lines
+from lunet.study.listing import listing_lines, listing_records
 from lunet.study.presets import find_preset
 from lunet.study.study import Study
 from lunet.training.weights import save_weights
@@ -176,7 +176,9 @@ def test_a_wrong_reference_is_refused_at_the_start(
 
 
 def test_a_variant_has_a_base_or_a_network(net: Path) -> None:
-    with pytest.raises(ConfigError, match="a `base` or a `network`"):
+    with pytest.raises(
+        ConfigError, match="empty.base: missing, required, unless the variant has a `network`"
+    ):
         study(net, empty={"recipe": "strong"})
 
 
@@ -263,7 +265,7 @@ def test_a_broken_network_does_not_hide_the_others_in_the_list(net: Path, tmp_pa
         f"  broken: {{network: '{tmp_path}/broken.py:Net'}}\n"
         f"  mine: {{network: '{net}:Halves'}}\n"
     )
-    lines = list(listing_lines("presets", str(config)))
+    lines = list(listing_lines(listing_records("presets", str(config))))
     assert "broken (" in lines[1]
     assert "no class of torch.nn.Module" in lines[1]
     assert lines[2].split()[:2] == ["mine", "449"]
@@ -271,25 +273,25 @@ def test_a_broken_network_does_not_hide_the_others_in_the_list(net: Path, tmp_pa
 
 PLUGIN = """from lunet.study.presets import Preset
 
-TINY = Preset("plugged_net", "h4_plugin.nets", "Net", {}, "paper_small", "a package")
+TINY = Preset("plugged_net", "far_plugin.nets", "Net", {}, "paper_small", "a package")
 """
 
 
 @pytest.fixture
 def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An installed package with a preset."""
-    package, about = tmp_path / "h4_plugin", tmp_path / "h4_plugin-1.0.dist-info"
+    package, about = tmp_path / "far_plugin", tmp_path / "far_plugin-1.0.dist-info"
     package.mkdir()
     about.mkdir()
-    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: h4-plugin\nVersion: 1.0\n")
-    (about / "entry_points.txt").write_text("[lunet.presets]\nplugged_net = h4_plugin.rows:TINY\n")
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: far-plugin\nVersion: 1.0\n")
+    (about / "entry_points.txt").write_text("[lunet.presets]\nplugged_net = far_plugin.rows:TINY\n")
     (package / "__init__.py").write_text("")
     (package / "rows.py").write_text(PLUGIN)
     text = PLAIN.replace("STATED", "'''A net.'''").replace("OUTPUT", "self.conv(x)")
     (package / "nets.py").write_text(text)
     monkeypatch.syspath_prepend(tmp_path)
     yield package
-    for name in [name for name in sys.modules if name.startswith("h4_plugin")]:
+    for name in [name for name in sys.modules if name.startswith("far_plugin")]:
         del sys.modules[name]
 
 
@@ -299,7 +301,9 @@ def test_an_installed_package_offers_a_preset(plugin: Path, tmp_path: Path) -> N
         row.module, row.network, in_channels=1, out_channels=1, ndim=3, arguments={}
     )
     assert sum(p.numel() for p in network.parameters()) == 28
-    assert any(line.startswith("plugged_net ") for line in listing_lines("presets"))
+    assert any(
+        line.startswith("plugged_net ") for line in listing_lines(listing_records("presets"))
+    )
     section = {"preset": row.name, "module": row.module, "name": row.network, "arguments": {}}
     described = Description(BINARY, plain(PreprocessSettings()), section)
     save_weights(tmp_path / "weights.safetensors", network, described.as_dict())
