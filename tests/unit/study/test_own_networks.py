@@ -176,9 +176,7 @@ def test_a_wrong_reference_is_refused_at_the_start(
 
 
 def test_a_variant_has_a_base_or_a_network(net: Path) -> None:
-    with pytest.raises(
-        ConfigError, match="empty.base: missing, required, unless the variant has a `network`"
-    ):
+    with pytest.raises(ConfigError, match=r"empty\.base: missing, required"):
         study(net, empty={"recipe": "strong"})
 
 
