@@ -20,7 +20,7 @@ from lunet.efficiency.measure import joules_per_volume, measure_series
 from lunet.provenance import stamp
 from lunet.training import selftest as training
 from lunet.training.checkpoint import seed_everything
-from lunet.training.compute.arithmetic import Arithmetic, plain_arithmetic
+from lunet.training.compute.arithmetic import Arithmetic, keep_freed_memory, plain_arithmetic
 from lunet.training.compute.autotune import candidate_arithmetics, median_seconds
 from lunet.training.compute.device import device_facts
 from lunet.training.loop import train_step
@@ -29,6 +29,7 @@ from lunet.training.selftest import Failed, NotApplicable
 
 _ENGINES = ("eager", "onnx", "openvino")
 _AGREEMENT = 1e-3  # of the largest logit
+_SIZE, _WIDTHS = 24, [4, 4, 4, 4]  # what is timed: voxels per axis, a LUNet of four levels
 _QUOTED = re.compile(r"(['\"])[^'\"]*[/\\][^'\"]*\1")
 _PATH = re.compile(r"(?<![\w.])(?:~|[A-Za-z]:)?[/\\][^\s'\"<>,;:()]+")
 
@@ -57,10 +58,13 @@ class Outcome:
 
 def run_checks(device: torch.device) -> Iterator[Outcome]:
     """Carry out every check, one after the other; an error of one fails only that one."""
+    threads = torch.get_num_threads()
     for name, check in CHECKS.items():
+        torch.set_num_threads(threads)  # checks of small networks use fewer
         start = time.perf_counter()
         state, found = _carried_out(check, device)
         yield Outcome(name, state, without_paths(found), round(time.perf_counter() - start, 3))
+    torch.set_num_threads(threads)
 
 
 def _carried_out(
@@ -96,6 +100,7 @@ def check_speed(device: torch.device) -> str:
     """How many times as fast as a plain loop lunet trains; reported, not judged."""
     usual = plain_arithmetic(Engine(), device)
     seconds = median_seconds(_plain_step(usual), usual)
+    keep_freed_memory()  # as each training does
     best, name = float("inf"), ""
     for choice in candidate_arithmetics(Engine(), usual):
         took = median_seconds(_own_step(choice), choice)
@@ -111,8 +116,9 @@ def _plain_step(usual: Arithmetic) -> Callable[[], None]:
     """A step as most people write it: float32, no augmentation, torch's Adam."""
     usual.prepare()
     seed_everything(0)
-    sampler = training.phantoms(torch.device(usual.device)).sampler
-    model, objective = training.network("UNet").to(usual.device).train(), training.objective()
+    sampler = training.phantoms(torch.device(usual.device), size=_SIZE).sampler
+    model = training.network("UNet", widths=_WIDTHS).to(usual.device).train()
+    objective = training.objective()
     optimiser = torch.optim.Adam(model.parameters(), lr=training.RECIPE.optimiser.lr)
 
     def step() -> None:
@@ -126,7 +132,7 @@ def _plain_step(usual: Arithmetic) -> Callable[[], None]:
 
 def _own_step(choice: Arithmetic) -> Callable[[], None]:
     """The same step as lunet takes it."""
-    state = training.short_training(choice, dropout=0.0)
+    state = training.short_training(choice, size=_SIZE, widths=_WIDTHS)
     state.augment, state.ema = None, None
     state.model.train()
 
