@@ -28,6 +28,7 @@ from lunet.training.recipe import Engine
 from lunet.training.selftest import Failed, NotApplicable
 
 _ENGINES = ("eager", "onnx", "openvino")
+_ONE_THREAD = Engine(threads=1)  # on a busy machine, several wait for each other
 _AGREEMENT = 1e-3  # of the largest logit
 _SIZE, _WIDTHS = 24, [4, 4, 4, 4]  # what is timed: voxels per axis, a LUNet of four levels
 _QUOTED = re.compile(r"(['\"])[^'\"]*[/\\][^'\"]*\1")
@@ -98,11 +99,11 @@ def without_paths(text: str) -> str:
 
 def check_speed(device: torch.device) -> str:
     """How many times as fast as a plain loop lunet trains; reported, not judged."""
-    usual = plain_arithmetic(Engine(), device)
+    usual = plain_arithmetic(_ONE_THREAD, device)
     seconds = median_seconds(_plain_step(usual), usual)
     keep_freed_memory()  # as each training does
     best, name = float("inf"), ""
-    for choice in candidate_arithmetics(Engine(), usual):
+    for choice in candidate_arithmetics(_ONE_THREAD, usual):
         took = median_seconds(_own_step(choice), choice)
         if took < best:
             best, name = took, f"{choice.precision} {choice.memory_format}"
@@ -145,11 +146,12 @@ def _own_step(choice: Arithmetic) -> Callable[[], None]:
 
 def check_latency(device: torch.device) -> str:
     """The engines that exist here compute the same logits; their times are reported."""
+    torch.set_num_threads(1)
     model, x = _network(device)
     expected: np.ndarray | None = None
     parts = []
     for engine in _ENGINES:
-        source = Source(model, x, "fp32", torch.get_num_threads(), lambda: _onnx(model))
+        source = Source(model, x, "fp32", 1, lambda: _onnx(model))
         try:
             call = make_runner(engine, source).call
         except Unavailable as reason:
