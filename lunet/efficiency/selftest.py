@@ -20,7 +20,7 @@ from lunet.efficiency.measure import joules_per_volume, measure_series
 from lunet.provenance import stamp
 from lunet.training import selftest as training
 from lunet.training.checkpoint import seed_everything
-from lunet.training.compute.arithmetic import Arithmetic, plain_arithmetic
+from lunet.training.compute.arithmetic import Arithmetic, keep_freed_memory, plain_arithmetic
 from lunet.training.compute.autotune import candidate_arithmetics, median_seconds
 from lunet.training.compute.device import device_facts
 from lunet.training.loop import train_step
@@ -28,7 +28,9 @@ from lunet.training.recipe import Engine
 from lunet.training.selftest import Failed, NotApplicable
 
 _ENGINES = ("eager", "onnx", "openvino")
+_ONE_THREAD = Engine(threads=1)  # on a busy machine, several wait for each other
 _AGREEMENT = 1e-3  # of the largest logit
+_SIZE, _WIDTHS = 24, [4, 4, 4, 4]  # what is timed: voxels per axis, a LUNet of four levels
 _QUOTED = re.compile(r"(['\"])[^'\"]*[/\\][^'\"]*\1")
 _PATH = re.compile(r"(?<![\w.])(?:~|[A-Za-z]:)?[/\\][^\s'\"<>,;:()]+")
 
@@ -57,10 +59,13 @@ class Outcome:
 
 def run_checks(device: torch.device) -> Iterator[Outcome]:
     """Carry out every check, one after the other; an error of one fails only that one."""
+    threads = torch.get_num_threads()
     for name, check in CHECKS.items():
+        torch.set_num_threads(threads)  # checks of small networks use fewer
         start = time.perf_counter()
         state, found = _carried_out(check, device)
         yield Outcome(name, state, without_paths(found), round(time.perf_counter() - start, 3))
+    torch.set_num_threads(threads)
 
 
 def _carried_out(
@@ -94,10 +99,11 @@ def without_paths(text: str) -> str:
 
 def check_speed(device: torch.device) -> str:
     """How many times as fast as a plain loop lunet trains; reported, not judged."""
-    usual = plain_arithmetic(Engine(), device)
+    usual = plain_arithmetic(_ONE_THREAD, device)
     seconds = median_seconds(_plain_step(usual), usual)
+    keep_freed_memory()  # as each training does
     best, name = float("inf"), ""
-    for choice in candidate_arithmetics(Engine(), usual):
+    for choice in candidate_arithmetics(_ONE_THREAD, usual):
         took = median_seconds(_own_step(choice), choice)
         if took < best:
             best, name = took, f"{choice.precision} {choice.memory_format}"
@@ -111,8 +117,9 @@ def _plain_step(usual: Arithmetic) -> Callable[[], None]:
     """A step as most people write it: float32, no augmentation, torch's Adam."""
     usual.prepare()
     seed_everything(0)
-    sampler = training.phantoms(torch.device(usual.device)).sampler
-    model, objective = training.network("UNet").to(usual.device).train(), training.objective()
+    sampler = training.phantoms(torch.device(usual.device), size=_SIZE).sampler
+    model = training.network("UNet", widths=_WIDTHS).to(usual.device).train()
+    objective = training.objective()
     optimiser = torch.optim.Adam(model.parameters(), lr=training.RECIPE.optimiser.lr)
 
     def step() -> None:
@@ -126,7 +133,7 @@ def _plain_step(usual: Arithmetic) -> Callable[[], None]:
 
 def _own_step(choice: Arithmetic) -> Callable[[], None]:
     """The same step as lunet takes it."""
-    state = training.short_training(choice, dropout=0.0)
+    state = training.short_training(choice, size=_SIZE, widths=_WIDTHS)
     state.augment, state.ema = None, None
     state.model.train()
 
@@ -139,11 +146,12 @@ def _own_step(choice: Arithmetic) -> Callable[[], None]:
 
 def check_latency(device: torch.device) -> str:
     """The engines that exist here compute the same logits; their times are reported."""
+    torch.set_num_threads(1)
     model, x = _network(device)
     expected: np.ndarray | None = None
     parts = []
     for engine in _ENGINES:
-        source = Source(model, x, "fp32", torch.get_num_threads(), lambda: _onnx(model))
+        source = Source(model, x, "fp32", 1, lambda: _onnx(model))
         try:
             call = make_runner(engine, source).call
         except Unavailable as reason:

@@ -72,6 +72,7 @@ TOLERANCES = {"fp32": 0.01, "bf16": 0.05, "fp16": 0.05}
 """Largest accepted relative difference of an epoch's loss from plain float32's, by precision."""
 _TOO_MANY = 2**58  # float32 numbers that no machine has room for
 _CASES, _HELD_OUT = 8, 2
+_DROPOUT = 0.1  # so that the random numbers of torch matter
 _SIGNAL_AT = 5  # forward passes of training: in the middle of the second epoch
 
 
@@ -108,7 +109,8 @@ def check_gradients(device: torch.device, family: str) -> str:
 def check_determinism(device: torch.device) -> str:
     """Two equal trainings end in the same bytes."""
     usual = plain(device, threads=min(2, os.cpu_count() or 1))
-    one, two = (finished_training(usual, epochs=2) for _ in range(2))
+    # one after the other, as both draw from the same random numbers
+    one, two = (_finished(short_training(usual, epochs=2, dropout=_DROPOUT)) for _ in range(2))
     if _result(one) != _result(two):
         raise Failed("two equal trainings end in different weights or losses")
     return f"two trainings of {_steps(one)} steps end in the same bytes"
@@ -116,7 +118,7 @@ def check_determinism(device: torch.device) -> str:
 
 def check_resume(device: torch.device) -> str:
     """A training that a signal stops in the middle of an epoch ends as one that is not stopped."""
-    straight = finished_training(plain(device))
+    straight = _finished(short_training(plain(device), dropout=_DROPOUT))
     resumed = _stopped_and_resumed(plain(device))
     if _result(straight) != _result(resumed):
         raise Failed("a resumed training ends in other weights or losses than an uninterrupted one")
@@ -225,13 +227,13 @@ def objective(axes: int = 3) -> Objective:
 
 
 def short_training(
-    arithmetic: Arithmetic, *, dropout: float = 0.1, epochs: int = RECIPE.epochs
+    arithmetic: Arithmetic, *, epochs: int = RECIPE.epochs, size: int = SIZE, **changes: Any
 ) -> TrainingState:
-    """A training of a small U-Net on the phantoms, at its beginning."""
+    """A training of a small U-Net (with ``changes``) on the phantoms, at its beginning."""
     arithmetic.prepare()
     seed_everything(0)
-    model = arithmetic.place(network("UNet", dropout=dropout))
-    data = phantoms(torch.device(arithmetic.device))
+    model = arithmetic.place(network("UNet", **changes))
+    data = phantoms(torch.device(arithmetic.device), size=size)
     validator = build_validator(
         data.held_out, TASK, objective(), patch=None, batch_size=RECIPE.batch_size
     )
@@ -239,11 +241,7 @@ def short_training(
     return assemble(recipe, model, arithmetic, data.sampler, validator)
 
 
-def finished_training(
-    arithmetic: Arithmetic, *, dropout: float = 0.1, epochs: int = RECIPE.epochs
-) -> TrainingState:
-    """:func:`short_training` at its end."""
-    training = short_training(arithmetic, dropout=dropout, epochs=epochs)
+def _finished(training: TrainingState) -> TrainingState:
     with tempfile.TemporaryDirectory() as folder, stop_requests() as request:
         _train(training, Checkpoint(Path(folder)), request)
     return training
@@ -252,7 +250,7 @@ def finished_training(
 def _stopped_and_resumed(arithmetic: Arithmetic) -> TrainingState:
     with tempfile.TemporaryDirectory() as folder:
         checkpoint = Checkpoint(Path(folder))
-        stopped = short_training(arithmetic)
+        stopped = short_training(arithmetic, dropout=_DROPOUT)
         with stop_requests() as request, suppress(Interrupted):
             stopped.forward = _with_signal(stopped, request)
             _train(stopped, checkpoint, request)
@@ -261,7 +259,7 @@ def _stopped_and_resumed(arithmetic: Arithmetic) -> TrainingState:
         state = checkpoint.load(stamp="selftest", log=notes.append)
         if state is None:
             raise Failed("no saved state" + (f": {notes[0]}" if notes else ""))
-        resumed = short_training(arithmetic)
+        resumed = short_training(arithmetic, dropout=_DROPOUT)
         resumed.load(state)
         with stop_requests() as request:
             _train(resumed, checkpoint, request)
@@ -302,7 +300,7 @@ def _learns_alike(choice: Arithmetic) -> str:
     usual = plain(torch.device(choice.device))
     losses = []
     for arithmetic in (usual, choice):
-        training = finished_training(arithmetic, dropout=0.0)
+        training = _finished(short_training(arithmetic))
         losses.append([float(row["train_loss"] or math.nan) for row in training.progress.history])
     expected, found = losses
     worst = max(abs(a - b) / abs(b) for a, b in zip(found, expected, strict=True))

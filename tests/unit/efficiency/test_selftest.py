@@ -210,7 +210,13 @@ def test_the_command_prints_and_writes_what_an_issue_can_carry(
     broken: bool,
     code: int,
 ) -> None:
-    checks = {"full memory": selftest.check_memory, "energy": report.check_energy}
+    threads = torch.get_num_threads()
+
+    def lacking(device: torch.device) -> str:
+        torch.set_num_threads(threads + 1)  # a check may set its own
+        return report.check_energy(device)
+
+    checks = {"full memory": selftest.check_memory, "energy": lacking}
     monkeypatch.setattr(report, "CHECKS", checks | ({"scan": fails} if broken else {}))
     out = tmp_path / "sub" / "selftest.json"
     assert main(["selftest", "--device", "cpu", "--out", str(out)]) == code
@@ -222,6 +228,7 @@ def test_the_command_prints_and_writes_what_an_issue_can_carry(
     assert content["failed"] == int(broken)
     assert content["provenance"]["packages"]["torch"] == torch.__version__
     assert content["device"]["type"] == "cpu"
+    assert content["device"]["threads"] == torch.get_num_threads() == threads
     text = json.dumps(content)
     personal = (str(tmp_path), str(Path.home()) + "/", "/data", platform.node(), getpass.getuser())
     assert [word for word in personal if word in text] == []
