@@ -47,7 +47,10 @@ def test_a_path_that_does_not_exist_is_refused_unless_the_data_are_here(tmp_path
 
 def test_the_path_of_a_target_is_checked_too(folder: Path) -> None:
     elsewhere = {"name": "other", "path": str(folder / "none"), "labels": {"front": 1}}
-    asked = {"dataset": elsewhere | {"channels": ["T1", "T2"]}, "map": {"front": "front", "back": "background"}}
+    asked = {
+        "dataset": elsewhere | {"channels": ["T1", "T2"]},
+        "map": {"front": "front", "back": "background"},
+    }
     mapping = {"study": "s", "dataset": {"name": "mine", "path": str(folder / "data")}}
     mapping |= {"presets": ["unet_small_1f"], "transfer": {"far": asked}}
     mapping |= {"roots": {"work": str(folder / "work")}}
