@@ -29,7 +29,7 @@ class EfficiencySettings:
     repeats: int = setting(200, doc="measured runs per process", minimum=5, maximum=1_000_000)
     processes: int = setting(5, doc="fresh processes", minimum=1, maximum=1000)
     budget_s: float = setting(
-        30.0, doc="seconds per series and process, at least 5 runs; 0 is no limit", minimum=0
+        10.0, doc="seconds per series and process, at least 5 runs; 0 is no limit", minimum=0
     )
     throughput_batch: int = setting(
         16, doc="largest batch tried for the throughput; 0 leaves it out", minimum=0, maximum=65536

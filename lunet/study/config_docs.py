@@ -6,7 +6,7 @@ import dataclasses
 import json
 import types
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, Union
 
@@ -22,7 +22,10 @@ One YAML file describes one study. Unknown keys are refused. `train:` changes th
 preset, `overrides: {preset: {...}}` changes the recipe of one preset. A variant (`variants:`) is a
 base preset with its own changes; it has its own results everywhere.
 
-Choose a file with `--configfile FILE`; the default is `config/config.yaml`.
+Choose a file with `--configfile FILE`; the default is `config/config.yaml`. For a study of your
+own, copy `template.yaml`, or let `lunet init DATA` write a file. Relative paths start at the folder
+in which Snakemake or `lunet` is started, whichever folder the configuration lies in. All mistakes
+are listed at once, before anything runs.
 
 This page is written by `lunet schema --out config/README.md`.
 """
@@ -76,7 +79,7 @@ def _metrics() -> Iterator[str]:
 
 def _section(title: str, cls: type, path: str) -> Iterator[str]:
     hints = typing.get_type_hints(cls)
-    yield f"\n## {title}\n\n| key | type | default | meaning |\n|---|---|---|---|"
+    yield f"\n## {title}\n\n| key | allowed | default | meaning |\n|---|---|---|---|"
     nested = []
     for field in dataclasses.fields(cls):
         key = f"{path}.{field.name}" if path else field.name
@@ -88,6 +91,7 @@ def _section(title: str, cls: type, path: str) -> Iterator[str]:
         elif inner is not None and not again:
             nested.append((key, inner))
         kind = "as `dataset`" if again else "section" if inner is not None else _kind(hint)
+        kind += _bounds(field.metadata)
         doc = field.metadata.get("doc", "").replace("|", "\\|")
         yield f"| `{key}` | {kind} | {_default(field, inner)} | {doc} |"
     for key, inner in nested:
@@ -118,6 +122,17 @@ def _kind(hint: Any) -> str:
         return "section"
     names = {int: "integer", float: "number", str: "text", bool: "true/false", type(None): "null"}
     return names.get(hint, "any")
+
+
+def _bounds(metadata: Mapping[str, Any]) -> str:
+    """The bounds of a number, or of the numbers of a list, in words."""
+    low, high = (metadata.get(name) for name in ("minimum", "maximum"))
+    if low is None and high is None:
+        return ""
+    if low is None or high is None:
+        return f", at least {low:g}" if high is None else f", at most {high:g}"
+    most = str(int(high)) if float(high).is_integer() else f"{high:g}"
+    return f", {low:g} to {most}"
 
 
 def _default(field: Any, inner: type | None) -> str:

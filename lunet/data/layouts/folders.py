@@ -18,6 +18,7 @@ _IMAGES = ("images", "imagestr", "image", "imgs", "img", "scans")
 _LABELS = ("masks", "labels", "labelstr", "mask", "label", "segmentations", "seg", "gt")
 _WORDS = "seg|gmseg|dseg|mask|masks|label|labels|gt|groundtruth|segmentation|annotation"
 _IS_MASK = re.compile(rf"(?:^|[-_. ])(?:{_WORDS})(?:[-_]manual)?(?:\d*)$", re.IGNORECASE)
+_CHANNEL = re.compile(r"(?P<case>.+)_\d{4}")
 _IS_IMAGE = re.compile(r"[-_](?:image|img|ct|mr|mri|0000)$", re.IGNORECASE)
 
 
@@ -40,6 +41,7 @@ def read(root: Path, settings: DatasetSettings) -> Dataset:
     if not images and not masks:
         raise DataError(where=root, found="no images", expected=LOOKS_FOR)
     cases = _paired(images, masks, in_folders=folders is not None)
+    _refuse_channels(cases)
     labels, rule = infer_labels(cases, settings)
     channels = settings.channels or ("image",)
     task = Task(
@@ -100,6 +102,26 @@ def _paired(images: Sequence[Path], masks: Sequence[Path], *, in_folders: bool) 
             action="Add the image, or remove the mask",
         )
     return cases
+
+
+def _refuse_channels(cases: Sequence[Case]) -> None:
+    """Refuse nnU-Net's files without its ``dataset.json``: each channel would become a case.
+
+    Slices with such numbers are cases, because each has a mask of its own.
+    """
+    masked = {stem_of(case.label) for case in cases if case.label is not None}
+    further = [
+        case
+        for case in cases
+        if case.label is None and (match := _CHANNEL.fullmatch(case.id)) and match["case"] in masked
+    ]
+    if further:
+        raise DataError(
+            where=further[0].images[0],
+            found=f"{len(further)} images without a mask are numbered like a further channel",
+            expected="several channels are declared in nnU-Net's dataset.json",
+            action="Add that file (channel_names, labels, file_ending), or a CSV listing",
+        )
 
 
 def _bare(stem: str) -> str:

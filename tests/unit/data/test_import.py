@@ -246,6 +246,21 @@ def test_two_folders(tmp_path: Path, suffix: str) -> None:
     np.testing.assert_array_equal(manifest.case("p1_a").label()[::-1, ::-1], LABEL)
 
 
+def test_channels_without_their_listing_do_not_become_cases(tmp_path: Path) -> None:
+    for case in ("a", "b"):
+        for channel in range(2):
+            tiny.save(tmp_path / f"set/imagesTr/{case}_000{channel}.nii.gz", IMAGE)
+        tiny.save(tmp_path / f"set/labelsTr/{case}.nii.gz", LABEL)
+    with pytest.raises(DataError, match=r"a_0001.*2 images .* like a further channel"):
+        open_dataset(tmp_path / "set", layout="folders")
+    for case in ("a", "b"):  # numbered slices, each with its mask
+        (tmp_path / f"set/labelsTr/{case}.nii.gz").unlink()
+        for number in range(2):
+            tiny.save(tmp_path / f"set/labelsTr/{case}_000{number}.nii.gz", LABEL)
+    dataset = open_dataset(tmp_path / "set", layout="folders")
+    assert [case.labelled for case in dataset.cases] == [True] * 4
+
+
 def test_mask_without_image(tmp_path: Path) -> None:
     tiny.save(tmp_path / "images/a.nii.gz", IMAGE)
     tiny.save(tmp_path / "labels/b.nii.gz", LABEL)
