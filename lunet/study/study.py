@@ -12,9 +12,10 @@ from typing import Any
 from lunet.data.catalog import task_of
 from lunet.errors import ConfigError, nearest
 from lunet.files import canonical_json
+from lunet.metrics.catalog import plugin_modules
 from lunet.reporting.outputs import FIGURES, TABLES
 from lunet.settings import plain, replace
-from lunet.study.code_digest import PACKAGE, code_digest
+from lunet.study.code_digest import PACKAGE, closure, code_digest
 from lunet.study.config import Config, Variant
 from lunet.study.outputs import requested
 from lunet.study.presets import (
@@ -70,7 +71,7 @@ class Study:
         self.presets = {name: self.resolve(name) for name in config.presets}
         check_targets(self)
         self._settings: dict[tuple[str, str | None], str] = {}
-        self._digests: dict[tuple[tuple[str, ...], str], str] = {}
+        self._digests: dict[tuple[object, ...], str] = {}
 
     @cached_property
     def task(self) -> Task:
@@ -195,13 +196,18 @@ class Study:
     def digest(self, step: str, preset: str | None = None) -> str:
         """Digest of a step's code, including the preset's network if the step builds it."""
         needs = STEPS[step]
-        if not needs.builds_model or preset is None or preset == PRIOR:
+        others = []
+        if needs.builds_model and preset is not None and preset != PRIOR:
+            others.append(self.resolved(preset)[0].module)
+        if plugins := plugin_modules():
+            reached = closure(*needs.modules, package=self.package)
+            others += plugins if "lunet.metrics.case" in reached else []
+        if not others:
             return _digest(needs.modules, needs.templates, self.package)
-        network = self.resolved(preset)[0].module
-        key = (needs.modules, network)
+        key = (needs.modules, *others)
         if key not in self._digests:
             self._digests[key] = code_digest(
-                *needs.modules, networks=[network], package=self.package
+                *needs.modules, networks=others, templates=needs.templates, package=self.package
             )
         return self._digests[key]
 
