@@ -261,11 +261,6 @@ def _plugin(entry: EntryPoint) -> Metric:
     return found
 
 
-def plugin_modules() -> list[str]:
-    """Modules of the functions of installed packages' metrics."""
-    return sorted({r.function.partition(":")[0] for r in known_metrics().values() if r.function})
-
-
 def find_metric(name: str) -> Metric | None:
     """The row for a column of the per-case table (also ``nsd_2``); None if it is not a metric."""
     if not name.startswith(_NSD):
@@ -384,10 +379,11 @@ def check_metric(
         If there is no such metric; the message names the nearest one.
     """
     row = find_metric(name)
+    rows = {column: find_metric(column) for column in metric_columns(tolerances or (1.0,))}
     known = [
         column
-        for column in metric_columns(tolerances or (1.0,))
-        if not comparable or _better(column) != "neither"
+        for column, other in rows.items()
+        if other is not None and not (comparable and other.better == "neither")
     ]
     if row is None:
         raise ConfigError(
@@ -402,8 +398,3 @@ def check_metric(
         raise ConfigError(
             where=where, found=f"{name!r} is not measured", expected=expected, action=action
         )
-
-
-def _better(column: str) -> str:
-    row = find_metric(column)
-    return "neither" if row is None else row.better

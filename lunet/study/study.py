@@ -12,7 +12,7 @@ from typing import Any
 from lunet.data.catalog import task_of
 from lunet.errors import ConfigError, nearest
 from lunet.files import canonical_json
-from lunet.metrics.catalog import plugin_modules
+from lunet.metrics.catalog import known_metrics
 from lunet.reporting.outputs import FIGURES, TABLES
 from lunet.settings import plain, replace
 from lunet.study.code_digest import PACKAGE, closure, code_digest
@@ -199,7 +199,9 @@ class Study:
         others = []
         if needs.builds_model and preset is not None and preset != PRIOR:
             others.append(self.resolved(preset)[0].module)
-        if plugins := plugin_modules():
+        rows = known_metrics().values()
+        plugins = sorted({row.function.partition(":")[0] for row in rows if row.function})
+        if plugins:
             reached = closure(*needs.modules, package=self.package)
             others += plugins if "lunet.metrics.case" in reached else []
         if not others:
