@@ -232,19 +232,21 @@ METRICS: dict[str, Metric] = {row.name: row for row in _ROWS}
 """Name -> row, in the order of the columns; ``nsd`` stands for one column per tolerance."""
 
 
-@functools.cache
 def known_metrics() -> dict[str, Metric]:
-    """:data:`METRICS`, and those of installed packages.
-
-    A package offers metrics with entry points of the group ``lunet.metrics``; each names an object
-    of :class:`Metric`, of the kind ``overlap`` or ``border``, with a ``function``.
+    """:data:`METRICS`, and the rows that entry points of the group ``lunet.metrics`` name.
 
     Raises
     ------
     ConfigError
         If an entry point cannot be loaded or names something else.
     """
-    return METRICS | {entry.name: _plugin(entry) for entry in entry_points(group=GROUP)}
+    return METRICS | plugins()
+
+
+@functools.cache
+def plugins() -> dict[str, Metric]:
+    """The metrics of installed packages."""
+    return {entry.name: _plugin(entry) for entry in entry_points(group=GROUP)}
 
 
 def _plugin(entry: EntryPoint) -> Metric:
@@ -379,12 +381,9 @@ def check_metric(
         If there is no such metric; the message names the nearest one.
     """
     row = find_metric(name)
-    rows = {column: find_metric(column) for column in metric_columns(tolerances or (1.0,))}
-    known = [
-        column
-        for column, other in rows.items()
-        if other is not None and not (comparable and other.better == "neither")
-    ]
+    plain = {name for name, other in known_metrics().items() if other.better == "neither"}
+    known = metric_columns(tolerances or (1.0,))
+    known = [column for column in known if not (comparable and column in plain)]
     if row is None:
         raise ConfigError(
             where=where, found=f"unknown metric {name!r}", expected=nearest(name.lower(), known)

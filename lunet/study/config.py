@@ -96,7 +96,7 @@ class Variant:
     def __post_init__(self) -> None:
         if self.base is None and self.network is None:
             raise ConfigError(
-                where="base", found="missing", expected="a variant has a `base` or a `network`"
+                where="base", found="missing", expected="required without a `network`"
             )
         if self.network is not None:
             split_class(self.network, "network")

@@ -11,7 +11,7 @@ import pytest
 
 from lunet.errors import ConfigError
 from lunet.metrics.case import evaluate_case
-from lunet.metrics.catalog import known_metrics, title
+from lunet.metrics.catalog import known_metrics, plugins, title
 from lunet.study.config import parse
 from lunet.study.study import Study
 
@@ -38,9 +38,9 @@ def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (package / "rows.py").write_text(ROWS)
     (package / "code.py").write_text(CODE)
     monkeypatch.syspath_prepend(tmp_path)
-    known_metrics.cache_clear()
+    plugins.cache_clear()
     yield package
-    known_metrics.cache_clear()
+    plugins.cache_clear()
     for name in [name for name in sys.modules if name.startswith("plugged_metrics")]:
         del sys.modules[name]
 

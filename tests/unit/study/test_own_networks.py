@@ -176,7 +176,7 @@ def test_a_wrong_reference_is_refused_at_the_start(
 
 
 def test_a_variant_has_a_base_or_a_network(net: Path) -> None:
-    with pytest.raises(ConfigError, match="a `base` or a `network`"):
+    with pytest.raises(ConfigError, match="base: missing, required without a `network`"):
         study(net, empty={"recipe": "strong"})
 
 
