@@ -6,14 +6,15 @@ Native space, millimetres, and a rule for every empty mask: see :func:`evaluate_
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from types import ModuleType
 from typing import Any
 
 import pandas as pd
 from numpy.typing import ArrayLike
 
 from lunet.metrics import overlap, surface
-from lunet.metrics.catalog import case_columns, names_of, nsd_column
+from lunet.metrics.catalog import case_columns, known_metrics, names_of, nsd_column
 from lunet.metrics.inputs import (
     UNIT_SPACING,
     Labels,
@@ -26,6 +27,7 @@ from lunet.metrics.inputs import (
     joint_masks,
 )
 from lunet.metrics.overlap import Counts, Mask, centre_distance, count
+from lunet.own_code import import_own
 
 Row = dict[str, Any]
 
@@ -142,11 +144,18 @@ def _both_present(
 ) -> Row:
     found = surface.surface_distances(reference, prediction, spacing=spacing, tolerances=tolerances)
     return {
-        **{name: getattr(overlap, name)(counts) for name in names_of("overlap")},
-        **{name: getattr(surface, name)(found.a, found.b) for name in names_of("border")},
+        **{name: _function(overlap, name)(counts) for name in names_of("overlap")},
+        **{name: _function(surface, name)(found.a, found.b) for name in names_of("border")},
         **dict(zip(map(nsd_column, tolerances), found.nsd, strict=True)),
         "centre_distance": centre_distance(reference, prediction, spacing),
     }
+
+
+def _function(module: ModuleType, name: str) -> Callable[..., float]:
+    """The function of a metric: in the module of its kind, or of an installed package."""
+    place, _, own = known_metrics()[name].function.partition(":")
+    found: Callable[..., float] = getattr(import_own(place) if place else module, own or name)
+    return found
 
 
 def _contract(status: str, worst: float, tolerances: tuple[float, ...]) -> Row:

@@ -3,19 +3,23 @@
 Columns, tables, figures, claims, tests and the checks of a configuration read this table. A new
 metric is one row here and one function with its name: of :class:`lunet.metrics.overlap.Counts` in
 :mod:`lunet.metrics.overlap`, or of the distances between the borders in
-:mod:`lunet.metrics.surface`. This module imports only the errors, so that a configuration is
-checked without NumPy.
+:mod:`lunet.metrics.surface`. This module imports no library, so that a
+configuration is checked without NumPy.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
 from typing import Literal
 
-from lunet.errors import ConfigError, nearest
+from lunet.errors import ConfigError, nearest, shown
+from lunet.own_code import load_entry
 
 STATUSES = ("ok", "missed", "spurious", "both_empty")
 """Status of a row in the per-case table. A missed structure is a false negative, a spurious one a
@@ -28,6 +32,8 @@ Kind = Literal["overlap", "border", "surface", "volume", "centre"]
 sub-voxel surface, with a tolerance; ``volume``; ``centre``: centres of mass. Where one mask is
 empty, overlap and surface are 0 and distances the image's diagonal."""
 
+GROUP = "lunet.metrics"
+_FUNCTION = re.compile(r"[\w.]+\.\w+:\w+")
 _NSD = "nsd_"
 
 
@@ -58,6 +64,9 @@ class Metric:
         magnitude of such an error; summaries keep its sign.
     needs_reference
         Whether it has no value where the reference is empty.
+    function
+        ``my_package.metrics:hd99``, for a metric of an installed package; empty for one of this
+        package, whose function has the metric's name.
     """
 
     name: str
@@ -70,6 +79,7 @@ class Metric:
     unit: str = ""
     compared: str = ""
     needs_reference: bool = False
+    function: str = ""
 
     @property
     def signed(self) -> bool:
@@ -222,10 +232,41 @@ METRICS: dict[str, Metric] = {row.name: row for row in _ROWS}
 """Name -> row, in the order of the columns; ``nsd`` stands for one column per tolerance."""
 
 
+def known_metrics() -> dict[str, Metric]:
+    """:data:`METRICS`, and the rows that entry points of the group ``lunet.metrics`` name.
+
+    Raises
+    ------
+    ConfigError
+        If an entry point cannot be loaded or names something else.
+    """
+    return METRICS | plugins()
+
+
+@functools.cache
+def plugins() -> dict[str, Metric]:
+    """The metrics of installed packages."""
+    return {entry.name: _plugin(entry) for entry in entry_points(group=GROUP)}
+
+
+def _plugin(entry: EntryPoint) -> Metric:
+    row = load_entry(entry)
+    is_row = isinstance(row, Metric) and row.name == entry.name and row.name not in METRICS
+    if not is_row or row.kind not in ("overlap", "border") or not _FUNCTION.fullmatch(row.function):
+        raise ConfigError(
+            where=f"entry point {entry.name} of {GROUP} ({entry.value})",
+            found=f"is {shown(row)}",
+            expected="a Metric of a new name, the entry point's, of the kind overlap or border and "
+            "with a function such as my_package.metrics:hd99",
+        )
+    found: Metric = row
+    return found
+
+
 def find_metric(name: str) -> Metric | None:
     """The row for a column of the per-case table (also ``nsd_2``); None if it is not a metric."""
     if not name.startswith(_NSD):
-        return METRICS.get(name) if name != "nsd" else None
+        return known_metrics().get(name) if name != "nsd" else None
     tolerance = name.removeprefix(_NSD)
     if not _is_tolerance(tolerance):
         return None
@@ -249,7 +290,7 @@ def nsd_column(tolerance: float) -> str:
 
 def names_of(*kinds: Kind) -> tuple[str, ...]:
     """Names of the metrics of these kinds, in the order of the columns."""
-    return tuple(row.name for row in METRICS.values() if row.kind in kinds)
+    return tuple(row.name for row in known_metrics().values() if row.kind in kinds)
 
 
 def is_of(name: str, *kinds: Kind) -> bool:
@@ -261,7 +302,7 @@ def is_of(name: str, *kinds: Kind) -> bool:
 def metric_columns(tolerances: Sequence[float] = (1.0,)) -> list[str]:
     """Columns of all metrics in their order, with one NSD column per tolerance in mm."""
     columns: list[str] = []
-    for name in METRICS:
+    for name in known_metrics():
         columns += map(nsd_column, tolerances) if name == "nsd" else [name]
     return columns
 
@@ -340,11 +381,9 @@ def check_metric(
         If there is no such metric; the message names the nearest one.
     """
     row = find_metric(name)
-    known = [
-        column
-        for column in metric_columns(tolerances or (1.0,))
-        if not comparable or _better(column) != "neither"
-    ]
+    plain = {name for name, other in known_metrics().items() if other.better == "neither"}
+    known = metric_columns(tolerances or (1.0,))
+    known = [column for column in known if not (comparable and column in plain)]
     if row is None:
         raise ConfigError(
             where=where, found=f"unknown metric {name!r}", expected=nearest(name.lower(), known)
@@ -358,8 +397,3 @@ def check_metric(
         raise ConfigError(
             where=where, found=f"{name!r} is not measured", expected=expected, action=action
         )
-
-
-def _better(column: str) -> str:
-    row = find_metric(column)
-    return "neither" if row is None else row.better

@@ -12,9 +12,10 @@ from typing import Any
 from lunet.data.catalog import task_of
 from lunet.errors import ConfigError, noted, together
 from lunet.files import canonical_json
+from lunet.metrics.catalog import known_metrics
 from lunet.reporting.outputs import FIGURES, TABLES
 from lunet.settings import plain, replace
-from lunet.study.code_digest import PACKAGE, code_digest
+from lunet.study.code_digest import PACKAGE, closure, code_digest
 from lunet.study.config import Config, parse
 from lunet.study.mistakes import further_mistakes
 from lunet.study.outputs import requested
@@ -72,7 +73,7 @@ class Study:
         if faults:
             raise together(faults)
         self._settings: dict[tuple[str, str | None], str] = {}
-        self._digests: dict[tuple[tuple[str, ...], str], str] = {}
+        self._digests: dict[tuple[object, ...], str] = {}
 
     @cached_property
     def task(self) -> Task:
@@ -186,13 +187,20 @@ class Study:
     def digest(self, step: str, preset: str | None = None) -> str:
         """Digest of a step's code, including the preset's network if the step builds it."""
         needs = STEPS[step]
-        if not needs.builds_model or preset is None or preset == PRIOR:
+        others = []
+        if needs.builds_model and preset is not None and preset != PRIOR:
+            others.append(self.resolved(preset)[0].module)
+        rows = known_metrics().values()
+        plugins = sorted({row.function.partition(":")[0] for row in rows if row.function})
+        if plugins:
+            reached = closure(*needs.modules, package=self.package)
+            others += plugins if "lunet.metrics.case" in reached else []
+        if not others:
             return _digest(needs.modules, needs.templates, self.package)
-        network = self.resolved(preset)[0].module
-        key = (needs.modules, network)
+        key = (needs.modules, *others)
         if key not in self._digests:
             self._digests[key] = code_digest(
-                *needs.modules, networks=[network], package=self.package
+                *needs.modules, networks=others, templates=needs.templates, package=self.package
             )
         return self._digests[key]
 

@@ -27,6 +27,7 @@ from lunet.reporting.numbers import NONE, integer, significant
 from lunet.reporting.power import Question, facts, pilot_components, pilot_rows, sentence
 from lunet.reporting.result_files import PRIOR
 from lunet.reporting.tables.claims import NOTHING_ASKED
+from lunet.reporting.unlearned import unlearned
 from lunet.statistics.claims import ONE_TRAINING
 from lunet.statistics.power import Design
 from lunet.statistics.values import MEAN_LABEL
@@ -53,23 +54,32 @@ def answer_part(
         return [*search_part(read_object(verdict)), Text(_limits(about))]
     rows = main_comparisons(tables)
     quality = _records(tables, "joint")
+    weak = _unlearned(quality, about.statistics)
     if not rows:
         alone = about.counts["presets"] < 2
         reason = "One network alone: there is nothing to compare." if alone else NOTHING_ASKED
         first: list[Block] = [Text(reason)] if "claims" in tables else []
         shown = _scores(rows, quality, about.statistics)
         table = [Shown(_score_table(quality, about.statistics))] if quality else []
-        return [*first, *shown, *table, Text(_limits(about))]
+        return [*weak, *first, *shown, *table, Text(_limits(about))]
     main = main_comparison(rows, quality, about.statistics)
     has_one_reference = len({row["reference"] for row in rows}) == 1
     draw = _differences if has_one_reference and quality else _scores
     return [
+        *weak,
         Text(str(main["sentence"]), "strong"),
         *draw(rows, quality, about.statistics),
         Shown(_table(rows, quality, about.statistics)),
         Text(_error(rows, about)),
         Text(_limits(about)),
     ]
+
+
+def _unlearned(quality: Mapping[str, Record], statistics: StatisticsSettings) -> list[Block]:
+    """Networks that have not learnt the task, before any comparison with them."""
+    key = f"{statistics.metric}_mean"
+    means = {name: number(row, key) for name, row in quality.items() if key in row}
+    return [Text(sentence, "strong") for sentence in unlearned(means, statistics.metric)]
 
 
 def _records(tables: Mapping[str, Table], name: str) -> dict[str, Record]:

@@ -16,6 +16,7 @@ from lunet.reporting.markup import Cell, Column, Table, cell
 from lunet.reporting.numbers import decimals, fixed, integer, interval, probability
 from lunet.reporting.result_files import PRIOR, check_metrics
 from lunet.reporting.tables.scores import level
+from lunet.reporting.unlearned import mean_scores, unlearned
 from lunet.statistics import claims as sentences
 from lunet.statistics.claims import ONE_TRAINING, is_small_loss, one_training
 from lunet.statistics.paired import COMPARISON_COLUMNS
@@ -141,12 +142,14 @@ def _note(
     statistics: StatisticsSettings,
     registered: Registration | None,
 ) -> str:
+    weak = unlearned(mean_scores(cases, statistics.metric), statistics.metric)
     if table.empty:
-        return NOTHING_ASKED
+        return " ".join([*weak, NOTHING_ASKED])
     single = one_training(cases, (PRIOR,))
     chance = "bootstrap over subjects" if single else "subjects and trainings as sources of chance"
     registered = registered or Registration()
     parts = [
+        *weak,
         f"Difference: the first preset minus the second, mean over cases ({chance}). p values are "
         f"adjusted by Holm's method over all {len(table)} rows; permutation and Wilcoxon tests "
         "consider subjects only. Intervals are not adjusted, so an interval may exclude 0 although "
