@@ -93,20 +93,6 @@ class Variant:
     )
     arguments: dict[str, Any] = setting({}, doc="changes to the network's arguments")
 
-    def __post_init__(self) -> None:
-        if self.base is None and self.network is None:
-            raise ConfigError(
-                where="base", found="missing", expected="required without a `network`"
-            )
-        if self.network is not None:
-            split_class(self.network, "network")
-            if self.structure is not None:
-                raise ConfigError(
-                    where="structure",
-                    found="given with `network`",
-                    expected="it describes networks of the package",
-                )
-
 
 @dataclass(frozen=True)
 class Config:
@@ -298,6 +284,7 @@ def _check_names(config: Config) -> None:
                 action="Choose another name",
             )
     for name in config.variants:
+        _check_variant(f"variants.{name}", config.variants[name])
         if name in known_presets():
             raise ConfigError(
                 where=f"variants.{name}",
@@ -311,6 +298,21 @@ def _check_names(config: Config) -> None:
                 found="is not one of the presets",
                 expected=f"presets are {', '.join(config.presets)}",
             )
+
+
+def _check_variant(where: str, variant: Variant) -> None:
+    if variant.network is not None:
+        split_class(variant.network, f"{where}.network")
+    elif variant.base is None:
+        raise ConfigError(
+            where=f"{where}.base", found="missing", expected="required without a `network`"
+        )
+    if variant.network is not None and variant.structure is not None:
+        raise ConfigError(
+            where=f"{where}.structure",
+            found="given with `network`",
+            expected="it describes networks of the package",
+        )
 
 
 def _check_grid(config: Config) -> None:
