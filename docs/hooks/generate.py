@@ -112,7 +112,7 @@ def names() -> str:
 
 def rooms() -> list[str]:
     """Folders of the package, and ``ground`` for the modules that are in no folder."""
-    found = {path.parent.name for path in PACKAGE.glob("*/*.py")}
+    found = {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
     return ["ground", *sorted(found)]
 
 
