@@ -71,7 +71,7 @@ def read_list(folder: Path) -> Files:
     try:
         if path.stat().st_size == 0:
             return {}
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return {}
     try:
         named = read_record(path, _Marker)["files"]

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from lunet.errors import LunetError
 from lunet.failures import telling_line
 from lunet.reading import read_object
 from lunet.study.study import Study
@@ -33,12 +34,16 @@ class Ending:
     def answer(self) -> list[str]:
         """The sentences that answer the study's question, and where report and tables are.
 
-        Empty if this start made neither: it had other targets.
+        Empty if this start made neither: it had other targets. A file that cannot be read is told
+        in a line; the jobs are done, and the end of a run must not fail.
         """
         report, claims = self.results / "report.html", self.results / "tables/claims.json"
         lines = []
         if self._is_new(report) or self._is_new(claims):
-            lines += ["", *self._sentences(claims), ""]
+            try:
+                lines += ["", *self._sentences(claims), ""]
+            except LunetError as error:
+                lines += ["", str(error), ""]
         lines += [f"tables   {claims.parent}/"] if self._is_new(claims) else []
         lines += [f"report   {report}"] if self._is_new(report) else []
         return lines

@@ -62,6 +62,14 @@ def test_the_answer_is_printed_with_its_places(ended: Ending) -> None:
     assert lines == [SENTENCE, "tables   results/s/tables/", "report   results/s/report.html"]
 
 
+def test_a_damaged_table_is_told_and_does_not_fail_the_run(ended: Ending) -> None:
+    claims(ended.results / "tables/claims")
+    (ended.results / "tables/claims.json").write_text("")
+    lines = [line for line in ended.answer() if line]
+    assert "claims.json: is empty" in lines[0]
+    assert lines[1:] == ["tables   results/s/tables/"]
+
+
 def test_many_claims_are_counted(ended: Ending) -> None:
     claims(ended.results / "tables/claims", count=9)
     lines = ended.answer()

@@ -33,6 +33,7 @@ def counter(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
         nvmlDeviceGetHandleByUUID=lambda identity: identity,
         nvmlDeviceGetTotalEnergyConsumption=consumption,
     )
+    monkeypatch.delenv(SHARE, raising=False)
     monkeypatch.setitem(sys.modules, "pynvml", nvml)
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: SimpleNamespace(uuid="abc"))

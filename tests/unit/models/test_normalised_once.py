@@ -109,11 +109,11 @@ def test_validation_and_predictions_see_the_prepared_values(
 
     run_training(job)
     of_study: list[torch.Tensor] = []
-    load: Callable[..., nn.Module] = lambda path: watched(load_model(path), of_study)  # noqa: E731
+    load: Callable[..., nn.Module] = lambda path, **_: watched(load_model(path), of_study)  # noqa: E731
     monkeypatch.setattr(inference_run, "load_model", load)
     inference_run.predict_run(
         job.out, job.manifest, job.splits, fold=0, out=tmp_path / "masks",
-        settings=PredictSettings(), device="cpu", log=lambda _: None,
+        settings=PredictSettings(device="cpu"), log=lambda _: None,
     )  # fmt: skip
     np.testing.assert_array_equal(volume(of_study, dimensions), prepared)
 

@@ -177,7 +177,7 @@ def test_a_paused_training_resumes_as_if_it_had_not_been(data: Path, tmp_path: P
     assert main(words(data, whole)) == 0
     pause = ("--pause-after", "2", "--pause-file", str(halves / "paused.json"))
     assert main(words(data, halves, *pause)) == 0
-    assert not (halves / "out").exists()
+    assert not (halves / "out" / "run.json").exists()
     paused = read_json(halves / "paused.json")
     assert (paused["epoch"], [row["epoch"] for row in paused["history"]]) == (2, [1, 2])
     assert paused["device_seconds"] > 0
