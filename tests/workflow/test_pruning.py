@@ -21,7 +21,7 @@ RUN = Path("pruning/unet_small_1f/stamp/fold-0/seed-0")
 CONFIG = {
     "study": "p",
     "dataset": {"name": "phantom", "phantom": {"kind": "hippocampus", "subjects": 6, "seed": 0}},
-    "preprocess": {"size": [16, 24, 16]},
+    "preprocess": {"size": [16, 24, 16], "crop_labels": True},
     "split": {"folds": 3},
     "presets": ["lunet_small_1f"],
     "folds": [0],
