@@ -24,7 +24,12 @@ from lunet.efficiency.measure import Bench, MeasureJob, cross_entropy, make_benc
 from lunet.efficiency.memory import HighWater, process_bytes
 from lunet.errors import is_out_of_memory
 from lunet.settings import build_settings
-from lunet.training.compute.arithmetic import Arithmetic, keep_freed_memory, plain_arithmetic
+from lunet.training.compute.arithmetic import (
+    Arithmetic,
+    keep_freed_memory,
+    open_precisions,
+    plain_arithmetic,
+)
 from lunet.training.recipe import Engine
 
 _SMALL = 32  # voxels per axis of a first step, which loads kernels
@@ -70,11 +75,8 @@ def arithmetics(engine: Engine, plain: Arithmetic) -> list[Arithmetic]:
     The same as :func:`lunet.training.compute.autotune.candidate_arithmetics` (a test compares
     them), whose module is not imported because it depends on all losses.
     """
-    precisions: Sequence[str] = ("fp32", "bf16")
-    if engine.precision != "auto":
-        precisions = (engine.precision,)
-    elif plain.device == "cuda":
-        precisions = ("bf16",) if torch.cuda.get_device_capability() >= (8, 0) else ("fp32",)
+    is_open = engine.precision == "auto"
+    precisions = open_precisions(plain.device) if is_open else (engine.precision,)
     layouts: Sequence[str] = ("contiguous", "channels_last")
     if engine.memory_format != "auto":
         layouts = (engine.memory_format,)

@@ -126,6 +126,19 @@ def plain_arithmetic(engine: Engine, device: torch.device) -> Arithmetic:
     )
 
 
+def open_precisions(device: str) -> tuple[str, ...]:
+    """The precisions to choose from where the recipe leaves it open.
+
+    On a GPU it is bf16 from compute capability 8.0 on, else float32: by this rule and not by a
+    measurement, so that noise never decides it. On a CPU without AVX-512, PyTorch emulates bf16: a
+    step is many times slower than in float32, and it is not even measured.
+    """
+    if device == "cuda":
+        return ("bf16",) if torch.cuda.get_device_capability() >= (8, 0) else ("fp32",)
+    is_native = torch.backends.cpu.get_cpu_capability() == "AVX512"
+    return ("fp32", "bf16") if is_native else ("fp32",)
+
+
 def keep_freed_memory() -> bool:
     """Let glibc keep freed blocks for the next step instead of returning them to the system.
 

@@ -25,7 +25,7 @@ from lunet.locks import exclusive
 from lunet.provenance import cpu_model
 from lunet.reading import read_record, typed
 from lunet.training.checkpoint import stamp_of
-from lunet.training.compute.arithmetic import Arithmetic, plain_arithmetic
+from lunet.training.compute.arithmetic import Arithmetic, open_precisions, plain_arithmetic
 from lunet.training.compute.gradient_check import find_fault, reference
 from lunet.training.loop import train_step
 from lunet.training.losses.build import Objective
@@ -110,14 +110,10 @@ def choose_arithmetic(
 def candidate_arithmetics(engine: Engine, plain: Arithmetic) -> list[Arithmetic]:
     """All arithmetics that the recipe allows, the first of which needs no measurement.
 
-    On a CPU that is the plain one. On a GPU an open precision is bf16 from compute capability 8.0
-    on, else float32: by this rule and not by a measurement, so that noise never decides it.
+    On a CPU that is the plain one. On a GPU an open precision follows a rule.
     """
-    precisions: Sequence[str] = ("fp32", "bf16")
-    if engine.precision != "auto":
-        precisions = (engine.precision,)
-    elif plain.device == "cuda":
-        precisions = ("bf16",) if torch.cuda.get_device_capability() >= (8, 0) else ("fp32",)
+    is_open = engine.precision == "auto"
+    precisions = open_precisions(plain.device) if is_open else (engine.precision,)
     layouts: Sequence[str] = ("contiguous", "channels_last")
     if engine.memory_format != "auto":
         layouts = (engine.memory_format,)

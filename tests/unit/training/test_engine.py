@@ -18,7 +18,7 @@ from lunet.errors import ConfigError
 from lunet.models.build import build_network
 from lunet.reading import read_json
 from lunet.training.compute import autotune as engine
-from lunet.training.compute.arithmetic import Arithmetic, plain_arithmetic
+from lunet.training.compute.arithmetic import Arithmetic, open_precisions, plain_arithmetic
 from lunet.training.compute.autotune import (
     Question,
     candidate_arithmetics,
@@ -96,6 +96,18 @@ SLOW = {
 
 def choose(asked: Question, cache: Path | None = None) -> Arithmetic:
     return choose_arithmetic(asked, cache=cache, log=lambda line: None)
+
+
+@pytest.fixture(autouse=True)
+def _native_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tests choose as on a CPU with AVX-512, whatever this one has."""
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
+
+
+def test_emulated_bf16_is_not_even_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert open_precisions("cpu") == ("fp32", "bf16")
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX2")
+    assert open_precisions("cpu") == ("fp32",)
 
 
 def test_the_fastest_is_chosen_and_kept(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
