@@ -142,6 +142,7 @@ def test_the_engine_names_and_refuses_a_fast_but_wrong_arithmetic(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     break_weights(monkeypatch, torch.zeros_like)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
     speed = {"bf16": 0.01, "fp32": 0.1}
     monkeypatch.setattr(autotune, "step_seconds", lambda _, choice: speed[choice.precision])
     said: list[str] = []
