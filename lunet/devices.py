@@ -35,10 +35,11 @@ def claimed_gpu(device: str) -> Iterator[str | None]:
     ------
     str or None
         The GPU's number, which is the only one in ``CUDA_VISIBLE_DEVICES`` during the block; None
-        if nothing had to be claimed: there is no GPU, or SLURM has assigned one.
+        if nothing had to be claimed: there is no GPU, or SLURM has assigned exactly one.
     """
     gpus = _gpus()
-    if device == "cpu" or not gpus or "SLURM_JOB_ID" in os.environ:
+    is_assigned = "SLURM_JOB_ID" in os.environ and len(gpus) == 1
+    if device == "cpu" or not gpus or is_assigned:
         yield None
         return
     before = os.environ.get(_VISIBLE)
@@ -78,7 +79,10 @@ def _gpus() -> list[str]:
     """The GPUs that this process may use, found without starting CUDA."""
     visible = os.environ.get(_VISIBLE)
     if visible is not None:
-        return [number.strip() for number in visible.split(",") if number.strip()]
+        numbers = [number.strip() for number in visible.split(",")]
+        # CUDA ignores what follows a number that does not exist; SLURM writes `NoDevFiles`
+        absent = (at for at, number in enumerate(numbers) if number in ("", "-1", "NoDevFiles"))
+        return numbers[: next(absent, None)]
     if shutil.which("nvidia-smi") is None:
         files = sorted(Path("/dev").glob("nvidia[0-9]"))
         return [path.name.removeprefix("nvidia") for path in files]
@@ -104,7 +108,10 @@ def _lock(gpu: str, slot: int, held: contextlib.ExitStack) -> bool:
     """Take one slot of a GPU; the operating system frees it when the process ends."""
     # directly in the shared temporary folder: a subfolder would belong to the first user and keep
     # everybody else out
-    path = Path(tempfile.gettempdir(), f"lunet-gpu-{gpu}.{slot}.lock")
+    # each job of SLURM counts its own GPUs from 0
+    job = os.environ.get("SLURM_JOB_ID")
+    name = f"lunet-gpu-{job}-{gpu}" if job else f"lunet-gpu-{gpu}"
+    path = Path(tempfile.gettempdir(), f"{name}.{slot}.lock")
     lock = FileLock(path, mode=0o666, blocking=False)
     try:
         held.enter_context(lock)

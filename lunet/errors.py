@@ -146,8 +146,10 @@ def _one_line(text: str) -> str:
 _NO_MEMORY = re.compile(
     r"out of memory|can't allocate memory|not enough memory|Failed to allocate memory|bad_alloc"
     r"|[Cc]annot allocate memory|could not (execute|create) a primitive|failed to map segment"
+    r"|CUBLAS_STATUS_(ALLOC_FAILED|NOT_INITIALIZED)|CUDNN_STATUS_ALLOC_FAILED"
+    r"|HOST_ALLOCATION_FAILED|unable to find an engine to execute"
 )
-"""Messages of CUDA, PyTorch, oneDNN, ITK and the loader, whose errors have no type of their own."""
+"""Messages of libraries (CUDA, PyTorch, oneDNN, ITK, the loader) whose errors have no own type."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:

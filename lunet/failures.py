@@ -88,6 +88,32 @@ _SYSTEM = {
     errno.ESTALE: ("a network file that is gone", "Start again once the file system answers"),
 }
 
+_OF_GPU = re.compile(r"CUDA|CUBLAS|CUDNN_STATUS_ALLOC_FAILED|an engine to execute")
+_AGAIN = "Start again: a training resumes from its last state"
+_GPU_ERRORS = {
+    "busy or unavailable": (
+        "the GPU is used by another program alone",
+        f"{_AGAIN}; CUDA_VISIBLE_DEVICES names another GPU",
+        75,
+    ),
+    "no kernel image is available": (
+        "this build of PyTorch does not support the GPU",
+        "Install a build for its compute capability, or set train.engine.device: cpu",
+        1,
+    ),
+    "NVIDIA driver on your system is too old": (
+        "the driver of the GPU is older than this build of PyTorch needs",
+        "Update the driver, or install a build of PyTorch for an older CUDA",
+        1,
+    ),
+    "uncorrectable ECC error|unspecified launch failure|CUDA error: unknown error|hardware": (
+        "a failing GPU",
+        f"{_AGAIN}; if it fails again on the same node, leave that node out and tell its owner",
+        75,
+    ),
+}
+"""Other errors of a GPU, by text: the reason, what to do, and the exit code."""
+
 _NO_THREAD = re.compile(r"can't start new thread|[Tt]hread creation failed|pthread_create")
 _PATHS = {
     errno.EISDIR: "a folder in the place of a file",
@@ -107,13 +133,15 @@ def classify(error: BaseException) -> Failure:
     for link in _chain(error):
         if isinstance(link, LunetError):
             return _of_own_error(link)
-        of_gpu = type(link).__name__ == "OutOfMemoryError" or "CUDA" in str(link)
+        of_gpu = type(link).__name__ == "OutOfMemoryError" or _OF_GPU.search(str(link))
         if is_out_of_memory(link) and of_gpu:
             advice = f"{_SMALLER}, or ask for a GPU with more memory (slurm: gpu_model)"
             return Failure("out of GPU memory", advice, 1)
         if is_out_of_memory(link):
             advice = f"{_SMALLER}, or raise mem_mb in the profile or the limit (`ulimit -v`)"
             return Failure("out of host memory", advice, 1)
+        if isinstance(link, RuntimeError) and (failure := _of_gpu(str(link))):
+            return failure
         if isinstance(link, RuntimeError) and _NO_THREAD.search(str(link)):
             return Failure(*_SYSTEM[errno.EAGAIN], 1)
         if isinstance(link, OSError) and link.errno in _SYSTEM:
@@ -124,6 +152,12 @@ def classify(error: BaseException) -> Failure:
             return Failure(f"{_PATHS[link.errno]} at {link.filename}", "Name another path", 2)
     advice = "Please report it with the lines above"
     return Failure(f"bug ({type(error).__name__}: {error})", advice, 1)
+
+
+def _of_gpu(text: str) -> Failure | None:
+    """The failure of a GPU that a message of CUDA tells."""
+    known = (Failure(*row) for words, row in _GPU_ERRORS.items() if re.search(words, text))
+    return next(known, None)
 
 
 def _of_own_error(error: LunetError) -> Failure:

@@ -104,7 +104,8 @@ def _eager(source: Source) -> Callable[[], object]:
 
 def _compiled(source: Source) -> Callable[[], object]:
     kind = _TYPES[source.precision]
-    network, image = torch.compile(source.model.to(kind)), source.x.to(kind)
+    mode = "reduce-overhead" if source.x.device.type == "cuda" else None  # CUDA graphs
+    network, image = torch.compile(source.model.to(kind), mode=mode), source.x.to(kind)
     try:
         with torch.inference_mode():
             network(image)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
 from itertools import accumulate, product
 from operator import mul
@@ -21,6 +22,7 @@ from operator import mul
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from lunet.errors import ConfigError
 from lunet.models.mamba import TriMamba
@@ -159,9 +161,17 @@ class SparseBlock(nn.Module):
         qkv = self.qkv(grid).flatten(2).unflatten(1, (self.heads, 3, -1)).transpose(3, 4)
         # unscaled products leave the range of float16
         q, k, v = (part if part.dtype == torch.float64 else part.float() for part in qkv.unbind(2))
-        with torch.autocast("cpu" if grid.is_meta else grid.device.type, enabled=False):
+        device = "cpu" if grid.is_meta else grid.device.type
+        with torch.autocast(device, enabled=False), _reproducible_attention():
             out = functional.scaled_dot_product_attention(q, k, v, scale=1.0)
         return out.transpose(2, 3).reshape(grid.shape).to(grid.dtype)
+
+
+def _reproducible_attention() -> AbstractContextManager[None]:
+    """In deterministic mode plain products: the fused kernels of CUDA add in varying order."""
+    if torch.are_deterministic_algorithms_enabled():
+        return sdpa_kernel(SDPBackend.MATH)
+    return nullcontext()
 
 
 class UpLayer(nn.Module):

@@ -191,14 +191,15 @@ def stamp_of(parts: Mapping[str, Any]) -> str:
 
 
 def random_state() -> State:
-    """The state of every global random generator: Python, NumPy, torch, CUDA."""
+    """The state of every global random generator: Python, NumPy, torch, the GPU in use."""
     kind, keys, position, has_gauss, gauss = cast(tuple[Any, ...], np.random.get_state())
     version, numbers, pending = random.getstate()
     return {
         "python": [version, torch.tensor(numbers), pending],
         "numpy": [kind, torch.from_numpy(keys.astype(np.int64)), position, has_gauss, gauss],
         "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        # of one GPU: a training that saw two may resume where there is one
+        "cuda": [torch.cuda.get_rng_state()] if torch.cuda.is_available() else [],
     }
 
 
@@ -210,7 +211,7 @@ def set_random_state(state: Mapping[str, Any]) -> None:
     np.random.set_state((kind, keys.numpy().astype(np.uint32), position, has_gauss, gauss))
     torch.set_rng_state(state["torch"])
     if state["cuda"] and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(state["cuda"])
+        torch.cuda.set_rng_state(state["cuda"][0])
 
 
 def seed_everything(seed: int) -> None:

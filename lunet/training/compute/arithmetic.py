@@ -59,6 +59,8 @@ class Arithmetic:
             mode.fill_uninitialized_memory = False  # type: ignore[attr-defined]
             # its order of additions varies, but windows without overlap add to each zero only once
             warnings.filterwarnings("ignore", message="max_pool.*_backward_cuda")
+            # "fp32" means float32 on every GPU; the default of convolutions is TF32
+            torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
             torch.backends.cudnn.deterministic = self.deterministic
             torch.backends.cudnn.benchmark = not self.deterministic
 

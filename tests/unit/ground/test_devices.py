@@ -71,11 +71,36 @@ def test_a_claim_is_visible_and_taken_back(monkeypatch):
     assert devices.os.environ["CUDA_VISIBLE_DEVICES"] == "0,1"
 
 
-def test_what_slurm_chose_is_respected(monkeypatch):
+def test_the_gpu_that_slurm_gave_is_not_claimed(monkeypatch):
     monkeypatch.setenv("SLURM_JOB_ID", "7")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
     with claimed_gpu("cuda") as gpu:
         assert gpu is None
-        assert devices.os.environ["CUDA_VISIBLE_DEVICES"] == "0,1"
+        assert devices.os.environ["CUDA_VISIBLE_DEVICES"] == "0"
+
+
+def test_runs_of_one_slurm_job_spread_over_its_gpus(monkeypatch):
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    found = spans(4)
+    assert {gpu for gpu, _, _ in found} == {"0", "1"}
+    assert overlaps(found) == 1
+
+
+def test_jobs_of_slurm_do_not_wait_for_each_other(monkeypatch):
+    """Each job counts its own GPUs from 0."""
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    with claimed_gpu("auto") as first:
+        monkeypatch.setenv("SLURM_JOB_ID", "8")
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+        with claimed_gpu("auto") as second:
+            assert first == second == "0"
+
+
+@pytest.mark.parametrize("hidden", ["-1", "NoDevFiles", "-1,0"])
+def test_hidden_gpus_are_none(monkeypatch, hidden):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
+    with claimed_gpu("auto") as gpu:
+        assert gpu is None
 
 
 def test_the_lock_of_a_gpu_is_open_to_every_user(tmp_path):

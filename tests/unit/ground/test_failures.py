@@ -88,6 +88,24 @@ def test_ends_of_a_training(found, reason):
             "out of GPU memory",
         ),
         (RuntimeError("CUDA error: out of memory"), "out of GPU memory"),
+        (torch.AcceleratorError("CUDA error: out of memory"), "out of GPU memory"),
+        (
+            RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate`"),
+            "out of GPU memory",
+        ),
+        (
+            RuntimeError("CUDA error: CUBLAS_STATUS_NOT_INITIALIZED when calling `cublasCreate`"),
+            "out of GPU memory",
+        ),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), "out of GPU memory"),
+        (
+            RuntimeError("GET was unable to find an engine to execute this computation"),
+            "out of GPU memory",
+        ),
+        (
+            RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_HOST_ALLOCATION_FAILED"),
+            "out of host memory",
+        ),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "out of host memory"),
         (RuntimeError("Failed to allocate memory for image."), "out of host memory"),
         (MemoryError(), "out of host memory"),
@@ -100,6 +118,37 @@ def test_a_full_memory_is_recognised_everywhere(error, reason):
     assert not is_out_of_memory(wrapped)
     wrapped.__cause__ = error
     assert classify(wrapped).reason == reason
+
+
+@pytest.mark.parametrize(
+    ("text", "reason", "exit_code"),
+    [
+        (
+            "CUDA error: all CUDA-capable devices are busy or unavailable",
+            "the GPU is used by another program alone",
+            75,
+        ),
+        (
+            "CUDA error: no kernel image is available for execution on the device",
+            "this build of PyTorch does not support the GPU",
+            1,
+        ),
+        (
+            "The NVIDIA driver on your system is too old (found version 11040).",
+            "the driver of the GPU is older than this build of PyTorch needs",
+            1,
+        ),
+        ("CUDA error: uncorrectable ECC error encountered", "a failing GPU", 75),
+        ("CUDA error: unspecified launch failure", "a failing GPU", 75),
+        ("CUDA error: unknown error", "a failing GPU", 75),
+    ],
+)
+def test_errors_of_a_gpu_are_no_bugs(text, reason, exit_code):
+    error = RuntimeError(text)
+    assert not is_out_of_memory(error)
+    failure = classify(error)
+    assert (failure.reason, failure.exit_code) == (reason, exit_code)
+    assert failure.advice
 
 
 def test_another_writer():

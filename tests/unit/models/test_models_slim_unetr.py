@@ -71,6 +71,27 @@ def test_golden_output_and_gradients_96() -> None:
     assert sums == pytest.approx(wanted, rel=2e-5, abs=1e-12)
 
 
+@pytest.mark.parametrize("deterministic", [True, False])
+def test_deterministic_attention_uses_no_fused_kernel(
+    monkeypatch: pytest.MonkeyPatch, deterministic: bool
+) -> None:
+    fused = []
+
+    def attention(q: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
+        cuda = torch.backends.cuda
+        fused.append(cuda.flash_sdp_enabled() or cuda.mem_efficient_sdp_enabled())
+        return q
+
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", attention)
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(deterministic)
+    try:
+        filled("96", torch.float32)(torch.zeros(1, 1, 32, 32, 32))
+    finally:
+        torch.use_deterministic_algorithms(before)
+    assert set(fused) == {not deterministic}
+
+
 def test_golden_output_128() -> None:
     golden = GOLDEN["parity_hash"]["set=128|in=1|batch=1|size=128"]
     network = filled("128", torch.float32)

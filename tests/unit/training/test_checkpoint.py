@@ -180,6 +180,22 @@ def test_random_generators_go_on_where_they_were(place: Checkpoint) -> None:
     assert draw() == first
 
 
+def test_a_state_saved_where_two_gpus_were_resumes_where_one_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Only the generator of the GPU in use is saved."""
+    numbers, restored = torch.arange(16, dtype=torch.uint8), []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda: numbers)
+    saved = random_state()
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "set_rng_state", restored.append)
+    set_random_state(saved)
+    assert len(restored) == 1
+    assert restored[0].equal(numbers)
+
+
 def test_stamp_depends_on_content_not_on_order() -> None:
     assert stamp_of({"a": 1, "b": [2]}) == stamp_of({"b": [2], "a": 1})
     assert stamp_of({"a": 1}) != stamp_of({"a": 2})
