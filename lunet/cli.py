@@ -25,6 +25,7 @@ STEPS = {
     "preprocess": "prepare volumes: orientation, spacing, intensities, size",
     "folds": "divide the cases into cross-validation folds by subject group",
     "register": "state what a study compares, before anything is trained",
+    "engine": "choose the arithmetic of a preset's trainings, once for all folds and seeds",
     "train": "train one preset; an interrupted training resumes automatically",
     "predict": "segment the cases of a run, or any new scan",
     "evaluate": "compute Dice and surface distances per case and label",

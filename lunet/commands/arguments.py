@@ -10,12 +10,15 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, redirect_stdout
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lunet.errors import ConfigError, shown
 from lunet.reading import parse_json
 from lunet.reading_yaml import parse_yaml
 from lunet.settings import LARGEST_SEED, LONGEST_AXIS
+
+if TYPE_CHECKING:
+    from lunet.task import Task
 
 _UNNAMED = {"name": "unnamed", "path": ".", "labels": {"foreground": 1}, "channels": ["image"]}
 _BY_HAND = {"study": "by-hand", "dataset": _UNNAMED}
@@ -238,6 +241,15 @@ def prepared_of(arguments: argparse.Namespace, what: str) -> tuple[Path, Path]:
                 where=name, found="missing", expected=f"{what} needs its data", action=action
             )
     return manifest, splits
+
+
+def task_of(arguments: argparse.Namespace, sections: dict[str, Any], manifest: Path) -> Task:
+    """The task of the settings; without any, the task that the prepared volumes record."""
+    from lunet.data.prepared import read_manifest
+    from lunet.task import task_from_dict
+
+    by_volumes = arguments.settings is None and arguments.config is None
+    return read_manifest(manifest).task if by_volumes else task_from_dict(sections["task"])
 
 
 def by_hand_folders(arguments: argparse.Namespace) -> dict[str, Path]:

@@ -32,11 +32,11 @@ from lunet.commands.arguments import (
     read_settings,
     read_study,
     real,
+    task_of,
 )
 from lunet.errors import ConfigError
 
 if TYPE_CHECKING:
-    from lunet.task import Task
     from lunet.training.history import Row
 
 
@@ -84,6 +84,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     other = parser.add_argument_group("other")
     other.add_argument("--tensorboard", action="store_true", help="also write TensorBoard files")
     other.add_argument("--curves", action="store_true", help="draw curves.png during training")
+    other.add_argument(
+        "--engine", type=Path, metavar="FILE", help="arithmetic that `lunet engine` chose"
+    )
     other.add_argument(
         "--engine-cache", type=Path, metavar="FILE", help="measured choices of the engine"
     )
@@ -178,7 +181,7 @@ def train_run(arguments: argparse.Namespace) -> Path:
     if arguments.fold == "all":
         places["splits"] = _everything(places)
     job = TrainingJob(
-        task=_task(arguments, sections, places["manifest"]),
+        task=task_of(arguments, sections, places["manifest"]),
         model=sections["model"],
         recipe=recipe,
         code=arguments.code or _code(arguments, sections["model"]["preset"]),
@@ -186,6 +189,7 @@ def train_run(arguments: argparse.Namespace) -> Path:
         seed=arguments.seed,
         resume=arguments.resume,
         init=arguments.init,
+        engine=arguments.engine,
         save_interval=arguments.save_interval,
         observers=_observers(arguments, places["out"]),
         pause=_pause(arguments),
@@ -224,15 +228,6 @@ def _everything(places: dict[str, Path]) -> Path:
     path = places["work"] / "all.json"
     write_splits(path, all_of(read_splits(places["splits"])))
     return path
-
-
-def _task(arguments: argparse.Namespace, sections: dict[str, Any], manifest: Path) -> Task:
-    """The task of the settings; without any, the task that the prepared volumes record."""
-    from lunet.data.prepared import read_manifest
-    from lunet.task import task_from_dict
-
-    by_volumes = arguments.settings is None and arguments.config is None
-    return read_manifest(manifest).task if by_volumes else task_from_dict(sections["task"])
 
 
 def _code(arguments: argparse.Namespace, preset: str) -> str:

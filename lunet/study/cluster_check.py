@@ -29,6 +29,7 @@ GPU_RULES = frozenset(
     (
         "plan",
         "measure",
+        "engine",
         "train",
         "pause",
         "predict",

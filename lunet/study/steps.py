@@ -55,6 +55,8 @@ STEPS = {
         (),
     ),
     "train": Step(("task", "model", "recipe"), ("lunet.training.run",), builds_model=True),
+    # the same code; more epochs (another setting of the recipe) keep the arithmetic
+    "engine": Step(("task", "model", "recipe"), ("lunet.training.run",), builds_model=True),
     "predict": Step(
         ("task", "model", "predict"), ("lunet.inference.predict_run",), builds_model=True
     ),

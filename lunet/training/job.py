@@ -28,8 +28,10 @@ class TrainingJob:
         Folder of the resume state; folder of the results.
     resume, init
         A state file to resume from; a weights file to start from (fine-tuning).
+    engine
+        File with the arithmetic of the preset (see ``compute.engine_file``).
     engine_cache
-        File that keeps measured choices of the arithmetic.
+        Without it, file that keeps measured choices of the arithmetic.
     save_interval
         Seconds between saved states; None: as often as 1 % of the training time allows.
     observers
@@ -51,6 +53,7 @@ class TrainingJob:
     out: Path
     resume: Path | None = None
     init: Path | None = None
+    engine: Path | None = None
     engine_cache: Path | None = None
     save_interval: float | None = None
     observers: tuple[Callable[[Row], None], ...] = ()

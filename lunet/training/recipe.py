@@ -219,7 +219,7 @@ class Augmentation:
 
 @dataclass(frozen=True)
 class Engine:
-    """The arithmetic; `auto` is chosen by a measurement, which is cached."""
+    """The arithmetic; `auto` is chosen by a measurement, once per preset (``lunet engine``)."""
 
     device: Literal["auto", "cpu", "cuda"] = setting("auto", doc="where to train")
     precision: Literal["auto", "fp32", "bf16", "fp16"] = setting("auto", doc="autocast type")
@@ -231,6 +231,11 @@ class Engine:
         None, doc="CPU threads; unset, as in the environment", minimum=1, maximum=MOST_THREADS
     )
     deterministic: bool = setting(True, doc="deterministic kernels, also on CUDA")
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is something to measure. Compilation alone is never tried."""
+        return "auto" in (self.precision, self.memory_format)
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +17,7 @@ from lunet.own_files import claim, claim_files
 from lunet.settings import plain
 from lunet.training.callbacks import ProgressReporter, growing_history, log, warn
 from lunet.training.checkpoint import Checkpoint, State, Unusable, read_state, stamp_of
-from lunet.training.compute.arithmetic import keep_freed_memory
+from lunet.training.compute.arithmetic import Arithmetic, keep_freed_memory
 from lunet.training.compute.device import choose_device
 from lunet.training.diagnostics import suspects
 from lunet.training.history import check_metrics
@@ -25,7 +27,7 @@ from lunet.training.memory import out_of_memory
 from lunet.training.optim import extendable
 from lunet.training.recipe import Recipe
 from lunet.training.results import output_files, snapshots, write_pause, write_results
-from lunet.training.setup import build_training
+from lunet.training.setup import build_training, choose_engine
 from lunet.training.signals import StopRequest, stop_requests
 from lunet.training.state import TrainingState
 
@@ -182,8 +184,30 @@ def build_within_memory(
     job: TrainingJob, manifest: Manifest, fold: Fold, state: State | None
 ) -> TrainingState:
     """:func:`build_training`, with a clear error if there is too little memory."""
-    try:
+    with _within_memory(job):
         return build_training(job, manifest, fold, state)
+
+
+def run_engine(job: TrainingJob, out: Path) -> Arithmetic:
+    """Choose the arithmetic for trainings like ``job`` and write it to ``out``.
+
+    Raises
+    ------
+    LunetError
+        One of the kinds in :mod:`lunet.errors`; no file is half-written then.
+    """
+    check_metrics(job.recipe, job.task)
+    keep_freed_memory()
+    manifest, fold = read_data(job)
+    with _within_memory(job):
+        return choose_engine(job, manifest, fold, out)
+
+
+@contextmanager
+def _within_memory(job: TrainingJob) -> Iterator[None]:
+    """A clear error if there is too little memory."""
+    try:
+        yield
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -18,6 +19,7 @@ from lunet.training.checkpoint import State, seed_everything
 from lunet.training.compute.arithmetic import Arithmetic
 from lunet.training.compute.autotune import Question, choose_arithmetic
 from lunet.training.compute.device import choose_device
+from lunet.training.compute.engine_file import read_engine, write_engine
 from lunet.training.ema import MovingAverage
 from lunet.training.job import TrainingJob
 from lunet.training.losses.build import build_objective
@@ -64,6 +66,8 @@ def with_network(
 
     Data, arithmetic and random numbers do not change; ``state`` fits the new network.
     """
+    if training.arithmetic.compile:
+        torch.compiler.reset()  # after a few networks of one class it would compile no more
     model = training.arithmetic.place(build_for_task(job.model, job.task))
     changed = assemble(
         job.recipe,
@@ -164,25 +168,51 @@ def _arithmetic(
     validator: Validator,
     state: State | None,
 ) -> Arithmetic:
-    """The arithmetic of the saved state, to resume bit for bit; without a state, chosen now."""
+    """The arithmetic of the saved state, to resume bit for bit; else the preset's, else chosen."""
     if state and state["arithmetic"]["device"] == sampler.volumes.device.type:
         return Arithmetic(**state["arithmetic"])
+    asked = _question(job, manifest, sampler, validator)
+    given = read_engine(job.engine, asked, log) if job.engine else None
+    chosen = given or choose_arithmetic(asked, cache=job.engine_cache, log=log)
+    if chosen.device == "cuda":  # what was tried is no part of the training's peak
+        torch.cuda.reset_peak_memory_stats()
+    return chosen
+
+
+def choose_engine(job: TrainingJob, manifest: Manifest, fold: Fold, out: Path) -> Arithmetic:
+    """Choose the arithmetic of all trainings like ``job``, and write it to ``out``.
+
+    Raises
+    ------
+    LunetError
+        If data, recipe and network do not fit each other.
+    """
+    device = choose_device(job.recipe.engine.device, key="train.engine.device")
+    sampler = _sampler(job, manifest, fold, device)
+    validator = _validator(job, manifest, fold, device)
+    return write_engine(out, _question(job, manifest, sampler, validator), log)
+
+
+def _question(
+    job: TrainingJob, manifest: Manifest, sampler: Sampler, validator: Validator
+) -> Question:
+    """What an arithmetic is chosen for."""
 
     def training(arithmetic: Arithmetic) -> TrainingState:
         model = arithmetic.place(build_for_task(job.model, job.task))
         spacing = _spacing(manifest, job)
         return assemble(job.recipe, model, arithmetic, sampler, validator, spacing=spacing)
 
-    question = Question(
+    return Question(
         engine=job.recipe.engine,
         model=dict(job.model),
         make=lambda: build_for_task(job.model, job.task),
         batch=sampler.batch(1, 0),
         objective=validator.objective,
         steps=sampler.steps * job.recipe.epochs,
+        sizes=1 if sampler.size else len(set(sampler.volumes.shapes)),
         training=training,
     )
-    return choose_arithmetic(question, cache=job.engine_cache, log=log)
 
 
 def build_augment(

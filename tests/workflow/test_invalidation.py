@@ -115,6 +115,7 @@ EDITS = {
         CODE,
         {
             **ONE_PRESET,
+            "engine": 1,
             "measure": 1,
             "table": 11,
             "summary": 1,
@@ -129,6 +130,7 @@ EDITS = {
         "lunet/models/blocks.py",
         CODE,
         {
+            "engine": 2,
             "train": 4,
             "predict": 4,
             "evaluate": 4,
@@ -146,6 +148,7 @@ EDITS = {
         "lunet/training/losses/build.py",
         CODE,
         {
+            "engine": 2,
             "train": 4,
             "predict": 4,
             "evaluate": 4,
@@ -199,7 +202,9 @@ def test_an_edit_of_drawing_code_redraws_and_trains_nothing(checkout):
 def test_one_presets_recipe(checkout):
     write_config(checkout, CONFIG | {"overrides": {"mednext_small": {"optimiser": {"lr": 0.5}}}})
     jobs = dry_run(checkout)
-    assert {rule: jobs.get(rule, 0) for rule in ("train", "predict", "evaluate", "summary")} == {
+    rules = ("engine", "train", "predict", "evaluate", "summary")
+    assert {rule: jobs.get(rule, 0) for rule in rules} == {
+        "engine": 1,
         "train": 2,
         "predict": 2,
         "evaluate": 2,
@@ -211,7 +216,9 @@ def test_one_presets_recipe(checkout):
 def test_one_more_seed(checkout):
     write_config(checkout, CONFIG | {"seeds": [0, 1, 2]})
     jobs = dry_run(checkout)
-    assert {rule: jobs.get(rule, 0) for rule in ("train", "predict", "prior", "measure")} == {
+    rules = ("engine", "train", "predict", "prior", "measure")
+    assert {rule: jobs.get(rule, 0) for rule in rules} == {
+        "engine": 0,  # the new seed is computed as the others were
         "train": 2,
         "predict": 2,
         "prior": 0,

@@ -21,6 +21,7 @@ rule pause:
         PLAN,
         manifest=rules.preprocess.output.manifest,
         splits=rules.folds.output.splits,
+        engine=engine_file,
     output:
         f"{RESULTS}/smallest/paused/{{preset}}/fold-{{fold}}/seed-{{seed}}.json",
     log:
@@ -33,6 +34,7 @@ rule pause:
         runtime=FORECASTS.runtime,
     params:
         plan=PLANNED,
+        engine=engine_option,
         settings=study.settings("train"),
         code=study.code("train"),
         state=training_state,
@@ -44,5 +46,5 @@ rule pause:
         " --settings {params.settings:q} --code {params.code:q}"
         " --manifest {input.manifest:q} --splits {input.splits:q}"
         " --fold {wildcards.fold:q} --seed {wildcards.seed:q}"
-        " --work {params.state:q} --out {params.run:q}{params.plan}"
+        " --work {params.state:q} --out {params.run:q}{params.plan}{params.engine}"
         " --pause-after {params.epoch:q} --pause-file {output:q} > {log:q} 2>&1"

@@ -1,6 +1,43 @@
-from lunet.study.forecast import Forecasts
+from lunet.study.forecast import FALLBACK_MB, Forecasts
 
 FORECASTS = Forecasts(study, logger.warning)
+
+
+# all folds and seeds of a preset are computed alike, and a seed that is added later, too
+rule engine:
+    input:
+        PLAN,
+        manifest=rules.preprocess.output.manifest,
+        splits=rules.folds.output.splits,
+    output:
+        engine=f"{RESULTS}/presets/{{preset}}/engine.json",
+    log:
+        f"{RESULTS}/logs/{{preset}}/engine.log",
+    wildcard_constraints:
+        preset=TRAINED,
+    resources:
+        gpu=1,
+        mem_mb=lambda wildcards, attempt: attempt * FALLBACK_MB,
+    params:
+        plan=PLANNED,
+        settings=study.settings("engine"),
+        code=study.code("engine"),
+        fold=study.folds[0],
+    shell:
+        "lunet engine --settings {params.settings:q} --code {params.code:q}"
+        " --manifest {input.manifest:q} --splits {input.splits:q} --fold {params.fold:q}"
+        " --out {output.engine:q}{params.plan} > {log:q} 2>&1"
+
+
+def engine_file(wildcards):
+    """Input: the arithmetic of the preset, if its recipe leaves it open."""
+    is_open = study.resolved(wildcards.preset)[1].engine.is_open
+    return rules.engine.output.engine if is_open else []
+
+
+def engine_option(wildcards, input):
+    """Parameter: the option `--engine`."""
+    return f" --engine {quote(input.engine)}" if input.engine else ""
 
 
 # the first training of a study writes its protocol, which is never replaced; it is not an input,
@@ -10,6 +47,7 @@ rule train:
         PLAN,
         manifest=rules.preprocess.output.manifest,
         splits=rules.folds.output.splits,
+        engine=engine_file,
     output:
         weights=f"{RUN}/weights.safetensors",
         last=f"{RUN}/last.safetensors",
@@ -27,6 +65,7 @@ rule train:
         runtime=FORECASTS.runtime,
     params:
         plan=PLANNED,
+        engine=engine_option,
         settings=study.settings("train"),
         code=study.code("train"),
         state=training_state,
@@ -37,4 +76,4 @@ rule train:
         " --settings {params.settings:q} --code {params.code:q}"
         " --manifest {input.manifest:q} --splits {input.splits:q}"
         " --fold {wildcards.fold:q} --seed {wildcards.seed:q}"
-        " --work {params.state:q} --out {params.folder:q}{params.plan} > {log:q} 2>&1"
+        " --work {params.state:q} --out {params.folder:q}{params.plan}{params.engine} > {log:q} 2>&1"

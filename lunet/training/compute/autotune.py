@@ -56,6 +56,8 @@ class Question:
         A real batch on the device, and the loss.
     steps
         Length of the training in steps.
+    sizes
+        How many sizes its samples have; each one would be compiled anew.
     training
         Builds the training at its beginning, whose own steps are measured: with its optimiser,
         clipping, moving average and augmentation.
@@ -67,6 +69,7 @@ class Question:
     batch: Batch
     objective: Objective
     steps: int
+    sizes: int
     training: Callable[[Arithmetic], TrainingState]
 
 
@@ -89,20 +92,15 @@ def choose_arithmetic(
     ConfigError
         If the arithmetic in the recipe or in the cache gives wrong gradients on this machine.
     """
-    engine = question.engine
-    plain = plain_arithmetic(engine, question.batch.image.device)
-    choices = candidate_arithmetics(engine, plain)
-    if question.steps < _FEW_STEPS:
-        choices = [plain]
-    if len(choices) == 1 or cache is None:
-        return _chosen(question, choices, log)[0]
-    key = _key(question, plain)
+    if cache is None or len(_choices(question)) == 1:
+        return fastest(question, log)[0]
+    key = _key(question, plain_of(question))
     # folds that start together: one measures, the others wait for its choice
     with exclusive(cache.with_name(f".{cache.name}.{key[:16]}.lock"), log=log):
         kept = _kept(cache, key, question, log)
         if kept:
             return kept
-        chosen, seconds = _chosen(question, choices, log)
+        chosen, seconds = fastest(question, log)
         _keep(cache, key, chosen, seconds)
         return chosen
 
@@ -120,25 +118,36 @@ def candidate_arithmetics(engine: Engine, plain: Arithmetic) -> list[Arithmetic]
     return [replace(plain, precision=p, memory_format=m) for p in precisions for m in layouts]
 
 
-def _chosen(
-    question: Question, choices: Sequence[Arithmetic], log: Callable[[str], None]
-) -> tuple[Arithmetic, dict[str, float]]:
-    """The best of the choices, and seconds by name of those that were measured.
+def plain_of(question: Question) -> Arithmetic:
+    """Plain float32, except for what the recipe fixes, on the device of the batch."""
+    return plain_arithmetic(question.engine, question.batch.image.device)
+
+
+def _choices(question: Question) -> list[Arithmetic]:
+    """All arithmetics to choose from; a training of few steps has no choice."""
+    plain = plain_of(question)
+    is_short = question.steps < _FEW_STEPS
+    return [plain] if is_short else candidate_arithmetics(question.engine, plain)
+
+
+def fastest(question: Question, log: Callable[[str], None]) -> tuple[Arithmetic, dict[str, float]]:
+    """The fastest correct arithmetic, and the seconds per step of all that were measured, by name.
 
     Raises
     ------
     ConfigError
-        If the first one is wrong here and the recipe requires it.
+        If the arithmetic that the recipe fixes is wrong on this machine.
     """
+    choices = _choices(question)
     first = choices[0]
     if question.engine.precision == "auto" and first.precision != "fp32":
         reason = _fault(question, first)
         if reason:
-            log(f"engine: {_name(first)} is refused: {reason}")
+            log(f"engine: {name_of(first)} is refused: {reason}")
             choices = [replace(choice, precision="fp32") for choice in choices]
-            _require_sound(question, choices[0], log)
+            require_sound(question, choices[0], log)
     else:
-        _require_sound(question, first, log)
+        require_sound(question, first, log)
     return (choices[0], {}) if len(choices) == 1 else _measured(question, choices, log)
 
 
@@ -151,7 +160,7 @@ def _measured(
 
     def measure(choice: Arithmetic) -> None:
         seconds[choice] = step_seconds(question, choice)
-        log(f"engine: {_name(choice)} {seconds[choice] * 1e3:.0f} ms per step")
+        log(f"engine: {name_of(choice)} {seconds[choice] * 1e3:.0f} ms per step")
 
     measure(first)
     expected = question.steps * seconds[first]
@@ -160,10 +169,11 @@ def _measured(
         for choice in choices[1:]:
             measure(choice)
         best = _fastest_sound(question, first, seconds, log)
-        if question.engine.compile == "auto" and expected >= _COMPILING_SECONDS[first.device]:
+        may_compile = question.engine.compile == "auto" and question.sizes == 1
+        if may_compile and expected >= _COMPILING_SECONDS[first.device]:
             measure(replace(best, compile=True))
             best = _fastest_sound(question, first, seconds, log)
-    return best, {_name(choice): value for choice, value in seconds.items()}
+    return best, {name_of(choice): value for choice, value in seconds.items()}
 
 
 def _fastest_sound(
@@ -184,7 +194,7 @@ def _fastest_sound(
         reason = None if best == first else _fault(question, best)
         if reason is None:
             return best
-        log(f"engine: {_name(best)} is refused: {reason}")
+        log(f"engine: {name_of(best)} is refused: {reason}")
         del seconds[best]
 
 
@@ -198,7 +208,7 @@ def _fault(question: Question, choice: Arithmetic) -> str | None:
         return f"its gradients could not be checked ({str(error).splitlines()[0]})"
 
 
-def _require_sound(question: Question, fixed: Arithmetic, log: Callable[[str], None]) -> None:
+def require_sound(question: Question, fixed: Arithmetic, log: Callable[[str], None]) -> None:
     """Refuse a fixed arithmetic if its gradients are wrong.
 
     If there is too little memory to compare it with float32, it is accepted with a warning, except
@@ -214,13 +224,13 @@ def _require_sound(question: Question, fixed: Arithmetic, log: Callable[[str], N
         wide = torch.backends.cpu.get_cpu_capability() == "AVX512"
         in_3d = question.batch.image.ndim == 5
         if not (fixed.device == "cpu" and fixed.precision == "bf16" and in_3d and wide):
-            log(f"warning: engine: {_name(fixed)} could not be checked, too little memory")
+            log(f"warning: engine: {name_of(fixed)} could not be checked, too little memory")
             return
         reason = "there is too little memory to check its gradients, and bf16 may fail here"
     if reason:
         raise ConfigError(
             where="train.engine",
-            found=f"{_name(fixed)} on this {fixed.device} gives wrong gradients: {reason}",
+            found=f"{name_of(fixed)} on this {fixed.device} gives wrong gradients: {reason}",
             expected="a training would fail silently",
             action="Set train.engine.precision: fp32 (and memory_format: contiguous, compile: "
             "off), or auto",
@@ -236,7 +246,7 @@ def step_seconds(question: Question, arithmetic: Arithmetic) -> float:
     try:
         return _step_seconds(question, arithmetic)
     except (RuntimeError, MemoryError) as error:
-        if arithmetic == plain_arithmetic(question.engine, question.batch.image.device):
+        if arithmetic == plain_of(question):
             raise
         if not (arithmetic.compile or is_out_of_memory(error)):
             raise
@@ -274,7 +284,8 @@ def _clock(arithmetic: Arithmetic) -> float:
     return time.perf_counter()
 
 
-def _name(choice: Arithmetic) -> str:
+def name_of(choice: Arithmetic) -> str:
+    """Precision, layout and compilation in words."""
     return f"{choice.precision} {choice.memory_format}" + (" compiled" if choice.compile else "")
 
 
@@ -291,7 +302,8 @@ def _key(question: Question, plain: Arithmetic) -> str:
     )
 
 
-def _machine(device: str) -> str:
+def machine(device: str) -> str:
+    """Model of the GPU or processor."""
     return torch.cuda.get_device_name() if device == "cuda" else cpu_model()
 
 
@@ -314,8 +326,8 @@ def _kept(
     if not entry:
         return None
     choice = typed(entry["choice"], Arithmetic, f"{cache}: {key}.choice")
-    if _machine(choice.device) not in entry["machines"]:
-        _require_sound(question, choice, log)
+    if machine(choice.device) not in entry["machines"]:
+        require_sound(question, choice, log)
         _keep(cache, key, choice, entry["seconds_per_step"])
     return choice
 
@@ -326,7 +338,7 @@ def _keep(cache: Path, key: str, chosen: Arithmetic, seconds: dict[str, float]) 
     with exclusive(cache.with_name(f".{cache.name}.lock")):
         entries = _entries(cache)
         known_on = entries[key]["machines"] if key in entries else []
-        machines = {*known_on, _machine(chosen.device)}
+        machines = {*known_on, machine(chosen.device)}
         entries[key] = {
             "choice": asdict(chosen),
             "seconds_per_step": known,

@@ -76,6 +76,11 @@ CALLS = {
         "raw --out OUT", ["/manifest.json", "/images/case_00.npy"], ["raw", "link"], alone=True
     ),
     "folds": Call("--manifest prepared/manifest.json --out OUT", [""], ["prepared/manifest.json"]),
+    "engine": Call(
+        f"{RUN} --set train.epochs=1 --out OUT",
+        [""],
+        ["prepared/manifest.json", "splits.json"],
+    ),
     "train": Call(
         f"{RUN} --init run/weights.safetensors --work w --out OUT",
         ["/weights.safetensors", "/history.csv", "/run.json"],

@@ -54,6 +54,7 @@ def question(steps: int = 10_000, **fixed: object) -> Question:
         batch=sampler.batch(1, 0),
         objective=objective,
         steps=steps,
+        sizes=1,
         training=training,
     )
 
@@ -132,6 +133,12 @@ def test_what_is_measured_depends_on_the_length(
     assert len(asked) == measured
     assert chosen.compile is (measured == 5)
     assert (chosen == PLAIN) is (measured < 4)
+
+
+def test_samples_of_several_sizes_are_not_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = pretend(monkeypatch, SLOW)
+    assert not choose(replace(question(12_001), sizes=2)).compile
+    assert len(asked) == 4
 
 
 def test_what_the_recipe_fixes_is_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:

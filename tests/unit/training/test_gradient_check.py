@@ -131,7 +131,7 @@ def test_a_negligible_gradient_has_no_direction_but_must_stay_small() -> None:
 def question(**fixed: Any) -> Question:
     settings = replace(Engine(threads=1), **fixed)
     steps, make = 3000, maker("unet.UNet")
-    return Question(settings, {}, make, batch(8, 8, 8), OBJECTIVE, steps, training=unused)
+    return Question(settings, {}, make, batch(8, 8, 8), OBJECTIVE, steps, 1, training=unused)
 
 
 def unused(choice: Arithmetic) -> Any:
