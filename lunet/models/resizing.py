@@ -30,12 +30,15 @@ def resize_by_products(x: Tensor, sizes: Sequence[int]) -> Tensor:
     y = x if x.dtype == torch.float64 else x.float()
     with torch.autocast(x.device.type, enabled=False):
         for axis, size in enumerate(sizes, start=2):
-            weights = _weights(y.shape[axis], size).to(y)
+            weights = _weights(y.shape[axis], size, y)
             y = (y.movedim(axis, -1) @ weights.T).movedim(-1, axis)
     return y.to(x.dtype)
 
 
-def _weights(before: int, after: int) -> Tensor:
-    """(after, before): weight of each voxel in each interpolated one."""
-    place = torch.linspace(0, before - 1, after) if after > 1 else torch.zeros(1)
-    return (1 - (place[:, None] - torch.arange(before)).abs()).clamp_min(0)
+def _weights(before: int, after: int, like: Tensor) -> Tensor:
+    """(after, before): weight of each voxel in each interpolated one, made where ``like`` is."""
+    device = like.device  # a copy from the CPU would make it wait for a GPU
+    end = before - 1 if after > 1 else 0
+    place = torch.linspace(0, end, after, device=device)
+    weights = (1 - (place[:, None] - torch.arange(before, device=device)).abs()).clamp_min(0)
+    return weights.to(like.dtype)

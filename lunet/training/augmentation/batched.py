@@ -12,6 +12,7 @@ from torch import Tensor
 from lunet.errors import ConfigError
 from lunet.training.augmentation import intensity
 from lunet.training.augmentation.spatial import draw_warp, resample_batch, sampling_grid, uniform
+from lunet.training.compute.device import send
 from lunet.training.recipe import Augmentation
 
 _SHARES = (
@@ -112,7 +113,7 @@ class Augmenter:
             return
         index = torch.tensor(chosen)
         grid = sampling_grid(warp.take(index), size, images.device)
-        where = index.to(images.device)
+        where = send(index, images.device)
         whole = len(chosen) == len(images)
         before = (images, labels) if whole else (images[where], labels[where])
         images[where], labels[where] = resample_batch(*before, grid)
@@ -120,17 +121,17 @@ class Augmenter:
     def _blur(self, images: Tensor, generator: torch.Generator) -> Tensor:
         sigma = uniform((len(images),), *self.settings.blur_sigma, generator)
         operators = [intensity.blur_operator(s, sigma) for s in images.shape[2:]]
-        return intensity.separable(images, [o.to(images.device) for o in operators])
+        return intensity.separable(images, [send(o, images.device) for o in operators])
 
     def _coarsen(self, images: Tensor, generator: torch.Generator) -> Tensor:
         zoom = uniform((len(images),), *self.settings.zoom, generator)
         operators = [intensity.coarse_operator(s, zoom) for s in images.shape[2:]]
-        return intensity.separable(images, [o.to(images.device) for o in operators])
+        return intensity.separable(images, [send(o, images.device) for o in operators])
 
     def _gamma(self, images: Tensor, generator: torch.Generator) -> Tensor:
         limit = self.settings.gamma_log
         exponent = uniform(images.shape[:2], -limit, limit, generator).exp()
-        return intensity.gamma(images, exponent.to(images.device))
+        return intensity.gamma(images, send(exponent, images.device))
 
     def _gamma_inverted(self, images: Tensor, generator: torch.Generator) -> Tensor:
         return self._gamma(images.neg(), generator).neg_()
@@ -139,21 +140,21 @@ class Augmenter:
         ndim, limit = images.ndim - 2, self.settings.bias_strength
         mask = intensity.polynomial_mask(ndim)
         values = uniform((*images.shape[:2], *mask.shape), -limit, limit, generator) * mask
-        return intensity.bias_field(images, values.to(images.device))
+        return intensity.bias_field(images, send(values, images.device))
 
     def _brightness(self, images: Tensor, generator: torch.Generator) -> Tensor:
         s, shape = self.settings, images.shape[:2]
         factor = 1 + uniform(shape, -s.brightness_range, s.brightness_range, generator)
         contrast = 1 + uniform(shape, -s.contrast_range, s.contrast_range, generator)
         shift = uniform(shape, -s.shift_range, s.shift_range, generator)
-        values = (value.to(images.device) for value in (factor, contrast, shift))
+        values = (send(value, images.device) for value in (factor, contrast, shift))
         return intensity.brightness_contrast(images, *values)
 
     def _noise(self, images: Tensor, generator: torch.Generator) -> Tensor:
         s = self.settings
         std = uniform((len(images),), s.noise_std_min, s.noise_std, generator)
         seed = int(torch.randint(2**62, (1,), generator=generator))
-        return intensity.noise(images, std.to(images.device), seed)
+        return intensity.noise(images, send(std, images.device), seed)
 
     def _dropout(self, images: Tensor, generator: torch.Generator) -> Tensor:
         s, size = self.settings, torch.tensor(images.shape[2:])
@@ -171,5 +172,5 @@ def _change(batch: Tensor, chosen: list[int], transform: Callable[[Tensor], Tens
     if len(chosen) == len(batch):
         batch.copy_(transform(batch))
     elif chosen:
-        index = torch.tensor(chosen, device=batch.device)
+        index = send(torch.tensor(chosen), batch.device)
         batch[index] = transform(batch[index])

@@ -64,7 +64,8 @@ def bias_field(images: Tensor, coefficients: Tensor) -> Tensor:
     """
     order = coefficients.shape[-1]
     powers = [
-        (torch.linspace(-1, 1, s)[:, None] ** torch.arange(order)).to(images.device)
+        torch.linspace(-1, 1, s, device=images.device)[:, None]
+        ** torch.arange(order, device=images.device)
         for s in images.shape[2:]
     ]
     field = torch.einsum(_FIELD[images.ndim - 2], coefficients, *powers)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from lunet.training.compute.device import send
 from lunet.training.recipe import Augmentation
 
 _LOCKED = 2  # layers of control points at the border that do not move, as in TorchIO by default
@@ -158,23 +159,24 @@ def sampling_grid(warp: Warp, size: Sequence[int], device: torch.device) -> Tens
     """
     count, ndim = len(warp.matrix), len(size)
     half = torch.tensor([max(s - 1, 1) / 2 for s in size])
-    matrix = (warp.matrix / half[:, None]).flip(1).to(device)
-    base = (warp.shift / half).flip(1).to(device).reshape(count, *[1] * (ndim - 1), ndim)
+    matrix = send((warp.matrix / half[:, None]).flip(1), device)
+    base = send((warp.shift / half).flip(1), device).reshape(count, *[1] * (ndim - 1), ndim)
     for axis in range(ndim - 1):
         place = [count, *[1] * (ndim - 1), 1]
         place[1 + axis] = size[axis]
         column = matrix[:, :, axis].reshape(count, *[1] * (ndim - 1), ndim)
-        base = base + column * warp.coordinates[axis].to(device).reshape(place)
+        base = base + column * send(warp.coordinates[axis], device).reshape(place)
     lead = base.unsqueeze(-2)
     last = matrix[:, :, -1].reshape(count, *[1] * (ndim - 1), 1, ndim).expand_as(lead)
     terms, rows = [lead, last], [torch.ones(count, 1, size[-1]), warp.coordinates[-1][:, None]]
     if warp.control is not None:
-        basis = [spline_basis(s, warp.control.shape[2]).to(device) for s in size]
-        spline = (warp.control / half.reshape(-1, *[1] * ndim)).flip(1).to(device)
-        terms.append(torch.einsum(_LEAD[ndim], spline, *basis[:-1]))
-        rows.append(basis[-1].T.cpu().expand(count, -1, -1))
+        basis = [spline_basis(s, warp.control.shape[2]) for s in size]
+        spline = send((warp.control / half.reshape(-1, *[1] * ndim)).flip(1), device)
+        leading = (send(weights, device) for weights in basis[:-1])
+        terms.append(torch.einsum(_LEAD[ndim], spline, *leading))
+        rows.append(basis[-1].T.expand(count, -1, -1))
     table = torch.cat(terms, dim=-2).reshape(count, math.prod(size[:-1]), -1)
-    along = torch.einsum("nbz,ck->nbczk", torch.cat(rows, dim=1), torch.eye(ndim)).to(device)
+    along = send(torch.einsum("nbz,ck->nbczk", torch.cat(rows, dim=1), torch.eye(ndim)), device)
     # TF32, if it is allowed, would move positions by up to a tenth of a voxel
     exact = torch.float64 if device.type == "cuda" else torch.float32
     grid = table.to(exact) @ along.reshape(count, table.shape[2], -1).to(exact)

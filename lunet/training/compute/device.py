@@ -8,6 +8,7 @@ import subprocess
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from lunet.errors import ConfigError
 
@@ -45,6 +46,13 @@ def choose_device(name: str = "auto", *, key: str = "--device") -> torch.device:
         expected="a GPU is needed",
         action=f"Install a CUDA build of torch, or allow the CPU by setting {key} to cpu",
     )
+
+
+def send(tensor: Tensor, device: torch.device) -> Tensor:
+    """A copy of a CPU tensor on ``device``, which a GPU makes while the CPU goes on."""
+    if device.type != "cuda":
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
 
 
 def device_facts(device: torch.device) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from lunet.training.compute.autotune import (
     choose_arithmetic,
     step_seconds,
 )
-from lunet.training.compute.device import choose_device, device_facts
+from lunet.training.compute.device import choose_device, device_facts, send
 from lunet.training.losses.build import Objective, build_objective
 from lunet.training.recipe import Engine
 from lunet.training.sampling import Sampler, build_sampler
@@ -337,6 +337,17 @@ def test_a_missing_device_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert choose_device("auto") == torch.device("cuda")
     assert choose_device("cuda:1") == torch.device("cuda:1")
+
+
+def test_a_copy_to_a_gpu_is_pinned_and_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    pinned, copies, numbers = torch.ones(3), [], torch.zeros(3)
+    assert send(numbers, CPU) is numbers
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda _: pinned)
+    monkeypatch.setattr(
+        torch.Tensor, "to", lambda tensor, *to, **how: copies.append((tensor, to, how))
+    )
+    send(numbers, torch.device("cuda"))
+    assert copies == [(pinned, (torch.device("cuda"),), {"non_blocking": True})]
 
 
 def test_the_facts_of_a_device_name_what_computes(monkeypatch: pytest.MonkeyPatch) -> None:
