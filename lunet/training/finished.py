@@ -14,7 +14,7 @@ from lunet.settings import plain
 from lunet.training.job import TrainingJob
 from lunet.training.run_form import RunForm
 
-_SAME_RUN = ("source", "keep_state", "save_every")
+_SAME_RUN = ("source", "keep_state", "save_every", "resident")
 """Keys of a recipe that do not change what is trained."""
 _MOST_SHOWN = 3
 

@@ -288,6 +288,9 @@ class Recipe:
     keep_state: bool = setting(
         False, doc="keep the final state, so that the training can be continued with more epochs"
     )
+    resident: Literal["auto", "device", "host", "disk"] = setting(
+        "auto", doc="where volumes are during training; `auto`: the first place where they fit"
+    )
     engine: Engine = setting(Engine(), doc="device and arithmetic")
 
     def __post_init__(self) -> None:

@@ -124,7 +124,7 @@ def read_data(job: TrainingJob) -> tuple[Manifest, Fold]:
 def _stamp(job: TrainingJob, manifest: Manifest, fold: Fold) -> str:
     """Digest of what a saved state is valid for, without the epochs if more may be added."""
     recipe = plain(job.recipe)
-    for key in ("source", "keep_state", "save_every"):
+    for key in ("source", "keep_state", "save_every", "resident"):
         del recipe[key]
     if _may_grow(job.recipe):
         del recipe["epochs"]

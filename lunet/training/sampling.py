@@ -6,8 +6,9 @@ a resumed training draws exactly the same samples as an uninterrupted one.
 
 from __future__ import annotations
 
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache, lru_cache
 
 import numpy as np
 from torch import Tensor
@@ -42,6 +43,9 @@ class Sampler:
         seed of every draw.
     voxels
         Cache of :func:`foreground_voxels`, per case.
+    ahead
+        The batch that is being gathered while the current one is computed, by epoch and step; none
+        if the volumes are on the device.
     """
 
     volumes: Volumes
@@ -54,9 +58,22 @@ class Sampler:
     slices: bool
     seed: int
     voxels: dict[int, list[np.ndarray]] = field(default_factory=dict, compare=False, repr=False)
+    ahead: dict[tuple[int, int], Future[Batch]] = field(
+        default_factory=dict, compare=False, repr=False
+    )
 
     def batch(self, epoch: int, step: int) -> Batch:
-        """Gather batch ``step`` (from 0) of ``epoch`` (from 1)."""
+        """Batch ``step`` (from 0) of ``epoch`` (from 1)."""
+        if self.volumes.on_device:
+            return self._gather(epoch, step)
+        started = self.ahead.pop((epoch, step), None)
+        batch = started.result() if started else self._gather(epoch, step)
+        following = (epoch, step + 1) if step + 1 < self.steps else (epoch + 1, 0)
+        self.ahead.clear()
+        self.ahead[following] = _reader().submit(self._gather, *following)
+        return batch
+
+    def _gather(self, epoch: int, step: int) -> Batch:
         crops = self.crops(epoch, step)
         size = self.size or self.volumes.shapes[crops[0][0]]
         return self.volumes.gather(crops, size=size, squeeze=self.slices)
@@ -119,6 +136,12 @@ def build_sampler(volumes: Volumes, recipe: Recipe, *, dimensions: int, seed: in
         slices=slices,
         seed=seed,
     )
+
+
+@cache
+def _reader() -> ThreadPoolExecutor:
+    """The thread that reads ahead."""
+    return ThreadPoolExecutor(1)
 
 
 @lru_cache(maxsize=2)

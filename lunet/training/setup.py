@@ -12,7 +12,6 @@ from torch import nn
 from lunet.data.folds import Fold
 from lunet.data.prepared import Manifest
 from lunet.models.build import build_for_task
-from lunet.task import Task
 from lunet.training.augmentation.batched import Augment, Augmenter, active
 from lunet.training.callbacks import log
 from lunet.training.checkpoint import State, seed_everything
@@ -126,7 +125,7 @@ def _spacing(manifest: Manifest, job: TrainingJob) -> tuple[float, ...] | None:
 
 
 def _sampler(job: TrainingJob, manifest: Manifest, fold: Fold, device: torch.device) -> Sampler:
-    volumes = _volumes(manifest, fold.train, job.task, device)
+    volumes = _volumes(job, manifest, fold.train, device)
     return build_sampler(volumes, job.recipe, dimensions=job.task.dimensions, seed=job.seed)
 
 
@@ -139,7 +138,7 @@ def _validator(job: TrainingJob, manifest: Manifest, fold: Fold, device: torch.d
         deep_supervision=recipe.deep_supervision,
     )
     return build_validator(
-        _volumes(manifest, fold.validation, job.task, device),
+        _volumes(job, manifest, fold.validation, device),
         job.task,
         objective,
         patch=recipe.patch,
@@ -148,9 +147,10 @@ def _validator(job: TrainingJob, manifest: Manifest, fold: Fold, device: torch.d
 
 
 def _volumes(
-    manifest: Manifest, names: tuple[str, ...], task: Task, device: torch.device
+    job: TrainingJob, manifest: Manifest, names: tuple[str, ...], device: torch.device
 ) -> Volumes:
-    return load_volumes([manifest.case(name) for name in names], task, device=device)
+    cases = [manifest.case(name) for name in names]
+    return load_volumes(cases, job.task, device=device, place=job.recipe.resident)
 
 
 def _model(job: TrainingJob) -> nn.Module:

@@ -1,4 +1,4 @@
-"""Holds prepared volumes in memory, or memory-mapped if they do not fit, and gathers batches."""
+"""Holds prepared volumes on the device, in the host's memory or on disk, and gathers batches."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from torch.nn import functional
 
 from lunet.errors import DataError
 from lunet.task import Task
+from lunet.training.compute.device import send
 from lunet.training.memory import available_memory
 
 Window = tuple[slice, ...]
@@ -62,14 +63,14 @@ class Volumes:
     names
         Case names.
     images, labels
-        Per case (channel, x, y, z) float32 and (x, y, z) uint8: tensors on the device if
-        ``resident``, else arrays that are mapped again on each access.
+        Per case (channel, x, y, z) float32 and (x, y, z) uint8: tensors if ``resident``, else
+        arrays that are mapped again on each access.
     shapes
         Spatial shape of each case, voxels.
     device
         Device of the gathered batches.
     resident
-        Whether all volumes are in the memory of ``device``.
+        Whether all volumes are in memory: that of ``device``, or the host's.
     """
 
     names: tuple[str, ...]
@@ -78,6 +79,11 @@ class Volumes:
     shapes: tuple[tuple[int, ...], ...]
     device: torch.device
     resident: bool
+
+    @property
+    def on_device(self) -> bool:
+        """Whether a batch needs neither a disk nor a copy from the host."""
+        return self.resident and self.images[0].device.type == self.device.type  # type: ignore[union-attr]
 
     def crop(self, case: int, window: Window) -> tuple[Tensor, Tensor]:
         """Image and label of one window of a case; only the window is read from disk."""
@@ -103,11 +109,18 @@ class Volumes:
         if squeeze:
             image, label = image.squeeze(-1), label.squeeze(-1)
         names = tuple(self.names[case] for case, _ in crops)
-        return Batch(image.to(self.device), label.to(self.device), names)
+        if self.on_device:
+            return Batch(image, label, names)
+        return Batch(send(image, self.device), send(label, self.device), names)
 
 
 def load_volumes(
-    cases: Sequence[VolumeCase], task: Task, *, device: torch.device, budget: int | None = None
+    cases: Sequence[VolumeCase],
+    task: Task,
+    *,
+    device: torch.device,
+    place: str = "auto",
+    budget: int | None = None,
 ) -> Volumes:
     """Open cases, check them against the task, and load them into memory if they fit.
 
@@ -119,8 +132,11 @@ def load_volumes(
         Defines the number of channels and the allowed class indices.
     device
         Device of the batches.
+    place
+        Where the volumes are held: ``device``, ``host``, ``disk``, or ``auto`` for the first of
+        these where they fit.
     budget
-        Bytes that the volumes may use there; by default half of the free memory.
+        Bytes that they may use there; by default half of the free memory.
 
     Raises
     ------
@@ -136,15 +152,26 @@ def load_volumes(
         _check_shapes(name, image, label, task)
         shapes.append(tuple(image.shape[1:]))
         size += 4 * image.size + label.size
-    resident = size <= (available_memory(device) // 2 if budget is None else budget)
-    if not resident:
+    home = _home(place, size, device, budget)
+    if home is None:
         return Volumes(names, images, labels, tuple(shapes), device, resident=False)
     held: tuple[list[Tensor], list[Tensor]] = ([], [])
     for name, image, label in zip(names, images, labels, strict=True):
         check_values(name, image, label, task)
-        held[0].append(torch.from_numpy(np.array(image, dtype=np.float32)).to(device))
-        held[1].append(torch.from_numpy(np.array(label, dtype=np.uint8)).to(device))
+        held[0].append(torch.from_numpy(np.array(image, dtype=np.float32)).to(home))
+        held[1].append(torch.from_numpy(np.array(label, dtype=np.uint8)).to(home))
     return Volumes(names, *held, tuple(shapes), device, resident=True)
+
+
+def _home(place: str, size: int, device: torch.device, budget: int | None) -> torch.device | None:
+    """The device that holds ``size`` bytes of volumes; None if they stay on disk."""
+    host = torch.device("cpu")
+    if place != "auto":
+        return {"device": device, "host": host, "disk": None}[place]
+    for home in dict.fromkeys((device, host)):
+        if size <= (available_memory(home) // 2 if budget is None else budget):
+            return home
+    return None
 
 
 class _Maps(Sequence[np.ndarray]):

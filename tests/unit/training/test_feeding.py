@@ -10,12 +10,15 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_training import TASK, TINY, prepare, resave
+from tiny_training import TASK, TINY, job, prepare, resave, results
 
 from lunet.data.prepared import read_manifest
 from lunet.errors import ConfigError, DataError, TrainingError
+from lunet.reading import read_json
 from lunet.task import Task
+from lunet.training import volumes as holding
 from lunet.training.recipe import Recipe
+from lunet.training.run import run_training
 from lunet.training.sampling import Sampler, build_sampler, epoch_order, foreground_voxels
 from lunet.training.volumes import Volumes, load_volumes
 
@@ -69,11 +72,45 @@ def test_memory_mapped_batches_equal_resident_ones(
     resident, mapped = volumes(data), volumes(data, budget=0)
     assert resident.resident
     assert not mapped.resident
-    for step in range(3):
-        one, two = (sampler(source, recipe).batch(2, step) for source in (resident, mapped))
+    first, second = sampler(resident, recipe), sampler(mapped, recipe)
+    for epoch, step in ((2, 0), (2, 1), (2, 2), (3, 0), (7, 1)):  # the last ones were read ahead
+        one, two = first.batch(epoch, step), second.batch(epoch, step)
         assert one.cases == two.cases
         assert torch.equal(one.image, two.image)
         assert torch.equal(one.label, two.label)
+
+
+@pytest.mark.parametrize(
+    ("place", "size", "home"),
+    [
+        ("auto", 5, "cuda"),
+        ("auto", 6, "cpu"),
+        ("auto", 500, "cpu"),
+        ("auto", 501, None),
+        ("host", 5, "cpu"),
+        ("disk", 5, None),
+        ("device", 501, "cuda"),
+    ],
+)
+def test_volumes_are_held_where_they_fit(
+    monkeypatch: pytest.MonkeyPatch, place: str, size: int, home: str | None
+) -> None:
+    free = {"cuda": 10, "cpu": 1000}
+    monkeypatch.setattr(holding, "available_memory", lambda device: free[device.type])
+    found = holding._home(place, size, torch.device("cuda"), None)
+    assert (found and found.type) == home
+
+
+def test_the_recipe_says_where_volumes_are_and_results_do_not_depend_on_it(
+    data: Path, tmp_path: Path
+) -> None:
+    for place in ("disk", "host"):
+        run_training(job(data, tmp_path / place, replace(TINY, resident=place)))
+    assert results(tmp_path / "disk") == results(tmp_path / "host")
+    recorded = [
+        read_json(tmp_path / place / "out" / "run.json")["resident"] for place in ("disk", "host")
+    ]
+    assert recorded == [False, True]
 
 
 @settings(max_examples=15)
