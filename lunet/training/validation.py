@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from lunet.errors import TrainingError
 from lunet.task import Task
+from lunet.training.compute.device import send
 from lunet.training.losses.build import Objective
 from lunet.training.volumes import Volumes, Window
 
@@ -93,7 +94,7 @@ class Validator:
         for i, (case, _) in enumerate(group):
             losses[case, 0] += self.objective(logits[i : i + 1], batch.label[i : i + 1]).double()
             losses[case, 1] += 1
-        index = torch.tensor([case for case, _ in group], device=counts.device)
+        index = send(torch.tensor([case for case, _ in group]), counts.device)
         counts.index_add_(0, index, overlap_counts(logits, batch.label, self.task))
 
     def _summary(self, counts: Tensor, losses: Tensor) -> Validation:
