@@ -101,7 +101,7 @@ def names() -> str:
         "# Presets, recipes, losses, data sets",
         "The names that a configuration may use, as `lunet list` prints them. The numbers of "
         "parameters are for one image channel and one label. Other widths need no code: "
-        "`lunet_small_8f` and `unet_large_10f` are names, too.",
+        "`lunet_small_8f`, `unet_large_10f` and `pocket_small_8f` are names, too.",
     ]
     for what in ("presets", "recipes", "losses", "augmentations", "datasets"):
         with contextlib.redirect_stdout(io.StringIO()) as printed:

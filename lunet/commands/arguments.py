@@ -159,12 +159,17 @@ def planned(sections: dict[str, Any], path: str | None) -> dict[str, Any]:
     if path is None:
         return sections
     from lunet.study.config import PLANNED, read_plan
+    from lunet.study.topology import with_topology
 
     plan = read_plan(path)
     for name in PLANNED:
         section = "recipe" if name == "train" else name
         if section in sections:
             sections[section] = {**sections[section], **plan.get(name, {})}
+    if "model" in sections:
+        model = sections["model"]
+        arguments = with_topology(model["arguments"], plan.get("topology", {}))
+        sections["model"] = {**model, "arguments": arguments}
     return _with_planned_size(sections, plan)
 
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from lunet.commands.arguments import add_out, add_settings, read_settings
+from lunet.commands.arguments import add_out, add_plan, add_settings, read_settings
 from lunet.reporting.command import add_sources, read_sources
 from lunet.reporting.outputs import FIGURES, figure_row, names_help
 
@@ -32,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_out(parser, "BASE", "path without suffix", suffixes=(".svg", ".pdf", ".png", ".csv"))
     add_settings(parser)
+    add_plan(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:

@@ -1,4 +1,7 @@
-"""Propose spacing, intensities, patch and batch from a data set's fingerprint, with reasons.
+"""Propose spacing, intensities, topology, patch and batch from a data set's fingerprint.
+
+Each value has its reason. The topology (which axes are halved at which level, and the kernels)
+serves networks whose arguments say `topology: planned`.
 
 A .yaml plan is a part of a configuration and meant to be edited. A .json plan holds the same
 values, the reasons and the fingerprint.
@@ -13,7 +16,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lunet.commands.arguments import (
@@ -29,7 +32,8 @@ from lunet.errors import ConfigError
 
 if TYPE_CHECKING:
     from lunet.data.fingerprint import Fingerprint
-    from lunet.data.plan import Choice
+    from lunet.data.plan import Choice, NetworkCost
+    from lunet.data.topology import Topology
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -85,12 +89,16 @@ def _proposed(arguments: argparse.Namespace) -> tuple[Sequence[Choice], Fingerpr
     dataset = open_raw(arguments, "plan" if sections else "audit")
     task, fingerprint = dataset.task, fingerprint_of(dataset, log=print)
     ndim = fingerprint.shapes.shape[1]
-    models = _models(sections.get("models"), preset, task, ndim)
-    cost = costliest([network_cost(m, channels=len(task.channels), ndim=ndim) for m in models])
+    sections_of_networks = sections.get("models") or [_section(preset)]
+
+    def cost_of(topology: Topology) -> NetworkCost:
+        built = _models(sections_of_networks, topology, task, ndim)
+        return costliest([network_cost(m, channels=len(task.channels), ndim=ndim) for m in built])
+
     memory = usable_memory(limits.memory_gb)
     # a fold trains on only a part of the cases, and a batch cannot hold more than these
     largest = min(limits.largest_batch, max(2, fingerprint.cases // 3))
-    return propose(fingerprint, cost, memory=memory, largest_batch=largest), fingerprint
+    return propose(fingerprint, cost_of, memory=memory, largest_batch=largest), fingerprint
 
 
 def _check(arguments: argparse.Namespace) -> None:
@@ -111,13 +119,25 @@ def _check(arguments: argparse.Namespace) -> None:
             )
 
 
-def _models(sections: Any, preset: str, task: Any, ndim: int) -> list[Any]:
-    """The networks of a study (from a rule's sections), or the network of one preset."""
-    from lunet.models.build import build_for_task
-    from lunet.study.networks import build_model
+def _section(preset: str) -> dict[str, Any]:
+    """The section ``model`` of a preset."""
+    from lunet.study.presets import find_preset
 
-    if not sections:
-        channels, outputs = len(task.channels), task.out_channels
-        return [build_model(preset, in_channels=channels, out_channels=outputs, ndim=ndim)]
-    as_stored = dataclasses.replace(task, dimensions=ndim)
-    return [build_for_task(section, as_stored) for section in sections]
+    row = find_preset(preset)
+    return {"module": row.module, "name": row.network, "arguments": row.arguments}
+
+
+def _models(
+    sections: Sequence[Mapping[str, Any]], topology: Topology, task: Any, ndim: int
+) -> list[Any]:
+    """The networks of the sections, with the topology where they ask for it."""
+    from lunet.models.build import build_for_task
+    from lunet.study.topology import with_topology
+
+    as_stored, planned = dataclasses.replace(task, dimensions=ndim), dataclasses.asdict(topology)
+    return [
+        build_for_task(
+            {**section, "arguments": with_topology(section["arguments"], planned)}, as_stored
+        )
+        for section in sections
+    ]

@@ -1,6 +1,6 @@
-"""A proposal for spacing, intensities, patch and batch, each with its reason.
+"""A proposal for spacing, intensities, topology, patch and batch, each with its reason.
 
-The rules for spacing and patch follow Isensee et al., Nature Methods 18, 203 (2021).
+The rules for spacing, topology and patch follow Isensee et al., Nature Methods 18, 203 (2021).
 """
 
 from __future__ import annotations
@@ -8,13 +8,14 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from lunet.data.fingerprint import Fingerprint
+from lunet.data.topology import Topology, explain, plan_topology
 from lunet.errors import DataError
 
 # Coarsest over finest voxel size above which a data set counts as anisotropic.
@@ -53,16 +54,20 @@ class Choice:
 
 
 def propose(
-    fingerprint: Fingerprint, cost: NetworkCost, *, memory: float, largest_batch: int = 16
+    fingerprint: Fingerprint,
+    cost_of: Callable[[Topology], NetworkCost],
+    *,
+    memory: float,
+    largest_batch: int = 16,
 ) -> tuple[Choice, ...]:
-    """Propose ``preprocess``, ``train`` and ``predict`` keys of a configuration.
+    """Propose ``preprocess``, ``topology``, ``train`` and ``predict`` keys of a configuration.
 
     Parameters
     ----------
     fingerprint
         Fingerprint of the raw data set.
-    cost
-        Cost of the network to be trained.
+    cost_of
+        Cost of the network to be trained, given the topology.
     memory
         Bytes that a training may use.
     largest_batch
@@ -77,8 +82,41 @@ def propose(
     shapes = _resampled(fingerprint, spacing.value)
     median = np.median(fingerprint.spacings, axis=0)
     millimetres = median if spacing.value == "keep" else np.array(spacing.value)
-    sizes = _sizes(shapes, millimetres, cost, memory, largest_batch)
-    return (spacing, *_intensities(fingerprint), *sizes)
+    topology, sizes = _fitted(shapes, millimetres, cost_of, memory, largest_batch)
+    return (spacing, *_intensities(fingerprint), *topology, *sizes)
+
+
+def _fitted(
+    shapes: np.ndarray[Any, np.dtype[np.int64]],
+    spacing: np.ndarray[Any, np.dtype[np.float64]],
+    cost_of: Callable[[Topology], NetworkCost],
+    memory: float,
+    largest_batch: int,
+) -> tuple[tuple[Choice, ...], tuple[Choice, ...]]:
+    """Topology and sizes that fit each other: a patch has its topology, which costs its memory.
+
+    The first topology is that of the largest volume; padding adds no level. A shorter patch may
+    have fewer levels, which leave room for a longer one; the second visit of a topology ends the
+    search.
+    """
+    millimetres, longest = [float(mm) for mm in spacing], shapes.max(axis=0).tolist()
+    topology, seen = plan_topology(millimetres, longest), set[Topology]()
+    while topology not in seen:
+        seen.add(topology)
+        sizes = _sizes(shapes, spacing, cost_of(topology), memory, largest_batch)
+        found = {choice.key: choice.value for choice in sizes}
+        padded, fitted = found["preprocess.size"] or found["train.patch"], topology
+        size = [min(n, most) for n, most in zip(padded, longest, strict=True)]
+        topology = plan_topology(millimetres, size)
+    reason = explain(fitted, millimetres, size)
+    return (
+        Choice("topology.strides", [list(step) for step in fitted.strides], reason),
+        Choice(
+            "topology.kernels",
+            [list(kernel) for kernel in fitted.kernels],
+            "for presets with `topology: planned`; their widths continue to as many levels",
+        ),
+    ), sizes
 
 
 def _spacing(fingerprint: Fingerprint) -> Choice:

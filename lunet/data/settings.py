@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from lunet.errors import ConfigError
 from lunet.settings import LARGEST_SEED, LONGEST_AXIS, setting
 
 
@@ -107,6 +108,30 @@ class PlanSettings:
         maximum=1e6,
     )
     largest_batch: int = setting(16, doc="largest batch proposed", minimum=1, maximum=65536)
+
+
+@dataclass(frozen=True)
+class TopologySettings:
+    """The topology of networks whose arguments say ``topology: planned``; a plan fills it in."""
+
+    strides: tuple[tuple[int, ...], ...] = setting(
+        (),
+        doc="per level and axis, full resolution first: how much the axis is shortened on the way "
+        "to this level",
+        minimum=1,
+        maximum=64,
+    )
+    kernels: tuple[tuple[int, ...], ...] = setting(
+        (), doc="per level and axis: size of the kernels, odd", minimum=1, maximum=63
+    )
+
+    def __post_init__(self) -> None:
+        if len(self.strides) != len(self.kernels):
+            raise ConfigError(
+                where="topology",
+                found=f"{len(self.strides)} strides and {len(self.kernels)} kernels",
+                expected="one of each per level is expected",
+            )
 
 
 @dataclass(frozen=True)

@@ -93,8 +93,7 @@ class AttentionUNet(nn.Module):
         """Logits (batch, out_channels, \\*spatial); in training with deep supervision a list."""
         check_image(x, channels=self.in_channels, ndim=self.ndim)
         ones = (1,) * self.ndim
-        deepest = (self.shortest,) * self.ndim
-        side = batch_norm_side(x, training=self.training, multiple=deepest)
+        side = self.shortest * batch_norm_side(x, training=self.training)
         sizes = legal_sizes(x.shape[2:], multiple=ones, minimum=self.shortest, long_side=side)
         return run_padded(self._logits, x, sizes)
 

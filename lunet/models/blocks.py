@@ -1,4 +1,4 @@
-"""Parts that several networks share: layers per dimension, convolution blocks, widths as data.
+"""Parts that several networks share: layers per dimension, widths as data.
 
 A U-shaped network is described by two plain mappings, its *wiring* (which blocks feed a block)
 and its *widths* (output channels of every convolution of a block). Both can be stored as JSON, so
@@ -7,7 +7,6 @@ that a channel-pruned network is rebuilt from its numbers and needs no code of i
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -26,17 +25,33 @@ class Layers:
     conv: type[nn.Module]
     transposed: type[nn.Module]
     batch_norm: type[nn.Module]
+    instance_norm: type[nn.Module]
     dropout: type[nn.Module]
     max_pool: type[nn.Module]
+    mean_pool: type[nn.Module]
     interpolation: str
 
 
 _LAYERS = {
     2: Layers(
-        nn.Conv2d, nn.ConvTranspose2d, nn.BatchNorm2d, nn.Dropout2d, nn.MaxPool2d, "bilinear"
+        nn.Conv2d,
+        nn.ConvTranspose2d,
+        nn.BatchNorm2d,
+        nn.InstanceNorm2d,
+        nn.Dropout2d,
+        nn.MaxPool2d,
+        nn.AvgPool2d,
+        "bilinear",
     ),
     3: Layers(
-        nn.Conv3d, nn.ConvTranspose3d, nn.BatchNorm3d, nn.Dropout3d, nn.MaxPool3d, "trilinear"
+        nn.Conv3d,
+        nn.ConvTranspose3d,
+        nn.BatchNorm3d,
+        nn.InstanceNorm3d,
+        nn.Dropout3d,
+        nn.MaxPool3d,
+        nn.AvgPool3d,
+        "trilinear",
     ),
 }
 
@@ -52,31 +67,6 @@ def layers_of(ndim: int) -> Layers:
     if ndim not in _LAYERS:
         raise ConfigError(where="ndim", found=repr(ndim), expected="2 or 3 spatial axes")
     return _LAYERS[ndim]
-
-
-def unit(into: int, out: int, *, dropout: float | None, ndim: int) -> nn.Sequential:
-    """Convolution 3 (with bias) -> ReLU -> batch norm -> dropout of whole channels.
-
-    ``dropout`` is the probability, which can be changed later as attribute ``p`` of the layer named
-    ``dropout``; None leaves that layer out. The norm after the ReLU is the published order of the
-    LUNet family (arXiv 2512.03834).
-    """
-    layers = layers_of(ndim)
-    parts: OrderedDict[str, nn.Module] = OrderedDict()
-    parts["conv"] = layers.conv(into, out, kernel_size=3, padding=1)
-    parts["relu"] = nn.ReLU(inplace=True)
-    parts["norm"] = layers.batch_norm(out)
-    if dropout is not None:
-        parts["dropout"] = layers.dropout(dropout)
-    return nn.Sequential(parts)
-
-
-def block(into: int, widths: Sequence[int], *, dropout: float | None, ndim: int) -> nn.Sequential:
-    """A chain of :func:`unit`; ``widths`` are the output channels of its convolutions."""
-    before = (into, *widths[:-1])
-    return nn.Sequential(
-        *(unit(a, b, dropout=dropout, ndim=ndim) for a, b in zip(before, widths, strict=True))
-    )
 
 
 @dataclass(frozen=True)

@@ -158,8 +158,7 @@ class MedNeXt(nn.Module):
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
         """Logits (batch, out_channels, \\*spatial) of an image (batch, in_channels, \\*spatial)."""
         check_image(x, channels=self.in_channels, ndim=self.ndim)
-        long_side = 2 * self.multiple[0]
-        sizes = legal_sizes(x.shape[2:], multiple=self.multiple, long_side=long_side)
+        sizes = legal_sizes(x.shape[2:], multiple=self.multiple, long_side=2)
         return run_padded(self._logits, x, sizes)
 
     def _logits(self, x: Tensor) -> Tensor:

@@ -29,28 +29,25 @@ def legal_sizes(
     minimum
         Each axis has at least this many voxels (before rounding up to the multiple).
     long_side
-        At least one axis has this many voxels; if none has, the first one is extended. Must be a
-        multiple of ``multiple[0]``. Normalisations need it: a single voxel has no variance.
+        At least one axis has this many multiples; if none has, the first one is extended.
+        Normalisations need two at the deepest level: a single voxel has no variance.
     """
     if torch.jit.is_tracing():  # sizes are tensors there, and a trace is valid for one size
         sizes = [int(n) for n in sizes]
     # no negative dividend: ONNX rounds quotients towards zero
-    legal = [
-        (torch.sym_max(n, minimum) + m - 1) // m * m for n, m in zip(sizes, multiple, strict=True)
-    ]
-    longest = reduce(torch.sym_max, legal)
+    units = [(torch.sym_max(n, minimum) + m - 1) // m for n, m in zip(sizes, multiple, strict=True)]
+    longest = reduce(torch.sym_max, units)
     is_short = torch.sym_min(1, torch.sym_max(0, long_side - longest))
-    legal[0] = legal[0] + is_short * (long_side - legal[0])
-    return tuple(legal)
+    units[0] = units[0] + is_short * (long_side - units[0])
+    return tuple(n * m for n, m in zip(units, multiple, strict=True))
 
 
-def batch_norm_side(x: Tensor, *, training: bool, multiple: Sequence[int]) -> int:
-    """``long_side`` for a network with batch norm whose deepest level has one voxel per multiple.
+def batch_norm_side(x: Tensor, *, training: bool) -> int:
+    """Voxels that batch norm needs along one axis of the deepest level.
 
-    Batch statistics need two values per channel: in training, a single image must have two voxels
-    at the deepest level.
+    Batch statistics need two values per channel: in training, a single image must have two voxels.
     """
-    return 2 * multiple[0] if training and x.shape[0] == 1 else 1
+    return 2 if training and x.shape[0] == 1 else 1
 
 
 def run_padded(

@@ -11,8 +11,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from lunet.models.blocks import IMAGE, NetworkPlan, check_levels, full_widths
-from lunet.models.planned import PlannedNetwork
+from lunet.models.blocks import IMAGE, NetworkPlan, check_levels, full_widths, layers_of
+from lunet.models.planned import PlannedNetwork, halved
+from lunet.models.units import Style
 
 
 class UNetPlusPlus(PlannedNetwork):
@@ -55,17 +56,19 @@ class UNetPlusPlus(PlannedNetwork):
         ndim: int = 3,
     ) -> None:
         plan, levels = _plan(in_channels, widths, convs_per_block)
-        super().__init__(plan, out_channels, levels=levels, ndim=ndim)
+        strides = halved(levels, ndim)
+        super().__init__(plan, out_channels, strides=strides, style=Style())
 
         def make(kind: str, keys: Iterable[str]) -> nn.ModuleDict:
             return nn.ModuleDict({key: self.make_block(f"{kind}.{key}", dropout) for key in keys})
 
         keys = [f"{row}_{column}" for row, column in nested(levels)]
+        self.pool = layers_of(ndim).max_pool(2)
         self.encoder = make("encoder", map(str, range(levels)))
-        self.up = nn.ModuleDict({key: self.make_up(f"up.{key}") for key in keys})
+        self.up = nn.ModuleDict({key: self.make_up(f"up.{key}", strides[-1]) for key in keys})
         self.node = make("node", keys)
         self.head = self.make_block("head", None)
-        self.project = self.make_output()
+        self.project = self.make_output("head")
 
     def _logits(self, x: Tensor) -> Tensor:
         rows: list[list[Tensor]] = []

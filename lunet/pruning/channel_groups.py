@@ -4,17 +4,18 @@ A *layer* is a group of channels that can be removed one by one. Its *places* ar
 parameters and buffers that belong to these channels. The rest of pruning (surgery on weights,
 gradients, optimiser moments, moving averages) follows from this table.
 
-UNet, LUNet, UNet++ and LUNet++: the output channels of every convolution and up-convolution.
-MedNeXt: the expanded channels inside each block. Residual additions, added skips and depthwise
-convolutions tie its other channels together into one stream per level. A channel could only be
-removed from the whole level, which means a smaller ``width``, not pruning. With global response
-normalisation, a block's expanded channels depend on their mean: removing even a channel that
-nothing reads would change the output, so this is refused.
+UNet, LUNet, UNet++ and LUNet++: the output channels of every convolution and up-convolution; in
+residual blocks only those between the two convolutions of an addition. MedNeXt: the expanded
+channels inside each block. Residual additions, added skips and depthwise convolutions tie the other
+channels together into one stream per level. A channel could only be removed from the whole level,
+which means a smaller ``width``, not pruning. With global response normalisation or group norm,
+channels depend on each other's values: removing even a channel that nothing reads would change the
+output, so this is refused.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +23,8 @@ from torch import nn
 
 from lunet.errors import ConfigError
 from lunet.models.blocks import NetworkPlan
+from lunet.models.planned import PlannedNetwork
+from lunet.models.units import ResidualBlock
 
 
 @dataclass(frozen=True)
@@ -74,9 +77,8 @@ def layers_of_network(model: nn.Module) -> dict[str, Layer]:
     ConfigError
         If channels of this architecture cannot be removed.
     """
-    plan = getattr(model, "plan", None)
-    if isinstance(plan, NetworkPlan):
-        return {layer.name: layer for layer in _planned(plan)}
+    if isinstance(model, PlannedNetwork):
+        return {layer.name: layer for layer in _planned(model)}
     expanded = getattr(model, "expanded", None)
     if expanded is None:
         raise ConfigError(
@@ -88,43 +90,84 @@ def layers_of_network(model: nn.Module) -> dict[str, Layer]:
 
 
 def arguments_of(
-    arguments: Mapping[str, Any], layers: Mapping[str, Layer], widths: Mapping[str, int]
+    model: nn.Module, arguments: Mapping[str, Any], widths: Mapping[str, int]
 ) -> dict[str, Any]:
     """Constructor arguments of a network whose layers have ``widths``, plain JSON values."""
-    if any(layer.signal.endswith(".gelu") for layer in layers.values()):
+    if not isinstance(model, PlannedNetwork):
         return {**arguments, "expanded": dict(widths)}
-    blocks: dict[str, list[int]] = {}
-    for name, layer in layers.items():
-        blocks.setdefault(layer.block, []).append(widths[name])
-    rest = {key: value for key, value in arguments.items() if key != "convs_per_block"}
+    blocks = {
+        block: [widths.get(_name(block, index), width) for index, width in enumerate(given)]
+        for block, given in model.plan.widths.items()
+    }
+    replaced = ("convs_per_block", "decoder_convs")
+    rest = {key: value for key, value in arguments.items() if key not in replaced}
     return rest | {"widths": blocks}
 
 
-def _planned(plan: NetworkPlan) -> list[Layer]:
+def _planned(model: PlannedNetwork) -> list[Layer]:
+    plan = model.plan
+    if model.style.norm == "group":
+        raise ConfigError(
+            where="prune.preset",
+            found="a network with norm: group",
+            expected="group norm ties the channels of a group to each other",
+            action="Prune one with another norm",
+        )
+    tensors, parts = set(model.state_dict()), dict(model.named_modules())
     deepest = max(_level(name) for name in plan.widths)
     found = []
     for block, widths in plan.widths.items():
         depth = deepest + 1 if block == "bottleneck" else _level(block)
+        residual = isinstance(parts[block], ResidualBlock)
         for index, width in enumerate(widths):
-            readers = _readers(plan, block, index)
-            found.append(_convolution(block, index, width, depth, readers))
+            if residual and not _is_inner(index, len(widths)):
+                continue
+            readers = _readers(plan, block, index) + _side_heads(parts, block, index, widths)
+            found.append(_convolution(block, index, width, depth, readers, tensors))
     return found
 
 
+def _is_inner(index: int, count: int) -> bool:
+    """Whether a convolution of a residual block is the first of a pair, which no sum contains."""
+    stem = count % 2
+    return index >= stem and (index - stem) % 2 == 0
+
+
+def _name(block: str, index: int) -> str:
+    """Name of the layer of convolution ``index`` of a block."""
+    return block if _is_up(block) else f"{block}.{index}"
+
+
 def _convolution(
-    block: str, index: int, width: int, depth: int, readers: tuple[WeightAxis, ...]
+    block: str,
+    index: int,
+    width: int,
+    depth: int,
+    readers: tuple[WeightAxis, ...],
+    tensors: Collection[str],
 ) -> Layer:
+    name = _name(block, index)
     if _is_up(block):  # a transposed convolution's weight is (in, out, *kernel)
         raised = (WeightAxis(f"{block}.weight", 1), WeightAxis(f"{block}.bias"))
         return Layer(block, block, width, depth, block, None, raised, readers)
-    name = f"{block}.{index}"
     norm = ("weight", "bias", "running_mean", "running_var")
     makers = tuple(
-        WeightAxis(f"{name}.{tensor}")
-        for tensor in ("conv.weight", "conv.bias", *(f"norm.{kind}" for kind in norm))
+        WeightAxis(tensor)
+        for kind in ("conv.weight", "conv.bias", *(f"norm.{kind}" for kind in norm))
+        if (tensor := f"{name}.{kind}") in tensors
     )
     dropout = None if block == "head" else f"{name}.dropout"
     return Layer(name, block, width, depth, f"{name}.relu", dropout, makers, readers)
+
+
+def _side_heads(
+    parts: Mapping[str, nn.Module], block: str, index: int, widths: Sequence[int]
+) -> tuple[WeightAxis, ...]:
+    """The head for deep supervision that reads the output of a decoder block."""
+    head = block.replace("decoder.", "side_heads.")
+    if head == block or head not in parts or index + 1 < len(widths):
+        return ()
+    return (WeightAxis(f"{head}.weight", 1),)
 
 
 def _readers(plan: NetworkPlan, block: str, index: int) -> tuple[WeightAxis, ...]:

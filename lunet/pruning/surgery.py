@@ -50,7 +50,7 @@ def cut_section(model: nn.Module, section: Mapping[str, Any], cut: Cut) -> Secti
     layers = layers_of_network(model)
     check_cut(layers, cut)
     widths = {name: layer.width - len(set(cut.get(name, ()))) for name, layer in layers.items()}
-    return {**section, "arguments": arguments_of(section["arguments"], layers, widths)}
+    return {**section, "arguments": arguments_of(model, section["arguments"], widths)}
 
 
 def check_cut(layers: Mapping[str, Layer], cut: Cut) -> None:

@@ -15,6 +15,7 @@ from lunet.data.settings import (
     PlanSettings,
     PreprocessSettings,
     SplitSettings,
+    TopologySettings,
 )
 from lunet.efficiency.settings import EfficiencySettings
 from lunet.errors import ConfigError, nearest, shown, together
@@ -32,7 +33,7 @@ from lunet.study.settings import SmallestSettings
 from lunet.study.variants import Variant, base_preset
 from lunet.training.recipe import Recipe
 
-PLANNED = ("preprocess", "train", "predict")
+PLANNED = ("preprocess", "topology", "train", "predict")
 # ASCII only: lookalike or invisible characters would give two folders that seem to have one name
 _SEGMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _VARIABLE = re.compile(r"\$(?:\{(\w+)\}|([A-Za-z_]\w*))")
@@ -103,10 +104,14 @@ class Config:
     )
     plan: str | None = setting(
         None,
-        doc="`auto`: a step plans spacing, intensities, patch and batch from the data, and the "
-        "planned values override this configuration wherever volumes are prepared, networks are "
-        "trained, pruned or used, or cost is measured (at the planned size). Or the path of a "
-        "plan, whose values this configuration overrides",
+        doc="`auto`: a step plans spacing, intensities, topology, patch and batch from the data, "
+        "and the planned values override this configuration wherever volumes are prepared, "
+        "networks are trained, pruned or used, or cost is measured (at the planned size). Or the "
+        "path of a plan, whose values this configuration overrides",
+    )
+    topology: TopologySettings = setting(
+        TopologySettings(),
+        doc="strides and kernels of networks whose arguments say `topology: planned`",
     )
     planning: PlanSettings = setting(PlanSettings(), doc="limits of `plan: auto`")
     roots: Roots = setting(Roots(), doc="folders that the study writes to")

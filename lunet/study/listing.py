@@ -10,9 +10,11 @@ from lunet.efficiency.forecast import Forecast, taken
 from lunet.errors import LunetError
 from lunet.files import canonical_json
 from lunet.reading import read_record
+from lunet.study.config import read_plan
 from lunet.study.forecast import Forecasts, Gap, request
 from lunet.study.presets import Preset
 from lunet.study.study import Study
+from lunet.study.topology import with_topology
 from lunet.training.run_form import RunForm
 
 # transform, the key that enables it, its other keys (all in `train.augmentation`)
@@ -93,15 +95,21 @@ def _parameters(row: Preset) -> Cell:
 
     One broken row must not hide the others.
     """
-    from lunet.models.build import build_network
+    import torch
 
+    from lunet.models.build import build_network
+    from lunet.own_code import is_file, is_plugin
+
+    # without memory for the values, which code of the user may read
+    device = "cpu" if is_file(row.module) or is_plugin(row.module) else "meta"
     channels = {"in_channels": 1, "out_channels": 1}
     problem: LunetError | None = None
     for ndim in sorted(row.dimensions, reverse=True):  # a network may fit 2D or 3D only
         try:
-            network = build_network(
-                row.module, row.network, **channels, ndim=ndim, arguments=row.arguments
-            )
+            with torch.device(device):
+                network = build_network(
+                    row.module, row.network, **channels, ndim=ndim, arguments=row.arguments
+                )
         except LunetError as error:
             problem = problem or error
         else:
@@ -239,10 +247,20 @@ def _forecast(found: Forecast | Gap) -> dict[str, Any]:
 
 def _runs(study: Study, preset: str) -> list[Any]:
     """Contents of ``run.json`` of the preset's finished runs that have the current network."""
-    model = canonical_json(study.sections("train", preset)["model"])
+    model = canonical_json(_planned_model(study, preset))
     paths = (Path(run, "run.json") for run in study.runs([preset]))
     runs = [read_record(path, RunForm) for path in paths if path.is_file()]
     return [run for run in runs if canonical_json(_network(run)) == model]
+
+
+def _planned_model(study: Study, preset: str) -> dict[str, Any]:
+    """The section ``model`` of the preset's trainings, with the topology of a plan made so far."""
+    model: dict[str, Any] = study.sections("train", preset)["model"]
+    path = Path(study.results, "plan.yaml")
+    if study.config.plan != "auto" or not path.is_file():
+        return model
+    topology = read_plan(path).get("topology", {})
+    return {**model, "arguments": with_topology(model["arguments"], topology)}
 
 
 def _network(run: RunForm) -> dict[str, Any] | None:

@@ -1,8 +1,9 @@
 """Presets: named networks, each with the name of its recipe.
 
 :data:`PAPER_PRESETS` lists the 29 presets of the LUNet paper (arXiv 2512.03834). The families
-``unet``, ``lunet``, ``unetpp`` and ``lunetpp`` exist in any width (``lunet_small_8f``). This module
-names the model modules but never imports them.
+``unet``, ``lunet``, ``unetpp`` and ``lunetpp`` exist in any width (``lunet_small_8f``), and so do
+those in the form of nnU-Net (``nnunet_like_32f``, ``pocket_small_8f``), whose topology a plan
+replaces. This module names the model modules but never imports them.
 """
 
 from __future__ import annotations
@@ -26,6 +27,10 @@ UNET = "arXiv 1505.04597, as in arXiv 2512.03834"
 UNETPP = "arXiv 1807.10165, as in arXiv 2512.03834"
 SLIM = "Slim UNETRV2, IEEE TMI 2025"
 ATTENTION = "arXiv 1804.03999"
+NNUNET = "nnU-Net, doi 10.1038/s41592-020-01008-z"
+RESENC = "nnU-Net's residual encoder, arXiv 2404.09556"
+POCKET = "PocketNet, arXiv 2104.10745, as MIST's nnunet-pocket without residual blocks and heads"
+XTINY = "XTinyU-Net, arXiv 2605.09639: nnU-Net with capped widths"
 
 
 @dataclass(frozen=True)
@@ -79,6 +84,25 @@ _FAMILIES_2D = {
 }
 _NAME_2D = re.compile(r"(unet2d|attention_unet2d|lattention_unet2d)_([1-9]\d{0,2})f")
 
+# families in the form of nnU-Net: a study's plan replaces these topologies, which halve every axis
+_FORM = {
+    "norm": "instance",
+    "activation": "leaky_relu",
+    "order": "norm_activation",
+    "downsampling": "convolution",
+    "topology": "planned",
+}
+_LEVELS = 6
+_BASE_WIDTH, _WIDEST = 32, 320
+_RESIDUAL_BLOCKS = (1, 3, 4, 6, 6, 6)
+_NAME_NNUNET = re.compile(
+    r"(?P<family>nnunet_like|resenc|xtiny|pocket_(?P<size>small|large))_(?P<width>[1-9]\d{0,2})f"
+)
+_LISTED_NNUNET = (
+    *(f"{family}_32f" for family in ("nnunet_like", "resenc", "pocket_small", "pocket_large")),
+    *(f"xtiny_{cap}f" for cap in (32, 16, 8, 4)),
+)
+
 PAPER_PRESETS: tuple[str, ...] = (
     *(
         f"{family}_{size}_{width}f"
@@ -129,6 +153,8 @@ def find_preset(name: str) -> Preset:
         return _of_family(name, match[1], match[2], int(match[3]))
     if match := _NAME_2D.fullmatch(name):
         return _of_family_2d(name, match[1], int(match[2]))
+    if match := _NAME_NNUNET.fullmatch(name):
+        return _of_nnunet(name, match["family"], match["size"], int(match["width"]))
     plugins = plugin_presets()
     if name in plugins:
         return plugins[name]
@@ -188,7 +214,7 @@ def own_preset(
 def known_presets() -> tuple[str, ...]:
     """Names of all listed presets; the families have members of further widths."""
     others = (name for name in _SINGLE if name not in PAPER_PRESETS)
-    return (*PAPER_PRESETS, *others, *_LISTED_2D)
+    return (*PAPER_PRESETS, *others, *_LISTED_2D, *_LISTED_NNUNET)
 
 
 def _of_family(name: str, family: str, size: str, width: int) -> Preset:
@@ -196,8 +222,9 @@ def _of_family(name: str, family: str, size: str, width: int) -> Preset:
     levels, convolutions = _SIZES[size]
     widths = [width if flat else width * 2**level for level in range(levels)]
     arguments = {"widths": widths, "convs_per_block": convolutions, "dropout": _DROPOUT}
-    recipe = f"paper_{size}" if family in ("unet", "lunet") else f"unetpp_{size}"
-    return Preset(name, module, network, arguments, recipe, source)
+    has_heads = network == "UNet"
+    recipe = f"paper_{size}" if has_heads else f"unetpp_{size}"
+    return Preset(name, module, network, arguments, recipe, source, has_heads=has_heads)
 
 
 def _of_family_2d(name: str, family: str, width: int) -> Preset:
@@ -207,6 +234,32 @@ def _of_family_2d(name: str, family: str, width: int) -> Preset:
     return Preset(
         name, "attention_unet", "AttentionUNet", arguments, "lung2d", source, (2,), has_heads=True
     )
+
+
+def _of_nnunet(name: str, family: str, size: str | None, width: int) -> Preset:
+    """A network in the form of nnU-Net; it has nnU-Net's heads, except the pocket networks."""
+    arguments: dict[str, Any] = {**_FORM, "deep_supervision": True}
+    if size:
+        levels, convolutions = _SIZES[size]
+        own = {"convs_per_block": convolutions, "conv_bias": False}
+        arguments, source = {**_FORM, **own, "widths": [width] * levels}, POCKET
+    elif family == "xtiny":
+        source = XTINY
+        arguments["widths"] = [min(w, width) for w in _doubled(_BASE_WIDTH)]
+    else:
+        source = NNUNET if family == "nnunet_like" else RESENC
+        arguments["widths"] = _doubled(width)
+    if family == "resenc":
+        stem, *others = (2 * number for number in _RESIDUAL_BLOCKS)
+        convolutions_per_level = [stem + 1, *others]
+        arguments |= {"residual": True, "convs_per_block": convolutions_per_level}
+        arguments["decoder_convs"] = 1
+    return Preset(name, "unet", "UNet", arguments, "nnunet", source, has_heads=True)
+
+
+def _doubled(width: int) -> list[int]:
+    """nnU-Net's widths: doubled at each level, up to its largest in 3D."""
+    return [min(width * 2**level, max(width, _WIDEST)) for level in range(_LEVELS)]
 
 
 def output_count(preset: Preset) -> int:
@@ -223,10 +276,12 @@ def output_count(preset: Preset) -> int:
         raise ConfigError(
             where=f"{preset.name}, arguments.deep_supervision",
             found=f"found true, but {preset.network} has no heads for it",
-            expected=f"only the families {', '.join(_FAMILIES_2D)} have them",
+            expected=f"only UNet and the families {', '.join(_FAMILIES_2D)} have them",
         )
     widths = preset.arguments["widths"]
     # one head per decoder level; the head of full resolution is the main output
+    if isinstance(widths, Mapping):
+        return sum(name.startswith("decoder.") for name in widths)
     return 4 if isinstance(widths, int) else len(widths) - 1
 
 

@@ -81,6 +81,16 @@ _SLIM_SGD = Recipe(
     augmentation=_NNUNET,
 )
 
+_NNUNET_SGD = replace(
+    _SLIM_SGD,
+    source="nnU-Net v2's default trainer (doi:10.1038/s41592-020-01008-z): SGD, Dice + CE, weights"
+    " of the outputs halved level by level (there without the lowest). The patch is planned, else"
+    " whole volumes; default initialisation (there an epoch is 250 steps, here a pass over the"
+    " cases)",
+    deep_supervision="halving",
+    patch=None,
+)
+
 _SLIM_ADAMW = Recipe(
     source=f"{_SLIM}, as developed: focal + Dice on sigmoids, default initialisation (batch of"
     " one of four processes)",
@@ -186,6 +196,7 @@ RECIPES: dict[str, Recipe] = {
         optimiser=Optimiser("adamw", 1e-3, weight_decay=1e-2),
     ),
     "strong": _STRONG,
+    "nnunet": _NNUNET_SGD,
     "slim_sgd": _SLIM_SGD,
     "slim_sgd_96": replace(
         _SLIM_SGD, source=f"{_SLIM_SGD.source}; 96^3 patches", patch=(96, 96, 96)

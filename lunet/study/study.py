@@ -22,6 +22,7 @@ from lunet.study.outputs import requested
 from lunet.study.presets import Preset, output_count, read_structure
 from lunet.study.recipes import find_recipe
 from lunet.study.steps import STEPS
+from lunet.study.topology import with_topology
 from lunet.study.transfer import check_targets
 from lunet.study.variants import Variant, base_preset
 from lunet.task import Task
@@ -115,7 +116,14 @@ class Study:
         arguments = preset.arguments
         if variant.structure is not None:
             arguments = read_structure(variant.structure, preset, f"variants.{name}.structure")
-        arguments = arguments | variant.arguments
+        arguments = with_topology(arguments | variant.arguments, plain(self.config.topology))
+        is_stated = variant.arguments.get("topology") == "planned" and "topology" in arguments
+        if is_stated and self.config.plan != "auto":
+            raise ConfigError(
+                where=f"variants.{name}.arguments.topology",
+                found="planned, but nothing is planned",
+                expected="plan: auto, a plan with a topology, or the key topology is expected",
+            )
         return dataclasses.replace(preset, name=name, arguments=arguments)
 
     def sections(self, step: str, preset: str | None = None) -> dict[str, Any]:
@@ -262,7 +270,7 @@ class Study:
 def _check_supervision(preset: Preset, recipe: Recipe) -> None:
     """Refuse heads without weights (they would never be trained) and weights without heads."""
     outputs, weights = output_count(preset), len(recipe.deep_supervision)
-    if (weights or 1) == outputs:
+    if recipe.deep_supervision == "halving" or (weights or 1) == outputs:
         return
     heads = f"{preset.name} has {outputs} output{'s' if outputs > 1 else ''} in training"
     raise ConfigError(

@@ -255,8 +255,11 @@ class Recipe:
     schedule: Schedule = setting(Schedule(), doc="learning rate schedule")
     loss: dict[str, float] = setting({"dice": 1.0}, doc="loss name -> weight")
     loss_options: dict[str, Any] = setting({}, doc="options of the losses")
-    deep_supervision: tuple[float, ...] = setting(
-        (), doc="weights of the outputs, main output first; empty: only the main output", minimum=0
+    deep_supervision: Literal["halving"] | tuple[float, ...] = setting(
+        (),
+        doc="weights of the outputs, main output first; empty: only the main output; `halving`: 1, "
+        "1/2, 1/4 ..., divided by their sum, for any number of outputs",
+        minimum=0,
     )
     augmentation: Augmentation = setting(Augmentation(), doc="augmentation of training batches")
     clip_norm: float = setting(0.0, doc="largest gradient norm; 0 is off", minimum=0)
@@ -296,7 +299,7 @@ class Recipe:
     def __post_init__(self) -> None:
         objective_options(self.loss, self.loss_options)
         weights = self.deep_supervision
-        if weights and (weights[0] <= 0 or min(weights) < 0):
+        if weights and not isinstance(weights, str) and (weights[0] <= 0 or min(weights) < 0):
             raise ConfigError(
                 where="train.deep_supervision",
                 found=f"found {list(weights)}",

@@ -25,6 +25,12 @@ def section(module: str, name: str, **arguments: Any) -> Section:
     return {"preset": "tiny", "module": module, "name": name} | {"arguments": arguments}
 
 
+NNUNET = {
+    "norm": "instance",
+    "activation": "leaky_relu",
+    "order": "norm_activation",
+    "downsampling": "convolution",
+}
 FAMILIES: dict[str, tuple[Section, int]] = {
     "unet": (section("unet", "UNet", widths=[3, 4, 5], dropout=0.1), 2),
     "unet of 3 convolutions": (section("unet", "UNet", widths=[2, 3, 4], convs_per_block=3), 2),
@@ -32,6 +38,32 @@ FAMILIES: dict[str, tuple[Section, int]] = {
     "unet without a skip": (section("unet", "UNet", widths=[3, 4, 5], skip_levels=[1]), 2),
     "unet in 3D": (section("unet", "UNet", widths=[3, 4]), 3),
     "lunet": (section("unet", "UNet", widths=[3, 3, 3]), 2),
+    "nnunet": (
+        section(
+            "unet",
+            "UNet",
+            widths=[3, 4, 5],
+            strides=[[1, 1], [2, 1], [2, 2]],
+            kernels=[[3, 1], [3, 3], [3, 3]],
+            conv_bias=False,
+            deep_supervision=True,
+            **NNUNET,
+        ),
+        2,
+    ),
+    "resenc": (
+        section(
+            "unet",
+            "UNet",
+            widths=[3, 4, 4],
+            convs_per_block=[3, 4, 2],
+            decoder_convs=1,
+            residual=True,
+            dropout=0.1,
+            **NNUNET,
+        ),
+        2,
+    ),
     "unetpp": (section("unetpp", "UNetPlusPlus", widths=[2, 3, 4, 5]), 2),
     "lunetpp": (section("unetpp", "UNetPlusPlus", widths=[3, 3, 3], convs_per_block=1), 2),
     "mednext": (section("mednext", "MedNeXt", width=2, blocks=[1, 2, 1, 1, 1], dropout=0.1), 2),

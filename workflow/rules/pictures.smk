@@ -9,6 +9,8 @@ localrules:
 
 
 rule architecture:
+    input:
+        PLAN,
     output:
         report(
             f"{RESULTS}/presets/{{preset}}/architecture.svg",
@@ -26,9 +28,10 @@ rule architecture:
         code=study.code("architecture"),
         base=base,
         caption=caption_of(FIGURES, "architecture"),
+        plan=PLANNED,
     shell:
         "lunet figure architecture --settings {params.settings:q} --code {params.code:q}"
-        " --out {params.base:q} > {log:q} 2>&1"
+        " --out {params.base:q}{params.plan} > {log:q} 2>&1"
 
 
 # pictures of a single run; `snakemake pictures` draws them for all runs

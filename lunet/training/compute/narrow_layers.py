@@ -23,7 +23,7 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from lunet.training.compute.narrow_convolution import convolution, up_convolution
-from lunet.training.compute.narrow_norm import batch_norm, dropout
+from lunet.training.compute.narrow_norm import batch_norm, dropout, instance_norm
 from lunet.training.compute.voxel_views import is_channels_last, laid_out, layout_of, voxels
 
 
@@ -83,4 +83,5 @@ _OWN: dict[Callable[..., Any], Callable[..., Tensor | None]] = {
     functional.batch_norm: batch_norm,
     functional.dropout2d: dropout,
     functional.dropout3d: dropout,
+    functional.instance_norm: instance_norm,
 }

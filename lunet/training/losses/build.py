@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -49,7 +49,7 @@ def build_objective(
     options: Mapping[str, Any],
     *,
     task: Task,
-    deep_supervision: Sequence[float] = (),
+    deep_supervision: Literal["halving"] | Sequence[float] = (),
 ) -> Objective:
     """The objective of a training: a weighted sum of losses over the outputs of the network.
 
@@ -60,9 +60,10 @@ def build_objective(
     task
         Defines how labels become targets (:func:`encode_target`).
     deep_supervision
-        Weights of the outputs, main output first; their sum is not normalised. Outputs of another
-        size are resized (linear, corners aligned) to the labels' size, so that small targets never
-        vanish. Empty: only the main output counts.
+        Weights of the outputs, main output first; their sum is not normalised. ``halving``: 1, 1/2,
+        1/4 ... over as many outputs as there are, divided by their sum. Outputs of another size are
+        resized (linear, corners aligned) to the labels' size, so that small targets never vanish.
+        Empty: only the main output counts.
 
     Returns
     -------
@@ -109,12 +110,15 @@ def _any_of(labels: Tensor, indices: Sequence[int]) -> Tensor:
 
 
 def _weighted_outputs(
-    outputs: Tensor | Sequence[Tensor], weights: Sequence[float]
+    outputs: Tensor | Sequence[Tensor], weights: Literal["halving"] | Sequence[float]
 ) -> list[tuple[float, Tensor]]:
     if isinstance(outputs, Tensor):
         return [(1.0, outputs)]
     if not weights or len(outputs) == 1:
         return [(1.0, outputs[0])]
+    if isinstance(weights, str):
+        halves = [0.5**level for level in range(len(outputs))]
+        weights = [half / sum(halves) for half in halves]
     if len(outputs) != len(weights):
         raise ConfigError(
             where="train.deep_supervision",

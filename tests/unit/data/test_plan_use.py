@@ -44,6 +44,7 @@ TARGETS = (
     "transfer/other/runs/lunet_small_2f/fold-0/seed-0/metrics.csv",
     "pruning/unet_small_2f/stamp/fold-0/seed-0/metrics.csv",
     "presets/lunet_small_2f/efficiency.json",
+    "presets/lunet_small_2f/architecture.svg",
 )
 
 
@@ -106,7 +107,8 @@ def test_the_plan_is_a_step_only_where_it_is_asked_for(tmp_path: Path) -> None:
         command += ["--directory", str(tmp_path), "-s", str(ROOT / "Snakefile"), "--", *targets]
         shown = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path)
         assert ("rule plan:" in shown.stdout) is planned
-        for step in ("preprocess", "train", "predict", "transfer", "prune", "efficiency"):
+        steps = ("preprocess", "train", "predict", "transfer", "prune", "efficiency")
+        for step in (*steps, "figure architecture"):
             lines = [text for text in shown.stdout.splitlines() if f"lunet {step} " in text]
             assert len(lines) == (2 if step == "predict" else 1)
             for line in lines:

@@ -208,14 +208,16 @@ ROUNDED = {264: 171_700, 204: 100_700, 164: 66_400, 120: 36_700, 80: 19_600}
 BASE_4 = {"widths": [4, 8, 16, 32, 64], "convs_per_block": 2}
 
 
-def after_largest_layer(count: int, free: dict[str, Layer], every: dict[str, Layer]) -> int:
+def after_largest_layer(
+    count: int, free: dict[str, Layer], every: dict[str, Layer], base: nn.Module
+) -> int:
     """Parameters of the small U-Net of base 4 without ``count`` channels; no layer below 4."""
     cut = choose_channels("largest_layer", free, {}, count=count, least=4, rng=rng())
     widths = {name: each.width - len(cut.get(name, ())) for name, each in every.items()}
     with torch.device("meta"):
         model = build_network(
             "unet", "UNet", in_channels=1, out_channels=1, ndim=3,
-            arguments=arguments_of(BASE_4, every, widths),
+            arguments=arguments_of(base, BASE_4, widths),
         )  # fmt: skip
     assert convolution_channels(layers_of_network(model)) == 368 - count
     return sum(parameter.numel() for parameter in model.parameters())
@@ -235,15 +237,15 @@ def test_sizes_along_the_largest_layer_rule() -> None:
     every = layers_of_network(model)
     free = prunable(every, ("up", "head"))
     for channels, parameters in EXACT.items():
-        assert after_largest_layer(368 - channels, free, every) == parameters
+        assert after_largest_layer(368 - channels, free, every, model) == parameters
     orders = np.random.default_rng(1)
     for channels, parameters in ROUNDED.items():
-        ours = after_largest_layer(368 - channels, free, every)
+        ours = after_largest_layer(368 - channels, free, every, model)
         found = []
         for _ in range(25):
             names = orders.permutation(sorted(free))
             mixed = {name: dataclasses.replace(free[name], depth=0) for name in names}
-            found.append(after_largest_layer(368 - channels, mixed, every))
+            found.append(after_largest_layer(368 - channels, mixed, every, model))
         assert min(found) - 50 <= parameters <= max(found) + 50, channels
         assert min(found) <= ours <= max(found), channels
         assert ours == pytest.approx(parameters, rel=0.05)

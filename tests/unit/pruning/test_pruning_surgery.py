@@ -17,6 +17,7 @@ from lunet.efficiency.counts import count_macs, count_parameters
 from lunet.errors import ConfigError
 from lunet.inference.load import load_model
 from lunet.models.build import build_for_task, build_network
+from lunet.models.unet import UNet
 from lunet.pruning.channel_groups import layers_of_network
 from lunet.pruning.surgery import (
     cut_optimiser,
@@ -79,11 +80,18 @@ def test_every_convolution_is_a_layer_and_every_reader_is_named(family: str) -> 
         if isinstance(module, kinds) and (name.endswith("expand") if expanded else True)
     }
     makers = {layer.makers[0].tensor.removesuffix(".weight") for layer in layers.values()}
-    assert makers == convolutions - {"project"}
+    heads = {name for name in convolutions if name.split(".")[0] in ("project", "side_heads")}
+    # a residual sum ties the channels of its parts to each other
+    stream = {f"encoder.{name}.conv" for name in ("0.0", "0.2", "1.1", "1.3", "1.shortcuts.0")}
+    stream = (stream | {"bottleneck.1.conv"}) if family == "resenc" else set()
+    assert makers == convolutions - heads - stream
     reading = {place.tensor.removesuffix(".weight") for x in layers.values() for place in x.readers}
     firsts = {"encoder.0.0.conv"}
+    if family == "resenc":  # the others read the stream
+        firsts |= {f"encoder.{name}.conv" for name in ("0.1", "1.0", "1.2", "1.shortcuts.0")}
+        firsts |= {"bottleneck.0.conv", "up.1"}
     if not expanded:
-        assert reading == convolutions - firsts | {"project"}
+        assert reading == convolutions - firsts
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -113,6 +121,12 @@ def test_the_result_is_a_plain_network_with_its_widths_written_down(
     fresh = build_for_task(description, task)
     assert count_parameters(fresh) == count_parameters(model)
     assert count_macs(fresh, x.shape)["macs"] == count_macs(model, x.shape)["macs"]
+
+
+def test_group_norm_ties_channels_and_is_refused() -> None:
+    model = UNet(1, 1, widths=[2, 4], norm="group")
+    with pytest.raises(ConfigError, match="group norm ties the channels"):
+        layers_of_network(model)
 
 
 def test_all_five_tensors_of_a_batch_norm_keep_the_survivors() -> None:

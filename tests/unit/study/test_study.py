@@ -114,6 +114,9 @@ def test_heads_and_weights_of_deep_supervision_fit_each_other():
     assert slices(HEADS | {"recipe": "lung2d_deep"})[1].deep_supervision == tuple(WEIGHTS)
     lean = HEADS | {"base": "lattention_unet2d_8f", "train": {"deep_supervision": WEIGHTS}}
     assert slices(lean)[1].deep_supervision == tuple(WEIGHTS)
+    for heads in (True, False):
+        own = HEADS | {"arguments": {"deep_supervision": heads}}
+        assert slices(own | {"train": {"deep_supervision": "halving"}})[1].deep_supervision
 
 
 @pytest.mark.parametrize(
@@ -122,7 +125,7 @@ def test_heads_and_weights_of_deep_supervision_fit_each_other():
         (HEADS, "0 weights, deep has 4 outputs in training, so 4 are expected"),
         (HEADS | {"train": {"deep_supervision": [1, 0.4]}}, "2 weights, deep has 4 outputs"),
         ({"base": "unet2d_8f", "recipe": "lung2d_deep"}, "deep has 1 output in training, so none"),
-        (HEADS | {"base": "unet_small_4f"}, "UNet has no heads for it"),
+        (HEADS | {"base": "unetpp_small_4f"}, "UNetPlusPlus has no heads for it"),
     ],
 )
 def test_a_mismatch_of_deep_supervision_is_refused_before_anything_runs(variant, message):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,39 @@ def test_batch_norm_and_its_gradients(shape: tuple[int, ...], training: bool) ->
         found = norm(x, g, batch_norm(shape[1], len(shape)).train(training))
     for mine, theirs in zip(found, expected, strict=True):
         torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-5 * float(theirs.abs().max()))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("training", [True, False])
+def test_instance_norm_and_its_gradients(shape: tuple[int, ...], training: bool) -> None:
+    torch.manual_seed(0)
+    x, g = (laid_out(torch.randn(shape) * 3 + 5) for _ in range(2))
+    layer = (nn.InstanceNorm2d if len(shape) == 4 else nn.InstanceNorm3d)(shape[1], affine=True)
+    nn.init.uniform_(layer.weight, -1, 2)
+    nn.init.uniform_(layer.bias)
+    layer.train(training)
+    expected = norm(x.double(), g.double(), copy.deepcopy(layer).double())
+    with NarrowLayers():
+        found = norm(x, g, layer)
+    for mine, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=2e-5 * float(theirs.abs().max()))
+
+
+@pytest.mark.parametrize(
+    ("layer", "known"),
+    [(nn.InstanceNorm3d(4, affine=True), True)]
+    + [
+        (nn.InstanceNorm3d(4), False),
+        (nn.InstanceNorm3d(4, affine=True, track_running_stats=True), False),
+    ],
+)
+def test_instance_norm_is_computed_here_if_it_has_weights_alone(
+    layer: nn.Module, known: bool
+) -> None:
+    x = laid_out(torch.randn(2, 4, 8, 8, 8)).requires_grad_()
+    with NarrowLayers():
+        y = layer(x)
+    assert (type(y.grad_fn).__name__ == "_NormBackward") is known
 
 
 def test_batch_norm_of_half_precision_keeps_statistics_in_float32() -> None:

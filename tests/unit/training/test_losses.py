@@ -296,6 +296,18 @@ def test_deep_supervision_of_smaller_outputs_and_of_one_output() -> None:
         objective([*outputs, outputs[1]], labels)
 
 
+def test_halving_weighs_any_number_of_outputs() -> None:
+    labels = (torch.rand(1, 8, 8) < 0.3).to(torch.uint8)
+    outputs = [torch.randn(1, 1, 8, 8) for _ in range(3)]
+    objective = build_objective({"dice": 1.0}, {}, task=BINARY, deep_supervision="halving")
+    dice = [build_loss("dice")(output, labels).item() for output in outputs]
+    expected = (4 * dice[0] + 2 * dice[1] + dice[2]) / 7
+    assert objective(outputs, labels).item() == pytest.approx(expected, rel=1e-6)
+    expected = (2 * dice[0] + dice[1]) / 3
+    assert objective(outputs[:2], labels).item() == pytest.approx(expected, rel=1e-6)
+    assert objective(outputs[0], labels).item() == dice[0]
+
+
 @pytest.mark.parametrize(
     ("name", "options", "advice"),
     [
