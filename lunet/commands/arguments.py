@@ -162,6 +162,9 @@ def planned(sections: dict[str, Any], path: str | None) -> dict[str, Any]:
         section = "recipe" if name == "train" else name
         if section in sections:
             sections[section] = {**sections[section], **plan.get(name, {})}
+    if "training_step" in sections:
+        step = sections["training_step"]
+        sections["training_step"] = {k: plan.get("train", {}).get(k, v) for k, v in step.items()}
     return _with_planned_size(sections, plan)
 
 

@@ -120,7 +120,13 @@ class Study:
 
     def sections(self, step: str, preset: str | None = None) -> dict[str, Any]:
         """The sections of the configuration that a step reads, as plain JSON values."""
-        return {name: self._section(name, preset) for name in STEPS[step].sections}
+        names = (name for name in STEPS[step].sections if name != "crop" or self._crops)
+        return {name: self._section(name, preset) for name in names}
+
+    @property
+    def _crops(self) -> bool:
+        """Whether the size of volumes is known before the data are looked at."""
+        return self.config.preprocess.size is not None and self.config.plan != "auto"
 
     def _section(self, name: str, preset: str | None) -> Any:
         if name == "task":
@@ -128,6 +134,9 @@ class Study:
         if name == "prune":  # without the grid: another strategy, fold or seed reruns no other
             chosen = plain(self.config.prune)
             return {key: chosen[key] for key in chosen if key not in _PRUNING_GRID}
+        if name == "crop":
+            chosen = plain(self.config.preprocess)
+            return {key: chosen[key] for key in ("orientation", "spacing", "size", "crop_labels")}
         if name == "predict" and preset is not None:
             return self._predict(preset)
         if name == "networks":
@@ -138,9 +147,11 @@ class Study:
             return {key: list(value) for key, value in grid.items()}
         if name == "models":
             return [self._section("model", row) for row in self.presets]
-        if name not in ("model", "recipe"):
+        if name not in ("model", "recipe", "training_step"):
             return plain(getattr(self.config, name))
         row, recipe = self.resolved(preset)
+        if name == "training_step":
+            return {"batch_size": recipe.batch_size, "engine": plain(recipe.engine)}
         if name == "recipe":
             # the source is prose, and rewording it must not train anything again
             return {key: value for key, value in plain(recipe).items() if key != "source"}
@@ -235,6 +246,11 @@ class Study:
     def files_of(self, *kinds: str) -> Callable[[Any], list[str]]:
         """An input function: files of the preset in the wildcards."""
         return lambda wildcards: self.files(kinds, [wildcards.preset])
+
+    @property
+    def floor(self) -> list[str]:
+        """Files with the scores of the atlas prior, if the study has it."""
+        return self.files(("metrics",), [PRIOR]) if self.config.prior else []
 
     def examples_of(self, wildcards: Any) -> list[str]:
         """An input function: metrics and predictions of the preset in the wildcards."""
