@@ -55,12 +55,14 @@ def manual(files: dict[str, str]) -> str:
     files
         Name of each shipped configuration -> its first comment line.
     """
+    from lunet.study.shown import Shown
     from lunet.training.recipe import Recipe
 
     table = "".join(f"| `{name}` | {text} |\n" for name, text in sorted(files.items()))
     parts = [_HEAD, _FILES + table]
     parts += _section("The study", Config, "")
     parts += _section("The recipe (`train:`, `overrides.<preset>:`)", Recipe, "train")
+    parts += _section("What a training shows (`train:`, `overrides.<preset>:`)", Shown, "train")
     parts += _metrics()
     return "\n".join(parts).rstrip() + "\n"
 

@@ -19,8 +19,15 @@ from lunet.study.code_digest import PACKAGE, closure, code_digest
 from lunet.study.config import Config, parse
 from lunet.study.mistakes import further_mistakes
 from lunet.study.outputs import requested
-from lunet.study.presets import Preset, output_count, read_structure
+from lunet.study.presets import (
+    OWN_OUTPUT,
+    Preset,
+    output_count,
+    read_structure,
+    require_prunable,
+)
 from lunet.study.recipes import find_recipe
+from lunet.study.shown import Shown, recipe_only, shown_by
 from lunet.study.steps import STEPS
 from lunet.study.transfer import check_targets
 from lunet.study.variants import Variant, base_preset
@@ -70,6 +77,9 @@ class Study:
                 self.presets[name] = self.resolve(name)
         with noted(faults):
             check_targets(self)
+        if config.prune.enabled:
+            with noted(faults):
+                require_prunable(self.resolve(config.prune.preset)[0], "prune.preset")
         if faults:
             raise together(faults)
         self._settings: dict[tuple[str, str | None], str] = {}
@@ -87,18 +97,15 @@ class Study:
 
     def resolve(self, name: str) -> tuple[Preset, Recipe]:
         """Network and recipe of a preset or variant, with the changes of the configuration."""
-        where = f"variants.{name}" if name in self.config.variants else "train"
         variant = self.config.variants.get(name) or Variant(base=name)
         preset = self._base(name, variant)
         recipe = find_recipe(variant.recipe or self.config.recipe or preset.recipe)
         faults: list[ConfigError] = []
-        for changes, place in (
-            (self.config.train, "train"),
-            (variant.train, f"{where}.train"),
-            (self.config.overrides.get(name, {}), f"overrides.{name}"),
-        ):
+        for changes, place in self._changes(name):
             with noted(faults):
-                recipe = replace(recipe, changes, place)
+                recipe = replace(recipe, recipe_only(changes), place)
+        with noted(faults):
+            self.shown(name)
         if faults:
             raise together(faults)
         if self.task.dimensions not in preset.dimensions:
@@ -109,6 +116,17 @@ class Study:
         _check_supervision(preset, recipe)
         check_metrics(recipe, self.task)
         return preset, recipe
+
+    def _changes(self, name: str) -> list[tuple[Mapping[str, Any], str]]:
+        """The sections that change the recipe of a preset, each with its place."""
+        variant = self.config.variants.get(name)
+        own = [(variant.train, f"variants.{name}.train")] if variant else []
+        overrides = self.config.overrides.get(name, {}), f"overrides.{name}"
+        return [(self.config.train, "train"), *own, overrides]
+
+    def shown(self, name: str) -> Shown:
+        """What the trainings of a preset show while they run."""
+        return shown_by(self._changes(name))
 
     def _base(self, name: str, variant: Variant) -> Preset:
         preset = base_preset(self.config.variants, name)
@@ -280,6 +298,13 @@ def _check_supervision(preset: Preset, recipe: Recipe) -> None:
     outputs, weights = output_count(preset), len(recipe.deep_supervision)
     if (weights or 1) == outputs:
         return
+    if preset.is_own:
+        raise ConfigError(
+            where=f"{preset.name}, train.deep_supervision",
+            found=f"{weights} weights",
+            expected=OWN_OUTPUT,
+            action="Set train.deep_supervision: [] for it",
+        )
     heads = f"{preset.name} has {outputs} output{'s' if outputs > 1 else ''} in training"
     raise ConfigError(
         where=f"{preset.name}, train.deep_supervision",
