@@ -14,6 +14,7 @@ from lunet.data.settings import DatasetSettings
 from lunet.metrics.catalog import METRICS
 from lunet.settings import plain
 from lunet.study.config import Config
+from lunet.study.config_examples import EXAMPLES
 
 _HEAD = """\
 # The configuration of a study
@@ -62,7 +63,8 @@ def manual(files: dict[str, str]) -> str:
     parts = [_HEAD, _FILES + table]
     parts += _section("The study", Config, "")
     parts += _section("The recipe (`train:`, `overrides.<preset>:`)", Recipe, "train")
-    parts += _section("What a training shows (`train:`, `overrides.<preset>:`)", Shown, "train")
+    title = "What a training shows (`train:`, `overrides.<preset>:`)"
+    parts += _section(title, Shown, "train", example="shown")
     parts += _metrics()
     return "\n".join(parts).rstrip() + "\n"
 
@@ -79,9 +81,11 @@ def _metrics() -> Iterator[str]:
         yield f"| {' | '.join(text.replace('|', chr(92) + '|') for text in cells)} |"
 
 
-def _section(title: str, cls: type, path: str) -> Iterator[str]:
+def _section(title: str, cls: type, path: str, *, example: str | None = None) -> Iterator[str]:
+    """The keys of a section and those below it; ``example`` is the path of another example."""
     hints = typing.get_type_hints(cls)
-    yield f"\n## {title}\n\n| key | allowed | default | meaning |\n|---|---|---|---|"
+    text = EXAMPLES[path if example is None else example]
+    yield f"\n## {title}\n\n```yaml\n{text.strip()}\n```\n\n| key | allowed | default | meaning |\n|---|---|---|---|"
     nested = []
     for field in dataclasses.fields(cls):
         key = f"{path}.{field.name}" if path else field.name
