@@ -170,6 +170,9 @@ def planned(sections: dict[str, Any], path: str | None) -> dict[str, Any]:
         model = sections["model"]
         arguments = with_topology(model["arguments"], plan.get("topology", {}))
         sections["model"] = {**model, "arguments": arguments}
+    if "training_step" in sections:
+        step = sections["training_step"]
+        sections["training_step"] = {k: plan.get("train", {}).get(k, v) for k, v in step.items()}
     return _with_planned_size(sections, plan)
 
 

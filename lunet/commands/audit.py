@@ -1,6 +1,7 @@
 """Examine a data set before anything is trained on it.
 
-Writes findings.csv, summary.json and audit.html. The exit code is 2 if a finding is an error.
+Writes findings.csv, summary.json and audit.html. The exit code is 2 if a finding is an error. With
+--config, the voxels that the study's `preprocess.size` would cut off labels are findings, too.
 
 Examples: lunet audit data/Task04_Hippocampus --out audit
           lunet audit my_nnunet_folder --layout nnunet --splits splits.json --out audit
@@ -27,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Audit, write, print, and fail if there are errors."""
-    from lunet.commands.raw import open_raw
+    from lunet.commands.raw import open_raw, raw_sections
     from lunet.data.audit.audit import (
         audit,
         audit_lines,
@@ -35,11 +36,16 @@ def run(arguments: argparse.Namespace) -> None:
         require_sound,
         write_audit,
     )
+    from lunet.data.audit.crop import with_crop
+    from lunet.data.settings import PreprocessSettings
+    from lunet.settings import build_settings
     from lunet.statistics.attainable import smallest_p
 
     with only_json(arguments):
         dataset = open_raw(arguments, "audit")
         result = audit(dataset, splits=arguments.splits, log=print)
+        if crop := raw_sections(arguments, "audit").get("crop"):
+            result = with_crop(result, build_settings(PreprocessSettings, crop, "preprocess"))
         write_audit(result, arguments.out)
         print("\n".join(audit_lines(result)))
         subjects = len({case.group for case in dataset.cases if case.labelled})

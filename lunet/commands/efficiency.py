@@ -9,9 +9,23 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
-from lunet.commands.arguments import POSITIVE, add_out, add_plan, add_settings, read_settings, real
+from lunet.commands.arguments import (
+    POSITIVE,
+    add_out,
+    add_plan,
+    add_settings,
+    read_settings,
+    read_study,
+    real,
+)
+
+BUSY = "THE MACHINE WAS BUSY: measure again for times that can be compared"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,14 +44,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--warmups", type=POSITIVE, help="untimed runs before the timed ones")
     parser.add_argument("--processes", type=POSITIVE, help="number of fresh processes")
     parser.add_argument("--budget-s", type=real, help="most seconds per series and process")
+    parser.add_argument(
+        "--keep",
+        type=Path,
+        metavar="DIR",
+        help="folder of measurements that are kept: the same network is not measured again, and an "
+        "interrupted measurement resumes. To measure again, remove what is in it",
+    )
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Run the step."""
     import tempfile
-    from pathlib import Path
-
-    from tqdm import tqdm
 
     from lunet.devices import claimed_gpu
     from lunet.efficiency.batches import describe
@@ -49,22 +67,23 @@ def run(arguments: argparse.Namespace) -> None:
     settings = _changed(
         build_settings(EfficiencySettings, sections["efficiency"], "efficiency"), arguments
     )
-    recipe = sections.get("recipe", {})
+    step = sections["training_step"]
     _announce(settings)
-    total = processes_of(settings, trains="engine" in recipe)
     with (
         claimed_gpu(settings.device),
         tempfile.TemporaryDirectory() as folder,
-        tqdm(total=total, unit="process", disable=None) as bar,
+        _progress(processes_of(settings, trains=True)) as advance,
     ):
         found = measure_efficiency(
             model=sections["model"],
             task=sections["task"],
             settings=settings,
             out=arguments.out or Path(folder) / "efficiency.json",
-            training_batch=int(recipe.get("batch_size", 1)),
-            engine=recipe.get("engine"),
-            advance=bar.update,
+            training_batch=int(step["batch_size"]),
+            engine=step["engine"],
+            advance=advance,
+            keep=arguments.keep,
+            code=arguments.code or _code(arguments, sections["model"]["preset"]),
         )
     print(_summary(found))
     if found["training_memory"]:
@@ -83,6 +102,32 @@ def _announce(settings: Any) -> None:
         file=sys.stderr,
         flush=True,
     )
+
+
+@contextmanager
+def _progress(total: int) -> Iterator[Callable[[], object]]:
+    """A bar in a terminal, a line per process in a log."""
+    from tqdm import tqdm
+
+    start, done = time.monotonic(), 0
+    with tqdm(total=total, unit="process", disable=None) as bar:
+
+        def advance() -> None:
+            nonlocal done
+            done += 1
+            bar.update()
+            if bar.disable:
+                left = (time.monotonic() - start) / done * (total - done)
+                print(f"measured {done}/{total}, {left:.0f} s left", file=sys.stderr, flush=True)
+
+        yield advance
+
+
+def _code(arguments: argparse.Namespace, preset: str) -> str:
+    """Digest of the code, if measurements are kept."""
+    if arguments.keep is None or arguments.settings is not None:
+        return ""
+    return str(read_study(arguments).digest("efficiency", preset))
 
 
 def _changed(settings: Any, arguments: argparse.Namespace) -> Any:
@@ -114,6 +159,8 @@ def _summary(found: dict[str, Any]) -> str:
             f"({row['runs']} runs in {row['processes']} process(es))"
         )
     lines += [f"  {row['engine']}: left out, {row['reason']}" for row in found["left_out"]]
+    if found["busy"]:
+        lines.append(f"  {BUSY} (load {found['device']['load']:g})")
     return "\n".join(lines)
 
 

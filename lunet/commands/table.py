@@ -30,12 +30,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="manifest.json of the prepared volumes, for the table `forecast`",
     )
+    parser.add_argument(
+        "--floor",
+        type=Path,
+        nargs="+",
+        metavar="FILE",
+        default=[],
+        help="metrics.csv of the atlas prior, for the table `summary`, which names a network that "
+        "is not above it",
+    )
     add_out(parser, "BASE", "path without suffix", suffixes=(".csv", ".md", ".tex"))
     add_settings(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Build the table."""
+    from dataclasses import replace
+
     from lunet.reporting.result_files import with_required
 
     row = table_row(arguments.name)
@@ -46,6 +57,6 @@ def run(arguments: argparse.Namespace) -> None:
 
     settings = read_settings(arguments, "table")
     kinds = with_required(row.needs, settings.get("statistics"))
-    sources = read_sources(arguments, kinds)
+    sources = replace(read_sources(arguments, kinds), floor=tuple(arguments.floor))
     for path in write_table(arguments.name, sources, settings, arguments.out):
         print(path)

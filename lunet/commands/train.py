@@ -37,6 +37,7 @@ from lunet.commands.arguments import (
 from lunet.errors import ConfigError
 
 if TYPE_CHECKING:
+    from lunet.study.shown import Shown
     from lunet.training.history import Row
 
 
@@ -82,8 +83,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     short.add_argument("--epochs", type=int, help="number of epochs")
     short.add_argument("--device", choices=("auto", "cpu", "cuda"), help="where to train")
     other = parser.add_argument_group("other")
-    other.add_argument("--tensorboard", action="store_true", help="also write TensorBoard files")
-    other.add_argument("--curves", action="store_true", help="draw curves.png during training")
+    other.add_argument(
+        "--tensorboard", action="store_true", help="as `train.tensorboard: true`: TensorBoard files"
+    )
+    other.add_argument(
+        "--curves", action="store_true", help="as `train.curves: true`: curves.png during training"
+    )
     other.add_argument(
         "--engine", type=Path, metavar="FILE", help="arithmetic that `lunet engine` chose"
     )
@@ -163,6 +168,7 @@ def train_run(arguments: argparse.Namespace) -> Path:
     from lunet.devices import claimed_gpu
     from lunet.own_files import claim_files
     from lunet.settings import build_settings, replace
+    from lunet.training.callbacks import draw_curves, earlier_rows
     from lunet.training.compute.device import choose_device
     from lunet.training.finished import is_finished
     from lunet.training.job import TrainingJob
@@ -175,7 +181,8 @@ def train_run(arguments: argparse.Namespace) -> Path:
     )
     if arguments.loss is not None:
         recipe = dataclasses.replace(recipe, loss={arguments.loss: 1.0}, loss_options={})
-    places = _places(arguments, sections["model"]["preset"])
+    preset = sections["model"]["preset"]
+    places, shown = _places(arguments, preset), _shown(arguments, preset)
     if arguments.protocol:
         _register(arguments, places)
     if arguments.fold == "all":
@@ -184,14 +191,14 @@ def train_run(arguments: argparse.Namespace) -> Path:
         task=task_of(arguments, sections, places["manifest"]),
         model=sections["model"],
         recipe=recipe,
-        code=arguments.code or _code(arguments, sections["model"]["preset"]),
+        code=arguments.code or _code(arguments, preset),
         fold=0 if arguments.fold == "all" else arguments.fold,
         seed=arguments.seed,
         resume=arguments.resume,
         init=arguments.init,
         engine=arguments.engine,
         save_interval=arguments.save_interval,
-        observers=_observers(arguments, places["out"]),
+        observers=_observers(shown, places["out"]),
         pause=_pause(arguments),
         **places,
     )
@@ -199,10 +206,12 @@ def train_run(arguments: argparse.Namespace) -> Path:
     if arguments.settings is None and not arguments.resume and is_finished(job):
         print(f"{job.out} holds this run, which is finished: it is not trained again", flush=True)
         return job.out
-    drawn = [places["out"] / "curves.png"] if arguments.curves else []
+    drawn = [places["out"] / "curves.png"] if shown.curves else []
     with claim_files(drawn, step="train"), claimed_gpu(recipe.engine.device):
         choose_device(recipe.engine.device, key="train.engine.device")  # refused before any work
         run_training(job)
+        for path in drawn:
+            draw_curves(path, earlier_rows(job.out / "history.csv"))
     return job.out
 
 
@@ -237,13 +246,25 @@ def _code(arguments: argparse.Namespace, preset: str) -> str:
     return read_study(arguments).digest("train", preset)
 
 
-def _observers(arguments: argparse.Namespace, out: Path) -> tuple[Callable[[Row], None], ...]:
+def _shown(arguments: argparse.Namespace, preset: str) -> Shown:
+    """What the training shows: as the options say, and the study or, in a job, its workflow."""
+    from lunet.study.shown import Shown, handed_over_shown, require_tensorboard
+
+    is_job = arguments.settings is not None
+    asked = handed_over_shown(preset) if is_job else read_study(arguments).shown(preset)
+    shown = Shown(asked.curves or arguments.curves, asked.tensorboard or arguments.tensorboard)
+    if shown.tensorboard:
+        require_tensorboard("--tensorboard" if arguments.tensorboard else "train.tensorboard")
+    return shown
+
+
+def _observers(shown: Shown, out: Path) -> tuple[Callable[[Row], None], ...]:
     from lunet.training.callbacks import live_curves, tensorboard
 
     chosen = []
-    if arguments.tensorboard:
+    if shown.tensorboard:
         chosen.append(tensorboard(out / "tensorboard"))
-    if arguments.curves:
+    if shown.curves:
         chosen.append(live_curves(out / "curves.png"))
     return tuple(chosen)
 

@@ -48,4 +48,6 @@ class CostForm(TypedDict):
     training_peak_measured_bytes: NotRequired[Amount | None]
     training_peak_bytes: NotRequired[Amount | None]
     training_memory: NotRequired[list[_Memory] | None]
+    training_step: NotRequired[_Latency | None]
+    busy: NotRequired[bool | None]
     device: NotRequired[dict[str, Any] | str | None]

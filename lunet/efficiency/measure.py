@@ -24,7 +24,7 @@ from torch.nn import functional
 from lunet.efficiency.batches import training_memory
 from lunet.efficiency.counts import count_macs, count_parameters
 from lunet.efficiency.engines import Source, Unavailable, make_runner, onnx_bytes
-from lunet.efficiency.memory import count_memory, measured_peak
+from lunet.efficiency.memory import count_memory, measured_peak, training_bytes
 from lunet.efficiency.settings import EfficiencySettings
 from lunet.gpu_energy import NoCounter, joules_so_far
 from lunet.models.build import build_for_task
@@ -35,9 +35,10 @@ from lunet.training.compute.device import choose_device
 
 
 class MeasureJob(TypedDict):
-    """The job of a process: plain sections, the training batch, and whether it also counts.
+    """The job of a process: plain sections, the training batch, and what is to be measured.
 
-    ``engine`` is the recipe's section of that name; empty if no training is to be measured.
+    ``network`` and ``training`` are the two parts of :func:`measure_network`; the first process
+    also counts. ``engine`` is the recipe's section of that name; empty if no training is measured.
     """
 
     model: dict[str, Any]
@@ -46,6 +47,8 @@ class MeasureJob(TypedDict):
     training_batch: int
     engine: dict[str, Any]
     first: bool
+    network: bool
+    training: bool
 
 
 class Series(TypedDict):
@@ -96,30 +99,51 @@ class Bench:
 
 
 def measure_network(job: MeasureJob) -> dict[str, Any]:
-    """Measure everything that one process measures."""
+    """Measure what one process measures.
+
+    Returns
+    -------
+    ``device``; ``network``: what depends on the network and the settings alone; ``training``: what
+    depends on the training's batch as well. A part that the job does not ask for is missing.
+    """
     bench = make_bench(job)
+    network, training = _first(bench, job) if job["first"] else ({}, {})
     result: dict[str, Any] = {"device": _device(bench.device)}
-    if job["first"]:
-        cpu_model = copy.deepcopy(bench.model).cpu()
-        result |= count_parameters(cpu_model) | count_macs(cpu_model, bench.shape(1))
-        result |= count_memory(
-            cpu_model, bench.shape(1), bench.shape(bench.training_batch), training_step
-        )
-        result |= _measured_memory(bench)
-        result["training_memory"] = training_memory(
-            cpu_model,
-            bench.shape(1)[1:],
-            bench.settings.memory_batches if bench.settings.training_step else (),
-            two_training_steps,
-            device=bench.device,
-        )
-    result["latency"], result["left_out"] = _latencies(bench)
-    if bench.settings.training_step:
-        result["training"] = _training_series(bench)
-    if job["first"]:
-        result["throughput"] = _throughput(bench)
-        result["energy"] = joules_per_volume(_forward_of(bench, bench.image(1)), bench.device)
+    if job["network"]:
+        network["latency"], network["left_out"] = _latencies(bench)
+        result["network"] = network
+    if job["training"]:
+        if bench.settings.training_step:
+            training["training"] = _training_series(bench)
+        result["training"] = training
+    if job["first"] and job["network"]:
+        network["throughput"] = _throughput(bench)
+        network["energy"] = joules_per_volume(_forward_of(bench, bench.image(1)), bench.device)
     return result
+
+
+def _first(bench: Bench, job: MeasureJob) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Counts and memory, for which one process is enough: of the network, and of its training."""
+    network: dict[str, Any] = {}
+    training: dict[str, Any] = {}
+    one, batch = bench.shape(1), bench.shape(bench.training_batch)
+    on_cpu = copy.deepcopy(bench.model).cpu()
+    if job["network"]:
+        network = count_parameters(on_cpu) | count_macs(on_cpu, one) | count_memory(on_cpu, one)
+    if job["training"]:
+        training["training_peak_bytes"] = training_bytes(on_cpu, batch, training_step)
+    _load_kernels(bench)  # nothing large may run before memory is measured
+    if job["network"]:
+        forward = _forward_of(bench, bench.image(1))
+        network["peak_measured_bytes"] = measured_peak(forward, bench.device)
+    if job["training"] and bench.settings.training_step:
+        training["training_peak_measured_bytes"] = _measured_step(bench)
+    if job["network"]:
+        batches = bench.settings.memory_batches if bench.settings.training_step else ()
+        network["training_memory"] = training_memory(
+            on_cpu, one[1:], batches, two_training_steps, device=bench.device
+        )
+    return network, training
 
 
 def training_step(model: nn.Module, x: Tensor) -> None:
@@ -179,18 +203,16 @@ def _device(device: str) -> dict[str, Any]:
     return about
 
 
-def _measured_memory(bench: Bench) -> dict[str, int | None]:
-    """Peak memory, after a small run that loads kernels; nothing large may have run before."""
+def _load_kernels(bench: Bench) -> None:
+    """A small training step."""
     small = torch.zeros(2, *bench.shape(1)[1:2], *(32,) * bench.task.dimensions)
     training_step(copy.deepcopy(bench.model), small.to(bench.device))
-    x, batch = bench.image(1), bench.image(bench.training_batch)
-    result = {"peak_measured_bytes": measured_peak(_forward_of(bench, x), bench.device)}
-    if bench.settings.training_step:
-        network = copy.deepcopy(bench.model)
-        result["training_peak_measured_bytes"] = measured_peak(
-            lambda: training_step(network, batch), bench.device
-        )
-    return result
+
+
+def _measured_step(bench: Bench) -> int | None:
+    """Peak memory of a training step."""
+    network, batch = copy.deepcopy(bench.model), bench.image(bench.training_batch)
+    return measured_peak(lambda: training_step(network, batch), bench.device)
 
 
 def _forward_of(bench: Bench, x: Tensor) -> Callable[[], None]:

@@ -17,37 +17,38 @@ from lunet.models.live_memory import forward_bytes, meta_copy, peak_bytes
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
-def count_memory(
-    model: nn.Module,
-    shape: Sequence[int],
-    training_shape: Sequence[int],
-    step: Callable[[nn.Module, Tensor], object],
-) -> dict[str, int]:
+def count_memory(model: nn.Module, shape: Sequence[int]) -> dict[str, int]:
     """Bytes that depend only on the network, counted on meta tensors.
 
     Parameters
     ----------
     model, shape
         Network and input (batch, channel, \\*spatial) of the forward pass.
-    training_shape, step
-        Input shape of a training step, and the function of network and input that does it.
 
     Returns
     -------
     ``weights_bytes`` (parameters and buffers), ``input_bytes``; ``peak_memory_bytes``: peak of the
-    live tensors of the forward pass, without weights and input; ``training_peak_bytes``: the same
-    for a training step (activations, gradients, optimiser state); ``activation_bytes``: what
-    autograd keeps for the backward pass at the shape of the forward pass. None of them includes
-    scratch memory inside kernels.
+    live tensors of the forward pass, without weights and input; ``activation_bytes``: what
+    autograd keeps for the backward pass. None of them includes scratch memory inside kernels.
     """
     tensors = [*model.parameters(), *model.buffers()]
     return {
         "weights_bytes": sum(t.numel() * t.element_size() for t in tensors),
         "input_bytes": 4 * int(torch.Size(shape).numel()),
         "peak_memory_bytes": forward_bytes(model, shape),
-        "training_peak_bytes": peak_bytes(meta_copy(model).train(), training_shape, step),
         "activation_bytes": _kept_bytes(meta_copy(model).train(), shape),
     }
+
+
+def training_bytes(
+    model: nn.Module, shape: Sequence[int], step: Callable[[nn.Module, Tensor], object]
+) -> int:
+    """Peak of the live tensors of ``step(network, input)``, counted on meta tensors, in bytes.
+
+    It has activations, gradients and the optimiser's state, but not weights, input and the scratch
+    memory inside kernels.
+    """
+    return peak_bytes(meta_copy(model).train(), shape, step)
 
 
 def _kept_bytes(model: nn.Module, shape: Sequence[int]) -> int:

@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from lunet.efficiency.kept import Kept, kept, machine
 from lunet.efficiency.settings import EfficiencySettings
 from lunet.errors import ConfigError, LunetError
 from lunet.files import write_json
+from lunet.locks import exclusive
 from lunet.provenance import cpu_model
 from lunet.settings import plain
+from lunet.task import task_from_dict
 
 if TYPE_CHECKING:
-    # these imports make the code digest include what the processes run
-    from lunet.efficiency import training_engine  # noqa: F401
     from lunet.efficiency.measure import MeasureJob, Series
-import numpy as np
 
 _CHILD, _ENGINE_CHILD = "lunet.efficiency.measure", "lunet.efficiency.training_engine"
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -32,7 +37,9 @@ DEFINITIONS = {
     "jitter_ms": "population standard deviation of the single latencies",
     "p99_ms": "from 200 runs or more, else null",
     "cpu_share": "lowest ratio of processor time to wall time among the processes; null on CUDA",
-    "load": "the system's load average over one minute when the first process started",
+    "load": "the highest load average over one minute, of the system, when a process had started",
+    "busy": "a process had less than 90 % of a processor, or the load exceeded the number of "
+    "processors: the times are those of a machine that did other work as well",
     "unstable": "the medians of the fresh processes (of the two halves of a single one) differ by "
     "more than 3 %, or a process had less than 90 % of a processor",
     "kernels": "single samples on a CPU: 3x3x3 convolutions by oneDNN, as in prediction",
@@ -62,6 +69,8 @@ def measure_efficiency(
     training_batch: int = 1,
     engine: Mapping[str, Any] | None = None,
     advance: Callable[[], object] = lambda: None,
+    keep: Path | None = None,
+    code: str = "",
 ) -> dict[str, Any]:
     """Measure one preset and write ``out`` (strict JSON).
 
@@ -77,6 +86,11 @@ def measure_efficiency(
         Section ``engine`` of the recipe; None leaves ``training_engine`` out.
     advance
         Called after each fresh process; :func:`processes_of` gives their number.
+    keep
+        Folder of the results that are kept; what is found there is not measured again, and other
+        processes that measure the same wait. None keeps nothing.
+    code
+        Digest of the code that measures, with the network's.
 
     Returns
     -------
@@ -84,8 +98,8 @@ def measure_efficiency(
     ``latency`` (a list; see :func:`summarise_latencies`), ``left_out`` (engines
     that could not run, with the reason), memory in bytes, ``training_step_ms``, ``throughput``,
     ``training_memory`` (see :func:`lunet.efficiency.batches.training_memory`),
-    ``training_engine`` (see :mod:`lunet.efficiency.training_engine`), ``energy``, ``device`` and
-    ``definitions``.
+    ``training_engine`` (see :mod:`lunet.efficiency.training_engine`), ``energy``, ``device``,
+    ``busy`` and ``definitions``.
 
     Raises
     ------
@@ -107,17 +121,93 @@ def measure_efficiency(
         "training_batch": training_batch,
         "engine": dict(engine or {}),
         "first": True,
+        "network": True,
+        "training": True,
     }
-    results = []
-    for number in range(settings.processes):
-        results.append(_fresh_process(job | {"first": number == 0}, settings))
-        advance()
-    content = _merged(job, settings, results)
-    if settings.training_step and engine is not None:
-        content["training_engine"] = _fresh_process(job, settings, module=_ENGINE_CHILD)
-        advance()
+    shelves = _shelves(job, settings, keep, code)
+    with _alone(shelves.network):
+        results = []
+        for number in range(settings.processes):
+            results.append(_measured(job, settings, shelves, number))
+            advance()
+        content = _merged(job, settings, results)
+        if settings.training_step and engine is not None:
+            content["training_engine"] = _measured_engine(job, settings, shelves)
+            advance()
     write_json(out, content)
     return content
+
+
+@dataclass(frozen=True)
+class _Shelves:
+    """Where the results of a measurement are kept, by what each of them depends on."""
+
+    network: Kept
+    training: Kept
+    engine: Kept
+
+
+def _shelves(
+    job: MeasureJob, settings: EfficiencySettings, root: Path | None, code: str
+) -> _Shelves:
+    task = task_from_dict(job["task"])
+    about = {
+        "network": {key: value for key, value in job["model"].items() if key != "preset"},
+        "channels": len(task.channels),
+        "outputs": task.out_channels,
+        "size": list(settings.size[: task.dimensions]),
+        # each process has its own result, so more of them add to what there is
+        "settings": {k: v for k, v in job["efficiency"].items() if k not in ("size", "processes")},
+        "code": code,
+        "machine": machine(settings.device),
+    }
+    by_batch = about | {"training_batch": job["training_batch"]}
+    by_engine = by_batch | {"engine": job["engine"]}
+    return _Shelves(kept(root, about), kept(root, by_batch), kept(root, by_engine))
+
+
+@contextmanager
+def _alone(shelf: Kept) -> Iterator[None]:
+    """Let other processes that measure the same network wait, as they will find the results."""
+    if shelf.folder is None:
+        yield
+        return
+    with exclusive(shelf.folder / "lock", log=_say):
+        yield
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _measured(
+    job: MeasureJob, settings: EfficiencySettings, shelves: _Shelves, number: int
+) -> dict[str, Any]:
+    """The results of one process, as far as possible from those that are kept."""
+    name = str(number)
+    parts = {"network": shelves.network.get(name), "training": shelves.training.get(name)}
+    if not settings.training_step and number > 0:
+        parts["training"] = {}  # only the first process counts something for it
+    missing = {part: found is None for part, found in parts.items()}
+    if any(missing.values()):
+        asked = job | missing | {"first": number == 0}
+        made = _fresh_process(asked, settings)
+        for part in (part for part, is_missing in missing.items() if is_missing):
+            parts[part] = made[part] | {"device": made["device"]}
+            getattr(shelves, part).put(name, parts[part])
+    network, training = parts["network"] or {}, parts["training"] or {}
+    load = max(part["device"]["load"] for part in (network, training) if part)
+    return training | network | {"device": network["device"] | {"load": load}}
+
+
+def _measured_engine(
+    job: MeasureJob, settings: EfficiencySettings, shelves: _Shelves
+) -> dict[str, Any]:
+    found = shelves.engine.get("engine")
+    if found is None:
+        found = _fresh_process(job, settings, module=_ENGINE_CHILD)
+        shelves.engine.put("engine", found)
+    return found
 
 
 def processes_of(settings: EfficiencySettings, *, trains: bool) -> int:
@@ -153,13 +243,24 @@ def _merged(
         "definitions": DEFINITIONS,
         "settings": job["efficiency"],
     }
-    content["device"] = first["device"] | {"cpu": cpu_model(), "cpus": os.cpu_count()}
+    load = max(result["device"]["load"] for result in results)
+    about = {"cpu": cpu_model(), "cpus": os.cpu_count(), "load": load}
+    content["device"] = first["device"] | about
     content.pop("training", None)
     if settings.training_step:
         step = summarise_latencies([result["training"] for result in results])
         content["training_step"] = step | {"batch": job["training_batch"]}
         content["training_step_ms"] = step["p50_ms"]
+    content["busy"] = _is_busy(content)
     return content
+
+
+def _is_busy(content: Mapping[str, Any]) -> bool:
+    """Whether the machine did other work: by the processor time that the series had, and load."""
+    series = [*content["latency"], content.get("training_step") or {}]
+    shares = [share for one in series if (share := one.get("cpu_share")) is not None]
+    about = content["device"]
+    return min(shares, default=1.0) < OWN_CPU or about["load"] > (about["cpus"] or math.inf)
 
 
 def _fresh_process(

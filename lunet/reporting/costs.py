@@ -22,7 +22,7 @@ def flat(cost: Mapping[str, Any]) -> dict[str, float]:
     """Numbers of an ``efficiency.json``: counts, GMAC, ms, MiB; NaN where not measured."""
     one = latency(cost, 1)
     medians = [float(value) for value in one.get("p50_of_processes_ms") or []] or [MISSING]
-    unstable = one.get("unstable")
+    step = cost.get("training_step") or {}
     return {
         "parameters": _number(cost, "parameters"),
         "gmacs": _number(cost, "macs") / 1e9,
@@ -33,15 +33,35 @@ def flat(cost: Mapping[str, Any]) -> dict[str, float]:
         "latency_p95_ms": _number(one, "p95_ms"),
         "latency_p99_ms": _number(one, "p99_ms"),
         "jitter_ms": _number(one, "jitter_ms"),
-        "unstable": MISSING if unstable is None else float(unstable),
+        "unstable": _unstable(cost, one),
         "fastest_p50_ms": fastest(cost)[1],
         **_throughput(cost),
         "training_step_ms": _number(cost, "training_step_ms"),
+        "training_step_unstable": _unstable(cost, step),
         "memory_mib": _number(cost, "peak_measured_bytes") / 2**20,
         "training_memory_mib": _number(cost, "training_peak_measured_bytes") / 2**20,
         "live_mib": _number(cost, "peak_memory_bytes") / 2**20,
         "training_live_mib": _number(cost, "training_peak_bytes") / 2**20,
     }
+
+
+def _unstable(cost: Mapping[str, Any], series: Mapping[str, Any]) -> float:
+    """Whether a time is not to be relied on: it varied, or the machine did other work."""
+    known = [flag for flag in (series.get("unstable"), cost.get("busy")) if flag is not None]
+    return float(any(known)) if known else MISSING
+
+
+def busy(costs: Mapping[str, Mapping[str, Any]]) -> str:
+    """A sentence that names the presets whose times are not to be relied on; empty if none."""
+    numbers = {name: flat(cost) for name, cost in costs.items()}
+    keys = ("unstable", "training_step_unstable")
+    names = [name for name, row in numbers.items() if 1 in (row[key] for key in keys)]
+    if not names:
+        return ""
+    return (
+        f"The times of {', '.join(names)} were measured on a busy machine or varied by more than "
+        "3 %, so they are not to be relied on."
+    )
 
 
 def fastest(cost: Mapping[str, Any]) -> tuple[str, float]:

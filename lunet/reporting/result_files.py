@@ -74,7 +74,8 @@ class ResultFiles:
     """Input files by kind.
 
     Per-case metrics, histories, provenance, costs, lesion-wise results, trajectories of prunings,
-    the manifest of the prepared volumes, and the study's protocol.
+    the manifest of the prepared volumes, and the study's protocol; ``floor``: per-case metrics of
+    the atlas prior for a table that does not report it.
     """
 
     metrics: tuple[Path, ...] = ()
@@ -86,6 +87,7 @@ class ResultFiles:
     trajectories: tuple[Path, ...] = ()
     manifest: tuple[Path, ...] = ()
     protocol: tuple[Path, ...] = ()
+    floor: tuple[Path, ...] = ()
 
 
 def with_required(

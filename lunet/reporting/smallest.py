@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,8 @@ from lunet.reporting.figures.style import (
     save,
     style,
 )
-from lunet.reporting.result_files import ResultFiles, read_cases
+from lunet.reporting.result_files import PRIOR, ResultFiles, read_cases
+from lunet.reporting.unlearned import mean_scores, unlearned
 from lunet.statistics.looks import Counts, FoldValues, fold_values
 from lunet.statistics.looks import looks as looks_at
 from lunet.statistics.sequential import Look, Plan, Spending
@@ -107,6 +108,20 @@ class Evidence:
             self._rows[path] = stamp, read_cases(ResultFiles(metrics=(path,)))
         return self._rows[path][1]
 
+    def unlearned(self, presets: Iterable[str]) -> dict[str, str]:
+        """Preset -> sentence, for those that have not learnt the task, by their finished folds."""
+        found: dict[str, str] = {}
+        for preset in presets:
+            folds = self.folds(preset)
+            runs = [(preset, fold, seed) for fold in folds for seed in self.rules.seeds]
+            prior = [self.rules.run(PRIOR, fold, 0) / "metrics.csv" for fold in folds]
+            paths = [self.rules.run(*run) / "metrics.csv" for run in runs]
+            paths += [path for path in prior if path.is_file()]
+            if runs:
+                cases = pd.concat([self._read(path) for path in paths], ignore_index=True)
+                found |= unlearned(mean_scores(cases, self.rules.metric), self.rules.metric)
+        return found
+
     def looks(self, preset: str, level: float) -> Looks:
         """All looks at a candidate up to the one that decides."""
         rules = self.rules
@@ -129,7 +144,7 @@ def cost_of(cost: Mapping[str, Any], kind: str, preset: str) -> float:
         "macs": 1e9 * numbers["gmacs"],
         "latency_ms": numbers["latency_p50_ms"],
         "memory_mib": numbers["memory_mib"],
-        "energy_j": float(energy.get("joules", math.nan)),
+        "energy_j": float(energy.get("joules_per_volume", math.nan)),
     }[kind]
     if not math.isfinite(value):
         known = ", ".join(COSTS)

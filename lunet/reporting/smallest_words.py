@@ -8,7 +8,7 @@ from typing import Any
 
 from lunet.errors import DataError
 from lunet.metrics.catalog import compared_name, unit_suffix
-from lunet.reporting.costs import flat
+from lunet.reporting.costs import busy, flat
 from lunet.reporting.smallest import COSTS, Evidence
 from lunet.statistics.power import Design, components_of, seeds_needed, subjects_needed
 
@@ -37,9 +37,12 @@ def answer(
     last = {row["candidate"]: row for row in rows}
     best = facts["answer"]
     parts = [_found(facts, costs) if best else _none(facts)]
+    parts += facts["unlearned"].values()
     rivals = [name for name, row in last.items() if row["state"] == "better"]
     if rivals:
         parts.append(f"The reference itself is beaten by {', '.join(map(_with(last), rivals))}.")
+    if facts["cost"] == "latency_ms":
+        parts.append(busy(costs))
     parts.append(f"Error of this answer at most {100 * facts['level']:g} %.")
     open_ones = [name for name in last if name not in facts["shown"]]
     if open_ones:
@@ -76,7 +79,9 @@ def _found(facts: Mapping[str, Any], costs: Mapping[str, Mapping[str, Any]]) -> 
     shares = [f"{one['gmacs'] / other['gmacs']:.2g}x its MACs"]
     if math.isfinite(one["latency_p50_ms"]) and other["latency_p50_ms"] > 0:
         where = _device(costs[facts["answer"]])
-        shares.append(f"{one['latency_p50_ms'] / other['latency_p50_ms']:.2g}x its latency{where}")
+        ratio = f"{one['latency_p50_ms'] / other['latency_p50_ms']:.2g}x its latency"
+        is_busy = 1 in (one["unstable"], other["unstable"])
+        shares.append(f"{ratio}{where}{', measured on a busy machine' if is_busy else ''}")
     until = "" if facts["is_complete"] else " so far"
     return (
         f"The smallest network (by {COSTS[facts['cost']]}){until} {_claim(facts)} is "

@@ -23,8 +23,8 @@ def mean_scores(cases: pd.DataFrame, metric: str) -> dict[str, float]:
     return {str(name): float(mean) for name, mean in values.groupby(cases["preset"]).mean().items()}
 
 
-def unlearned(means: Mapping[str, float], metric: str) -> list[str]:
-    """A sentence for each network that found nothing or does not exceed the atlas prior.
+def unlearned(means: Mapping[str, float], metric: str) -> dict[str, str]:
+    """Network -> sentence, for each that found nothing or does not exceed the atlas prior.
 
     Parameters
     ----------
@@ -35,14 +35,14 @@ def unlearned(means: Mapping[str, float], metric: str) -> list[str]:
     """
     floor = means.get(PRIOR, math.nan)
     name, unit, sign = compared_name(metric), unit_suffix(metric), direction(metric)
-    found = []
+    found = {}
     for preset, mean in means.items():
         if preset == PRIOR:
             continue
         if mean == 0 and is_of(metric, "overlap", "surface"):
-            found.append(f"{preset} found nothing: its {name} is 0 in every case. {_ADVICE}")
+            found[preset] = f"{preset} found nothing: its {name} is 0 in every case. {_ADVICE}"
         elif sign * mean <= sign * floor:
-            found.append(
+            found[preset] = (
                 f"{preset} is not above the floor: its {name} is {mean:.3g}{unit}, and the atlas "
                 f"prior, which never sees an image, has {floor:.3g}{unit}. {_ADVICE}"
             )

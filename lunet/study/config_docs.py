@@ -14,6 +14,7 @@ from lunet.data.settings import DatasetSettings
 from lunet.metrics.catalog import METRICS
 from lunet.settings import plain
 from lunet.study.config import Config
+from lunet.study.config_examples import EXAMPLES
 
 _HEAD = """\
 # The configuration of a study
@@ -55,12 +56,15 @@ def manual(files: dict[str, str]) -> str:
     files
         Name of each shipped configuration -> its first comment line.
     """
+    from lunet.study.shown import Shown
     from lunet.training.recipe import Recipe
 
     table = "".join(f"| `{name}` | {text} |\n" for name, text in sorted(files.items()))
     parts = [_HEAD, _FILES + table]
     parts += _section("The study", Config, "")
     parts += _section("The recipe (`train:`, `overrides.<preset>:`)", Recipe, "train")
+    title = "What a training shows (`train:`, `overrides.<preset>:`)"
+    parts += _section(title, Shown, "train", example="shown")
     parts += _metrics()
     return "\n".join(parts).rstrip() + "\n"
 
@@ -77,9 +81,11 @@ def _metrics() -> Iterator[str]:
         yield f"| {' | '.join(text.replace('|', chr(92) + '|') for text in cells)} |"
 
 
-def _section(title: str, cls: type, path: str) -> Iterator[str]:
+def _section(title: str, cls: type, path: str, *, example: str | None = None) -> Iterator[str]:
+    """The keys of a section and those below it; ``example`` is the path of another example."""
     hints = typing.get_type_hints(cls)
-    yield f"\n## {title}\n\n| key | allowed | default | meaning |\n|---|---|---|---|"
+    text = EXAMPLES[path if example is None else example]
+    yield f"\n## {title}\n\n```yaml\n{text.strip()}\n```\n\n| key | allowed | default | meaning |\n|---|---|---|---|"
     nested = []
     for field in dataclasses.fields(cls):
         key = f"{path}.{field.name}" if path else field.name

@@ -29,6 +29,7 @@ class Ending:
 
     def __init__(self, study: Study) -> None:
         self.results = Path(study.results)
+        self.presets = tuple(study.presets)
         self.started = time.time() - _SLACK
 
     def answer(self) -> list[str]:
@@ -41,7 +42,7 @@ class Ending:
         lines = []
         if self._is_new(report) or self._is_new(claims):
             try:
-                lines += ["", *self._sentences(claims), ""]
+                lines += ["", *self._weak(), *self._sentences(claims), ""]
             except LunetError as error:
                 lines += ["", str(error), ""]
         lines += [f"tables   {claims.parent}/"] if self._is_new(claims) else []
@@ -50,6 +51,16 @@ class Ending:
 
     def _is_new(self, path: Path) -> bool:
         return path.is_file() and path.stat().st_mtime >= self.started
+
+    def _weak(self) -> list[str]:
+        """Networks that have not learnt the task, before any comparison with them."""
+        from lunet.reporting.markup import read_table
+        from lunet.reporting.tables.scores import FINDING
+
+        paths = [self.results / "presets" / name / "summary.json" for name in self.presets]
+        tables = [read_table(path) for path in paths if path.is_file()]
+        found = (str(row.get(FINDING) or "") for table in tables for row in table.records)
+        return [sentence for sentence in dict.fromkeys(found) if sentence]
 
     def _sentences(self, claims: Path) -> list[str]:
         """The verdict of a search, or else the claims, those about the mean over labels if any."""

@@ -13,6 +13,7 @@ from lunet.reading import wrong_in
 from lunet.study.cluster_check import prepare_cluster
 from lunet.study.freeze import freeze_networks
 from lunet.study.protocol import hand_over, known_warnings
+from lunet.study.shown import hand_over_shown
 from lunet.study.study import Study, check_requested_files
 
 
@@ -36,13 +37,14 @@ def launch(study: Study, words: Sequence[str], *, warn: Callable[[str], None] | 
     Raises
     ------
     LunetError
-        If a target belongs to an unknown preset, a data set is neither here nor at its path, or
-        SLURM would refuse the profile's requests.
+        If a target belongs to an unknown preset, a data set is neither here nor at its path,
+        TensorBoard is asked for and not installed, or SLURM would refuse the profile's requests.
     """
     check_requested_files(study, words)
     prepare_cluster(words)
     share_gpus(study.config.runs_per_gpu)
     hand_over(study)
+    hand_over_shown({name: study.shown(name) for name in study.presets})
     if warn is not None:
         freeze_networks(preset.module for preset, _ in study.presets.values())
         for line in [*source_warnings(study), *known_warnings(study)]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from lunet.errors import ConfigError, nearest, shown
-from lunet.own_code import PRESETS, check_class, is_plugin, load_entry, split_class
+from lunet.own_code import PRESETS, check_class, is_file, is_plugin, load_entry, split_class
 from lunet.reading import read_json
 
 OWN_RECIPE = "paper_small"
@@ -62,6 +62,11 @@ class Preset:
     source: str
     dimensions: tuple[int, ...] = (2, 3)
     has_heads: bool = False
+
+    @property
+    def is_own(self) -> bool:
+        """Whether the network's code is outside of this package."""
+        return is_file(self.module) or is_plugin(self.module)
 
 
 # family -> module, class, flat widths?, source
@@ -189,6 +194,28 @@ def _plugin(entry: EntryPoint) -> Preset:
     return found
 
 
+OWN_OUTPUT = "a network of your own has one output (rule 3 of lunet.models), and no heads for it"
+_PRUNABLE = ("unet", "unetpp", "mednext")
+"""Modules of the networks whose channels can be removed (:mod:`lunet.pruning.channel_groups`)."""
+
+
+def require_prunable(preset: Preset, where: str) -> None:
+    """Refuse a network whose channels cannot be removed, before anything is trained.
+
+    Raises
+    ------
+    ConfigError
+        If it is one.
+    """
+    if preset.module not in _PRUNABLE:
+        which = "a network of your own" if preset.is_own else preset.network
+        raise ConfigError(
+            where=where,
+            found=f"{preset.name} is {which}, which cannot be pruned",
+            expected="a UNet, LUNet, UNet++, LUNet++ or MedNeXt is expected",
+        )
+
+
 def own_preset(
     name: str, reference: str, arguments: dict[str, Any], recipe: str, *, where: str
 ) -> Preset:
@@ -272,6 +299,12 @@ def output_count(preset: Preset) -> int:
     """
     if not preset.arguments.get("deep_supervision", False):
         return 1
+    if preset.is_own:
+        raise ConfigError(
+            where=f"{preset.name}, arguments.deep_supervision",
+            found="found true",
+            expected=OWN_OUTPUT,
+        )
     if not preset.has_heads:
         raise ConfigError(
             where=f"{preset.name}, arguments.deep_supervision",

@@ -28,6 +28,7 @@ from lunet.study.smallest import (
     next_round,
     search,
 )
+from lunet.study.study import PRIOR
 
 if TYPE_CHECKING:
     from lunet.reporting.smallest import Evidence
@@ -233,10 +234,14 @@ def _finished(question: Question, evidence: Evidence) -> list[Run]:
 
 def _targets(question: Question, basis: Sequence[Run], coming: Sequence[Run]) -> list[str]:
     """Files that Snakemake should make: of whole runs, and of runs that pause for an early look."""
-    early, files = question.early, []
-    for run in dict.fromkeys([*basis, *coming]):
+    early, study, files = question.early, question.study, []
+    runs = dict.fromkeys([*basis, *coming])
+    for run in runs:
         paused = run not in basis and early.is_wanted(run)
-        files += [early.file(run[0], run[2])] if paused else _files(question.study, run)
+        files += [early.file(run[0], run[2])] if paused else _files(study, run)
+    if study.config.prior:  # a network that is not above it has not learnt the task
+        folds = dict.fromkeys(fold for _, fold, _ in runs)
+        files += [f"{study.run(PRIOR, fold, 0)}/metrics.csv" for fold in folds]
     return files
 
 
@@ -355,6 +360,7 @@ def _facts(question: Question, found: Search, evidence: Evidence) -> dict[str, A
             one.name for one in shown if best is not None and one.cost == best.cost and one != best
         ],
         "trainings": len(basis),
+        "unlearned": evidence.unlearned(sorted(networks)),
         "suspended": {name: question.early.gap(name) for name in _suspended(question, found)},
         "device_hours": sum(evidence.hours(*run) or 0.0 for run in basis)
         + _hours_paused(question, found),

@@ -32,7 +32,7 @@ class Step:
 STEPS = {
     # no code: an edit of the downloader must not download terabytes again
     "download": Step(("dataset", "task"), ()),
-    "audit": Step(("dataset", "task"), ("lunet.data.audit.audit",)),
+    "audit": Step(("dataset", "task", "crop"), ("lunet.data.audit.audit",)),
     # without the networks' code: editing a network must not prepare all volumes again
     "plan": Step(
         ("dataset", "task", "models", "planning"), ("lunet.data.plan", "lunet.efficiency.step_cost")
@@ -66,8 +66,12 @@ STEPS = {
         ("model", "predict", "evaluate"), ("lunet.evaluation.transfer",), builds_model=True
     ),
     "lesions": Step(("lesions",), ("lunet.evaluation.lesions",)),
+    # of the recipe only what a step of training depends on: costs do not depend on the rest
     "efficiency": Step(
-        ("task", "model", "recipe", "efficiency"), ("lunet.efficiency.run",), builds_model=True
+        ("task", "model", "training_step", "efficiency"),
+        # the fresh processes are started, not imported
+        ("lunet.efficiency.run", "lunet.efficiency.measure", "lunet.efficiency.training_engine"),
+        builds_model=True,
     ),
     "table": Step(("statistics", "report"), ("lunet.reporting.tables.index",)),
     "figure": Step(("statistics", "report"), ("lunet.reporting.figures.index",)),

@@ -19,8 +19,15 @@ from lunet.study.code_digest import PACKAGE, closure, code_digest
 from lunet.study.config import Config, parse
 from lunet.study.mistakes import further_mistakes
 from lunet.study.outputs import requested
-from lunet.study.presets import Preset, output_count, read_structure
+from lunet.study.presets import (
+    OWN_OUTPUT,
+    Preset,
+    output_count,
+    read_structure,
+    require_prunable,
+)
 from lunet.study.recipes import find_recipe
+from lunet.study.shown import Shown, recipe_only, shown_by
 from lunet.study.steps import STEPS
 from lunet.study.topology import with_topology
 from lunet.study.transfer import check_targets
@@ -71,6 +78,9 @@ class Study:
                 self.presets[name] = self.resolve(name)
         with noted(faults):
             check_targets(self)
+        if config.prune.enabled:
+            with noted(faults):
+                require_prunable(self.resolve(config.prune.preset)[0], "prune.preset")
         if faults:
             raise together(faults)
         self._settings: dict[tuple[str, str | None], str] = {}
@@ -88,18 +98,15 @@ class Study:
 
     def resolve(self, name: str) -> tuple[Preset, Recipe]:
         """Network and recipe of a preset or variant, with the changes of the configuration."""
-        where = f"variants.{name}" if name in self.config.variants else "train"
         variant = self.config.variants.get(name) or Variant(base=name)
         preset = self._base(name, variant)
         recipe = find_recipe(variant.recipe or self.config.recipe or preset.recipe)
         faults: list[ConfigError] = []
-        for changes, place in (
-            (self.config.train, "train"),
-            (variant.train, f"{where}.train"),
-            (self.config.overrides.get(name, {}), f"overrides.{name}"),
-        ):
+        for changes, place in self._changes(name):
             with noted(faults):
-                recipe = replace(recipe, changes, place)
+                recipe = replace(recipe, recipe_only(changes), place)
+        with noted(faults):
+            self.shown(name)
         if faults:
             raise together(faults)
         if self.task.dimensions not in preset.dimensions:
@@ -110,6 +117,17 @@ class Study:
         _check_supervision(preset, recipe)
         check_metrics(recipe, self.task)
         return preset, recipe
+
+    def _changes(self, name: str) -> list[tuple[Mapping[str, Any], str]]:
+        """The sections that change the recipe of a preset, each with its place."""
+        variant = self.config.variants.get(name)
+        own = [(variant.train, f"variants.{name}.train")] if variant else []
+        overrides = self.config.overrides.get(name, {}), f"overrides.{name}"
+        return [(self.config.train, "train"), *own, overrides]
+
+    def shown(self, name: str) -> Shown:
+        """What the trainings of a preset show while they run."""
+        return shown_by(self._changes(name))
 
     def _base(self, name: str, variant: Variant) -> Preset:
         preset = base_preset(self.config.variants, name)
@@ -128,7 +146,13 @@ class Study:
 
     def sections(self, step: str, preset: str | None = None) -> dict[str, Any]:
         """The sections of the configuration that a step reads, as plain JSON values."""
-        return {name: self._section(name, preset) for name in STEPS[step].sections}
+        names = (name for name in STEPS[step].sections if name != "crop" or self._crops)
+        return {name: self._section(name, preset) for name in names}
+
+    @property
+    def _crops(self) -> bool:
+        """Whether the size of volumes is known before the data are looked at."""
+        return self.config.preprocess.size is not None and self.config.plan != "auto"
 
     def _section(self, name: str, preset: str | None) -> Any:
         if name == "task":
@@ -136,6 +160,9 @@ class Study:
         if name == "prune":  # without the grid: another strategy, fold or seed reruns no other
             chosen = plain(self.config.prune)
             return {key: chosen[key] for key in chosen if key not in _PRUNING_GRID}
+        if name == "crop":
+            chosen = plain(self.config.preprocess)
+            return {key: chosen[key] for key in ("orientation", "spacing", "size", "crop_labels")}
         if name == "predict" and preset is not None:
             return self._predict(preset)
         if name == "networks":
@@ -146,9 +173,11 @@ class Study:
             return {key: list(value) for key, value in grid.items()}
         if name == "models":
             return [self._section("model", row) for row in self.presets]
-        if name not in ("model", "recipe"):
+        if name not in ("model", "recipe", "training_step"):
             return plain(getattr(self.config, name))
         row, recipe = self.resolved(preset)
+        if name == "training_step":
+            return {"batch_size": recipe.batch_size, "engine": plain(recipe.engine)}
         if name == "recipe":
             # the source is prose, and rewording it must not train anything again
             return {key: value for key, value in plain(recipe).items() if key != "source"}
@@ -244,6 +273,11 @@ class Study:
         """An input function: files of the preset in the wildcards."""
         return lambda wildcards: self.files(kinds, [wildcards.preset])
 
+    @property
+    def floor(self) -> list[str]:
+        """Files with the scores of the atlas prior, if the study has it."""
+        return self.files(("metrics",), [PRIOR]) if self.config.prior else []
+
     def examples_of(self, wildcards: Any) -> list[str]:
         """An input function: metrics and predictions of the preset in the wildcards."""
         runs = self.runs([wildcards.preset])
@@ -272,6 +306,13 @@ def _check_supervision(preset: Preset, recipe: Recipe) -> None:
     outputs, weights = output_count(preset), len(recipe.deep_supervision)
     if recipe.deep_supervision == "halving" or (weights or 1) == outputs:
         return
+    if preset.is_own:
+        raise ConfigError(
+            where=f"{preset.name}, train.deep_supervision",
+            found=f"{weights} weights",
+            expected=OWN_OUTPUT,
+            action="Set train.deep_supervision: [] for it",
+        )
     heads = f"{preset.name} has {outputs} output{'s' if outputs > 1 else ''} in training"
     raise ConfigError(
         where=f"{preset.name}, train.deep_supervision",

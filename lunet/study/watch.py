@@ -27,6 +27,7 @@ _MOST_WAITING = 3
 _RESUMABLE = "resumable"
 _TAIL = 1 << 16
 _EPOCH = re.compile(r"^epoch (\d+)/(\d+): (.*)$", re.MULTILINE)
+_MEASURED = re.compile(r"^measured (\d+)/(\d+), (\d+) s left$", re.MULTILINE)
 _LEFT = re.compile(r"(\d+) s left")
 _RUN = "*/fold-*/seed-*"
 _LOGS = ("train.log", "pause.log")
@@ -229,6 +230,23 @@ def _named(text: str, name: str) -> float | None:
     return float(found[1]) if found else None
 
 
+def measurements(study: Watched) -> Iterator[str]:
+    """A line for each measurement of costs that has begun and is neither done nor failed."""
+    for log in sorted((study.results / "logs").glob("*/efficiency.log")):
+        text, preset = _tail(log), log.parent.name
+        is_done = (study.results / "presets" / preset / "efficiency.json").is_file()
+        if is_done or has_ended(text):
+            continue
+        steps = _MEASURED.findall(text)
+        told = f"{steps[-1][0]} of {steps[-1][1]} processes" if steps else "begun"
+        left = f", {_clock(float(steps[-1][2]))} left" if steps else ""
+        yield f"measuring {preset}: {told}{left} (at {time.strftime('%H:%M', _written(log))})"
+
+
+def _written(log: Path) -> time.struct_time:
+    return time.localtime(log.stat().st_mtime)
+
+
 def failed_steps(study: Watched) -> Iterator[str]:
     """A line for each other step whose log ends with a failure: which log, and why it failed."""
     for path in sorted((study.results / "logs").rglob("*.log")):
@@ -248,6 +266,7 @@ def watch_lines(study: Watched) -> list[str]:
     if shown:
         lines += _columns([("run", "state", "epoch", "loss", "Dice", "left"), *map(_row, shown)])
     lines += [f"... and {hidden} more that wait"] if hidden else []
+    lines += measurements(study)
     why = [f"{run.name}: {run.message}" for run in runs if run.message]
     why += failed_steps(study)
     return [*lines, *([""] if why else []), *why, "", f"logs: {study.results}/logs"]

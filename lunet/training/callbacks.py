@@ -11,8 +11,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from lunet.errors import ConfigError
 from lunet.files import atomic
+from lunet.reading import read_rows
 from lunet.training.diagnostics import no_progress
 from lunet.training.history import Row, write_history
 from lunet.training.memory import peak_memory
@@ -137,31 +137,20 @@ def growing_history(
 
 
 def tensorboard(folder: Path) -> Callable[[Row], None]:
-    """An observer that writes TensorBoard files into ``folder``.
+    """An observer that writes TensorBoard files into ``folder``; needs the package tensorboard.
 
-    Raises
-    ------
-    ConfigError
-        If the package ``tensorboard`` is not installed.
+    What an earlier process wrote from the first epoch of this one on is no longer shown.
     """
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise ConfigError(
-            where="--tensorboard",
-            found="the package tensorboard is not installed",
-            expected="it is needed to write these files",
-            action=(
-                "Run `pip install tensorboard`, or leave the option out: history.csv is "
-                "always written"
-            ),
-        ) from error
-    writer: Any = SummaryWriter(str(folder))
+    from torch.utils.tensorboard import SummaryWriter
+
+    writers: list[Any] = []
 
     def observe(row: Row) -> None:
+        if not writers:
+            writers.append(SummaryWriter(str(folder), purge_step=int(row["epoch"] or 0)))
         for key, value in _numbers(row).items():
-            writer.add_scalar(key, value, row["epoch"])
-        writer.flush()
+            writers[0].add_scalar(key, value, row["epoch"])
+        writers[0].flush()
 
     return observe
 
@@ -169,18 +158,31 @@ def tensorboard(folder: Path) -> Callable[[Row], None]:
 def live_curves(path: Path, *, seconds: float = _SECONDS_BETWEEN_PICTURES) -> Callable[[Row], None]:
     """An observer that draws losses and Dice so far to ``path`` (PNG), at most every few seconds.
 
-    After a resumption the picture shows only the epochs of this process.
+    The epochs before a resumption are read from the history next to it.
     """
     rows: list[dict[str, float]] = []
     drawn = [-math.inf]
 
     def observe(row: Row) -> None:
-        rows.append(_numbers(row) | {"epoch": float(row["epoch"] or 0)})
+        epoch = float(row["epoch"] or 0)
+        if not rows:
+            earlier = earlier_rows(path.with_name("history.csv"))
+            rows.extend(one for one in earlier if one["epoch"] < epoch)
+        rows.append(_numbers(row) | {"epoch": epoch})
         if time.monotonic() - drawn[0] >= seconds:
             draw_curves(path, rows)
             drawn[0] = time.monotonic()
 
     return observe
+
+
+def earlier_rows(history: Path) -> list[dict[str, float]]:
+    """The measured values of a ``history.csv``, epoch by epoch; empty if there is none."""
+    if not history.is_file():
+        return []
+    rows = read_rows(history, needed=["epoch"], what="a history.csv")
+    known = ({key: float(text) for key, text in row.items() if text} for row in rows)
+    return [{key: value for key, value in row.items() if math.isfinite(value)} for row in known]
 
 
 def draw_curves(path: Path, rows: list[dict[str, float]]) -> None:

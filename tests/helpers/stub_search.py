@@ -71,6 +71,8 @@ class StubMaker:
             elif match := _PAUSED.search(name):
                 self.paused.append((match["preset"], int(match["fold"]), int(match["seed"])))
                 write_json(path, self.pause(match["preset"]))
+            elif "/atlas_prior/" in name and (match := _RUN.search(name)):
+                self.predict_prior(path, int(match["fold"]))
             elif match := _RUN.search(name):
                 self.train(path.parent, (match["preset"], int(match["fold"]), int(match["seed"])))
 
@@ -111,16 +113,26 @@ class StubMaker:
         values = (
             values + rng.normal(0, self.spread / 4) + rng.normal(0, self.spread / 2, self.cases)
         )
-        rows = [
-            {"preset": preset, "fold": fold, "seed": seed, "case": _case(fold, place)}
-            | {"group": _case(fold, place), "label": "organ", "status": "ok", "dice": float(value)}
-            for place, value in enumerate(values)
-        ]
-        write_csv(run / "metrics.csv", list(rows[0]), rows)
+        _write_metrics(run / "metrics.csv", key, values)
         history = [self.row(preset, epoch) for epoch in range(1, 31)]
         write_csv(run / "history.csv", list(history[0]), history)
         write_json(run / "run.json", {"device_seconds": 360.0, "preset": preset})
         self.trained.append(key)
+
+    def predict_prior(self, path: Path, fold: int) -> None:
+        """Write the scores of the atlas prior."""
+        values = np.full(self.cases, self.dice.get("atlas_prior", 0.3))
+        _write_metrics(path, ("atlas_prior", fold, 0), values)
+
+
+def _write_metrics(path: Path, key: tuple[str, int, int], values: np.ndarray) -> None:
+    preset, fold, seed = key
+    rows = [
+        {"preset": preset, "fold": fold, "seed": seed, "case": _case(fold, place)}
+        | {"group": _case(fold, place), "label": "organ", "status": "ok", "dice": float(value)}
+        for place, value in enumerate(values)
+    ]
+    write_csv(path, list(rows[0]), rows)
 
 
 def _case(fold: int, place: int) -> str:

@@ -70,6 +70,15 @@ def test_a_damaged_table_is_told_and_does_not_fail_the_run(ended: Ending) -> Non
     assert lines[1:] == ["tables   results/s/tables/"]
 
 
+def test_networks_that_have_not_learnt_are_named_first(ended: Ending) -> None:
+    claims(ended.results / "tables/claims")
+    for name, finding in (("lunet_small_1f", "It found nothing."), ("lunet_small_2f", "")):
+        rows = ({"preset": name, "finding": finding},) * 2
+        table = Table("summary", "", (Column("Preset", text=True),), ((cell(name),),) * 2, rows)
+        write(table, ended.results / "presets" / name / "summary")
+    assert [line for line in ended.answer() if line][:2] == ["It found nothing.", SENTENCE]
+
+
 def test_many_claims_are_counted(ended: Ending) -> None:
     claims(ended.results / "tables/claims", count=9)
     lines = ended.answer()

@@ -202,13 +202,14 @@ def test_an_edit_of_drawing_code_redraws_and_trains_nothing(checkout):
 def test_one_presets_recipe(checkout):
     write_config(checkout, CONFIG | {"overrides": {"mednext_small": {"optimiser": {"lr": 0.5}}}})
     jobs = dry_run(checkout)
-    rules = ("engine", "train", "predict", "evaluate", "summary")
+    rules = ("engine", "train", "predict", "evaluate", "summary", "measure")
     assert {rule: jobs.get(rule, 0) for rule in rules} == {
         "engine": 1,
         "train": 2,
         "predict": 2,
         "evaluate": 2,
         "summary": 1,
+        "measure": 0,  # a learning rate changes no cost
     }
     assert jobs["examples"] == 1
 

@@ -17,9 +17,10 @@ rule measure:
         plan=PLANNED,
         settings=study.settings("efficiency"),
         code=study.code("efficiency"),
+        keep=kept_measurements,
     shell:
         "lunet efficiency --settings {params.settings:q} --code {params.code:q}"
-        " --out {output.efficiency:q}{params.plan} > {log:q} 2>&1"
+        " --keep {params.keep:q} --out {output.efficiency:q}{params.plan} > {log:q} 2>&1"
 
 
 rule efficiency:

@@ -27,6 +27,7 @@ localrules:
 rule summary:
     input:
         study.files_of("metrics", "runs", "efficiency"),
+        floor=study.floor,
     output:
         multiext(
             f"{RESULTS}/presets/{{preset}}/summary", ".csv", ".md", ".tex", ".json"
@@ -39,9 +40,10 @@ rule summary:
         settings=study.settings("table"),
         code=study.code("table"),
         base=base,
+        floor=floor_option,
     shell:
         "lunet table summary --results {params.results:q} {params.grid} --presets {wildcards.preset:q}"
-        " --settings {params.settings:q} --code {params.code:q} --out {params.base:q}"
+        "{params.floor} --settings {params.settings:q} --code {params.code:q} --out {params.base:q}"
         " > {log:q} 2>&1"
 
 

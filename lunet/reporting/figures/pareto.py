@@ -30,7 +30,7 @@ from lunet.reporting.figures.style import (
 )
 from lunet.reporting.result_files import PRIOR
 from lunet.reporting.scores import headline, headline_summary
-from lunet.reporting.tables.costs import conditions
+from lunet.reporting.tables.costs import STAR_NOTE, conditions, star
 from lunet.statistics.values import MEAN_LABEL
 
 
@@ -61,7 +61,10 @@ COSTS = {
 }
 
 
-_COLUMNS = ["preset", "metric", "mean", "ci_low", "ci_high", "n", "cost", "cost_low", "cost_high"]
+_COLUMNS = [
+    "preset", "metric", "mean", "ci_low", "ci_high", "n", "cost", "cost_low", "cost_high",
+    "unstable",
+]  # fmt: skip
 
 
 def pareto(
@@ -89,11 +92,15 @@ def pareto(
     _axes(axes, cases, statistics, COSTS[axis])
     if COSTS[axis].is_measured:
         measured = conditions(costs).removeprefix(", ")
-        axes.set_xlabel("\n".join(filter(None, [COSTS[axis].title, measured])))
+        stars = STAR_NOTE if data["unstable"].any() else ""
+        axes.set_xlabel("\n".join(filter(None, [COSTS[axis].title, measured, stars])))
     _legend(figure, looks_of, statistics)
     shown = [
         Label(
-            row["cost"], row["mean"], looks_of[row["preset"]].short, looks_of[row["preset"]].colour
+            row["cost"],
+            row["mean"],
+            looks_of[row["preset"]].short + "*" * row["unstable"],
+            looks_of[row["preset"]].colour,
         )
         for row in data.to_dict("records")
     ]
@@ -117,6 +124,7 @@ def _points(
         bounds = [numbers[name] if name else value for name in (cost.low, cost.high)]
         quality = {name: row[name] for name in ("mean", "ci_low", "ci_high", "n")}
         place = {"cost": value, "cost_low": bounds[0], "cost_high": bounds[1]}
+        place["unstable"] = bool(star(numbers, cost.key))
         rows.append({"preset": preset, "metric": statistics.metric, **quality, **place})
     data = pd.DataFrame(rows, columns=_COLUMNS)
     data = data[data["cost"] > 0]

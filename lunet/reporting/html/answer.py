@@ -27,6 +27,7 @@ from lunet.reporting.numbers import NONE, integer, significant
 from lunet.reporting.power import Question, facts, pilot_components, pilot_rows, sentence
 from lunet.reporting.result_files import PRIOR
 from lunet.reporting.tables.claims import NOTHING_ASKED
+from lunet.reporting.tables.costs import STAR_NOTE, star
 from lunet.reporting.unlearned import unlearned
 from lunet.statistics.claims import ONE_TRAINING
 from lunet.statistics.power import Design
@@ -79,7 +80,7 @@ def _unlearned(quality: Mapping[str, Record], statistics: StatisticsSettings) ->
     """Networks that have not learnt the task, before any comparison with them."""
     key = f"{statistics.metric}_mean"
     means = {name: number(row, key) for name, row in quality.items() if key in row}
-    return [Text(sentence, "strong") for sentence in unlearned(means, statistics.metric)]
+    return [Text(sentence, "strong") for sentence in unlearned(means, statistics.metric).values()]
 
 
 def _records(tables: Mapping[str, Table], name: str) -> dict[str, Record]:
@@ -280,6 +281,7 @@ def _scores(
 
 def _score_table(quality: Mapping[str, Record], statistics: StatisticsSettings) -> Table:
     heads = ("Parameters", "GMAC", "Latency p50 (ms)")
+    stars = [star(row, "latency_p50_ms") for row in quality.values()]
     return Table(
         "answer",
         f"The networks, with {_level(statistics)} intervals.",
@@ -294,11 +296,12 @@ def _score_table(quality: Mapping[str, Record], statistics: StatisticsSettings) 
                 _score(row, statistics),
                 cell(integer(number(row, "parameters"))),
                 cell(significant(number(row, "gmacs"))),
-                cell(significant(number(row, "latency_p50_ms"))),
+                cell(significant(number(row, "latency_p50_ms")) + star(row, "latency_p50_ms")),
             )
             for preset, row in quality.items()
         ),
         (),
+        note=STAR_NOTE if any(stars) else "",
     )
 
 

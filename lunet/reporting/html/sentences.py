@@ -60,6 +60,7 @@ SENTENCES = {
     "one input of {size} voxels.",
     "latency": "The latency of one volume was measured on {device}{threads}, in fresh processes "
     "after warm-up; it is reported as the median and percentiles of {runs}.",
+    "busy": "{sentence}",
     # evaluation
     "space": "Predictions were compared with the references in native image space, in mm, for "
     "each case and structure.",

@@ -142,7 +142,7 @@ def _note(
     statistics: StatisticsSettings,
     registered: Registration | None,
 ) -> str:
-    weak = unlearned(mean_scores(cases, statistics.metric), statistics.metric)
+    weak = unlearned(mean_scores(cases, statistics.metric), statistics.metric).values()
     if table.empty:
         return " ".join([*weak, NOTHING_ASKED])
     single = one_training(cases, (PRIOR,))

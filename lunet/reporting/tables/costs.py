@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,12 +17,12 @@ from lunet.reporting.result_files import check_metrics
 from lunet.reporting.scores import MEAN_LABEL, headline, headline_summary
 from lunet.reporting.tables.scores import level, mean_cell
 
+STAR_NOTE = "* not to be relied on: medians differ by more than 3 %, or the machine did other work."
 MAC_NOTE = (
     "MAC: multiply-adds of convolutions and linear layers; 1 MAC = 2 FLOPs. Latency: one volume, "
-    "batch 1, eager fp32; jitter: population standard deviation of single latencies. * unstable: "
-    "medians differ by more than 3 %, or another process used part of the processor. Peak "
-    "memory: growth of the process (on CUDA, of the allocator) during one forward pass at batch 1, "
-    "without weights and input."
+    f"batch 1, eager fp32; jitter: population standard deviation of single latencies. {STAR_NOTE} "
+    "Peak memory: growth of the process (on CUDA, of the allocator) during one forward pass at "
+    "batch 1, without weights and input."
 )
 LIVE_NOTE = (
     "Training step, memory in training: one step at the recipe's batch size. Live tensors: the "
@@ -45,16 +46,26 @@ _COLUMNS = {
     "training_live_mib": "in training (MiB)",
 }
 _COUNTS = ("parameters", "throughput_batch")
+_UNSTABLE = dict.fromkeys(
+    ("latency_p50_ms", "latency_p95_ms", "latency_p99_ms", "jitter_ms", "fastest_p50_ms",
+     "throughput_per_s"), "unstable",
+) | {"training_step_ms": "training_step_unstable"}  # fmt: skip
+"""Times, and the number that is 1 if they are not to be relied on."""
 
 
 def cost_cells(costs: Mapping[str, float], keys: tuple[str, ...]) -> list[Cell]:
-    """Printed costs; an unstable median latency is marked with a star."""
+    """Printed costs; unstable times are marked with a star."""
     cells = []
     for key in keys:
         text = integer(costs[key]) if key in _COUNTS else significant(costs[key])
-        star = "*" if key == "latency_p50_ms" and costs["unstable"] == 1 else ""
-        cells.append(cell(text + star))
+        cells.append(cell(text + star(costs, key)))
     return cells
+
+
+def star(costs: Mapping[str, Any], key: str) -> str:
+    """The mark of a cost that is an unstable time; ``costs`` are those of :func:`flat`."""
+    is_unstable = key in _UNSTABLE and costs.get(_UNSTABLE[key]) == 1
+    return "*" if is_unstable and math.isfinite(costs[key]) else ""
 
 
 def efficiency(costs: Mapping[str, Mapping[str, Any]]) -> Table:
@@ -110,11 +121,19 @@ def conditions(costs: Mapping[str, Mapping[str, Any]]) -> str:
             [" × ".join(map(str, cost.get("size") or ())) for cost in costs.values()],
             "input {} voxels",
         ),
-        _shared([device(cost) for cost in costs.values()], "on {}"),
+        _devices([device(cost) for cost in costs.values()]),
         _shared([_threads(cost) for cost in costs.values()], "{}"),
         _shared([_runs(cost) for cost in costs.values()], "{}"),
     ]
     return "".join(f", {part}" for part in parts if part)
+
+
+def _devices(names: list[str]) -> str:
+    """The device, or all of them: times of different devices cannot be compared."""
+    known = sorted({name for name in names if name})
+    if len(known) > 1:
+        return f"on different devices ({'; '.join(known)}), whose times cannot be compared"
+    return _shared(names, "on {}")
 
 
 def _shared(values: list[str], text: str) -> str:

@@ -10,6 +10,7 @@ from lunet.efficiency.calibration import Calibration, VolumeSizes, calibration, 
 from lunet.efficiency.forecast import Check, check
 from lunet.errors import ConfigError
 from lunet.reading import read_object, wrong_in
+from lunet.reporting.costs import busy
 from lunet.reporting.markup import Cell, Column, Table, cell
 from lunet.reporting.numbers import NONE, fixed, significant
 from lunet.reporting.tables.costs import conditions
@@ -75,7 +76,7 @@ def forecast(
         columns=(Column("Preset", text=True), *(Column(title) for title in _COLUMNS)),
         rows=tuple((cell(preset), *_cells(found)) for preset, found in checks.items()),
         records=tuple({"preset": preset} | _record(found) for preset, found in checks.items()),
-        note=_NOTE,
+        note=f"{_NOTE} {busy(costs)}".strip(),
     )
 
 

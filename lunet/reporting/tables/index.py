@@ -52,9 +52,14 @@ class Material:
         """What the study stated beforehand, compared with what is reported now."""
         return read_registration(self.sources, self.cases, self.statistics)
 
+    def floor(self) -> pd.DataFrame | None:
+        """The per-case rows of an atlas prior that is not reported; None if there are none."""
+        files = self.sources.floor
+        return read_cases(ResultFiles(metrics=files)) if files else None
+
 
 TABLES: dict[str, Callable[[Material], Table]] = {
-    "summary": lambda m: tables_scores.summary(m.cases, m.costs, m.statistics, m.report),
+    "summary": lambda m: tables_scores.summary(m.cases, m.costs, m.statistics, m.report, m.floor()),
     "accuracy": lambda m: tables_scores.accuracy(m.cases, m.statistics, m.report),
     "efficiency": lambda m: tables_costs.efficiency(m.costs),
     "joint": lambda m: tables_costs.joint(m.cases, m.costs, m.statistics),

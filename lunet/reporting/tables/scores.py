@@ -15,8 +15,11 @@ from lunet.reporting.numbers import RULE, decimals, fixed, integer, interval
 from lunet.reporting.result_files import PRIOR, check_metrics
 from lunet.reporting.scores import COUNTED, by_quality, summarise
 from lunet.reporting.settings import ReportSettings
+from lunet.reporting.unlearned import mean_scores, unlearned
 from lunet.statistics.claims import ONE_TRAINING, one_training
 
+FINDING = "finding"
+"""Column of a summary: the sentence about a network that has not learnt the task, else empty."""
 _COUNT_COLUMNS = (Column("Missed"), Column("Spurious"), Column("Both empty"))
 COUNT_NOTE = (
     "Missed: present in the reference, absent from the prediction (scored with the worst value). "
@@ -95,9 +98,16 @@ def summary(
     costs: Mapping[str, Mapping[str, Any]],
     settings: StatisticsSettings,
     report: ReportSettings,
+    floor: pd.DataFrame | None = None,
 ) -> Table:
-    """Everything about the given presets: a row per structure and metric, costs in the CSV."""
+    """Everything about the given presets: a row per structure and metric, costs in the CSV.
+
+    Networks that have not learnt the task are named (:func:`unlearned`); ``floor`` has the rows of
+    the atlas prior, if it is not among the cases.
+    """
     check_metrics(cases, report.metrics)
+    known = cases if floor is None else pd.concat([cases, floor], ignore_index=True)
+    weak = unlearned(mean_scores(known, settings.metric), settings.metric)
     stats = summarise(cases, report.metrics, settings).to_dict("records")
     names = ", ".join(dict.fromkeys(row["preset"] for row in stats))
     titles = ("Median", "IQR", "SD of seeds", "SD of folds", "Cases", "Subjects")
@@ -112,9 +122,12 @@ def summary(
         ),
         rows=tuple(map(_summary_row, stats)),
         records=tuple(
-            row | (flat(costs[row["preset"]]) if row["preset"] in costs else {}) for row in stats
+            row
+            | (flat(costs[row["preset"]]) if row["preset"] in costs else {})
+            | {FINDING: weak.get(row["preset"], "")}
+            for row in stats
         ),
-        note=f"{RULE}{scope(cases)}",
+        note=" ".join([*weak.values(), f"{RULE}{scope(cases)}"]),
     )
 
 

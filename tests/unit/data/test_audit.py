@@ -23,6 +23,7 @@ from lunet.data.audit.page import audit_page
 from lunet.data.dataset import read_dataset
 from lunet.data.phantoms.make import make_phantom
 from lunet.data.settings import DatasetSettings, PhantomSettings
+from lunet.study.study import study_of
 
 DATA = os.environ.get("LUNET_TEST_DATA")
 needs_data = pytest.mark.skipif(DATA is None, reason="LUNET_TEST_DATA names no folder")
@@ -358,6 +359,39 @@ def test_files_are_written_and_errors_end_in_one_line(
     html = (out / "audit.html").read_text()
     assert html.count("data:image/png;base64,") == 6
     assert "http" not in html.replace("http://www.w3.org", "")
+
+
+CROPPED = (
+    "dataset: {name: Tiny, path: RAW}\npreprocess: {size: [20, 12, 16], crop_labels: ALLOWED}\n"
+)
+
+
+@pytest.mark.parametrize(("allowed", "severity"), [("false", "error"), ("true", "warning")])
+def test_what_the_crop_of_a_study_cuts_off_labels(
+    clean: Path, tmp_path: Path, allowed: str, severity: str
+) -> None:
+    config, out = tmp_path / "c.yaml", tmp_path / "out"
+    text = CROPPED.replace("RAW", str(clean)).replace("ALLOWED", allowed)
+    config.write_text(f"study: s\npresets: [lunet_small_1f]\n{text}")
+    words = ["audit", str(clean), "--config", str(config), "--out", str(out)]
+    assert main(words) == (2 if severity == "error" else 0)
+    rows = [row for row in csv.DictReader((out / "findings.csv").open())]
+    cut = [row for row in rows if row["check"] == "cropped_label"]
+    assert len(cut) == 6
+    assert {row["severity"] for row in cut} == {severity}
+    assert "the crop to 20x12x16 voxels cuts " in cut[0]["found"]
+    assert "cropped_label" in (out / "audit.html").read_text()
+    config.write_text(config.read_text().replace("12", "24"))
+    assert main(words) == 0
+    assert "cropped_label" not in (out / "findings.csv").read_text()
+
+
+def test_only_a_size_that_is_known_is_a_setting_of_the_audit() -> None:
+    base = {"study": "s", "dataset": {"name": "phantom"}, "presets": ["lunet_small_1f"]}
+    sized = {"preprocess": {"size": [8, 8, 8]}}
+    assert set(study_of(base).sections("audit")) == {"dataset", "task"}
+    assert study_of(base | sized).sections("audit")["crop"]["size"] == [8, 8, 8]
+    assert "crop" not in study_of(base | sized | {"plan": "auto"}).sections("audit")
 
 
 def test_too_few_subjects_to_compare_are_reported(

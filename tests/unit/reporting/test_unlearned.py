@@ -6,7 +6,10 @@ import pandas as pd
 import pytest
 
 from lunet.metrics.settings import StatisticsSettings
+from lunet.reporting.markup import Table
+from lunet.reporting.settings import ReportSettings
 from lunet.reporting.tables.claims import claims
+from lunet.reporting.tables.scores import summary
 from lunet.reporting.unlearned import mean_scores, unlearned
 
 
@@ -20,7 +23,7 @@ from lunet.reporting.unlearned import mean_scores, unlearned
     ],
 )
 def test_a_weak_network_is_named(metric: str, means: dict[str, float], words: str) -> None:
-    (sentence,) = unlearned(means, metric)
+    (sentence,) = unlearned(means, metric).values()
     assert pd.Series([sentence]).str.contains(words).all()
 
 
@@ -35,7 +38,7 @@ def test_a_weak_network_is_named(metric: str, means: dict[str, float], words: st
     ],
 )
 def test_others_are_not(metric: str, means: dict[str, float]) -> None:
-    assert unlearned(means, metric) == []
+    assert unlearned(means, metric) == {}
 
 
 def cases() -> pd.DataFrame:
@@ -65,3 +68,24 @@ def test_signed_errors_count_by_their_size() -> None:
 def test_the_claims_begin_with_it(reference: str | None) -> None:
     note = claims(cases(), StatisticsSettings(reference=reference)).note
     assert note.startswith("small is not above the floor: its Dice is 0.225")
+
+
+def report_of(frame: pd.DataFrame, floor: pd.DataFrame | None = None) -> Table:
+    settings = ReportSettings(metrics=("dice",))
+    return summary(frame, {}, StatisticsSettings(metric="dice"), settings, floor)
+
+
+def test_the_summary_of_one_network_names_it_by_the_floor() -> None:
+    frame = cases()
+    floor = frame[frame["preset"] == "atlas_prior"]
+    for preset, is_weak in (("small", True), ("large", False), ("atlas_prior", False)):
+        table = report_of(frame[frame["preset"] == preset], floor)
+        (finding,) = {row["finding"] for row in table.records}
+        assert finding.startswith("small is not above the floor") is is_weak
+        assert (finding in table.note) is True
+        assert {row["preset"] for row in table.records} == {preset}
+
+
+def test_a_summary_without_a_floor_names_what_found_nothing() -> None:
+    frame = cases().query("preset == 'small'").assign(dice=0.0)
+    assert "small found nothing" in report_of(frame).note

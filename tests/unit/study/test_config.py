@@ -12,8 +12,10 @@ from paths import ROOT
 from lunet.errors import ConfigError
 from lunet.files import write_json
 from lunet.reading import read_json
+from lunet.reading_yaml import parse_yaml
 from lunet.study.config import json_schema, load, parse, with_words
 from lunet.study.config_docs import manual, shipped
+from lunet.study.config_examples import EXAMPLES
 from lunet.study.study import Study, study_of
 
 CONFIGS = sorted((ROOT / "config").glob("*.yaml"))
@@ -40,6 +42,29 @@ def test_the_schema_file_is_the_model():
 def test_the_manual_is_the_model():
     page = (ROOT / "config" / "README.md").read_text(encoding="utf-8")
     assert page == manual(shipped(ROOT / "config")), "run `lunet schema --out config/README.md`"
+
+
+@pytest.mark.parametrize("section", EXAMPLES)
+def test_the_examples_of_the_manual_are_valid(section, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("SCRATCH", str(tmp_path))
+    (tmp_path / "nets").mkdir()
+    (tmp_path / "nets/my_net.py").write_text("class MyNet:\n    pass\n")
+    presets = ["unet_small_4f", "unet_small_8f", "lunet_small_4f"]
+    example = parse_yaml(EXAMPLES[section], section)
+    mapping = {"study": "s", "dataset": {"name": "phantom"}, "presets": presets} | example
+    assert study_of(mapping).presets
+    jsonschema.validate(mapping, json_schema())
+    inside = example
+    for key in [] if section == "shown" else filter(None, section.split(".")):
+        inside = next(iter(inside.values())) if key == "<name>" else inside[key]
+    assert inside
+
+
+def test_the_manual_shows_each_example():
+    page = (ROOT / "config" / "README.md").read_text(encoding="utf-8")
+    assert page.count("```yaml") == len(EXAMPLES)
+    assert all(text.strip() in page for text in EXAMPLES.values())
 
 
 @pytest.mark.parametrize(

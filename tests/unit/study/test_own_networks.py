@@ -13,17 +13,20 @@ import torch
 from small_networks import BINARY
 
 from lunet.data.settings import PreprocessSettings
+from lunet.efficiency.measure import measure_network
+from lunet.efficiency.settings import EfficiencySettings
 from lunet.errors import ConfigError, DataError
 from lunet.inference.description import Description
 from lunet.inference.load import load_model
 from lunet.models.build import build_for_task, build_network
 from lunet.own_code import FROZEN
+from lunet.pruning.channel_groups import layers_of_network
 from lunet.settings import plain
 from lunet.study.config import parse
 from lunet.study.freeze import freeze_networks
 from lunet.study.listing import listing_lines, listing_records
-from lunet.study.presets import find_preset
-from lunet.study.study import Study
+from lunet.study.presets import find_preset, require_prunable
+from lunet.study.study import Study, study_of
 from lunet.training.weights import save_weights
 
 HEAD = """import torch
@@ -173,6 +176,71 @@ def test_a_wrong_reference_is_refused_at_the_start(
     monkeypatch.chdir(net.parent)
     with pytest.raises(ConfigError, match=message):
         study(net, wrong={"network": reference})
+
+
+@pytest.mark.parametrize(
+    ("more", "key"),
+    [
+        ({"train": {"deep_supervision": [1, 0.5]}}, r"train\.deep_supervision: 2 weights"),
+        ({"arguments": {"deep_supervision": True}}, r"arguments\.deep_supervision: found true"),
+    ],
+)
+def test_heads_for_deep_supervision_are_refused_before_training(
+    net: Path, more: dict[str, Any], key: str
+) -> None:
+    with pytest.raises(ConfigError, match=rf"deep, {key}.*one output \(rule 3"):
+        study(net, deep={"network": f"{net}:Halves", **more})
+
+
+def test_pruning_is_refused_before_training(net: Path) -> None:
+    mapping = {
+        "study": "s",
+        "dataset": {"name": "phantom"},
+        "presets": ["mine"],
+        "variants": {"mine": {"network": f"{net}:Halves"}},
+    }
+    assert study_of(mapping | {"prune": {"preset": "mine"}}).presets  # pruning is off
+    with pytest.raises(ConfigError, match=r"prune\.preset: mine is a network of your own, which"):
+        study_of(mapping | {"prune": {"enabled": True, "preset": "mine"}})
+    with pytest.raises(ConfigError, match="cannot be pruned"):
+        layers_of_network(build(net))  # `lunet prune` by hand
+
+
+@pytest.mark.parametrize(
+    "name", ["unet_small_1f", "lunetpp_small_1f", "mednext_small", "slim_unetrv2_96"]
+)
+def test_what_is_refused_is_what_cannot_be_pruned(name: str) -> None:
+    row = find_preset(name)
+    with torch.device("meta"):
+        network = build_network(
+            row.module, row.network, in_channels=1, out_channels=1, ndim=3, arguments=row.arguments
+        )
+    try:
+        layers_of_network(network)
+    except ConfigError:
+        with pytest.raises(ConfigError, match="cannot be pruned"):
+            require_prunable(row, "prune.preset")
+    else:
+        require_prunable(row, "prune.preset")
+
+
+def test_its_costs_are_measured(net: Path) -> None:
+    settings = EfficiencySettings(
+        size=(8, 8, 8), batches=(1,), warmups=1, repeats=5, processes=1, budget_s=1e-3,
+        throughput_batch=1, device="cpu",
+    )  # fmt: skip
+    model = study(net).sections("efficiency", "mine")["model"]
+    found = measure_network(
+        {
+            "model": model, "task": BINARY.as_dict(), "efficiency": plain(settings),
+            "training_batch": 2, "engine": {}, "first": True, "network": True, "training": True,
+        }
+    )  # fmt: skip
+    parameters = sum(p.numel() for p in build_for_task(model, BINARY).parameters())
+    assert found["network"]["parameters"] == parameters
+    assert found["network"]["macs"] > 0
+    assert len(found["network"]["latency"][0]["ms"]) == 5
+    assert found["training"]["training_peak_bytes"] > 0
 
 
 def test_a_variant_has_a_base_or_a_network(net: Path) -> None:

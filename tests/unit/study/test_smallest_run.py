@@ -243,3 +243,24 @@ def test_a_maker_that_makes_nothing_ends_the_search(tmp_path: Path) -> None:
     maker.train = lambda run, key: None  # type: ignore[method-assign]
     with pytest.raises(TrainingError, match="was not made"):
         ask(tmp_path, maker)
+
+
+def test_networks_that_have_not_learnt_are_named(tmp_path: Path) -> None:
+    dice = DICE | {"lunet_small_8f": 0.0, "lunet_small_6f": 0.5, "atlas_prior": 0.6}
+    verdict, _ = ask(tmp_path, StubMaker(dice, spread=0.0))
+    assert set(verdict["unlearned"]) == {"lunet_small_8f"}
+    assert "lunet_small_8f is not above the floor" in verdict["sentence"]
+    learnt, _ = ask(tmp_path / "learnt", StubMaker(DICE))
+    assert learnt["unlearned"] == {}
+
+
+def test_times_of_a_busy_machine_are_marked(tmp_path: Path) -> None:
+    class Busy(StubMaker):
+        def cost(self, preset: str):
+            return super().cost(preset) | {"busy": preset == "lunet_small_6f"}
+
+    sentence = ask(tmp_path, Busy(DICE), cost="latency_ms")[0]["sentence"]
+    assert "measured on a busy machine" in sentence
+    assert "The times of lunet_small_6f were measured on a busy machine" in sentence
+    quiet = ask(tmp_path / "quiet", StubMaker(DICE), cost="latency_ms")[0]["sentence"]
+    assert "busy" not in quiet

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -166,10 +165,45 @@ def test_tensorboard_shows_the_history(data: Path, tmp_path: Path) -> None:
 def test_a_missing_tensorboard_is_told_before_training(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    monkeypatch.setattr("lunet.study.shown.find_spec", lambda name: None)
     assert main(words(data, tmp_path, "--tensorboard")) == 2
-    assert "pip install tensorboard" in capsys.readouterr().err
+    assert "pip install 'lunet[tensorboard]'" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_workflow_asks_for_what_is_shown_and_it_changes_nothing(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LUNET_SHOWN", '{"tiny": {"curves": true, "tensorboard": true}}')
+    assert main(words(data, tmp_path / "shown")) == 0
+    shown, plain_run = tmp_path / "shown" / "out", tmp_path / "plain" / "out"
+    assert (shown / "curves.png").is_file()
+    assert list((shown / "tensorboard").iterdir())
+    monkeypatch.setenv("LUNET_SHOWN", '{"other": {"curves": true, "tensorboard": true}}')
+    assert main(words(data, tmp_path / "plain")) == 0
+    assert not (plain_run / "curves.png").exists()
+    assert not (plain_run / "tensorboard").exists()
+    for name in ("weights.safetensors", "last.safetensors", "history.csv"):
+        assert (shown / name).read_bytes() == (plain_run / name).read_bytes()
+    records = [read_json(folder / "run.json")["settings"] for folder in (shown, plain_run)]
+    assert records[0] == records[1]
+
+
+def test_the_curves_of_a_resumed_training_are_whole(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lunet.training import callbacks
+
+    drawn: list[list[float]] = []
+    monkeypatch.setattr(
+        callbacks, "draw_curves", lambda path, rows: drawn.append([row["epoch"] for row in rows])
+    )
+    history = tmp_path / "history.csv"
+    history.write_text("epoch,lr,train_loss,dice\n1,0.1,0.9,\n2,0.1,0.8,0.3\n3,0.1,0.7,\n")
+    observe = callbacks.live_curves(tmp_path / "curves.png", seconds=0)
+    observe({"epoch": 3, "train_loss": 0.75, "dice": None})
+    observe({"epoch": 4, "train_loss": 0.7, "dice": 0.4})
+    assert drawn == [[1, 2, 3], [1, 2, 3, 4]]
 
 
 def test_a_paused_training_resumes_as_if_it_had_not_been(data: Path, tmp_path: Path) -> None:
