@@ -28,7 +28,9 @@ COST = NetworkCost(bytes_per_voxel=1000, fixed_bytes=1e6, multiple=(16, 16, 16))
 
 
 def fingerprint(spacings, shapes, channel: Channel = MR) -> Fingerprint:
-    return Fingerprint(len(shapes), np.array(spacings, float), np.array(shapes), (channel,), 0.1)
+    return Fingerprint(
+        len(shapes), np.array(spacings, float), np.array(shapes), (channel,), 0.1, len(shapes)
+    )
 
 
 def values(choices: tuple[Choice, ...]) -> dict[str, object]:
