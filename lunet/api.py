@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from typing import Any
 import pandas as pd
 
 from lunet.errors import DataError
+from lunet.metrics.catalog import column_in
 from lunet.metrics.settings import StatisticsSettings
 from lunet.reporting.costs import flat
 from lunet.reporting.markup import read_table
@@ -28,6 +29,7 @@ from lunet.reporting.result_files import (
     read_histories,
 )
 from lunet.reporting.tables.claims import compared
+from lunet.reporting.units import length_unit
 from lunet.settings import build_settings
 
 _FOLDERS = ("runs", "presets")
@@ -223,7 +225,9 @@ def compare(
     settings = {"metric": metric, "margin": margin, "confidence": confidence, "pairs": [names]}
     settings |= {"resamples": resamples, "seed": seed}
     statistics = build_settings(StatisticsSettings, settings, "compare")
-    return compared(pd.concat(cases, ignore_index=True), statistics)
+    rows = pd.concat(cases, ignore_index=True)
+    statistics = replace(statistics, metric=column_in(metric, length_unit(rows)))
+    return compared(rows, statistics)
 
 
 def _side(source: pd.DataFrame | str | Path, name: str) -> pd.DataFrame:

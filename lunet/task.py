@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Literal, NotRequired, TypedDict
 
 from lunet.errors import ConfigError, shown
@@ -11,6 +11,8 @@ from lunet.reading import typed, wrong_in
 from lunet.settings import Within
 
 ClassIndex = Annotated[int, Within(1, 255)]
+Length = Literal["mm", "px"]
+"""Unit of distances: ``px`` where images have no physical size (pictures)."""
 
 
 class TaskForm(TypedDict):
@@ -105,6 +107,10 @@ class Task:
     def names(self) -> tuple[str, ...]:
         """Names of the evaluated structures, in the order of the (foreground) logit channels."""
         return tuple(self.structures)
+
+    def same_content(self, other: Task) -> bool:
+        """Whether channels, labels and regions are those of ``other``, in slices or in volumes."""
+        return replace(self, dimensions=other.dimensions) == other
 
     def as_dict(self) -> dict[str, object]:
         """Plain JSON values; :func:`task_from_dict` converts them back."""

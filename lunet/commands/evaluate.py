@@ -1,6 +1,7 @@
 """Compare predicted masks with references: Dice, surface distances, volume errors.
 
-Distances are in millimetres, in the native space of each case. The table has one row per case and
+Distances are in millimetres, in the native space of each case; for pictures of unknown pixel size
+they are in pixels, and the columns say so (hd95_px). The table has one row per case and
 structure; a missing prediction counts as a missed structure. The rules of a study pass a manifest
 and a run. You can also compare any two folders:
 
@@ -10,7 +11,8 @@ and a run. You can also compare any two folders:
 Without --labels, the names are read from a dataset.json in or above the reference folder; if there
 is none, each value of the references is a label. A region is a union of indices (whole=1,2,3).
 --map and --reference-map translate the values in the files first, for example for a network that
-was trained on another data set (--map 1=1 2=1).
+was trained on another data set (--map 1=1 2=1). Probability maps of one structure become masks by
+--threshold (0.5, for example).
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lunet.commands.arguments import NATURAL, SEED, add_out, add_settings, read_settings, real
+from lunet.commands.raw import add_pixels, pixels_of
 from lunet.errors import ConfigError
 
 
@@ -52,8 +55,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="translate values of references",
     )
     folders.add_argument(
-        "--tolerances", nargs="+", type=real, metavar="MM", help="tolerances of the NSD"
+        "--tolerances",
+        nargs="+",
+        type=real,
+        metavar="MM",
+        help="tolerances of the NSD (px for pictures)",
     )
+    folders.add_argument(
+        "--threshold",
+        type=real,
+        help="predictions are maps of one structure (its probabilities); the mask is where they "
+        "exceed this",
+    )
+    add_pixels(folders)
     folders.add_argument(
         "--ignore-extra", action="store_true", help="skip predictions that have no reference"
     )
@@ -72,6 +86,13 @@ def _run_study(arguments: argparse.Namespace) -> None:
     from lunet.metrics.settings import EvaluateSettings
     from lunet.settings import build_settings
 
+    for name in ("threshold", "pixel_mm"):
+        if getattr(arguments, name) is not None:
+            raise ConfigError(
+                where=f"--{name.replace('_', '-')}",
+                found="given for a study's run",
+                expected="it is for --reference and --prediction",
+            )
     for name in ("manifest", "predictions", "preset"):
         if not getattr(arguments, name):
             raise ConfigError(
@@ -111,6 +132,8 @@ def _run_folders(arguments: argparse.Namespace) -> None:
         reference_map,
         _map("--map", arguments.map),
         ignore_extra=arguments.ignore_extra,
+        pixel_mm=pixels_of(arguments),
+        threshold=arguments.threshold,
     )
     tolerances = tuple(arguments.tolerances) if arguments.tolerances else (1.0,)
     evaluate_folders(folders, EvaluateSettings(tolerances), arguments.out, log=_log)
@@ -122,12 +145,13 @@ _SHOWN = ("dice", "hd95", "assd")
 
 def _print_means(path: Path) -> None:
     """Print the mean of each structure over its cases, from the table that was written."""
-    from lunet.metrics.catalog import title
+    from lunet.metrics.catalog import column_in, title
     from lunet.reporting.read_frame import read_frame
 
     texts = ("preset", "case", "group", "label", "status")
-    rows = read_frame(path, needed=("label", "status", *_SHOWN), texts=texts, what="a metrics.csv")
-    shown = [*_SHOWN, *(name for name in rows.columns if name.startswith("nsd_"))]
+    rows = read_frame(path, needed=("label", "status", "dice"), texts=texts, what="a metrics.csv")
+    shown = [name for name in rows.columns if column_in(name, "mm") in _SHOWN]
+    shown += [name for name in rows.columns if name.startswith("nsd_")]
     for label, part in rows.groupby("label", sort=False):
         means = (f"{title(name)} {part[name].mean():.4g}" for name in shown)
         counts = (f"{n} {status}" for status, n in part["status"].value_counts().items())

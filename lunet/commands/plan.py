@@ -96,8 +96,8 @@ def _proposed(arguments: argparse.Namespace) -> tuple[Sequence[Choice], Fingerpr
         return costliest([network_cost(m, channels=len(task.channels), ndim=ndim) for m in built])
 
     memory = usable_memory(limits.memory_gb)
-    # a fold trains on only a part of the cases, and a batch cannot hold more than these
-    largest = min(limits.largest_batch, max(2, fingerprint.cases // 3))
+    # a fold trains on only a part of the samples, and a batch cannot hold more than these
+    largest = min(limits.largest_batch, max(2, fingerprint.samples // 3))
     return propose(fingerprint, cost_of, memory=memory, largest_batch=largest), fingerprint
 
 

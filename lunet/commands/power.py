@@ -13,6 +13,7 @@ claims. --out BASE writes a table (BASE.csv, .md, .tex), a figure of power again
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from typing import Any
 
 from lunet.commands.arguments import add_json, add_out, only_json, print_json
@@ -72,7 +73,8 @@ def run(arguments: argparse.Namespace) -> None:
         study = _study(arguments)
         question = Question(**(question_of(study) | stated if study else stated))
         _check(question)
-        components, design = _given(arguments, study, question.metric)
+        components, design, metric = _given(arguments, study, question.metric)
+        question = replace(question, metric=metric)
         found = facts(components, design, question)
         found |= {"sentence": sentence(found), "same_hours_sentence": bought(found)}
     shown = table(found)
@@ -110,9 +112,11 @@ def _study(arguments: argparse.Namespace) -> Any:
     return study_of(read_mapping(arguments.config)) if arguments.config else None
 
 
-def _given(arguments: argparse.Namespace, study: Any, metric: str) -> tuple[Any, Any]:
-    """Components and design, from the pilot or as stated."""
+def _given(arguments: argparse.Namespace, study: Any, metric: str) -> tuple[Any, Any, str]:
+    """Components and design, from the pilot or as stated; and the metric's column in the pilot."""
+    from lunet.metrics.catalog import column_in
     from lunet.reporting.power import pilot_components, pilot_design, pilot_rows
+    from lunet.reporting.units import length_unit
     from lunet.statistics.power import Components, Design
     from lunet.study.power import study_design
 
@@ -129,7 +133,7 @@ def _given(arguments: argparse.Namespace, study: Any, metric: str) -> tuple[Any,
         known = stated["trainings"] is not None
         defaults = {"folds": 5, "seeds": 2 if known else 1}
         chosen = defaults | {key: value for key, value in sizes.items() if value is not None}
-        return Components(**spread, knows_trainings=known), Design(**chosen)
+        return Components(**spread, knows_trainings=known), Design(**chosen), metric
     rows = pilot_rows(pilot)
     components = pilot_components(rows, metric, arguments.presets, arguments.reference)
     known_design = study_design(study, rows) if study else pilot_design(rows)
@@ -137,4 +141,5 @@ def _given(arguments: argparse.Namespace, study: Any, metric: str) -> tuple[Any,
     changed = {name: value for name, value in stated.items() if value is not None}
     known = components.knows_trainings or "trainings" in changed
     spread = vars(components) | changed | {"knows_trainings": known}
-    return Components(**spread), Design(**(vars(known_design) | changes))
+    own = column_in(metric, length_unit(rows))
+    return Components(**spread), Design(**(vars(known_design) | changes)), own

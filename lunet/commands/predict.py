@@ -1,8 +1,9 @@
 """Segment images with a trained network, or write the atlas prior of a fold.
 
 The rules of a study pass a manifest, splits and a fold. You can also segment any files or folders
-(NIfTI, NRRD, MHA, PNG, JPEG). Predictions of several weights are averaged. A file that cannot be
-segmented is reported, the others are still processed, and the exit code is 1:
+(NIfTI, NRRD, MHA, PNG, TIFF, JPEG); a mask has the format of its image (PNG for JPEG). Predictions
+of several weights are averaged. A file that cannot be segmented is reported, the others are still
+processed, and the exit code is 1:
 
     lunet predict --weights results/x/runs/lunet_small_4f/fold-0/seed-0 scans/ --out masks/
     lunet predict --weights fold-0/ fold-1/ fold-2/ scan.nrrd --out masks/ --flip-axes 0 1
@@ -31,6 +32,7 @@ from lunet.commands.arguments import (
     network_of,
     real,
 )
+from lunet.commands.raw import add_pixels, pixels_of
 from lunet.errors import ConfigError
 
 
@@ -52,6 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--subset", choices=("test", "validation", "train", "held_out"), default="test"
     )
     new = parser.add_argument_group("new scans (a configuration's section `predict` applies, too)")
+    add_pixels(new, "as for the training pictures")
     new.add_argument("--probabilities", action="store_true", help="also write probabilities")
     new.add_argument("--overlay", action="store_true", help="also write overlays/*.png")
     new.add_argument("--chosen", metavar="FILE", help="chosen.json next to a study's predictions")
@@ -150,6 +153,7 @@ def _run_scans(arguments: argparse.Namespace) -> int:
         settings=settings,
         with_probabilities=arguments.probabilities,
         with_overlay=arguments.overlay,
+        pixel_mm=pixels_of(arguments),
         log=lambda line: print(line, file=sys.stderr),
     )
     if failures:

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lunet.commands.arguments import read_settings, real
+from lunet.commands.arguments import positive, read_settings, real
 from lunet.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -70,6 +70,31 @@ def add_description(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -
         help="its first group, matched in a case's name, is the subject",
     )
     parser.add_argument("--dimensions", type=int, default=3, choices=(2, 3))
+    add_pixels(parser)
+
+
+def add_pixels(
+    parser: argparse.ArgumentParser | argparse._ArgumentGroup,
+    default: str = "unknown, distances in px",
+) -> None:
+    """Add the argument that :func:`pixels_of` reads."""
+    parser.add_argument(
+        "--pixel-mm",
+        nargs="+",
+        type=positive,
+        metavar="MM",
+        help=f"pixel size of pictures, one number or x and y (default: {default})",
+    )
+
+
+def pixels_of(arguments: argparse.Namespace) -> tuple[float, float] | None:
+    """Size of a pixel along x and y, from ``--pixel-mm``."""
+    given: list[float] | None = arguments.pixel_mm
+    if given is not None and len(given) > 2:
+        raise ConfigError(
+            where="--pixel-mm", found=f"{len(given)} numbers", expected="one, or two for x and y"
+        )
+    return (given[0], given[-1]) if given else None
 
 
 def by_hand(arguments: argparse.Namespace) -> DatasetSettings:
@@ -86,6 +111,7 @@ def by_hand(arguments: argparse.Namespace) -> DatasetSettings:
         "channels": arguments.channels,
         "mask_threshold": arguments.threshold,
         "groups": arguments.groups,
+        "pixel_mm": pixels_of(arguments),
     }
     return build_settings(DatasetSettings, values, "dataset")
 

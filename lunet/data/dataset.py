@@ -1,9 +1,10 @@
 """Reads a data set in the project's layout, the layout of the Medical Segmentation Decathlon.
 
 ``dataset.json`` lists the cases one by one, so that a missing file can never pair images with the
-wrong labels. Beyond the Decathlon's keys it may hold ``dimensions``, ``regions``,
-``remap`` (value in the label files -> class index), ``codes`` (all values that label files may
-hold), ``mask_threshold`` (soft or lossy masks), and per case ``id`` and ``group``.
+wrong labels. Beyond the Decathlon's keys it may hold ``dimensions``, ``regions``, ``pixel_mm`` (of
+pictures; null if it is not known), ``remap`` (value in the label files -> class
+index), ``codes`` (all values that label files may hold), ``mask_threshold`` (soft or lossy masks),
+and per case ``id`` and ``group``.
 """
 
 from __future__ import annotations
@@ -17,14 +18,14 @@ from typing import Annotated, Any, NotRequired, TypedDict
 from lunet.data.catalog import entry_of, remap_of
 from lunet.data.dataset_json import LISTING, by_number, task_of_listing
 from lunet.data.ids import require_different, require_id
-from lunet.data.io.images import LabelRule, is_hidden, stem_of
+from lunet.data.io.images import LabelRule, PixelSize, is_hidden, is_picture, stem_of
 from lunet.data.left_out import KEY, LOST, NOTES
 from lunet.data.settings import DatasetSettings
 from lunet.data.subjects import listed_subjects, subject_in
 from lunet.errors import ConfigError, DataError, shown
 from lunet.reading import read_json, typed
-from lunet.settings import Within
-from lunet.task import Task
+from lunet.settings import Millimetres, Within
+from lunet.task import Length, Task
 
 _Value = Annotated[int, Within(-(2**31), 2**31)]
 
@@ -44,6 +45,12 @@ class _Rule(TypedDict):
     remap: NotRequired[dict[str, Annotated[int, Within(0, 255)]] | None]
     codes: NotRequired[list[_Value] | None]
     mask_threshold: NotRequired[float | None]
+
+
+class _Pixels(TypedDict):
+    """The size of a picture's pixels, in ``dataset.json``."""
+
+    pixel_mm: NotRequired[tuple[Millimetres, Millimetres] | None]
 
 
 class _Parts(TypedDict):
@@ -89,7 +96,8 @@ class Dataset:
 
     ``left_out`` maps each item of the source that no case uses to the reason
     (:mod:`lunet.data.left_out`); ``lost`` are the names in it that are cases. ``notes`` are the
-    assumptions made while reading the source that the user should know.
+    assumptions made while reading the source that the user should know. ``pixel_mm`` is the size of
+    the pixels, for pictures of a known size.
     """
 
     root: Path
@@ -100,6 +108,12 @@ class Dataset:
     left_out: Mapping[str, str] = field(default_factory=dict)
     lost: frozenset[str] = frozenset()
     notes: tuple[str, ...] = ()
+    pixel_mm: PixelSize | None = None
+
+    @property
+    def unit(self) -> Length:
+        """Unit of distances: ``px`` for pictures whose size nobody knows, else ``mm``."""
+        return "px" if self.pixel_mm is None and any(map(_of_pictures, self.cases)) else "mm"
 
     def case(self, name: str) -> Case:
         """The case with this id."""
@@ -173,7 +187,8 @@ def dataset_of(
     kept = _limited(cases, settings.limit if settings else None)
     beyond = {case.id for case in cases} - {case.id for case in kept}
     left |= dict.fromkeys(sorted(beyond), f"dataset.limit is {settings.limit}" if settings else "")
-    return check_threshold(
+    pixels = typed(listing, _Pixels, where).get("pixel_mm")
+    dataset = check_threshold(
         Dataset(
             root=root,
             name=str(listing.get("name") or root.name),
@@ -183,8 +198,47 @@ def dataset_of(
             left_out=left,
             lost=frozenset(beyond | (set(map(str, listing.get(LOST) or ())) & set(left))),
             notes=tuple(map(str, listing.get(NOTES) or ())),
+            pixel_mm=pixels,
         )
     )
+    return with_pixel_size(dataset, settings.pixel_mm if settings else None)
+
+
+def with_pixel_size(dataset: Dataset, given: float | PixelSize | None) -> Dataset:
+    """The data set with the size of its pictures' pixels in mm, where one is given.
+
+    Raises
+    ------
+    ConfigError
+        If a size is given for volumes, which state their own.
+    DataError
+        If some cases have a physical size and others have none.
+    """
+    pictures = [case for case in dataset.cases if _of_pictures(case)]
+    if given is not None and dataset.cases and not pictures:
+        raise ConfigError(
+            where="dataset.pixel_mm",
+            found=f"{shown(given)}, but the images are volumes",
+            expected="volumes state the size of their voxels",
+            action="Remove it",
+        )
+    if given is not None:
+        size = (given, given) if isinstance(given, float) else given
+        dataset = replace(dataset, pixel_mm=size)
+    if dataset.unit == "px" and len(pictures) < len(dataset.cases):
+        other = next(case for case in dataset.cases if not _of_pictures(case))
+        raise DataError(
+            where=dataset.root,
+            found=f"{len(pictures)} pictures without a physical size (such as "
+            f"{pictures[0].images[0].name}) among volumes in mm (such as {other.images[0].name})",
+            expected="distances must have one unit in all cases",
+            action="Split the data set, or state the size of the pixels with dataset.pixel_mm",
+        )
+    return dataset
+
+
+def _of_pictures(case: Case) -> bool:
+    return is_picture(case.images[0])
 
 
 def check_threshold(dataset: Dataset) -> Dataset:

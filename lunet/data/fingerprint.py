@@ -14,10 +14,12 @@ from lunet.data.geometry import plan_geometry
 from lunet.data.ground_truth import read_case_label
 from lunet.data.io.images import read_image, require_finite, require_grid
 from lunet.errors import DataError
+from lunet.task import Length
 
 # Foreground voxels sampled per case: enough for percentiles, little memory.
 SAMPLES = 20_000
 _PERCENTILES = (0.5, 50.0, 99.5)
+_PLANE = 2
 
 
 @dataclass(frozen=True)
@@ -48,11 +50,15 @@ class Fingerprint:
     cases
         Number of labelled cases.
     spacings, shapes
-        (case, axis): voxel sizes in mm, and numbers of voxels.
+        (case, axis): voxel sizes in mm, and numbers of voxels; two axes if slices are trained.
     channels
         Intensities, per channel.
     foreground
         Median share of foreground voxels.
+    samples
+        Number of samples: slices if these are trained, else cases.
+    unit
+        Unit of ``spacings``.
     """
 
     cases: int
@@ -60,11 +66,20 @@ class Fingerprint:
     shapes: NDArray[np.int64]
     channels: tuple[Channel, ...]
     foreground: float
+    samples: int
+    unit: Length = "mm"
+
+    @property
+    def in_slices(self) -> bool:
+        """Whether slices or pictures are trained, not volumes."""
+        return self.shapes.shape[1] == _PLANE
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON values: medians and ranges."""
         return {
             "cases": self.cases,
+            "samples": self.samples,
+            "unit": self.unit,
             "spacing_median": np.median(self.spacings, axis=0).round(4).tolist(),
             "spacing_range": [
                 self.spacings.min(axis=0).round(4).tolist(),
@@ -80,7 +95,7 @@ class Fingerprint:
 def fingerprint_of(
     dataset: Dataset, *, log: Callable[[str], None] = lambda text: None
 ) -> Fingerprint:
-    """Read every labelled case once.
+    """Read every labelled case once; for a task of two dimensions, volumes count as slices.
 
     Raises
     ------
@@ -101,15 +116,19 @@ def fingerprint_of(
             log(f"read {number} of {len(cases)} cases")
     spacings, shapes, shares, samples, minima, zeros = zip(*rows, strict=True)
     inside = np.concatenate(samples, axis=1)
+    whole = np.array(shapes, dtype=np.int64)
+    axes = min(dataset.task.dimensions, whole.shape[1])
     return Fingerprint(
         cases=len(cases),
-        spacings=np.array(spacings, dtype=np.float64),
-        shapes=np.array(shapes, dtype=np.int64),
+        spacings=np.array(spacings, dtype=np.float64)[:, :axes],
+        shapes=whole[:, :axes],
         channels=tuple(
             _channel(name, inside[index], _median(minima, index), _median(zeros, index))
             for index, name in enumerate(dataset.task.channels)
         ),
         foreground=float(np.median(shares)),
+        samples=int(whole[:, axes:].prod(axis=1).sum()),
+        unit=dataset.unit,
     )
 
 
@@ -117,11 +136,12 @@ def _examine(case: Case, dataset: Dataset, *, seed: int) -> tuple[Any, ...]:
     """Spacing, shape, share of foreground, sampled foreground (channel, voxel), and per channel
     the smallest value and the share of zeros.
     """
-    scan = read_image(case.images, channels=len(dataset.task.channels))
+    channels, pixel_mm = len(dataset.task.channels), dataset.pixel_mm
+    scan = read_image(case.images, channels=channels, pixel_mm=pixel_mm)
     require_finite(scan.array, str(case.images[0]))
     if case.label is None:
         raise DataError(where=case.images[0], found="no label", expected="one is needed")
-    label, affine = read_case_label(case.label, dataset.task, dataset.rule)
+    label, affine = read_case_label(case.label, dataset.task, dataset.rule, pixel_mm=pixel_mm)
     require_grid(case.label, label.shape, affine, case.images[0], scan.array.shape[1:], scan.affine)
     geometry = plan_geometry(label.shape, scan.affine)
     marked = label > 0

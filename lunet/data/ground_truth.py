@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from lunet.data.io.images import LabelRule, read_label
+from lunet.data.io.images import LabelRule, PixelSize, read_label
 from lunet.data.prepared import Manifest
 from lunet.errors import DataError
 from lunet.task import Task
@@ -23,7 +23,8 @@ def read_reference(manifest: Manifest, case: str) -> tuple[NDArray[np.uint8], ND
 
     Returns
     -------
-    uint8 (x, y, z) on the raw grid, and the affine (4, 4) in mm.
+    uint8 (x, y, z) on the raw grid, and the affine (4, 4) in mm (in px for pictures
+    without a known size).
 
     Raises
     ------
@@ -38,7 +39,8 @@ def read_reference(manifest: Manifest, case: str) -> tuple[NDArray[np.uint8], ND
             found=f"case {case} has no label",
             expected="one is needed to evaluate",
         )
-    array, affine = read_case_label(path, manifest.task, label_rule(manifest))
+    rule = label_rule(manifest)
+    array, affine = read_case_label(path, manifest.task, rule, pixel_mm=manifest.pixel_mm)
     prepared = manifest.case(case).record["raw"].get("label_sha256")
     if label_digest(array, affine) != prepared:
         raise DataError(
@@ -65,7 +67,7 @@ def label_digest(array: NDArray[np.uint8], affine: NDArray[np.float64]) -> str:
 
 
 def read_case_label(
-    path: Path, task: Task, rule: LabelRule
+    path: Path, task: Task, rule: LabelRule, *, pixel_mm: PixelSize | None = None
 ) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
     """Read a raw label as class indices; refuse any that the task does not declare.
 
@@ -73,7 +75,7 @@ def read_case_label(
     -------
     uint8 (x, y, z) on the raw grid, and the affine (4, 4).
     """
-    array, affine = read_label(path, rule)
+    array, affine = read_label(path, rule, pixel_mm=pixel_mm)
     unknown = sorted({int(value) for value in np.unique(array)} - {0, *task.labels.values()})
     if unknown:
         raise DataError(

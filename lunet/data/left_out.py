@@ -38,6 +38,8 @@ def count_lines(dataset: Dataset, *, most: int | None = None) -> list[str]:
     if bare and len(bare) < len(dataset.cases):
         lines.append(f"cases without a label are not used in training: {_some(bare, most)}")
     lines += dataset.notes
+    if dataset.unit == "px":
+        lines.append("pictures of unknown pixel size: distances are in px, unless you set pixel_mm")
     left = [f"left out: {name}: {why}" for name, why in dataset.left_out.items()]
     lines += left[:most]
     if most is not None and len(left) > most:

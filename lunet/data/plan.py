@@ -23,6 +23,7 @@ ANISOTROPIC = 3.0
 # Share of zero voxels above which the background counts as masked (skull stripping).
 MASKED = 0.25
 _AIR = -500.0  # Hounsfield units: air is below this, no tissue is
+_GREY = 255.0  # brightest value of a picture of 8 bits
 
 
 @dataclass(frozen=True)
@@ -82,11 +83,13 @@ def propose(
     shapes = _resampled(fingerprint, spacing.value)
     median = np.median(fingerprint.spacings, axis=0)
     millimetres = median if spacing.value == "keep" else np.array(spacing.value)
-    topology, sizes = _fitted(shapes, millimetres, cost_of, memory, largest_batch)
+    what = "slice" if fingerprint.in_slices else "volume"
+    topology, sizes = _fitted(what, shapes, millimetres, cost_of, memory, largest_batch)
     return (spacing, *_intensities(fingerprint), *topology, *sizes)
 
 
 def _fitted(
+    what: str,
     shapes: np.ndarray[Any, np.dtype[np.int64]],
     spacing: np.ndarray[Any, np.dtype[np.float64]],
     cost_of: Callable[[Topology], NetworkCost],
@@ -103,7 +106,7 @@ def _fitted(
     topology, seen = plan_topology(millimetres, longest), set[Topology]()
     while topology not in seen:
         seen.add(topology)
-        sizes = _sizes(shapes, spacing, cost_of(topology), memory, largest_batch)
+        sizes = _sizes(what, shapes, spacing, cost_of(topology), memory, largest_batch)
         found = {choice.key: choice.value for choice in sizes}
         padded, fitted = found["preprocess.size"] or found["train.patch"], topology
         size = [min(n, most) for n, most in zip(padded, longest, strict=True)]
@@ -121,11 +124,13 @@ def _fitted(
 
 def _spacing(fingerprint: Fingerprint) -> Choice:
     spacings = fingerprint.spacings
+    if fingerprint.unit == "px":
+        return Choice("preprocess.spacing", "keep", "pictures without a physical size, in pixels")
     median = np.median(spacings, axis=0)
     spread = float((spacings.max(axis=0) / spacings.min(axis=0)).max())
     shown = " x ".join(f"{value:.3g}" for value in median)
     if spread < 1.01:
-        return Choice("preprocess.spacing", "keep", f"all volumes have {shown} mm")
+        return Choice("preprocess.spacing", "keep", f"all images have {shown} mm")
     target, reason = median.copy(), f"median spacing; spacings differ by up to {spread:.2g} times"
     worst = int(median.argmax())
     others = np.delete(median, worst)
@@ -151,6 +156,7 @@ def _resampled(fingerprint: Fingerprint, spacing: Any) -> np.ndarray[Any, np.dty
 def _intensities(fingerprint: Fingerprint) -> tuple[Choice, ...]:
     first = fingerprint.channels[0]
     named = all(re.search(r"\bct\b", c.name.lower()) for c in fingerprint.channels)
+    named = named and not _is_grey(fingerprint)
     if named or first.minimum < _AIR:
         why = "the channel is called CT" if named else f"intensities go down to {first.minimum:.0f}"
         window = [round(first.low, 1), round(first.high, 1)]
@@ -180,7 +186,13 @@ def _intensities(fingerprint: Fingerprint) -> tuple[Choice, ...]:
     )
 
 
+def _is_grey(fingerprint: Fingerprint) -> bool:
+    """Whether intensities are those of pictures of 8 bits, whatever the channel is called."""
+    return all(c.minimum >= 0 and c.high <= _GREY for c in fingerprint.channels)
+
+
 def _sizes(
+    what: str,
     shapes: np.ndarray[Any, np.dtype[np.int64]],
     spacing: np.ndarray[Any, np.dtype[np.float64]],
     cost: NetworkCost,
@@ -192,22 +204,22 @@ def _sizes(
     whole = _rounded(shapes.max(axis=0), multiple)
     batch = _batch(whole, cost, memory, largest_batch)
     if batch >= 2:
-        why = f"the largest volume, {_by(shapes.max(axis=0))}, rounded up to multiples of {legal}"
+        why = f"the largest {what}, {_by(shapes.max(axis=0))}, rounded up to multiples of {legal}"
         return (
-            Choice("preprocess.size", list(whole), f"{why}; whole volumes fit into memory"),
-            Choice("train.batch_size", batch, _memory_text(whole, batch, cost, memory)),
+            Choice("preprocess.size", list(whole), f"{why}; whole {what}s fit into memory"),
+            Choice("train.batch_size", batch, _memory_text(what, whole, batch, cost, memory)),
         )
     median = np.median(shapes, axis=0)
     patch = _patch(median, spacing, multiple, cost, memory)
     batch = _batch(patch, cost, memory, largest_batch)
     reason = (
-        f"two whole volumes (median {_by(median)}) do not fit into memory; the axes that are "
-        f"longest in mm were shortened first, in multiples of {legal}"
+        f"two whole {what}s (median {_by(median)}) do not fit into memory; the axes that are "
+        f"longest were shortened first, in multiples of {legal}"
     )
     return (
-        Choice("preprocess.size", None, "patches are taken from volumes of any size"),
+        Choice("preprocess.size", None, f"patches are taken from {what}s of any size"),
         Choice("train.patch", list(patch), reason),
-        Choice("train.batch_size", batch, _memory_text(patch, batch, cost, memory)),
+        Choice("train.batch_size", batch, _memory_text(what, patch, batch, cost, memory)),
         Choice("predict.patch", list(patch), "the patch size used in training"),
     )
 
@@ -253,10 +265,13 @@ def _rounded(size: Any, multiple: Sequence[int]) -> tuple[int, ...]:
     return tuple(math.ceil(n / m) * m for n, m in zip(size, multiple, strict=True))
 
 
-def _memory_text(size: Sequence[int], batch: int, cost: NetworkCost, memory: float) -> str:
+def _memory_text(
+    what: str, size: Sequence[int], batch: int, cost: NetworkCost, memory: float
+) -> str:
     used = cost.fixed_bytes + batch * cost.bytes_per_voxel * math.prod(size)
     return (
-        f"a step takes about {used / 2**30:.2f} of {memory / 2**30:.2f} GiB "
+        f"a step of {batch} {what}{'s' * (batch != 1)} takes about "
+        f"{used / 2**30:.2f} of {memory / 2**30:.2f} GiB "
         f"({cost.bytes_per_voxel / 1024:.2g} KiB per voxel)"
     )
 

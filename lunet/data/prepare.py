@@ -81,7 +81,8 @@ def _array(folder: str, case: Case) -> str:
 def _prepare_case(
     case: Case, dataset: Dataset, settings: PreprocessSettings, out: Path
 ) -> dict[str, Any]:
-    scan = read_image(case.images, channels=len(dataset.task.channels))
+    channels, pixel_mm = len(dataset.task.channels), dataset.pixel_mm
+    scan = read_image(case.images, channels=channels, pixel_mm=pixel_mm)
     image, geometry = prepare_image(scan, settings, name=str(case.images[0]))
     flat = dataset.task.dimensions == 2
     record: dict[str, Any] = {
@@ -113,7 +114,7 @@ def _prepare_label(
     case: Case, path: Path, scan: Scan, geometry: Geometry, dataset: Dataset, out: Path
 ) -> tuple[dict[str, Any], str]:
     """Save the prepared label; return its entries in the manifest and the raw label's digest."""
-    array, affine = read_case_label(path, dataset.task, dataset.rule)
+    array, affine = read_case_label(path, dataset.task, dataset.rule, pixel_mm=dataset.pixel_mm)
     require_grid(path, array.shape, affine, case.images[0], scan.array.shape[1:], scan.affine)
     prepared, lost = prepare_label(array, geometry)
     flat = dataset.task.dimensions == 2
@@ -143,6 +144,8 @@ def _manifest(
         "dataset": {
             "name": dataset.name,
             "counts": counts_of(dataset),
+            "unit": dataset.unit,
+            "pixel_mm": list(dataset.pixel_mm) if dataset.pixel_mm else None,
             "source": read_object(source) if source.exists() else None,
         },
         "labels": {

@@ -16,7 +16,7 @@ from lunet.data.intact import require_intact
 from lunet.errors import DataError, nearest
 from lunet.reading import read_record
 from lunet.settings import Millimetres, Size
-from lunet.task import Task, TaskForm, task_from_dict
+from lunet.task import Length, Task, TaskForm, task_from_dict
 
 MANIFEST = "manifest.json"
 _AGAIN = "Prepare the data set again"
@@ -25,6 +25,8 @@ _AGAIN = "Prepare the data set again"
 class _About(TypedDict):
     name: NotRequired[str | None]
     source: NotRequired[dict[str, Any] | None]
+    unit: NotRequired[Length]
+    pixel_mm: NotRequired[tuple[Millimetres, Millimetres] | None]
 
 
 class AboutForm(TypedDict):
@@ -66,7 +68,7 @@ class ManifestForm(TypedDict):
     preprocess: dict[str, Any]
     digest: str
     cases: list[CaseRecord]
-    dataset: NotRequired[dict[str, Any]]
+    dataset: NotRequired[_About]
 
 
 @dataclass(frozen=True)
@@ -176,6 +178,18 @@ class Manifest:
         """The preprocessing settings, as plain values."""
         preprocess: Mapping[str, Any] = self.content["preprocess"]
         return preprocess
+
+    @property
+    def unit(self) -> Length:
+        """Unit of distances: ``px`` if the images have no physical size."""
+        unit: Length = (self.content.get("dataset") or {}).get("unit", "mm")
+        return unit
+
+    @property
+    def pixel_mm(self) -> tuple[float, float] | None:
+        """Size of a pixel in mm, for pictures of a known size."""
+        size = (self.content.get("dataset") or {}).get("pixel_mm")
+        return None if size is None else (size[0], size[1])
 
     @property
     def digest(self) -> str:

@@ -58,6 +58,13 @@ class DatasetSettings:
     )
     channels: tuple[str, ...] | None = setting(None, doc="channel names, in order")
     dimensions: int = setting(3, doc="2 for slices, 3 for volumes", minimum=2, maximum=3)
+    pixel_mm: float | tuple[float, float] | None = setting(
+        None,
+        doc="size of a pixel in mm, for pictures (PNG, TIFF), which do not state it: one number, "
+        "or two for x and y; unset, all distances of pictures are in px",
+        minimum=1e-6,
+        maximum=1e3,
+    )
     groups: str | None = setting(
         None, doc="regular expression; its first group, found in a case id, is the subject"
     )
@@ -71,7 +78,10 @@ class PreprocessSettings:
 
     orientation: str = setting("RAS", doc="axis codes of the prepared volumes, or `keep`")
     spacing: tuple[float, ...] | Literal["keep"] = setting(
-        "keep", doc="target spacing in mm, or `keep`", minimum=1e-3, maximum=1e3
+        "keep",
+        doc="target spacing in mm (px for pictures of unknown size), or `keep`",
+        minimum=1e-3,
+        maximum=1e3,
     )
     clip: tuple[float, float] | None = setting(
         (0.5, 99.5), doc="percentiles that intensities are clipped to"

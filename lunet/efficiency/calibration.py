@@ -143,7 +143,7 @@ def volumes(manifest: Any) -> VolumeSizes:
         dimensions=int(_number(task, "dimensions")),
         voxels=sum(sizes) / len(sizes),
         largest=max(sizes),
-        slices=sum(shape[-1] for shape in shapes) / len(shapes),
+        slices=sum(math.prod(shape[2:]) for shape in shapes) / len(shapes),
         largest_plane=max(math.prod(shape[:2]) for shape in shapes),
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,18 @@ from numpy.typing import NDArray
 from lunet.data.dataset_json import declared_task
 from lunet.data.geometry import spacing_of, voxel_volume
 from lunet.data.ground_truth import read_reference
-from lunet.data.io.images import LabelRule, is_hidden, read_label, stem_of, suffix_of
+from lunet.data.io.images import (
+    LabelRule,
+    PixelSize,
+    is_hidden,
+    is_picture,
+    read_label,
+    read_raw,
+    stem_of,
+    suffix_of,
+)
 from lunet.data.prepared import read_manifest
-from lunet.errors import DataError
+from lunet.errors import ConfigError, DataError
 from lunet.evaluation.pairs import (
     RUN_COLUMNS,
     EvaluatedRun,
@@ -30,6 +39,7 @@ from lunet.files import write_csv
 from lunet.metrics.case import evaluate_case
 from lunet.metrics.catalog import case_columns
 from lunet.metrics.settings import EvaluateSettings
+from lunet.task import Length
 
 Structures = Mapping[str, tuple[int, ...]]
 Row = dict[str, Any]
@@ -49,6 +59,11 @@ class Folders:
         Value in the files -> class index.
     ignore_extra
         Whether predictions without a reference are counted and left out; otherwise an error.
+    pixel_mm
+        Size of a pixel in mm; without it, distances of pictures are in px.
+    threshold
+        For predictions that are maps of one structure, such as its probabilities: the structure is
+        where a map exceeds this.
     """
 
     reference: Path
@@ -57,6 +72,8 @@ class Folders:
     reference_map: Mapping[int, int] = field(default_factory=dict)
     prediction_map: Mapping[int, int] = field(default_factory=dict)
     ignore_extra: bool = False
+    pixel_mm: PixelSize | None = None
+    threshold: float | None = None
 
 
 def evaluate_run(
@@ -90,11 +107,10 @@ def evaluate_run(
         origin = str(case.raw_label)
         reference = read_reference(manifest, name)
         prediction = read_predicted(found.get(name), reference, origin, LabelRule(), log)
-        rows += case_rows(
-            run.head(name, case.group), reference, prediction, manifest.task.structures, settings
-        )
+        head, structures = run.head(name, case.group), manifest.task.structures
+        rows += case_rows(head, reference, prediction, structures, settings, unit=manifest.unit)
         log(f"evaluated {name}")
-    write_csv(out, [*RUN_COLUMNS, *case_columns(settings.tolerances)], rows)
+    write_csv(out, [*RUN_COLUMNS, *case_columns(settings.tolerances, manifest.unit)], rows)
 
 
 def evaluate_folders(
@@ -112,7 +128,8 @@ def evaluate_folders(
     Raises
     ------
     DataError
-        If there is no reference, a prediction has no reference, or the grids of a pair differ.
+        If there is no reference, a prediction has no reference, the grids of a pair differ, or a
+        threshold is given for several structures or for label files.
     """
     references, found = _pairs(folders)
     extra = sorted(set(found) - set(references))
@@ -125,16 +142,70 @@ def evaluate_folders(
             action="Skip them with --ignore-extra, or check the folders",
         )
     rows: list[Row] = []
+    unit, rule = _unit(references.values(), folders), _rule(folders)
     values: set[int] = set()
     for name, path in references.items():
-        reference = read_label(path, LabelRule(folders.reference_map))
-        rule = LabelRule(folders.prediction_map)
-        prediction = read_predicted(found.get(name), reference, str(path), rule, log)
+        pixel_mm = folders.pixel_mm
+        reference = read_label(path, LabelRule(folders.reference_map), pixel_mm=pixel_mm)
+        predicted = found.get(name)
+        if folders.threshold is not None and predicted is not None:
+            _require_map(predicted, folders.threshold)
+        prediction = read_predicted(predicted, reference, str(path), rule, log, pixel_mm=pixel_mm)
         values |= {*np.unique(reference[0]).tolist(), *np.unique(prediction).tolist()} - {0}
-        rows += case_rows({"case": name}, reference, prediction, folders.structures, settings)
+        head, structures = {"case": name}, folders.structures
+        rows += case_rows(head, reference, prediction, structures, settings, unit=unit)
     _warn_unmatched(folders.structures, values, log)
-    write_csv(out, ["case", *case_columns(settings.tolerances)], rows)
+    write_csv(out, ["case", *case_columns(settings.tolerances, unit)], rows)
     log(f"evaluated {len(references)} case(s) into {out}")
+
+
+def _rule(folders: Folders) -> LabelRule:
+    """How the values of predictions become class indices."""
+    if folders.threshold is None:
+        return LabelRule(folders.prediction_map)
+    if len(folders.structures) != 1 or folders.prediction_map:
+        found = ", ".join(folders.structures)
+        raise ConfigError(
+            where="--threshold",
+            found=f"given for {found}" + (" with --map" if folders.prediction_map else ""),
+            expected="maps of one structure",
+            action="Name the one structure with --labels NAME=INDEX",
+        )
+    (indices,) = folders.structures.values()
+    return LabelRule({1: indices[0]}, folders.threshold)
+
+
+def _require_map(path: Path, threshold: float) -> None:
+    """Refuse label files and coded maps, of which every label exceeds a share."""
+    values, _ = read_raw(path)
+    if threshold < 1 and values.max(initial=0) > 1:
+        raise DataError(
+            where=path,
+            found=f"values up to {values.max():g}",
+            expected=f"with --threshold {threshold:g}, probabilities from 0 to 1",
+            action="Give the maps of `lunet predict --probabilities`, or leave --threshold out",
+        )
+
+
+def _unit(references: Iterable[Path], folders: Folders) -> Length:
+    """``px`` for pictures whose size is not given, ``mm`` for volumes; both are an error."""
+    kinds = {is_picture(path): path.name for path in references}
+    if folders.pixel_mm is not None and kinds.keys() == {False}:
+        raise ConfigError(
+            where="--pixel-mm",
+            found=f"given, but {kinds[False]} is a volume",
+            expected="volumes state the size of their voxels",
+            action="Remove it",
+        )
+    if folders.pixel_mm is None and len(kinds) > 1:
+        raise DataError(
+            where=folders.reference,
+            found=f"pictures without a physical size (such as {kinds[True]}) among volumes in mm "
+            f"(such as {kinds[False]})",
+            expected="distances must have one unit in all cases",
+            action="Compare them apart, or state the size of the pixels with --pixel-mm",
+        )
+    return "px" if folders.pixel_mm is None and True in kinds else "mm"
 
 
 def _warn_unmatched(structures: Structures, values: set[int], log: Callable[[str], None]) -> None:
@@ -195,8 +266,10 @@ def case_rows(
     prediction: NDArray[np.uint8],
     structures: Structures,
     settings: EvaluateSettings,
+    *,
+    unit: Length = "mm",
 ) -> Iterator[Row]:
-    """The rows of one case, each starting with ``head``."""
+    """The rows of one case, each starting with ``head``; ``unit`` is that of distances."""
     truth, affine = reference
     frame = evaluate_case(
         truth,
@@ -205,6 +278,7 @@ def case_rows(
         labels=structures,
         tolerances=settings.tolerances,
         voxel_volume=voxel_volume(affine, truth.ndim),
+        unit=unit,
     )
     for row in frame.to_dict("records"):
         yield head | {str(key): value for key, value in row.items()}

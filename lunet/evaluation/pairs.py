@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lunet.data.io.images import LabelRule, read_label, require_grid
+from lunet.data.io.images import LabelRule, PixelSize, read_label, require_grid
 from lunet.errors import DataError
 from lunet.inference.output import SUFFIX, subset_cases
 
@@ -102,14 +102,20 @@ def some(names: Sequence[str]) -> str:
 
 
 def read_predicted(
-    path: Path | None, reference: Label, origin: str, rule: LabelRule, log: Callable[[str], None]
+    path: Path | None,
+    reference: Label,
+    origin: str,
+    rule: LabelRule,
+    log: Callable[[str], None],
+    *,
+    pixel_mm: PixelSize | None = None,
 ) -> NDArray[np.uint8]:
     """The predicted indices on the reference's grid; all background if the file is missing."""
     truth, affine = reference
     if path is None:
         log(f"{origin}: no prediction, counted as missed")
         return np.zeros_like(truth)
-    array, other = read_label(path, rule)
+    array, other = read_label(path, rule, pixel_mm=pixel_mm)
     if array.ndim == truth.ndim + 1 and array.shape[-1] == 1:
         array = array[..., 0]  # the mask of a picture, as NIfTI
     require_grid(path, array.shape, other, origin, truth.shape, affine)

@@ -93,6 +93,7 @@ def transfer(
     pairs, folder = _labelled(dataset), Path(out)
     masks = {case.id: f"predictions/{case.id}{SUFFIX}" for case, _ in pairs}
     names, inputs = [*masks.values(), METRICS, RECORD], [path, test.raw]
+    columns = [*RUN_COLUMNS, *case_columns(test.evaluate.tolerances, dataset.unit)]
     rows: list[dict[str, Any]] = []
     digest = hashlib.sha256()
     with claim(folder, names, step=STEP, inputs=inputs, alone=True) as old:
@@ -101,10 +102,11 @@ def transfer(
             mask = table[mask]
             write_nifti(folder / masks[case.id], mask, reference[1])
             head = run.head(case.id, case.group)
-            rows += case_rows(head, reference, mask, structures, test.evaluate)
+            rows += case_rows(head, reference, mask, structures, test.evaluate, unit=dataset.unit)
             digest.update(f"{case.id} {sha256(label)}\n".encode())
             log(f"segmented and evaluated {case.id}")
-        _write(folder, rows, _record(path, test, run, code, digest.hexdigest()), test)
+        write_csv(folder / METRICS, columns, rows)
+        write_json(folder / RECORD, _record(path, test, run, code, digest.hexdigest()))
         discard(folder, old, step=STEP)
 
 
@@ -162,8 +164,11 @@ def _segment(
     dataset: Dataset,
 ) -> tuple[NDArray[np.uint8], Label]:
     """The network's mask on the raw grid, and the reference."""
-    mask, _, geometry = predict_native([model], case.images, settings=test.predict)
-    truth, affine = read_case_label(label, test.task, dataset.rule)
+    pixel_mm = dataset.pixel_mm
+    mask, _, geometry = predict_native(
+        [model], case.images, settings=test.predict, pixel_mm=pixel_mm
+    )
+    truth, affine = read_case_label(label, test.task, dataset.rule, pixel_mm=pixel_mm)
     grid = np.asarray(geometry.native_affine, np.float64)
     require_grid(label, truth.shape, affine, case.images[0], geometry.native_shape, grid)
     return mask, (truth, affine)
@@ -185,8 +190,3 @@ def _record(path: Path, test: Test, run: EvaluatedRun, code: str, digest: str) -
         "weights": {"file": path.name, "sha256": sha256(path)},
         "provenance": stamp(),
     }
-
-
-def _write(out: Path, rows: list[dict[str, Any]], record: dict[str, Any], test: Test) -> None:
-    write_csv(out / METRICS, [*RUN_COLUMNS, *case_columns(test.evaluate.tolerances)], rows)
-    write_json(out / RECORD, record)

@@ -73,19 +73,26 @@ def preparation_steps(described: Description) -> list[str]:
         steps = ["Orientation: the axes stay as they are in the file."]
     else:
         steps = [f"Orientation: the axes are permuted and flipped to {how.orientation.upper()}."]
-    return [*steps, *_grid_steps(how), *_intensity_steps(how), *_size_steps(how), _back(described)]
+    return [
+        *steps,
+        *_grid_steps(how, described),
+        *_intensity_steps(how),
+        *_size_steps(how),
+        _back(described),
+    ]
 
 
-def _grid_steps(how: PreprocessSettings) -> list[str]:
+def _grid_steps(how: PreprocessSettings, described: Description) -> list[str]:
     if how.spacing == "keep":
         return ["Resampling: none, the spacing of the scan is kept."]
     spacing = " x ".join(f"{value:g}" for value in how.spacing)
+    unit = described.training.get("unit", "mm")
     further = " (further axes keep theirs)" if len(how.spacing) < _AXES else ""
     return [
-        f"Resampling: to {spacing} mm{further} about the centre of the scan, n voxels of spacing s "
-        "become round(n s / new s), with a cubic B-spline (mirrored at the borders; linear if an "
-        "axis has fewer than 4 voxels). Before, axes that get coarser by a factor f are smoothed "
-        "by a Gaussian of sqrt(f^2 - 1) / 2.3548 voxels."
+        f"Resampling: to {spacing} {unit}{further} about the centre of the scan, n voxels of "
+        "spacing s become round(n s / new s), with a cubic B-spline (mirrored at the borders; "
+        "linear if an axis has fewer than 4 voxels). Before, axes that get coarser by a factor f "
+        "are smoothed by a Gaussian of sqrt(f^2 - 1) / 2.3548 voxels."
     ]
 
 

@@ -99,7 +99,7 @@ def _export_case(
 ) -> Iterator[dict[str, Any]]:
     image, label, spacing = _read(case, dataset, settings.channel)
     grey = to_grey(image, settings.window)
-    steps = np.delete(spacing, settings.axis)
+    steps = np.delete(spacing, settings.axis) if dataset.unit == "mm" else ("", "")
     rng = np.random.default_rng([settings.seed, *case.id.encode()])
     for index in range(grey.shape[settings.axis]):
         mask = None if label is None else np.take(label, index, settings.axis)
@@ -120,14 +120,15 @@ def _read(
     case: Case, dataset: Dataset, channel: int
 ) -> tuple[NDArray[np.float32], NDArray[np.uint8] | None, NDArray[np.float64]]:
     """Image (x, y, z), label or None, voxel size in mm; a picture is one slice."""
-    scan = read_image(case.images, channels=len(dataset.task.channels))
+    channels, pixel_mm = len(dataset.task.channels), dataset.pixel_mm
+    scan = read_image(case.images, channels=channels, pixel_mm=pixel_mm)
     if not 0 <= channel < len(scan.array):
         raise ConfigError(
             where="--channel", found=str(channel), expected=f"images have {len(scan.array)}"
         )
     image, label = scan.array[channel], None
     if case.label is not None:
-        label, affine = read_case_label(case.label, dataset.task, dataset.rule)
+        label, affine = read_case_label(case.label, dataset.task, dataset.rule, pixel_mm=pixel_mm)
         require_grid(case.label, label.shape, affine, case.images[0], image.shape, scan.affine)
     if image.ndim == 2:
         image, label = image[..., None], None if label is None else label[..., None]

@@ -45,13 +45,20 @@ class Description:
     model
         The ``model`` section: preset, module, name, arguments.
     training
-        Facts about its training, if the file has them: study, fold, seed, epoch.
+        Facts about its training, if the file has them: study, fold, seed, epoch; for pictures,
+        ``pixel_mm`` or ``unit: px``.
     """
 
     task: Task
     preprocess: dict[str, Any]
     model: dict[str, Any]
     training: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def pixel_mm(self) -> tuple[float, float] | None:
+        """Size of a pixel of the training pictures in mm, if it is known."""
+        size = self.training.get("pixel_mm")
+        return None if size is None else (float(size[0]), float(size[1]))
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON values; :func:`description_from_dict` reads them back."""

@@ -14,7 +14,7 @@ from torch import nn
 
 from lunet.data.geometry import Geometry, plan_geometry
 from lunet.data.intensity import NoContrast
-from lunet.data.io.images import Scan, read_image
+from lunet.data.io.images import PixelSize, Scan, read_image
 from lunet.data.preprocess import prepare_image
 from lunet.data.settings import PreprocessSettings
 from lunet.errors import DataError
@@ -81,16 +81,19 @@ def predict_native(
     source: Scan | Sequence[str | Path],
     *,
     settings: PredictSettings,
+    pixel_mm: PixelSize | None = None,
 ) -> tuple[Indices, NativeChannels, Geometry]:
     """Mask, probabilities and geometry of one raw image.
 
     The image is prepared like the training data, except that an image larger than
     ``preprocess.size`` is not cropped.
 
-    The networks run on the device that their weights are on.
+    The networks run on the device that their weights are on. ``pixel_mm`` is the size of the pixels
+    of a picture; by default, it is that of the training pictures.
     """
     described = common_description(models)
-    prepared, geometry = _prepared(source, described)
+    pixel_mm = pixel_mm or described.pixel_mm
+    prepared, geometry = _prepared(source, described, pixel_mm)
     if prepared is None:
         channels = _background(described.task, geometry)
         return np.zeros(geometry.native_shape, np.uint8), channels, geometry
@@ -107,7 +110,7 @@ def predict_native(
 
 
 def _prepared(
-    source: Scan | Sequence[str | Path], described: Description
+    source: Scan | Sequence[str | Path], described: Description, pixel_mm: PixelSize | None
 ) -> tuple[NDArray[np.float32] | None, Geometry]:
     """The image as the networks see it, or None if all voxels have one value.
 
@@ -115,7 +118,10 @@ def _prepared(
     """
     preprocess = build_settings(PreprocessSettings, described.preprocess, "preprocess")
     channels = len(described.task.channels)
-    scan = source if isinstance(source, Scan) else read_image(source, channels=channels)
+    if isinstance(source, Scan):
+        scan = source
+    else:
+        scan = read_image(source, channels=channels, pixel_mm=pixel_mm)
     where = "image" if isinstance(source, Scan) else str(source[0])
     if scan.array.ndim - 1 < described.task.dimensions:
         raise DataError(

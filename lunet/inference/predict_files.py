@@ -11,9 +11,9 @@ from pathlib import Path
 from torch import nn
 
 from lunet.data.ids import file_key
-from lunet.data.io.images import PICTURES, SUFFIXES, is_hidden, stem_of, suffix_of
-from lunet.data.io.nifti import axes_of
-from lunet.data.io.write import write_channels, write_nifti, write_png
+from lunet.data.io.images import SUFFIXES, PixelSize, is_hidden, stem_of, suffix_of
+from lunet.data.io.masks import mask_suffix, write_mask
+from lunet.data.io.write import write_channels
 from lunet.errors import DataError, LunetError, is_out_of_memory
 from lunet.inference.output import STEP
 from lunet.inference.predict import common_description, predict_native
@@ -35,11 +35,14 @@ class Input:
 
 @dataclass(frozen=True)
 class Extras:
-    """What is written besides the masks; ``labels`` (name -> class index) are for legends."""
+    """What is written besides the masks; ``labels`` (name -> class index) are for legends, and
+    ``pixel_mm`` is the size of a picture's pixels.
+    """
 
     probabilities: bool
     overlay: bool
     labels: Mapping[str, int]
+    pixel_mm: PixelSize | None = None
 
 
 def find_inputs(words: Sequence[str], *, channels: int) -> list[Input]:
@@ -82,12 +85,13 @@ def predict_scans(
     settings: PredictSettings,
     with_probabilities: bool = False,
     with_overlay: bool = False,
+    pixel_mm: PixelSize | None = None,
     log: Callable[[str], None] = print,
 ) -> list[str]:
     """Segment each image into ``out``; an unusable file is reported, and the others are segmented.
 
-    Masks are ``<name>.nii.gz``, uint8, with the shape and affine of the raw image; masks of
-    pictures are ``<name>.png``. Probabilities, if requested, are
+    Masks have the name, format, shape and affine of the raw image, uint8; the mask of a JPEG is a
+    PNG, because its losses change labels. Probabilities, if requested, are
     ``probabilities/<name>.nii.gz``, float32, channels last; overlays are
     ``overlays/<name>_overlay.png``. The folder itself holds masks only, so that `lunet evaluate`
     can read it. The log gives the share of labelled voxels for each image, and at the end the
@@ -102,7 +106,8 @@ def predict_scans(
     ConfigError
         If an output is one of the images, or a file that no earlier run wrote.
     """
-    extras = Extras(with_probabilities, with_overlay, common_description(models).task.labels)
+    labels = common_description(models).task.labels
+    extras = Extras(with_probabilities, with_overlay, labels, pixel_mm)
     outputs = [name for item in inputs for name in _outputs(item, extras)]
     with claim(out, outputs, step=STEP, inputs=[path for item in inputs for path in item.files]):
         return _predict_each(models, inputs, Path(out), settings, extras, log)
@@ -183,7 +188,7 @@ def _in_folder(folder: Path, channels: int) -> list[Input]:
 
 def _outputs(item: Input, extras: Extras) -> list[str]:
     """Files that are written for an image, relative to the folder; the mask first."""
-    files = [f"{item.name}{'.png' if suffix_of(item.files[0]) in PICTURES else '.nii.gz'}"]
+    files = [f"{item.name}{mask_suffix(item.files[0])}"]
     if extras.probabilities:
         files.append(map_file(item.name))
     if extras.overlay:
@@ -199,14 +204,11 @@ def _predict_one(
     extras: Extras,
 ) -> tuple[str, float]:
     """Segment one image; returns the mask's file and the share of labelled voxels."""
-    mask, channels, geometry = predict_native(models, item.files, settings=settings)
-    if suffix_of(item.files[0]) in PICTURES:
-        path = out / f"{item.name}.png"
-        write_png(path, mask)
-    else:
-        path = out / f"{item.name}.nii.gz"
-        flat = mask.shape[-1] == 1 and axes_of(item.files[0]) == 2
-        write_nifti(path, mask[..., 0] if flat else mask, geometry.native_affine)
+    mask, channels, geometry = predict_native(
+        models, item.files, settings=settings, pixel_mm=extras.pixel_mm
+    )
+    path = out / f"{item.name}{mask_suffix(item.files[0])}"
+    write_mask(path, mask, geometry.native_affine, like=item.files[0])
     if extras.probabilities:
         write_channels(out / map_file(item.name), channels, geometry.native_affine)
     if extras.overlay:

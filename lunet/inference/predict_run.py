@@ -106,7 +106,7 @@ def _extras(
 
 
 def _require_same_task(path: Path, trained: Task, wanted: Task) -> None:
-    if trained != wanted:
+    if not trained.same_content(wanted):
         raise DataError(
             where=path,
             found=f"trained for {trained.as_dict()}",

@@ -28,8 +28,10 @@ from lunet.metrics.inputs import (
 )
 from lunet.metrics.overlap import Counts, Mask, centre_distance, count
 from lunet.own_code import import_own
+from lunet.task import Length
 
 Row = dict[str, Any]
+_MM3_PER_ML = 1000.0
 
 
 def evaluate_case(
@@ -40,6 +42,7 @@ def evaluate_case(
     labels: Labels | None = None,
     tolerances: Sequence[float] = (1.0,),
     voxel_volume: float | None = None,
+    unit: Length = "mm",
 ) -> pd.DataFrame:
     """Metrics of one predicted label map against its reference.
 
@@ -56,6 +59,9 @@ def evaluate_case(
         Tolerances of the normalised surface Dice (NSD) in mm, one column ``nsd_<tol>`` each.
     voxel_volume
         Volume of a voxel in mm^3 (in 2D mm^2), if it is not the product of ``spacing`` (shear).
+    unit
+        ``px`` if the images have no physical size: all lengths are then numbers of pixels, volumes
+        are numbers of voxels, and the columns say so (``hd95_px``, ``nsd_1_px``, ``volume_px``).
 
     Returns
     -------
@@ -86,12 +92,14 @@ def evaluate_case(
     wanted = checked_labels(labels, pair)
     limits = checked_tolerances(tolerances)
     size = math.prod(steps) if voxel_volume is None else checked_volume(voxel_volume)
+    size *= 1 if unit == "mm" else _MM3_PER_ML  # one by one, not in thousands
     near = crop_to_foreground(pair, wanted)
     rows = [
         _row(name, *joint_masks(near, indices), pair[0].shape, steps, limits, size)
         for name, indices in wanted.items()
     ]
-    return pd.DataFrame(rows, columns=case_columns(limits))
+    table = pd.DataFrame(rows, columns=case_columns(limits))
+    return table.set_axis(case_columns(limits, unit), axis="columns")
 
 
 def _row(
@@ -128,8 +136,8 @@ def _status(counts: Counts) -> str:
 
 
 def _volumes(counts: Counts, voxel_volume: float) -> Row:
-    found = counts.prediction * voxel_volume / 1000.0
-    expected = counts.reference * voxel_volume / 1000.0
+    found = counts.prediction * voxel_volume / _MM3_PER_ML
+    expected = counts.reference * voxel_volume / _MM3_PER_ML
     error = found - expected if counts.reference or counts.prediction else math.nan
     relative = error / expected if counts.reference else math.nan
     return dict(zip(names_of("volume"), (found, expected, error, relative), strict=True))

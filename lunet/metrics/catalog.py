@@ -18,8 +18,9 @@ from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from typing import Literal
 
-from lunet.errors import ConfigError, nearest, shown
+from lunet.errors import ConfigError, shown
 from lunet.own_code import load_entry
+from lunet.task import Length
 
 STATUSES = ("ok", "missed", "spurious", "both_empty")
 """Status of a row in the per-case table. A missed structure is a false negative, a spurious one a
@@ -35,6 +36,7 @@ empty, overlap and surface are 0 and distances the image's diagonal."""
 GROUP = "lunet.metrics"
 _FUNCTION = re.compile(r"[\w.]+\.\w+:\w+")
 _NSD = "nsd_"
+_ML, _PX = "_ml", "_px"
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,8 @@ class Metric:
     twin
         Another implementation that the tests compare this one with, or empty.
     unit
-        ``mm``, ``ml``, or empty for a share; margins and differences have the same unit.
+        ``mm``, ``ml``, or empty for a share; margins and differences have the same unit. Images
+        without a physical size have columns of their own, in ``px`` (:func:`column_in`).
     compared
         Title of the magnitude, only for errors around zero. Comparisons and rankings use the
         magnitude of such an error; summaries keep its sign.
@@ -264,7 +267,9 @@ def _plugin(entry: EntryPoint) -> Metric:
 
 
 def find_metric(name: str) -> Metric | None:
-    """The row for a column of the per-case table (also ``nsd_2``); None if it is not a metric."""
+    """The row for a column of the per-case table (also ``nsd_2``, ``hd95_px``), if it is one."""
+    if name.endswith(_PX) and name not in known_metrics():
+        return _in_pixels(name)
     if not name.startswith(_NSD):
         return known_metrics().get(name) if name != "nsd" else None
     tolerance = name.removeprefix(_NSD)
@@ -272,6 +277,40 @@ def find_metric(name: str) -> Metric | None:
         return None
     row = METRICS["nsd"]
     return dataclasses.replace(row, name=name, title=row.title.format(tolerance=tolerance))
+
+
+def column_in(name: str, unit: Length) -> str:
+    """The column of a metric for images whose distances are in this unit, from either column.
+
+    In pixels, ``hd95`` is ``hd95_px`` and ``volume_error_ml`` ``volume_error_px``; shares stay.
+    """
+    base = _physical(name) if name.endswith(_PX) else name
+    row = find_metric(base)
+    if unit == "mm" or row is None or not (row.unit or row.kind == "surface"):
+        return base
+    return base.removesuffix(_ML) + _PX
+
+
+def _physical(name: str) -> str:
+    """The column in mm or ml that a column in pixels stands for."""
+    base = name.removesuffix(_PX)
+    return base + _ML if base + _ML in METRICS else base
+
+
+def _in_pixels(name: str) -> Metric | None:
+    """The row of a column in pixels; volumes of pictures are areas."""
+    row = find_metric(_physical(name))
+    if row is None or column_in(row.name, "px") != name:
+        return None
+    title, compared, definition = map(_of_pictures, (row.title, row.compared, row.definition))
+    return dataclasses.replace(
+        row, name=name, unit="px" * bool(row.unit), title=title, compared=compared,
+        definition=definition,
+    )  # fmt: skip
+
+
+def _of_pictures(text: str) -> str:
+    return text.replace(" mm", " px").replace("Volume", "Area").replace("volume", "area")
 
 
 def _is_tolerance(text: str) -> bool:
@@ -299,17 +338,17 @@ def is_of(name: str, *kinds: Kind) -> bool:
     return row is not None and row.kind in kinds
 
 
-def metric_columns(tolerances: Sequence[float] = (1.0,)) -> list[str]:
-    """Columns of all metrics in their order, with one NSD column per tolerance in mm."""
+def metric_columns(tolerances: Sequence[float] = (1.0,), unit: Length = "mm") -> list[str]:
+    """Columns of all metrics in their order, with one NSD column per tolerance in this unit."""
     columns: list[str] = []
     for name in known_metrics():
         columns += map(nsd_column, tolerances) if name == "nsd" else [name]
-    return columns
+    return [column_in(name, unit) for name in columns]
 
 
-def case_columns(tolerances: Sequence[float] = (1.0,)) -> list[str]:
+def case_columns(tolerances: Sequence[float] = (1.0,), unit: Length = "mm") -> list[str]:
     """Columns of :func:`lunet.metrics.case.evaluate_case` in their order."""
-    return ["label", *metric_columns(tolerances), "status"]
+    return ["label", *metric_columns(tolerances, unit), "status"]
 
 
 def direction(name: str) -> int:
@@ -320,9 +359,11 @@ def direction(name: str) -> int:
     ConfigError
         If the metric is unknown or has no better side (a volume).
     """
-    check_metric(name, "metric", comparable=True)
     row = find_metric(name)
-    return 1 if row is not None and row.better == "higher" else -1
+    if row is None or row.better == "neither":
+        expected = f"it has no better side; known: {', '.join(metric_columns())}"
+        raise ConfigError(where="metric", found=f"found {name!r}", expected=expected)
+    return 1 if row.better == "higher" else -1
 
 
 def is_signed(name: str) -> bool:
@@ -332,7 +373,7 @@ def is_signed(name: str) -> bool:
 
 
 def title(name: str) -> str:
-    """Name of a metric with its unit: ``HD95 (mm)``, ``NSD at 1 mm``; an unknown name as it is."""
+    """Name of a metric with its unit: ``HD95 (mm)``, ``NSD at 1 px``; an unknown name as it is."""
     row = find_metric(name)
     return name if row is None else _with_unit(row.title, row)
 
@@ -354,46 +395,6 @@ def _with_unit(text: str, row: Metric) -> str:
 
 
 def unit_suffix(name: str) -> str:
-    """The unit after a value of the metric in a sentence: `` mm``, `` ml`` or nothing."""
+    """The unit after a value in a sentence: `` mm``, `` ml``, `` px`` or nothing."""
     row = find_metric(name)
     return f" {row.unit}" if row is not None and row.unit else ""
-
-
-def check_metric(
-    name: str, where: str, *, tolerances: Sequence[float] | None = None, comparable: bool = False
-) -> None:
-    """Refuse a metric that does not exist.
-
-    Parameters
-    ----------
-    name
-        Column of the per-case table.
-    where
-        Configuration key, for the message.
-    tolerances
-        Tolerances of NSD in mm that are measured; None accepts any.
-    comparable
-        Whether it must have a better side.
-
-    Raises
-    ------
-    ConfigError
-        If there is no such metric; the message names the nearest one.
-    """
-    row = find_metric(name)
-    plain = {name for name, other in known_metrics().items() if other.better == "neither"}
-    known = metric_columns(tolerances or (1.0,))
-    known = [column for column in known if not (comparable and column in plain)]
-    if row is None:
-        raise ConfigError(
-            where=where, found=f"unknown metric {name!r}", expected=nearest(name.lower(), known)
-        )
-    if comparable and row.better == "neither":
-        expected = f"it has no better side; known: {', '.join(known)}"
-        raise ConfigError(where=where, found=f"found {name!r}", expected=expected)
-    if row.kind == "surface" and tolerances is not None and name not in known:
-        action = "Add the tolerance to evaluate.tolerances, or name another metric"
-        expected = f"evaluate.tolerances gives {', '.join(map(nsd_column, tolerances)) or 'none'}"
-        raise ConfigError(
-            where=where, found=f"{name!r} is not measured", expected=expected, action=action
-        )

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from lunet.errors import ConfigError
-from lunet.metrics.catalog import check_metric
+from lunet.metrics.checks import check_metric
 from lunet.settings import LARGEST_SEED, setting
 
 
@@ -15,7 +15,7 @@ class EvaluateSettings:
     """The measurements per case and label."""
 
     tolerances: tuple[float, ...] = setting(
-        (1.0,), doc="NSD tolerances in mm", minimum=0, maximum=1e6
+        (1.0,), doc="NSD tolerances in mm (px for pictures of unknown size)", minimum=0, maximum=1e6
     )
 
 

@@ -6,6 +6,18 @@ from collections.abc import Mapping
 from typing import Any
 
 MISSING = float("nan")
+_AXES = 3
+_WORK = (
+    "gmacs",
+    "gflops",
+    "latency_p50_ms",
+    "latency_low_ms",
+    "latency_high_ms",
+    "latency_p95_ms",
+    "latency_p99_ms",
+    "jitter_ms",
+    "fastest_p50_ms",
+)
 
 
 def latency(cost: Mapping[str, Any], batch: int = 1) -> Mapping[str, Any]:
@@ -18,8 +30,36 @@ def latency(cost: Mapping[str, Any], batch: int = 1) -> Mapping[str, Any]:
     return (plain or rows or [{}])[0]
 
 
+def per_volume(costs: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Costs of networks of which some were measured on a volume and others on one of its slices.
+
+    The latter get the key ``slices``, the number of slices of the volume, so that :func:`flat`
+    counts a whole volume for every network. Where all have one kind of input, nothing changes.
+    """
+    depths = {cost["size"][2] for cost in costs.values() if len(cost.get("size") or ()) == _AXES}
+    if len(depths) != 1:
+        return costs
+    (depth,) = depths
+    return {
+        name: cost | {"slices": depth} if len(cost.get("size") or ()) == _AXES - 1 else cost
+        for name, cost in costs.items()
+    }
+
+
 def flat(cost: Mapping[str, Any]) -> dict[str, float]:
-    """Numbers of an ``efficiency.json``: counts, GMAC, ms, MiB; NaN where not measured."""
+    """Numbers of an ``efficiency.json``: counts, GMAC, ms, MiB; NaN where not measured.
+
+    Work and time of a network of slices are those of all slices of a volume, one after the other,
+    if the costs come from :func:`per_volume`.
+    """
+    numbers, slices = _flat(cost), cost.get("slices", 1)
+    for key in _WORK:
+        numbers[key] *= slices
+    numbers["throughput_per_s"] /= slices
+    return numbers
+
+
+def _flat(cost: Mapping[str, Any]) -> dict[str, float]:
     one = latency(cost, 1)
     medians = [float(value) for value in one.get("p50_of_processes_ms") or []] or [MISSING]
     step = cost.get("training_step") or {}

@@ -14,10 +14,11 @@ from matplotlib.figure import Figure
 
 from lunet.data.folds import read_splits
 from lunet.errors import DataError
-from lunet.metrics.catalog import compared_name, direction, unit_suffix
+from lunet.metrics.catalog import column_in, compared_name, direction, unit_suffix
 from lunet.reporting.figures.style import GREY, PALETTE, TWO_COLUMNS, Drawing
 from lunet.reporting.markup import Column, Table, cell
 from lunet.reporting.result_files import PRIOR, from_inputs, read_cases
+from lunet.reporting.units import length_unit
 from lunet.statistics.looks import fold_values
 from lunet.statistics.power import (
     Components,
@@ -83,6 +84,7 @@ def pilot_components(
     DataError
         If a preset has no finished run, or there is only one preset.
     """
+    metric = column_in(metric, length_unit(rows))
     names = list(presets) or sorted(rows["preset"].unique())
     for name in [*names, *([reference] if reference else [])]:
         if name not in set(rows["preset"]):

@@ -89,7 +89,8 @@ def together(
     statistics: StatisticsSettings,
 ) -> pd.DataFrame:
     """All numbers in the columns origin, model, structure, metric, value; published ones first."""
-    stats = summarise(cases, _SCORES, statistics)
+    # published distances are in mm, so those of images without a physical size are left out
+    stats = summarise(cases, [name for name in _SCORES if name in cases], statistics)
     name = {headline(cases): MEAN} if headline(cases) == MEAN_LABEL else {}
     own = pd.DataFrame(
         {

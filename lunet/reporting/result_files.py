@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,12 @@ import pandas as pd
 from lunet.efficiency.cost_form import CostForm
 from lunet.errors import ConfigError, DataError, nearest, shown
 from lunet.files import canonical_json
-from lunet.metrics.catalog import STATUSES
+from lunet.metrics.catalog import STATUSES, column_in
 from lunet.metrics.settings import StatisticsSettings
 from lunet.reading import header_of, read_object, read_record, read_text
+from lunet.reporting.costs import per_volume
 from lunet.reporting.read_frame import read_frame
+from lunet.reporting.units import length_unit
 from lunet.settings import plain
 from lunet.statistics.registration import Registration, read_protocol, registration
 from lunet.training.run_form import RunForm
@@ -193,11 +195,13 @@ def read_cases(sources: ResultFiles) -> pd.DataFrame:
     Raises
     ------
     DataError
-        If there are none, a key column is missing, or a row occurs twice.
+        If there are none, a key column is missing, a row occurs twice, or some files have distances
+        in mm and others in px.
     """
     if not sources.metrics:
         raise DataError(where="inputs", found="no metrics.csv", expected="at least one is needed")
     frames = [_read_cases(path) for path in sources.metrics]
+    _require_one_unit(frames, sources.metrics)
     cases = pd.concat(frames, ignore_index=True)
     double = cases.duplicated(KEYS)
     if double.any():
@@ -206,6 +210,17 @@ def read_cases(sources: ResultFiles) -> pd.DataFrame:
             where="metrics.csv", found=f"the row {row} occurs twice", expected="each is given once"
         )
     return cases
+
+
+def _require_one_unit(frames: Sequence[pd.DataFrame], paths: Sequence[Path]) -> None:
+    named = {length_unit(frame): path for frame, path in zip(frames, paths, strict=True)}
+    if len(named) > 1:
+        raise DataError(
+            where=named["px"],
+            found=f"distances in px, but {named['mm']} has them in mm",
+            expected="one unit in all files",
+            action="Report images with and without a physical size apart",
+        )
 
 
 def _read_cases(path: Path) -> pd.DataFrame:
@@ -256,7 +271,8 @@ def read_registration(
     grid = {"presets": trained["preset"], "folds": trained["fold"], "seeds": trained["seed"]}
     return registration(
         protocol,
-        plain(statistics),
+        # the protocol names the metric as the configuration does
+        plain(replace(statistics, metric=column_in(statistics.metric, "mm"))),
         {key: list(values.unique()) for key, values in grid.items()},
         finished=[str(run["finished"]) for run in read_runs(sources) if run.get("finished")],
         left_out="" if PRIOR in set(cases["preset"]) else PRIOR,
@@ -278,7 +294,7 @@ def read_efficiency(sources: ResultFiles) -> dict[str, dict[str, Any]]:
                 expected="one each is expected",
             )
         costs[preset] = value
-    return costs
+    return per_volume(costs)
 
 
 def read_runs(sources: ResultFiles) -> list[dict[str, Any]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lunet.metrics.catalog import check_metric
+from lunet.metrics.checks import check_metric
 from lunet.settings import setting
 
 

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from lunet.errors import ConfigError
 from lunet.files import write_csv
+from lunet.metrics.catalog import column_in
 from lunet.metrics.catalog import compared_title as title
 from lunet.reading import read_record
 from lunet.reporting.costs import flat
@@ -27,6 +28,7 @@ from lunet.reporting.figures.style import (
     style,
 )
 from lunet.reporting.result_files import PRIOR, ResultFiles, read_cases
+from lunet.reporting.units import length_unit
 from lunet.reporting.unlearned import mean_scores, unlearned
 from lunet.statistics.looks import Counts, FoldValues, fold_values
 from lunet.statistics.looks import looks as looks_at
@@ -70,6 +72,12 @@ class Evidence:
     _rows: dict[Path, tuple[int, pd.DataFrame]] = field(default_factory=dict)
     _values: dict[tuple[Any, ...], dict[int, FoldValues]] = field(default_factory=dict)
 
+    @property
+    def metric(self) -> str:
+        """The metric as the rows call it: ``hd95_px`` for images without a physical size."""
+        known = [column_in(self.rules.metric, length_unit(r)) for _, r in self._rows.values()]
+        return known[0] if known else self.rules.metric
+
     def folds(self, preset: str) -> list[int]:
         """Folds in which all seeds of a preset are finished."""
         return [
@@ -98,7 +106,7 @@ class Evidence:
         key = (preset, *((path, path.stat().st_mtime_ns) for path in paths))
         if key not in self._values:
             rows = pd.concat([self._read(path) for path in paths]) if paths else None
-            found = {} if rows is None else fold_values(rows, pair, self.rules.metric)
+            found = {} if rows is None else fold_values(rows, pair, self.metric)
             self._values[key] = found
         return self._values[key]
 

@@ -20,7 +20,7 @@ from lunet.data.settings import (
 from lunet.efficiency.settings import EfficiencySettings
 from lunet.errors import ConfigError, nearest, shown, together
 from lunet.inference.settings import PredictSettings, TransferSettings
-from lunet.metrics.catalog import check_metric
+from lunet.metrics.checks import check_metric
 from lunet.metrics.settings import EvaluateSettings, LesionSettings, StatisticsSettings
 from lunet.pruning.settings import PruneSettings
 from lunet.reading import typed

@@ -34,8 +34,10 @@ _METRICS = """\
 These names can be used in `report.metrics` and `statistics.metric`; the latter needs a metric with
 an entry in the column "better". R and P are the masks of the reference and the prediction.
 Comparisons use the absolute value of a signed error, and a margin has the unit of its metric. NSD
-has one column per tolerance of `evaluate.tolerances`, for example `nsd_1` for 1 mm. A twin is the
-independent implementation that the tests compare with."""
+has one column per tolerance of `evaluate.tolerances`, for example `nsd_1` for 1 mm. For pictures
+without `dataset.pixel_mm`, the columns of these metrics are in pixels (`hd95_px`,
+`volume_error_px`); a configuration names them as below. A twin is the independent implementation
+that the tests compare with."""
 _FILES = """
 | file | study |
 |---|---|

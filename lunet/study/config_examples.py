@@ -37,6 +37,12 @@ variants:
 plan: auto
 planning: {memory_gb: 8, largest_batch: 4}
 """,
+    "topology": """
+presets: [nnunet_like_8f, pocket_small_8f]
+topology:                        # voxels of 0.5 x 0.5 x 7.5 mm: no pooling along the last axis
+  strides: [[1, 1, 1], [2, 2, 1], [2, 2, 1], [2, 2, 1]]
+  kernels: [[3, 3, 1], [3, 3, 1], [3, 3, 3], [3, 3, 3]]
+""",
     "roots": """
 roots: {results: results, work: $SCRATCH/lunet}
 """,

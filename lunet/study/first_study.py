@@ -162,6 +162,7 @@ def _described(source: Path, dataset: Dataset, settings: DatasetSettings) -> dic
         "remap": dict(settings.remap) or None,
         "mask_threshold": settings.mask_threshold,
         "groups": settings.groups,
+        "pixel_mm": list(dataset.pixel_mm) if dataset.pixel_mm else None,
     }
     values |= {key: value for key, value in stated.items() if value is not None}
     return {key: _flow(value) for key, value in values.items()}

@@ -8,6 +8,7 @@ this module are used.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from lunet.data.folds import read_splits
-from lunet.efficiency.calibration import calibration, volumes
+from lunet.efficiency.calibration import VolumeSizes, calibration, volumes
 from lunet.efficiency.forecast import Check, Forecast, check, forecast_training, load_of
 from lunet.errors import ConfigError, LunetError
 from lunet.reading import read_json, wrong_in
@@ -114,7 +115,12 @@ class Forecasts:
         """Compare forecasts of finished runs with what they took; all files must exist."""
         paths = self._paths(preset)
         measured = self._parsed(paths["cost"], _in_file(calibration))
-        return check(measured, self._parsed(paths["manifest"], _in_file(volumes)), runs)
+        return check(measured, self._data(preset, paths), runs)
+
+    def _data(self, preset: str, paths: dict[str, str]) -> VolumeSizes:
+        """The prepared volumes, as the preset sees them: in slices or whole."""
+        found: VolumeSizes = self._parsed(paths["manifest"], _in_file(volumes))
+        return dataclasses.replace(found, dimensions=self.study.task_of(preset).dimensions)
 
     def _paths(self, preset: str, inputs: tuple[str, str] | None = None) -> dict[str, str]:
         study = self.study
@@ -147,7 +153,7 @@ class Forecasts:
         if not 0 <= fold < len(folds):
             return Gap(f"{paths['splits']}: no fold {fold}.", is_fault=True)
         parts = folds[fold]
-        data = self._parsed(paths["manifest"], _in_file(volumes))
+        data = self._data(preset, paths)
         load = load_of(
             plain(recipe), data, train=len(parts.train), validation=len(parts.validation)
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -34,7 +35,9 @@ def power_sentence(study: Study) -> str:
         If the study has no pilot, the pilot has no finished runs, or the margin is 0.
     """
     from lunet.errors import ConfigError
+    from lunet.metrics.catalog import column_in
     from lunet.reporting.power import Question, facts, pilot_components, pilot_rows, sentence
+    from lunet.reporting.units import length_unit
 
     pilot, question = study.config.pilot, Question(**question_of(study))
     if pilot is None or not question.margin > 0:
@@ -43,5 +46,6 @@ def power_sentence(study: Study) -> str:
             where="pilot", found=found, expected="a pilot and a margin above 0 are needed"
         )
     rows = pilot_rows(pilot)
+    question = replace(question, metric=column_in(question.metric, length_unit(rows)))
     components = pilot_components(rows, question.metric)
     return sentence(facts(components, study_design(study, rows), question))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -312,7 +312,8 @@ def _draw(question: Question, evidence: Evidence, found: Search) -> None:
     members = cheaper(question.candidates, question.reference)[0].values()
     untested = [one for family in members for one in family if one.name not in tested]
     kind = question.study.config.smallest.cost
-    write_figure(question.folder / "smallest", rows, untested, evidence.rules, kind)
+    rules = replace(evidence.rules, metric=evidence.metric)
+    write_figure(question.folder / "smallest", rows, untested, rules, kind)
 
 
 def _about(
@@ -343,7 +344,7 @@ def _facts(question: Question, found: Search, evidence: Evidence) -> dict[str, A
         "answer": best.name if best else None,
         "reference": question.reference.name,
         "reference_cost": question.reference.cost,
-        "metric": question.study.config.statistics.metric,
+        "metric": evidence.metric,
         "margin": margin_of(question.study),
         "level": settings.level,
         "cost": settings.cost,

@@ -31,7 +31,7 @@ from lunet.study.shown import Shown, recipe_only, shown_by
 from lunet.study.steps import STEPS
 from lunet.study.topology import with_topology
 from lunet.study.transfer import check_targets
-from lunet.study.variants import Variant, base_preset
+from lunet.study.variants import Variant, base_preset, in_plane
 from lunet.task import Task
 from lunet.training.history import check_metrics
 from lunet.training.recipe import Recipe
@@ -81,6 +81,8 @@ class Study:
         if config.prune.enabled:
             with noted(faults):
                 require_prunable(self.resolve(config.prune.preset)[0], "prune.preset")
+        with noted(faults):
+            self._check_plan()
         if faults:
             raise together(faults)
         self._settings: dict[tuple[str, str | None], str] = {}
@@ -90,6 +92,12 @@ class Study:
     def task(self) -> Task:
         """Channels, labels and regions of the data set."""
         return task_of(self.config.dataset)
+
+    def task_of(self, name: str | None) -> Task:
+        """The task as the network of this name sees it: in slices or in volumes."""
+        variant = self.config.variants.get(name or "")
+        own = variant.dimensions if variant else None
+        return dataclasses.replace(self.task, dimensions=own) if own else self.task
 
     @property
     def rows(self) -> tuple[str, ...]:
@@ -101,18 +109,27 @@ class Study:
         variant = self.config.variants.get(name) or Variant(base=name)
         preset = self._base(name, variant)
         recipe = find_recipe(variant.recipe or self.config.recipe or preset.recipe)
+        task = self.task_of(name)
         faults: list[ConfigError] = []
-        for changes, place in self._changes(name):
+        (shared, place), *own = self._changes(name)
+        with noted(faults):
+            recipe = replace(recipe, recipe_only(shared), place)
+        if task.dimensions < self.task.dimensions:
+            recipe = in_plane(recipe)
+        for changes, place in own:
             with noted(faults):
                 recipe = replace(recipe, recipe_only(changes), place)
         with noted(faults):
             self.shown(name)
         if faults:
             raise together(faults)
-        if self.task.dimensions not in preset.dimensions:
-            found = f"{name} has {preset.dimensions[-1]} dimensions"
+        if task.dimensions not in preset.dimensions:
+            other = preset.dimensions[-1]
             raise ConfigError(
-                where="presets", found=found, expected=f"the data set has {self.task.dimensions}"
+                where="presets",
+                found=f"{name} has {other} dimensions",
+                expected=f"the data set has {task.dimensions}",
+                action=f"Compare both with a variant: {{base: {name}, dimensions: {other}}}",
             )
         _check_supervision(preset, recipe)
         check_metrics(recipe, self.task)
@@ -128,6 +145,16 @@ class Study:
     def shown(self, name: str) -> Shown:
         """What the trainings of a preset show while they run."""
         return shown_by(self._changes(name))
+
+    def _check_plan(self) -> None:
+        sizes = {self.task_of(name).dimensions for name in self.presets}
+        if self.config.plan == "auto" and len(sizes) > 1:
+            raise ConfigError(
+                where="plan",
+                found="auto, with networks of 2 and of 3 dimensions",
+                expected="one patch and batch for all networks",
+                action="Set preprocess, train.patch and train.batch_size, or name a plan's file",
+            )
 
     def _base(self, name: str, variant: Variant) -> Preset:
         preset = base_preset(self.config.variants, name)
@@ -156,7 +183,7 @@ class Study:
 
     def _section(self, name: str, preset: str | None) -> Any:
         if name == "task":
-            return self.task.as_dict()
+            return self.task_of(preset).as_dict()
         if name == "prune":  # without the grid: another strategy, fold or seed reruns no other
             chosen = plain(self.config.prune)
             return {key: chosen[key] for key in chosen if key not in _PRUNING_GRID}
@@ -166,8 +193,7 @@ class Study:
         if name == "predict" and preset is not None:
             return self._predict(preset)
         if name == "networks":
-            parts = ("model", "recipe")
-            return {row: {part: self._section(part, row) for part in parts} for row in self.presets}
+            return {row: self._network(row) for row in self.presets}
         if name == "grid":
             grid = {"presets": self.presets, "folds": self.folds, "seeds": self.config.seeds}
             return {key: list(value) for key, value in grid.items()}
@@ -188,9 +214,17 @@ class Study:
             "arguments": row.arguments,
         }
 
+    def _network(self, preset: str) -> dict[str, Any]:
+        """What a study states about a network; the dimensions where they are its own."""
+        dimensions = self.task_of(preset).dimensions
+        own = {"dimensions": dimensions} if dimensions != self.task.dimensions else {}
+        return {part: self._section(part, preset) for part in ("model", "recipe")} | own
+
     def _predict(self, preset: str | None) -> Any:
         """Settings of prediction; ``training_patch`` sets the tile to the preset's patch size."""
         settings = self.config.predict
+        if self.task_of(preset).dimensions < self.task.dimensions:
+            settings = in_plane(settings)
         if settings.training_patch and settings.patch is None:
             settings = replace(settings, {"patch": self.resolved(preset)[1].patch}, "predict")
         return plain(settings)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, TypeVar
 
 from lunet.errors import ConfigError, nearest
-from lunet.settings import setting
+from lunet.inference.settings import PredictSettings
+from lunet.settings import replace, setting
 from lunet.study.presets import OWN_RECIPE, Preset, find_preset, known_presets, own_preset
 from lunet.training.recipe import Recipe
+
+_PLANE = 2
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,12 @@ class Variant:
         doc="file that holds the network's structure, e.g. run.json of another study's pruning",
     )
     arguments: dict[str, Any] = setting({}, doc="changes to the network's arguments")
+    dimensions: Literal[2, 3] | None = setting(
+        None,
+        doc="2: trained on the slices of volumes, 3: on volumes; default: `dataset.dimensions`. "
+        "Predictions are compared as volumes. Patches and flips of the study's recipe keep their "
+        "first two axes in 2D",
+    )
 
 
 def base_preset(variants: Mapping[str, Variant], name: str) -> Preset:
@@ -63,6 +72,26 @@ def base_preset(variants: Mapping[str, Variant], name: str) -> Preset:
     if variant:
         return _found(variant.base or "", variants, where)
     return _found(name, variants, None)
+
+
+Flat = TypeVar("Flat", Recipe, PredictSettings)
+
+
+def in_plane(settings: Flat) -> Flat:
+    """Settings for volumes, for the slices of these volumes: patch and flips along two axes."""
+    changes: dict[str, Any] = {}
+    if settings.patch is not None:
+        changes["patch"] = settings.patch[:2]
+    if isinstance(settings, PredictSettings):
+        changes["flip_axes"] = [axis for axis in settings.flip_axes if axis < _PLANE]
+        return replace(settings, changes, "predict")
+    moves = settings.augmentation
+    kept = [place for place, axis in enumerate(moves.flip_axes) if axis < _PLANE]
+    flips = {
+        "flip_axes": [moves.flip_axes[place] for place in kept],
+        "flip_p": [moves.flip_p[place] for place in kept if moves.flip_p],
+    }
+    return replace(settings, changes | {"augmentation": flips}, "train")
 
 
 def _found(name: str, variants: Mapping[str, Variant], where: str | None) -> Preset:

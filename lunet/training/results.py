@@ -58,11 +58,19 @@ def metadata(
         "model": dict(job.model),
         "task": job.task.as_dict(),
         "preprocess": dict(manifest.preprocess),
+        **_pixels(manifest),
         "size": list(training.sampler.size) if training.sampler.size else None,
         "fold": job.fold,
         "seed": job.seed,
         "epoch": epoch,
     }
+
+
+def _pixels(manifest: Manifest) -> dict[str, Any]:
+    """What is known about the size of the training pictures' pixels; empty for volumes."""
+    if manifest.pixel_mm is not None:
+        return {"pixel_mm": list(manifest.pixel_mm)}
+    return {"unit": "px"} if manifest.unit == "px" else {}
 
 
 def write_results(

@@ -95,12 +95,19 @@ def read_data(job: TrainingJob) -> tuple[Manifest, Fold]:
         If the data were prepared for another task, there is no such fold, or a part of it is empty.
     """
     manifest, splits = read_manifest(job.manifest), read_splits(job.splits)
-    if manifest.task.as_dict() != job.task.as_dict():
+    if not job.task.same_content(manifest.task):
         raise DataError(
             where=job.manifest,
             found=f"prepared for {manifest.task.as_dict()}",
             expected=f"the task is {job.task.as_dict()}",
             action="Prepare the data set with this configuration",
+        )
+    flat = next((c.id for c in manifest.cases.values() if len(c.shape) < job.task.dimensions), None)
+    if flat is not None:
+        raise DataError(
+            where=job.manifest,
+            found=f"case {flat} is a picture",
+            expected="a network of 3 dimensions needs volumes",
         )
     if not 0 <= job.fold < len(splits.folds):
         expected = f"{job.splits} has the folds 0 to {len(splits.folds) - 1}"

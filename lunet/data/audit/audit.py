@@ -67,7 +67,7 @@ def audit(
         findings.append(
             Finding("error", "no_cases", field="training", found="0", expected="at least one case")
         )
-    findings += check_cohort(facts, dataset.task)
+    findings += check_cohort(facts, dataset.task, dataset.unit)
     if splits is not None:
         findings += check_splits(dataset, Path(splits))
     findings.sort(key=lambda f: (SEVERITIES.index(f.severity), f.check, f.case, f.file, f.field))

@@ -76,7 +76,7 @@ def _label(
     if case.label is None:
         return None, None
     place = FindingSite(case.id, relative(case.label, dataset.root))
-    read = read_file(case.label, place, findings)
+    read = read_file(case.label, place, findings, pixel_mm=dataset.pixel_mm)
     raw = single_label(read[0], place, findings) if read else None
     if read is None or raw is None:
         return None, None

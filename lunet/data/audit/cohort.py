@@ -20,7 +20,7 @@ from lunet.data.audit.findings import (
 )
 from lunet.data.audit.labels import check_labels
 from lunet.data.subjects import SUBJECTS, suggested_pattern
-from lunet.task import Task
+from lunet.task import Length, Task
 
 # Share of voxels at the largest value above which an image counts as cut off.
 SATURATED = 0.005
@@ -30,7 +30,7 @@ ALIKE = 0.985
 LEAST_ALIKE = 0.94
 
 
-def check_cohort(cases: Sequence[CaseFacts], task: Task) -> Iterator[Finding]:
+def check_cohort(cases: Sequence[CaseFacts], task: Task, unit: Length = "mm") -> Iterator[Finding]:
     """All findings that compare the cases with each other."""
     yield from _twins(cases, "duplicate_image", lambda case: case.digest, lambda c: c.files[0])
     labelled = [case for case in cases if case.label and case.label.volumes]
@@ -39,7 +39,7 @@ def check_cohort(cases: Sequence[CaseFacts], task: Task) -> Iterator[Finding]:
     yield from check_saturation(cases)
     if len(cases) >= FEW:
         yield from _spacings(cases)
-        yield from _extents(cases)
+        yield from _extents(unit, cases)
         yield from _axes(cases)
         yield from check_scales(cases, task)
     yield from check_labels(labelled, task)
@@ -149,7 +149,7 @@ def _spacings(cases: Sequence[CaseFacts]) -> Iterator[Finding]:
         )
 
 
-def _extents(cases: Sequence[CaseFacts]) -> Iterator[Finding]:
+def _extents(unit: Length, cases: Sequence[CaseFacts]) -> Iterator[Finding]:
     sizes = [sorted(n * s for n, s in zip(case.shape, case.spacing, strict=True)) for case in cases]
     logs = np.log([[*size, 1.0][:3] for size in sizes])
     far = np.any([outliers(axis, 0.06) for axis in logs.T], axis=0).tolist()
@@ -158,8 +158,8 @@ def _extents(cases: Sequence[CaseFacts]) -> Iterator[Finding]:
         yield FindingSite(case.id, case.files[0]).warning(
             "foreign_extent",
             "shape",
-            f"{times(size)} mm (sorted)",
-            f"about {usual} mm, as in the other cases",
+            f"{times(size)} {unit} (sorted)",
+            f"about {usual} {unit}, as in the other cases",
             "check that it shows the same anatomy",
         )
 

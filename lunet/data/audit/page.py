@@ -9,6 +9,7 @@ from lunet.data.audit.findings import COLUMNS, SEVERITIES, CaseFacts, Finding, c
 from lunet.data.audit.pictures import data_uri
 from lunet.data.dataset import Dataset
 from lunet.pages import render
+from lunet.task import Length
 
 # A page of more thumbnails than this is slow to open; cases with findings come first.
 SHOWN = 240
@@ -27,7 +28,7 @@ def audit_page(dataset: Dataset, findings: Sequence[Finding], facts: Sequence[Ca
         counts={name: count[name] for name in SEVERITIES},
         columns=COLUMNS,
         findings=[finding.as_row() for finding in findings],
-        cases=[_case(case, worst.get(case.id)) for case in shown],
+        cases=[_case(case, worst.get(case.id), dataset.unit) for case in shown],
         rest=len(ranked) - len(shown),
     )
 
@@ -39,6 +40,7 @@ def _overview(dataset: Dataset) -> str:
     return (
         f"{len(dataset.cases)} cases ({labelled} labelled) of {groups} groups; "
         f"channels: {', '.join(dataset.task.channels)}; labels: {labels}"
+        + ("; no physical size is known: distances are in px" if dataset.unit == "px" else "")
     )
 
 
@@ -51,7 +53,7 @@ def _worst(findings: Sequence[Finding]) -> dict[str, int]:
     return worst
 
 
-def _case(case: CaseFacts, rank: int | None) -> dict[str, Any]:
+def _case(case: CaseFacts, rank: int | None, unit: Length) -> dict[str, Any]:
     """What the page shows of a case."""
     return {
         "id": case.id,
@@ -59,17 +61,23 @@ def _case(case: CaseFacts, rank: int | None) -> dict[str, Any]:
         "severity": SEVERITIES[rank] if rank is not None else "",
         "picture": data_uri(case.thumbnail) if case.thumbnail is not None else "",
         "histograms": [_histogram(channel.histogram) for channel in case.channels],
-        "lines": list(_lines(case)),
+        "lines": list(_lines(case, unit)),
     }
 
 
-def _lines(case: CaseFacts) -> Iterator[str]:
+def _lines(case: CaseFacts, unit: Length) -> Iterator[str]:
     spacing = times([round(size, 3) for size in case.spacing])
-    yield f"{times(case.shape)} voxels, {spacing} mm, {case.axes}"
+    has_size = unit == "mm"
+    shape = times(case.shape)
+    yield f"{shape} voxels, {spacing} mm, {case.axes}" if has_size else f"{shape} pixels"
     for channel in case.channels:
         yield f"{channel.dtype}, {channel.minimum:.5g} to {channel.maximum:.5g}"
     if case.label:
-        yield ", ".join(f"{index}: {ml:.3g} ml" for index, ml in case.label.volumes.items())
+        volumes = case.label.volumes.items()
+        yield ", ".join(
+            f"{index}: {ml:.3g} ml" if has_size else f"{index}: {1000 * ml:.0f} px"
+            for index, ml in volumes
+        )
 
 
 def _histogram(bins: Iterable[int]) -> dict[str, Any]:

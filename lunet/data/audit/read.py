@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from lunet.data.audit.findings import REPAIR, Finding, FindingSite, times
 from lunet.data.audit.header import check_affine, check_header, check_magic, check_pair
 from lunet.data.dataset import Case, Dataset
-from lunet.data.io.images import PICTURES, read_raw, suffix_of
+from lunet.data.io.images import PICTURES, PixelSize, read_raw, suffix_of
 from lunet.errors import DataError
 
 Read = tuple[NDArray[Any], NDArray[np.float64]]
@@ -22,7 +22,13 @@ def relative(path: Path, root: Path) -> str:
     return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
 
 
-def read_file(path: Path, place: FindingSite, findings: list[Finding]) -> Read | None:
+def read_file(
+    path: Path,
+    place: FindingSite,
+    findings: list[Finding],
+    *,
+    pixel_mm: PixelSize | None = None,
+) -> Read | None:
     """Array and affine of a file; None, and a finding with the reason, if it cannot be read."""
     if not path.exists():
         advice = "add the file, or correct dataset.json"
@@ -30,7 +36,7 @@ def read_file(path: Path, place: FindingSite, findings: list[Finding]) -> Read |
         return None
     magic = list(check_magic(path, place))
     try:
-        raw, affine = read_raw(path)
+        raw, affine = read_raw(path, pixel_mm=pixel_mm)
     except DataError as error:
         findings += magic or [
             place.error("unreadable", "file", error.found, "a readable image", "fetch it again")
@@ -54,7 +60,7 @@ def read_channels(
     before = len(findings)
     for path in case.images:
         place = FindingSite(case.id, relative(path, dataset.root))
-        read = read_file(path, place, findings)
+        read = read_file(path, place, findings, pixel_mm=dataset.pixel_mm)
         own = split_channels(read[0], place, findings) if read else []
         if read is None or not own:
             continue

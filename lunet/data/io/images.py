@@ -2,7 +2,8 @@
 
 Arrays come in the order of the file's own axes, (x, y, z) with x fastest in NIfTI and ITK files;
 pictures come as (x, y) with x to the right and y down. The affine maps voxel indices to mm in
-RAS+ world space, as nibabel does; pictures have the identity.
+RAS+ world space, as nibabel does. Pictures do not state the size of their pixels: their affine
+holds the size that the caller knows, else it is the identity, in pixels.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ GRID_TOLERANCE = 0.1
 # Label values this close to whole numbers count as whole: saving them as floats may change them.
 DRIFT = 1e-3
 Raw = tuple[NDArray[Any], NDArray[np.float64]]  # array and affine
+PixelSize = tuple[float, float]
+"""Size of a picture's pixels in mm, along x and y."""
 _OF_THE_SYSTEM = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 
@@ -110,21 +113,29 @@ def is_hidden(path: str | Path) -> bool:
     return Path(path).name.startswith(".") or Path(path).name in ("Thumbs.db", "__MACOSX")
 
 
-def read_raw(path: str | Path) -> Raw:
+def is_picture(path: str | Path) -> bool:
+    """Whether the file is a picture, which states no physical size."""
+    return suffix_of(path) in PICTURES
+
+
+def read_raw(path: str | Path, *, pixel_mm: PixelSize | None = None) -> Raw:
     """Array with the file's own axes and dtype (channels last, if any), and the affine.
+
+    ``pixel_mm`` is the size of the pixels, if the file is a picture and its size is known.
 
     Raises
     ------
     DataError
         If the file is missing, of an unknown format, truncated or otherwise unreadable.
     """
-    return _read(path, read_nifti, read_indices)
+    return _read(path, read_nifti, read_indices, pixel_mm)
 
 
 def _read(
     path: str | Path,
     nifti: Callable[[str | Path], Raw],
     picture: Callable[[str | Path], NDArray[Any]],
+    pixel_mm: PixelSize | None,
 ) -> Raw:
     suffix = suffix_of(path)
     if not Path(path).exists():
@@ -141,7 +152,9 @@ def _read(
     try:
         if suffix in NIFTI:
             return nifti(path)
-        return read_itk(path) if suffix in ITK else (picture(path), np.eye(4))
+        if suffix in ITK:
+            return read_itk(path)
+        return picture(path), np.diag([*(pixel_mm or (1.0, 1.0)), 1.0, 1.0])
     except (MemoryError, DataError):
         raise
     except Exception as error:  # a format's library may raise any error for damaged bytes
@@ -155,7 +168,12 @@ def _read(
         ) from error
 
 
-def read_image(paths: Sequence[str | Path], *, channels: int | None = None) -> Scan:
+def read_image(
+    paths: Sequence[str | Path],
+    *,
+    channels: int | None = None,
+    pixel_mm: PixelSize | None = None,
+) -> Scan:
     """Read one case's image: one file with all channels, or a file per channel.
 
     Parameters
@@ -164,16 +182,18 @@ def read_image(paths: Sequence[str | Path], *, channels: int | None = None) -> S
         The files, in channel order.
     channels
         Expected number of channels.
+    pixel_mm
+        Size of the pixels, if the files are pictures and it is known.
 
     Raises
     ------
     DataError
         Unreadable file, channels on different grids, wrong number of channels.
     """
-    first, affine = _read_channels(paths[0])
+    first, affine = _read_channels(paths[0], pixel_mm)
     arrays = [first]
     for path in paths[1:]:
-        array, other = _read_channels(path)
+        array, other = _read_channels(path, pixel_mm)
         require_grid(path, array.shape[1:], other, paths[0], first.shape[1:], affine)
         arrays.append(array)
     array = first if len(arrays) == 1 else np.concatenate(arrays)
@@ -184,8 +204,10 @@ def read_image(paths: Sequence[str | Path], *, channels: int | None = None) -> S
     return Scan(array, affine)
 
 
-def _read_channels(path: str | Path) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-    raw, affine = _read(path, read_nifti_values, read_intensities)
+def _read_channels(
+    path: str | Path, pixel_mm: PixelSize | None
+) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    raw, affine = _read(path, read_nifti_values, read_intensities, pixel_mm)
     spatial = 2 if suffix_of(path) in PICTURES else 3
     if raw.ndim == spatial:
         array = raw[None]
@@ -246,9 +268,9 @@ def _text(shape: Sequence[int]) -> str:
 
 
 def read_label(
-    path: str | Path, rule: LabelRule | None = None
+    path: str | Path, rule: LabelRule | None = None, *, pixel_mm: PixelSize | None = None
 ) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
-    """Read a label file as class indices.
+    """Read a label file as class indices; ``pixel_mm`` as in :func:`read_raw`.
 
     Returns
     -------
@@ -259,7 +281,7 @@ def read_label(
     DataError
         Unreadable file, more than one channel, values other than whole numbers from 0 to 255.
     """
-    raw, affine = read_raw(path)
+    raw, affine = read_raw(path, pixel_mm=pixel_mm)
     spatial = 2 if suffix_of(path) in PICTURES else 3
     while raw.ndim > spatial and raw.shape[-1] == 1:
         raw = raw[..., 0]

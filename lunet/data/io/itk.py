@@ -1,15 +1,20 @@
-"""Reads NRRD and MetaImage files with ITK, and checks for damage that ITK accepts or crashes on."""
+"""Reads and writes NRRD and MetaImage files with ITK.
+
+Reading checks for damage that ITK accepts or crashes on.
+"""
 
 from __future__ import annotations
 
+import os
 import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from lunet.data.io.detached import data_files
+from lunet.files import atomic
 
 _LONGEST_LINE, _MOST_LINES = 1000, 1000
 _CHUNK = 1 << 20
@@ -44,6 +49,28 @@ def read_itk(path: str | Path) -> tuple[NDArray[Any], NDArray[np.float64]]:
     affine[:2] *= -1  # ITK's world is LPS
     spatial = tuple(reversed(range(dimensions)))
     return array.transpose(spatial + tuple(range(dimensions, array.ndim))), affine
+
+
+def write_itk(path: str | Path, array: NDArray[Any], affine: ArrayLike) -> None:
+    """Write a volume (x, y, z) as ``.nrrd`` or ``.mha``, compressed and atomically.
+
+    ``affine`` (4 x 4, RAS+) must be free of shear, which these formats cannot hold.
+    """
+    import SimpleITK as sitk  # only some data sets need it
+
+    world = np.diag([-1.0, -1.0, 1.0, 1.0]) @ np.asarray(affine, np.float64)  # ITK's is LPS
+    spacing = np.sqrt((world[:3, :3] ** 2).sum(axis=0))
+    image = sitk.GetImageFromArray(np.ascontiguousarray(array.T))
+    image.SetSpacing(spacing.tolist())
+    image.SetDirection((world[:3, :3] / spacing).ravel().tolist())
+    image.SetOrigin(world[:3, 3].tolist())
+    with atomic(path) as part:  # ITK tells the format from the suffix
+        named = part.with_name(f"{part.name}{Path(path).suffix.lower()}")
+        try:
+            sitk.WriteImage(image, str(named), useCompression=True)
+            os.replace(named, part)
+        finally:
+            named.unlink(missing_ok=True)
 
 
 def _header(path: Path) -> dict[str, str]:

@@ -77,9 +77,13 @@ def nifti_image(array: NDArray[Any], affine: ArrayLike) -> nibabel.Nifti1Image:
     return image
 
 
-def write_png(path: str | Path, mask: NDArray[np.uint8]) -> None:
-    """Write a mask (x, y) of class indices as a grey PNG, x to the right, y down, atomically."""
+def write_picture(path: str | Path, mask: NDArray[np.uint8]) -> None:
+    """Write a mask (x, y) of class indices as a grey picture, x to the right, y down, atomically.
+
+    The suffix of ``path`` (PNG, TIFF, BMP) names the format.
+    """
     from PIL import Image  # only pictures need it
 
+    kind = Image.registered_extensions()[Path(path).suffix.lower()]
     with atomic(path) as part:
-        Image.fromarray(np.ascontiguousarray(mask.T)).save(part, format="PNG")
+        Image.fromarray(np.ascontiguousarray(mask.T)).save(part, format=kind)

@@ -115,6 +115,8 @@ def listing_of(dataset: Dataset) -> dict[str, Any]:
     listing["counts"] = counts
     if dataset.notes:
         listing[NOTES] = list(dataset.notes)
+    if dataset.pixel_mm is not None or dataset.unit == "px":
+        listing["pixel_mm"] = list(dataset.pixel_mm) if dataset.pixel_mm else None
     if task.regions:
         listing["regions"] = {name: list(indices) for name, indices in task.regions.items()}
     if dataset.rule.remap:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
-from lunet.data.dataset import Dataset, check_threshold
+from lunet.data.dataset import Dataset, check_threshold, with_pixel_size
 from lunet.data.dataset_json import locate
 from lunet.data.ids import require_different, require_id
 from lunet.data.left_out import NO_CONTENT, unused_files, without_content
@@ -42,7 +42,8 @@ def open_dataset(
     Raises
     ------
     DataError
-        If no layout fits (the message lists what was looked for), or a file is missing.
+        If no layout fits (the message lists what was looked for), a file is missing, or only some
+        cases have a physical size.
     """
     settings = settings or DatasetSettings(name="unnamed", path=str(source))
     name = layout or settings.layout
@@ -56,7 +57,8 @@ def open_dataset(
             for case in dataset.cases
         )
         dataset = replace(dataset, cases=tuple(changed))
-    return account_for_source(check_threshold(dataset), root)
+    dataset = with_pixel_size(check_threshold(dataset), settings.pixel_mm)
+    return account_for_source(dataset, root)
 
 
 def account_for_source(dataset: Dataset, root: Path) -> Dataset:

@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lunet.metrics.catalog import title
+from lunet.metrics.catalog import column_in, title
 from lunet.metrics.settings import StatisticsSettings
 from lunet.reporting.figures.style import (
     GREY,
@@ -23,6 +23,7 @@ from lunet.reporting.figures.style import (
 )
 from lunet.reporting.result_files import check_metrics
 from lunet.reporting.scores import presets, scores, structures
+from lunet.reporting.units import length_unit
 
 _MOST_PANELS = 4
 
@@ -119,30 +120,34 @@ def _jitter(case: str) -> float:
 
 
 def bland_altman(cases: pd.DataFrame) -> Drawing:
-    """Volume of the prediction minus the reference's against their mean, in ml, per preset.
+    """Volume of the prediction minus the reference's against their mean, per preset: in ml, or the
+    area in px where images have no physical size.
 
     Lines: mean difference and 1.96 standard deviations around it (Bland and Altman, Lancet 1986),
     over the cases and structures of the panel; each point is a case of one run.
     """
-    check_metrics(cases, ["volume_ml", "volume_reference_ml"])
+    unit = length_unit(cases)
+    names = [column_in(name, unit) for name in ("volume_ml", "volume_reference_ml")]
+    check_metrics(cases, names)
     keys = ["preset", "label", "case"]
     volumes = cases[cases["status"] != "both_empty"]
-    data = volumes.groupby(keys, sort=False)[["volume_ml", "volume_reference_ml"]].mean()
-    data = data.reset_index()
-    data["difference_ml"] = data["volume_ml"] - data["volume_reference_ml"]
-    data["mean_ml"] = (data["volume_ml"] + data["volume_reference_ml"]) / 2
+    data = volumes.groupby(keys, sort=False)[names].mean().reset_index()
+    what, size = ("volume", "ml") if unit == "mm" else ("area", "px")
+    columns = f"mean_{size}", f"difference_{size}"
+    data[columns[1]] = data[names[0]] - data[names[1]]
+    data[columns[0]] = (data[names[0]] + data[names[1]]) / 2
     figure, grid = panels_of(presets(cases), sharey=True)
-    parts = [part for _, part in data.groupby("preset")["difference_ml"]]
+    parts = [part for _, part in data.groupby("preset")[columns[1]]]
     limits = _with_lines(robust_limits(parts), parts)
     grid[0].set_ylim(*limits)
     labels = list(dict.fromkeys(cases["label"]))
     for axes, name in zip(grid, presets(cases), strict=True):
         part = data[data["preset"] == name]
-        _agreement(axes, part, labels)
-        outside = int((~part["difference_ml"].between(*limits)).sum())
+        _agreement(axes, part, labels, columns)
+        outside = int((~part[columns[1]].between(*limits)).sum())
         axes.set_title(name + (f" ({outside} outside)" if outside else ""))
-    figure.supxlabel("Mean of predicted and reference volume (ml)", size=7)
-    figure.supylabel("Predicted − reference (ml)", size=7)
+    figure.supxlabel(f"Mean of predicted and reference {what} ({size})", size=7)
+    figure.supylabel(f"Predicted − reference ({size})", size=7)
     handles = grid[0].get_legend_handles_labels()
     figure.legend(*handles, loc="outside upper center", ncols=min(len(labels), 5), markerscale=2)
     return Drawing(figure, data)
@@ -169,13 +174,12 @@ def panels_of(names: list[str], *, sharey: bool, columns: int = 4) -> tuple[Figu
     return figure, list(grid[: len(names)])
 
 
-def _agreement(axes: Axes, data: pd.DataFrame, labels: list[str]) -> None:
+def _agreement(axes: Axes, data: pd.DataFrame, labels: list[str], columns: tuple[str, str]) -> None:
     for label, colour in zip(labels, PALETTE * len(labels), strict=False):
         part = data[data["label"] == label]
-        axes.plot(
-            part["mean_ml"], part["difference_ml"], ".", ms=2.5, mew=0, color=colour, label=label
-        )
-    bias, spread = data["difference_ml"].mean(), data["difference_ml"].std()
+        points = part[columns[0]], part[columns[1]]
+        axes.plot(*points, ".", ms=2.5, mew=0, color=colour, label=label)
+    bias, spread = data[columns[1]].mean(), data[columns[1]].std()
     axes.axhline(0, color=GREY, lw=0.5)
     axes.axhline(bias, color=VERMILLION, lw=0.9)
     for side in (-1.96, 1.96):

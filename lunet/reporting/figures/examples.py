@@ -232,7 +232,7 @@ def _scale_bar(axes: Axes, case: SliceCase, place: SlicePlace) -> None:
     length = 10.0 if (stop - start) * width < 120 else 50.0
     left = 0.04 * (stop - start)
     (line,) = axes.plot([left, left + length / width], [1.2, 1.2], color="white", lw=1.4)
-    text = axes.text(left, 2.4, f"{length:g} mm", color="white", size=5.5, va="bottom")
+    text = axes.text(left, 2.4, f"{length:g} {case.unit}", color="white", size=5.5, va="bottom")
     line.set_path_effects(_halo(2.4))
     text.set_path_effects(_halo(1.4))
 

@@ -35,7 +35,7 @@ from lunet.reporting.result_files import (
     read_runs,
 )
 from lunet.reporting.settings import ReportSettings
-from lunet.settings import build_settings
+from lunet.reporting.units import stated_report, stated_statistics
 
 
 @dataclass(frozen=True)
@@ -127,16 +127,16 @@ def write_figure(
         Manifest of the prepared data, which names the raw images; only needed for pictures.
     """
     figure_row(name)
+    cases = read_cases(sources) if sources.metrics else pd.DataFrame()
     material = Material(
         sources=sources,
-        statistics=build_settings(StatisticsSettings, settings.get("statistics", {}), "statistics"),
-        report=build_settings(ReportSettings, settings.get("report", {}), "report"),
+        statistics=stated_statistics(settings, cases),
+        report=stated_report(settings, cases),
         manifest=manifest,
     )
     with style():
         drawing = FIGURES[name](material)
         if name in COMPARISONS:
-            cases = material.cases()
             changed = read_registration(sources, cases, material.statistics).sentence
             if changed:
                 drawing.figure.suptitle(changed, fontsize=6, color=VERMILLION, wrap=True)

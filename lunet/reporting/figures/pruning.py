@@ -34,7 +34,7 @@ from lunet.reporting.figures.style import (
 from lunet.reporting.pruned import TITLES, Pruning, by_strategy, layer_columns, read_prunings
 from lunet.reporting.result_files import ResultFiles, read_cases, read_efficiency
 from lunet.reporting.scores import headline, headline_summary
-from lunet.settings import build_settings
+from lunet.reporting.units import stated_statistics
 
 _LOOKS = {
     "stamp": (BLUE, "o"),
@@ -57,7 +57,8 @@ def write_figure(
 
     ``manifest`` is ignored, because no image is shown.
     """
-    chosen = build_settings(StatisticsSettings, settings.get("statistics", {}), "statistics")
+    cases = read_cases(sources) if sources.metrics else pd.DataFrame()
+    chosen = stated_statistics(settings, cases)
     with style():
         return save(FIGURES[name](sources, chosen), base)
 

@@ -15,6 +15,7 @@ from lunet.data.ground_truth import read_reference
 from lunet.data.io.images import read_image, read_label, require_grid
 from lunet.data.prepared import Manifest
 from lunet.inference.output import SUFFIX
+from lunet.task import Length
 
 Array = NDArray[Any]
 
@@ -33,7 +34,7 @@ class SliceCase:
     """A case in canonical orientation (x to the right, y to the front, z up).
 
     ``image`` is the first channel, float32 (x, y, z); ``reference`` has class indices on the same
-    grid; ``spacing`` is in mm; ``affine`` is the affine of the files, before the reorientation.
+    grid; ``spacing`` is in ``unit``; ``affine`` is that of the files, before the reorientation.
     """
 
     name: str
@@ -41,6 +42,7 @@ class SliceCase:
     reference: Array
     spacing: tuple[float, ...]
     affine: Array
+    unit: Length = "mm"
 
 
 def read_case(manifest: Manifest, name: str) -> SliceCase:
@@ -52,7 +54,7 @@ def read_case(manifest: Manifest, name: str) -> SliceCase:
         If a file is missing or damaged.
     """
     reference, affine = read_reference(manifest, name)
-    scan = read_image(manifest.case(name).raw_images)
+    scan = read_image(manifest.case(name).raw_images, pixel_mm=manifest.pixel_mm)
     image = np.asarray(scan.array[0], np.float32)
     spacing = tuple(float(value) for value in nibabel.affines.voxel_sizes(affine))
     return SliceCase(
@@ -61,6 +63,7 @@ def read_case(manifest: Manifest, name: str) -> SliceCase:
         _canonical(reference, affine),
         _canonical_spacing(spacing, affine),
         affine,
+        manifest.unit,
     )
 
 

@@ -106,13 +106,14 @@ def _metrics(facts: Facts) -> list[Row]:
     boundary = [title(name) for name in facts.metrics if is_of(name, "border", "surface")]
     several = "yes, their variance is in intervals and tests"
     several = several if counts["seeds"] > 1 else "no: one seed per fold"
+    units = "mm and ml" if facts.unit == "mm" else "pixels; no physical size is known"
     return [
         ("Task", "Structures and their relation", _relation(facts)),
         ("Task", "Why these metrics suit the clinical question", ""),
         ("Metrics", "Overlap metric", words(overlap) if overlap else "none reported"),
         ("Metrics", "Boundary metric", words(boundary) if boundary else "none reported"),
         ("Metrics", "Definitions", methods("masks", "metric", "formula")),
-        ("Metrics", "Space and unit", "native image space, mm and ml"),
+        ("Metrics", "Space and unit", f"native image space, {units}"),
         ("Metrics", "Empty masks", f"{_statuses(facts)}, over all runs"),
         ("Aggregation", "Unit of analysis", f"case: {counts['cases']} cases"),
         ("Aggregation", "Dependent cases", f"resampled by subject: {counts['groups']} subjects"),

@@ -25,9 +25,10 @@ from lunet.reporting.result_files import (
     read_registration,
     read_runs,
 )
-from lunet.settings import build_settings
+from lunet.reporting.units import length_unit, stated_report, stated_statistics
 from lunet.statistics.power import resolvable
 from lunet.statistics.registration import Registration
+from lunet.task import Length
 
 STATUSES = ("missed", "spurious", "both_empty")
 POWER = 0.8
@@ -61,6 +62,8 @@ class Facts:
         Which margin and comparisons were registered, and when.
     metrics
         Columns of the accuracy table.
+    unit
+        Unit of distances: ``px`` if the images have no physical size.
     folds
         Numbers of the reported folds.
     splits
@@ -83,6 +86,7 @@ class Facts:
     statistics: StatisticsSettings
     registered: Registration = field(default_factory=Registration)
     metrics: Sequence[str] = ()
+    unit: Length = "mm"
     folds: Sequence[int] = ()
     splits: Sequence[Fold] = ()
     held_out: int = 0
@@ -141,7 +145,6 @@ def read_facts(
     sources: ResultFiles,
     settings: Mapping[str, Any],
     *,
-    metrics: Sequence[str],
     manifest: Path | None = None,
     results: Path | None = None,
 ) -> Facts:
@@ -152,16 +155,14 @@ def read_facts(
     sources
         Per-case files, provenance and costs of the reported runs.
     settings
-        The section ``statistics``.
-    metrics
-        Columns of the accuracy table.
+        The sections ``statistics`` and ``report``.
     manifest
         Manifest of the prepared data.
     results
         Folder of the study, with ``splits.json`` and ``audit/summary.json``; each may be missing.
     """
     cases = read_cases(sources)
-    statistics = build_settings(StatisticsSettings, settings.get("statistics", {}), "statistics")
+    statistics = stated_statistics(settings, cases)
     about = read_record(manifest, AboutForm) if manifest else {}
     splits = None if results is None else results / "splits.json"
     made = read_splits(splits) if splits and splits.is_file() else None
@@ -173,7 +174,8 @@ def read_facts(
         counts=count(cases),
         statistics=statistics,
         registered=read_registration(sources, cases, statistics),
-        metrics=metrics,
+        metrics=stated_report(settings, cases).metrics,
+        unit=length_unit(cases),
         folds=sorted(map(int, cases["fold"].unique())),
         splits=made.folds if made else (),
         held_out=len(made.held_out) if made else 0,

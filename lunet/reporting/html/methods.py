@@ -122,7 +122,7 @@ def _preparation(facts: Facts) -> Chosen:
     if spacing == "keep":
         yield "own_spacing", {}
     else:
-        yield "spacing", {"spacing": by(spacing)}
+        yield "spacing", {"spacing": by(spacing), "unit": facts.unit}
     window, clip = settings.get("window"), settings.get("clip")
     if window or clip:
         low, high = window or clip
@@ -142,9 +142,9 @@ def _preparation(facts: Facts) -> Chosen:
 def _training(facts: Facts) -> Chosen:
     """A sentence for each recipe, dropout rate and numerical precision, naming its presets."""
     sections = [(run["preset"], run.get("settings") or {}) for run in facts.runs]
-    recipes = [(preset, one["recipe"]) for preset, one in sections if one.get("recipe")]
-    whole = "whole images" if facts.task.get("dimensions") == 2 else "whole volumes"
-    used = [(preset, tuple(_recipe(one, whole).items())) for preset, one in recipes]
+    known = [(preset, one) for preset, one in sections if one.get("recipe")]
+    recipes = [(preset, one["recipe"]) for preset, one in known]
+    used = [(preset, tuple(_recipe(one["recipe"], _whole(one)).items())) for preset, one in known]
     for values, names in _by_value(used):
         were = "was" if len(names) == 1 else "were"
         presets = _named(names, facts).replace(_ALL, _ALL.capitalize())
@@ -156,9 +156,9 @@ def _training(facts: Facts) -> Chosen:
     for rate, names in _by_value([(p, one["dropout"]) for p, one in models if "dropout" in one]):
         yield "dropout", {"presets": _named(names, facts), "rate": rate}
     engines = [(run["preset"], run.get("engine") or {}) for run in facts.runs]
-    known = [(preset, one) for preset, one in engines if one.get("precision")]
+    chosen = [(preset, one) for preset, one in engines if one.get("precision")]
     keys = ("precision", "device", "threads")
-    how = [(preset, tuple(one.get(key) for key in keys)) for preset, one in known]
+    how = [(preset, tuple(one.get(key) for key in keys)) for preset, one in chosen]
     for (precision, where, count), names in _by_value(how):
         values = {
             "presets": _named(names, facts),
@@ -170,6 +170,12 @@ def _training(facts: Facts) -> Chosen:
     yield ("seeds", {"seeds": facts.counts["seeds"]}) if several else ("seed", {})
     if facts.hours:
         yield "hours", {"hours": f"{facts.hours:.3g}"}
+
+
+def _whole(settings: Mapping[str, Any]) -> str:
+    """What a network without a patch is trained on."""
+    in_slices = (settings.get("task") or {}).get("dimensions") == 2
+    return "whole slices or pictures" if in_slices else "whole volumes"
 
 
 _ALL = "all networks"
@@ -260,7 +266,7 @@ def _threads_of(cost: Mapping[str, Any]) -> Any:
 
 
 def _evaluation(facts: Facts) -> Chosen:
-    yield "space", {}
+    yield "space", {"unit": "mm" if facts.unit == "mm" else "pixels (no physical size is known)"}
     yield "missed", {}
     yield "empty", {}
     rows = [row for row in map(find_metric, facts.metrics) if row is not None]

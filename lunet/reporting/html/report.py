@@ -66,9 +66,7 @@ def write_report(
         Whether the tables and figures of the pruning are shown too.
     """
     report = build_settings(ReportSettings, settings.get("report", {}), "report")
-    facts = read_facts(
-        sources, settings, metrics=report.metrics, manifest=manifest, results=results
-    )
+    facts = read_facts(sources, settings, manifest=manifest, results=results)
     shown = _read_tables(tables)
     answer = answer_part(shown, facts, results)
     answer += power_part(settings.get("pilot"), facts.statistics, facts.counts)

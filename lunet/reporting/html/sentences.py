@@ -27,7 +27,7 @@ SENTENCES = {
     # preparation
     "orientation": "Volumes were reoriented to {orientation} orientation.",
     "own_orientation": "Volumes kept their orientation.",
-    "spacing": "They were resampled to voxels of {spacing} mm, images by cubic B-splines and "
+    "spacing": "They were resampled to voxels of {spacing} {unit}, images by cubic B-splines and "
     "labels by the nearest neighbour.",
     "own_spacing": "They kept their voxel size.",
     "clip": "Intensities were clipped to the percentiles {low:g} and {high:g} of each volume and "
@@ -62,8 +62,8 @@ SENTENCES = {
     "after warm-up; it is reported as the median and percentiles of {runs}.",
     "busy": "{sentence}",
     # evaluation
-    "space": "Predictions were compared with the references in native image space, in mm, for "
-    "each case and structure.",
+    "space": "Predictions were compared with the references in native image space, in {unit}, "
+    "for each case and structure.",
     "missed": "A missed structure scores the worst value and is counted.",
     "empty": "Where a reference is empty, an empty prediction scores the best value if another "
     "network predicts the structure; if none does, the case is left out for all networks and "

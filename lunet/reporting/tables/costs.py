@@ -81,8 +81,20 @@ def efficiency(costs: Mapping[str, Mapping[str, Any]]) -> Table:
             {"preset": name, **row, "fastest_engine": fastest(costs[name])[0]}
             for name, row in numbers.items()
         ),
-        note=f"{MAC_NOTE} {LIVE_NOTE} {_throughput_note(costs)}{_engines(costs)} {NONE}: not "
-        "measured; p99 needs 200 runs.",
+        note=f"{_slices_note(costs)}{MAC_NOTE} {LIVE_NOTE} {_throughput_note(costs)}"
+        f"{_engines(costs)} {NONE}: not measured; p99 needs 200 runs.",
+    )
+
+
+def _slices_note(costs: Mapping[str, Mapping[str, Any]]) -> str:
+    """How the costs of 2D networks compare with those of 3D networks; empty if all are alike."""
+    flat_ones = {name: cost["slices"] for name, cost in costs.items() if "slices" in cost}
+    if not flat_ones:
+        return ""
+    depth = next(iter(flat_ones.values()))
+    return (
+        f"All costs are for a volume. {', '.join(flat_ones)}: its {depth} slices one by one, so "
+        "their time is that of a slice, as often, and their memory that of a slice. "
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from lunet.metrics.catalog import title
+from lunet.metrics.catalog import column_in, title
 from lunet.metrics.settings import StatisticsSettings
 from lunet.reporting.markup import Cell, Column, Table, cell
 from lunet.reporting.numbers import NONE, decimals, fixed, integer, interval, significant
@@ -25,7 +25,7 @@ _DISTANCES = ("hd", "hd95", "assd", "masd")
 def detection(cases: pd.DataFrame, statistics: StatisticsSettings, report: ReportSettings) -> Table:
     """Rates of missed and invented structures and of failures; distances of found structures."""
     rates = rates_of(cases, failure=statistics.failure, confidence=statistics.confidence)
-    shown = [metric for metric in report.metrics if metric in _DISTANCES and metric in cases]
+    shown = [m for m in report.metrics if column_in(m, "mm") in _DISTANCES and m in cases]
     found = _found(cases, shown, statistics)
     ranks = {name: place for place, name in enumerate(structures(cases))}
     order = {name: place for place, name in enumerate(presets(cases))}

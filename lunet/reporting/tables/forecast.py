@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,7 @@ def forecast(
     for run in runs:
         by_preset.setdefault(run["preset"], []).append(run)
     checks = {
-        preset: check(_calibration(preset, cost), data, by_preset.get(preset, []))
+        preset: check(_calibration(preset, cost), _seen(data, cost), by_preset.get(preset, []))
         for preset, cost in costs.items()
         if cost.get("training_engine")
     }
@@ -78,6 +79,11 @@ def forecast(
         records=tuple({"preset": preset} | _record(found) for preset, found in checks.items()),
         note=f"{_NOTE} {busy(costs)}".strip(),
     )
+
+
+def _seen(data: VolumeSizes, cost: Mapping[str, Any]) -> VolumeSizes:
+    """The volumes as a network sees them: in slices, if it was measured on a slice."""
+    return replace(data, dimensions=len(cost["size"])) if cost.get("size") else data
 
 
 def _volumes(path: Path) -> VolumeSizes:

@@ -32,7 +32,7 @@ from lunet.reporting.tables import lesions as tables_lesions
 from lunet.reporting.tables import memory as tables_memory
 from lunet.reporting.tables import protocol as tables_protocol
 from lunet.reporting.tables import scores as tables_scores
-from lunet.settings import build_settings
+from lunet.reporting.units import stated_report, stated_statistics
 from lunet.statistics.registration import Registration
 
 
@@ -87,12 +87,13 @@ TABLES: dict[str, Callable[[Material], Table]] = {
 
 def material(sources: ResultFiles, settings: Mapping[str, Any]) -> Material:
     """Read all files; runs of one preset with different settings, code or data are refused."""
+    cases = read_cases(sources) if sources.metrics else pd.DataFrame()
     return Material(
-        cases=read_cases(sources) if sources.metrics else pd.DataFrame(),
+        cases=cases,
         costs=read_efficiency(sources),
         runs=read_runs(sources),
-        statistics=build_settings(StatisticsSettings, settings.get("statistics", {}), "statistics"),
-        report=build_settings(ReportSettings, settings.get("report", {}), "report"),
+        statistics=stated_statistics(settings, cases),
+        report=stated_report(settings, cases),
         settings=settings,
         sources=sources,
     )

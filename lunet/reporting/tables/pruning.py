@@ -21,7 +21,7 @@ from lunet.reporting.result_files import PRIOR, ResultFiles, read_cases, read_ef
 from lunet.reporting.scores import headline, headline_summary
 from lunet.reporting.tables.claims import comparisons
 from lunet.reporting.tables.scores import level
-from lunet.settings import build_settings
+from lunet.reporting.units import stated_statistics
 
 _NOTE = (
     "The stopping point is chosen on validation cases; the test cases are scored once, afterwards. "
@@ -36,7 +36,8 @@ def write_table(
     name: str, sources: ResultFiles, settings: Mapping[str, Any], base: str | Path
 ) -> list[Path]:
     """Make one of :data:`TABLES` and write ``BASE.csv``, ``.md``, ``.tex`` and ``.json``."""
-    chosen = build_settings(StatisticsSettings, settings.get("statistics", {}), "statistics")
+    cases = read_cases(sources) if sources.metrics else pd.DataFrame()
+    chosen = stated_statistics(settings, cases)
     return write(TABLES[name](sources, chosen), base)
 
 

@@ -33,7 +33,9 @@ def cost_of(topology: object) -> NetworkCost:
 
 
 def fingerprint(spacings, shapes, channel: Channel = MR) -> Fingerprint:
-    return Fingerprint(len(shapes), np.array(spacings, float), np.array(shapes), (channel,), 0.1)
+    return Fingerprint(
+        len(shapes), np.array(spacings, float), np.array(shapes), (channel,), 0.1, len(shapes)
+    )
 
 
 def values(choices: tuple[Choice, ...]) -> dict[str, object]:

@@ -11,6 +11,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from PIL import Image
 from prepared_cases import AFFINE, label_of, make_prepared
 
 from lunet.cli import main
@@ -243,3 +244,55 @@ def test_volumes_of_a_sheared_scan_come_from_its_determinant(tmp_path: Path) -> 
     words += ["--reference", f"{tmp_path}/reference", "--prediction", f"{tmp_path}/prediction"]
     assert main(words) == 0
     assert float(read(tmp_path / "m.csv")[0]["volume_ml"]) == pytest.approx(64 * 0.8 / 1000)
+
+
+def disk(path: Path, values: tuple[int, int] = (0, 1)) -> Path:
+    rows, columns = np.indices((20, 30))
+    inside = (rows - 10) ** 2 + (columns - 12) ** 2 < 25
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.where(inside, values[1], values[0]).astype(np.uint8)).save(path)
+    return path
+
+
+def test_pictures_are_measured_in_pixels_unless_their_size_is_given(tmp_path: Path) -> None:
+    disk(tmp_path / "r/a.png")
+    disk(tmp_path / "p/a.png")
+    words = ["evaluate", "--reference", f"{tmp_path}/r", "--prediction", f"{tmp_path}/p"]
+    assert main([*words, "--out", f"{tmp_path}/px.csv"]) == 0
+    assert main([*words, "--pixel-mm", "0.5", "--out", f"{tmp_path}/mm.csv"]) == 0
+    (px,), (mm,) = read(tmp_path / "px.csv"), read(tmp_path / "mm.csv")
+    assert "hd95" not in px
+    assert float(px["hd95_px"]) == float(mm["hd95"]) == 0
+    assert float(mm["volume_ml"]) == pytest.approx(float(px["volume_px"]) * 0.25 / 1000)
+
+
+def test_pixels_and_millimetres_do_not_mix(tmp_path: Path) -> None:
+    disk(tmp_path / "r/a.png")
+    save(tmp_path / "r/b.nii.gz", label_of(4))
+    found = Folders(tmp_path / "r", tmp_path / "r", {"inner": (1,)})
+    with pytest.raises(DataError, match="one unit in all cases"):
+        evaluate_folders(found, SETTINGS, tmp_path / "m.csv", log=lambda _: None)
+
+
+def test_a_threshold_turns_probabilities_into_a_mask(tmp_path: Path) -> None:
+    label = label_of(4)
+    save(tmp_path / "r/a.nii.gz", 2 * (label == 1).astype(np.uint8))
+    maps = np.where(label == 1, 0.6, 0.2).astype(np.float32)
+    save(tmp_path / "p/a.nii.gz", maps[..., None])
+    words = ["evaluate", "--reference", f"{tmp_path}/r", "--prediction", f"{tmp_path}/p"]
+    words += ["--labels", "inner=2", "--out", f"{tmp_path}/m.csv"]
+    for threshold, expected in (("0.5", 1.0), ("0.7", 0.0)):
+        assert main([*words, "--threshold", threshold]) == 0
+        assert [float(row["dice"]) for row in read(tmp_path / "m.csv")] == [expected]
+
+
+def test_a_threshold_is_for_maps_of_one_structure(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save(tmp_path / "r/a.nii.gz", label_of(4))
+    words = ["evaluate", "--reference", f"{tmp_path}/r", "--prediction", f"{tmp_path}/r"]
+    words += ["--threshold", "0.5", "--out", f"{tmp_path}/m.csv", "--labels"]
+    assert main([*words, "inner=1", "outer=2"]) != 0
+    assert "maps of one structure" in capsys.readouterr().err
+    assert main([*words, "inner=1"]) != 0
+    assert "probabilities from 0 to 1" in capsys.readouterr().err

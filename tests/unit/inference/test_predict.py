@@ -17,7 +17,9 @@ from small_networks import BINARY, THREE, Brightness, Smoothing, described, save
 
 import lunet
 from lunet.cli import main
-from lunet.data.io.images import read_image
+from lunet.data.io.images import is_picture, read_image, read_label, read_raw
+from lunet.data.io.itk import write_itk
+from lunet.data.io.masks import mask_suffix
 from lunet.data.io.write import write_nifti
 from lunet.errors import ConfigError, DataError
 from lunet.inference.decode import decode, largest_components
@@ -336,17 +338,18 @@ def test_one_scan_in_many_forms_has_one_mask(tmp_path: Path, spacing: object) ->
     inputs = find_inputs([str(tmp_path / "in")], channels=1)
     out = tmp_path / "out"
     assert not predict_scans([model], inputs, out, settings=PredictSettings(), log=lambda _: None)
-    masks = {path.name: nib.load(path) for path in out.glob("[!.]*")}
-    assert len(masks) == 10
-    wanted = nib.as_closest_canonical(masks["RAS.nii.gz"])
+    assert len([*out.glob("[!.]*")]) == 10
+    wanted = nib.as_closest_canonical(nib.load(out / "RAS.nii.gz"))
     assert 0.2 < np.asarray(wanted.dataobj).mean() < 0.8
     for item in inputs:
-        mask = masks[f"{item.name}.nii.gz"]
+        path = out / f"{item.name}{mask_suffix(item.files[0])}"
+        mask = nib.Nifti1Image(*read_label(path))
         scan = read_image(item.files)
         assert mask.shape == scan.array.shape[1:]
-        assert mask.get_data_dtype() == np.uint8
+        assert read_raw(path)[0].dtype == np.uint8
         np.testing.assert_allclose(mask.affine, scan.affine, atol=1e-4)
-        np.testing.assert_allclose(mask.get_qform(), scan.affine, atol=1e-4)
+        if ".nii" in path.name:
+            np.testing.assert_allclose(nib.load(path).get_qform(), scan.affine, atol=1e-4)
         turned = nib.as_closest_canonical(mask)
         np.testing.assert_array_equal(np.asarray(turned.dataobj), np.asarray(wanted.dataobj))
 
@@ -470,6 +473,29 @@ def test_the_command_segments_pictures_and_volumes(tmp_path: Path) -> None:
         assert mask.size == (30, 20)
         assert set(np.unique(np.asarray(mask))) <= {0, 1}
     assert nib.load(tmp_path / "out" / "v.nii.gz").shape == (9, 12, 5)
+
+
+@pytest.mark.parametrize("suffix", [".tif", ".bmp", ".nrrd", ".mha", ".nii"])
+def test_a_mask_has_the_format_and_grid_of_its_image(tmp_path: Path, suffix: str) -> None:
+    save_run(tmp_path / "run", Task(channels=("grey",), labels={"bright": 1}, dimensions=2))
+    image = tmp_path / f"scan{suffix}"
+    affine = np.array([[0, -2.0, 0, 5], [1.5, 0, 0, -7], [0, 0, 3.0, 9], [0, 0, 0, 1]])
+    if is_picture(image):
+        Image.fromarray((255 * RANDOM.random((20, 30))).astype(np.uint8)).save(image)
+    elif suffix == ".nii":
+        nib.save(nib.Nifti1Image(RANDOM.random((9, 12, 5)).astype(np.float32), affine), image)
+    else:
+        write_itk(image, RANDOM.random((9, 12, 5)).astype(np.float32), affine)
+    words = ["predict", "--weights", f"{tmp_path}/run", str(image), "--out", f"{tmp_path}/out"]
+    assert main(words) == 0
+    (written,) = (tmp_path / "out").glob("scan*")
+    assert written.name == image.name
+    mask, grid = read_label(written)
+    scan = read_image([image])
+    assert mask.shape == scan.array.shape[1:]
+    np.testing.assert_allclose(grid, scan.affine, atol=1e-6)
+    if not is_picture(image):
+        np.testing.assert_allclose(grid, affine, atol=1e-6)
 
 
 def test_the_command_tells_failures_by_its_exit_code(

@@ -17,7 +17,16 @@ from lunet.cli import main
 from lunet.errors import ConfigError
 from lunet.metrics import catalog, overlap, surface
 from lunet.metrics.case import evaluate_case
-from lunet.metrics.catalog import METRICS, Metric, find_metric, names_of
+from lunet.metrics.catalog import (
+    METRICS,
+    Metric,
+    case_columns,
+    column_in,
+    find_metric,
+    names_of,
+    title,
+    unit_suffix,
+)
 from lunet.metrics.settings import StatisticsSettings
 from lunet.reporting.figures.examples import choose_cases
 from lunet.reporting.figures.index import FIGURES, Material
@@ -206,3 +215,27 @@ def test_the_catalog_needs_no_heavy_library() -> None:
     code += " if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_images_without_a_physical_size_have_columns_in_pixels() -> None:
+    columns = case_columns((1.0, 0.5), "px")
+    assert [column_in(name, "mm") for name in columns] == case_columns((1.0, 0.5))
+    assert [column_in(name, "px") for name in columns] == columns
+    titles = [title(name) for name in columns]
+    assert {"HD95 (px)", "NSD at 0.5 px", "Area error (px)", "Dice"} <= set(titles)
+    assert not [text for text in titles if "mm" in text or "ml" in text]
+    assert (unit_suffix("volume_px"), unit_suffix("dice")) == (" px", "")
+    assert find_metric("dice_px") is None
+    assert find_metric("volume_ml_px") is None
+
+
+def test_pixels_are_counted_one_by_one() -> None:
+    reference = np.zeros((30, 40), bool)
+    reference[5:15, 5:20] = True
+    moved = np.roll(reference, 3, axis=0)
+    (px,) = evaluate_case(reference, moved, unit="px").to_dict("records")
+    (mm,) = evaluate_case(reference, moved).to_dict("records")
+    assert px["volume_px"] == reference.sum()
+    assert px["volume_px"] == pytest.approx(1000 * mm["volume_ml"])
+    assert px["hd_px"] == mm["hd"] == 3
+    assert list(px) == case_columns((1.0,), "px")

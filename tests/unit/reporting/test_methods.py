@@ -96,8 +96,7 @@ def facts_of(
         )
         return read_facts(
             sources,
-            {"statistics": STATISTICS | (statistics or {})},
-            metrics=METRICS,
+            {"statistics": STATISTICS | (statistics or {}), "report": {"metrics": METRICS}},
             manifest=study / "manifest.json",
             results=study,
         )

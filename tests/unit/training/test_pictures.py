@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -39,6 +40,9 @@ STUDY = {
 }  # fmt: skip
 
 
+RUN = "runs/unet2d_2f/fold-0/seed-0"
+
+
 def pictures(folder: Path) -> Path:
     """Twelve pictures of six subjects, 28 x 31 pixels, each with one bright disk."""
     rng = np.random.default_rng(0)
@@ -72,20 +76,20 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     step(study, "audit", root / "raw", "--out", root / "audit")
     step(study, "preprocess", root / "raw", "--out", root / "prepared")
     step(study, "folds", "--manifest", manifest, "--out", splits)
-    step(study, "train", *data, "--seed", 0, "--work", root / "state", "--out", root / "run")
-    predictions = root / "run/predictions"
-    step(study, "predict", *data, "--weights", root / "run", "--out", predictions)
+    step(study, "train", *data, "--seed", 0, "--work", root / "state", "--out", root / RUN)
+    predictions = root / RUN / "predictions"
+    step(study, "predict", *data, "--weights", root / RUN, "--out", predictions)
     named = (*data, "--preset", "unet2d_2f", "--seed", 0, "--predictions", predictions)
-    step(study, "evaluate", *named, "--out", root / "run/metrics.csv")
-    froc = root / "run/froc.csv"
-    step(study, "lesions", *named, "--out", root / "run/lesions.csv", "--froc", froc)
-    return root / "run"
+    step(study, "evaluate", *named, "--out", root / RUN / "metrics.csv")
+    froc = root / RUN / "froc.csv"
+    step(study, "lesions", *named, "--out", root / RUN / "lesions.csv", "--froc", froc)
+    return root / RUN
 
 
 def test_a_row_per_picture_and_subjects_kept_apart(run: Path) -> None:
     with open(run / "metrics.csv", newline="") as stream:
         rows = list(csv.DictReader(stream))
-    fold = json.loads((run.parent / "splits.json").read_text())["folds"][0]
+    fold = json.loads((run.parents[3] / "splits.json").read_text())["folds"][0]
     assert sorted(row["case"] for row in rows) == sorted(fold["test"])
     subjects = [{name.split("_")[0] for name in fold[part]} for part in ("train", "test")]
     assert not subjects[0] & subjects[1]
@@ -95,6 +99,34 @@ def test_a_row_per_picture_and_subjects_kept_apart(run: Path) -> None:
 
 def test_the_examples_are_drawn(run: Path, tmp_path: Path) -> None:
     words = ["figure", "examples", "--inputs", str(run / "metrics.csv"), "--out"]
-    manifest = ["--manifest", str(run.parent / "prepared/manifest.json")]
+    manifest = ["--manifest", str(run.parents[3] / "prepared/manifest.json")]
     assert main([*words, str(tmp_path / "examples"), *manifest]) == 0
     assert (tmp_path / "examples.png").stat().st_size
+
+
+def test_distances_of_pictures_are_in_pixels(run: Path, tmp_path: Path) -> None:
+    with open(run / "metrics.csv", newline="") as stream:
+        columns = next(csv.reader(stream))
+    assert {"hd95_px", "nsd_1_px", "volume_error_px"} <= set(columns)
+    assert not {"hd95", "nsd_1", "volume_error_ml"} & set(columns)
+    inputs = ["--inputs", str(run / "metrics.csv"), str(run / "run.json")]
+    settings = '{"statistics": {"metric": "hd95", "margin": 1}}'
+    for name in ("accuracy", "detection", "failures"):
+        words = ["table", name, *inputs, "--settings", settings, "--out", str(tmp_path / name)]
+        assert main(words) == 0
+        text = (tmp_path / f"{name}.md").read_text() + (tmp_path / f"{name}.csv").read_text()
+        assert "HD95 (px)" in text
+        assert not re.search(r"\bmm\b|\bml\b|_ml", text)
+    words = ["figure", "bland_altman", *inputs, "--out", str(tmp_path / "agreement")]
+    assert main(words) == 0
+    assert "mean_px" in (tmp_path / "agreement.csv").read_text()
+
+
+def test_the_report_speaks_of_pixels(run: Path, tmp_path: Path) -> None:
+    words = ["report", "--inputs", str(run / "metrics.csv"), str(run / "run.json")]
+    words += ["--manifest", str(run.parents[3] / "prepared/manifest.json")]
+    folders = ["--tables", str(tmp_path), "--figures", str(tmp_path)]
+    assert main([*words, *folders, "--out", str(tmp_path / "report.html")]) == 0
+    text = (tmp_path / "report.html").read_text()
+    assert "in pixels (no physical size is known)" in text
+    assert " mm" not in text.partition("</style>")[2]
