@@ -11,6 +11,7 @@ from lunet.data.source import local_source
 from lunet.devices import share_gpus
 from lunet.reading import wrong_in
 from lunet.study.cluster_check import prepare_cluster
+from lunet.study.external import check_external
 from lunet.study.freeze import freeze_networks
 from lunet.study.protocol import hand_over, known_warnings
 from lunet.study.study import Study, check_requested_files
@@ -37,13 +38,15 @@ def launch(study: Study, words: Sequence[str], *, warn: Callable[[str], None] | 
     ------
     LunetError
         If a target belongs to an unknown preset, a data set is neither here nor at its path, or
-        SLURM would refuse the profile's requests.
+        SLURM would refuse the profile's requests; or if the predictions of an external row are
+        not there.
     """
     check_requested_files(study, words)
     prepare_cluster(words)
     share_gpus(study.config.runs_per_gpu)
     hand_over(study)
     if warn is not None:
+        check_external(study)
         freeze_networks(preset.module for preset, _ in study.presets.values())
         for line in [*source_warnings(study), *known_warnings(study)]:
             warn(f"{study.name}: {line}")

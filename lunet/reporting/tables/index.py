@@ -15,12 +15,12 @@ from lunet.reporting.arithmetic import require_one_arithmetic
 from lunet.reporting.markup import Table, write
 from lunet.reporting.outputs import table_row
 from lunet.reporting.published import published, read_published
+from lunet.reporting.registered import read_registration
 from lunet.reporting.result_files import (
     ResultFiles,
     read_cases,
     read_efficiency,
     read_lesions,
-    read_registration,
     read_runs,
 )
 from lunet.reporting.settings import ReportSettings
