@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 
 from lunet.commands.arguments import NATURAL, add_out, add_settings, read_settings
-from lunet.errors import ConfigError
+from lunet.errors import ConfigError, nearest
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,6 +37,8 @@ def run(arguments: argparse.Namespace) -> None:
         raise ConfigError(
             where="--preset", found="missing", expected="the name of the external row is needed"
         )
+    if arguments.settings is None:
+        _check_configured(arguments)
     step = "external" if arguments.manifest else "external_cost"
     section = read_settings(arguments, step)[step]
     settings = build_settings(ExternalSettings, section, f"external.{name}")
@@ -62,3 +64,14 @@ def run(arguments: argparse.Namespace) -> None:
         out=arguments.out,
         code=arguments.code,
     )
+
+
+def _check_configured(arguments: argparse.Namespace) -> None:
+    from lunet.study.config import read_mapping
+
+    rows = (read_mapping(arguments.config) if arguments.config else {}).get("external") or {}
+    if arguments.preset not in rows:
+        known = nearest(arguments.preset, rows) if rows else "the configuration has none"
+        raise ConfigError(
+            where=f"external.{arguments.preset}", found="is not configured", expected=known
+        )

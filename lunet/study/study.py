@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lunet.data.catalog import task_of
-from lunet.errors import ConfigError, nearest, noted, together
+from lunet.errors import ConfigError, noted, together
 from lunet.evaluation.external_labels import check_labels
 from lunet.files import canonical_json
 from lunet.metrics.catalog import known_metrics
@@ -150,8 +150,8 @@ class Study:
             }
         if name == "models":
             return [self._section("model", row) for row in self.presets]
-        if name in ("external", "external_cost") and preset is not None:
-            return self._external(name, preset)
+        if name in ("external", "external_cost"):
+            return self._external(preset, is_cost=name == "external_cost")
         if name not in ("model", "recipe"):
             return plain(getattr(self.config, name))
         row, recipe = self.resolved(preset)
@@ -165,14 +165,16 @@ class Study:
             "arguments": row.arguments,
         }
 
-    def _external(self, section: str, row: str) -> Any:
-        """An external row; its cost, and what is only written in the report, are apart."""
+    def _external(self, row: str | None, *, is_cost: bool) -> Any:
+        """An external row, or all of them for a step that is not about one.
+
+        What a row costs changes nothing in its predictions, so the two steps read different keys.
+        """
         if row not in self.config.external:
-            expected = nearest(row, self.external) if self.external else "the study has none"
-            raise ConfigError(where=f"external.{row}", found="not configured", expected=expected)
+            return plain(self.config.external)
         chosen = plain(self.config.external[row])
-        unused = "cost" if section == "external" else ""
-        return {key: value for key, value in chosen.items() if key != unused}
+        kept = ("predictions", "role", "cost") if is_cost else (*chosen.keys() - {"cost"},)
+        return {key: chosen[key] for key in sorted(kept)}
 
     def _predict(self, preset: str | None) -> Any:
         """Settings of prediction; ``training_patch`` sets the tile to the preset's patch size."""

@@ -32,8 +32,8 @@ def boxplot(cases: pd.DataFrame, statistics: StatisticsSettings) -> Drawing:
     """Primary metric of every case, with a row per preset and a panel per structure.
 
     The box shows quartiles and median, the whiskers the farthest case within 1.5 times the box, and
-    each point a case (mean over its seeds). A dotted line is the mean of a second reader. Cases far outside (a missed structure) are counted at
-    the border.
+    each point a case (mean over its seeds). Cases far outside (a missed structure) are counted at
+    the border. A dotted line is the mean of a second reader.
     """
     check_metrics(cases, [statistics.metric])
     data = scores(cases, statistics.metric)

@@ -77,7 +77,8 @@ def efficiency(costs: Mapping[str, Mapping[str, Any]]) -> Table:
 
 def given_note(costs: Mapping[str, Mapping[str, Any]]) -> str:
     """Which costs were stated in the configuration, and which are not known; empty if none are."""
-    stated, unknown = [], []
+    stated: list[str] = []
+    unknown: list[str] = []
     for name, cost in costs.items():
         if cost.get("given"):
             where = f" ({device(cost)})" if device(cost) else ""
