@@ -169,7 +169,9 @@ def _with_candidates(mapping: Mapping[str, Any]) -> Mapping[str, Any]:
     if mapping.get("smallest") is None or "presets" in mapping:
         return mapping
     smallest = build_settings(SmallestSettings, mapping["smallest"], "smallest")
-    return {**mapping, "presets": list(smallest.presets())} if smallest.is_configured else mapping
+    external = mapping.get("external") or {}
+    names = [name for name in smallest.presets() if name not in external]
+    return {**mapping, "presets": names} if smallest.is_configured else mapping
 
 
 def with_words(mapping: Mapping[str, Any], words: Mapping[str, Any]) -> dict[str, Any]:
