@@ -29,6 +29,7 @@ STEPS = {
     "train": "train one preset; an interrupted training resumes automatically",
     "predict": "segment the cases of a run, or any new scan",
     "evaluate": "compute Dice and surface distances per case and label",
+    "external": "take finished predictions of another tool or reader as a row of a study",
     "transfer": "test a trained network on another labelled data set, with a label map",
     "lesions": "count lesions found, missed and wrongly predicted per patient; FROC",
     "efficiency": "measure parameters, MACs, latency and memory of one preset",

@@ -19,6 +19,13 @@ def add_sources(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--folds", nargs="+", type=int, default=[0], metavar="K", help="folds")
     group.add_argument("--seeds", nargs="+", type=int, default=[0], metavar="S", help="seeds")
     group.add_argument(
+        "--external",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="those of the presets whose predictions were made elsewhere; they have only seed 0",
+    )
+    group.add_argument(
         "--inputs",
         nargs="+",
         metavar="FILE",
@@ -49,5 +56,6 @@ def read_sources(arguments: argparse.Namespace, kinds: tuple[str, ...]) -> Resul
         )
     presets, folds, seeds = arguments.presets, arguments.folds, arguments.seeds
     manifest = getattr(arguments, "manifest", None)
-    grid = Grid(arguments.results, tuple(presets), tuple(folds), tuple(seeds), manifest)
+    external = tuple(arguments.external)
+    grid = Grid(arguments.results, tuple(presets), tuple(folds), tuple(seeds), manifest, external)
     return from_grid(grid, kinds)

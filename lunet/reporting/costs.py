@@ -130,6 +130,8 @@ def _number(values: Mapping[str, Any], key: str) -> float:
 
 def _throughput(cost: Mapping[str, Any]) -> dict[str, float]:
     """Volumes per second at the best batch: the measured number, else from the latencies."""
+    if cost.get("given"):  # stated by the user, not measured: a latency says nothing about batches
+        return {"throughput_per_s": MISSING, "throughput_batch": MISSING}
     best: Mapping[str, Any] = cost.get("throughput") or max(
         (
             {"batch": row["batch"], "per_s": 1000 * row["batch"] / row["p50_ms"]}

@@ -121,6 +121,13 @@ TABLES = {
         "table",
         when="published",
     ),
+    "replication": Output(
+        "Published numbers tested again: confirmed, refuted or unresolved.",
+        _SCORES,
+        "comparisons",
+        "table",
+        when="published",
+    ),
     "comparisons": Output(
         "Paired comparisons between networks with effect sizes and Holm-adjusted tests.",
         _SCORES,

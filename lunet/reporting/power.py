@@ -17,7 +17,8 @@ from lunet.errors import DataError
 from lunet.metrics.catalog import column_in, compared_name, direction, unit_suffix
 from lunet.reporting.figures.style import GREY, PALETTE, TWO_COLUMNS, Drawing
 from lunet.reporting.markup import Column, Table, cell
-from lunet.reporting.result_files import PRIOR, from_inputs, read_cases
+from lunet.reporting.origin import of, trained
+from lunet.reporting.result_files import from_inputs, read_cases
 from lunet.reporting.units import length_unit
 from lunet.statistics.looks import fold_values
 from lunet.statistics.power import (
@@ -43,7 +44,7 @@ class Question:
 
 
 def pilot_rows(folder: str | Path) -> pd.DataFrame:
-    """Per-case rows of the finished runs in a folder, without the atlas prior.
+    """Per-case rows of the finished runs in a folder, of the networks that were trained there.
 
     Raises
     ------
@@ -59,7 +60,7 @@ def pilot_rows(folder: str | Path) -> pd.DataFrame:
         )
     runs = place / "runs" if (place / "runs").is_dir() else place
     rows = read_cases(from_inputs([str(runs)]))
-    return rows[rows["preset"] != PRIOR]
+    return of(rows, trained(rows))
 
 
 def pilot_components(

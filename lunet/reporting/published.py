@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,26 +16,38 @@ from lunet.metrics.settings import StatisticsSettings
 from lunet.reading import number_in, read_text, rows_of
 from lunet.reporting.costs import flat
 from lunet.reporting.markup import Column, Table, cell
-from lunet.reporting.numbers import NONE, fixed, significant
+from lunet.reporting.numbers import NONE, fixed, integer, significant
 from lunet.reporting.scores import headline, summarise
 from lunet.statistics.values import MEAN_LABEL
 
 PUBLISHED, OWN = "published", "this study"
 COLUMNS = ("model", "structure", "metric", "value")
-_SCORES = ("dice", "hd95")
-COSTS = {"throughput_per_s": "Volumes/s", "jitter_ms": "Jitter (ms)"}
+SCORES = ("dice", "hd95")
+COSTS = {
+    "throughput_per_s": "Volumes/s",
+    "jitter_ms": "Jitter (ms)",
+    "parameters": "Parameters",
+}
+NUMBERS = ("low", "high", "sd", "n")
+"""Optional columns: 95 % interval, standard deviation over cases, number of cases."""
+TEXTS = ("preset", "source")
+"""Optional columns: presets of the study that are the same network; source of the row."""
 MEAN = "mean"
 _NOTE = (
     "Rows of origin 'this study' were measured here. The others are published numbers, measured on "
-    "other cases and devices; no test compares the two. Volumes/s of this study: eager fp32, at "
-    "the batch where doubling it gains less than 3 %. Jitter: population standard deviation of "
-    "single latencies at batch 1."
+    "other cases and devices; no test compares the two in this table. Volumes/s of this study: "
+    "eager fp32, at the batch where doubling it gains less than 3 %. Jitter: population standard "
+    "deviation of single latencies at batch 1."
 )
 
 
 @dataclass(frozen=True)
 class Publication:
-    """Published results: their source, further remarks, and rows with :data:`COLUMNS`."""
+    """Published results: their source, further remarks, and rows.
+
+    The rows have :data:`COLUMNS`, and :data:`NUMBERS` and :data:`TEXTS`, which are NaN or empty
+    where nothing is known.
+    """
 
     source: str
     remarks: tuple[str, ...]
@@ -45,8 +58,9 @@ def read_published(path: str | Path | None) -> Publication:
     """Read a CSV of published results.
 
     The file begins with comment lines (``# ...``): first the source, then remarks. ``metric`` is
-    ``dice`` (0 to 1), ``hd95`` (mm), ``throughput_per_s`` or ``jitter_ms``; the last two have no
-    ``structure``. The mean over structures is called ``mean``.
+    ``dice`` (0 to 1), ``hd95`` (mm), ``throughput_per_s``, ``jitter_ms`` or ``parameters``; the
+    last three have no ``structure``. The mean over structures is called ``mean``. The columns
+    ``low``, ``high``, ``sd``, ``n``, ``preset`` and ``source`` are optional.
 
     Raises
     ------
@@ -72,12 +86,16 @@ def read_published(path: str | Path | None) -> Publication:
     given = rows_of(table, path, needed=COLUMNS, what=what)
     rows = pd.DataFrame(given, columns=list(COLUMNS))
     rows["value"] = [number_in(row, "value", path) for row in given]
-    unknown = sorted(set(rows["metric"]) - {*_SCORES, *COSTS})
+    for name in NUMBERS:
+        rows[name] = [number_in(row, name, path) if row.get(name) else math.nan for row in given]
+    for name in TEXTS:
+        rows[name] = [row.get(name, "") for row in given]
+    unknown = sorted(set(rows["metric"]) - {*SCORES, *COSTS})
     if unknown:
         raise DataError(
             where=path,
             found=f"metric {unknown[0]!r}",
-            expected=f"known: {', '.join((*_SCORES, *COSTS))}",
+            expected=f"known: {', '.join((*SCORES, *COSTS))}",
         )
     return Publication(remarks[0], tuple(remarks[1:]), rows)
 
@@ -90,7 +108,7 @@ def together(
 ) -> pd.DataFrame:
     """All numbers in the columns origin, model, structure, metric, value; published ones first."""
     # published distances are in mm, so those of images without a physical size are left out
-    stats = summarise(cases, [name for name in _SCORES if name in cases], statistics)
+    stats = summarise(cases, [name for name in SCORES if name in cases], statistics)
     name = {headline(cases): MEAN} if headline(cases) == MEAN_LABEL else {}
     own = pd.DataFrame(
         {
@@ -145,12 +163,14 @@ def published(
 def _keys(numbers: pd.DataFrame) -> list[tuple[str, str]]:
     """(metric, structure) of each column: scores before costs, the mean after the structures."""
     found = dict.fromkeys(zip(numbers["metric"], numbers["structure"], strict=True))
-    order = (*_SCORES, *COSTS)
+    order = (*SCORES, *COSTS)
     return sorted(found, key=lambda key: (order.index(key[0]), key[1] == MEAN))
 
 
 def _printed(value: float | None, metric: str) -> str:
     if value is None:
         return NONE
+    if metric == "parameters":
+        return integer(value)
     places = 2 if unit_suffix(metric) else 4
-    return fixed(value, places) if metric in _SCORES else significant(value)
+    return fixed(value, places) if metric in SCORES else significant(value)

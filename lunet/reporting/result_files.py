@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +13,20 @@ import pandas as pd
 from lunet.efficiency.cost_form import CostForm
 from lunet.errors import ConfigError, DataError, nearest, shown
 from lunet.files import canonical_json
-from lunet.metrics.catalog import STATUSES, column_in
-from lunet.metrics.settings import StatisticsSettings
+from lunet.metrics.catalog import STATUSES
 from lunet.reading import header_of, read_object, read_record, read_text
 from lunet.reporting.costs import per_volume
+from lunet.reporting.origin import (
+    PRIOR,
+    ROLE,
+    External,
+    external_of,
+    with_roles,
+)
 from lunet.reporting.read_frame import read_frame
 from lunet.reporting.units import length_unit
-from lunet.settings import plain
-from lunet.statistics.registration import Registration, read_protocol, registration
 from lunet.training.run_form import RunForm
 
-PRIOR = "atlas_prior"
 KEYS = ["preset", "fold", "seed", "case", "label"]
 _NAMES = {
     "metrics": "metrics.csv",
@@ -39,9 +42,10 @@ _RUN = re.compile(r"(?:^|/)(?P<preset>[^/]+)/fold-(?P<fold>\d+)/seed-(?P<seed>\d
 
 @dataclass(frozen=True)
 class Grid:
-    """The runs of a results folder to report; the atlas prior has only seed 0.
+    """The runs of a results folder to report.
 
-    ``manifest`` is the manifest of the prepared volumes, for outputs that need it.
+    ``manifest`` is the manifest of the prepared volumes, for outputs that need it. The atlas prior
+    and the rows ``external``, whose predictions were made elsewhere, have only seed 0.
     """
 
     results: Path
@@ -49,12 +53,13 @@ class Grid:
     folds: tuple[int, ...]
     seeds: tuple[int, ...]
     manifest: Path | None = None
+    external: tuple[str, ...] = ()
 
     def files(self, kind: str) -> list[Path]:
         """Files of one kind, which is a field of :class:`ResultFiles`."""
-        trained = [preset for preset in self.presets if preset != PRIOR]
+        known = [preset for preset in self.presets if preset != PRIOR]
         if kind == "efficiency":
-            return [self.results / "presets" / name / "efficiency.json" for name in trained]
+            return [self.results / "presets" / name / "efficiency.json" for name in known]
         if kind == "manifest":
             return [] if self.manifest is None else [self.manifest]
         if kind == "protocol":  # tests on another data set share the protocol of their study
@@ -62,12 +67,20 @@ class Grid:
             places = [self.results, *([study] if study else [])]
             found = [place / "protocol.json" for place in places]
             return [path for path in found if path.is_file()][:1]
-        names = self.presets if kind == "metrics" else trained
+        names = {"metrics": self.presets, "runs": known}
+        rest = [preset for preset in known if preset not in self.external]
+        return self._runs(names.get(kind, rest), _NAMES[kind])
+
+    def records(self) -> list[Path]:
+        """Records of the external rows, which say what they are."""
+        return self._runs([name for name in self.presets if name in self.external], _NAMES["runs"])
+
+    def _runs(self, presets: Iterable[str], name: str) -> list[Path]:
         return [
-            self.results / "runs" / preset / f"fold-{fold}" / f"seed-{seed}" / _NAMES[kind]
-            for preset in names
+            self.results / "runs" / preset / f"fold-{fold}" / f"seed-{seed}" / name
+            for preset in presets
             for fold in self.folds
-            for seed in (self.seeds if preset != PRIOR else (0,))
+            for seed in ((0,) if preset in (*self.external, PRIOR) else self.seeds)
         ]
 
 
@@ -112,6 +125,8 @@ def from_grid(grid: Grid, kinds: Iterable[str]) -> ResultFiles:
         If a file of a reported run or preset is missing.
     """
     chosen = {kind: tuple(grid.files(kind)) for kind in kinds}
+    if "metrics" in chosen:
+        chosen.setdefault("runs", tuple(grid.records()))
     for path in (path for paths in chosen.values() for path in paths):
         if not path.is_file():
             raise DataError(
@@ -192,6 +207,8 @@ def _kind(path: Path) -> str:
 def read_cases(sources: ResultFiles) -> pd.DataFrame:
     """All per-case rows: a row per preset, fold, seed, case and label, in the order of the files.
 
+    The column ``role`` says where a preset's predictions come from (:mod:`lunet.reporting.origin`).
+
     Raises
     ------
     DataError
@@ -209,7 +226,7 @@ def read_cases(sources: ResultFiles) -> pd.DataFrame:
         raise DataError(
             where="metrics.csv", found=f"the row {row} occurs twice", expected="each is given once"
         )
-    return cases
+    return with_roles(cases, read_external(sources))
 
 
 def _require_one_unit(frames: Sequence[pd.DataFrame], paths: Sequence[Path]) -> None:
@@ -262,25 +279,11 @@ def read_lesions(paths: Sequence[Path]) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True)
 
 
-def read_registration(
-    sources: ResultFiles, cases: pd.DataFrame, statistics: StatisticsSettings
-) -> Registration:
-    """How the study's protocol relates to the rows and settings that are reported now."""
-    protocol = read_protocol(sources.protocol[0]) if sources.protocol else None
-    trained = cases[cases["preset"] != PRIOR]
-    grid = {"presets": trained["preset"], "folds": trained["fold"], "seeds": trained["seed"]}
-    return registration(
-        protocol,
-        # the protocol names the metric as the configuration does
-        plain(replace(statistics, metric=column_in(statistics.metric, "mm"))),
-        {key: list(values.unique()) for key, values in grid.items()},
-        finished=[str(run["finished"]) for run in read_runs(sources) if run.get("finished")],
-        left_out="" if PRIOR in set(cases["preset"]) else PRIOR,
-    )
-
-
 def read_efficiency(sources: ResultFiles) -> dict[str, dict[str, Any]]:
-    """Preset -> its measured costs; the name comes from the file or else from its folder."""
+    """Preset -> its costs; the name comes from the file or else from its folder.
+
+    The costs of an external row were stated (``given``), not measured. Readers have none.
+    """
     costs: dict[str, dict[str, Any]] = {}
     for path in sources.efficiency:
         value: dict[str, Any] = dict(read_record(path, CostForm))
@@ -294,17 +297,27 @@ def read_efficiency(sources: ResultFiles) -> dict[str, dict[str, Any]]:
                 expected="one each is expected",
             )
         costs[preset] = value
-    return per_volume(costs)
+    known = {name: cost for name, cost in costs.items() if cost.get("role") != "reader"}
+    return per_volume(known)
 
 
 def read_runs(sources: ResultFiles) -> list[dict[str, Any]]:
-    """Provenance of all runs.
+    """Provenance of all trainings; the records of external rows are left out.
 
     Raises
     ------
     DataError
         If settings, code or data digest differ between two runs of a preset.
     """
+    return [run for run in _read_runs(sources) if not run.get("external")]
+
+
+def read_external(sources: ResultFiles) -> dict[str, External]:
+    """Name -> external row, from the records among the runs."""
+    return external_of(_read_runs(sources))
+
+
+def _read_runs(sources: ResultFiles) -> list[dict[str, Any]]:
     runs: list[dict[str, Any]] = [
         {**read_record(path, RunForm), "path": path} for path in sources.runs
     ]
@@ -372,7 +385,8 @@ def check_metrics(cases: pd.DataFrame, metrics: Sequence[str]) -> None:
     """
     for metric in metrics:
         if metric not in cases:
-            known = [c for c in cases.columns if c not in KEYS and c not in ("group", "status")]
+            apart = (*KEYS, "group", "status", ROLE)
+            known = [c for c in cases.columns if c not in apart]
             raise ConfigError(
                 where="report.metrics",
                 found=f"found {metric!r}",

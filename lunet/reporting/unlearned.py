@@ -11,13 +11,17 @@ from collections.abc import Mapping
 import pandas as pd
 
 from lunet.metrics.catalog import compared_name, direction, is_of, is_signed, unit_suffix
-from lunet.reporting.result_files import PRIOR
+from lunet.reporting.origin import PRIOR, of, trained
 
 _ADVICE = "Train for more epochs, or look at the losses in its history.csv."
 
 
 def mean_scores(cases: pd.DataFrame, metric: str) -> dict[str, float]:
-    """Preset -> mean of a metric over its per-case rows; of the magnitude for signed errors."""
+    """Trained preset, or atlas prior -> mean of a metric over its per-case rows.
+
+    Signed errors count by their magnitude.
+    """
+    cases = of(cases, {*trained(cases), PRIOR})
     values = pd.to_numeric(cases[metric], errors="coerce")
     values = values.abs() if is_signed(metric) else values
     return {str(name): float(mean) for name, mean in values.groupby(cases["preset"]).mean().items()}

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, NotRequired, TypedDict
@@ -108,7 +108,7 @@ def registration(
     grid: Mapping[str, Sequence[Any]],
     *,
     finished: Iterable[str] = (),
-    left_out: str = "",
+    left_out: Collection[str] = (),
 ) -> Registration:
     """Compare a protocol with what is reported now.
 
@@ -124,8 +124,8 @@ def registration(
     finished
         When the reported trainings ended (UTC, ISO 8601).
     left_out
-        A preset that these results cannot have (the atlas prior, on another data set); the
-        comparisons with it in the protocol are ignored.
+        Rows that these results cannot have (the atlas prior and external rows, on another data
+        set); they and the comparisons with them in the protocol are ignored.
     """
     if protocol is None:
         return Registration()
@@ -139,7 +139,7 @@ def registration(
     changes += [
         f"{key} were {_value_text(stated[key])}"
         for key in GRID
-        if key in grid and set(map(str, stated[key])) != set(map(str, grid[key]))
+        if key in grid and set(map(str, stated[key])) - {*left_out} != set(map(str, grid[key]))
     ]
     if digest(stated) != protocol["digest"]:
         changes.append("protocol.json was edited")
@@ -148,12 +148,12 @@ def registration(
     return Registration(time, tuple(changes), max(earlier, int(protocol.get("trained", 0))))
 
 
-def _without(statistics: Mapping[str, Any], left_out: str) -> dict[str, Any]:
-    """The settings without the comparisons with one preset."""
+def _without(statistics: Mapping[str, Any], left_out: Collection[str]) -> dict[str, Any]:
+    """The settings without the comparisons with some rows."""
     kept, pairs = dict(statistics), statistics.get("pairs", ())
     if left_out and pairs != "all":
-        kept["pairs"] = [list(pair) for pair in pairs if left_out not in pair]
-    if left_out and statistics.get("reference") == left_out:
+        kept["pairs"] = [list(pair) for pair in pairs if not {*left_out} & {*pair}]
+    if left_out and statistics.get("reference") in left_out:
         kept["reference"] = None
     return kept
 

@@ -19,6 +19,7 @@ from lunet.data.settings import (
 )
 from lunet.efficiency.settings import EfficiencySettings
 from lunet.errors import ConfigError, nearest, shown, together
+from lunet.evaluation.external_settings import ExternalSettings
 from lunet.inference.settings import PredictSettings, TransferSettings
 from lunet.metrics.checks import check_metric
 from lunet.metrics.settings import EvaluateSettings, LesionSettings, StatisticsSettings
@@ -28,6 +29,7 @@ from lunet.reading_yaml import parse_yaml
 from lunet.reading_yaml import read_yaml as read_mapping
 from lunet.reporting.settings import ReportSettings
 from lunet.settings import LARGEST_SEED, build_settings, schema, setting
+from lunet.study.external import external_faults
 from lunet.study.presets import PAPER_PRESETS, known_presets
 from lunet.study.settings import SmallestSettings
 from lunet.study.variants import Variant, base_preset
@@ -122,6 +124,11 @@ class Config:
     transfer: dict[str, TransferSettings] = setting(
         {}, doc="name -> another data set on which every trained network is tested"
     )
+    external: dict[str, ExternalSettings] = setting(
+        {},
+        doc="name -> finished predictions made elsewhere, evaluated and compared like a preset, or "
+        "the masks of a second reader",
+    )
     lesions: LesionSettings = setting(LesionSettings(), doc="lesion-wise results")
     statistics: StatisticsSettings = setting(StatisticsSettings(), doc="comparisons")
     efficiency: EfficiencySettings = setting(EfficiencySettings(), doc="cost of the networks")
@@ -145,7 +152,7 @@ class Config:
             object.__setattr__(self, "split", replace(self.split, folds=1, validation=0.0))
         faults = [*_names(self), *_presets(self)]
         if not faults:  # a misspelt preset is no other preset's mistake
-            faults += [*_overrides(self), *_comparisons(self)]
+            faults += [*_overrides(self), *_comparisons(self), *external_faults(self)]
         faults += [*_grid(self), *_probabilities(self), *_metrics(self)]
         if faults:
             raise together(faults)
@@ -167,7 +174,9 @@ def _with_candidates(mapping: Mapping[str, Any]) -> Mapping[str, Any]:
     if mapping.get("smallest") is None or "presets" in mapping:
         return mapping
     smallest = build_settings(SmallestSettings, mapping["smallest"], "smallest")
-    return {**mapping, "presets": list(smallest.presets())} if smallest.is_configured else mapping
+    external = mapping.get("external") or {}
+    names = [name for name in smallest.presets() if name not in external]
+    return {**mapping, "presets": names} if smallest.is_configured else mapping
 
 
 def with_words(mapping: Mapping[str, Any], words: Mapping[str, Any]) -> dict[str, Any]:
@@ -256,7 +265,7 @@ def _names(config: Config) -> Iterator[ConfigError]:
     """Names that cannot be used as folders and as words of shell commands."""
     named = [("study", config.study), *(("presets", name) for name in config.presets)]
     named += [("smallest", name) for name in config.smallest.presets()]
-    for key in ("variants", "overrides", "transfer"):
+    for key in ("variants", "overrides", "transfer", "external"):
         named += [(key, name) for name in getattr(config, key)]
     expected = "only letters, digits, `_`, `-` and `.`, beginning with a letter or digit"
     for key, name in named:
@@ -348,7 +357,7 @@ def _probabilities(config: Config) -> Iterator[ConfigError]:
 
 
 def _comparisons(config: Config) -> Iterator[ConfigError]:
-    rows = {*config.presets, *(["atlas_prior"] if config.prior else [])}
+    rows = {*config.presets, *config.external, *(["atlas_prior"] if config.prior else [])}
     named = [("statistics.reference", config.statistics.reference)]
     named += [("statistics.pairs", name) for pair in config.statistics.named_pairs for name in pair]
     for key, name in named:

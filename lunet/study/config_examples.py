@@ -37,6 +37,11 @@ variants:
 plan: auto
 planning: {memory_gb: 8, largest_batch: 4}
 """,
+    "external.<name>": """
+external:
+  nnunet: {predictions: nnUNet_results/Dataset004/3d_fullres, layout: nnunet}
+  second_reader: {predictions: reader2, role: reader}
+""",
     "topology": """
 presets: [nnunet_like_8f, pocket_small_8f]
 topology:                        # voxels of 0.5 x 0.5 x 7.5 mm: no pooling along the last axis

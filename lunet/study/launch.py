@@ -11,6 +11,7 @@ from lunet.data.source import local_source
 from lunet.devices import share_gpus
 from lunet.reading import wrong_in
 from lunet.study.cluster_check import prepare_cluster
+from lunet.study.external import check_external
 from lunet.study.freeze import freeze_networks
 from lunet.study.protocol import hand_over, known_warnings
 from lunet.study.shown import hand_over_shown
@@ -37,8 +38,9 @@ def launch(study: Study, words: Sequence[str], *, warn: Callable[[str], None] | 
     Raises
     ------
     LunetError
-        If a target belongs to an unknown preset, a data set is neither here nor at its path,
-        TensorBoard is asked for and not installed, or SLURM would refuse the profile's requests.
+        If a target belongs to an unknown preset, a data set is neither here nor at its path, the
+        predictions of an external row are not there, TensorBoard is asked for and not installed, or
+        SLURM would refuse the profile's requests.
     """
     check_requested_files(study, words)
     prepare_cluster(words)
@@ -46,6 +48,7 @@ def launch(study: Study, words: Sequence[str], *, warn: Callable[[str], None] | 
     hand_over(study)
     hand_over_shown({name: study.shown(name) for name in study.presets})
     if warn is not None:
+        check_external(study)
         freeze_networks(preset.module for preset, _ in study.presets.values())
         for line in [*source_warnings(study), *known_warnings(study)]:
             warn(f"{study.name}: {line}")

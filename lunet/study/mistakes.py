@@ -10,8 +10,8 @@ from lunet.errors import ConfigError, LunetError, parts_of
 
 # key of a mistake -> other keys that its check reads
 _READS = {
-    "statistics.reference": ("presets", "variants", "smallest", "prior"),
-    "statistics.pairs": ("presets", "variants", "smallest", "prior", "transfer"),
+    "statistics.reference": ("presets", "variants", "smallest", "prior", "external"),
+    "statistics.pairs": ("presets", "variants", "smallest", "prior", "transfer", "external"),
     "statistics.metric": ("evaluate.tolerances",),
     "report.metrics": ("evaluate.tolerances",),
     "overrides": ("presets", "smallest"),
@@ -20,6 +20,7 @@ _READS = {
     "predict.probabilities": ("lesions",),
     "presets": ("variants", "smallest", "dataset"),
     "transfer": ("dataset",),
+    "external": ("dataset", "presets", "split", "statistics"),
     "train.monitor": ("dataset",),
     "train.early_stopping": ("dataset",),
 }

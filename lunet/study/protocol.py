@@ -158,7 +158,9 @@ def _subjects_of_source(study: Study) -> int | None:
 
 def finished_trainings(results: Path) -> int:
     """Number of trainings of a study that have written their record."""
-    return sum(1 for _ in results.glob("runs/*/fold-*/seed-*/run.json"))
+    records = results.glob("runs/*/fold-*/seed-*/run.json")
+    # an external row has a record too, but no training
+    return sum(1 for path in records if "external" not in read_object(path))
 
 
 def lock(path: Path, content: Mapping[str, Any], *, name: str, licence: str = "") -> bool:

@@ -51,6 +51,7 @@ STEPS = {
             "evaluate",
             "grid",
             "statistics",
+            "external",
         ),
         (),
     ),
@@ -62,6 +63,8 @@ STEPS = {
     ),
     "prior": Step(("task",), ("lunet.inference.prior",)),
     "evaluate": Step(("task", "evaluate"), ("lunet.evaluation.evaluation",)),
+    "external": Step(("task", "external"), ("lunet.evaluation.external",)),
+    "external_cost": Step(("external_cost",), ("lunet.evaluation.external_cost",)),
     "transfer": Step(
         ("model", "predict", "evaluate"), ("lunet.evaluation.transfer",), builds_model=True
     ),

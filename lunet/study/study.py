@@ -11,6 +11,7 @@ from typing import Any
 
 from lunet.data.catalog import task_of
 from lunet.errors import ConfigError, noted, together
+from lunet.evaluation.external_labels import check_labels
 from lunet.files import canonical_json
 from lunet.metrics.catalog import known_metrics
 from lunet.reporting.outputs import FIGURES, TABLES
@@ -83,6 +84,9 @@ class Study:
                 require_prunable(self.resolve(config.prune.preset)[0], "prune.preset")
         with noted(faults):
             self._check_plan()
+        for name, row in config.external.items():
+            with noted(faults):
+                check_labels(self.task, row.map, f"external.{name}.map")
         if faults:
             raise together(faults)
         self._settings: dict[tuple[str, str | None], str] = {}
@@ -101,8 +105,13 @@ class Study:
 
     @property
     def rows(self) -> tuple[str, ...]:
-        """Rows of the tables: the presets and, with ``prior: true``, the atlas prior."""
-        return (*self.presets, PRIOR) if self.config.prior else tuple(self.presets)
+        """Rows of the tables: presets, external rows and, with ``prior: true``, the prior."""
+        return (*self.presets, *self.external, *([PRIOR] if self.config.prior else []))
+
+    @property
+    def external(self) -> tuple[str, ...]:
+        """Names of the rows whose predictions were made elsewhere."""
+        return tuple(self.config.external)
 
     def resolve(self, name: str) -> tuple[Preset, Recipe]:
         """Network and recipe of a preset or variant, with the changes of the configuration."""
@@ -195,10 +204,15 @@ class Study:
         if name == "networks":
             return {row: self._network(row) for row in self.presets}
         if name == "grid":
-            grid = {"presets": self.presets, "folds": self.folds, "seeds": self.config.seeds}
-            return {key: list(value) for key, value in grid.items()}
+            rivals = [key for key, row in self.config.external.items() if row.role == "model"]
+            grid = {"presets": [*self.presets, *rivals], "folds": self.folds}
+            return {
+                key: list(value) for key, value in (grid | {"seeds": self.config.seeds}).items()
+            }
         if name == "models":
             return [self._section("model", row) for row in self.presets]
+        if name in ("external", "external_cost"):
+            return self._external(preset, is_cost=name == "external_cost")
         if name not in ("model", "recipe", "training_step"):
             return plain(getattr(self.config, name))
         row, recipe = self.resolved(preset)
@@ -219,6 +233,17 @@ class Study:
         dimensions = self.task_of(preset).dimensions
         own = {"dimensions": dimensions} if dimensions != self.task.dimensions else {}
         return {part: self._section(part, preset) for part in ("model", "recipe")} | own
+
+    def _external(self, row: str | None, *, is_cost: bool) -> Any:
+        """An external row, or all of them for a step that is not about one.
+
+        What a row costs changes nothing in its predictions, so the two steps read different keys.
+        """
+        if row not in self.config.external:
+            return plain(self.config.external)
+        chosen = plain(self.config.external[row])
+        kept = ("predictions", "role", "cost") if is_cost else (*chosen.keys() - {"cost"},)
+        return {key: chosen[key] for key in sorted(kept)}
 
     def _predict(self, preset: str | None) -> Any:
         """Settings of prediction; ``training_patch`` sets the tile to the preset's patch size."""
@@ -259,7 +284,7 @@ class Study:
         """Digest of a step's code, including the preset's network if the step builds it."""
         needs = STEPS[step]
         others = []
-        if needs.builds_model and preset is not None and preset != PRIOR:
+        if needs.builds_model and preset is not None and preset not in (*self.external, PRIOR):
             others.append(self.resolved(preset)[0].module)
         rows = known_metrics().values()
         plugins = sorted({row.function.partition(":")[0] for row in rows if row.function})
@@ -286,22 +311,27 @@ class Study:
         ----------
         kinds
             ``metrics``, ``runs``, ``histories``, ``lesions``, ``froc``, ``efficiency`` or
-            ``manifest``. The atlas prior has files of the kind ``metrics`` only.
+            ``manifest``. The atlas prior has files of the kind ``metrics`` only; external rows
+            have metrics, records of their runs and costs.
         presets
             Presets whose files are listed; all rows of the tables by default.
         """
         rows = self.rows if presets is None else presets
-        trained = [name for name in rows if name != PRIOR]
+        known = [name for name in rows if name != PRIOR]
+        external = [name for name in rows if name in self.external]
+        trained = [name for name in known if name not in external]
+        names = {"metrics": rows, "runs": known}
         found = []
         for kind in kinds:
             if kind == "efficiency":
-                found += [f"{self.results}/presets/{name}/efficiency.json" for name in trained]
+                found += [f"{self.results}/presets/{name}/efficiency.json" for name in known]
             elif kind == "manifest":
                 found.append(self.manifest)
             else:
-                names = rows if kind == "metrics" else trained
-                found += [f"{run}/{_FILES[kind]}" for run in self.runs(names)]
-        return found
+                found += [f"{run}/{_FILES[kind]}" for run in self.runs(names.get(kind, trained))]
+            if kind == "metrics":  # the records say which rows were made elsewhere
+                found += [f"{run}/{_FILES['runs']}" for run in self.runs(external)]
+        return list(dict.fromkeys(found))
 
     def files_of(self, *kinds: str) -> Callable[[Any], list[str]]:
         """An input function: files of the preset in the wildcards."""
@@ -314,8 +344,8 @@ class Study:
 
     def examples_of(self, wildcards: Any) -> list[str]:
         """An input function: metrics and predictions of the preset in the wildcards."""
-        runs = self.runs([wildcards.preset])
-        return [f"{run}/{name}" for run in runs for name in ("metrics.csv", "predictions")]
+        names = [wildcards.preset]
+        return self.files(("metrics",), names) + [f"{run}/predictions" for run in self.runs(names)]
 
     @property
     def tables(self) -> tuple[str, ...]:
@@ -331,7 +361,7 @@ class Study:
         """Folders of all runs of the given presets; of all rows of the tables by default."""
         for preset in self.rows if presets is None else presets:
             for fold in self.folds:
-                for seed in self.config.seeds if preset != PRIOR else (0,):
+                for seed in (0,) if preset in (*self.external, PRIOR) else self.config.seeds:
                     yield self.run(preset, fold, seed)
 
 
@@ -400,5 +430,5 @@ def check_requested_files(study: Study, words: Iterable[str]) -> None:
             continue
         folder, _, rest = path.removeprefix(f"{study.results}/").partition("/")
         name, _, file = rest.partition("/")
-        if folder in _FOLDERS and file and name not in (*study.presets, PRIOR):
+        if folder in _FOLDERS and file and name not in (*study.presets, *study.external, PRIOR):
             study.resolve(name)

@@ -68,12 +68,13 @@ def target_settings(study: Study, step: str) -> Callable[[Any], str]:
 
 
 def table_settings(study: Study) -> str:
-    """The parameter ``settings`` of a target's tables and figures, without the atlas prior."""
+    """The parameter ``settings`` of a target's tables and figures: only of trained networks."""
     sections = study.sections("table")
     statistics = sections["statistics"]
-    pairs = [pair for pair in statistics["pairs"] if "atlas_prior" not in pair]
+    others = {"atlas_prior", *study.external}
+    pairs = [pair for pair in statistics["pairs"] if not others & {*pair}]
     reference = statistics["reference"]
-    named = {"pairs": pairs, "reference": None if reference == "atlas_prior" else reference}
+    named = {"pairs": pairs, "reference": None if reference in others else reference}
     return canonical_json(sections | {"statistics": statistics | named})
 
 

@@ -55,6 +55,30 @@ def write_study(
     return root
 
 
+def write_external(
+    root: Path,
+    name: str,
+    dice: float,
+    *,
+    role: str = "model",
+    parameters: int | None = None,
+    folds: int = 5,
+    cases: int = 20,
+) -> None:
+    """Add a row to a study of :func:`write_study`, with the same cases and seed 0."""
+    noise = np.random.default_rng(0).normal(0, 0.02, (folds, cases, len(LABELS)))
+    rng = np.random.default_rng(99)
+    for fold in range(folds):
+        run = root / "runs" / name / f"fold-{fold}" / "seed-0"
+        values = dice + noise[fold] + rng.normal(0, 0.008, noise[fold].shape)
+        _write_metrics(run / "metrics.csv", (name, fold, 0), values, rng)
+        about = {"role": role, "layout": "folder", "source": "somebody", "splits": None}
+        about |= {"tested": cases, "missing": []}
+        write_json(run / "run.json", {"preset": name, "fold": fold, "seed": 0, "external": about})
+    cost = {"preset": name, "parameters": parameters, "macs": None, "latency": [], "given": True}
+    write_json(root / "presets" / name / "efficiency.json", cost | {"role": role})
+
+
 def manifest(cases: int) -> dict[str, Any]:
     """What is read of a manifest of prepared volumes."""
     case = {"labelled": True, "shape": [48, 64, 48]}

@@ -1,4 +1,5 @@
 import os
+import re
 from shlex import quote
 
 from snakemake.logging import logger
@@ -15,8 +16,9 @@ RUN = f"{RESULTS}/runs/{{preset}}/fold-{{fold}}/seed-{{seed}}"
 LOGS = f"{RESULTS}/logs/{{preset}}/fold-{{fold}}/seed-{{seed}}"
 
 
-# networks that are trained; the atlas prior has predictions but no network
-TRAINED = r"(?!atlas_prior/)[^/]+"
+# networks that are trained; the atlas prior and external rows have predictions but no network
+TRAINED = rf"(?!(?:{'|'.join(map(re.escape, ('atlas_prior', *study.external)))})/)[^/]+"
+EXTERNAL = "|".join(map(re.escape, study.external)) or r"(?!)"
 
 
 wildcard_constraints:

@@ -8,6 +8,7 @@ from lunet.study.outputs import caption_of, sources_of
 GRID = (
     f"--folds {' '.join(map(str, study.config.folds))}"
     f" --seeds {' '.join(map(str, study.config.seeds))}"
+    f"{' --external ' + ' '.join(map(quote, study.external)) if study.external else ''}"
 )
 
 

@@ -72,11 +72,18 @@ class LabelRule:
     codes
         All values that files may hold, for published code books (BraTS, MM-WHS): another value
         is an error, even if it looks like a class index. None allows any.
+    others
+        Class index of the values that are not in ``remap``; None keeps them.
     """
 
     remap: Mapping[int, int] = field(default_factory=dict)
     threshold: float | None = None
     codes: frozenset[int] | None = None
+    others: int | None = None
+
+    def index(self, value: int) -> int:
+        """The class index of a value, which may lie outside of 0 to 255 if nothing maps it."""
+        return self.remap.get(value, value if self.others is None else self.others)
 
 
 def code_book(labels: Mapping[str, int], remap: Mapping[int, int]) -> LabelRule:
@@ -91,8 +98,7 @@ def unknown_codes(values: Iterable[int], rule: LabelRule, known: Iterable[int]) 
     return [
         value
         for value in values
-        if rule.remap.get(value, value) not in allowed
-        or (rule.codes is not None and value not in rule.codes)
+        if rule.index(value) not in allowed or (rule.codes is not None and value not in rule.codes)
     ]
 
 
@@ -345,7 +351,7 @@ def class_indices(raw: NDArray[Any], rule: LabelRule, where: str | Path) -> NDAr
             else "0 to 255 are allowed",
             action="Correct dataset.remap",
         )
-    targets = np.array([rule.remap.get(int(value), int(value)) for value in whole], dtype=np.int64)
+    targets = np.array([rule.index(int(value)) for value in whole], dtype=np.int64)
     if raw.dtype == np.uint8 and (targets == values).all():
         return np.ascontiguousarray(raw)
     return targets.astype(np.uint8)[np.searchsorted(values, raw)]

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from lunet.metrics.catalog import column_in, title
 from lunet.metrics.settings import StatisticsSettings
+from lunet.reporting.figures.bounds import draw_readers, reader_means
 from lunet.reporting.figures.style import (
     GREY,
     ONE_COLUMN,
@@ -33,7 +34,7 @@ def boxplot(cases: pd.DataFrame, statistics: StatisticsSettings) -> Drawing:
 
     The box shows quartiles and median, the whiskers the farthest case within 1.5 times the box, and
     each point a case (mean over its seeds). Cases far outside (a missed structure) are counted at
-    the border.
+    the border. A dotted line is the mean of a second reader.
     """
     check_metrics(cases, [statistics.metric])
     data = scores(cases, statistics.metric)
@@ -44,6 +45,7 @@ def boxplot(cases: pd.DataFrame, statistics: StatisticsSettings) -> Drawing:
     grid = figure.subplots(1, len(panels), sharex=True, sharey=True, squeeze=False)[0]
     for axes, label in zip(grid, panels, strict=True):
         _boxes(axes, data[data["label"] == label], names)
+        draw_readers(axes, reader_means(cases, statistics, label), vertical=True, named=False)
         axes.set_title(label)
         axes.set_xlabel(title(statistics.metric))
     grid[0].set_yticks(range(len(names)), names)

@@ -14,6 +14,7 @@ from lunet.metrics.catalog import compared_title as title
 from lunet.metrics.catalog import direction
 from lunet.metrics.settings import StatisticsSettings
 from lunet.reporting.costs import flat
+from lunet.reporting.figures.bounds import draw_readers, reader_means
 from lunet.reporting.figures.pareto import plain_number
 from lunet.reporting.figures.style import (
     BLUE,
@@ -60,6 +61,7 @@ def pairs(
     figure = Figure(figsize=(TWO_COLUMNS, height), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(1, 1.05))
     _scores(left, data, statistics)
+    draw_readers(left, reader_means(cases, statistics))
     _differences(right, data, statistics)
     verdict_legend(figure, data["verdict"], statistics.margin)
     return Drawing(figure, data)
@@ -164,6 +166,7 @@ def skips(
     several = data["family"].nunique() > 1
     for place, (_, part) in enumerate(data.groupby(["family", "skips"], sort=False)):
         _line(axes, part.sort_values("bottleneck"), place, _series_name(part, several=several))
+    draw_readers(axes, reader_means(cases, statistics))
     widths = sorted(data["bottleneck"].unique())
     axes.set_xscale("log", base=2)
     axes.xaxis.set_major_locator(FixedLocator(widths))

@@ -24,6 +24,7 @@ from lunet.reporting.figures.published import scatter
 from lunet.reporting.figures.style import VERMILLION, Drawing, save, style
 from lunet.reporting.outputs import figure_row
 from lunet.reporting.published import read_published
+from lunet.reporting.registered import read_registration
 from lunet.reporting.result_files import (
     ResultFiles,
     prediction_folders,
@@ -31,7 +32,6 @@ from lunet.reporting.result_files import (
     read_efficiency,
     read_histories,
     read_lesions,
-    read_registration,
     read_runs,
 )
 from lunet.reporting.settings import ReportSettings

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from lunet.metrics.catalog import compared_title as title
 from lunet.metrics.catalog import direction
 from lunet.metrics.settings import StatisticsSettings
+from lunet.reporting.figures.bounds import draw_readers, reader_means
 from lunet.reporting.figures.style import BLUE, GREY, TWO_COLUMNS, Drawing, looks, notice
 from lunet.reporting.figures.verdicts import (
     VERDICT_COLOURS,
@@ -20,8 +21,8 @@ from lunet.reporting.figures.verdicts import (
     WITHIN_MARGIN,
     verdict_legend,
 )
-from lunet.reporting.result_files import PRIOR
-from lunet.reporting.scores import headline
+from lunet.reporting.origin import of, rivals, untrained
+from lunet.reporting.scores import headline, headline_summary
 from lunet.reporting.tables.claims import compared
 from lunet.statistics.claims import one_training
 from lunet.statistics.ranking import rank_stability
@@ -56,6 +57,8 @@ def differences(
     axes.axvline(0, color="black", lw=0.8, zorder=1)
     for place, row in enumerate(data.to_dict("records")):
         _difference(axes, place, row)
+    own = headline_summary(of(cases, [reference]), statistics.metric, statistics)["mean"].iloc[0]
+    draw_readers(axes, reader_means(cases, statistics), vertical=True, shift=float(own))
     axes.set_yticks(range(len(data)), list(data["preset"]))
     axes.set_ylim(len(data) - 0.4, -0.6)
     axes.grid(axis="y", visible=False)
@@ -76,16 +79,16 @@ def _difference(axes: Axes, place: int, row: Mapping[str, Any]) -> None:
 
 def ranks(cases: pd.DataFrame, statistics: StatisticsSettings) -> Drawing:
     """Rank of each preset by its mean score, with its bootstrap interval."""
-    rivals = cases[cases["preset"] != PRIOR]
-    if rivals["preset"].nunique() < 2:
+    ranked = of(cases, rivals(cases))
+    if ranked["preset"].nunique() < 2:
         return notice("there is only one preset, so there is nothing to rank")
     table = rank_stability(
-        rivals,
+        ranked,
         statistics.metric,
         confidence=statistics.confidence,
         resamples=statistics.resamples,
         seed=statistics.seed,
-        untrained=(PRIOR,),
+        untrained=untrained(cases),
     )
     data = table[table["label"] == headline(cases)].reset_index(drop=True)
     look = looks(list(data["preset"]))
@@ -108,7 +111,7 @@ def ranks(cases: pd.DataFrame, statistics: StatisticsSettings) -> Drawing:
     axes.set_xticks(np.unique(np.linspace(1, len(data), min(len(data), 10)).round().astype(int)))
     axes.grid(axis="y", visible=False)
     tau = float(data["kendall_tau"].iloc[0])
-    one = one_training(rivals)
+    one = one_training(ranked, untrained(cases))
     drawn = "subjects drawn again (one training each)" if one else "subjects and trainings drawn"
     axes.set_xlabel(
         f"Rank by {title(statistics.metric)}, {headline(cases)} (1: best)\n"

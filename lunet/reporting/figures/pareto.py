@@ -17,6 +17,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from lunet.metrics.catalog import compared_title, direction
 from lunet.metrics.settings import StatisticsSettings
 from lunet.reporting.costs import flat
+from lunet.reporting.figures.bounds import draw_readers, note_without_cost, reader_means
 from lunet.reporting.figures.labelling import Label, place_labels
 from lunet.reporting.figures.style import (
     GREY,
@@ -28,7 +29,6 @@ from lunet.reporting.figures.style import (
     marker_style,
     notice,
 )
-from lunet.reporting.result_files import PRIOR
 from lunet.reporting.scores import headline, headline_summary
 from lunet.reporting.tables.costs import STAR_NOTE, conditions, star
 from lunet.statistics.values import MEAN_LABEL
@@ -77,7 +77,8 @@ def pareto(
     """Primary metric (mean over cases, confidence interval) against one cost on a log axis.
 
     ``axis`` is a key of :data:`COSTS`. A preset is on the front if no other preset dominates it by
-    the point estimates (:func:`on_front`).
+    the point estimates (:func:`on_front`). Second readers are a dotted line. Rows without this cost
+    have no point; the atlas prior and external rows among them are named with their score.
     """
     data = _points(cases, costs, statistics, COSTS[axis])
     if data.empty:
@@ -88,7 +89,8 @@ def pareto(
     for row in data.to_dict("records"):
         _point(axes, row, looks_of[row["preset"]])
     _front(axes, data)
-    _prior(axes, cases, statistics)
+    draw_readers(axes, reader_means(cases, statistics))
+    note_without_cost(axes, cases, set(data["preset"]), statistics)
     _axes(axes, cases, statistics, COSTS[axis])
     if COSTS[axis].is_measured:
         measured = conditions(costs).removeprefix(", ")
@@ -151,18 +153,6 @@ def _point(axes: Axes, row: Mapping[str, Any], look: Look) -> None:
 def _front(axes: Axes, data: pd.DataFrame) -> None:
     front = data[data["front"]].sort_values("cost")
     axes.step(front["cost"], front["mean"], where="post", color=GREY, lw=0.9, ls="--", zorder=1)
-
-
-def _prior(axes: Axes, cases: pd.DataFrame, statistics: StatisticsSettings) -> None:
-    """Write the score of the atlas prior, which has no cost, as a text into the axes."""
-    prior = cases[cases["preset"] == PRIOR]
-    if prior.empty:
-        return
-    mean = headline_summary(prior, statistics.metric, statistics)["mean"].iloc[0]
-    text = f"atlas prior (no network): {compared_title(statistics.metric)} {mean:.3f}"
-    axes.annotate(
-        text, (0.995, 0.015), xycoords="axes fraction", ha="right", va="bottom", color=GREY, size=6
-    )
 
 
 def _axes(axes: Axes, cases: pd.DataFrame, statistics: StatisticsSettings, cost: Cost) -> None:

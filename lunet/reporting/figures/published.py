@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
@@ -12,6 +13,7 @@ from matplotlib.lines import Line2D
 
 from lunet.metrics.catalog import direction, title
 from lunet.metrics.settings import StatisticsSettings
+from lunet.reporting.figures.bounds import draw_readers, reader_means
 from lunet.reporting.figures.labelling import Label, place_labels
 from lunet.reporting.figures.style import BLUE, GREY, TWO_COLUMNS, Drawing, notice
 from lunet.reporting.published import COSTS, MEAN, OWN, PUBLISHED, Publication, together
@@ -36,6 +38,8 @@ def scatter(
     figure = Figure(figsize=(TWO_COLUMNS, 3.7), layout="constrained")
     axes = figure.subplots()
     _draw(axes, data)
+    scored = replace(statistics, metric=score)
+    draw_readers(axes, reader_means(cases, scored))
     axes.set_xscale("log")
     axes.margins(x=0.1, y=0.1)
     axes.set_xlabel(f"{COSTS[cost]} (devices differ)\npublished: {publication.source}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,8 @@ from lunet.reporting.html.search import (
 )
 from lunet.reporting.markup import Cell, Column, Table, cell
 from lunet.reporting.numbers import NONE, integer, significant
+from lunet.reporting.origin import PRIOR
 from lunet.reporting.power import Question, facts, pilot_components, pilot_rows, sentence
-from lunet.reporting.result_files import PRIOR
 from lunet.reporting.tables.claims import NOTHING_ASKED
 from lunet.reporting.tables.costs import STAR_NOTE, star
 from lunet.reporting.unlearned import unlearned
@@ -55,32 +55,35 @@ def answer_part(
         return [*search_part(read_object(verdict)), Text(_limits(about))]
     rows = main_comparisons(tables)
     quality = _records(tables, "joint")
-    weak = _unlearned(quality, about.statistics)
+    weak = _unlearned(quality, about)
+    rival_rows = [row for row in rows if row["preset"] not in about.readers]
     if not rows:
         alone = about.counts["presets"] < 2
         reason = "One network alone: there is nothing to compare." if alone else NOTHING_ASKED
         first: list[Block] = [Text(reason)] if "claims" in tables else []
-        shown = _scores(rows, quality, about.statistics)
+        shown = _scores(rows, quality, about)
         table = [Shown(_score_table(quality, about.statistics))] if quality else []
         return [*weak, *first, *shown, *table, Text(_limits(about))]
-    main = main_comparison(rows, quality, about.statistics)
+    main = main_comparison(rival_rows or rows, quality, about.statistics)
     has_one_reference = len({row["reference"] for row in rows}) == 1
     draw = _differences if has_one_reference and quality else _scores
     return [
         *weak,
         Text(str(main["sentence"]), "strong"),
-        *draw(rows, quality, about.statistics),
+        *draw(rows, quality, about),
         Shown(_table(rows, quality, about.statistics)),
         Text(_error(rows, about)),
         Text(_limits(about)),
     ]
 
 
-def _unlearned(quality: Mapping[str, Record], statistics: StatisticsSettings) -> list[Block]:
+def _unlearned(quality: Mapping[str, Record], about: Facts) -> list[Block]:
     """Networks that have not learnt the task, before any comparison with them."""
-    key = f"{statistics.metric}_mean"
-    means = {name: number(row, key) for name, row in quality.items() if key in row}
-    return [Text(sentence, "strong") for sentence in unlearned(means, statistics.metric).values()]
+    metric = about.statistics.metric
+    key = f"{metric}_mean"
+    own = {name: row for name, row in quality.items() if name not in about.external}
+    means = {name: number(row, key) for name, row in own.items() if key in row}
+    return [Text(sentence, "strong") for sentence in unlearned(means, metric).values()]
 
 
 def _records(tables: Mapping[str, Table], name: str) -> dict[str, Record]:
@@ -136,9 +139,10 @@ def _cost_text(value: float, statistics: StatisticsSettings) -> str:
 
 
 def _differences(
-    rows: Sequence[dict[str, Any]], quality: Mapping[str, Record], statistics: StatisticsSettings
+    rows: Sequence[dict[str, Any]], quality: Mapping[str, Record], about: Facts
 ) -> list[Block]:
-    """Differences from the one reference against cost, with the margin and the floor."""
+    """Differences from the one reference against cost, with the margin and the bounds."""
+    statistics = about.statistics
     sign, reference, key = direction(statistics.metric), rows[0]["reference"], _cost_key(statistics)
     points = [
         Point(
@@ -162,10 +166,9 @@ def _differences(
     levels = [Level(0.0, "", "zero")]
     if statistics.margin:
         levels.append(Level(-sign * statistics.margin, f"margin {statistics.margin:g}", "margin"))
-    name = f"{statistics.metric}_mean"
-    if PRIOR in quality and reference in quality and PRIOR not in {row["preset"] for row in rows}:
-        floor = number(quality[PRIOR], name) - number(quality[reference], name)
-        levels.append(Level(floor, "floor: atlas prior", "floor"))
+    if reference in quality:
+        own_score = number(quality[reference], f"{statistics.metric}_mean")
+        levels += _bounds(quality, about, {row["preset"] for row in rows}, own_score)
     made = chart(
         points,
         levels,
@@ -176,6 +179,24 @@ def _differences(
         sign=sign,
     )
     return [made] if made else []
+
+
+def _bounds(
+    quality: Mapping[str, Record], about: Facts, drawn: Collection[str] = (), shift: float = 0.0
+) -> list[Level]:
+    """The lines of the atlas prior and of second readers, unless they are points already."""
+    texts = {PRIOR: "floor: atlas prior"}
+    texts |= {name: f"inter-rater: {name}" for name in about.readers}
+    means = {
+        name: number(quality.get(name, {}), f"{about.statistics.metric}_mean")
+        for name in texts
+        if name not in drawn
+    }
+    return [
+        Level(mean - shift, texts[name], "floor")
+        for name, mean in means.items()
+        if math.isfinite(mean)
+    ]
 
 
 def _level(statistics: StatisticsSettings) -> str:
@@ -248,12 +269,13 @@ def _share(
 
 
 def _scores(
-    rows: Sequence[dict[str, Any]], quality: Mapping[str, Record], statistics: StatisticsSettings
+    rows: Sequence[dict[str, Any]], quality: Mapping[str, Record], about: Facts
 ) -> list[Block]:
-    """The scores against cost, and the floor, for a study without a single reference."""
+    """The scores against cost, and the bounds, for a study without a single reference."""
     del rows  # a verdict belongs to a pair of networks, a point to one network
+    statistics = about.statistics
     key, name = _cost_key(statistics), statistics.metric
-    nets = {preset: row for preset, row in quality.items() if preset != PRIOR}
+    nets = {name: row for name, row in quality.items() if name not in (*about.readers, PRIOR)}
     points = [
         Point(
             short_name(preset),
@@ -267,10 +289,9 @@ def _scores(
         )
         for preset, row in nets.items()
     ]
-    floor = number(quality.get(PRIOR, {}), f"{name}_mean")
     made = chart(
         points,
-        [Level(floor, "floor: atlas prior", "floor")] if math.isfinite(floor) else [],
+        _bounds(quality, about),
         caption=f"{compared_title(name)} against cost, with {_level(statistics)} intervals.",
         above=f"{compared_title(name)} (up: better)",
         below=_cost_title(statistics),

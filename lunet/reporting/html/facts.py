@@ -16,13 +16,14 @@ from lunet.data.prepared import AboutForm
 from lunet.errors import DataError
 from lunet.metrics.settings import StatisticsSettings
 from lunet.reading import read_record, read_text
+from lunet.reporting.origin import External, of, trained
 from lunet.reporting.power import pilot_components, pilot_design
+from lunet.reporting.registered import read_registration
 from lunet.reporting.result_files import (
-    PRIOR,
     ResultFiles,
     read_cases,
     read_efficiency,
-    read_registration,
+    read_external,
     read_runs,
 )
 from lunet.reporting.units import length_unit, stated_report, stated_statistics
@@ -77,6 +78,8 @@ class Facts:
     resolves
         Margin at which the study finds two equal presets non-inferior with :data:`POWER`,
         estimated from the spread of its own results; None if these are too few.
+    external
+        Rows whose predictions were made elsewhere.
     """
 
     runs: Sequence[Mapping[str, Any]]
@@ -93,6 +96,12 @@ class Facts:
     audit: Mapping[str, Any] = field(default_factory=dict)
     repairs: Mapping[str, int] = field(default_factory=dict)
     resolves: float | None = None
+    external: Mapping[str, External] = field(default_factory=dict)
+
+    @property
+    def readers(self) -> list[str]:
+        """Names of the second readers."""
+        return [name for name, row in self.external.items() if row.is_reader]
 
     @property
     def task(self) -> Mapping[str, Any]:
@@ -182,18 +191,19 @@ def read_facts(
         audit=read_record(audit, AuditForm) if audit and audit.is_file() else {},
         repairs=_repairs(manifest, about) if manifest else {},
         resolves=_resolves(cases, statistics),
+        external=read_external(sources),
     )
 
 
 def count(cases: pd.DataFrame) -> dict[str, int]:
-    """Count presets, cases, subjects, folds and seeds, and the rows of each status."""
-    trained = cases[cases["preset"] != PRIOR]
+    """Count trained presets, cases, subjects, folds and seeds, and the rows of each status."""
+    own = of(cases, trained(cases))
     return {
-        "presets": trained["preset"].nunique(),
+        "presets": own["preset"].nunique(),
         "cases": cases["case"].nunique(),
         "groups": cases["group"].nunique(),
         "folds": cases["fold"].nunique(),
-        "seeds": trained["seed"].nunique(),
+        "seeds": own["seed"].nunique(),
         **{name: int((cases["status"] == name).sum()) for name in STATUSES},
     }
 
@@ -212,7 +222,7 @@ def _repairs(manifest: Path, about: Mapping[str, Any]) -> dict[str, int]:
 
 
 def _resolves(cases: pd.DataFrame, statistics: StatisticsSettings) -> float | None:
-    rows = cases[cases["preset"] != PRIOR]
+    rows = of(cases, trained(cases))
     reference = statistics.reference if statistics.reference in set(rows["preset"]) else None
     level = (1 - statistics.confidence) / 2
     try:

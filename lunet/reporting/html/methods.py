@@ -38,7 +38,7 @@ def methods(facts: Facts) -> str:
 
 def sentences(facts: Facts) -> list[tuple[str, str]]:
     """The paragraph's sentences, each with the name of its template."""
-    parts = (_data, _division, _preparation, _training, _cost, _evaluation, _statistics)
+    parts = (_data, _division, _preparation, _training, _external, _cost, _evaluation, _statistics)
     return [
         (name, SENTENCES[name].format(**values)) for part in parts for name, values in part(facts)
     ]
@@ -240,6 +240,23 @@ def _device(kind: str) -> str:
 def threads(count: Any) -> str:
     """`` with 1 thread``; empty if the number is not known."""
     return f" with {count} thread{'' if count == 1 else 's'}" if count else ""
+
+
+_LAYOUTS = {"nnunet": "validation folders of nnU-Net", "folder": "one file per case"}
+
+
+def _external(facts: Facts) -> Chosen:
+    for name, row in facts.external.items():
+        made = f" ({row.source})" if row.source else ""
+        if row.is_reader:
+            yield "reader", {"name": name, "source": made}
+        else:
+            yield "external", {"name": name, "source": made, "layout": _LAYOUTS[row.layout]}
+            yield "external_checked" if row.is_checked else "external_unchecked", {"name": name}
+        if row.missing:
+            cases = ", ".join(row.missing[:5]) + (", ..." if len(row.missing) > 5 else "")
+            counts = {"tested": row.tested, "missing": len(row.missing), "cases": cases}
+            yield "external_missing", {"name": name, **counts}
 
 
 def _cost(facts: Facts) -> Chosen:

@@ -94,9 +94,13 @@ def _title(facts: Facts) -> str:
 def _lead(facts: Facts) -> str:
     counts = facts.counts
     words = {"presets": "networks", "cases": "cases", "folds": "folds", "seeds": "seeds"}
-    return ", ".join(
-        f"{counts[key]} {word if counts[key] != 1 else word[:-1]}" for key, word in words.items()
-    )
+    parts = [
+        f"{counts[key]} {word[: -1 if counts[key] == 1 else None]}" for key, word in words.items()
+    ]
+    models = [name for name in facts.external if name not in facts.readers]
+    parts += [f"predictions made elsewhere: {', '.join(models)}"] * bool(models)
+    parts += [f"second reader: {', '.join(facts.readers)}"] * bool(facts.readers)
+    return ", ".join(parts)
 
 
 def _read_tables(folder: Path) -> dict[str, Table]:

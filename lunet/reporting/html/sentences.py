@@ -55,6 +55,17 @@ SENTENCES = {
     "is not known.",
     "seeds": "Each network was trained with {seeds} random seeds in each fold.",
     "hours": "All trainings together took {hours} device hours.",
+    # rows that were made elsewhere
+    "external": "The predictions of {name} were not made by this study{source}; they were taken "
+    "as they are ({layout}) and evaluated like all others.",
+    "external_checked": "nnU-Net's split shows that no case was predicted by a model of {name} "
+    "that trained on it.",
+    "external_unchecked": "Whether {name} was trained on cases of this data set is not recorded.",
+    "external_missing": "Of {tested} test cases {name} has no prediction for {missing}, which "
+    "count as missed ({cases}).",
+    "reader": "{name} is a second reader{source}: the agreement of these masks with the reference "
+    "is the inter-rater line of the figures. A reader is no candidate for the smallest network, "
+    "and is compared only where the configuration names it.",
     # cost
     "counted": "Multiply-adds of convolutions, linear layers and matrix products were counted for "
     "one input of {size} voxels.",

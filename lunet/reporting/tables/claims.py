@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import pandas as pd
@@ -14,7 +14,8 @@ from lunet.metrics.catalog import compared_title as title
 from lunet.metrics.settings import StatisticsSettings
 from lunet.reporting.markup import Cell, Column, Table, cell
 from lunet.reporting.numbers import decimals, fixed, integer, interval, probability
-from lunet.reporting.result_files import PRIOR, check_metrics
+from lunet.reporting.origin import externals, of, rivals, untrained
+from lunet.reporting.result_files import check_metrics
 from lunet.reporting.tables.scores import level
 from lunet.reporting.unlearned import mean_scores, unlearned
 from lunet.statistics import claims as sentences
@@ -36,7 +37,8 @@ def compared(
 ) -> pd.DataFrame:
     """The comparisons that the study makes, with tests, verdict and sentence.
 
-    The atlas prior is a lower bound, not a competitor: it is compared only if the settings name it.
+    The atlas prior and second readers are bounds, not competitors: they are compared only if the
+    settings name them.
 
     Parameters
     ----------
@@ -52,38 +54,52 @@ def compared(
     Columns as in :func:`lunet.statistics.claims.claims`; no rows if no comparison is configured.
     """
     check_metrics(cases, [statistics.metric])
-    pairs = configured_pairs(list(cases["preset"].unique()), statistics, costs or {})
+    pairs = configured_pairs(list(rivals(cases)), statistics, costs or {})
     if not pairs:
         return pd.DataFrame(columns=[*COMPARISON_COLUMNS, "sentence"])
     # Filled in while all presets are present, so that claims and summaries use the same cases.
     cases = with_empty_references(cases, statistics.metric)
     named = {name for pair in pairs for name in pair}
-    return sentences.claims(
-        cases[(cases["preset"] != PRIOR) | (PRIOR in named)],
+    table = sentences.claims(
+        of(cases, {*rivals(cases), *named}),
         statistics.metric,
         pairs=pairs,
         margin=statistics.margin or None,
         alpha=round(1 - statistics.confidence, 10),
         resamples=statistics.resamples,
         seed=statistics.seed,
-        untrained=(PRIOR,),
+        untrained=untrained(cases),
         failure=statistics.failure,
+    )
+    given = {*externals(cases)}
+    table["sentence"] = [
+        row["sentence"] + _as_given(given & {row["preset"], row["reference"]})
+        for row in table.to_dict("records")
+    ]
+    return table
+
+
+def _as_given(names: Collection[str]) -> str:
+    """What a verdict about predictions that were made elsewhere does not cover."""
+    return "".join(
+        f" The predictions of {name} were made elsewhere and are taken as given; another training "
+        "of it may differ."
+        for name in sorted(names)
     )
 
 
 def configured_pairs(
-    presets: list[str],
+    rivals: list[str],
     statistics: StatisticsSettings,
     costs: Mapping[str, Mapping[str, Any]],
 ) -> list[tuple[str, str]]:
-    """Pairs (candidate, reference) of the settings, in the order of the presets.
+    """Pairs (candidate, reference) of the settings, in the order of ``rivals``.
 
     Raises
     ------
     ConfigError
         If all pairs are to be compared and the cost of a preset is not known.
     """
-    rivals = [name for name in presets if name != PRIOR]
     if statistics.pairs == "all":
         for name in rivals:
             if statistics.cost not in costs.get(name, {}):
@@ -145,7 +161,7 @@ def _note(
     weak = unlearned(mean_scores(cases, statistics.metric), statistics.metric).values()
     if table.empty:
         return " ".join([*weak, NOTHING_ASKED])
-    single = one_training(cases, (PRIOR,))
+    single = one_training(cases, untrained(cases))
     chance = "bootstrap over subjects" if single else "subjects and trainings as sources of chance"
     registered = registered or Registration()
     parts = [

@@ -82,7 +82,7 @@ def efficiency(costs: Mapping[str, Mapping[str, Any]]) -> Table:
             for name, row in numbers.items()
         ),
         note=f"{_slices_note(costs)}{MAC_NOTE} {LIVE_NOTE} {_throughput_note(costs)}"
-        f"{_engines(costs)} {NONE}: not measured; p99 needs 200 runs.",
+        f"{_engines(costs)} {NONE}: not measured; p99 needs 200 runs.{given_note(costs)}",
     )
 
 
@@ -98,8 +98,27 @@ def _slices_note(costs: Mapping[str, Mapping[str, Any]]) -> str:
     )
 
 
+def given_note(costs: Mapping[str, Mapping[str, Any]]) -> str:
+    """Which costs were stated in the configuration, and which are not known; empty if none are."""
+    stated: list[str] = []
+    unknown: list[str] = []
+    for name, cost in costs.items():
+        if cost.get("given"):
+            where = f" ({device(cost)})" if device(cost) else ""
+            (stated if _is_stated(cost) else unknown).append(f"{name}{where}")
+    parts = [f"Stated in the configuration, not measured here: {', '.join(stated)}."] * bool(stated)
+    parts += [f"No cost is given for {', '.join(unknown)}: `external.NAME.cost`."] * bool(unknown)
+    return "".join(f" {part}" for part in parts)
+
+
+def _is_stated(cost: Mapping[str, Any]) -> bool:
+    keys = ("parameters", "macs", "latency", "peak_measured_bytes")
+    return any(cost.get(key) for key in keys)
+
+
 def _throughput_note(costs: Mapping[str, Mapping[str, Any]]) -> str:
     """How the throughput of each preset was found: by a search over batch sizes, or without one."""
+    costs = {name: cost for name, cost in costs.items() if not cost.get("given")}
     searched = [name for name, cost in costs.items() if cost.get("throughput")]
     largest = {(cost.get("settings") or {}).get("throughput_batch") for cost in costs.values()}
     limit = f" ({next(iter(largest))} at most)" if len(largest) == 1 and None not in largest else ""
@@ -118,6 +137,7 @@ def _throughput_note(costs: Mapping[str, Mapping[str, Any]]) -> str:
 def _engines(costs: Mapping[str, Mapping[str, Any]]) -> str:
     """Which engine was the fastest, in words; empty if only eager fp32 was measured."""
     by_engine: dict[str, list[str]] = {}
+    costs = {name: cost for name, cost in costs.items() if not cost.get("given")}
     for preset, cost in costs.items():
         by_engine.setdefault(fastest(cost)[0], []).append(preset)
     if set(by_engine) <= {"", "eager fp32"}:
@@ -127,7 +147,8 @@ def _engines(costs: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def conditions(costs: Mapping[str, Mapping[str, Any]]) -> str:
-    """The conditions that all presets share: input, device, threads and runs."""
+    """The conditions that all measured presets share: input, device, threads and runs."""
+    costs = {name: cost for name, cost in costs.items() if not cost.get("given")}
     parts = [
         _shared(
             [" × ".join(map(str, cost.get("size") or ())) for cost in costs.values()],
@@ -196,5 +217,5 @@ def joint(
         ),
         rows=tuple(rows),
         records=tuple(records),
-        note=f"{RULE} {MAC_NOTE}",
+        note=f"{RULE} {MAC_NOTE}{given_note(costs)}",
     )

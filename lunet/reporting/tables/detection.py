@@ -11,7 +11,7 @@ from lunet.metrics.catalog import column_in, title
 from lunet.metrics.settings import StatisticsSettings
 from lunet.reporting.markup import Cell, Column, Table, cell
 from lunet.reporting.numbers import NONE, decimals, fixed, integer, interval, significant
-from lunet.reporting.result_files import PRIOR
+from lunet.reporting.origin import untrained
 from lunet.reporting.scores import presets, structures, summarise
 from lunet.reporting.settings import ReportSettings
 from lunet.reporting.tables.scores import level
@@ -89,7 +89,9 @@ def _detected(row: Mapping[str, Any], metrics: list[str]) -> tuple[Cell, ...]:
 
 def limits(cases: pd.DataFrame, statistics: StatisticsSettings, compared: pd.DataFrame) -> Table:
     """Whether each mean and each verdict is limited by subjects or by trainings."""
-    table = limits_of(cases, statistics.metric, compared, untrained=(PRIOR,)).to_dict("records")
+    table = limits_of(cases, statistics.metric, compared, untrained=untrained(cases)).to_dict(
+        "records"
+    )
     heads = ("Subjects", "Seeds", "Standard error", "SD of subjects", "SD of a training", "SD rest")
     return Table(
         name="limits",

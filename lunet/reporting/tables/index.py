@@ -15,12 +15,13 @@ from lunet.reporting.arithmetic import require_one_arithmetic
 from lunet.reporting.markup import Table, write
 from lunet.reporting.outputs import table_row
 from lunet.reporting.published import published, read_published
+from lunet.reporting.registered import read_registration
+from lunet.reporting.replication import replication
 from lunet.reporting.result_files import (
     ResultFiles,
     read_cases,
     read_efficiency,
     read_lesions,
-    read_registration,
     read_runs,
 )
 from lunet.reporting.settings import ReportSettings
@@ -78,6 +79,7 @@ TABLES: dict[str, Callable[[Material], Table]] = {
     "published": lambda m: published(
         read_published(m.report.published), m.cases, m.costs, m.statistics
     ),
+    "replication": lambda m: replication(read_published(m.report.published), m.cases, m.statistics),
     "batches": lambda m: tables_memory.batches(m.costs, m.report, m.statistics.named_pairs),
     "forecast": lambda m: tables_forecast.forecast(m.costs, m.runs, m.sources.manifest),
     "protocol": lambda m: tables_protocol.protocol(m.runs, m.settings),

@@ -16,8 +16,9 @@ from lunet.metrics.settings import StatisticsSettings
 from lunet.reporting.costs import flat
 from lunet.reporting.markup import Cell, Column, Table, cell, write
 from lunet.reporting.numbers import NONE, decimals, fixed, integer, interval, significant
+from lunet.reporting.origin import PRIOR
 from lunet.reporting.pruned import TITLES, Pruning, by_strategy, read_prunings
-from lunet.reporting.result_files import PRIOR, ResultFiles, read_cases, read_efficiency, read_runs
+from lunet.reporting.result_files import ResultFiles, read_cases, read_efficiency, read_runs
 from lunet.reporting.scores import headline, headline_summary
 from lunet.reporting.tables.claims import comparisons
 from lunet.reporting.tables.scores import level

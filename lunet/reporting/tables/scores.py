@@ -12,7 +12,8 @@ from lunet.metrics.settings import StatisticsSettings
 from lunet.reporting.costs import flat
 from lunet.reporting.markup import Cell, Column, Table, cell
 from lunet.reporting.numbers import RULE, decimals, fixed, integer, interval
-from lunet.reporting.result_files import PRIOR, check_metrics
+from lunet.reporting.origin import untrained
+from lunet.reporting.result_files import check_metrics
 from lunet.reporting.scores import COUNTED, by_quality, summarise
 from lunet.reporting.settings import ReportSettings
 from lunet.reporting.unlearned import mean_scores, unlearned
@@ -48,13 +49,13 @@ def level(settings: StatisticsSettings) -> str:
 
 def drawn(cases: pd.DataFrame) -> str:
     """How the intervals of means are computed, for captions."""
-    single = one_training(cases, (PRIOR,))
+    single = one_training(cases, untrained(cases))
     return "bootstrap over subjects" if single else "over subjects and trainings"
 
 
 def scope(cases: pd.DataFrame) -> str:
     """A sentence for notes if a preset was trained only once per fold."""
-    return f" {ONE_TRAINING}" if one_training(cases, (PRIOR,)) else ""
+    return f" {ONE_TRAINING}" if one_training(cases, untrained(cases)) else ""
 
 
 def accuracy(cases: pd.DataFrame, settings: StatisticsSettings, report: ReportSettings) -> Table:

@@ -19,6 +19,8 @@ from lunet.study.config_examples import EXAMPLES
 from lunet.study.study import Study, study_of
 
 CONFIGS = sorted((ROOT / "config").glob("*.yaml"))
+ROW = {"predictions": "masks"}
+NNUNET = ROW | {"layout": "nnunet"}
 SMALL = {"study": "s", "dataset": {"name": "phantom"}, "presets": ["lunet_small_1f"]}
 
 
@@ -99,6 +101,30 @@ def test_the_manual_shows_each_example():
             "evaluate.tolerances",
         ),
         ({"variants": {"v": {}}}, "variants.v.base", "required"),
+        ({"external": {"a": {}}}, "external.a.predictions", "required"),
+        ({"external": {"a/b": ROW}}, "external", "letters"),
+        ({"external": {"Lunet_Small_1F": ROW}}, "external.Lunet_Small_1F", "name of its own"),
+        ({"external": {"unet_small_2f": ROW}}, "external.unet_small_2f", "name of its own"),
+        ({"external": {"atlas_prior": ROW}}, "external.atlas_prior", "name of its own"),
+        ({"external": {"a": ROW | {"layout": "nnunett"}}}, "external.a.layout", "nnunet"),
+        ({"external": {"a": ROW | {"splits": "s.json"}}}, "external.a.splits", "layout: nnunet"),
+        ({"external": {"a": ROW | {"map": {1: "Anteror"}}}}, "external.a.map.1", "Anterior"),
+        ({"external": {"a": ROW | {"map": {1: "Anterior"}}}}, "external.a.map", "Posterior"),
+        (
+            {"external": {"a": ROW}, "statistics": {"pairs": "all"}},
+            "external.a.cost.parameters",
+            "by their cost",
+        ),
+        (
+            {"external": {"a": ROW}, "smallest": {"reference": "a", "families": ["lunet_small"]}},
+            "smallest.reference",
+            "is an external row",
+        ),
+        (
+            {"external": {"a": NNUNET}, "folds": "all", "split": {"held_out": 0.2}},
+            "external.a.layout",
+            "single fold",
+        ),
         ({"variants": {"unet_small_4f": {"base": "unet_small_1f"}}}, "variants.unet_small_4f", ""),
     ],
 )
@@ -309,3 +335,25 @@ def test_presets_that_share_a_folder_on_some_disks_are_refused() -> None:
     variants = {name: {"base": "unet_small_1f"} for name in ("v", "V")}
     with pytest.raises(ConfigError, match="'v' and 'V' name one folder"):
         study_of({**SMALL, "variants": variants, "presets": ["v", "V"]})
+
+
+def test_external_rows_are_rows_that_are_not_trained():
+    reader = ROW | {"role": "reader"}
+    s = Study(
+        parse(
+            SMALL
+            | {"external": {"a": ROW, "b": reader}, "statistics": {"pairs": [["a", "atlas_prior"]]}}
+            | {"folds": [0], "seeds": [0, 1]}
+        )
+    )
+    assert s.rows == ("lunet_small_1f", "a", "b", "atlas_prior")
+    assert list(s.runs(["a"])) == ["results/s/runs/a/fold-0/seed-0"]
+    files = s.files(("metrics", "histories"), ["lunet_small_1f", "a"])
+    assert "results/s/runs/a/fold-0/seed-0/run.json" in files
+    assert not any("/a/" in file for file in files if file.endswith("history.csv"))
+    # the protocol states which rivals there are; a reader is none
+    assert s.sections("register")["grid"]["presets"] == ["lunet_small_1f", "a"]
+    with_cost = Study(parse(SMALL | {"external": {"a": ROW | {"cost": {"parameters": 5}}}}))
+    wildcards = type("Wildcards", (), {"preset": "a"})
+    assert with_cost.settings("external")(wildcards) == s.settings("external")(wildcards)
+    assert with_cost.settings("external_cost")(wildcards) != s.settings("external_cost")(wildcards)
