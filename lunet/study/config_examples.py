@@ -42,6 +42,13 @@ external:
   nnunet: {predictions: nnUNet_results/Dataset004/3d_fullres, layout: nnunet}
   second_reader: {predictions: reader2, role: reader}
 """,
+    "external.<name>.cost": """
+external:
+  nnunet:
+    predictions: nnUNet_results/Dataset004/3d_fullres
+    layout: nnunet
+    cost: {parameters: 31195784}
+""",
     "topology": """
 presets: [nnunet_like_8f, pocket_small_8f]
 topology:                        # voxels of 0.5 x 0.5 x 7.5 mm: no pooling along the last axis

@@ -375,7 +375,7 @@ def test_what_the_crop_of_a_study_cuts_off_labels(
     config.write_text(f"study: s\npresets: [lunet_small_1f]\n{text}")
     words = ["audit", str(clean), "--config", str(config), "--out", str(out)]
     assert main(words) == (2 if severity == "error" else 0)
-    rows = [row for row in csv.DictReader((out / "findings.csv").open())]
+    rows = list(csv.DictReader((out / "findings.csv").open()))
     cut = [row for row in rows if row["check"] == "cropped_label"]
     assert len(cut) == 6
     assert {row["severity"] for row in cut} == {severity}
