@@ -430,3 +430,31 @@ def test_mednext_and_nested_networks_are_pruned_too(data: Path, tmp_path: Path) 
         found = rows(place / "out" / "trajectory.csv")
         assert int(found[1]["parameters"]) < int(found[0]["parameters"])
         load_model(place / "out")
+
+
+def test_a_supervised_residual_network_of_a_planned_topology_is_pruned(
+    data: Path, tmp_path: Path
+) -> None:
+    arguments = {
+        "widths": [3, 4, 5],
+        "strides": [[1, 1, 1], [2, 2, 1], [2, 2, 2]],
+        "kernels": [[3, 3, 1], [3, 3, 3], [3, 3, 3]],
+        "norm": "instance",
+        "activation": "leaky_relu",
+        "order": "norm_activation",
+        "downsampling": "convolution",
+        "residual": True,
+        "convs_per_block": [3, 2, 2],
+        "decoder_convs": 1,
+        "deep_supervision": True,
+    }
+    recipe = replace(TINY, batch_size=2, deep_supervision="halving")
+    settings = replace(SETTINGS, first_epochs=1, recovery_epochs=1, channels_per_step=3)
+    given = {"model": MODEL | {"arguments": arguments}, "recipe": recipe}
+    run_pruning(task(data, tmp_path / "stamp", settings=settings, **given))
+    trajectory = rows(tmp_path / "stamp" / "out" / "trajectory.csv")
+    assert [int(row["channels"]) for row in trajectory] == [19, 19 - 3, 19 - 6]
+    model = load_model(tmp_path / "stamp" / "out" / "last.safetensors")
+    streams = [model.plan.widths[name][-1] for name in ("encoder.0", "encoder.1", "bottleneck")]
+    assert streams == [3, 4, 5]
+    assert model.strides == ((1, 1, 1), (2, 2, 1), (2, 2, 2))

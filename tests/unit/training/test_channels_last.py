@@ -185,6 +185,25 @@ def test_other_layouts_and_wide_layers_are_left_alone() -> None:
     assert repeats(laid_out(torch.randn(2, 4, 8, 8, 8))) == 64
 
 
+def test_a_supervised_network_with_instance_norm_trains_as_in_the_usual_layout(
+    tmp_path: Path,
+) -> None:
+    data = prepare(tmp_path / "data", shapes=((8, 8, 8),) * 5)
+    form = {"norm": "instance", "activation": "leaky_relu", "order": "norm_activation"}
+    arguments = {"widths": [4, 4, 4], "deep_supervision": True, **form}
+    model = {"preset": "tiny", "module": "unet", "name": "UNet", "arguments": arguments}
+    recipe = replace(TINY, epochs=2, batch_size=1, deep_supervision="halving")
+    losses = []
+    for layout in ("contiguous", "channels_last"):
+        engine = replace(TINY.engine, memory_format=layout)
+        place = tmp_path / layout
+        run_training(job(data, place, recipe=replace(recipe, engine=engine), model=model))
+        lines = (place / "out" / "history.csv").read_text().splitlines()
+        column = lines[0].split(",").index("train_loss")
+        losses.append([float(line.split(",")[column]) for line in lines[1:]])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
 def test_a_relu_may_work_in_place_on_a_narrow_batch_norm() -> None:
     """As in the 2D networks: a view of a function of our own must not be changed in place."""
     image = torch.randn(2, 4, 16, 16).to(memory_format=torch.channels_last)
