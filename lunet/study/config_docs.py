@@ -87,7 +87,8 @@ def _section(title: str, cls: type, path: str, *, example: str | None = None) ->
     """The keys of a section and those below it; ``example`` is the path of another example."""
     hints = typing.get_type_hints(cls)
     text = EXAMPLES[path if example is None else example]
-    yield f"\n## {title}\n\n```yaml\n{text.strip()}\n```\n\n| key | allowed | default | meaning |\n|---|---|---|---|"
+    yield f"\n## {title}\n\n```yaml\n{text.strip()}\n```\n"
+    yield "| key | allowed | default | meaning |\n|---|---|---|---|"
     nested = []
     for field in dataclasses.fields(cls):
         key = f"{path}.{field.name}" if path else field.name

@@ -58,6 +58,15 @@ def test_figure_has_all_files_and_the_same_bytes_again(
         assert len(list(csv.reader(stream))) > 1
 
 
+def test_times_of_a_busy_machine_are_marked_on_the_front(study: Path, tmp_path: Path) -> None:
+    found = from_grid(Grid(study, tuple(DICE), (0,), (0, 1)), figure_row("pareto_latency").needs)
+    svg, *_, table = write_figure("pareto_latency", found, SETTINGS, tmp_path / "p")
+    with open(table, newline="") as stream:
+        rows = {row["preset"]: row["unstable"] for row in csv.DictReader(stream)}
+    assert [name for name, flag in rows.items() if flag == "True"] == ["unet_small_2f"]
+    assert "not to be relied on" in svg.read_text()
+
+
 @pytest.mark.parametrize(
     ("name", "notice"),
     [("differences", "no preset is compared"), ("ranks", "only one preset")],

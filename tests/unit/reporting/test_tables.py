@@ -16,6 +16,7 @@ from lunet.errors import ConfigError, DataError
 from lunet.files import write_json
 from lunet.metrics.settings import StatisticsSettings
 from lunet.reading import read_json
+from lunet.reporting.costs import busy, flat
 from lunet.reporting.figures.paired import differences
 from lunet.reporting.markup import (
     Column,
@@ -39,6 +40,7 @@ from lunet.reporting.result_files import (
 )
 from lunet.reporting.tables import pruning as tables_pruning
 from lunet.reporting.tables.claims import compared
+from lunet.reporting.tables.costs import conditions, star
 from lunet.reporting.tables.index import TABLES, make_table, write_table
 
 PRESETS = (*DICE, "atlas_prior")
@@ -135,8 +137,37 @@ def test_costs_name_unit_device_and_instability(study: Path) -> None:
     starred = [row[0].lines[0] for row in table.rows if row[4].lines[0].endswith("*")]
     assert table.columns[4].title == "Latency p50 (ms)"
     assert starred == ["unet_small_2f"]
+    for title in ("p95 (ms)", "Jitter (ms)", "Throughput (volumes/s)"):
+        index = [column.title for column in table.columns].index(title)
+        assert [row[0].lines[0] for row in table.rows if row[index].lines[0][-1] == "*"] == starred
     assert table.records[0]["throughput_batch"] == 4
     assert table.records[0]["training_memory_mib"] == 1024
+
+
+@pytest.mark.parametrize(
+    ("change", "latency", "training"),
+    [
+        ({}, 0, 0),
+        ({"busy": True}, 1, 1),
+        ({"busy": False}, 0, 0),
+        ({"training_step": {"p50_ms": 1.0, "unstable": True}}, 0, 1),
+    ],
+)
+def test_a_busy_machine_marks_all_times(change: dict, latency: int, training: int) -> None:
+    row = {"batch": 1, "engine": "eager", "precision": "fp32", "p50_ms": 2.0, "unstable": False}
+    step = {"training_step": {"p50_ms": 1.0, "unstable": False}}
+    cost = {"latency": [row], "training_step_ms": 1.0, **step, **change}
+    numbers = flat(cost)
+    assert (numbers["unstable"], numbers["training_step_unstable"]) == (latency, training)
+    assert star(numbers, "latency_p50_ms") == "*" * latency
+    assert star(numbers, "training_step_ms") == "*" * training
+    assert star(numbers, "parameters") == ""
+    assert busy({"a": cost}).startswith("The times of a were") is bool(latency or training)
+
+
+def test_times_of_different_devices_are_not_compared() -> None:
+    costs = {name: {"device": {"type": "cpu", "cpu": name}} for name in ("A", "B")}
+    assert "on different devices (A; B), whose times cannot be compared" in conditions(costs)
 
 
 def test_one_preset_alone_gives_empty_comparisons(study: Path) -> None:

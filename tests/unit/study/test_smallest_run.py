@@ -246,7 +246,7 @@ def test_a_maker_that_makes_nothing_ends_the_search(tmp_path: Path) -> None:
 
 
 def test_networks_that_have_not_learnt_are_named(tmp_path: Path) -> None:
-    dice = DICE | {"lunet_small_8f": 0.0, "lunet_small_6f": 0.5, "atlas_prior": 0.6}
+    dice = DICE | {"lunet_small_8f": 0.1, "lunet_small_6f": 0.5, "atlas_prior": 0.6}
     verdict, _ = ask(tmp_path, StubMaker(dice, spread=0.0))
     assert set(verdict["unlearned"]) == {"lunet_small_8f"}
     assert "lunet_small_8f is not above the floor" in verdict["sentence"]

@@ -11,7 +11,7 @@ import pytest
 from lunet.cli import main
 from lunet.files import write_json
 from lunet.locks import owned
-from lunet.study.watch import RunState, find_study, run_states
+from lunet.study.watch import RunState, find_study, measurements, run_states, watch_lines
 
 EPOCH = "epoch {}/40: lr 0.01, train_loss {}, {}8.5 samples/s, 0.6 GiB, {} s left\n"
 CONFIG = (
@@ -134,3 +134,17 @@ def test_a_study_that_does_not_exist(
     assert "no study has started here" in capsys.readouterr().err
     assert main(["watch", "quick"]) == 2
     assert "quick: does not exist" in capsys.readouterr().err
+
+
+def test_a_measurement_shows_how_far_it_is(study: Path) -> None:
+    path = study / "logs" / "unet_small_2f" / "efficiency.log"
+    path.parent.mkdir(parents=True)
+    path.write_text("measuring in 5 fresh process(es): at most about 2 min\n")
+    (line,) = measurements(find_study("config.yaml"))
+    assert line.startswith("measuring unet_small_2f: begun (at ")
+    path.write_text("measured 1/6, 100 s left\nmeasured 2/6, 80 s left\n")
+    (line,) = measurements(find_study("config.yaml"))
+    assert line.startswith("measuring unet_small_2f: 2 of 6 processes, 0:01:20 left (at ")
+    assert line in watch_lines(find_study("config.yaml"))
+    write_json(study / "presets" / "unet_small_2f" / "efficiency.json", {})
+    assert list(measurements(find_study("config.yaml"))) == []
