@@ -164,7 +164,7 @@ def _intensities(fingerprint: Fingerprint) -> tuple[Choice, ...]:
             Choice(
                 "preprocess.window",
                 window,
-                f"{why}: Hounsfield units mean the same in all volumes, so they share one window, "
+                f"{why}: Hounsfield units mean the same in all images, so they share one window, "
                 "the percentiles 0.5 and 99.5 of the foreground",
             ),
             Choice("preprocess.normalise", "zscore", "networks train best on unit variance"),
@@ -173,15 +173,15 @@ def _intensities(fingerprint: Fingerprint) -> tuple[Choice, ...]:
         share = f"{100 * first.zeros:.0f} % of the voxels are exactly zero"
         why = f"{share}: masked background is left out of mean and deviation"
         return (
-            Choice("preprocess.clip", [0.5, 99.5], "no physical unit: outliers are cut per volume"),
+            Choice("preprocess.clip", [0.5, 99.5], "no physical unit: outliers are cut per image"),
             Choice("preprocess.normalise", "zscore_nonzero", why),
         )
     return (
-        Choice("preprocess.clip", [0.5, 99.5], "no physical unit: outliers are cut per volume"),
+        Choice("preprocess.clip", [0.5, 99.5], "no physical unit: outliers are cut per image"),
         Choice(
             "preprocess.normalise",
             "zscore",
-            f"intensities of {first.name} have no common scale, so each volume is normalised",
+            f"intensities of {first.name} have no common scale, so each image is normalised",
         ),
     )
 

@@ -87,7 +87,7 @@ def evaluate_run(
     subset: str = "test",
     log: Callable[[str], None] = print,
 ) -> None:
-    """Evaluate a run's ``predictions/<case>.nii.gz`` and write ``metrics.csv``.
+    """Evaluate the masks in a run's ``predictions/`` and write ``metrics.csv``.
 
     Each case of the subset has its rows: a missing file counts as a prediction that found nothing,
     so its structures are missed. Without a split file all labelled cases are expected. References
@@ -106,7 +106,9 @@ def evaluate_run(
         case = manifest.case(name)
         origin = str(case.raw_label)
         reference = read_reference(manifest, name)
-        prediction = read_predicted(found.get(name), reference, origin, LabelRule(), log)
+        prediction = read_predicted(
+            found.get(name), reference, origin, LabelRule(), log, pixel_mm=manifest.pixel_mm
+        )
         head, structures = run.head(name, case.group), manifest.task.structures
         rows += case_rows(head, reference, prediction, structures, settings, unit=manifest.unit)
         log(f"evaluated {name}")

@@ -108,7 +108,9 @@ def _read(
 ) -> Patient:
     reference = read_reference(manifest, name)
     origin = str(manifest.case(name).raw_label)
-    prediction = read_predicted(mask, reference, origin, LabelRule(), log)
+    prediction = read_predicted(
+        mask, reference, origin, LabelRule(), log, pixel_mm=manifest.pixel_mm
+    )
     steps = read_map(maps, name, task=manifest.task) if mask is not None else None
     return Patient(reference[0], prediction, steps)
 

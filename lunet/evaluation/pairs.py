@@ -10,7 +10,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lunet.data.io.images import LabelRule, PixelSize, read_label, require_grid
+from lunet.data.io.images import (
+    LabelRule,
+    PixelSize,
+    is_hidden,
+    read_label,
+    require_grid,
+    stem_of,
+    suffix_of,
+)
 from lunet.errors import DataError
 from lunet.inference.output import SUFFIX, subset_cases
 
@@ -58,12 +66,13 @@ def predictions_in(
         If no expected case has a mask, or one belongs to no case of the data set.
     """
     names = set(expected)
-    found = {path.name[: -len(SUFFIX)]: path for path in Path(folder).glob(f"*{SUFFIX}")}
+    files = (path for path in Path(folder).glob("*.*") if suffix_of(path) and not is_hidden(path))
+    found = {stem_of(path): path for path in files}
     if not found:
         raise DataError(
             where=folder,
             found="no predictions at all",
-            expected="<case>.nii.gz are expected",
+            expected=f"<case>{SUFFIX}, or for pictures <case>.png, are expected",
             action="Predict again",
         )
     refuse_extra(folder, sorted(set(found) - names - set(known)))

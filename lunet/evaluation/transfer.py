@@ -15,7 +15,6 @@ from torch import nn
 from lunet.data.dataset import Case, Dataset, read_dataset
 from lunet.data.ground_truth import read_case_label
 from lunet.data.io.images import require_grid
-from lunet.data.io.write import write_nifti
 from lunet.errors import DataError
 from lunet.evaluation.evaluation import case_rows
 from lunet.evaluation.label_map import check_map
@@ -23,7 +22,7 @@ from lunet.evaluation.pairs import RUN_COLUMNS, EvaluatedRun, Label
 from lunet.files import sha256, write_csv, write_json
 from lunet.inference.description import description_of
 from lunet.inference.load import load_model
-from lunet.inference.output import SUFFIX
+from lunet.inference.output import suffix_for, write_native
 from lunet.inference.predict import predict_native
 from lunet.inference.settings import WEIGHTS, PredictSettings, TransferSettings
 from lunet.metrics.catalog import case_columns
@@ -91,7 +90,7 @@ def transfer(
     table, structures = label_map(trained, test.task, test.settings.map)
     dataset = _dataset(test, trained)
     pairs, folder = _labelled(dataset), Path(out)
-    masks = {case.id: f"predictions/{case.id}{SUFFIX}" for case, _ in pairs}
+    masks = {case.id: f"predictions/{case.id}{suffix_for(case.images[0])}" for case, _ in pairs}
     names, inputs = [*masks.values(), METRICS, RECORD], [path, test.raw]
     columns = [*RUN_COLUMNS, *case_columns(test.evaluate.tolerances, dataset.unit)]
     rows: list[dict[str, Any]] = []
@@ -100,7 +99,7 @@ def transfer(
         for case, label in pairs:
             mask, reference = _segment(model, case, label, test, dataset)
             mask = table[mask]
-            write_nifti(folder / masks[case.id], mask, reference[1])
+            write_native(folder / masks[case.id], mask, reference[1])
             head = run.head(case.id, case.group)
             rows += case_rows(head, reference, mask, structures, test.evaluate, unit=dataset.unit)
             digest.update(f"{case.id} {sha256(label)}\n".encode())

@@ -18,6 +18,7 @@ from lunet.data.dataset import Case, Dataset
 from lunet.data.geometry import spacing_of
 from lunet.data.ground_truth import read_case_label
 from lunet.data.io.images import read_image, require_grid
+from lunet.data.layouts.folders import EXPORTED
 from lunet.errors import ConfigError
 from lunet.files import write_csv
 from lunet.own_files import renewed
@@ -90,7 +91,7 @@ def export_slices(
         for number, case in enumerate(dataset.cases, start=1):
             rows += _export_case(case, dataset, settings, stage)
             log(f"cut {case.id} ({number}/{len(dataset.cases)})")
-        write_csv(stage / "slices.csv", COLUMNS, rows)
+        write_csv(stage / EXPORTED, COLUMNS, rows)
     return len(rows)
 
 

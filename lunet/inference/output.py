@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import TypedDict
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from lunet.data.folds import Fold, read_splits
 from lunet.data.geometry import Geometry, geometry_from_dict
-from lunet.data.io.write import write_nifti
+from lunet.data.io.images import is_picture, stem_of, suffix_of
+from lunet.data.io.masks import mask_suffix
+from lunet.data.io.write import write_nifti, write_picture
 from lunet.data.prepared import MANIFEST, Manifest, PreparedCase
 from lunet.errors import ConfigError, DataError
 from lunet.files import write_json
@@ -33,6 +35,7 @@ LIST = "predictions.json"
 STEP = "predict"
 """The step that the masks belong to (:mod:`lunet.own_files`)."""
 SUFFIX = ".nii.gz"
+"""Suffix of the mask of a volume; a picture's mask is a picture (:func:`suffix_for`)."""
 Segmenter = Callable[[PreparedCase], NDArray[np.uint8]]
 
 
@@ -59,6 +62,19 @@ def subset_cases(path: str | Path, fold: int, subset: str) -> tuple[str, ...]:
     return tuple(getattr(read_fold(path, fold), subset))
 
 
+def suffix_for(image: str | Path) -> str:
+    """Suffix of a study's mask of an image: NIfTI for volumes, a lossless picture for pictures."""
+    return mask_suffix(image) if is_picture(image) else SUFFIX
+
+
+def write_native(path: Path, mask: NDArray[np.uint8], affine: ArrayLike) -> None:
+    """Write a study's mask on the grid of its image."""
+    if is_picture(path):
+        write_picture(path, mask)
+    else:
+        write_nifti(path, mask, affine)
+
+
 def geometry_of(case: PreparedCase) -> Geometry:
     """The transformation of a case's raw volume into its prepared one."""
     where = f"{case.folder / MANIFEST}: case {case.id}"
@@ -76,6 +92,7 @@ def write_predictions(
 ) -> None:
     """Segment the named cases into ``out/<case>.nii.gz`` (uint8, native grid), then list them.
 
+    A picture's mask is a picture of the same size and format (PNG for a JPEG, which is lossy).
     Nothing else in the folder is touched: masks of other cases from earlier runs (of another fold,
     for instance) stay, both in the folder and in the list.
 
@@ -91,17 +108,22 @@ def write_predictions(
             where=manifest.path, found="this subset has no cases", expected="at least one is needed"
         )
     folder = Path(out)
-    masks = {f"{name}{SUFFIX}": name for name in names}
+    masks = {f"{name}{_suffix(manifest.case(name))}": name for name in names}
     with claim(folder, [*masks, LIST], step=STEP) as others:
         (folder / LIST).unlink(missing_ok=True)
         for number, (mask, name) in enumerate(masks.items(), start=1):
             case = manifest.case(name)
-            write_nifti(folder / mask, segmenter(case), geometry_of(case).native_affine)
+            write_native(folder / mask, segmenter(case), geometry_of(case).native_affine)
             log(f"segmented {name} ({number}/{len(names)})")
-        old = {file: file.removesuffix(SUFFIX) for file in others if _is_mask(file)}
+        old = {file: stem_of(file) for file in others if _is_mask(file)}
         listed = [{"case": case, "file": file} for file, case in sorted((masks | old).items())]
         write_json(folder / LIST, {"cases": listed, "task": manifest.task.as_dict()})
 
 
+def _suffix(case: PreparedCase) -> str:
+    """Suffix of a case's mask; a manifest of imported volumes may not name the raw files."""
+    return suffix_for(case.raw_images[0]) if case.record.get("raw") else SUFFIX
+
+
 def _is_mask(file: str) -> bool:
-    return file.endswith(SUFFIX) and "/" not in file
+    return bool(suffix_of(file)) and "/" not in file

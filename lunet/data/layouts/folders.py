@@ -7,13 +7,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lunet.data.dataset import Case, Dataset
-from lunet.data.io.images import is_hidden, stem_of, suffix_of
+from lunet.data.io.images import PixelSize, is_hidden, stem_of, suffix_of
 from lunet.data.layouts.task import chosen_groups, dimensions_of, infer_labels
 from lunet.data.settings import DatasetSettings
 from lunet.errors import DataError
+from lunet.reading import number_in, read_spreadsheet
 from lunet.task import Task
 
 LOOKS_FOR = "images/ and masks/ (or labels/) with equal file names, or <case> next to <case>_seg"
+EXPORTED = "slices.csv"
 _IMAGES = ("images", "imagestr", "image", "imgs", "img", "scans")
 _LABELS = ("masks", "labels", "labelstr", "mask", "label", "segmentations", "seg", "gt")
 _WORDS = "seg|gmseg|dseg|mask|masks|label|labels|gt|groundtruth|segmentation|annotation"
@@ -51,7 +53,22 @@ def read(root: Path, settings: DatasetSettings) -> Dataset:
         dimensions_of(cases, settings),
     )
     place = root.parent if root.is_file() else root
-    return Dataset(place, stem_of(root), task, chosen_groups(cases, settings), rule)
+    groups = chosen_groups(cases, settings)
+    size = _exported_size(place)
+    return Dataset(place, stem_of(root), task, groups, rule, pixel_mm=size)
+
+
+def _exported_size(folder: Path) -> PixelSize | None:
+    """The pixel size that ``lunet export-slices`` recorded, if all slices have the same."""
+    path = folder / EXPORTED
+    if not path.is_file():
+        return None
+    rows = read_spreadsheet(path, what="a list of exported slices")
+    columns = "column_mm", "row_mm"
+    if not rows or not all(row.get(name) for row in rows for name in columns):
+        return None
+    sizes = {(number_in(row, columns[0], path), number_in(row, columns[1], path)) for row in rows}
+    return sizes.pop() if len(sizes) == 1 else None
 
 
 def _pair_of_folders(root: Path) -> tuple[Path, Path] | None:

@@ -12,9 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lunet.data.ground_truth import read_reference
-from lunet.data.io.images import read_image, read_label, require_grid
+from lunet.data.io.images import read_image, read_label, require_grid, stem_of
 from lunet.data.prepared import Manifest
-from lunet.inference.output import SUFFIX
 from lunet.task import Length
 
 Array = NDArray[Any]
@@ -69,10 +68,11 @@ def read_case(manifest: Manifest, name: str) -> SliceCase:
 
 def read_prediction(folder: Path, case: SliceCase) -> Array | None:
     """The predicted class indices of a case, in the same orientation; None if there is no file."""
-    path = folder / f"{case.name}{SUFFIX}"
-    if not path.is_file():
+    named = [path for path in folder.glob(f"{case.name}.*") if stem_of(path) == case.name]
+    if not named:
         return None
-    array, affine = read_label(path)
+    path = named[0]
+    array, affine = read_label(path, pixel_mm=(case.spacing[0], case.spacing[1]))
     prediction = _canonical(array, affine)
     require_grid(path, prediction.shape, affine, case.name, case.reference.shape, case.affine)
     return prediction

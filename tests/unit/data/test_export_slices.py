@@ -52,6 +52,20 @@ def test_the_same_arrays_come_back(raw: Path, tmp_path: Path) -> None:
         np.testing.assert_allclose([float(row["column_mm"]), float(row["row_mm"])], steps)
 
 
+def test_an_import_knows_the_pixel_size_of_exported_slices(raw: Path, tmp_path: Path) -> None:
+    rows = export(raw, tmp_path / "out")
+    settings = DatasetSettings(name="slices", path="x", labels={"cancer": 1})
+    dataset = open_dataset(tmp_path / "out", settings)
+    assert dataset.pixel_mm == (float(rows[0]["column_mm"]), float(rows[0]["row_mm"]))
+    assert dataset.unit == "mm"
+    rows[0]["row_mm"] = "0.123"  # one size no longer fits all
+    with open(tmp_path / "out/slices.csv", "w", newline="") as stream:
+        writer = csv.DictWriter(stream, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    assert open_dataset(tmp_path / "out", settings).unit == "px"
+
+
 def test_empty_slices_may_be_thinned_out_and_labels_be_white(raw: Path, tmp_path: Path) -> None:
     every = export(raw, tmp_path / "all")
     none = export(raw, tmp_path / "none", "--empty", "0", "--white")

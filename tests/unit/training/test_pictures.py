@@ -104,6 +104,19 @@ def test_the_examples_are_drawn(run: Path, tmp_path: Path) -> None:
     assert (tmp_path / "examples.png").stat().st_size
 
 
+def test_the_mask_of_a_picture_is_a_picture_of_its_name_and_size(run: Path) -> None:
+    masks = sorted((run / "predictions").glob("*.png"))
+    assert len(masks) == len(
+        json.loads((run / "predictions/predictions.json").read_text())["cases"]
+    )
+    for path in masks:
+        with (
+            Image.open(path) as mask,
+            Image.open(run.parents[3] / "raw/imagesTr" / path.name) as image,
+        ):
+            assert mask.size == image.size
+
+
 def test_distances_of_pictures_are_in_pixels(run: Path, tmp_path: Path) -> None:
     with open(run / "metrics.csv", newline="") as stream:
         columns = next(csv.reader(stream))
