@@ -89,16 +89,18 @@ def _proposed(arguments: argparse.Namespace) -> tuple[Sequence[Choice], Fingerpr
     dataset = open_raw(arguments, "plan" if sections else "audit")
     task, fingerprint = dataset.task, fingerprint_of(dataset, log=print)
     ndim = fingerprint.shapes.shape[1]
-    sections_of_networks = sections.get("models") or [_section(preset)]
+    networks = sections.get("models") or [_section(preset)]
 
     def cost_of(topology: Topology) -> NetworkCost:
-        built = _models(sections_of_networks, topology, task, ndim)
+        built = _models(networks, topology, task, ndim)
         return costliest([network_cost(m, channels=len(task.channels), ndim=ndim) for m in built])
 
     memory = usable_memory(limits.memory_gb)
     # a fold trains on only a part of the samples, and a batch cannot hold more than these
     largest = min(limits.largest_batch, max(2, fingerprint.samples // 3))
-    return propose(fingerprint, cost_of, memory=memory, largest_batch=largest), fingerprint
+    axes = task.dimensions
+    choices = propose(fingerprint, cost_of, memory=memory, largest_batch=largest, dimensions=axes)
+    return choices, fingerprint
 
 
 def _check(arguments: argparse.Namespace) -> None:
@@ -134,7 +136,9 @@ def _models(
     from lunet.models.build import build_for_task
     from lunet.study.topology import with_topology
 
-    as_stored, planned = dataclasses.replace(task, dimensions=ndim), dataclasses.asdict(topology)
+    as_stored = dataclasses.replace(task, dimensions=ndim)
+    # a network of slices is measured on whole volumes, which its topology does not fit
+    planned = dataclasses.asdict(topology) if task.dimensions == ndim else {}
     return [
         build_for_task(
             {**section, "arguments": with_topology(section["arguments"], planned)}, as_stored

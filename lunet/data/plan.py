@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -60,6 +61,7 @@ def propose(
     *,
     memory: float,
     largest_batch: int = 16,
+    dimensions: int | None = None,
 ) -> tuple[Choice, ...]:
     """Propose ``preprocess``, ``topology``, ``train`` and ``predict`` keys of a configuration.
 
@@ -73,6 +75,8 @@ def propose(
         Bytes that a training may use.
     largest_batch
         Largest batch to propose.
+    dimensions
+        Axes of the network, 2 for slices of volumes; by default all axes of the data.
 
     Raises
     ------
@@ -84,34 +88,37 @@ def propose(
     median = np.median(fingerprint.spacings, axis=0)
     millimetres = median if spacing.value == "keep" else np.array(spacing.value)
     what = "slice" if fingerprint.in_slices else "volume"
-    topology, sizes = _fitted(what, shapes, millimetres, cost_of, memory, largest_batch)
+    sizes_for = partial(
+        _sizes, what, shapes, millimetres, memory=memory, largest_batch=largest_batch
+    )
+    axes = slice(dimensions)
+    lengths = [int(n) for n in shapes.max(axis=0)][axes]
+    topology, sizes = _fitted(
+        [float(mm) for mm in millimetres][axes], lengths, lambda t: sizes_for(cost=cost_of(t))
+    )
     return (spacing, *_intensities(fingerprint), *topology, *sizes)
 
 
 def _fitted(
-    what: str,
-    shapes: np.ndarray[Any, np.dtype[np.int64]],
-    spacing: np.ndarray[Any, np.dtype[np.float64]],
-    cost_of: Callable[[Topology], NetworkCost],
-    memory: float,
-    largest_batch: int,
+    spacing: Sequence[float],
+    longest: Sequence[int],
+    sizes_for: Callable[[Topology], tuple[Choice, ...]],
 ) -> tuple[tuple[Choice, ...], tuple[Choice, ...]]:
     """Topology and sizes that fit each other: a patch has its topology, which costs its memory.
 
-    The first topology is that of the largest volume; padding adds no level. A shorter patch may
+    The first topology is that of the ``longest`` volume; padding adds no level. A shorter patch may
     have fewer levels, which leave room for a longer one; the second visit of a topology ends the
     search.
     """
-    millimetres, longest = [float(mm) for mm in spacing], shapes.max(axis=0).tolist()
-    topology, seen = plan_topology(millimetres, longest), set[Topology]()
+    topology, seen = plan_topology(spacing, longest), set[Topology]()
     while topology not in seen:
         seen.add(topology)
-        sizes = _sizes(what, shapes, spacing, cost_of(topology), memory, largest_batch)
+        sizes, fitted = sizes_for(topology), topology
         found = {choice.key: choice.value for choice in sizes}
-        padded, fitted = found["preprocess.size"] or found["train.patch"], topology
-        size = [min(n, most) for n, most in zip(padded, longest, strict=True)]
-        topology = plan_topology(millimetres, size)
-    reason = explain(fitted, millimetres, size)
+        padded = found["preprocess.size"] or found["train.patch"]
+        size = [min(n, most) for n, most in zip(padded, longest, strict=False)]
+        topology = plan_topology(spacing, size)
+    reason = explain(fitted, spacing, size)
     return (
         Choice("topology.strides", [list(step) for step in fitted.strides], reason),
         Choice(

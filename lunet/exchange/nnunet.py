@@ -75,7 +75,9 @@ def network(
         arguments=dict(arguments),
     )
     # the trainer switches this flag before and after its validation
-    model.decoder = SimpleNamespace(deep_supervision=False)  # type: ignore[assignment]
+    decoder: Any = getattr(model, "decoder", None) or SimpleNamespace()
+    decoder.deep_supervision = False
+    model.decoder = decoder
     return model
 
 
@@ -127,13 +129,16 @@ def changed_plans(
     chosen["patch_size"] = [int(size) for size in patch or own]
     if batch_size is not None:
         chosen["batch_size"] = batch_size
+    arguments = dict(model["arguments"])
+    if "deep_supervision" in arguments:
+        arguments["deep_supervision"] = False  # the trainer reads a single output
     chosen["architecture"] = {
         "network_class_name": CLASS,
         "arch_kwargs": {
             "module": model["module"],
             "name": model["name"],
             "ndim": len(own),
-            "arguments": dict(model["arguments"]),
+            "arguments": arguments,
         },
         "_kw_requires_import": [],
     }

@@ -83,7 +83,8 @@ class Volumes:
     @property
     def on_device(self) -> bool:
         """Whether a batch needs neither a disk nor a copy from the host."""
-        return self.resident and self.images[0].device.type == self.device.type  # type: ignore[union-attr]
+        first = self.images[0] if self.resident else None
+        return isinstance(first, Tensor) and first.device.type == self.device.type
 
     def crop(self, case: int, window: Window) -> tuple[Tensor, Tensor]:
         """Image and label of one window of a case; only the window is read from disk."""

@@ -75,6 +75,14 @@ def test_patch_and_network_are_where_nnunet_reads_them(tmp_path: Path, plans: Pa
     assert model(torch.zeros(1, 2, 32, 32, 32)).shape == (1, 3, 32, 32, 32)
 
 
+def test_a_network_with_heads_leaves_them_out(tmp_path: Path, plans: Path) -> None:
+    assert main(["nnunet", str(plans), "--preset", "nnunet_like_2f"]) == 0
+    changed = json.loads((tmp_path / "nnUNetPlans_nnunet_like_2f.json").read_text())
+    chosen = changed["configurations"]["3d_fullres"]["architecture"]["arch_kwargs"]
+    logits = network(1, 3, **chosen).train()(torch.zeros(2, 1, 32, 32, 64))
+    assert logits.shape == (2, 3, 32, 32, 64)
+
+
 def test_refusals(tmp_path: Path, plans: Path, capsys) -> None:
     words = ["nnunet", str(plans), *tiny(tmp_path)]
     assert main([*words, "--configuration", "3d_fulres"]) == 2
