@@ -7,8 +7,8 @@ from typing import Any
 
 MISSING = float("nan")
 BUSY = (
-    "The times of {presets} were measured on a busy machine or varied by more than 3 %, so they are "
-    "not to be relied on."
+    "The times of {presets} were measured on a busy machine or varied by more than 3 %, so they "
+    "are not to be relied on."
 )
 _AXES = 3
 _WORK = (
