@@ -87,19 +87,18 @@ def measure_efficiency(
     advance
         Called after each fresh process; :func:`processes_of` gives their number.
     keep
-        Folder of the results that are kept; what is found there is not measured again, and other
-        processes that measure the same wait. None keeps nothing.
+        Folder of the results that are kept and not measured again; processes that measure the
+        same wait for each other. None keeps nothing.
     code
         Digest of the code that measures, with the network's.
 
     Returns
     -------
     The content of the file: ``parameters``, ``macs``, ``flops``, ``macs_fvcore``, ``counters``,
-    ``latency`` (a list; see :func:`summarise_latencies`), ``left_out`` (engines
-    that could not run, with the reason), memory in bytes, ``training_step_ms``, ``throughput``,
-    ``training_memory`` (see :func:`lunet.efficiency.batches.training_memory`),
-    ``training_engine`` (see :mod:`lunet.efficiency.training_engine`), ``energy``, ``device``,
-    ``busy`` and ``definitions``.
+    ``latency`` (see :func:`summarise_latencies`), ``left_out`` (engines that could not run, with
+    the reason), memory in bytes, ``training_step_ms``, ``throughput``, ``training_memory``
+    (see :func:`lunet.efficiency.batches.training_memory`), ``training_engine`` (see
+    :mod:`lunet.efficiency.training_engine`), ``energy``, ``device``, ``busy``, ``definitions``.
 
     Raises
     ------
@@ -108,12 +107,7 @@ def measure_efficiency(
     LunetError
         If a measuring process fails.
     """
-    if len(settings.size) < int(task["dimensions"]):
-        raise ConfigError(
-            where="efficiency.size",
-            found=str(list(settings.size)),
-            expected=f"{task['dimensions']} values are needed",
-        )
+    _check_size(settings, int(task["dimensions"]))
     job: MeasureJob = {
         "model": dict(model),
         "task": dict(task),
@@ -136,6 +130,15 @@ def measure_efficiency(
             advance()
     write_json(out, content)
     return content
+
+
+def _check_size(settings: EfficiencySettings, dimensions: int) -> None:
+    if len(settings.size) < dimensions:
+        raise ConfigError(
+            where="efficiency.size",
+            found=str(list(settings.size)),
+            expected=f"{dimensions} values are needed",
+        )
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 MISSING = float("nan")
+BUSY = (
+    "The times of {presets} were measured on a busy machine or varied by more than 3 %, so they "
+    "are not to be relied on."
+)
 _AXES = 3
 _WORK = (
     "gmacs",
@@ -91,17 +95,17 @@ def _unstable(cost: Mapping[str, Any], series: Mapping[str, Any]) -> float:
     return float(any(known)) if known else MISSING
 
 
-def busy(costs: Mapping[str, Mapping[str, Any]]) -> str:
-    """A sentence that names the presets whose times are not to be relied on; empty if none."""
+def unreliable(costs: Mapping[str, Mapping[str, Any]]) -> str:
+    """Names of the presets whose times are not to be relied on; empty if none."""
     numbers = {name: flat(cost) for name, cost in costs.items()}
     keys = ("unstable", "training_step_unstable")
-    names = [name for name, row in numbers.items() if 1 in (row[key] for key in keys)]
-    if not names:
-        return ""
-    return (
-        f"The times of {', '.join(names)} were measured on a busy machine or varied by more than "
-        "3 %, so they are not to be relied on."
-    )
+    return ", ".join(name for name, row in numbers.items() if 1 in (row[key] for key in keys))
+
+
+def busy(costs: Mapping[str, Mapping[str, Any]]) -> str:
+    """A sentence that names the presets whose times are not to be relied on; empty if none."""
+    names = unreliable(costs)
+    return BUSY.format(presets=names) if names else ""
 
 
 def fastest(cost: Mapping[str, Any]) -> tuple[str, float]:

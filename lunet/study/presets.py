@@ -82,7 +82,7 @@ _DROPOUT = 0.005
 _NAME = re.compile(r"(unet|lunet|unetpp|lunetpp)_(small|large)_([1-9]\d{0,2})f")
 
 # 2D family -> attention gates?, flat widths?, source
-_FAMILIES_2D = {
+FAMILIES_2D = {
     "unet2d": (False, False, UNET),
     "attention_unet2d": (True, False, ATTENTION),
     "lattention_unet2d": (True, True, f"ours: {ATTENTION} with the flat widths of {LUNET}"),
@@ -194,28 +194,6 @@ def _plugin(entry: EntryPoint) -> Preset:
     return found
 
 
-OWN_OUTPUT = "a network of your own has one output (rule 3 of lunet.models), and no heads for it"
-_PRUNABLE = ("unet", "unetpp", "mednext")
-"""Modules of the networks whose channels can be removed (:mod:`lunet.pruning.channel_groups`)."""
-
-
-def require_prunable(preset: Preset, where: str) -> None:
-    """Refuse a network whose channels cannot be removed, before anything is trained.
-
-    Raises
-    ------
-    ConfigError
-        If it is one.
-    """
-    if preset.module not in _PRUNABLE:
-        which = "a network of your own" if preset.is_own else preset.network
-        raise ConfigError(
-            where=where,
-            found=f"{preset.name} is {which}, which cannot be pruned",
-            expected="a UNet, LUNet, UNet++, LUNet++ or MedNeXt is expected",
-        )
-
-
 def own_preset(
     name: str, reference: str, arguments: dict[str, Any], recipe: str, *, where: str
 ) -> Preset:
@@ -255,7 +233,7 @@ def _of_family(name: str, family: str, size: str, width: int) -> Preset:
 
 
 def _of_family_2d(name: str, family: str, width: int) -> Preset:
-    gates, flat, source = _FAMILIES_2D[family]
+    gates, flat, source = FAMILIES_2D[family]
     # a number builds the published network; a list also sets the widths of the decoder
     arguments = {"widths": [width] * 5 if flat else width, "attention": gates}
     return Preset(
@@ -287,35 +265,6 @@ def _of_nnunet(name: str, family: str, size: str | None, width: int) -> Preset:
 def _doubled(width: int) -> list[int]:
     """nnU-Net's widths: doubled at each level, up to its largest in 3D."""
     return [min(width * 2**level, max(width, _WIDEST)) for level in range(_LEVELS)]
-
-
-def output_count(preset: Preset) -> int:
-    """Outputs of the network in training: the main one and its heads for deep supervision.
-
-    Raises
-    ------
-    ConfigError
-        If the arguments ask for heads but the network has none.
-    """
-    if not preset.arguments.get("deep_supervision", False):
-        return 1
-    if preset.is_own:
-        raise ConfigError(
-            where=f"{preset.name}, arguments.deep_supervision",
-            found="found true",
-            expected=OWN_OUTPUT,
-        )
-    if not preset.has_heads:
-        raise ConfigError(
-            where=f"{preset.name}, arguments.deep_supervision",
-            found=f"found true, but {preset.network} has no heads for it",
-            expected=f"only UNet and the families {', '.join(_FAMILIES_2D)} have them",
-        )
-    widths = preset.arguments["widths"]
-    # one head per decoder level; the head of full resolution is the main output
-    if isinstance(widths, Mapping):
-        return sum(name.startswith("decoder.") for name in widths)
-    return 4 if isinstance(widths, int) else len(widths) - 1
 
 
 def read_structure(path: str | Path, base: Preset, where: str) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,15 +18,10 @@ from lunet.reporting.outputs import FIGURES, TABLES
 from lunet.settings import plain, replace
 from lunet.study.code_digest import PACKAGE, closure, code_digest
 from lunet.study.config import Config, parse
+from lunet.study.demands import check_supervision, require_prunable
 from lunet.study.mistakes import further_mistakes
 from lunet.study.outputs import requested
-from lunet.study.presets import (
-    OWN_OUTPUT,
-    Preset,
-    output_count,
-    read_structure,
-    require_prunable,
-)
+from lunet.study.presets import Preset, read_structure
 from lunet.study.recipes import find_recipe
 from lunet.study.shown import Shown, recipe_only, shown_by
 from lunet.study.steps import STEPS
@@ -140,7 +135,7 @@ class Study:
                 expected=f"the data set has {task.dimensions}",
                 action=f"Compare both with a variant: {{base: {name}, dimensions: {other}}}",
             )
-        _check_supervision(preset, recipe)
+        check_supervision(preset, recipe.deep_supervision)
         check_metrics(recipe, self.task)
         return preset, recipe
 
@@ -365,28 +360,6 @@ class Study:
                     yield self.run(preset, fold, seed)
 
 
-def _check_supervision(preset: Preset, recipe: Recipe) -> None:
-    """Refuse heads without weights (they would never be trained) and weights without heads."""
-    outputs, weights = output_count(preset), len(recipe.deep_supervision)
-    if recipe.deep_supervision == "halving" or (weights or 1) == outputs:
-        return
-    if preset.is_own:
-        raise ConfigError(
-            where=f"{preset.name}, train.deep_supervision",
-            found=f"{weights} weights",
-            expected=OWN_OUTPUT,
-            action="Set train.deep_supervision: [] for it",
-        )
-    heads = f"{preset.name} has {outputs} output{'s' if outputs > 1 else ''} in training"
-    raise ConfigError(
-        where=f"{preset.name}, train.deep_supervision",
-        found=f"{weights} weights",
-        expected=f"{heads}, so {outputs if outputs > 1 else 'none'} are expected",
-        action="Make the network's arguments.deep_supervision and the recipe's weights agree"
-        " (main output first)",
-    )
-
-
 @functools.cache
 def _digest(modules: tuple[str, ...], templates: tuple[str, ...], package: Path) -> str:
     return code_digest(*modules, templates=templates, package=package)
@@ -408,27 +381,3 @@ def study_of(mapping: Mapping[str, Any]) -> Study:
         return build(mapping)
     except ConfigError as error:
         raise together([error, *further_mistakes(mapping, error, build)]) from None
-
-
-_FOLDERS = ("runs", "presets", "pruning")
-
-
-def check_requested_files(study: Study, words: Iterable[str]) -> None:
-    """Refuse targets of unknown presets, with one line instead of a traceback from a rule.
-
-    ``words`` are the words of the command line, because Snakemake reveals its targets only after
-    the rules are read. Words that are not files of a preset in the study's results are ignored.
-
-    Raises
-    ------
-    ConfigError
-        If the path of a file in the study's results names an unknown preset.
-    """
-    for word in words:
-        path = word.removeprefix("./")
-        if not path.startswith(f"{study.results}/"):
-            continue
-        folder, _, rest = path.removeprefix(f"{study.results}/").partition("/")
-        name, _, file = rest.partition("/")
-        if folder in _FOLDERS and file and name not in (*study.presets, *study.external, PRIOR):
-            study.resolve(name)

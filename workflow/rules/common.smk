@@ -59,26 +59,9 @@ def _state(input, *names):
     return os.path.join(work, *folders, f"fold-{run.fold}", f"seed-{run.seed}")
 
 
-def kept_measurements(wildcards, output):
-    """Parameter: the folder of measurements that all studies with the same `roots` share."""
-    own = f"{RESULTS}/presets/{wildcards.preset}/efficiency.json"
-    return f"{output[0].removesuffix(own)}{study.config.roots.work}/_measured"
-
-
 def protocol(wildcards, input):
     """Parameter: the study's protocol, next to its splits."""
     return os.path.join(os.path.dirname(input.splits), "protocol.json")
-
-
-def manifest_option(wildcards, input):
-    """Parameter: the option `--manifest`, for tables that need the manifest."""
-    found = [path for path in input if os.path.basename(path) == "manifest.json"]
-    return f" --manifest {quote(found[0])}" if found else ""
-
-
-def floor_option(wildcards, input):
-    """Parameter: the option `--floor`, if the study has the atlas prior."""
-    return f" --floor {' '.join(map(quote, input.floor))}" if input.floor else ""
 
 
 def source(wildcards):

@@ -7,7 +7,7 @@ from typing import Any
 
 from lunet.data.prepared import cropped_labels, percent
 from lunet.metrics.catalog import compared_name, find_metric, is_of, title, unit_suffix
-from lunet.reporting.costs import busy, device, latency
+from lunet.reporting.costs import device, latency, unreliable
 from lunet.reporting.html.facts import Facts
 from lunet.reporting.html.sentences import SENTENCES
 
@@ -272,8 +272,8 @@ def _cost(facts: Facts) -> Chosen:
             measured.append((preset, (device(cost), _threads_of(cost), runs)))
     for (where, count, runs), _ in _by_value(measured):
         yield "latency", {"device": where, "threads": threads(count), "runs": runs}
-    if busy(facts.costs):
-        yield "busy", {"sentence": busy(facts.costs)}
+    if presets := unreliable(facts.costs):
+        yield "busy", {"presets": presets}
 
 
 def _threads_of(cost: Mapping[str, Any]) -> Any:

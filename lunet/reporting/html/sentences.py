@@ -6,6 +6,8 @@ leaves out the others.
 
 from __future__ import annotations
 
+from lunet.reporting.costs import BUSY
+
 SENTENCES = {
     # data
     "data": "The data set {name} was used.",
@@ -71,7 +73,7 @@ SENTENCES = {
     "one input of {size} voxels.",
     "latency": "The latency of one volume was measured on {device}{threads}, in fresh processes "
     "after warm-up; it is reported as the median and percentiles of {runs}.",
-    "busy": "{sentence}",
+    "busy": BUSY,
     # evaluation
     "space": "Predictions were compared with the references in native image space, in {unit}, "
     "for each case and structure.",

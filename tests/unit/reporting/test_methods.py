@@ -24,7 +24,7 @@ from lunet.reporting.result_files import Grid, from_grid
 METRICS = ("dice", "hd95", "assd", "nsd_1", "volume_error_ml")
 STATISTICS = {"reference": "unet_small_4f", "resamples": 100, "margin": 0.02}
 VERB = re.compile(
-    r"\b(is|are|was|were|have|scores|trained|used|segment|kept|took|corrected|come|changed)\b"
+    r"\b(is|are|was|were|has|have|scores|trained|used|segment|kept|took|corrected|come|changed)\b"
 )
 PREPROCESS = {
     "orientation": "RAS",

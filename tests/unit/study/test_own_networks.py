@@ -23,9 +23,10 @@ from lunet.own_code import FROZEN
 from lunet.pruning.channel_groups import layers_of_network
 from lunet.settings import plain
 from lunet.study.config import parse
+from lunet.study.demands import require_prunable
 from lunet.study.freeze import freeze_networks
 from lunet.study.listing import listing_lines, listing_records
-from lunet.study.presets import find_preset, require_prunable
+from lunet.study.presets import find_preset
 from lunet.study.study import Study, study_of
 from lunet.training.weights import save_weights
 

@@ -9,8 +9,9 @@ import pytest
 
 from lunet.errors import ConfigError
 from lunet.study.config import parse
+from lunet.study.launch import check_requested_files
 from lunet.study.presets import PAPER_PRESETS, find_preset
-from lunet.study.study import PRIOR, Study, check_requested_files
+from lunet.study.study import PRIOR, Study
 
 BASE = {
     "study": "s",
@@ -78,7 +79,9 @@ TOLD = {"table", "figure", "report", "prune_table", "prune_figure"}
         ({"lesions": {"overlap": 0.5}}, {"lesions"}),
         ({"preprocess": {"clip": [1.0, 99.0]}}, {"preprocess"}),
         ({"split": {"seed": 1}}, {"folds"}),
-        ({"train": {"epochs": 3}}, {"train", "efficiency", "prune"}),
+        ({"train": {"epochs": 3}}, {"train", "engine", "prune"}),
+        ({"train": {"batch_size": 3}}, {"train", "engine", "efficiency", "prune"}),
+        ({"train": {"curves": True}}, set()),
         ({"predict": {"flip_axes": [0]}}, {"predict", "transfer"}),
         ({"efficiency": {"repeats": 7}}, {"efficiency"}),
         ({"seeds": [0, 1]}, set()),
