@@ -20,7 +20,6 @@ from lunet.data.settings import PhantomSettings
 
 ENGINE = {"device": "cpu", "precision": "fp32", "memory_format": "contiguous", "compile": "off"}
 NAMES = {"Anterior": 1, "Posterior": 2}
-MISSED = "hippocampus_003"
 
 
 def snakemake(root: Path, *words: str) -> str:
@@ -50,7 +49,7 @@ def study(root: Path, **changes: Any) -> dict[str, Any]:
         "split": {"folds": 3},
         "presets": ["unet_small_1f", "lunet_small_1f"],
         "folds": [0, 1],
-        "seeds": [0, 1],
+        "seeds": [0],
         "train": {"epochs": 1, "batch_size": 4, "engine": ENGINE},
         "statistics": {"reference": "unet_small_1f", "resamples": 100, "margin": 0.05},
         "efficiency": {
@@ -126,7 +125,8 @@ def test_rows_of_others_are_evaluated_compared_drawn_and_reported(tmp_path: Path
     for text in (
         "second_reader is a second reader",
         "inter-rater: second_reader",
-        f"no prediction for 1, which count as missed ({missed})",
+        "test cases there is no prediction of nnunet_3d_fullres",
+        f"counted as missed ({missed})",
         "no case was predicted by a model of nnunet_3d_fullres that trained on it",
         "Whether tool was trained on cases of this data set is not recorded",
         "No cost is given for tool",

@@ -122,7 +122,7 @@ def test_costs_are_marked_as_stated_or_left_out_with_a_reason(
     assert rows["nnunet"]["parameters"] == 31_195_784
     assert rows["tool"]["parameters"] != rows["tool"]["parameters"]
     assert set(rows) == {*DICE, *OTHERS, "atlas_prior"}
-    assert ", input 48 × 64 × 48 voxels" in efficiency(costs).caption
+    assert ", input 64 × 64 × 64 voxels" in efficiency(costs).caption
 
 
 def test_readers_are_a_line_in_the_figures_and_costless_rows_are_named(
