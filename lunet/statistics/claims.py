@@ -54,18 +54,20 @@ def claims(
     rates = detection(rows, failure=failure, confidence=1 - alpha)
     found = rates.set_index(["preset", "label"]).to_dict("index")
     sentences = [
-        claim_sentence(row, alpha=alpha) + detection_sentences(row, found)
+        claim_sentence(row, alpha=alpha, untrained=untrained) + detection_sentences(row, found)
         for row in table.to_dict("records")
     ]
     return table.assign(sentence=sentences)
 
 
-def claim_sentence(row: Mapping[str, Any], *, alpha: float = 0.05) -> str:
+def claim_sentence(
+    row: Mapping[str, Any], *, alpha: float = 0.05, untrained: Sequence[str] = ()
+) -> str:
     """One sentence for a row of ``compare_presets``: the verdict and the numbers behind it."""
     subject = f"{compared_name(row['metric'])}, {row['label']}: {row['preset']}"
     if not row["n"]:
         return f"{subject} against {row['reference']} is not resolved: no case has a value."
-    return f"{subject} {_verdict(row, alpha)}: {_numbers(row, alpha)}.{_scope(row)}"
+    return f"{subject} {_verdict(row, alpha)}: {_numbers(row, alpha, untrained)}.{_scope(row)}"
 
 
 def _verdict(row: Mapping[str, Any], alpha: float) -> str:
@@ -134,7 +136,7 @@ def one_training(rows: pd.DataFrame, untrained: Sequence[str] = ()) -> bool:
     return bool((trained.groupby(["preset", "fold"])["seed"].nunique() == 1).any())
 
 
-def _numbers(row: Mapping[str, Any], alpha: float) -> str:
+def _numbers(row: Mapping[str, Any], alpha: float, untrained: Sequence[str]) -> str:
     digits = _digits(row)
     unit = unit_suffix(row["metric"])
     low, high = (_signed(row[bound], digits) for bound in ("ci_low", "ci_high"))
@@ -143,15 +145,17 @@ def _numbers(row: Mapping[str, Any], alpha: float) -> str:
         interval = "too few subjects for an interval"
     return (
         f"mean difference {_signed(row['difference'], digits)}{unit} "
-        f"({interval}), {_sample(row)}, {_tests(row)}"
+        f"({interval}), {_sample(row, untrained)}, {_tests(row)}"
     )
 
 
-def _sample(row: Mapping[str, Any]) -> str:
+def _sample(row: Mapping[str, Any], untrained: Sequence[str]) -> str:
     cases = f"n = {row['n']} cases"
     within = f" of {row['n_groups']} subjects" if row["n_groups"] != row["n"] else ""
     apart = f" ({row['n_undefined']} without a value left out)" if row["n_undefined"] else ""
-    seeds = f", {row['n_seeds']} seeds each" if row["n_seeds"] > 1 else ""
+    own = [row[side] for side in ("preset", "reference") if row[side] not in untrained]
+    whose = "each" if len(own) == 2 else f"of {' and '.join(own)}"
+    seeds = f", {row['n_seeds']} seeds {whose}" if row["n_seeds"] > 1 else ""
     return f"{cases}{within}{apart}{seeds}"
 
 

@@ -5,6 +5,7 @@ Only shared files are read, so it makes no difference on which machine a run is.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import time
 from collections.abc import Iterator, Sequence
@@ -12,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from lunet.errors import ConfigError
+from lunet.errors import ConfigError, DataError
 from lunet.failures import has_ended, telling_line
 from lunet.locks import SILENCE, is_held
-from lunet.reading import read_rows
+from lunet.reading import read_object, read_rows
 from lunet.statistics.registration import read_protocol
 from lunet.study.config import load
 from lunet.study.study import PRIOR, Study
@@ -122,10 +123,12 @@ def _of_folder(results: Path) -> Watched:
     path = results / "protocol.json"
     grid: tuple[tuple[str, int, int], ...] = ()
     if path.is_file():
-        stated = read_protocol(path)["stated"]
+        protocol = read_protocol(path)
+        stated, external = protocol["stated"], protocol["settings"].get("external", {})
         grid = tuple(
             (preset, fold, seed)
             for preset in stated["presets"]
+            if preset not in external
             for fold in stated["folds"]
             for seed in stated["seeds"]
         )
@@ -152,7 +155,24 @@ def _names(study: Watched) -> list[str]:
         for path in sorted((study.results / top).glob(_RUN))
     ]
     names = dict.fromkeys([*grid, *begun, *made])
-    return [name for name in names if f"/{PRIOR}/" not in f"/{name}"]
+    return [
+        name
+        for name in names
+        if f"/{PRIOR}/" not in f"/{name}" and not _is_external(study.results / name)
+    ]
+
+
+def _is_external(run: Path) -> bool:
+    """Whether the run is a row whose predictions were made elsewhere, so that nothing is trained.
+
+    A record that cannot be read is a training's, whose state is shown.
+    """
+    path = run / "run.json"
+    if (run / "history.csv").is_file() or not path.is_file():
+        return False
+    with contextlib.suppress(DataError, OSError):
+        return "external" in read_object(path)
+    return False
 
 
 def _state(study: Watched, name: str) -> RunState:

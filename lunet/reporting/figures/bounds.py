@@ -75,11 +75,10 @@ def draw_readers(
         if vertical:
             axes.annotate(
                 text,
-                (place, 0.01),
-                xytext=(-2, 0),
+                (place, 1.0),  # above the axes, which may be only one row high
+                xytext=(0, 1),
                 xycoords=("data", "axes fraction"),
-                rotation=90,
-                ha="right",
+                ha="center",
                 va="bottom",
                 **style,
             )

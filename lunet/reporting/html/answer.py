@@ -51,10 +51,12 @@ def answer_part(
         Folder of the study. If it holds ``smallest/verdict.json``, the verdict is the answer.
     """
     verdict = results / "smallest" / "verdict.json" if results else None
-    if verdict and verdict.is_file():
-        return [*search_part(read_object(verdict)), Text(_limits(about))]
-    rows = main_comparisons(tables)
     quality = _records(tables, "joint")
+    if verdict and verdict.is_file():
+        found = read_object(verdict)
+        bounds = _bounds_from(str(found["reference"]), quality, about, drawn={PRIOR})
+        return [*search_part(found, bounds), Text(_limits(about))]
+    rows = main_comparisons(tables)
     weak = _unlearned(quality, about)
     rival_rows = [row for row in rows if row["preset"] not in about.readers]
     if not rows:
@@ -166,9 +168,7 @@ def _differences(
     levels = [Level(0.0, "", "zero")]
     if statistics.margin:
         levels.append(Level(-sign * statistics.margin, f"margin {statistics.margin:g}", "margin"))
-    if reference in quality:
-        own_score = number(quality[reference], f"{statistics.metric}_mean")
-        levels += _bounds(quality, about, {row["preset"] for row in rows}, own_score)
+    levels += _bounds_from(reference, quality, about, drawn={row["preset"] for row in rows})
     made = chart(
         points,
         levels,
@@ -181,21 +181,27 @@ def _differences(
     return [made] if made else []
 
 
+def _bounds_from(
+    reference: str, quality: Mapping[str, Record], about: Facts, drawn: Collection[str]
+) -> list[Level]:
+    """The bounds as differences from the reference; none if its score is not known."""
+    own = number(quality.get(reference, {}), f"{about.statistics.metric}_mean")
+    return _bounds(quality, about, drawn, own)
+
+
 def _bounds(
     quality: Mapping[str, Record], about: Facts, drawn: Collection[str] = (), shift: float = 0.0
 ) -> list[Level]:
     """The lines of the atlas prior and of second readers, unless they are points already."""
     texts = {PRIOR: "floor: atlas prior"}
     texts |= {name: f"inter-rater: {name}" for name in about.readers}
-    means = {
-        name: number(quality.get(name, {}), f"{about.statistics.metric}_mean")
+    values = {
+        name: number(quality.get(name, {}), f"{about.statistics.metric}_mean") - shift
         for name in texts
         if name not in drawn
     }
     return [
-        Level(mean - shift, texts[name], "floor")
-        for name, mean in means.items()
-        if math.isfinite(mean)
+        Level(value, texts[name], "floor") for name, value in values.items() if math.isfinite(value)
     ]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lunet.metrics.catalog import compared_title
@@ -41,8 +41,11 @@ def reference_point(name: str, cost: float, text: str) -> Point:
     return Point(short_name(name), cost, 0.0, math.nan, math.nan, "the reference", title)
 
 
-def search_part(found: Mapping[str, Any]) -> list[Block]:
-    """The answer of a search for the smallest network, from its ``verdict.json``."""
+def search_part(found: Mapping[str, Any], bounds: Sequence[Level] = ()) -> list[Block]:
+    """The answer of a search for the smallest network, from its ``verdict.json``.
+
+    ``bounds`` are further lines of the figure, as differences from the reference.
+    """
     sentence: list[Block] = [Text(str(found["sentence"]), "strong")]
     rows = list(found.get("candidates") or [])
     trained = [row for row in rows if row.get("estimate") is not None]
@@ -74,6 +77,7 @@ def search_part(found: Mapping[str, Any]) -> list[Block]:
         [
             Level(0.0, "", "zero"),
             Level(-found["margin"], f"margin {found['margin']:g}", "margin"),
+            *bounds,
         ],
         caption=f"Difference from {found['reference']} against cost, with repeated confidence "
         "intervals. Filled: decided; hollow: not. The table has the numbers.",

@@ -63,8 +63,8 @@ SENTENCES = {
     "external_checked": "nnU-Net's split shows that no case was predicted by a model of {name} "
     "that trained on it.",
     "external_unchecked": "Whether {name} was trained on cases of this data set is not recorded.",
-    "external_missing": "Of {tested} test cases {name} has no prediction for {missing}, which "
-    "count as missed ({cases}).",
+    "external_missing": "For {missing} of {tested} test cases there is no prediction of {name}, so "
+    "their structures are counted as missed ({cases}).",
     "reader": "{name} is a second reader{source}: the agreement of these masks with the reference "
     "is the inter-rater line of the figures. A reader is no candidate for the smallest network, "
     "and is compared only where the configuration names it.",

@@ -96,6 +96,8 @@ def test_models_are_compared_as_given_and_readers_only_if_named(cases: pd.DataFr
     assert row["n_seeds"] == 2  # the reference's trainings are in the interval
     assert row["verdict"] == "better"
     assert "The predictions of nnunet were made elsewhere" in row["sentence"]
+    assert "2 seeds of unet_small_4f" in row["sentence"]
+    assert "2 seeds each" in table.loc["lunet_small_4f", "mean over labels"]["sentence"]
     assert "made elsewhere" not in table.loc["lunet_small_4f", "mean over labels"]["sentence"]
     named = StatisticsSettings(pairs=(("lunet_small_4f", "reader"), ("tool", "nnunet")))
     table = compared(cases, named)
@@ -122,7 +124,7 @@ def test_costs_are_marked_as_stated_or_left_out_with_a_reason(
     assert rows["nnunet"]["parameters"] == 31_195_784
     assert rows["tool"]["parameters"] != rows["tool"]["parameters"]
     assert set(rows) == {*DICE, *OTHERS, "atlas_prior"}
-    assert ", input 48 × 64 × 48 voxels" in efficiency(costs).caption
+    assert ", input 64 × 64 × 64 voxels" in efficiency(costs).caption
 
 
 def test_readers_are_a_line_in_the_figures_and_costless_rows_are_named(

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from lunet.errors import DataError
+from lunet.study.external import check_external, external_digest
 from lunet.study.launch import source_warnings
 from lunet.study.study import Study, study_of
 
@@ -75,3 +76,31 @@ def test_what_the_listing_calls_otherwise_is_told(
     told = list(source_warnings(study(folder, **dataset)))
     assert len(told) == len(lines)
     assert all(line in found for line, found in zip(lines, told, strict=True))
+
+
+def test_predictions_of_others_must_be_there_and_only_their_own_fold_is_repeated(
+    folder: Path,
+) -> None:
+    base = {"study": "s", "dataset": {"name": "mine", "path": str(folder / "data")}}
+    base |= {"presets": ["unet_small_1f"], "folds": [0, 1]}
+    mine = study_of(base | {"external": {"theirs": {"predictions": str(folder / "theirs")}}})
+    with pytest.raises(DataError, match=r"external\.theirs\.predictions: .*does not exist"):
+        check_external(mine)
+    (folder / "theirs").mkdir()
+    for name in ("a", "b"):
+        (folder / f"theirs/{name}.nii.gz").write_text(name)
+    check_external(mine)
+    splits = folder / "splits.json"
+    digest = external_digest(mine, str(splits))
+
+    def digests() -> list[str]:
+        named = type("Wildcards", (), {"preset": "theirs"})
+        return [digest(type("Wildcards", (named,), {"fold": fold})) for fold in ("0", "1")]
+
+    assert len(set(digests())) == 1  # before the folds are known, all files count
+    parts = [{"train": [], "validation": [], "test": [case]} for case in ("a", "b")]
+    splits.write_text(json.dumps({"seed": 0, "held_out": [], "folds": parts}))
+    before = digests()
+    (folder / "theirs/b.nii.gz").write_text("corrected")
+    assert digests()[0] == before[0]
+    assert digests()[1] != before[1]

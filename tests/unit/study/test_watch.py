@@ -126,6 +126,11 @@ def test_the_protocol_names_the_runs_of_a_folder(
     assert list(states("s")) == ["a/fold-0/seed-0", "a/fold-1/seed-0"]
 
 
+def test_rows_that_are_not_trained_are_not_watched(study: Path) -> None:
+    write_json(study / "runs/theirs/fold-0/seed-0/run.json", {"external": {"role": "model"}})
+    assert not any("theirs" in name for name in states())
+
+
 def test_a_study_that_does_not_exist(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
