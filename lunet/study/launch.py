@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from lunet.data.dataset_json import declared_task
@@ -15,7 +15,7 @@ from lunet.study.external import check_external
 from lunet.study.freeze import freeze_networks
 from lunet.study.protocol import hand_over, known_warnings
 from lunet.study.shown import hand_over_shown
-from lunet.study.study import Study, check_requested_files
+from lunet.study.study import PRIOR, Study
 
 
 def launch(study: Study, words: Sequence[str], *, warn: Callable[[str], None] | None) -> None:
@@ -86,3 +86,27 @@ def _differences(settings: DatasetSettings) -> Iterator[str]:
     if settings.channels is not None and len(settings.channels) != len(declared.channels):
         theirs = ", ".join(declared.channels)
         yield f"channels: {len(settings.channels)} are named, its dataset.json has {theirs}"
+
+
+_FOLDERS = ("runs", "presets", "pruning")
+
+
+def check_requested_files(study: Study, words: Iterable[str]) -> None:
+    """Refuse targets of unknown presets, with one line instead of a traceback from a rule.
+
+    ``words`` are the words of the command line, because Snakemake reveals its targets only after
+    the rules are read. Words that are not files of a preset in the study's results are ignored.
+
+    Raises
+    ------
+    ConfigError
+        If the path of a file in the study's results names an unknown preset.
+    """
+    for word in words:
+        path = word.removeprefix("./")
+        if not path.startswith(f"{study.results}/"):
+            continue
+        folder, _, rest = path.removeprefix(f"{study.results}/").partition("/")
+        name, _, file = rest.partition("/")
+        if folder in _FOLDERS and file and name not in (*study.presets, *study.external, PRIOR):
+            study.resolve(name)

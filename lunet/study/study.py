@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,7 @@ from lunet.study.config import Config, parse
 from lunet.study.mistakes import further_mistakes
 from lunet.study.outputs import requested
 from lunet.study.presets import (
-    OWN_OUTPUT,
     Preset,
-    output_count,
     read_structure,
     require_prunable,
 )
@@ -32,7 +30,7 @@ from lunet.study.shown import Shown, recipe_only, shown_by
 from lunet.study.steps import STEPS
 from lunet.study.topology import with_topology
 from lunet.study.transfer import check_targets
-from lunet.study.variants import Variant, base_preset, in_plane
+from lunet.study.variants import Variant, base_preset, check_supervision, in_plane
 from lunet.task import Task
 from lunet.training.history import check_metrics
 from lunet.training.recipe import Recipe
@@ -140,7 +138,7 @@ class Study:
                 expected=f"the data set has {task.dimensions}",
                 action=f"Compare both with a variant: {{base: {name}, dimensions: {other}}}",
             )
-        _check_supervision(preset, recipe)
+        check_supervision(preset, recipe)
         check_metrics(recipe, self.task)
         return preset, recipe
 
@@ -159,12 +157,10 @@ class Study:
         """Refuse a plan for networks that do not see the data as the data set is declared."""
         others = [n for n in self.presets if self.task_of(n).dimensions != self.task.dimensions]
         if self.config.plan == "auto" and others:
-            raise ConfigError(
-                where="plan",
-                found=f"auto, but {', '.join(others)} and the data set differ in dimensions",
-                expected="one patch and batch for all networks",
-                action="Set preprocess, train.patch and train.batch_size, or name a plan's file",
-            )
+            found = f"auto, but {', '.join(others)} and the data set differ in dimensions"
+            expected = "one patch and batch for all networks"
+            action = "Set preprocess, train.patch and train.batch_size, or name a plan's file"
+            raise ConfigError(where="plan", found=found, expected=expected, action=action)
 
     def _base(self, name: str, variant: Variant) -> Preset:
         preset = base_preset(self.config.variants, name)
@@ -366,28 +362,6 @@ class Study:
                     yield self.run(preset, fold, seed)
 
 
-def _check_supervision(preset: Preset, recipe: Recipe) -> None:
-    """Refuse heads without weights (they would never be trained) and weights without heads."""
-    outputs, weights = output_count(preset), len(recipe.deep_supervision)
-    if recipe.deep_supervision == "halving" or (weights or 1) == outputs:
-        return
-    if preset.is_own:
-        raise ConfigError(
-            where=f"{preset.name}, train.deep_supervision",
-            found=f"{weights} weights",
-            expected=OWN_OUTPUT,
-            action="Set train.deep_supervision: [] for it",
-        )
-    heads = f"{preset.name} has {outputs} output{'s' if outputs > 1 else ''} in training"
-    raise ConfigError(
-        where=f"{preset.name}, train.deep_supervision",
-        found=f"{weights} weights",
-        expected=f"{heads}, so {outputs if outputs > 1 else 'none'} are expected",
-        action="Make the network's arguments.deep_supervision and the recipe's weights agree"
-        " (main output first)",
-    )
-
-
 @functools.cache
 def _digest(modules: tuple[str, ...], templates: tuple[str, ...], package: Path) -> str:
     return code_digest(*modules, templates=templates, package=package)
@@ -409,27 +383,3 @@ def study_of(mapping: Mapping[str, Any]) -> Study:
         return build(mapping)
     except ConfigError as error:
         raise together([error, *further_mistakes(mapping, error, build)]) from None
-
-
-_FOLDERS = ("runs", "presets", "pruning")
-
-
-def check_requested_files(study: Study, words: Iterable[str]) -> None:
-    """Refuse targets of unknown presets, with one line instead of a traceback from a rule.
-
-    ``words`` are the words of the command line, because Snakemake reveals its targets only after
-    the rules are read. Words that are not files of a preset in the study's results are ignored.
-
-    Raises
-    ------
-    ConfigError
-        If the path of a file in the study's results names an unknown preset.
-    """
-    for word in words:
-        path = word.removeprefix("./")
-        if not path.startswith(f"{study.results}/"):
-            continue
-        folder, _, rest = path.removeprefix(f"{study.results}/").partition("/")
-        name, _, file = rest.partition("/")
-        if folder in _FOLDERS and file and name not in (*study.presets, *study.external, PRIOR):
-            study.resolve(name)

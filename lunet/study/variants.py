@@ -9,7 +9,15 @@ from typing import Any, Literal, TypeVar
 from lunet.errors import ConfigError, nearest
 from lunet.inference.settings import PredictSettings
 from lunet.settings import replace, setting
-from lunet.study.presets import OWN_RECIPE, Preset, find_preset, known_presets, own_preset
+from lunet.study.presets import (
+    OWN_OUTPUT,
+    OWN_RECIPE,
+    Preset,
+    find_preset,
+    known_presets,
+    output_count,
+    own_preset,
+)
 from lunet.training.recipe import Recipe
 
 _PLANE = 2
@@ -72,6 +80,28 @@ def base_preset(variants: Mapping[str, Variant], name: str) -> Preset:
     if variant:
         return _found(variant.base or "", variants, where)
     return _found(name, variants, None)
+
+
+def check_supervision(preset: Preset, recipe: Recipe) -> None:
+    """Refuse heads without weights (they would never be trained) and weights without heads."""
+    outputs, weights = output_count(preset), len(recipe.deep_supervision)
+    if recipe.deep_supervision == "halving" or (weights or 1) == outputs:
+        return
+    if preset.is_own:
+        raise ConfigError(
+            where=f"{preset.name}, train.deep_supervision",
+            found=f"{weights} weights",
+            expected=OWN_OUTPUT,
+            action="Set train.deep_supervision: [] for it",
+        )
+    heads = f"{preset.name} has {outputs} output{'s' if outputs > 1 else ''} in training"
+    raise ConfigError(
+        where=f"{preset.name}, train.deep_supervision",
+        found=f"{weights} weights",
+        expected=f"{heads}, so {outputs if outputs > 1 else 'none'} are expected",
+        action="Make the network's arguments.deep_supervision and the recipe's weights agree"
+        " (main output first)",
+    )
 
 
 Flat = TypeVar("Flat", Recipe, PredictSettings)

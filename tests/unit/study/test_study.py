@@ -9,8 +9,9 @@ import pytest
 
 from lunet.errors import ConfigError
 from lunet.study.config import parse
+from lunet.study.launch import check_requested_files
 from lunet.study.presets import PAPER_PRESETS, find_preset
-from lunet.study.study import PRIOR, Study, check_requested_files
+from lunet.study.study import PRIOR, Study
 
 BASE = {
     "study": "s",
