@@ -95,7 +95,8 @@ def _write_masks(
         path = source.files[case]
         reference = read_reference(manifest, case)
         origin = str(manifest.case(case).raw_label)
-        mask = read_predicted(path, reference, origin, rule, log)
+        pixel_mm = manifest.pixel_mm
+        mask = read_predicted(path, reference, origin, rule, log, pixel_mm=pixel_mm)
         _check_values(mask, path, manifest.task, where)
         is_empty = is_empty and not mask.any()
         write_nifti(folder / f"{case}{SUFFIX}", mask, reference[1])

@@ -151,14 +151,13 @@ class Study:
         return shown_by(self._changes(name))
 
     def _check_plan(self) -> None:
-        sizes = {self.task_of(name).dimensions for name in self.presets}
-        if self.config.plan == "auto" and len(sizes) > 1:
-            raise ConfigError(
-                where="plan",
-                found="auto, with networks of 2 and of 3 dimensions",
-                expected="one patch and batch for all networks",
-                action="Set preprocess, train.patch and train.batch_size, or name a plan's file",
-            )
+        """Refuse a plan for networks that do not see the data as the data set is declared."""
+        others = [n for n in self.presets if self.task_of(n).dimensions != self.task.dimensions]
+        if self.config.plan == "auto" and others:
+            found = f"auto, but {', '.join(others)} and the data set differ in dimensions"
+            expected = "one patch and batch for all networks"
+            action = "Set preprocess, train.patch and train.batch_size, or name a plan's file"
+            raise ConfigError(where="plan", found=found, expected=expected, action=action)
 
     def _base(self, name: str, variant: Variant) -> Preset:
         preset = base_preset(self.config.variants, name)

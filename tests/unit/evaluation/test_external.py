@@ -13,10 +13,14 @@ import nibabel as nib
 import numpy as np
 import pytest
 from external_rows import nnunet_results, predict, renumbered, same
+from PIL import Image
 from prepared_cases import AFFINE, label_of, make_prepared
 
 from lunet.cli import main
+from lunet.data.layouts.open import open_dataset
+from lunet.data.prepare import prepare_dataset
 from lunet.data.prepared import read_manifest
+from lunet.data.settings import DatasetSettings, PreprocessSettings
 from lunet.errors import ConfigError, DataError
 from lunet.evaluation.evaluation import evaluate_run
 from lunet.evaluation.external import take_predictions
@@ -331,3 +335,32 @@ external:
     assert cost["peak_measured_bytes"] == 2 * 2**20
     assert main([*words, "their", *grid]) == 2
     assert "external.their: is not configured" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("pixel_mm", "column"), [(None, "hd95_px"), (0.25, "hd95")])
+def test_masks_of_pictures_are_taken_at_their_pixel_size(
+    tmp_path: Path, pixel_mm: float | None, column: str
+) -> None:
+    disk = sum((axis - 10) ** 2 for axis in np.indices((20, 24))) < 25
+    for part, grey in (("images", 50 + 100 * disk), ("masks", disk)):
+        (tmp_path / part).mkdir()
+        Image.fromarray(grey.astype(np.uint8)).save(tmp_path / part / "a.png")
+    settings = DatasetSettings(name="x", path=str(tmp_path), pixel_mm=pixel_mm)
+    dataset = open_dataset(tmp_path, settings)
+    prepare_dataset(dataset, PreprocessSettings(), tmp_path / "prepared", log=lambda _: None)
+    fold = {"train": [], "validation": [], "test": ["a"]}
+    content = {"seed": 0, "held_out": [], "folds": [fold]}
+    (tmp_path / "splits.json").write_text(json.dumps(content))
+    take(tmp_path, tmp_path / "out", predictions=str(tmp_path / "masks"))
+    evaluate_run(
+        tmp_path / "prepared/manifest.json",
+        tmp_path / "splits.json",
+        tmp_path / "out/predictions",
+        run=EvaluatedRun("theirs", 0, 0),
+        settings=EvaluateSettings(),
+        out=tmp_path / "metrics.csv",
+        log=lambda _: None,
+    )
+    with open(tmp_path / "metrics.csv", newline="") as stream:
+        (row,) = csv.DictReader(stream)
+    assert (float(row["dice"]), float(row[column])) == (1, 0)

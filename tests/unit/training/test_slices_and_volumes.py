@@ -69,6 +69,8 @@ def test_a_2d_preset_among_volumes_names_the_key() -> None:
 def test_one_plan_cannot_serve_both() -> None:
     with pytest.raises(ConfigError, match="one patch and batch for all networks"):
         study(plan="auto")
+    with pytest.raises(ConfigError, match="one patch and batch for all networks"):
+        study(plan="auto", presets=["same"], statistics={})
 
 
 @pytest.fixture(scope="module")
