@@ -98,9 +98,7 @@ def _proposed(arguments: argparse.Namespace) -> tuple[Sequence[Choice], Fingerpr
     memory = usable_memory(limits.memory_gb)
     # a fold trains on only a part of the samples, and a batch cannot hold more than these
     largest = min(limits.largest_batch, max(2, fingerprint.samples // 3))
-    axes = task.dimensions
-    choices = propose(fingerprint, cost_of, memory=memory, largest_batch=largest, dimensions=axes)
-    return choices, fingerprint
+    return propose(fingerprint, cost_of, memory=memory, largest_batch=largest), fingerprint
 
 
 def _check(arguments: argparse.Namespace) -> None:

@@ -61,7 +61,6 @@ def propose(
     *,
     memory: float,
     largest_batch: int = 16,
-    dimensions: int | None = None,
 ) -> tuple[Choice, ...]:
     """Propose ``preprocess``, ``topology``, ``train`` and ``predict`` keys of a configuration.
 
@@ -75,8 +74,6 @@ def propose(
         Bytes that a training may use.
     largest_batch
         Largest batch to propose.
-    dimensions
-        Axes of the network, 2 for slices of volumes; by default all axes of the data.
 
     Raises
     ------
@@ -91,10 +88,10 @@ def propose(
     sizes_for = partial(
         _sizes, what, shapes, millimetres, memory=memory, largest_batch=largest_batch
     )
-    axes = slice(dimensions)
-    lengths = [int(n) for n in shapes.max(axis=0)][axes]
     topology, sizes = _fitted(
-        [float(mm) for mm in millimetres][axes], lengths, lambda t: sizes_for(cost=cost_of(t))
+        [float(mm) for mm in millimetres],
+        [int(n) for n in shapes.max(axis=0)],
+        lambda topology: sizes_for(cost=cost_of(topology)),
     )
     return (spacing, *_intensities(fingerprint), *topology, *sizes)
 
@@ -116,7 +113,7 @@ def _fitted(
         sizes, fitted = sizes_for(topology), topology
         found = {choice.key: choice.value for choice in sizes}
         padded = found["preprocess.size"] or found["train.patch"]
-        size = [min(n, most) for n, most in zip(padded, longest, strict=False)]
+        size = [min(n, most) for n, most in zip(padded, longest, strict=True)]
         topology = plan_topology(spacing, size)
     reason = explain(fitted, spacing, size)
     return (

@@ -104,7 +104,7 @@ def test_the_audit_speaks_of_pixels(tmp_path: Path) -> None:
 
 
 def test_the_plan_of_pictures_is_in_pixels_and_not_in_hounsfield_units(tmp_path: Path) -> None:
-    choices = propose(fingerprint_of(read_dataset(imported(tmp_path))), FLAT, memory=1e9)
+    choices = propose(fingerprint_of(read_dataset(imported(tmp_path))), lambda _: FLAT, memory=1e9)
     found = {choice.key: choice for choice in choices}
     assert found["preprocess.spacing"].value == "keep"
     assert found["preprocess.size"].value == [32, 32]
@@ -122,7 +122,7 @@ def test_the_plan_of_slices_has_two_axes_and_counts_slices(tmp_path: Path) -> No
     fingerprint = fingerprint_of(read_dataset(raw))
     assert fingerprint.shapes.tolist() == [list(tiny.SHAPE[:2])] * 6
     assert fingerprint.samples == 6 * tiny.SHAPE[2]
-    found = {c.key: c for c in propose(fingerprint, FLAT, memory=1e9, largest_batch=12)}
+    found = {c.key: c for c in propose(fingerprint, lambda _: FLAT, memory=1e9, largest_batch=12)}
     assert found["preprocess.size"].value == [32, 32]
     assert found["train.batch_size"].value == 12
     assert "12 slices" in found["train.batch_size"].reason

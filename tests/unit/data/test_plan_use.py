@@ -76,7 +76,7 @@ def test_a_step_s_plan_replaces_settings(plan: Path) -> None:
         ("predict", "predict", "patch", [64, 64, 32]),
         ("transfer", "predict", "patch", [64, 64, 32]),
         ("prune", "recipe", "patch", [64, 64, 32]),
-        ("efficiency", "recipe", "batch_size", 2),
+        ("efficiency", "training_step", "batch_size", 2),
         ("efficiency", "efficiency", "size", [64, 64, 32]),
     ):
         text = json.dumps(study.sections(step, "lunet_small_2f"))

@@ -59,7 +59,7 @@ def test_with_our_patch_the_halvings_are_nnunets_but_for_two(task: str) -> None:
     128, which leaves room for one less."""
     spacing, shape, patch, *_, ours = NNUNET[task]
     channel = Channel("MR", 10, 50, 90, 50, 10, 0)
-    data = Fingerprint(9, np.array([spacing] * 9, float), np.array([shape] * 9), (channel,), 0.1)
+    data = Fingerprint(9, np.array([spacing] * 9, float), np.array([shape] * 9), (channel,), 0.1, 9)
     voxels = 2 * math.prod(patch)  # one byte per voxel
     choices = propose(data, lambda topology: NetworkCost(1, 0, topology.multiple), memory=voxels)
     found = {choice.key: choice.value for choice in choices}
@@ -106,10 +106,10 @@ def test_the_reasons_name_the_coarse_axis() -> None:
 def test_a_network_of_slices_gets_a_topology_of_two_axes() -> None:
     channel = Channel("CT", 10, 50, 90, 50, 10, 0)
     data = Fingerprint(
-        3, np.array([[1, 1, 5]] * 3, float), np.array([[64, 48, 20]] * 3), (channel,), 0.1
+        3, np.array([[1, 1]] * 3, float), np.array([[64, 48]] * 3), (channel,), 0.1, 60
     )
-    cost = NetworkCost(1, 0, (16, 16, 16))
-    choices = propose(data, lambda _: cost, memory=1e9, dimensions=2)
+    cost = NetworkCost(1, 0, (16, 16))
+    choices = propose(data, lambda _: cost, memory=1e9)
     found = {choice.key: choice.value for choice in choices}
     assert found["topology.strides"] == [[1, 1], [2, 2], [2, 2], [2, 2]]
     assert found["topology.kernels"] == [[3, 3]] * 4

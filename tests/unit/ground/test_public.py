@@ -24,7 +24,7 @@ SIGNATURES = {
     "load_model": "(source, *, network=None)",
     "predict": "(model, image, *, spacing=None, affine=None, settings=None)",
     "evaluate_case": "(reference, prediction, *, spacing=(1.0, 1.0, 1.0), labels=None, "
-    "tolerances=(1.0,), voxel_volume=None)",
+    "tolerances=(1.0,), voxel_volume=None, unit='mm')",
     "build_loss": "(name, **options)",
     "train": "(config, preset, *, fold=0, seed=0, changes=None, init=None, out=None, work=None)",
     "results": "(folder)",

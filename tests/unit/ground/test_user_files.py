@@ -37,6 +37,10 @@ TRANSFER = {
     "evaluate": {},
     "model": {"preset": "lunet_small_2f"},
 }
+EXTERNAL = {
+    "task": TASK.as_dict(),
+    "external": {"predictions": "raw/labelsTr"},
+}
 
 
 @dataclass(frozen=True)
@@ -100,6 +104,11 @@ CALLS = {
         ["/metrics.csv", "/run.json", "/predictions/case_00.nii.gz"],
         ["raw", "run"],
         alone=True,
+    ),
+    "external": Call(
+        f"{RUN} --settings '{json.dumps(EXTERNAL)}' --out OUT",
+        ["/case_04.nii.gz"],
+        [],
     ),
     "lesions": Call(
         f"{RUN} --predictions scans --out OUT --froc OUT.froc", ["", ".froc"], ["splits.json"]

@@ -150,7 +150,7 @@ def test_readers_are_a_line_in_the_figures_and_costless_rows_are_named(
 
 def test_the_report_says_what_the_rows_are(sources: ResultFiles, results: Path) -> None:
     settings = {"statistics": {"reference": "unet_small_4f", "resamples": 100}}
-    facts = read_facts(sources, settings, metrics=("dice",), results=results)
+    facts = read_facts(sources, settings, results=results)
     assert facts.counts["presets"] == len(DICE)
     assert facts.counts["seeds"] == 2
     assert facts.readers == ["reader"]
