@@ -1,9 +1,3 @@
-def kept_measurements(wildcards, output):
-    """Parameter: the folder of measurements that all studies with the same `roots` share."""
-    own = f"{RESULTS}/presets/{wildcards.preset}/efficiency.json"
-    return f"{output[0].removesuffix(own)}{study.config.roots.work}/_measured"
-
-
 rule measure:
     input:
         PLAN,

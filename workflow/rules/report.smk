@@ -25,11 +25,6 @@ localrules:
     report,
 
 
-def floor_option(wildcards, input):
-    """Parameter: the option `--floor`, if the study has the atlas prior."""
-    return f" --floor {' '.join(map(quote, input.floor))}" if input.floor else ""
-
-
 rule summary:
     input:
         study.files_of("metrics", "runs", "efficiency"),
@@ -51,12 +46,6 @@ rule summary:
         "lunet table summary --results {params.results:q} {params.grid} --presets {wildcards.preset:q}"
         "{params.floor} --settings {params.settings:q} --code {params.code:q} --out {params.base:q}"
         " > {log:q} 2>&1"
-
-
-def manifest_option(wildcards, input):
-    """Parameter: the option `--manifest`, for tables that need the manifest."""
-    found = [path for path in input if os.path.basename(path) == "manifest.json"]
-    return f" --manifest {quote(found[0])}" if found else ""
 
 
 rule table:

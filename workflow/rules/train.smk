@@ -29,17 +29,6 @@ rule engine:
         " --out {output.engine:q}{params.plan} > {log:q} 2>&1"
 
 
-def engine_file(wildcards):
-    """Input: the arithmetic of the preset, if its recipe leaves it open."""
-    is_open = study.resolved(wildcards.preset)[1].engine.is_open
-    return rules.engine.output.engine if is_open else []
-
-
-def engine_option(wildcards, input):
-    """Parameter: the option `--engine`."""
-    return f" --engine {quote(input.engine)}" if input.engine else ""
-
-
 # the first training of a study writes its protocol, which is never replaced; it is not an input,
 # because a later change of the study's statements must not train anything again
 rule train:

@@ -1,0 +1,29 @@
+# Inputs and options that a rule has only under a condition, and the folder that studies share.
+
+
+def engine_file(wildcards):
+    """Input: the arithmetic of the preset, if its recipe leaves it open."""
+    is_open = study.resolved(wildcards.preset)[1].engine.is_open
+    return rules.engine.output.engine if is_open else []
+
+
+def engine_option(wildcards, input):
+    """Parameter: the option `--engine`."""
+    return f" --engine {quote(input.engine)}" if input.engine else ""
+
+
+def kept_measurements(wildcards, output):
+    """Parameter: the folder of measurements that all studies with the same `roots` share."""
+    own = f"{RESULTS}/presets/{wildcards.preset}/efficiency.json"
+    return f"{output[0].removesuffix(own)}{study.config.roots.work}/_measured"
+
+
+def floor_option(wildcards, input):
+    """Parameter: the option `--floor`, if the study has the atlas prior."""
+    return f" --floor {' '.join(map(quote, input.floor))}" if input.floor else ""
+
+
+def manifest_option(wildcards, input):
+    """Parameter: the option `--manifest`, for tables that need the manifest."""
+    found = [path for path in input if os.path.basename(path) == "manifest.json"]
+    return f" --manifest {quote(found[0])}" if found else ""
