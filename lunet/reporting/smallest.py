@@ -138,7 +138,10 @@ class Evidence:
 
 
 def cost_of(cost: Mapping[str, Any], kind: str, preset: str) -> float:
-    """A cost from ``efficiency.json``; ``kind`` is a key of :data:`COSTS`.
+    """A cost of a volume, from ``efficiency.json``; ``kind`` is a key of :data:`COSTS`.
+
+    Among networks of volumes and of slices, ``cost`` is one of
+    :func:`lunet.reporting.costs.per_volume`.
 
     Raises
     ------
@@ -152,7 +155,7 @@ def cost_of(cost: Mapping[str, Any], kind: str, preset: str) -> float:
         "macs": 1e9 * numbers["gmacs"],
         "latency_ms": numbers["latency_p50_ms"],
         "memory_mib": numbers["memory_mib"],
-        "energy_j": float(energy.get("joules_per_volume", math.nan)),
+        "energy_j": float(energy.get("joules_per_volume", math.nan)) * cost.get("slices", 1),
     }[kind]
     if not math.isfinite(value):
         known = ", ".join(COSTS)

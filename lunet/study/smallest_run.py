@@ -154,6 +154,7 @@ def _question(study: Study, make: Make) -> Question:
     """The networks with their costs, which are measured if needed; nothing is trained."""
     from lunet.data.folds import read_splits
     from lunet.efficiency.cost_form import CostForm
+    from lunet.reporting.costs import per_volume
     from lunet.reporting.smallest import cost_of
 
     settings = study.config.smallest
@@ -164,7 +165,7 @@ def _question(study: Study, make: Make) -> Question:
     splits = f"{study.results}/splits.json"
     make([splits])  # finds errors in the data before costs are measured
     make(list(files.values()))
-    costs = {name: dict(read_record(path, CostForm)) for name, path in files.items()}
+    costs = per_volume({name: dict(read_record(path, CostForm)) for name, path in files.items()})
 
     def candidate(name: str, family: str) -> Candidate:
         cost, size = (cost_of(costs[name], kind, name) for kind in (settings.cost, "parameters"))

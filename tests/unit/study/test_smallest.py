@@ -8,6 +8,8 @@ import sys
 import pytest
 from paths import ROOT
 
+from lunet.reporting.costs import per_volume
+from lunet.reporting.smallest import cost_of
 from lunet.study.smallest import (
     Candidate,
     Finding,
@@ -36,6 +38,15 @@ def judge_of(outcomes: dict[str, tuple[str, int]], asked: list | None = None):
         return Finding(*outcomes.get(one.name, ("continue", 0)))  # type: ignore[arg-type]
 
     return judge
+
+
+def test_a_network_of_slices_costs_what_a_volume_costs() -> None:
+    """Or each network of slices would seem smaller than any of volumes."""
+    own = {"macs": 100, "parameters": 7, "energy": {"joules_per_volume": 0.5}}
+    costs = per_volume({"flat": own | {"size": [16, 16]}, "solid": own | {"size": [16, 16, 12]}})
+    kinds = ("macs", "energy_j", "parameters")
+    assert [cost_of(costs["solid"], kind, "solid") for kind in kinds] == [100, 0.5, 7]
+    assert [cost_of(costs["flat"], kind, "flat") for kind in kinds] == [1200, 6, 7]
 
 
 def test_the_next_smaller_one_is_tested_only_after_the_larger() -> None:
