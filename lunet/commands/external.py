@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_out(parser, "PATH", "folder for the masks; without --manifest the file of the costs")
     parser.add_argument("--manifest", help="manifest.json of the prepared data set")
     parser.add_argument("--splits", help="splits.json of the study")
-    parser.add_argument("--fold", type=NATURAL, default=0)
+    parser.add_argument("--fold", type=NATURAL, help="whose test cases are taken (default 0)")
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -42,6 +42,12 @@ def run(arguments: argparse.Namespace) -> None:
     step = "external" if arguments.manifest else "external_cost"
     section = read_settings(arguments, step)[step]
     settings = build_settings(ExternalSettings, section, f"external.{name}")
+    if arguments.manifest is None and (arguments.splits or arguments.fold is not None):
+        raise ConfigError(
+            where="--manifest",
+            found="missing",
+            expected="the masks of a fold need it; the costs need neither --splits nor --fold",
+        )
     if arguments.manifest is None:
         from lunet.evaluation.external_cost import write_cost
         from lunet.own_files import claim_files
@@ -58,7 +64,7 @@ def run(arguments: argparse.Namespace) -> None:
 
     take_predictions(
         settings,
-        run=EvaluatedRun(name, arguments.fold, SEED),
+        run=EvaluatedRun(name, arguments.fold or 0, SEED),
         manifest_path=arguments.manifest,
         splits_path=arguments.splits,
         out=arguments.out,

@@ -26,7 +26,7 @@ base preset with its own changes; it has its own results everywhere.
 Choose a file with `--configfile FILE`; the default is `config/config.yaml`. For a study of your
 own, copy `template.yaml`, or let `lunet init DATA` write a file. Relative paths start at the folder
 in which Snakemake or `lunet` is started, whichever folder the configuration lies in. All mistakes
-are listed at once, before anything runs.
+that do not hang on another are listed at once, before anything runs.
 
 This page is written by `lunet schema --out config/README.md`.
 """

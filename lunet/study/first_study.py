@@ -96,7 +96,7 @@ def first_study(
     pair = (wishes.reference, f"{wishes.families[-1]}_{max(wishes.widths)}f")
     return render(
         "first_study.yaml",
-        what=", ".join(dataset.task.labels),
+        what=", ".join(dataset.task.names),
         step=step,
         found=counted(dataset),
         study=study_name(Path(path).stem),
@@ -159,6 +159,7 @@ def _described(source: Path, dataset: Dataset, settings: DatasetSettings) -> dic
     }
     stated = {
         "layout": settings.layout if settings.layout != "auto" else None,
+        "regions": {name: list(of) for name, of in dataset.task.regions.items()} or None,
         "remap": dict(settings.remap) or None,
         "mask_threshold": settings.mask_threshold,
         "groups": settings.groups,

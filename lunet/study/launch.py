@@ -106,6 +106,9 @@ def _differences(settings: DatasetSettings) -> Iterator[str]:
             if index != 0 and names.get(index) != name:
                 there = f"is called {names[index]!r}" if index in names else "is not listed"
                 yield f"labels: {name!r} is label {index}, which {there} in its dataset.json"
+    if declared.regions and settings.regions is None and settings.labels and settings.channels:
+        theirs = ", ".join(declared.regions)
+        yield f"regions: none are named, so the labels are trained; its dataset.json has {theirs}"
     if settings.channels is not None and len(settings.channels) != len(declared.channels):
         theirs = ", ".join(declared.channels)
         yield f"channels: {len(settings.channels)} are named, its dataset.json has {theirs}"

@@ -250,10 +250,16 @@ def _named(text: str, name: str) -> float | None:
     return float(found[1]) if found else None
 
 
+_OTHER_LOGS = ("tables", "figures")
+"""Folders of logs that belong to no preset; the table of costs has a log of the same name."""
+
+
 def measurements(study: Watched) -> Iterator[str]:
     """A line for each measurement of costs that has begun and is neither done nor failed."""
     for log in sorted((study.results / "logs").glob("*/efficiency.log")):
         text, preset = _tail(log), log.parent.name
+        if preset in _OTHER_LOGS:
+            continue
         is_done = (study.results / "presets" / preset / "efficiency.json").is_file()
         if is_done or has_ended(text):
             continue

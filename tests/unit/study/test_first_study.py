@@ -9,7 +9,11 @@ import pytest
 
 from lunet.cli import main
 from lunet.commands import smallest
-from lunet.study.config import load
+from lunet.files import write_json
+from lunet.reading import read_json
+from lunet.study.config import load, read_mapping
+from lunet.study.launch import source_warnings
+from lunet.study.study import study_of
 
 
 @pytest.fixture
@@ -34,6 +38,24 @@ def test_a_folder_becomes_a_configuration(folder: Path, capsys: pytest.CaptureFi
     assert config.statistics.reference == config.smallest.reference == "unet_small_8f"
     assert config.statistics.margin == 0.02
     assert config.smallest.budget_hours == 3
+
+
+def test_regions_of_the_data_set_are_trained(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    listing = read_json(folder / "dataset.json")
+    regions = {"whole": [1, 2], "posterior": [2]}
+    write_json(folder / "dataset.json", listing | {"regions": regions})
+    assert main(["init", "phantom", "--out", "m.yaml"]) == 0
+    study = study_of(read_mapping("m.yaml"))
+    assert study.task.regions == {"whole": (1, 2), "posterior": (2,)}
+    assert "segments whole, posterior?" in Path("m.yaml").read_text()
+    assert list(source_warnings(study)) == []
+    text = Path("m.yaml").read_text().splitlines()
+    Path("m.yaml").write_text("\n".join(line for line in text if "regions:" not in line))
+    (warning,) = source_warnings(study_of(read_mapping("m.yaml")))
+    assert "regions: none are named" in warning
+    assert "whole, posterior" in warning
 
 
 def test_what_was_stated_to_read_the_folder_stays_stated(folder: Path) -> None:
