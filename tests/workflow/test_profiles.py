@@ -236,6 +236,7 @@ def test_what_is_submitted(submitted):
     comments = sorted(comment.split("_wildcards")[0] for comment in submitted)
     assert comments == [
         "rule_audit",
+        "rule_engine",
         "rule_measure",
         "rule_preprocess",
         "rule_score_evaluate_predict",
@@ -255,7 +256,7 @@ def test_each_has_account_time_memory_and_a_name(submitted):
 
 def test_a_gpu_for_networks_only(submitted):
     for comment, words in submitted.items():
-        wants = any(name in comment for name in ("train", "predict", "measure"))
+        wants = any(name in comment for name in ("engine", "train", "predict", "measure"))
         assert ("--gpus=1" in words) == wants, comment
         assert value(words, "-p") == ("gpu" if wants else "cpu"), comment
 
@@ -290,7 +291,9 @@ def foreseen(root: Path, *words: str) -> tuple[tuple[int, int], list[str]]:
     )
     text = done.stdout + done.stderr
     assert done.returncode == 0, text
-    (line,) = (row for row in text.splitlines() if re.match(r" +resources: .*mem_mb=", row))
+    (line,) = (
+        row for row in text.splitlines() if re.match(r" +resources: .*runtime=.*mem_mb=", row)
+    )
     numbers = [int(re.search(rf"{name}=(\d+)", line)[1]) for name in ("mem_mb", "runtime")]
     return tuple(numbers), [row for row in text.splitlines() if "Without a forecast" in row]
 
