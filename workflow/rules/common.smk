@@ -6,6 +6,10 @@ from snakemake.logging import logger
 
 from lunet.data.source import source_digest
 
+
+include: "options.smk"
+
+
 # Paths and the few functions that rules share; everything else is in lunet.study. Commands only get
 # paths of their rule's inputs and outputs, because a workflow that includes this one with a
 # `prefix:` changes these and no other paths.
