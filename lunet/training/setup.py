@@ -156,7 +156,18 @@ def _volumes(
     job: TrainingJob, manifest: Manifest, names: tuple[str, ...], device: torch.device
 ) -> Volumes:
     cases = [manifest.case(name) for name in names]
-    return load_volumes(cases, job.task, device=device, place=job.recipe.resident)
+    recipe = job.recipe
+    found = load_volumes(
+        cases,
+        job.task,
+        device=device,
+        place=recipe.resident,
+        half=recipe.images == "fp16",
+    )
+    if recipe.resident == "auto" and not found.on_device:
+        advice = "" if found.half else "; train.images: fp16 needs half of their memory"
+        log(f"volumes do not fit on the device and stay on the {found.place}{advice}")
+    return found
 
 
 def _model(job: TrainingJob) -> nn.Module:
