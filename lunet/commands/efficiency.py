@@ -146,7 +146,7 @@ def _summary(found: dict[str, Any]) -> str:
     lines = [
         f"{found['preset']} at {' x '.join(map(str, found['size']))}:",
         f"  parameters {found['parameters']:,}; {found['macs'] / 1e9:.4g} GMAC "
-        f"(fvcore {found['macs_fvcore'] / 1e9:.4g}); {found['flops'] / 1e9:.4g} GFLOP",
+        f"(fvcore {_giga(found['macs_fvcore'])}); {found['flops'] / 1e9:.4g} GFLOP",
         f"  memory of a forward pass: {_mib(found, 'peak_measured_bytes')}; "
         f"of a training step: {_mib(found, 'training_peak_measured_bytes')}",
     ]
@@ -158,10 +158,18 @@ def _summary(found: dict[str, Any]) -> str:
             f"p95 {row['p95_ms']:.4g}{tail}, jitter {row['jitter_ms']:.3g}{mark} "
             f"({row['runs']} runs in {row['processes']} process(es))"
         )
-    lines += [f"  {row['engine']}: left out, {row['reason']}" for row in found["left_out"]]
+    lines += [
+        f"  {row['engine']} {row['precision']} N={row['batch']}: left out, {row['reason']}"
+        for row in found["left_out"]
+    ]
+    lines += [f"  {name}: {reason}" for name, reason in found["out_of_memory"].items()]
     if found["busy"]:
         lines.append(f"  {BUSY} (load {found['device']['load']:g})")
     return "\n".join(lines)
+
+
+def _giga(value: int | None) -> str:
+    return "not counted" if value is None else f"{value / 1e9:.4g}"
 
 
 def _mib(found: dict[str, Any], key: str) -> str:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from lunet.efficiency.memory import measured_peak
+from lunet.efficiency.room import Room
 from lunet.models.live_memory import meta_copy, peak_bytes
 from lunet.training.memory import available_memory
 
@@ -25,6 +27,7 @@ def training_memory(
     step: Step,
     *,
     device: str,
+    room: Room | None = None,
 ) -> list[dict[str, int | None]]:
     """Total bytes that one training step needs, at each batch size.
 
@@ -41,15 +44,18 @@ def training_memory(
         state.
     device
         Device of the measurement, ``cpu`` or ``cuda``.
+    room
+        Records steps that run out of memory.
 
     Returns
     -------
     Per batch size ``batch``, ``counted_bytes`` (weights, input and the peak of live tensors in the
     step, counted on meta tensors) and ``measured_bytes`` (weights, input and the growth while the
     step runs: of CUDA's allocator, or of the resident set, which includes kernels' scratch memory).
-    The latter is None where it cannot be measured, or is not tried because the count exceeds half
-    of the free memory.
+    The latter is None where it cannot be measured, runs out of memory, or is not tried because the
+    count exceeds half of the free memory.
     """
+    room = room or Room(device)
     tensors = [*model.parameters(), *model.buffers()]
     weights = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
     points: list[dict[str, int | None]] = []
@@ -59,7 +65,8 @@ def training_memory(
         counted = given + peak_bytes(meta_copy(model).train(), whole, step)
         growth = None
         if counted < _SHARE * available_memory(torch.device(device)):
-            growth = _growth(model, whole, step, device)
+            name = f"training_memory at batch {batch}"
+            growth = room.measure(name, partial(_growth, model, whole, step, device))
         measured = None if growth is None else given + growth
         points.append({"batch": batch, "counted_bytes": counted, "measured_bytes": measured})
     return points

@@ -14,6 +14,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
+from lunet.efficiency.room import Room
 from lunet.models.live_memory import meta_copy
 
 # operators without arithmetic: views, allocation, bookkeeping
@@ -34,7 +35,15 @@ def count_parameters(model: nn.Module) -> dict[str, int]:
     }
 
 
-def count_macs(model: nn.Module, shape: Sequence[int]) -> dict[str, Any]:
+_NOT_TRACED: dict[str, Any] = {
+    "total": None,
+    "by_operator": {},
+    "left_out": {},
+    "note": "not counted: the forward pass that fvcore needs ran out of memory",
+}
+
+
+def count_macs(model: nn.Module, shape: Sequence[int], room: Room | None = None) -> dict[str, Any]:
     """Multiply-adds of one forward pass in evaluation mode, by two counters.
 
     Parameters
@@ -43,23 +52,28 @@ def count_macs(model: nn.Module, shape: Sequence[int]) -> dict[str, Any]:
         Network on the CPU.
     shape
         Input shape (batch, channel, \\*spatial). The network's padding to a legal size is included.
+    room
+        Records it if there is too little memory for fvcore's count.
 
     Returns
     -------
     ``macs`` (half of what torch's FlopCounterMode counts on meta tensors: convolutions, linear
     layers, matrix products), ``flops`` = 2 ``macs``, ``macs_fvcore`` (multiply-adds with fvcore's
-    norm terms: batch norm 2, group and layer norm 5 per element), and for each counter its
-    operators and what it leaves out.
+    norm terms: batch norm 2, group and layer norm 5 per element; None if there is too little
+    memory), and for each counter its operators and what it leaves out.
     """
-    torch_count, other = _torch_counter(model, shape), _fvcore(model, shape)
+    torch_count = _torch_counter(model, shape)
+    room = room or Room("cpu")
+    other = room.measure("macs_fvcore", lambda: _fvcore(model, shape)) or _NOT_TRACED
     total = sum(torch_count["by_operator"].values())
     return {
         "macs": total,
         "flops": 2 * total,
-        "macs_fvcore": other.pop("total"),
+        "macs_fvcore": other["total"],
         "counters": {
             "torch": torch_count | {"unit": "MACs, half of FlopCounterMode's FLOPs"},
-            "fvcore": other | {"unit": "MACs, which fvcore calls flops"},
+            "fvcore": {key: value for key, value in other.items() if key != "total"}
+            | {"unit": "MACs, which fvcore calls flops"},
         },
     }
 

@@ -25,6 +25,7 @@ from lunet.efficiency.batches import training_memory
 from lunet.efficiency.counts import count_macs, count_parameters
 from lunet.efficiency.engines import Source, Unavailable, make_runner, onnx_bytes
 from lunet.efficiency.memory import count_memory, measured_peak, training_bytes
+from lunet.efficiency.room import Room
 from lunet.efficiency.settings import EfficiencySettings
 from lunet.gpu_energy import NoCounter, joules_so_far
 from lunet.models.build import build_for_task
@@ -39,6 +40,7 @@ class MeasureJob(TypedDict):
 
     ``network`` and ``training`` are the two parts of :func:`measure_network`; the first process
     also counts. ``engine`` is the recipe's section of that name; empty if no training is measured.
+    ``killed`` is why an earlier process with this job was killed: then this one only counts.
     """
 
     model: dict[str, Any]
@@ -49,6 +51,7 @@ class MeasureJob(TypedDict):
     first: bool
     network: bool
     training: bool
+    killed: str
 
 
 class Series(TypedDict):
@@ -105,43 +108,63 @@ def measure_network(job: MeasureJob) -> dict[str, Any]:
     -------
     ``device``; ``network``: what depends on the network and the settings alone; ``training``: what
     depends on the training's batch as well. A part that the job does not ask for is missing.
+    Both have ``out_of_memory``: name of a measurement -> why it is missing.
     """
     bench = make_bench(job)
-    network, training = _first(bench, job) if job["first"] else ({}, {})
+    of_network, of_training = (Room(bench.device, job["killed"]) for _ in range(2))
+    network, training = _first(bench, job, of_network, of_training) if job["first"] else ({}, {})
     result: dict[str, Any] = {"device": _device(bench.device)}
     if job["network"]:
-        network["latency"], network["left_out"] = _latencies(bench)
-        result["network"] = network
+        network["latency"], network["left_out"] = _latencies(bench, of_network)
+        result["network"] = network | {"out_of_memory": of_network.lost}
     if job["training"]:
         if bench.settings.training_step:
-            training["training"] = _training_series(bench)
-        result["training"] = training
+            training["training"] = of_training.measure(
+                "training_step", lambda: _training_series(bench)
+            )
+        result["training"] = training | {"out_of_memory": of_training.lost}
     if job["first"] and job["network"]:
-        network["throughput"] = _throughput(bench)
-        network["energy"] = joules_per_volume(_forward_of(bench, bench.image(1)), bench.device)
+        result["network"]["throughput"] = _throughput(bench, of_network)
+        result["network"]["energy"] = of_network.measure(
+            "energy",
+            lambda: joules_per_volume(_forward_of(bench, bench.image(1)), bench.device),
+        )
     return result
 
 
-def _first(bench: Bench, job: MeasureJob) -> tuple[dict[str, Any], dict[str, Any]]:
+def _first(
+    bench: Bench, job: MeasureJob, of_network: Room, of_training: Room
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """Counts and memory, for which one process is enough: of the network, and of its training."""
     network: dict[str, Any] = {}
     training: dict[str, Any] = {}
     one, batch = bench.shape(1), bench.shape(bench.training_batch)
     on_cpu = copy.deepcopy(bench.model).cpu()
     if job["network"]:
-        network = count_parameters(on_cpu) | count_macs(on_cpu, one) | count_memory(on_cpu, one)
+        macs = count_macs(on_cpu, one, of_network)
+        network = count_parameters(on_cpu) | macs | count_memory(on_cpu, one)
     if job["training"]:
         training["training_peak_bytes"] = training_bytes(on_cpu, batch, training_step)
-    _load_kernels(bench)  # nothing large may run before memory is measured
+    # nothing large may run before memory is measured
+    Room(bench.device, job["killed"]).measure("kernels", lambda: _load_kernels(bench))
     if job["network"]:
-        forward = _forward_of(bench, bench.image(1))
-        network["peak_measured_bytes"] = measured_peak(forward, bench.device)
+        network["peak_measured_bytes"] = of_network.measure(
+            "peak_measured_bytes",
+            lambda: measured_peak(_forward_of(bench, bench.image(1)), bench.device),
+        )
     if job["training"] and bench.settings.training_step:
-        training["training_peak_measured_bytes"] = _measured_step(bench)
+        training["training_peak_measured_bytes"] = of_training.measure(
+            "training_peak_measured_bytes", lambda: _measured_step(bench)
+        )
     if job["network"]:
         batches = bench.settings.memory_batches if bench.settings.training_step else ()
         network["training_memory"] = training_memory(
-            on_cpu, one[1:], batches, two_training_steps, device=bench.device
+            on_cpu,
+            one[1:],
+            batches,
+            two_training_steps,
+            device=bench.device,
+            room=of_network,
         )
     return network, training
 
@@ -225,7 +248,7 @@ def _forward_of(bench: Bench, x: Tensor) -> Callable[[], None]:
     return forward
 
 
-def _latencies(bench: Bench) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+def _latencies(bench: Bench, room: Room) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Series of every batch, precision and engine, and the ones that cannot be measured here."""
     found, left_out = [], []
     settings = bench.settings
@@ -239,10 +262,17 @@ def _latencies(bench: Bench) -> tuple[list[dict[str, Any]], list[dict[str, Any]]
         for precision in settings.precisions:
             for batch in settings.batches:
                 head = {"engine": engine, "precision": precision, "batch": batch}
+                name = f"{engine} {precision} {batch}"
+                measured = functools.partial(_latency, bench, head, onnx)
                 try:
-                    found.append(head | _latency(bench, head, onnx))
+                    row = room.measure(name, measured)
                 except Unavailable as reason:
                     left_out.append(head | {"reason": str(reason)})
+                    continue
+                if row is None:
+                    left_out.append(head | {"reason": room.lost.pop(name)})
+                else:
+                    found.append(head | row)
     return found, left_out
 
 
@@ -261,15 +291,19 @@ def _training_series(bench: Bench) -> Series:
     return bench.series(lambda: _step(network, x, optimiser), least=3)
 
 
-def _throughput(bench: Bench) -> dict[str, Any] | None:
+def _rate(bench: Bench, batch: int) -> float:
+    values = sorted(bench.series(_forward_of(bench, bench.image(batch)), least=3)["ms"])
+    return 1000 * batch / values[len(values) // 2]
+
+
+def _throughput(bench: Bench, room: Room) -> dict[str, Any] | None:
     """Volumes per second at the batch where doubling it gains less than 3 %, eager fp32."""
     best: dict[str, Any] | None = None
     batch = 1
     while batch <= bench.settings.throughput_batch:
-        call = _forward_of(bench, bench.image(batch))
-        values = sorted(bench.series(call, least=3)["ms"])
-        rate = 1000 * batch / values[len(values) // 2]
-        if best is not None and rate < 1.03 * best["per_s"]:
+        measured = functools.partial(_rate, bench, batch)
+        rate = room.measure(f"throughput at batch {batch}", measured)
+        if rate is None or (best is not None and rate < 1.03 * best["per_s"]):
             break
         best = {"batch": batch, "per_s": round(rate, 6)}
         batch *= 2

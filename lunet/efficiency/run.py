@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,7 +18,7 @@ import numpy as np
 
 from lunet.efficiency.kept import Kept, kept, machine
 from lunet.efficiency.settings import EfficiencySettings
-from lunet.errors import ConfigError, LunetError
+from lunet.errors import ConfigError, LunetError, is_out_of_memory
 from lunet.files import write_json
 from lunet.locks import exclusive
 from lunet.provenance import cpu_model
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from lunet.efficiency.measure import MeasureJob, Series
 
 _CHILD, _ENGINE_CHILD = "lunet.efficiency.measure", "lunet.efficiency.training_engine"
+_HEAD = ("engine", "precision", "batch")
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 DEFINITIONS = {
     "macs": "multiply-adds of convolutions, linear layers and matrix products of one forward pass "
@@ -57,6 +59,7 @@ DEFINITIONS = {
     "in the order in which a training tries them; growth_bytes: growth of the process, or "
     "of CUDA's allocator, so far; process_bytes: the process before the steps, on CUDA after them",
     "throughput": "eager fp32, at the batch where doubling it gains less than 3 %",
+    "out_of_memory": "measurements that are missing because the memory was full, with the reason",
 }
 
 
@@ -98,7 +101,8 @@ def measure_efficiency(
     ``latency`` (see :func:`summarise_latencies`), ``left_out`` (engines that could not run, with
     the reason), memory in bytes, ``training_step_ms``, ``throughput``, ``training_memory``
     (see :func:`lunet.efficiency.batches.training_memory`), ``training_engine`` (see
-    :mod:`lunet.efficiency.training_engine`), ``energy``, ``device``, ``busy``, ``definitions``.
+    :mod:`lunet.efficiency.training_engine`), ``energy``, ``device``, ``busy``, ``definitions``;
+    ``out_of_memory``: measurement -> why it is missing.
 
     Raises
     ------
@@ -117,6 +121,7 @@ def measure_efficiency(
         "first": True,
         "network": True,
         "training": True,
+        "killed": "",
     }
     shelves = _shelves(job, settings, keep, code)
     with _alone(shelves.network):
@@ -126,7 +131,10 @@ def measure_efficiency(
             advance()
         content = _merged(job, settings, results)
         if settings.training_step and engine is not None:
-            content["training_engine"] = _measured_engine(job, settings, shelves)
+            try:
+                content["training_engine"] = _measured_engine(job, settings, shelves)
+            except MemoryError as error:
+                content["out_of_memory"]["training_engine"] = str(error)
             advance()
     write_json(out, content)
     return content
@@ -194,13 +202,19 @@ def _measured(
     missing = {part: found is None for part, found in parts.items()}
     if any(missing.values()):
         asked = job | missing | {"first": number == 0}
-        made = _fresh_process(asked, settings)
+        try:
+            made = _fresh_process(asked, settings)
+        except MemoryError as error:  # what needs no memory is still counted
+            made = _fresh_process(asked | {"killed": str(error)}, settings)
         for part in (part for part, is_missing in missing.items() if is_missing):
             parts[part] = made[part] | {"device": made["device"]}
-            getattr(shelves, part).put(name, parts[part])
+            if not made[part].get("out_of_memory"):  # next time there may be more
+                getattr(shelves, part).put(name, parts[part])
     network, training = parts["network"] or {}, parts["training"] or {}
     load = max(part["device"]["load"] for part in (network, training) if part)
-    return training | network | {"device": network["device"] | {"load": load}}
+    lost = training.get("out_of_memory", {}) | network.get("out_of_memory", {})
+    about = network["device"] | {"load": load}
+    return training | network | {"device": about, "out_of_memory": lost}
 
 
 def _measured_engine(
@@ -232,17 +246,15 @@ def _merged(
     job: MeasureJob, settings: EfficiencySettings, results: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any]:
     first = dict(results[0])
-    series = first.pop("latency")
-    latency = []
-    for number, row in enumerate(series):
-        head = {key: row[key] for key in ("engine", "precision", "batch")}
-        prepare = [result["latency"][number]["prepare_s"] for result in results]
-        head["prepare_s"] = round(min(prepare), 6)
-        latency.append(head | summarise_latencies([r["latency"][number] for r in results]))
+    first.pop("latency")
+    latency, left_out = _merged_latencies(results)
+    lost = {name: why for result in results for name, why in result["out_of_memory"].items()}
     content = first | {
         "preset": job["model"].get("preset"),
         "size": list(settings.size[: int(job["task"]["dimensions"])]),
         "latency": latency,
+        "left_out": left_out,
+        "out_of_memory": lost,
         "definitions": DEFINITIONS,
         "settings": job["efficiency"],
     }
@@ -250,12 +262,37 @@ def _merged(
     about = {"cpu": cpu_model(), "cpus": os.cpu_count(), "load": load}
     content["device"] = first["device"] | about
     content.pop("training", None)
-    if settings.training_step:
-        step = summarise_latencies([result["training"] for result in results])
+    steps = [result["training"] for result in results if result.get("training")]
+    if len(steps) == len(results):
+        step = summarise_latencies(steps)
         content["training_step"] = step | {"batch": job["training_batch"]}
         content["training_step_ms"] = step["p50_ms"]
     content["busy"] = _is_busy(content)
     return content
+
+
+def _merged_latencies(
+    results: Sequence[Mapping[str, Any]],
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The series that all processes measured, and those that a process had to leave out."""
+    left_out: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for row in (row for result in results for row in result["left_out"]):
+        left_out.setdefault(_head(row), row)
+    found: dict[tuple[Any, ...], list[Any]] = {}
+    for row in (row for result in results for row in result["latency"]):
+        if _head(row) not in left_out:
+            found.setdefault(_head(row), []).append(row)
+    latency = [
+        dict(zip(_HEAD, head, strict=True))
+        | {"prepare_s": round(min(row["prepare_s"] for row in rows), 6)}
+        | summarise_latencies(rows)
+        for head, rows in found.items()
+    ]
+    return latency, list(left_out.values())
+
+
+def _head(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    return tuple(row[key] for key in _HEAD)
 
 
 def _is_busy(content: Mapping[str, Any]) -> bool:
@@ -281,13 +318,15 @@ def _fresh_process(
     if done.returncode != 0:
         lines = done.stderr.strip().splitlines()
         reason = lines[-1] if lines else f"exit code {done.returncode}"
+        if done.returncode == -signal.SIGKILL:  # by the system, which had no memory left
+            raise MemoryError("out of memory: the measuring process was killed")
+        if is_out_of_memory(RuntimeError(reason)) or "MemoryError" in reason:
+            raise MemoryError(f"out of memory: {reason:.200}")
         raise LunetError(
             where=f"efficiency of {job['model'].get('preset')}",
             found=f"a measuring process failed ({reason})",
             expected="its result is expected as JSON",
-            action=(
-                "A killed process ran out of memory: lower efficiency.size or efficiency.batches"
-            ),
+            action="Lower efficiency.size or efficiency.batches if it ran out of memory",
         )
     result: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
     return result

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from math import prod
@@ -11,14 +11,15 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from lunet.errors import ConfigError, DataError
 from lunet.inference.settings import PredictSettings
-from lunet.inference.sliding_window import Floats, blend
+from lunet.inference.sliding_window import blend
 from lunet.models.live_memory import forward_bytes
 from lunet.models.single_sample import fast_single_samples
 from lunet.task import Task
+from lunet.training.compute.device import send
 
 _GIB = 2**30
 _SLICES = 8  # slices of a 2D task in one batch
@@ -68,15 +69,31 @@ def predict_probabilities(
     """
     _check(image, task, settings)
     plan = plan_forward(models, image.shape, task=task, settings=settings)
+    device = torch.device(device)
 
-    def function(batch: Floats) -> Floats:
-        return _mean_probabilities(models, batch, task, settings.flip_axes, device)
+    def function(batch: Tensor) -> Tensor:
+        return _mean_probabilities(models, batch, task, settings.flip_axes)
+
+    def tiles(image: NDArray[np.floating], out: NDArray[np.floating]) -> None:
+        assert plan.patch is not None
+        blend(
+            lambda tile: function(tile[None])[0],
+            image,
+            out,
+            patch=plan.patch,
+            overlap=settings.overlap,
+            device=device,
+            most_bytes=settings.memory_gb * _GIB,
+        )
 
     with fast_single_samples(models):
-        if task.dimensions == 3:
-            _volume(function, image, out, plan, settings.overlap)
+        if plan.patch is None:
+            _whole(function, image, out, task, device)
+        elif task.dimensions == 3:
+            tiles(image, out)
         else:
-            _slices(function, image, out, plan, settings.overlap)
+            for z in range(image.shape[3]):
+                tiles(image[..., z], out[..., z])
     return plan
 
 
@@ -136,31 +153,31 @@ def _check(image: NDArray[Any], task: Task, settings: PredictSettings) -> None:
         )
 
 
-def _volume(function: Any, image: Any, out: Any, plan: WindowPlan, overlap: float) -> None:
-    if plan.patch is None:
-        out[:] = function(image[None])[0]
-    else:
-        blend(lambda tile: function(tile[None])[0], image, out, patch=plan.patch, overlap=overlap)
+def _whole(
+    function: Callable[[Tensor], Tensor],
+    image: NDArray[np.floating],
+    out: NDArray[np.floating],
+    task: Task,
+    device: torch.device,
+) -> None:
+    """The volume in one forward pass; in 2D its slices, some at a time."""
 
+    def on_device(batch: NDArray[np.floating]) -> Tensor:
+        return send(torch.from_numpy(np.require(batch, np.float32, ["C", "W"])), device)
 
-def _slices(function: Any, image: Any, out: Any, plan: WindowPlan, overlap: float) -> None:
-    for first in range(0, image.shape[3], _SLICES if plan.patch is None else 1):
-        if plan.patch is None:
-            chunk = np.moveaxis(image[..., first : first + _SLICES], 3, 0)
-            out[..., first : first + _SLICES] = np.moveaxis(function(chunk), 0, 3)
-        else:
-            _volume(function, image[..., first], out[..., first], plan, overlap)
+    if task.dimensions == 3:
+        out[:] = function(on_device(image[None]))[0].cpu().numpy()
+        return
+    for first in range(0, image.shape[3], _SLICES):
+        chunk = np.moveaxis(image[..., first : first + _SLICES], 3, 0)
+        found = function(on_device(chunk)).cpu().numpy()
+        out[..., first : first + _SLICES] = np.moveaxis(found, 0, 3)
 
 
 def _mean_probabilities(
-    models: Sequence[nn.Module],
-    batch: Floats,
-    task: Task,
-    flip_axes: Sequence[int],
-    device: torch.device | str,
-) -> Floats:
+    models: Sequence[nn.Module], x: Tensor, task: Task, flip_axes: Sequence[int]
+) -> Tensor:
     """(B, C, \\*S) to (B, K, \\*S), float32: the mean over networks and all subsets of flips."""
-    x = torch.from_numpy(np.require(batch, np.float32, ["C", "W"])).to(device)
     flips = [f for n in range(len(flip_axes) + 1) for f in combinations(flip_axes, n)]
     total, is_sigmoid = None, task.activation == "sigmoid"
     with torch.inference_mode():
@@ -171,4 +188,4 @@ def _mean_probabilities(
                 part = logits.sigmoid() if is_sigmoid else logits.softmax(dim=1)
                 total = part if total is None else total + part
         assert total is not None  # there is a network and the empty flip
-        return (total / (len(models) * len(flips))).float().cpu().numpy()
+        return (total / (len(models) * len(flips))).float()

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from itertools import product
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
+
+from lunet.training.compute.device import send
 
 Floats = NDArray[np.float32]
 
@@ -41,12 +46,14 @@ def gaussian(length: int) -> Floats:
 
 
 def blend(
-    function: Callable[[Floats], Floats],
-    image: Floats,
+    function: Callable[[Tensor], Tensor],
+    image: NDArray[np.floating],
     out: NDArray[np.floating],
     *,
     patch: Sequence[int],
     overlap: float,
+    device: torch.device | str = "cpu",
+    most_bytes: float = math.inf,
 ) -> None:
     """Run ``function`` tile by tile and write the weighted mean into ``out``.
 
@@ -56,7 +63,7 @@ def blend(
     Parameters
     ----------
     function
-        Maps a tile (C, \\*tile) to its probabilities (K, \\*tile), float32.
+        Maps a tile (C, \\*tile) on ``device`` to its probabilities (K, \\*tile), float32.
     image
         (C, \\*spatial), any array that can be sliced, such as a memory map.
     out
@@ -64,25 +71,31 @@ def blend(
         map. Besides it only K x patch[0] planes are in memory.
     patch, overlap
         Tile in voxels per axis, and the share by which tiles overlap.
+    device
+        Where tiles are computed and blended, so that only finished slabs are copied to the host.
+    most_bytes
+        Largest size of these planes on the device; larger ones are blended in the host's memory.
     """
     sizes = image.shape[1:]
     tile = [min(p, n) for p, n in zip(patch, sizes, strict=True)]
     starts = [tile_starts(n, p, overlap) for n, p in zip(sizes, tile, strict=True)]
     norms = [_norm(n, p, s) for n, p, s in zip(sizes, tile, starts, strict=True)]
-    weight = _outer([gaussian(p) for p in tile])
-    buffer = np.zeros((out.shape[0], tile[0], *sizes[1:]), np.float32)
+    device, planes = torch.device(device), (out.shape[0], tile[0], *sizes[1:])
+    home = device if 4 * math.prod(planes) <= most_bytes else torch.device("cpu")
+    weight = send(torch.from_numpy(_outer([gaussian(p) for p in tile])), home)
+    buffer = torch.zeros(planes, device=home)
     # each start with the first plane that later tiles still change
     for first, following in zip(starts[0], [*starts[0][1:], sizes[0]], strict=True):
         for rest in product(*starts[1:]):
             window = tuple(slice(s, s + p) for s, p in zip(rest, tile[1:], strict=True))
-            cut = np.ascontiguousarray(image[:, first : first + tile[0], *window])
-            buffer[:, :, *window] += function(cut) * weight
+            cut = np.require(image[:, first : first + tile[0], *window], np.float32, ["C", "W"])
+            found = function(send(torch.from_numpy(cut), device))
+            buffer[:, :, *window] += found.to(home) * weight
         done = following - first
-        norm = _outer([norms[0][first:following], *norms[1:]])
+        norm = send(torch.from_numpy(_outer([norms[0][first:following], *norms[1:]])), home)
         for sums, result in zip(buffer, out, strict=True):  # one channel's copies at a time
-            sums[:done] /= norm
-            result[first:following] = sums[:done]
-            sums[: tile[0] - done] = sums[done:].copy()
+            result[first:following] = sums[:done].div_(norm).cpu().numpy()
+            sums[: tile[0] - done] = sums[done:].clone()
             sums[tile[0] - done :] = 0
 
 

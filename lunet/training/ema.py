@@ -41,8 +41,11 @@ class MovingAverage:
         floating = [name for name, tensor in current.items() if tensor.is_floating_point()]
         average = [self.average[name] for name in floating]
         torch._foreach_lerp_(average, [current[name] for name in floating], 1 - self.decay())
-        for name in current.keys() - set(floating):
-            self.average[name].copy_(current[name])
+        whole = sorted(current.keys() - set(floating))
+        if whole:
+            torch._foreach_copy_(
+                [self.average[name] for name in whole], [current[name] for name in whole]
+            )
         self.step += 1
 
     @contextmanager

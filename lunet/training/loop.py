@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from lunet.errors import Interrupted
 from lunet.gpu_energy import joules_of_one_run
@@ -135,29 +135,46 @@ def train_step(training: TrainingState) -> None:
     image, label = batch.image, batch.label
     if training.augment:
         image, label = training.augment(image, label, training.generator)
+    first = progress.step - progress.step % recipe.grad_accumulation
+    group = min(recipe.grad_accumulation, training.sampler.steps - first)
+    is_last = progress.step + 1 == first + group
+    if training.graph:
+        loss = training.graph(image, label)
+    else:
+        loss = add_gradients(training, image, label, group)
+        if is_last:
+            update_weights(training)
+    if is_last and training.ema:
+        training.ema.update(training.model)
+    progress.losses[progress.step] = loss
+    progress.step += 1
+    progress.samples += len(batch.cases)
+
+
+def whole_step(training: TrainingState, image: Tensor, label: Tensor) -> Tensor:
+    """Gradients and update of a step of one batch; its loss."""
+    loss = add_gradients(training, image, label, 1)
+    update_weights(training)
+    return loss
+
+
+def add_gradients(training: TrainingState, image: Tensor, label: Tensor, group: int) -> Tensor:
+    """Add the gradients of one of the ``group`` batches of an optimiser step; its loss."""
     with training.arithmetic.autocast():
         outputs = training.forward(training.arithmetic.arrange(image))
         loss = training.objective(outputs, label)
-    first = progress.step - progress.step % recipe.grad_accumulation
-    group = min(recipe.grad_accumulation, training.sampler.steps - first)
     training.scaler.scale(loss / group).backward()
-    progress.losses[progress.step] = loss.detach()
-    progress.step += 1
-    progress.samples += len(batch.cases)
-    if progress.step == first + group:
-        optimiser_step(training)
+    return loss.detach()
 
 
-def optimiser_step(training: TrainingState) -> None:
-    """Clip the gradients, take a step, reset the gradients, update the average of the weights."""
+def update_weights(training: TrainingState) -> None:
+    """Clip the gradients, take a step of the optimiser, reset the gradients."""
     if training.recipe.clip_norm:
         training.scaler.unscale_(training.optimiser)
         torch.nn.utils.clip_grad_norm_(training.model.parameters(), training.recipe.clip_norm)
     training.scaler.step(training.optimiser)
     training.scaler.update()
     training.optimiser.zero_grad(set_to_none=True)
-    if training.ema:
-        training.ema.update(training.model)
 
 
 def finish_epoch(training: TrainingState, rate: float, *, request: StopRequest) -> Row | None:

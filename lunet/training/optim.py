@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from lunet.errors import ConfigError, TrainingError
@@ -18,27 +19,31 @@ from lunet.training.recipe import Optimiser, Schedule
 _PLATEAU_GAIN = 1e-4  # a smaller relative gain does not count, as in torch's ReduceLROnPlateau
 
 
-def build_optimiser(model: nn.Module, settings: Optimiser) -> Optimizer:
+def build_optimiser(model: nn.Module, settings: Optimiser, *, recorded: bool = False) -> Optimizer:
     """The optimiser of all trainable parameters of ``model``, with torch's fused kernels.
 
-    ``adam`` has L2 weight decay, ``adamw`` a decoupled one.
+    ``adam`` has L2 weight decay, ``adamw`` a decoupled one. If its steps will be ``recorded`` in a
+    graph, the learning rate is a tensor beside the parameters, which a graph reads anew.
     """
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     common: dict[str, Any] = {
-        "lr": settings.lr,
+        "lr": torch.tensor(settings.lr, device=parameters[0].device) if recorded else settings.lr,
         "weight_decay": settings.weight_decay,
         "fused": True,  # for hundreds of tiny tensors it takes a quarter of the time
     }
     if settings.name == "sgd":
         return SGD(parameters, momentum=settings.momentum, nesterov=settings.nesterov, **common)
     kind = Adam if settings.name == "adam" else AdamW
-    return kind(parameters, betas=settings.betas, **common)
+    return kind(parameters, betas=settings.betas, capturable=recorded, **common)
 
 
 def set_learning_rate(optimiser: Optimizer, rate: float) -> None:
-    """Set the learning rate of all groups."""
+    """Set the learning rate of all groups; a tensor keeps its address, which a graph knows."""
     for group in optimiser.param_groups:
-        group["lr"] = rate
+        if isinstance(group["lr"], Tensor):
+            group["lr"].fill_(rate)
+        else:
+            group["lr"] = rate
 
 
 def extendable(schedule: Schedule) -> bool:

@@ -226,7 +226,9 @@ class Engine:
     memory_format: Literal["auto", "contiguous", "channels_last"] = setting(
         "auto", doc="layout of activations"
     )
-    compile: Literal["auto", "on", "off"] = setting("auto", doc="torch.compile")
+    compile: Literal["auto", "on", "off"] = setting(
+        "auto", doc="torch.compile; `off` also leaves out CUDA graphs of whole steps"
+    )
     threads: int | None = setting(
         None, doc="CPU threads; unset, as in the environment", minimum=1, maximum=MOST_THREADS
     )
@@ -293,6 +295,11 @@ class Recipe:
     )
     resident: Literal["auto", "device", "host", "disk"] = setting(
         "auto", doc="where volumes are during training; `auto`: the first place where they fit"
+    )
+    images: Literal["fp32", "fp16"] = setting(
+        "fp32",
+        doc="type in which volumes are held; fp16 halves their memory, and is refused where it "
+        "changes a voxel by more than 1/500 of its image's standard deviation",
     )
     engine: Engine = setting(Engine(), doc="device and arithmetic")
 

@@ -142,6 +142,10 @@ def _cost(training: TrainingState) -> dict[str, Any]:
         "engine": asdict(training.arithmetic),
         "hardware": device_facts(training.sampler.volumes.device),
         "resident": training.sampler.volumes.resident,
+        "volumes": {
+            "place": training.sampler.volumes.place,
+            "images": "fp16" if training.sampler.volumes.half else "fp32",
+        },
         "training_seconds": round(seconds, 3),
         "validation_seconds": round(progress.validation_seconds, 3),
         "device_seconds": round(seconds + progress.validation_seconds, 3),

@@ -32,6 +32,7 @@ from lunet.training.callbacks import ProgressReporter
 from lunet.training.checkpoint import Checkpoint, digest, seed_everything
 from lunet.training.compute.arithmetic import Arithmetic, Forward, plain_arithmetic
 from lunet.training.compute.gradient_check import find_fault
+from lunet.training.compute.graph_check import find_graph_fault
 from lunet.training.loop import CheckpointSaver, train
 from lunet.training.losses.build import Objective, build_objective
 from lunet.training.memory import out_of_memory
@@ -154,6 +155,18 @@ def check_graphs(device: torch.device) -> str:
     if device.type != "cuda":
         raise NotApplicable("CUDA graphs need a GPU")
     return _learns_alike(replace(plain(device), compile=True))
+
+
+def check_graphed_step(device: torch.device) -> str:
+    """Whole steps that are replayed from a CUDA graph lead to the same bytes."""
+    if device.type != "cuda":
+        raise NotApplicable("CUDA graphs need a GPU")
+    reason = find_graph_fault(
+        lambda choice: short_training(choice, dropout=_DROPOUT), replace(plain(device), graph=True)
+    )
+    if reason:
+        raise Failed(reason)
+    return "whole steps in a CUDA graph lead to the same bytes as without it"
 
 
 def check_memory(device: torch.device) -> str:
@@ -346,6 +359,7 @@ CHECKS: dict[str, Callable[[torch.device], str]] = {
     "layout": check_layout,
     "compilation": check_compile,
     "CUDA graphs": check_graphs,
+    "steps as CUDA graphs": check_graphed_step,
     "full memory": check_memory,
 }
 """Name -> check."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -19,8 +20,10 @@ from lunet.training.compute.arithmetic import Arithmetic
 from lunet.training.compute.autotune import Question, choose_arithmetic
 from lunet.training.compute.device import choose_device
 from lunet.training.compute.engine_file import read_engine, write_engine
+from lunet.training.compute.step_graph import CudaGraph, GraphedStep
 from lunet.training.ema import MovingAverage
 from lunet.training.job import TrainingJob
+from lunet.training.loop import whole_step
 from lunet.training.losses.build import build_objective
 from lunet.training.optim import LearningRate, build_optimiser
 from lunet.training.recipe import Augmentation, Recipe
@@ -95,7 +98,7 @@ def assemble(
     """
     rising = recipe.monitor != "loss"
     task = validator.task
-    return TrainingState(
+    training = TrainingState(
         model=model,
         task=task,
         recipe=recipe,
@@ -105,7 +108,7 @@ def assemble(
         objective=validator.objective,
         augment=build_augment(recipe.augmentation, task.dimensions, spacing=spacing),
         generator=torch.Generator().manual_seed(sampler.seed),
-        optimiser=build_optimiser(model, recipe.optimiser),
+        optimiser=build_optimiser(model, recipe.optimiser, recorded=arithmetic.graph),
         schedule=LearningRate(
             recipe.schedule, recipe.optimiser.lr, recipe.epochs, higher_is_better=rising
         ),
@@ -116,6 +119,9 @@ def assemble(
             losses=torch.full((sampler.steps,), math.nan, device=sampler.volumes.device)
         ),
     )
+    if arithmetic.graph:
+        training.graph = GraphedStep(partial(whole_step, training), CudaGraph)
+    return training
 
 
 def _spacing(manifest: Manifest, job: TrainingJob) -> tuple[float, ...] | None:
@@ -150,7 +156,18 @@ def _volumes(
     job: TrainingJob, manifest: Manifest, names: tuple[str, ...], device: torch.device
 ) -> Volumes:
     cases = [manifest.case(name) for name in names]
-    return load_volumes(cases, job.task, device=device, place=job.recipe.resident)
+    recipe = job.recipe
+    found = load_volumes(
+        cases,
+        job.task,
+        device=device,
+        place=recipe.resident,
+        half=recipe.images == "fp16",
+    )
+    if recipe.resident == "auto" and not found.on_device:
+        advice = "" if found.half else "; train.images: fp16 needs half of their memory"
+        log(f"volumes do not fit on the device and stay on the {found.place}{advice}")
+    return found
 
 
 def _model(job: TrainingJob) -> nn.Module:
@@ -210,9 +227,15 @@ def _question(
         batch=sampler.batch(1, 0),
         objective=validator.objective,
         steps=sampler.steps * job.recipe.epochs,
-        sizes=1 if sampler.size else len(set(sampler.volumes.shapes)),
+        sizes=_sizes(sampler),
+        # a graph has one size, and its step is a whole one
+        may_graph=_sizes(sampler) == 1 and job.recipe.grad_accumulation == 1,
         training=training,
     )
+
+
+def _sizes(sampler: Sampler) -> int:
+    return 1 if sampler.size else len(set(sampler.volumes.shapes))
 
 
 def build_augment(

@@ -15,6 +15,7 @@ from lunet.task import Task
 from lunet.training.augmentation.batched import Augment
 from lunet.training.checkpoint import State, random_state, set_random_state
 from lunet.training.compute.arithmetic import Arithmetic
+from lunet.training.compute.step_graph import GraphedStep
 from lunet.training.ema import MovingAverage
 from lunet.training.history import Row
 from lunet.training.losses.build import Objective
@@ -77,7 +78,8 @@ class Progress:
 class TrainingState:
     """Everything that one training works with, built and checked.
 
-    ``generator`` is the random generator of the augmentation.
+    ``generator`` is the random generator of the augmentation. ``graph`` takes whole steps, if the
+    arithmetic has one.
     """
 
     model: nn.Module
@@ -95,6 +97,7 @@ class TrainingState:
     ema: MovingAverage | None
     forward: Callable[[Tensor], Any]
     progress: Progress
+    graph: GraphedStep | None = None
 
     @contextmanager
     def ema_weights(self) -> Iterator[nn.Module]:
@@ -126,6 +129,9 @@ class TrainingState:
             saved = state["gradients"].get(name)
             parameter.grad = None if saved is None else saved.to(parameter.device)
         self.optimiser.load_state_dict(state["optimiser"])
+        for group in self.optimiser.param_groups:
+            if isinstance(group["lr"], Tensor):  # a saved one is on the CPU
+                group["lr"] = group["lr"].to(self.arithmetic.device)
         self.schedule.load_state_dict(state["schedule"])
         self.scaler.load_state_dict(state["scaler"])
         if self.ema:

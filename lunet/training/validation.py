@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from lunet.errors import TrainingError
 from lunet.task import Task
 from lunet.training.compute.device import send
-from lunet.training.losses.build import Objective
+from lunet.training.losses.build import Objective, encode_target
 from lunet.training.volumes import Volumes, Window
 
 Tile = tuple[int, Window]
@@ -91,10 +91,9 @@ class Validator:
         window = group[0][1]
         batch = self.volumes.gather(group, size=[s.stop - s.start for s in window], squeeze=slices)
         logits = forward(model, batch.image).float()
-        for i, (case, _) in enumerate(group):
-            losses[case, 0] += self.objective(logits[i : i + 1], batch.label[i : i + 1]).double()
-            losses[case, 1] += 1
+        loss = sample_losses(self.objective, logits, batch.label).double()
         index = send(torch.tensor([case for case, _ in group]), counts.device)
+        losses.index_add_(0, index, torch.stack([loss, torch.ones_like(loss)], dim=1))
         counts.index_add_(0, index, overlap_counts(logits, batch.label, self.task))
 
     def _summary(self, counts: Tensor, losses: Tensor) -> Validation:
@@ -114,6 +113,15 @@ class Validator:
         return Validation(float(per_case.mean()), dice, case_dice)
 
 
+def sample_losses(objective: Objective, logits: Tensor, label: Tensor) -> Tensor:
+    """The loss of each sample by itself, (batch,), from as many operators as a single sample takes.
+
+    ``logits`` are (batch, channel, \\*spatial), ``label`` (batch, \\*spatial) uint8.
+    """
+    each: Tensor = torch.vmap(objective)(logits.unsqueeze(1), label.unsqueeze(1))
+    return each
+
+
 def overlap_counts(logits: Tensor, label: Tensor, task: Task) -> Tensor:
     """Count the voxels in both masks, in the prediction and in the reference.
 
@@ -128,14 +136,18 @@ def overlap_counts(logits: Tensor, label: Tensor, task: Task) -> Tensor:
     -------
     (batch, structure, 3) int64.
     """
-    softmax = task.activation == "softmax"
-    classes = logits.argmax(dim=1) if softmax else None
-    rows = []
-    for k, members in enumerate(task.structures.values()):
-        predicted = (classes == k + 1 if classes is not None else logits[:, k] > 0).flatten(1)
-        true = torch.isin(label, label.new_tensor(members)).flatten(1)
-        rows.append(torch.stack([(predicted & true).sum(1), predicted.sum(1), true.sum(1)], dim=1))
-    return torch.stack(rows, dim=1)
+    target = encode_target(label, task)
+    if task.activation == "softmax":
+        structures = torch.arange(1, logits.shape[1], device=logits.device)
+        wanted = structures.reshape(1, -1, *[1] * (logits.ndim - 2))
+        # as argmax, in an eighth of its time on a CPU
+        predicted = logits.max(dim=1, keepdim=True).indices == wanted
+        true = target.unsqueeze(1) == wanted
+    else:
+        predicted = logits > 0
+        true = target.reshape(logits.shape) > 0
+    masks = (predicted & true, predicted, true)
+    return torch.stack([mask.flatten(2).sum(2) for mask in masks], dim=2)
 
 
 def build_validator(

@@ -17,6 +17,8 @@ from lunet.training.compute.device import send
 from lunet.training.memory import available_memory
 
 Window = tuple[slice, ...]
+LARGEST_ROUNDING = 1 / 500
+"""Largest change of a voxel by float16, as a share of its image's standard deviation."""
 
 
 class VolumeCase(Protocol):
@@ -63,14 +65,16 @@ class Volumes:
     names
         Case names.
     images, labels
-        Per case (channel, x, y, z) float32 and (x, y, z) uint8: tensors if ``resident``, else
-        arrays that are mapped again on each access.
+        Per case (channel, x, y, z) float32 (or float16, see ``half``) and (x, y, z) uint8: tensors
+        if ``resident``, else arrays that are mapped again on each access.
     shapes
         Spatial shape of each case, voxels.
     device
         Device of the gathered batches.
     resident
         Whether all volumes are in memory: that of ``device``, or the host's.
+    half
+        Whether images are rounded to float16, wherever they are; batches are float32.
     """
 
     names: tuple[str, ...]
@@ -79,12 +83,18 @@ class Volumes:
     shapes: tuple[tuple[int, ...], ...]
     device: torch.device
     resident: bool
+    half: bool = False
 
     @property
     def on_device(self) -> bool:
         """Whether a batch needs neither a disk nor a copy from the host."""
         first = self.images[0] if self.resident else None
         return isinstance(first, Tensor) and first.device.type == self.device.type
+
+    @property
+    def place(self) -> str:
+        """``device``, ``host`` or ``disk``."""
+        return "device" if self.on_device else "host" if self.resident else "disk"
 
     def crop(self, case: int, window: Window) -> tuple[Tensor, Tensor]:
         """Image and label of one window of a case; only the window is read from disk."""
@@ -93,7 +103,7 @@ class Volumes:
         if self.resident:
             return image, label  # type: ignore[return-value]
         return (
-            torch.from_numpy(np.array(image, dtype=np.float32)),
+            torch.from_numpy(np.array(image, dtype=_type(half=self.half))),
             torch.from_numpy(np.array(label, dtype=np.uint8)),
         )
 
@@ -110,9 +120,9 @@ class Volumes:
         if squeeze:
             image, label = image.squeeze(-1), label.squeeze(-1)
         names = tuple(self.names[case] for case, _ in crops)
-        if self.on_device:
-            return Batch(image, label, names)
-        return Batch(send(image, self.device), send(label, self.device), names)
+        if not self.on_device:
+            image, label = send(image, self.device), send(label, self.device)
+        return Batch(image.float(), label, names)
 
 
 def load_volumes(
@@ -122,6 +132,7 @@ def load_volumes(
     device: torch.device,
     place: str = "auto",
     budget: int | None = None,
+    half: bool = False,
 ) -> Volumes:
     """Open cases, check them against the task, and load them into memory if they fit.
 
@@ -138,12 +149,15 @@ def load_volumes(
         these where they fit.
     budget
         Bytes that they may use there; by default half of the free memory.
+    half
+        Hold images as float16, after a check that this changes next to nothing.
 
     Raises
     ------
     DataError
-        If the number of channels is wrong, image and label differ in shape or, for volumes that are
-        loaded into memory, a value is not finite or a class index is not in the task.
+        If the number of channels is wrong, image and label differ in shape, float16 changes an
+        image too much or, for volumes that are loaded into memory, a value is not finite or a class
+        index is not in the task.
     """
     images = _Maps([case.image for case in cases], axes=4)
     labels = _Maps([case.label for case in cases], axes=3)
@@ -152,16 +166,22 @@ def load_volumes(
     for name, image, label in zip(names, images, labels, strict=True):
         _check_shapes(name, image, label, task)
         shapes.append(tuple(image.shape[1:]))
-        size += 4 * image.size + label.size
+        size += (2 if half else 4) * image.size + label.size
+        if half:
+            check_rounding(name, image)
     home = _home(place, size, device, budget)
     if home is None:
-        return Volumes(names, images, labels, tuple(shapes), device, resident=False)
+        return Volumes(names, images, labels, tuple(shapes), device, resident=False, half=half)
     held: tuple[list[Tensor], list[Tensor]] = ([], [])
     for name, image, label in zip(names, images, labels, strict=True):
         check_values(name, image, label, task)
-        held[0].append(torch.from_numpy(np.array(image, dtype=np.float32)).to(home))
+        held[0].append(torch.from_numpy(np.array(image, dtype=_type(half=half))).to(home))
         held[1].append(torch.from_numpy(np.array(label, dtype=np.uint8)).to(home))
-    return Volumes(names, *held, tuple(shapes), device, resident=True)
+    return Volumes(names, *held, tuple(shapes), device, resident=True, half=half)
+
+
+def _type(*, half: bool) -> type[np.floating]:
+    return np.float16 if half else np.float32
 
 
 def _home(place: str, size: int, device: torch.device, budget: int | None) -> torch.device | None:
@@ -219,6 +239,23 @@ def check_values(name: str, image: np.ndarray, label: np.ndarray, task: Task) ->
             found=f"class indices {unknown} in the label",
             expected=f"the task declares {task.labels}",
             action="Declare them in task.labels or correct the label",
+        )
+
+
+def check_rounding(name: str, image: np.ndarray) -> None:
+    """Refuse an image that float16 changes by more than :data:`LARGEST_ROUNDING`."""
+    known = image[np.isfinite(image)]
+    with np.errstate(over="ignore"):
+        changes = np.abs(known.astype(np.float16).astype(np.float32) - known)
+    largest = float(changes.max(initial=0))
+    spread = float(np.std(known, dtype=np.float64)) if known.size else 0.0
+    if not largest <= LARGEST_ROUNDING * spread:  # also where it overflows
+        raise DataError(
+            where=f"case {name}",
+            found=f"float16 changes a voxel by {largest:.3g}, and the standard deviation of the "
+            f"image is {spread:.3g}",
+            expected=f"at most {LARGEST_ROUNDING:g} of it is accepted",
+            action="Set train.images: fp32, or normalise intensities (preprocess)",
         )
 
 

@@ -1,6 +1,11 @@
-"""Cost of augmentation: TorchIO per sample, ours on the batch, beside a training step.
+"""Cost of augmentation: TorchIO 1 per sample, TorchIO 2 and ours on the batch, and a training step.
 
     OMP_NUM_THREADS=1 python tests/benchmarks/augmentation.py [--rounds 3] [--batch 16]
+
+TorchIO 2 needs an environment of its own, whose interpreter --torchio2 names:
+
+    python -m venv /tmp/torchio2 && /tmp/torchio2/bin/pip install torchio==2.0.0a2
+    ... augmentation.py --torchio2 /tmp/torchio2/bin/python
 
 Each round runs every variant once, in random order; the table shows medians of the process's CPU
 time (wall time on a GPU) and ratios to the first row and to the training step, all of one run.
@@ -11,14 +16,17 @@ from __future__ import annotations
 import argparse
 import random
 import statistics
+import subprocess
 import sys
 import time
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
+import torchio
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "helpers"))
 
@@ -43,16 +51,45 @@ EVERY = replace(
     brightness_p=1.0,
     dropout_p=1.0,
 )
+ONE = f"TorchIO {torchio.__version__}"
 VARIANTS = {
-    "affine, elastic, noise, gamma, flips, all samples: TorchIO": TorchioAugmenter(USUAL, 3),
+    f"affine, elastic, noise, gamma, flips, all samples: {ONE}": TorchioAugmenter(USUAL, 3),
     "the same: batched": Augmenter(USUAL, 3),
-    "affine alone: TorchIO": TorchioAugmenter(AFFINE, 3),
+    f"affine alone: {ONE}": TorchioAugmenter(AFFINE, 3),
     "affine alone: batched": Augmenter(AFFINE, 3),
-    "elastic alone: TorchIO": TorchioAugmenter(ELASTIC, 3),
+    f"elastic alone: {ONE}": TorchioAugmenter(ELASTIC, 3),
     "elastic alone: batched": Augmenter(ELASTIC, 3),
     "every transform, all samples: batched": Augmenter(EVERY, 3),
     "recipe `strong`: batched": Augmenter(find_recipe("strong").augmentation, 3),
 }
+
+
+TWO = {
+    "usual": "the same",
+    "fused": "the same, affine and elastic in one",
+    "affine": "affine alone",
+    "elastic": "elastic alone",
+}
+"""Chains of ``torchio2_augment.py``."""
+
+
+def torchio_2(python: str, shape: tuple[int, ...]) -> dict[str, Callable[[], float]]:
+    """Functions that let a process with TorchIO 2 augment a batch, and return its seconds."""
+    script = Path(__file__).parents[1] / "helpers" / "torchio2_augment.py"
+    process = subprocess.Popen(
+        [python, "-W", "ignore", script, *map(str, shape)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+    def asked(chain: str) -> float:
+        process.stdin.write(f"{chain}\n")
+        process.stdin.flush()
+        return float(process.stdout.readline())
+
+    version = process.stdout.readline().strip()
+    return {f"{what}: TorchIO {version}": partial(asked, chain) for chain, what in TWO.items()}
 
 
 def training_step(images: torch.Tensor, labels: torch.Tensor) -> Callable[[], None]:
@@ -89,6 +126,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--size", type=int, nargs=3, default=(48, 64, 48))
+    parser.add_argument("--torchio2", metavar="PYTHON", help="interpreter that has TorchIO 2")
     arguments = parser.parse_args()
     warnings.filterwarnings("ignore", category=RuntimeWarning)
     tuned = keep_freed_memory()
@@ -96,17 +134,21 @@ def main() -> None:
     images = torch.randn(arguments.batch, 1, *arguments.size, device=device)
     labels = torch.randint(0, 3, (arguments.batch, *arguments.size), dtype=torch.uint8).to(device)
     generator = torch.Generator().manual_seed(0)
-    calls: dict[str, Callable[[], object]] = {}
+    calls: dict[str, Callable[[], float]] = {}
     for name, augment in VARIANTS.items():
-        calls[name] = lambda augment=augment: augment(images, labels, generator)
-    calls["training step, lunet_small_4f, bf16"] = training_step(images, labels)
+        calls[name] = partial(seconds, partial(augment, images, labels, generator), device)
+    if arguments.torchio2:
+        calls |= torchio_2(arguments.torchio2, (arguments.batch, *arguments.size))
+    calls["training step, lunet_small_4f, bf16"] = partial(
+        seconds, training_step(images, labels), device
+    )
     times: dict[str, list[float]] = {name: [] for name in calls}
     for name, call in calls.items():
-        if "TorchIO" not in name:
-            call()  # warm up; TorchIO has nothing to warm up and takes long
+        if ONE not in name:
+            call()  # warm up; TorchIO 1 has nothing to warm up and takes long
     for _ in range(arguments.rounds):
         for name in random.sample(list(calls), len(calls)):
-            times[name].append(seconds(calls[name], device))
+            times[name].append(calls[name]())
     medians = {name: statistics.median(values) for name, values in times.items()}
     first, step = medians[next(iter(VARIANTS))], list(medians.values())[-1]
     shape = "x".join(str(n) for n in images.shape)

@@ -38,6 +38,8 @@ class Arithmetic:
         CPU threads.
     deterministic
         Deterministic kernels, also on CUDA.
+    graph
+        Whether a training step is one CUDA graph, which computes the same numbers.
     """
 
     device: str
@@ -46,6 +48,7 @@ class Arithmetic:
     compile: bool
     threads: int
     deterministic: bool
+    graph: bool = False
 
     def prepare(self) -> None:
         """Set up the process for this arithmetic."""
@@ -93,11 +96,12 @@ class Arithmetic:
     def compiled(self, model: nn.Module, *, graphs: bool = True) -> Forward:
         """The network as the training step calls it; it shares the parameters of ``model``.
 
-        ``graphs`` allows CUDA graphs, which overwrite the gradients of the previous step.
+        ``graphs`` allows CUDA graphs, which overwrite the gradients of the previous step. They are
+        not used within a graph of the whole step.
         """
         if not self.compile:
             return model
-        graphs = graphs and self.device == "cuda"
+        graphs = graphs and self.device == "cuda" and not self.graph
         return torch.compile(model, mode="reduce-overhead" if graphs else None)
 
     def scaler(self) -> torch.amp.GradScaler:

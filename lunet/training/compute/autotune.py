@@ -1,10 +1,11 @@
 """Chooses an arithmetic by a measurement, once per device, network and batch.
 
 Only what the recipe leaves open is chosen. Short trainings are not worth a measurement and use
-plain float32. On a GPU the precision follows from its compute capability, and only layout and
-compilation are measured. A choice is kept in a file, so that all folds and seeds of a preset, and
-every resumed training, are computed in the same way. Anything but plain float32 is used only if its
-gradients are correct (see ``gradient_check``).
+plain float32. On a GPU the precision follows from its compute capability, and only layout, whole
+steps as CUDA graphs, and compilation are measured. A choice is kept in a file, so that all folds
+and seeds of a preset, and every resumed training, are computed in the same way. Anything but plain
+float32 is used only if its gradients are correct (see ``gradient_check``), and a graph only if its
+steps change nothing (see ``graph_check``).
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from lunet.reading import read_record, typed
 from lunet.training.checkpoint import stamp_of
 from lunet.training.compute.arithmetic import Arithmetic, open_precisions, plain_arithmetic
 from lunet.training.compute.gradient_check import find_fault, reference
+from lunet.training.compute.graph_check import find_graph_fault
 from lunet.training.loop import train_step
 from lunet.training.losses.build import Objective
 from lunet.training.recipe import Engine
@@ -61,6 +63,9 @@ class Question:
     training
         Builds the training at its beginning, whose own steps are measured: with its optimiser,
         clipping, moving average and augmentation.
+    may_graph
+        Whether a step could be a single CUDA graph: all batches have one shape, and each of them
+        has a step of the optimiser.
     """
 
     engine: Engine
@@ -71,6 +76,7 @@ class Question:
     steps: int
     sizes: int
     training: Callable[[Arithmetic], TrainingState]
+    may_graph: bool = False
 
 
 def choose_arithmetic(
@@ -169,11 +175,20 @@ def _measured(
         for choice in choices[1:]:
             measure(choice)
         best = _fastest_sound(question, first, seconds, log)
+        if _may_graph(question, best):
+            measure(replace(best, graph=True))
+            best = _fastest_sound(question, first, seconds, log)
         may_compile = question.engine.compile == "auto" and question.sizes == 1
         if may_compile and expected >= _COMPILING_SECONDS[first.device]:
             measure(replace(best, compile=True))
             best = _fastest_sound(question, first, seconds, log)
     return best, {name_of(choice): value for choice, value in seconds.items()}
+
+
+def _may_graph(question: Question, choice: Arithmetic) -> bool:
+    """Whether to try whole steps as CUDA graphs. The scaler of fp16 waits for the GPU."""
+    wanted = question.engine.compile != "off" and question.may_graph
+    return wanted and choice.device == "cuda" and choice.precision != "fp16"
 
 
 def _fastest_sound(
@@ -201,11 +216,20 @@ def _fastest_sound(
 def _fault(question: Question, choice: Arithmetic) -> str | None:
     """Why a choice must not be used, including too little memory to check it."""
     try:
-        return find_fault(choice, question.make, question.batch, question.objective)
+        return _wrong(question, choice)
     except (RuntimeError, MemoryError) as error:
-        if not (choice.compile or is_out_of_memory(error)):
+        if not (choice.compile or choice.graph or is_out_of_memory(error)):
             raise
         return f"its gradients could not be checked ({str(error).splitlines()[0]})"
+
+
+def _wrong(question: Question, choice: Arithmetic) -> str | None:
+    """Why the gradients of a choice, or the steps of its graph, are wrong; None if they are not."""
+    launched = replace(choice, graph=False)
+    reason = find_fault(launched, question.make, question.batch, question.objective)
+    if reason or not choice.graph:
+        return reason
+    return find_graph_fault(question.training, choice)
 
 
 def require_sound(question: Question, fixed: Arithmetic, log: Callable[[str], None]) -> None:
@@ -217,7 +241,7 @@ def require_sound(question: Question, fixed: Arithmetic, log: Callable[[str], No
     if fixed == reference(fixed):
         return
     try:
-        reason = find_fault(fixed, question.make, question.batch, question.objective)
+        reason = _wrong(question, fixed)
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
@@ -248,7 +272,7 @@ def step_seconds(question: Question, arithmetic: Arithmetic) -> float:
     except (RuntimeError, MemoryError) as error:
         if arithmetic == plain_of(question):
             raise
-        if not (arithmetic.compile or is_out_of_memory(error)):
+        if not (arithmetic.compile or arithmetic.graph or is_out_of_memory(error)):
             raise
         return float("inf")
 
@@ -285,8 +309,10 @@ def _clock(arithmetic: Arithmetic) -> float:
 
 
 def name_of(choice: Arithmetic) -> str:
-    """Precision, layout and compilation in words."""
-    return f"{choice.precision} {choice.memory_format}" + (" compiled" if choice.compile else "")
+    """Precision, layout, compilation and graph in words."""
+    words = [choice.precision, choice.memory_format]
+    words += ["compiled"] * choice.compile + ["in a graph"] * choice.graph
+    return " ".join(words)
 
 
 def _key(question: Question, plain: Arithmetic) -> str:

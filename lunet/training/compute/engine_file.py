@@ -26,7 +26,7 @@ class EngineFile:
     ----------
     device, machine, torch
         Kind of device (``cpu`` or ``cuda``), its model, and the version of PyTorch.
-    precision, memory_format, compile
+    precision, memory_format, compile, graph
         The arithmetic.
     batch
         Shape of the batch that was measured: samples, channels and axes.
@@ -42,6 +42,7 @@ class EngineFile:
     compile: bool
     batch: list[int]
     seconds_per_step: dict[str, float]
+    graph: bool = False
 
 
 def write_engine(path: Path, question: Question, log: Callable[[str], None]) -> Arithmetic:
@@ -62,6 +63,7 @@ def write_engine(path: Path, question: Question, log: Callable[[str], None]) -> 
         compile=chosen.compile,
         batch=list(question.batch.image.shape),
         seconds_per_step=seconds,
+        graph=chosen.graph,
     )
     write_json(path, asdict(content))
     return chosen
@@ -91,6 +93,7 @@ def read_engine(path: Path, question: Question, log: Callable[[str], None]) -> A
         precision=found.precision,
         memory_format=found.memory_format,
         compile=found.compile,
+        graph=found.graph and question.may_graph and question.engine.compile != "off",
     )
     _require_allowed(path, question, chosen)
     if (found.machine, found.torch) != (machine(chosen.device), torch.__version__):

@@ -62,8 +62,10 @@ class _Call:
 
 
 def reference(arithmetic: Arithmetic) -> Arithmetic:
-    """Plain float32 on the same device: no autocast, no layout, no compilation."""
-    return replace(arithmetic, precision="fp32", memory_format="contiguous", compile=False)
+    """Plain float32 on the same device: no autocast, no layout, no compilation, no graph."""
+    return replace(
+        arithmetic, precision="fp32", memory_format="contiguous", compile=False, graph=False
+    )
 
 
 def find_fault(

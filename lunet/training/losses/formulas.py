@@ -91,7 +91,8 @@ def _voxel_weights(
             found=f"{len(class_weights)} weights",
             expected=f"{classes} are expected",
         )
-    table = logits.new_tensor(class_weights)
+    # filled on the device, because a copy from the host would make a GPU wait
+    table = torch.stack([logits.new_full((), weight) for weight in class_weights])
     if regions:
         return table.reshape(1, -1, *[1] * (logits.ndim - 2)).expand_as(logits)
     return table[target.long().clamp_max(classes - 1)]
@@ -122,7 +123,7 @@ def _dice(logits: Tensor, target: Tensor, *, over: str) -> Tensor:
 
 def _bce(logits: Tensor, target: Tensor, *, foreground_weight: float) -> Tensor:
     z, y = _structure_logits(logits, target)
-    weight = z.new_tensor(foreground_weight)
+    weight = z.new_full((), foreground_weight)
     return functional.binary_cross_entropy_with_logits(z, y, pos_weight=weight)
 
 

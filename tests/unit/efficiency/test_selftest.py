@@ -27,7 +27,7 @@ from lunet.training.state import TrainingState
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
 PASSES = ("gradients of UNet", "determinism", "resumption", "layout", "full memory", "latency")
-LACKING = ("CUDA graphs", "energy")
+LACKING = ("CUDA graphs", "steps as CUDA graphs", "energy")
 Patch = pytest.MonkeyPatch
 
 

@@ -6,6 +6,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -44,7 +45,7 @@ def test_blend_of_a_pointwise_function_is_exact(
     image = np.random.default_rng(0).random((2, *shape), np.float32)
     out = np.full((3, *shape), np.nan, np.float32)
     blend(
-        lambda tile: np.stack([tile[0], tile[1], tile.sum(0)]),
+        lambda tile: torch.stack([tile[0], tile[1], tile.sum(0)]),
         image, out, patch=patch, overlap=overlap,
     )  # fmt: skip
     np.testing.assert_allclose(out, [*image, image.sum(0)], atol=2e-6)
@@ -57,13 +58,29 @@ def test_two_dimensions() -> None:
     np.testing.assert_allclose(out, image, atol=1e-6)
 
 
+def test_planes_that_exceed_the_device_are_blended_by_the_host() -> None:
+    """The same numbers; the meta device computes nothing, so a copy from it would fail."""
+    image = np.random.default_rng(2).random((1, 20, 9, 9), np.float32)
+    found = np.zeros_like(image), np.zeros_like(image)
+    for out, most in zip(found, (0, 1e9), strict=True):
+        blend(lambda tile: tile * tile, image, out, patch=(8, 4, 9), overlap=0.5, most_bytes=most)
+    np.testing.assert_array_equal(*found)
+    with pytest.raises(NotImplementedError, match="meta"):
+        blend(lambda tile: tile, image, found[0], patch=(8, 4, 9), overlap=0.5, device="meta")
+    blend(
+        lambda tile: torch.ones(tile.shape), image, found[0],
+        patch=(8, 4, 9), overlap=0.5, device="meta", most_bytes=0,
+    )  # fmt: skip
+    np.testing.assert_allclose(found[0], 1, rtol=1e-6)
+
+
 def test_weights_favour_the_middle_of_a_tile() -> None:
     """A function that marks tile borders wrong leaves next to nothing of it in the blend."""
     image = np.zeros((1, 64), np.float32)
     out = np.zeros_like(image)
 
-    def wrong_at_borders(tile: np.ndarray) -> np.ndarray:
-        result = np.zeros_like(tile)
+    def wrong_at_borders(tile: torch.Tensor) -> torch.Tensor:
+        result = torch.zeros_like(tile)
         result[:, [0, -1]] = 1
         return result
 

@@ -113,6 +113,37 @@ def test_the_recipe_says_where_volumes_are_and_results_do_not_depend_on_it(
     assert recorded == [False, True]
 
 
+@pytest.mark.parametrize("place", ["device", "disk"])
+def test_images_may_be_held_as_float16(data: Path, place: str) -> None:
+    cases = list(read_manifest(data).cases.values())
+    whole = load_volumes(cases, TASK, device=CPU)
+    half = load_volumes(cases, TASK, device=CPU, place=place, half=True)
+    crops = [(0, (slice(0, 5),) * 3), (1, (slice(2, 7),) * 3)]
+    expected, found = (v.gather(crops, size=(5, 5, 5), squeeze=False) for v in (whole, half))
+    assert found.image.dtype == torch.float32
+    torch.testing.assert_close(found.image, expected.image.half().float(), rtol=0, atol=0)
+    assert not torch.equal(found.image, expected.image)
+    assert torch.equal(found.label, expected.label)
+    if place == "device":
+        assert {image.dtype for image in half.images} == {torch.float16}
+
+
+def test_float16_takes_half_of_the_memory(data: Path) -> None:
+    cases = list(read_manifest(data).cases.values())
+    voxels = sum(case.image().size for case in cases)
+    for half, budget in ((False, 5 * voxels), (True, 3 * voxels)):
+        assert load_volumes(cases, TASK, device=CPU, budget=budget, half=half).resident
+        assert not load_volumes(cases, TASK, device=CPU, budget=budget - 1, half=half).resident
+
+
+@pytest.mark.parametrize("values", [[0.0, 1e5], [1000.0, 1000.3], [3.14, 3.14]])
+def test_images_that_float16_changes_are_refused(values: list[float]) -> None:
+    image = np.resize(np.float32(values), (1, 4, 4, 4))
+    with pytest.raises(DataError, match=r"standard deviation.*train\.images: fp32"):
+        holding.check_rounding("case", image)
+    holding.check_rounding("case", np.random.default_rng(0).normal(size=(1, 8, 8, 8)))
+
+
 @settings(max_examples=15)
 @given(epoch=st.integers(1, 10**4), step=st.integers(0, 2), seed=st.integers(0, 2**31))
 def test_a_batch_depends_on_seed_epoch_and_step_alone(

@@ -7,12 +7,19 @@ import pytest
 import torch
 from tiny_training import TASK, prepare
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from lunet.data.prepared import read_manifest
 from lunet.errors import TrainingError
 from lunet.task import Task
 from lunet.training.losses.build import build_objective
-from lunet.training.validation import Validator, build_validator, overlap_counts
+from lunet.training.losses.table import LOSSES
+from lunet.training.validation import (
+    Validator,
+    build_validator,
+    overlap_counts,
+    sample_losses,
+)
 from lunet.training.volumes import Volumes, load_volumes
 
 BINARY = Task(channels=("MR",), labels={"organ": 3})
@@ -135,3 +142,47 @@ def test_a_case_whose_loss_is_not_finite_is_named(volumes: Volumes) -> None:
     check = validator(replace(volumes, images=images))
     with pytest.raises(TrainingError, match="loss of case case_1 is nan"):
         check.run(Oracle(TASK), poison, stop=lambda: False)
+
+
+@pytest.mark.parametrize("task", [BINARY, TASK, REGIONS])
+@pytest.mark.parametrize("name", LOSSES)
+def test_losses_of_a_batch_are_those_of_its_samples(name: str, task: Task) -> None:
+    objective = build_objective({name: 1.0}, {}, task=task)
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(4, task.out_channels, 6, 5, 4, generator=generator)
+    label = torch.randint(0, 4, (4, 6, 5, 4), generator=generator).to(torch.uint8)
+    label[1] = 0
+    one_by_one = [objective(logits[i : i + 1], label[i : i + 1]) for i in range(len(logits))]
+    # sums may be in another order
+    torch.testing.assert_close(
+        sample_losses(objective, logits, label), torch.stack(one_by_one), rtol=1e-6, atol=0
+    )
+
+
+class Operators(TorchDispatchMode):
+    """Counts operators, and those for which the CPU would wait for a GPU."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count, self.waits = 0, 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += 1
+        self.waits += func in (torch.ops.aten._local_scalar_dense.default,)
+        self.waits += func in (torch.ops.aten.nonzero.default, torch.ops.aten.masked_select.default)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("task", [BINARY, TASK, REGIONS])
+def test_a_batch_has_the_operators_of_one_sample_and_never_waits(task: Task) -> None:
+    objective = build_objective({"dice": 1.0}, {}, task=task)
+    found = set()
+    for cases in (1, 9):
+        label = torch.ones(cases, 4, 4, 4, dtype=torch.uint8)
+        logits = torch.randn(cases, task.out_channels, 4, 4, 4)
+        with Operators() as seen:
+            sample_losses(objective, logits, label)
+            overlap_counts(logits, label, task)
+        assert seen.waits == 0
+        found.add(seen.count)
+    assert len(found) == 1
