@@ -5,6 +5,7 @@ from shlex import quote
 from snakemake.logging import logger
 
 from lunet.data.source import source_digest
+from lunet.study.together import together
 
 
 include: "options.smk"
@@ -22,6 +23,9 @@ LOGS = f"{RESULTS}/logs/{{preset}}/fold-{{fold}}/seed-{{seed}}"
 
 # networks that are trained; the atlas prior and external rows have predictions but no network
 TRAINED = rf"(?!(?:{'|'.join(map(re.escape, ('atlas_prior', *study.external)))})/)[^/]+"
+# of these, runs whose folds are trained in one job, and all others
+TOGETHER = rf"(?={together()}/){TRAINED}"
+ALONE = rf"(?!{together()}/){TRAINED}"
 EXTERNAL = "|".join(map(re.escape, study.external)) or r"(?!)"
 
 
