@@ -1,14 +1,20 @@
 import os
 import re
+import sys
 from shlex import quote
 
 from snakemake.logging import logger
 
 from lunet.data.source import source_digest
+from lunet.study.brief import be_brief
 from lunet.study.together import together
 
 
 include: "options.smk"
+
+
+if workflow.is_main_process:
+    be_brief(logger, sys.argv[1:])
 
 
 # Paths and the few functions that rules share; everything else is in lunet.study. Commands only get
