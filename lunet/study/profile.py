@@ -60,7 +60,7 @@ def is_dry_run(words: Sequence[str]) -> bool:
 
 def _option(words: Sequence[str], name: str) -> str | None:
     """Value of ``--name value`` or ``--name=value``."""
-    for word, following in zip(words, [*words[1:], None], strict=True):
+    for word, following in zip(words, [*words[1:], None], strict=False):
         if word == name:
             return following
         if word.startswith(f"{name}="):
