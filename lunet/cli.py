@@ -54,7 +54,7 @@ STEPS = {
 }
 
 
-_NO_INPUTS = ("out", "froc", "work", "cache", "engine_cache", "settings", "changes")
+_NO_INPUTS = ("out", "froc", "work", "logs", "cache", "engine_cache", "settings", "changes")
 """Arguments that name outputs or are not paths."""
 
 
@@ -149,7 +149,10 @@ def _report(error: LunetError, *, in_rule: bool) -> int:
 @contextmanager
 def _sole_writer(arguments: argparse.Namespace) -> Iterator[None]:
     """Lock what a rule's job writes; a manual run (no ``--code``) locks nothing."""
-    if not (getattr(arguments, "code", "") and getattr(arguments, "out", None)):
+    is_a_rules = getattr(arguments, "code", "") and getattr(arguments, "out", None)
+    # each of several runs locks its own folder below --out, where other jobs write other runs
+    parts = (getattr(arguments, name, None) for name in ("fold", "seed"))
+    if not is_a_rules or any(isinstance(part, list) and len(part) > 1 for part in parts):
         yield
         return
     from lunet.locks import owned

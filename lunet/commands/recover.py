@@ -1,12 +1,14 @@
 """After a crash: list, cancel or wait for the left-over jobs of this checkout, and unlock it.
 
-A Snakemake that was killed leaves its SLURM jobs running, and starting it again would run the same
+A Snakemake that was killed leaves its jobs running, and starting it again would run the same
 jobs a second time. This command finds them by the job-name prefix of the profile, cancels them
 (--cancel) or waits for them (--wait), removes Snakemake's lock, and lists what will resume.
+A profile with a site's own commands (profiles/generic) needs queue.sh beside its cancel.sh.
 
 Examples: lunet recover
           lunet recover --cancel
           lunet recover --wait --prefix lunet
+          lunet recover --profile profiles/generic
 """
 
 from __future__ import annotations

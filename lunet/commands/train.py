@@ -69,6 +69,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="protocol.json of the study; the first training writes it (see lunet register)",
     )
+    parser.set_defaults(finished="out")
+    jobs = parser.add_argument_group("jobs of a workflow")
+    jobs.add_argument(
+        "--keep-results",
+        action="store_true",
+        help="keep finished results in --work, too: a retry uses them instead of training again. "
+        "Several runs write theirs to --out when all are finished",
+    )
+    jobs.add_argument(
+        "--logs", type=Path, metavar="DIR", help="logs of several runs (default: in their folders)"
+    )
     start = parser.add_argument_group("start")
     start.add_argument("--resume", type=Path, metavar="FILE", help="resume from this state file")
     start.add_argument(
@@ -112,24 +123,40 @@ def run(arguments: argparse.Namespace) -> None:
     runs = [_single(arguments, fold, seed) for fold in arguments.fold for seed in arguments.seed]
     if len(runs) == 1:
         return _train(runs[0])
+    return _train_several(arguments, runs)
+
+
+def _train_several(arguments: argparse.Namespace, runs: list[argparse.Namespace]) -> None:
     from lunet.devices import SHARE
+    from lunet.training.kept_results import release
     from lunet.training.parallel import ParallelRun, train_together
 
     _check_several(arguments)
     os.environ.setdefault(SHARE, str(arguments.at_once))
     preset = read_settings(arguments, "train")["model"]["preset"]
-    logs = [_places(one, preset)["out"] / "train.log" for one in runs]
+    places = [_places(one, preset) for one in runs]
     named = [
-        ParallelRun(f"fold {one.fold}, seed {one.seed}", log, one)
-        for one, log in zip(runs, logs, strict=True)
+        ParallelRun(f"fold {one.fold}, seed {one.seed}", _log_of(one, place["out"]), one)
+        for one, place in zip(runs, places, strict=True)
     ]
-    return train_together(named, _carry_out, at_once=arguments.at_once)
+    train_together(named, _carry_out, at_once=arguments.at_once)
+    if arguments.keep_results:
+        for place in places:
+            release(place["work"], place["out"])
+
+
+def _log_of(one: argparse.Namespace, out: Path) -> Path:
+    folder = one.logs / f"fold-{one.fold}" / f"seed-{one.seed}" if one.logs else out
+    return Path(folder, "train.log")
 
 
 def _single(arguments: argparse.Namespace, fold: int | str, seed: int) -> argparse.Namespace:
     """The arguments of one of the runs."""
-    one = argparse.Namespace(**vars(arguments) | {"fold": fold, "seed": seed})
-    if len(arguments.fold) * len(arguments.seed) > 1:
+    is_alone = len(arguments.fold) * len(arguments.seed) == 1
+    finished = ("both" if is_alone else "work") if arguments.keep_results else "out"
+    own = {"fold": fold, "seed": seed, "finished": finished}
+    one = argparse.Namespace(**vars(arguments) | own)
+    if not is_alone:
         for name in ("work", "out"):
             if folder := getattr(arguments, name):
                 setattr(one, name, folder / f"fold-{fold}" / f"seed-{seed}")
@@ -200,6 +227,7 @@ def train_run(arguments: argparse.Namespace) -> Path:
         save_interval=arguments.save_interval,
         observers=_observers(shown, places["out"]),
         pause=_pause(arguments),
+        finished=arguments.finished,
         **places,
     )
     # a rule runs when something has changed, and --resume names what to go on with

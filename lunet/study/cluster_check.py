@@ -18,10 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-import yte
-
 from lunet.errors import ConfigError
+from lunet.study.profile import is_dry_run, profile_of, read_profile
 from lunet.study.slurm_queue import watch_queue
 
 PROFILE = Path("profiles/slurm")
@@ -31,6 +29,7 @@ GPU_RULES = frozenset(
         "measure",
         "engine",
         "train",
+        "train_together",
         "pause",
         "predict",
         "transfer",
@@ -61,32 +60,6 @@ class Request:
     partition: str
     account: str
     gpu: bool
-
-
-def read_profile(profile: str | Path) -> dict[str, Any]:
-    """The settings of a profile, with its embedded expressions evaluated.
-
-    Raises
-    ------
-    ConfigError
-        If the file does not exist or cannot be evaluated.
-    """
-    path = Path(profile) / "config.yaml"
-    try:
-        text = path.read_text(encoding="utf-8")
-        found = yte.process_yaml(text, require_use_yte=True)
-    except OSError as error:
-        raise ConfigError(
-            where=path, found=error.strerror or str(error), expected="a profile is needed"
-        ) from None
-    except (yaml.YAMLError, yte.exceptions.YteError) as error:
-        first = str(error).splitlines()[0]
-        raise ConfigError(
-            where=path, found=f"cannot be read ({first})", expected="a profile is needed"
-        ) from None
-    if not isinstance(found, dict):
-        raise ConfigError(where=path, found="is not a mapping", expected="a profile is needed")
-    return found
 
 
 def requests_of(profile: dict[str, Any]) -> list[Request]:
@@ -143,8 +116,8 @@ def check_at_start(words: Sequence[str]) -> None:
     ConfigError
         If SLURM refuses a request; the message has the profile, the partition and SLURM's reason.
     """
-    profile = _profile_of(words)
-    if profile is None or {"-n", "--dry-run", "--dryrun"} & set(words):
+    profile = profile_of(words)
+    if profile is None or is_dry_run(words):
         return
     settings = read_profile(profile)
     if settings.get("executor") != "slurm" or shutil.which("sbatch") is None:
@@ -159,15 +132,6 @@ def check_at_start(words: Sequence[str]) -> None:
                 action="Edit the first lines of the profile or set LUNET_*; "
                 f"`lunet doctor --profile {profile}` shows what the cluster has",
             )
-
-
-def _profile_of(words: Sequence[str]) -> str | None:
-    for i, word in enumerate(words):
-        if word in ("--profile", "--workflow-profile") and i + 1 < len(words):
-            return words[i + 1] if Path(words[i + 1], "config.yaml").exists() else None
-        if word.startswith(("--profile=", "--workflow-profile=")):
-            return word.split("=", 1)[1]
-    return None
 
 
 def _is_passing(reason: str) -> bool:

@@ -102,7 +102,15 @@ class Config:
         {}, doc="preset -> changes to its recipe; these override `train`"
     )
     runs_per_gpu: int = setting(
-        1, doc="jobs that may share one GPU on a machine without SLURM", minimum=1
+        1,
+        doc="trainings that share one GPU: jobs on a machine without SLURM, and folds of one job",
+        minimum=1,
+    )
+    folds_per_job: Literal["auto", "one", "all"] = setting(
+        "auto",
+        doc="`all`: one job trains all folds of a preset and seed, each as in a job of its own; a "
+        "retry trains only the folds that failed. `auto`: so on a cluster, where a training is "
+        "forecast to take less than five minutes. It reruns nothing that is finished",
     )
     plan: str | None = setting(
         None,

@@ -14,6 +14,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from lunet.data.folds import read_splits
@@ -61,6 +62,11 @@ class Forecasts:
         """A rule's resource: memory of a training in MiB, multiplied by the attempt."""
         return attempt * self._request(wildcards, input, attempt, threads)[0]
 
+    def mem_mb_together(self, wildcards: Any, input: Any, attempt: int, threads: int) -> int:
+        """As :meth:`mem_mb`, of a job that trains all folds."""
+        one = self._request(self._first_fold(wildcards), input, attempt, threads)[0]
+        return attempt * one * self.at_once
+
     def runtime(self, wildcards: Any, input: Any, attempt: int, threads: int) -> int:
         """A rule's resource: minutes of a training, multiplied by the attempt.
 
@@ -68,6 +74,21 @@ class Forecasts:
         """
         minutes = self._request(wildcards, input, attempt, threads)[1]
         return min(attempt * minutes, longest_minutes())
+
+    def runtime_together(self, wildcards: Any, input: Any, attempt: int, threads: int) -> int:
+        """As :meth:`runtime`, of a job that trains all folds."""
+        one = self._request(self._first_fold(wildcards), input, attempt, threads)[1]
+        turns = math.ceil(len(self.study.folds) / self.at_once)
+        minutes = START_MINUTES + turns * (one - START_MINUTES)
+        return min(attempt * minutes, longest_minutes())
+
+    @property
+    def at_once(self) -> int:
+        """Trainings that a job of all folds runs at the same time."""
+        return min(self.study.config.runs_per_gpu, len(self.study.folds))
+
+    def _first_fold(self, wildcards: Any) -> SimpleNamespace:
+        return SimpleNamespace(preset=wildcards.preset, fold=self.study.folds[0])
 
     def _request(self, wildcards: Any, input: Any, attempt: int, threads: int) -> tuple[int, int]:
         """Memory and minutes, before they are multiplied by the attempt.

@@ -13,9 +13,12 @@ from lunet.reading import wrong_in
 from lunet.study.cluster_check import prepare_cluster
 from lunet.study.external import check_external
 from lunet.study.freeze import freeze_networks
+from lunet.study.profile import is_dry_run
 from lunet.study.protocol import hand_over, known_warnings
 from lunet.study.shown import hand_over_shown
 from lunet.study.study import PRIOR, Study
+from lunet.study.together import choose_together, hand_over_together
+from lunet.training.kept_results import forget
 
 _FOLDERS = ("runs", "presets", "pruning")
 
@@ -52,6 +55,9 @@ def launch(study: Study, words: Sequence[str], *, warn: Callable[[str], None] | 
     if warn is not None:
         check_external(study)
         freeze_networks(preset.module for preset, _ in study.presets.values())
+        hand_over_together(choose_together(study, words))
+        if not is_dry_run(words):
+            forget(Path(study.work), Path(study.results))
         for line in [*source_warnings(study), *known_warnings(study)]:
             warn(f"{study.name}: {line}")
 

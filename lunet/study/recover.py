@@ -1,9 +1,10 @@
-"""After a crash of Snakemake: find its left-over SLURM jobs, remove its lock, list what resumes."""
+"""After a crash of Snakemake: find its left-over jobs, remove its lock, list what resumes."""
 
 from __future__ import annotations
 
 import getpass
 import os
+import shlex
 import shutil
 import subprocess
 import time
@@ -12,12 +13,38 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lunet.errors import Busy, ConfigError, LunetError
-from lunet.reading_yaml import read_yaml
+from lunet.study.profile import read_profile
+from lunet.training.kept_results import FOLDER
+
+_ROW = "%A|%j|%T|%Z|%k"
+_ENDED = (
+    *("COMPLETED", "CANCELLED", "FAILED", "TIMEOUT", "OUT_OF_MEMORY", "NODE_FAIL"),
+    *("PREEMPTED", "BOOT_FAIL", "DEADLINE"),
+)
+
+
+@dataclass(frozen=True)
+class Queue:
+    """How a scheduler lists and cancels jobs.
+
+    Attributes
+    ----------
+    listing
+        Command that prints a line ``NUMBER|NAME|STATE|FOLDER|COMMENT`` for each job of this user.
+    cancel
+        Command that gets the numbers of jobs.
+    prefix
+        Beginning of the names of jobs that Snakemake submitted.
+    """
+
+    listing: tuple[str, ...]
+    cancel: tuple[str, ...]
+    prefix: str
 
 
 @dataclass(frozen=True)
 class ClusterJob:
-    """One job of SLURM's queue."""
+    """One job of a scheduler's queue."""
 
     number: str
     name: str
@@ -33,7 +60,7 @@ def recover(action: str, prefix: str | None, profile: str, work: str) -> int:
     action
         ``list``, ``cancel`` or ``wait``.
     prefix
-        Job-name prefix; None takes ``slurm-jobname-prefix`` of the profile.
+        Job-name prefix; None takes that of the profile.
     profile
         Folder of the profile that started the jobs.
     work
@@ -57,13 +84,15 @@ def recover(action: str, prefix: str | None, profile: str, work: str) -> int:
             expected="only one may run at a time",
             action="End it first",
         )
-    jobs = left_over(prefix or _prefix(profile))
+    queue = queue_of(profile, prefix)
+    jobs = left_over(queue)
     for job in jobs:
         print(f"{action}: job {job.number} ({job.state}) {job.comment}")
     if jobs and action == "cancel":
-        subprocess.run(["scancel", *(job.number for job in jobs)], check=True)
+        subprocess.run([*queue.cancel, *(job.number for job in jobs)], check=True)
     if jobs and action in ("cancel", "wait"):
-        _await({job.number for job in jobs})
+        while left_over(queue):
+            time.sleep(2)
     elif jobs:
         print(f"{len(jobs)} jobs are left; cancel them (--cancel) or wait for them (--wait)")
         return 1
@@ -74,65 +103,74 @@ def recover(action: str, prefix: str | None, profile: str, work: str) -> int:
     return 0
 
 
-def left_over(prefix: str) -> list[ClusterJob]:
-    """Jobs of this user in the queue that were submitted from this folder under the prefix."""
-    if shutil.which("squeue") is None:
+def queue_of(profile: str, prefix: str | None = None) -> Queue:
+    """The scheduler of a profile: SLURM, or a site's own with a script ``queue.sh``.
+
+    Raises
+    ------
+    ConfigError
+        If the profile has neither a job-name prefix nor commands of a site, or ``queue.sh`` is
+        missing beside these.
+    """
+    settings = read_profile(profile)
+    cancel = settings.get("cluster-generic-cancel-cmd")
+    if cancel:
+        words = shlex.split(str(cancel))
+        script = Path(words[-1]).with_name("queue.sh")
+        if not script.is_file():
+            raise ConfigError(
+                where=script,
+                found="is missing",
+                expected="it lists your jobs, so that left-over ones are found",
+                action="profiles/generic/queue.sh is an example",
+            )
+        return Queue(("sh", str(script)), ("sh", *words), prefix or "lunet")
+    found = prefix or settings.get("slurm-jobname-prefix")
+    if not found:
+        raise ConfigError(
+            where=f"{profile}/config.yaml: slurm-jobname-prefix",
+            found="missing",
+            expected="needed to find the jobs",
+            action="Add it, or give --prefix",
+        )
+    listing = ("squeue", "-h", "-u", getpass.getuser(), "-o", _ROW)
+    return Queue(listing, ("scancel",), str(found))
+
+
+def left_over(queue: Queue) -> list[ClusterJob]:
+    """Jobs of this user that have not ended and were submitted from this folder.
+
+    Raises
+    ------
+    LunetError
+        If the scheduler does not answer.
+    """
+    name = queue.listing[0]
+    if shutil.which(name) is None:
         return []
-    command = ["squeue", "-h", "-u", getpass.getuser(), "-o", "%A|%j|%T|%Z|%k"]
-    answer = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    answer = subprocess.run(queue.listing, capture_output=True, text=True, timeout=60, check=False)
     if answer.returncode != 0:
         lines = answer.stderr.strip().splitlines() or [f"exit code {answer.returncode}"]
         raise LunetError(
-            where="squeue",
-            found=lines[-1].removeprefix("squeue: "),
-            expected="SLURM's queue is needed to find left-over jobs",
-            action="Try again later, on a node where sbatch works",
+            where=" ".join(queue.listing[:2]) if name == "sh" else name,
+            found=lines[-1].removeprefix(f"{name}: "),
+            expected="the queue is needed to find left-over jobs",
+            action="Try again later, on a node where jobs can be submitted",
         )
     here = str(Path.cwd())
     rows = [line.split("|", 4) for line in answer.stdout.splitlines()]
     return [
         ClusterJob(number, name, state, comment)
         for number, name, state, folder, comment in rows
-        if name.startswith(f"{prefix}_") and folder == here
+        if name.startswith(f"{queue.prefix}_") and folder == here and state not in _ENDED
     ]
 
 
 def resumable(work: Path) -> list[str]:
     """One line per training that has a saved state and will resume."""
     states = sorted(work.glob("*/runs/*/fold-*/seed-*"))
-    return [f"resumes: {folder.relative_to(work)}" for folder in states if any(folder.iterdir())]
-
-
-def _prefix(profile: str) -> str:
-    path = Path(profile, "config.yaml")
-    settings = read_yaml(path)
-    prefix = settings.get("slurm-jobname-prefix")
-    if not prefix:
-        raise ConfigError(
-            where=f"{path}: slurm-jobname-prefix",
-            found="missing",
-            expected="needed to find the jobs",
-            action="Add it, or give --prefix",
-        )
-    return str(prefix)
-
-
-def _await(numbers: set[str]) -> None:
-    while True:
-        answer = subprocess.run(
-            ["squeue", "-h", "-j", ",".join(sorted(numbers)), "-o", "%A %T"],
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        # a job that squeue does not list, or whose state has ended, is no longer running
-        states = dict(line.split() for line in answer.stdout.splitlines())
-        ended = {"COMPLETED", "CANCELLED", "FAILED", "TIMEOUT", "OUT_OF_MEMORY", "NODE_FAIL"}
-        ended |= {"PREEMPTED", "BOOT_FAIL", "DEADLINE"}
-        if not {number for number, state in states.items() if state not in ended}:
-            return
-        time.sleep(2)
+    begun = [folder for folder in states if any(path.name != FOLDER for path in folder.iterdir())]
+    return [f"resumes: {folder.relative_to(work)}" for folder in begun]
 
 
 def _snakemakes() -> Iterator[int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from lunet.task import Task
 from lunet.training.history import Row
@@ -39,6 +39,9 @@ class TrainingJob:
     pause
         Epoch after which to stop, and the file that then holds the history so far; the state is
         kept, and the same job without it resumes there.
+    finished
+        Where finished results go: to ``out``; or there and, for a retry, also into ``work``; or
+        only into ``work``, to wait until other runs are finished (:mod:`training.kept_results`).
     """
 
     task: Task
@@ -58,3 +61,4 @@ class TrainingJob:
     save_interval: float | None = None
     observers: tuple[Callable[[Row], None], ...] = ()
     pause: tuple[int, Path] | None = None
+    finished: Literal["out", "both", "work"] = "out"

@@ -22,6 +22,7 @@ from lunet.training.compute.device import choose_device
 from lunet.training.diagnostics import suspects
 from lunet.training.history import check_metrics
 from lunet.training.job import TrainingJob
+from lunet.training.kept_results import bring_back, is_kept, keep, withdraw
 from lunet.training.loop import CheckpointSaver, train
 from lunet.training.memory import out_of_memory
 from lunet.training.optim import extendable
@@ -51,9 +52,10 @@ def run_training(job: TrainingJob) -> None:
     ):
         keep_freed_memory()
         manifest, fold = read_data(job)
-        saver = CheckpointSaver(
-            Checkpoint(job.work), _stamp(job, manifest, fold), job.save_interval
-        )
+        stamp = _stamp(job, manifest, fold)
+        saver = CheckpointSaver(Checkpoint(job.work), stamp, job.save_interval)
+        if _was_finished(job, stamp):
+            return
         tidy(job.work)
         state = _saved_state(job, saver)
         training = build_within_memory(job, manifest, fold, state)
@@ -72,8 +74,35 @@ def run_training(job: TrainingJob) -> None:
             log(f"warning: {case}")
         request.cancel_deadline()
         write_results(job, training, manifest, doubtful)
+        _keep_results(job, stamp)
         if not job.recipe.keep_state:
             saver.checkpoint.remove()
+
+
+def _was_finished(job: TrainingJob, stamp: str) -> bool:
+    """Whether an earlier attempt has finished this training; its results are put in place."""
+    is_asked_again = (job.out / "run.json").is_file()
+    if job.finished == "out" or job.pause or is_asked_again:
+        return False
+    if not is_kept(job.work, stamp=_stamp_of_results(job, stamp), log=log):
+        return False
+    log(f"finished in an earlier attempt, whose results were kept in {job.work}")
+    if job.finished == "both":
+        bring_back(job.work, job.out)
+    return True
+
+
+def _keep_results(job: TrainingJob, stamp: str) -> None:
+    names = output_files(job)
+    if job.finished != "out":
+        keep(job.out, job.work, names, stamp=_stamp_of_results(job, stamp))
+    if job.finished == "work":
+        withdraw(job.out, names)
+
+
+def _stamp_of_results(job: TrainingJob, stamp: str) -> str:
+    """A state may be valid for more epochs; results are those of one number of epochs."""
+    return stamp_of({"state": stamp, "epochs": job.recipe.epochs, "files": output_files(job)})
 
 
 def _warn_about_more_epochs(recipe: Recipe) -> None:

@@ -1,9 +1,12 @@
-"""Jobs per minute through the test cluster, and what a run costs beside its own work.
+"""Submissions, and what a run costs beside its own training, through the test cluster.
 
-The steps are stand-ins that take no time, so that all that is measured is overhead.
+By default the steps are stand-ins that take no time, so that all that is measured is overhead.
+With ``--epochs 200`` trainings are real and take about 20 s each on a free core; the overhead is
+then the cores' time that no training used, as a share of that of the trainings. It includes
+predictions and evaluations.
 
     python tests/workflow/slurm/cluster.py up
-    python tests/benchmarks/cluster.py [--runs 16]
+    python tests/benchmarks/cluster.py [--runs 32] [--epochs 200]
     python tests/workflow/slurm/cluster.py down
 """
 
@@ -22,32 +25,34 @@ sys.path.insert(0, str(TESTS / "workflow/slurm"))
 
 from studies import Checkout, configuration, new_checkout  # noqa: E402
 
-PACK = 8
-WAYS = {
-    "profiles/slurm": [],
-    # a run's steps together, and several runs in one submission
-    f"{PACK} runs packed": [
-        *("--groups", "train=run", "predict=run", "evaluate=run"),
-        *("--group-components", f"run={PACK}"),
-        *("--resources", "gpu=1", "--set-resource-scopes", "gpu=local"),
-    ],
-}
+from lunet.reading import read_json  # noqa: E402
+
+FOLDS = 4
+WAYS = {"a job per run": "one", f"{FOLDS} folds in one job": "all"}
 
 
-def measure(folder: Path, runs: int, options: list[str]) -> tuple[int, float]:
-    """Submissions, and seconds until all runs were done."""
-    config = configuration(epochs=1) | {"seeds": list(range(runs))}
+def measure(folder: Path, runs: int, epochs: int, folds_per_job: str) -> tuple[int, float, float]:
+    """Submissions, seconds until all runs were done, and seconds that trainings took in them."""
+    seeds = list(range(runs // FOLDS))
+    config = configuration(epochs=max(epochs, 1)) | {"seeds": seeds, "folds": list(range(FOLDS))}
+    config |= {"split": {"folds": FOLDS}, "folds_per_job": folds_per_job}
     checkout = new_checkout(folder, config)
     stand_ins = os.pathsep.join([str(TESTS / "workflow/stand_in"), os.environ["PATH"]])
-    source = {"LUNET_SOURCE": str(folder), "PATH": stand_ins}
+    source = {} if epochs else {"LUNET_SOURCE": str(folder), "PATH": stand_ins}
     prepare(checkout, source)
-    targets = [f"results/s/runs/lunet_small_1f/fold-0/seed-{i}/metrics.csv" for i in range(runs)]
+    folders = [
+        f"results/s/runs/lunet_small_1f/fold-{fold}/seed-{seed}"
+        for fold in range(FOLDS)
+        for seed in seeds
+    ]
     begin = time.perf_counter()
-    process = checkout.start(*targets, *options, **source)
+    process = checkout.start(*(f"{run}/metrics.csv" for run in folders), **source)
     if process.wait() != 0:
         raise SystemExit(checkout.output[-3000:])
+    seconds = time.perf_counter() - begin
     submitted = checkout.output.count("has been submitted with SLURM jobid")
-    return submitted, time.perf_counter() - begin
+    records = [read_json(folder / run / "run.json") for run in folders] if epochs else []
+    return submitted, seconds, sum(record["device_seconds"] for record in records)
 
 
 def prepare(checkout: Checkout, source: dict[str, str]) -> None:
@@ -62,16 +67,26 @@ def prepare(checkout: Checkout, source: dict[str, str]) -> None:
 def main() -> None:
     """Print a row per way of submitting."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=int, default=16)
-    runs = parser.parse_args().runs
-    print("| way | runs | submissions | seconds | submissions per minute | seconds per run |")
+    parser.add_argument("--runs", type=int, default=16, help=f"a multiple of {FOLDS}")
+    parser.add_argument("--epochs", type=int, default=0, help="0: steps that take no time")
+    given = parser.parse_args()
+    cores = len(os.sched_getaffinity(0))
+    print("| way | runs | submissions | seconds | seconds per run | overhead |")
     print("|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
-        for way, options in WAYS.items():
-            place = Path(folder, way.replace("/", "-").replace(" ", "-"))
-            jobs, seconds = measure(place, runs, options)
-            cells = [way, runs, jobs, f"{seconds:.0f}", f"{60 * jobs / seconds:.0f}"]
-            print(f"| {' | '.join(map(str, cells))} | {seconds / runs:.1f} |", flush=True)
+        for number, (way, key) in enumerate(WAYS.items()):
+            place = Path(folder, str(number))
+            jobs, seconds, trained = measure(place, given.runs, given.epochs, key)
+            overhead = f"{100 * (cores * seconds / trained - 1):.0f} %" if trained else ""
+            cells = [
+                way,
+                given.runs,
+                jobs,
+                f"{seconds:.0f}",
+                f"{seconds / given.runs:.1f}",
+                overhead,
+            ]
+            print(f"| {' | '.join(map(str, cells))} |", flush=True)
 
 
 if __name__ == "__main__":

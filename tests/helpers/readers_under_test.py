@@ -295,7 +295,7 @@ def _configurations(root: Path) -> Iterator[Reader]:
     from lunet.cli import main
     from lunet.study.config import load, read_mapping, read_plan
     from lunet.study.presets import find_preset, read_structure
-    from lunet.study.recover import _prefix
+    from lunet.study.recover import queue_of
     from lunet.study.steps import STEPS
     from lunet.study.study import study_of
 
@@ -338,7 +338,7 @@ def _configurations(root: Path) -> Iterator[Reader]:
     yield Reader("plan", root / "plan.yaml", planned)
     (root / "profile").mkdir()
     (root / "profile/config.yaml").write_text("slurm-jobname-prefix: tiny\njobs: 3\n")
-    yield Reader("profile", root / "profile/config.yaml", lambda path: _prefix(str(path.parent)))
+    yield Reader("profile", root / "profile/config.yaml", lambda path: queue_of(str(path.parent)))
     write_json(root / "structure.json", {"arguments": {"widths": [2, 2]}, "name": "UNet"})
     preset = find_preset("unet_small_4f")
     yield Reader(

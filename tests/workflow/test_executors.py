@@ -72,8 +72,8 @@ def snakemake(root: Path, profile: str, *words: str) -> str:
 def test_a_site_with_commands_of_its_own(checkout):
     snakemake(checkout, "generic", "--seconds-between-status-checks", "1", SUMMARY)
     asked = (checkout / "records/asked").read_text().splitlines()
-    # audit, preparation and atlas prior without a GPU; measurement, choice of the arithmetic,
-    # training and scores with one
-    assert sorted(line.split()[-1] for line in asked) == [*"000", *"1111"]
+    # audit, preparation, atlas prior and two evaluations without a GPU; measurement, choice of the
+    # arithmetic, training and prediction with one
+    assert sorted(line.split()[-1] for line in asked) == [*"00000", *"1111"]
     assert any(line.startswith("8000 240 ") for line in asked)
     assert "Nothing to be done" in snakemake(checkout, "local", "-n", SUMMARY)

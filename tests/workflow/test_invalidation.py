@@ -36,16 +36,21 @@ SCORE_FIGURES, RUN_FIGURES, FIGURES = 8, 9, 10  # made of metrics; of runs' file
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory) -> Path:
     """A finished study in a copy of the project."""
-    root = tmp_path_factory.mktemp("checkout")
+    root = checkout_of(tmp_path_factory.mktemp("checkout"))
+    write_config(root, CONFIG)
+    snakemake(root, "--quiet")
+    assert dry_run(root) == {}
+    return root
+
+
+def checkout_of(root: Path) -> Path:
+    """A copy of the project."""
     for name in ("Snakefile", "workflow", "lunet", "profiles", "README.md"):
         source = ROOT / name
         if source.is_dir():
             shutil.copytree(source, root / name, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy2(source, root / name)
-    write_config(root, CONFIG)
-    snakemake(root, "--quiet")
-    assert dry_run(root) == {}
     return root
 
 
@@ -69,9 +74,9 @@ def snakemake(root: Path, *words: str) -> str:
     return done.stdout + done.stderr
 
 
-def dry_run(root: Path) -> dict[str, int]:
-    """Jobs by rule that Snakemake would run; the target itself is not counted."""
-    text = snakemake(root, "-n", "--quiet", "rules")
+def dry_run(root: Path, *words: str) -> dict[str, int]:
+    """Jobs by rule that Snakemake would run for all or some targets, which are not counted."""
+    text = snakemake(root, "-n", *words, "--quiet", "rules")
     rows = re.findall(r"^(\w+) +(\d+)$", text, flags=re.MULTILINE)
     aims = {"total", "all", "tables", "figures", "efficiency"}
     return {rule: int(count) for rule, count in rows if rule not in aims}

@@ -59,7 +59,8 @@ def test_every_resource_is_one_that_is_read(path):
     profile, known = load(path), plugin_resources()
     assert {"slurm_account", "slurm_partition", "runtime", "mem_mb", "slurm_extra"} <= known
     asked = [profile.get("default-resources", {}), *profile.get("set-resources", {}).values()]
-    assert {name for section in asked for name in section} <= known
+    # `turn` is for Snakemake alone: members of a group follow one another
+    assert {name for section in asked for name in section} <= known | {"turn"}
     in_rules = re.findall(r"resources:\n((?:        \w+=.*\n)+)", RULES)
     names = {name for block in in_rules for name in re.findall(r"^ +(\w+)=", block, re.MULTILINE)}
     assert "gpu" in names
@@ -172,13 +173,13 @@ MINUTES = 10 + -(-2 * (100 * 10 * 5 + 11 * 5) // 60)
 MIB = -(-1.5 * (5 * GIB + 2 * 160 * 48 * 64 * 48 * 5) // 2**20)
 
 
-def copy_of_the_project(root: Path) -> None:
+def copy_of_the_project(root: Path, config: dict[str, Any]) -> None:
     for name in ("workflow", "lunet", "profiles"):
         shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("Snakefile", "README.md"):
         shutil.copy2(ROOT / name, root / name)
     (root / "config").mkdir()
-    (root / "config/config.yaml").write_text(yaml.safe_dump(CONFIG))
+    (root / "config/config.yaml").write_text(yaml.safe_dump(config))
 
 
 def write_files(folder: Path) -> None:
@@ -188,15 +189,27 @@ def write_files(folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def submitted(tmp_path_factory) -> dict[str, list[str]]:
+    """What a study of one run submits."""
+    return submissions(tmp_path_factory.mktemp("flags"), CONFIG, "tables")
+
+
+@pytest.fixture(scope="module")
+def submitted_folds(tmp_path_factory) -> dict[str, list[str]]:
+    """What a study of three folds submits that trains them in one job."""
+    config = CONFIG | {"folds": [0, 1, 2], "folds_per_job": "all", "prior": False}
+    scores = [f"results/s/runs/{PRESET}/fold-{fold}/seed-0/metrics.csv" for fold in range(3)]
+    return submissions(tmp_path_factory.mktemp("folds"), config, *scores)
+
+
+def submissions(root: Path, config: dict[str, Any], *targets: str) -> dict[str, list[str]]:
     """Job comment -> arguments of sbatch, of a study through stand-ins for SLURM's commands."""
-    root = tmp_path_factory.mktemp("flags")
     bin_, records, files = root / "bin", root / "records", root / "files"
     for folder in (bin_, records, files):
         folder.mkdir()
     for name in COMMANDS:
         (bin_ / name).write_text(f'#!/bin/sh\nexec {sys.executable} -S {STAND_INS} {name} "$@"\n')
         (bin_ / name).chmod(0o755)
-    copy_of_the_project(root)
+    copy_of_the_project(root, config)
     write_files(files)
     words = ["--profile", "profiles/slurm", "--slurm-init-seconds-before-status-checks", "1"]
     path = [str(bin_), str(Path(__file__).with_name("stand_in")), os.environ["PATH"]]
@@ -204,7 +217,7 @@ def submitted(tmp_path_factory) -> dict[str, list[str]]:
         key: value for key, value in os.environ.items() if key[:5] not in ("LUNET", "SLURM")
     }
     done = subprocess.run(
-        [sys.executable, "-m", "snakemake", *words, "tables"],
+        [sys.executable, "-m", "snakemake", *words, "--", *targets],
         cwd=root,
         env=environment
         | {
@@ -236,13 +249,35 @@ def test_what_is_submitted(submitted):
     comments = sorted(comment.split("_wildcards")[0] for comment in submitted)
     assert comments == [
         "rule_audit",
-        "rule_engine",
-        "rule_measure",
+        "rule_engine_engine",
+        "rule_measure_measure",
         "rule_preprocess",
-        "rule_score_evaluate_predict",
-        "rule_score_evaluate_prior",
+        "rule_prior_prior",
+        f"rule_run_{PRESET}_0_predict",
+        "rule_score_atlas_prior_0_evaluate",
+        f"rule_score_{PRESET}_0_evaluate",
         "rule_train",
     ]
+
+
+def test_folds_of_one_job_are_predicted_in_it_and_evaluated_without_a_gpu(submitted_folds):
+    def of(part: str) -> list[str]:
+        (words,) = (words for comment, words in submitted_folds.items() if part in comment)
+        return words
+
+    trained, scored = of("train_together"), of("evaluate")
+    assert not any("rule_train_w" in comment for comment in submitted_folds)
+    assert "predict" in next(comment for comment in submitted_folds if "train_together" in comment)
+    assert "--gpus=1" in trained
+    assert value(trained, "-p") == "gpu"
+    assert value(trained, "--signal").startswith("TERM@")
+    assert "--gpus=1" not in scored
+    assert value(scored, "-p") == "cpu"
+    # three trainings and three predictions, one after the other
+    assert int(value(trained, "-t")) == 10 + 3 * (MINUTES - 10) + 3 * 10
+    assert int(value(trained, "--mem")) == max(MIB, 4000)
+    assert int(value(scored, "-t")) == 3 * 30
+    assert int(value(scored, "--mem")) == 4000
 
 
 def test_each_has_account_time_memory_and_a_name(submitted):
@@ -277,7 +312,7 @@ def test_a_training_is_given_what_was_forecast_when_it_was_submitted(submitted):
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("forecast")
-    copy_of_the_project(root)
+    copy_of_the_project(root, CONFIG)
     return root
 
 

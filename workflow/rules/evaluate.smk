@@ -13,6 +13,7 @@ rule predict:
         preset=TRAINED,
     resources:
         gpu=1,
+        runtime=prediction_minutes,
     params:
         plan=PLANNED,
         settings=study.settings("predict"),

@@ -12,6 +12,42 @@ def engine_option(wildcards, input):
     return f" --engine {quote(input.engine)}" if input.engine else ""
 
 
+def one_run(wildcards, output):
+    """Parameter: the options of a training in a job of its own."""
+    return f" --fold {wildcards.fold} --seed {wildcards.seed} --keep-results"
+
+
+def all_folds(wildcards, output):
+    """Parameter: the options of a job that trains all folds, each with a log of its own."""
+    folds = " ".join(map(str, study.folds))
+    logs = f"{_above_folds(output)}/../../logs/{wildcards.preset}"
+    return (
+        f" --fold {folds} --seed {wildcards.seed} --at-once {FORECASTS.at_once}"
+        f" --keep-results --logs {quote(os.path.normpath(logs))}"
+    )
+
+
+def prediction_minutes(wildcards, attempt):
+    """Resource: a prediction takes a small part of a training, so minutes where that is short."""
+    run = f"{wildcards.preset}/fold-{wildcards.fold}/seed-{wildcards.seed}"
+    return attempt * (10 if re.fullmatch(together(), run) else 30)
+
+
+def folder_of_folds(wildcards, output):
+    """Parameter: the folder that holds the folders of the folds."""
+    return _above_folds(output)
+
+
+def _above_folds(output):
+    return os.path.dirname(os.path.dirname(os.path.dirname(output[0])))
+
+
+def state_of_folds(wildcards, input):
+    """Parameter: the folder that holds the folders of the folds with their resume states."""
+    work = os.path.dirname(os.path.dirname(input.manifest))
+    return os.path.join(work, "runs", wildcards.preset)
+
+
 def kept_measurements(wildcards, output):
     """Parameter: the folder of measurements that all studies with the same `roots` share."""
     own = f"{RESULTS}/presets/{wildcards.preset}/efficiency.json"

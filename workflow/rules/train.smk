@@ -1,6 +1,7 @@
 from lunet.study.forecast import FALLBACK_MB, Forecasts
 
 FORECASTS = Forecasts(study, logger.warning)
+FOLDS = [RUN.replace("{fold}", str(fold)) for fold in study.folds]
 
 
 # all folds and seeds of a preset are computed alike, and a seed that is added later, too
@@ -47,7 +48,7 @@ rule train:
     benchmark:
         f"{LOGS}/train.benchmark.tsv"
     wildcard_constraints:
-        preset=TRAINED,
+        preset=ALONE,
     resources:
         gpu=1,
         mem_mb=FORECASTS.mem_mb,
@@ -60,9 +61,34 @@ rule train:
         state=training_state,
         protocol=protocol,
         folder=folder,
+        runs=one_run,
     shell:
         "lunet train --protocol {params.protocol:q}"
         " --settings {params.settings:q} --code {params.code:q}"
         " --manifest {input.manifest:q} --splits {input.splits:q}"
-        " --fold {wildcards.fold:q} --seed {wildcards.seed:q}"
-        " --work {params.state:q} --out {params.folder:q}{params.plan}{params.engine} > {log:q} 2>&1"
+        " --work {params.state:q} --out {params.folder:q}"
+        "{params.runs}{params.plan}{params.engine} > {log:q} 2>&1"
+
+
+# the same runs with the same settings, code and command, so that the choice between the two rules
+# (key `folds_per_job`) reruns nothing
+use rule train as train_together with:
+    output:
+        weights=[f"{run}/weights.safetensors" for run in FOLDS],
+        last=[f"{run}/last.safetensors" for run in FOLDS],
+        history=[f"{run}/history.csv" for run in FOLDS],
+        record=[f"{run}/run.json" for run in FOLDS],
+    log:
+        f"{RESULTS}/logs/{{preset}}/seed-{{seed}}/train.log",
+    benchmark:
+        f"{RESULTS}/logs/{{preset}}/seed-{{seed}}/train.benchmark.tsv"
+    wildcard_constraints:
+        preset=TOGETHER,
+    resources:
+        gpu=1,
+        mem_mb=FORECASTS.mem_mb_together,
+        runtime=FORECASTS.runtime_together,
+    params:
+        state=state_of_folds,
+        folder=folder_of_folds,
+        runs=all_folds,

@@ -48,10 +48,8 @@ def test_the_shipped_profile_asks_for_two_partitions(monkeypatch: pytest.MonkeyP
     monkeypatch.delenv("LUNET_CPU_PARTITION", raising=False)
     found = {(one.partition, one.gpu): one for one in requests_of(read_profile(PROFILE))}
     assert {one.account for one in found.values()} == {"lab"}
-    assert set(found) == {("cpu", False), ("a100", True), ("a100", False)}
+    assert set(found) == {("cpu", False), ("a100", True)}
     assert set(found["a100", True].rules) == GPU_RULES
-    # they travel in the job of their prediction
-    assert set(found["a100", False].rules) == {"evaluate", "lesions", "prune_evaluate"}
 
 
 def test_the_rules_that_ask_for_a_gpu_are_the_workflow_s() -> None:

@@ -9,8 +9,8 @@ import sys
 
 import pytest
 
-from lunet.errors import Busy, ConfigError
-from lunet.study.recover import left_over, recover
+from lunet.errors import Busy, ConfigError, LunetError
+from lunet.study.recover import left_over, queue_of, recover, resumable
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def test_only_jobs_of_this_checkout_and_prefix_are_ours(queue, tmp_path):
         "2|lunet_b|RUNNING|/elsewhere|rule_train",
         f"3|other|PENDING|{tmp_path}|x",
     )
-    assert [job.number for job in left_over("lunet")] == ["1"]
+    assert [job.number for job in left_over(queue_of("profile"))] == ["1"]
 
 
 def test_listing_leaves_jobs_and_lock_alone(queue, tmp_path, capsys):
@@ -65,6 +65,34 @@ def test_cancelling_ends_them_and_unlocks(queue, tmp_path, capsys):
     assert (tmp_path / "cancelled").read_text() == "1 2\n"
     assert not lock.exists()
     assert "resumes: s/runs/p/fold-0/seed-0" in capsys.readouterr().out
+
+
+def test_a_site_with_commands_of_its_own(queue, tmp_path, capsys):
+    site = tmp_path / "profile"
+    (site / "config.yaml").write_text("cluster-generic-cancel-cmd: profile/cancel.sh\n")
+    (site / "cancel.sh").write_text(f'echo "$@" > {tmp_path}/cancelled; : > {tmp_path}/jobs\n')
+    with pytest.raises(ConfigError, match=r"profile/queue\.sh: is missing"):
+        recover("list", None, "profile", "work")
+    (site / "queue.sh").write_text(f"cat {tmp_path}/jobs\n")
+    rows = [f"7|lunet_a|run|{tmp_path}|a b", "8|lunet_b|run|/elsewhere|", f"9|x|run|{tmp_path}|"]
+    (tmp_path / "jobs").write_text("\n".join(rows) + "\n")
+    assert recover("list", None, "profile", "work") == 1
+    assert "job 7 (run) a b" in capsys.readouterr().out
+    assert recover("cancel", None, "profile", "work") == 0
+    assert (tmp_path / "cancelled").read_text() == "7\n"
+
+
+def test_a_queue_that_does_not_answer_is_told(queue, tmp_path):
+    (tmp_path / "bin/squeue").write_text("#!/bin/sh\necho 'squeue: error: down' >&2; exit 1\n")
+    with pytest.raises(LunetError, match="squeue: error: down"):
+        recover("list", None, "profile", "work")
+
+
+def test_finished_results_that_are_kept_do_not_resume(tmp_path):
+    for name in ("fold-0/seed-0/finished", "fold-1/seed-0/finished"):
+        (tmp_path / "s/runs/p" / name).mkdir(parents=True)
+    (tmp_path / "s/runs/p/fold-1/seed-0/state.pt").touch()
+    assert resumable(tmp_path) == ["resumes: s/runs/p/fold-1/seed-0"]
 
 
 def test_a_living_snakemake_is_left_alone(queue, tmp_path):

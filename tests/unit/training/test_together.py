@@ -17,6 +17,8 @@ from tiny_training import prepare
 
 from lunet.cli import main
 from lunet.errors import Interrupted
+from lunet.file_list import read_list
+from lunet.files import write_json
 from lunet.reading import read_json
 
 FILES = ("weights.safetensors", "last.safetensors", "history.csv")
@@ -78,6 +80,42 @@ def test_a_run_that_fails_leaves_the_others(
     assert "1 of 2 runs failed" in told
     assert (tmp_path / "out/fold-0/seed-0/run.json").exists()
     assert not (tmp_path / "out/fold-7/seed-0/run.json").exists()
+
+
+def test_a_retry_trains_only_the_run_that_failed(data: Path, tmp_path: Path) -> None:
+    splits = read_json(data / "splits.json")
+    mended = tmp_path / "splits.json"
+    more = ("--fold", "0", "1", "--keep-results", "--logs", f"{tmp_path}/logs")
+    command = words(data, tmp_path, *more)
+    first, second = (tmp_path / "out" / f"fold-{fold}/seed-0" for fold in (0, 1))
+    assert main(command) == 3  # there is one fold
+    assert not (first / "run.json").exists()  # it waits for the other
+    assert "error: --fold: found 1" in (tmp_path / "logs/fold-1/seed-0/train.log").read_text()
+    write_json(mended, splits | {"folds": splits["folds"] * 2})
+    command[command.index("--splits") + 1] = str(mended)
+    assert main(command) == 0
+    log = (tmp_path / "logs/fold-0/seed-0/train.log").read_text()
+    assert log.count("epoch 6/6") == log.count("finished in an earlier attempt") == 1
+    assert main(words(data, tmp_path / "alone")) == 0
+    assert contents(first) == contents(tmp_path / "alone" / "out")
+    assert read_json(second / "run.json")["fold"] == 1
+    # what is in its place is known as the step's own, so that training again may replace it
+    assert set(read_list(first)) >= {*FILES, "run.json"}
+
+
+def test_runs_that_wait_survive_a_signal(data: Path, tmp_path: Path) -> None:
+    long: dict[str, Any] = {"epochs": 100}
+    command = words(data, tmp_path, "--seed", "0", "1", "--keep-results", recipe=long)
+    process = start(command)
+    wait_for("the second run's state", (tmp_path / "work/fold-0/seed-1/state.pt").exists)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(patient(8)) == Interrupted.exit_code
+    assert list((tmp_path / "out").rglob("weights.safetensors")) == []
+    assert main(command) == 0
+    for seed in (0, 1):
+        alone, run = tmp_path / f"{seed}", tmp_path / "out" / "fold-0" / f"seed-{seed}"
+        assert main(words(data, alone, "--seed", str(seed), recipe=long)) == 0
+        assert contents(run) == contents(alone / "out")
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,155 @@
+"""Finished results are kept next to the resume state, so that a retry need not train again.
+
+Snakemake removes every output of a job that failed: in a job of several runs also the outputs of
+the runs that were finished, and the outputs of a finished training that the file system of a
+cluster showed too late. A retry of the job finds them here and uses them. The next start of
+Snakemake that finds the results in their place removes what is kept (:func:`forget`), so that a
+training that is asked for again is done again.
+
+Copies are hard links where the file system allows it: they need no space, and no step writes into
+an existing file.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lunet.errors import DataError, TrainingError
+from lunet.files import atomic, identity, sha256, write_json
+from lunet.leftovers import staged
+from lunet.locks import owned
+from lunet.own_files import claim
+from lunet.reading import read_record
+
+FOLDER = "finished"
+"""Folder below that of the resume state."""
+_LIST = "kept.json"
+_SHOWN = ("history.csv",)
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """What the folder holds: for which training, and the digest of each file."""
+
+    stamp: str
+    files: dict[str, str]
+
+
+def keep(out: Path, work: Path, names: Sequence[str], *, stamp: str) -> None:
+    """Keep a training's results, all or none of them.
+
+    Parameters
+    ----------
+    out, work
+        Folders of the results and of the resume state.
+    names
+        Files relative to ``out``; those that do not exist are left out.
+    stamp
+        Identifies settings, code and data of the training.
+    """
+    found = [name for name in names if (out / name).is_file()]
+    folder = work / FOLDER
+    with staged(folder) as stage:
+        for name in found:
+            _place(out / name, stage / name)
+        digests = {name: sha256(stage / name) for name in found}
+        write_json(stage / _LIST, {"stamp": stamp, "files": digests})
+        discard(work)
+        os.rename(stage, folder)
+
+
+def withdraw(out: Path, names: Sequence[str]) -> None:
+    """Remove results that are kept from ``out``, but for the history, which `lunet watch` shows."""
+    for name in names:
+        if name not in _SHOWN:
+            (out / name).unlink(missing_ok=True)
+
+
+def is_kept(work: Path, *, stamp: str, log: Callable[[str], None]) -> bool:
+    """Whether intact results of the training with this stamp are kept.
+
+    ``log`` gets a line if others are; they are left in place until new ones replace them.
+    """
+    folder = work / FOLDER
+    if not (folder / _LIST).is_file():
+        return False
+    try:
+        kept = read_record(folder / _LIST, _Kept)
+        damaged = [name for name, digest in kept.files.items() if _digest(folder / name) != digest]
+    except DataError as error:
+        log(f"{error}; the results that are kept there are not used")
+        return False
+    if damaged:
+        log(f"{folder}: {', '.join(damaged)} is damaged; the results kept there are not used")
+    elif kept.stamp != stamp:
+        log(f"{folder}: made with other settings, code or data; the results are not used")
+    return not damaged and kept.stamp == stamp
+
+
+def _digest(path: Path) -> str | None:
+    return sha256(path) if path.is_file() else None
+
+
+def bring_back(work: Path, out: Path) -> None:
+    """Put kept results into ``out``, whose files the caller has claimed."""
+    for name in read_record(work / FOLDER / _LIST, _Kept).files:
+        _place(work / FOLDER / name, out / name)
+
+
+def release(work: Path, out: Path) -> None:
+    """Put the kept results of a run that has waited for others into ``out``.
+
+    Raises
+    ------
+    TrainingError
+        If no results are kept.
+    ConfigError
+        If ``out`` holds a file of the same name that training did not write.
+    """
+    if not (work / FOLDER / _LIST).is_file():
+        raise TrainingError(
+            where=work / FOLDER,
+            found="is missing",
+            expected="the results of the finished run are expected there",
+            action="Start again; the run is trained again",
+        )
+    names = list(read_record(work / FOLDER / _LIST, _Kept).files)
+    with owned(work), claim(out, names, step="train"):
+        bring_back(work, out)
+
+
+def discard(work: Path) -> None:
+    """Remove what is kept of a training, if anything."""
+    if (work / FOLDER).is_dir():
+        shutil.rmtree(work / FOLDER)
+
+
+def forget(work: Path, results: Path) -> None:
+    """Remove what is kept of each training whose results are in their place.
+
+    Parameters
+    ----------
+    work, results
+        Folders of a study.
+    """
+    for folder in sorted(work.glob(f"runs/*/fold-*/seed-*/{FOLDER}")):
+        run = folder.parent
+        if (results / run.relative_to(work) / "run.json").is_file():
+            discard(run)
+            if not any(run.iterdir()):
+                run.rmdir()
+
+
+def _place(source: Path, target: Path) -> None:
+    """Make ``target`` the same file as ``source``, or a copy on a file system without links."""
+    if identity(source) == identity(target):
+        return
+    with atomic(target) as part:
+        try:
+            os.link(source, part)
+        except OSError:
+            shutil.copy2(source, part)

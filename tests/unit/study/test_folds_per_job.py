@@ -1,0 +1,93 @@
+"""Which folds are trained in one job."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from measured import PRESET, cost, manifest
+
+from lunet.files import write_json, write_text
+from lunet.study.forecast import FALLBACK_MB, FALLBACK_MINUTES, START_MINUTES, Forecasts
+from lunet.study.study import Study, study_of
+from lunet.study.together import choose_together, hand_over_together, together
+
+CLUSTER = ["all", "--executor", "slurm"]
+FOLDS = [0, 1, 2, 3, 4]
+
+
+@pytest.fixture(autouse=True)
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def study(**changes: Any) -> Study:
+    config = {"study": "s", "dataset": {"name": "phantom"}, "presets": [PRESET], "folds": FOLDS}
+    return study_of(config | {"seeds": [0, 1]} | changes)
+
+
+def write_forecast(root: Path) -> None:
+    """Files from which 1000 epochs of this preset are forecast to take minutes."""
+    write_json(root / f"results/s/presets/{PRESET}/efficiency.json", cost())
+    write_json(root / "work/s/prepared/manifest.json", manifest())
+    parts = {"train": list("abcdefgh"), "validation": list("ijk"), "test": ["l"]}
+    write_json(root / "results/s/splits.json", {"seed": 0, "held_out": [], "folds": [parts]})
+
+
+def test_short_trainings_on_a_cluster(root: Path) -> None:
+    short, long = ({"train": {"epochs": epochs, "batch_size": 2}} for epochs in (1, 10**7))
+    assert choose_together(study(**short), CLUSTER) == []  # nothing is measured yet
+    write_forecast(root)
+    assert choose_together(study(**short), CLUSTER) == [(PRESET, 0), (PRESET, 1)]
+    assert choose_together(study(**long), CLUSTER) == []
+    assert choose_together(study(**short), ["all", "--cores", "4"]) == []
+    assert choose_together(study(**short, folds_per_job="one"), CLUSTER) == []
+
+
+def test_the_executor_is_that_of_the_profile(root: Path) -> None:
+    write_forecast(root)
+    write_text(root / "mine/config.yaml", "executor: lsf\n")
+    short = study(train={"epochs": 1, "batch_size": 2})
+    assert len(choose_together(short, ["--profile=mine"])) == 2
+    assert len(choose_together(short, ["--profile", "mine", "all"])) == 2
+    assert choose_together(short, ["--profile", "mine", "--executor=local"]) == []
+
+
+def test_all_is_all_but_for_a_search_and_a_single_fold() -> None:
+    assert choose_together(study(folds_per_job="all"), []) == [(PRESET, 0), (PRESET, 1)]
+    assert choose_together(study(folds_per_job="all", folds=[2]), []) == []
+
+
+def test_finished_runs_are_not_put_in_a_job_with_unfinished_ones(root: Path) -> None:
+    def finish(fold: int) -> None:
+        write_text(root / f"results/s/runs/{PRESET}/fold-{fold}/seed-1/run.json", "{}")
+
+    finish(3)
+    assert choose_together(study(folds_per_job="all"), []) == [(PRESET, 0)]
+    for fold in FOLDS:
+        finish(fold)
+    assert choose_together(study(folds_per_job="all"), []) == [(PRESET, 0), (PRESET, 1)]
+
+
+def test_the_pattern_matches_the_runs_that_were_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LUNET_TOGETHER", "")
+    assert re.match(together(), f"{PRESET}/fold-0/seed-1") is None
+    hand_over_together([(PRESET, 1), ("a.b", 12)])
+    runs = [f"{PRESET}/fold-3/seed-1", "a.b/fold-10/seed-12"]
+    others = [f"{PRESET}/fold-0/seed-0", f"{PRESET}/fold-0/seed-12", "axb/fold-0/seed-12"]
+    assert all(re.match(f"{together()}/", f"{run}/run.json") for run in runs)
+    assert not any(re.match(f"{together()}/", f"{run}/run.json") for run in others)
+
+
+@pytest.mark.parametrize(("share", "turns", "at_once"), [(1, 5, 1), (2, 3, 2), (9, 1, 5)])
+def test_a_job_of_all_folds_requests_what_they_take(share: int, turns: int, at_once: int) -> None:
+    found = Forecasts(study(runs_per_gpu=share), print)
+    row, files = SimpleNamespace(preset=PRESET, seed="0"), SimpleNamespace(manifest="", splits="")
+    assert found.mem_mb_together(row, files, 1, 1) == at_once * FALLBACK_MB
+    minutes = START_MINUTES + turns * (FALLBACK_MINUTES - START_MINUTES)
+    assert found.runtime_together(row, files, 1, 1) == minutes
+    assert found.runtime_together(row, files, 9, 1) == 1440
