@@ -18,9 +18,10 @@ from lunet.data.settings import (
     TopologySettings,
 )
 from lunet.efficiency.settings import EfficiencySettings
-from lunet.errors import ConfigError, nearest, shown, together
+from lunet.errors import ConfigError, nearest, noted, shown, together
 from lunet.evaluation.external_settings import ExternalSettings
 from lunet.inference.settings import PredictSettings, TransferSettings
+from lunet.metrics.catalog import is_of, nsd_column
 from lunet.metrics.checks import check_metric
 from lunet.metrics.settings import EvaluateSettings, LesionSettings, StatisticsSettings
 from lunet.pruning.settings import PruneSettings
@@ -150,6 +151,8 @@ class Config:
         if self.folds == "all":
             object.__setattr__(self, "folds", (0,))
             object.__setattr__(self, "split", replace(self.split, folds=1, validation=0.0))
+        if self.report.metrics == ReportSettings().metrics:
+            object.__setattr__(self, "report", _with_tolerances(self.report, self.evaluate))
         faults = [*_names(self), *_presets(self)]
         if not faults:  # a misspelt preset is no other preset's mistake
             faults += [*_overrides(self), *_comparisons(self), *external_faults(self)]
@@ -166,7 +169,14 @@ def parse(mapping: Mapping[str, Any]) -> Config:
     ConfigError
         If a key is unknown, a value has the wrong type, or a value or combination is impossible.
     """
-    return build_settings(Config, _with_candidates(_with_plan(mapping)))
+    faults: list[ConfigError] = []
+    with noted(faults):
+        mapping = _with_plan(mapping)
+    with noted(faults):
+        config = build_settings(Config, _with_candidates(mapping))
+    if faults:
+        raise together(faults)
+    return config
 
 
 def _with_candidates(mapping: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -220,6 +230,13 @@ def _with_plan(mapping: Mapping[str, Any]) -> Mapping[str, Any]:
     path = mapping.get("plan")
     if not isinstance(path, str) or path == "auto":
         return mapping
+    if not Path(path).is_file():
+        raise ConfigError(
+            where="plan",
+            found=f"{path} does not exist",
+            expected="`auto`, or a file that `lunet plan` wrote",
+            action=f"Write it with `lunet plan DATA --out {path}`, or set plan: auto",
+        )
     plan = read_plan(path)
     sections = {}
     for name in PLANNED:
@@ -365,6 +382,14 @@ def _comparisons(config: Config) -> Iterator[ConfigError]:
             yield ConfigError(
                 where=key, found=f"{name!r} is not in the study", expected=nearest(name, rows)
             )
+
+
+def _with_tolerances(report: ReportSettings, evaluate: EvaluateSettings) -> ReportSettings:
+    """The report with the default metrics, and NSD at the tolerances that are measured."""
+    plain = [name for name in report.metrics if not is_of(name, "surface")]
+    measured = [nsd_column(tolerance) for tolerance in evaluate.tolerances]
+    place = next(i for i, name in enumerate(report.metrics) if is_of(name, "surface"))
+    return replace(report, metrics=(*plain[:place], *measured, *plain[place:]))
 
 
 def _metrics(config: Config) -> Iterator[ConfigError]:

@@ -327,3 +327,24 @@ def test_a_threshold_is_for_maps_of_one_structure(
     assert "maps of one structure" in capsys.readouterr().err
     assert main([*words, "inner=1"]) != 0
     assert "probabilities from 0 to 1" in capsys.readouterr().err
+
+
+def test_a_run_of_a_configuration_is_named_by_its_preset(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = "{study: s, dataset: {name: d, path: ., labels: {inner: 1}, channels: [MR]}, "
+    Path("c.yaml").write_text(text + "presets: [unet_small_4f], evaluate: {tolerances: [2]}}")
+    words = ["evaluate", "--config", "c.yaml", "--out", "m.csv"]
+    assert main(words) == 2
+    assert "--preset: missing, a preset of c.yaml: unet_small_4f" in capsys.readouterr().err
+    assert main([*words, "--preset", "unet_small_4f"]) == 2
+    assert "manifest.json: is missing, the evaluation needs" in capsys.readouterr().err
+    # two folders take labels and tolerances from it
+    for folder in "rp":
+        save(tmp_path / folder / "a.nii.gz", label_of(4))
+    assert main([*words, "--reference", "r", "--prediction", "p"]) == 0
+    (row,) = read(tmp_path / "m.csv")
+    assert row["label"] == "inner"
+    assert "nsd_2" in row
+    assert "nsd_1" not in row
