@@ -21,8 +21,7 @@ from lunet.efficiency.settings import EfficiencySettings
 from lunet.errors import ConfigError, nearest, noted, shown, together
 from lunet.evaluation.external_settings import ExternalSettings
 from lunet.inference.settings import PredictSettings, TransferSettings
-from lunet.metrics.catalog import is_of, nsd_column
-from lunet.metrics.checks import check_metric
+from lunet.metrics.checks import check_metric, with_tolerances
 from lunet.metrics.settings import EvaluateSettings, LesionSettings, StatisticsSettings
 from lunet.pruning.settings import PruneSettings
 from lunet.reading import typed
@@ -152,7 +151,8 @@ class Config:
             object.__setattr__(self, "folds", (0,))
             object.__setattr__(self, "split", replace(self.split, folds=1, validation=0.0))
         if self.report.metrics == ReportSettings().metrics:
-            object.__setattr__(self, "report", _with_tolerances(self.report, self.evaluate))
+            metrics = with_tolerances(self.report.metrics, self.evaluate.tolerances)
+            object.__setattr__(self, "report", replace(self.report, metrics=metrics))
         faults = [*_names(self), *_presets(self)]
         if not faults:  # a misspelt preset is no other preset's mistake
             faults += [*_overrides(self), *_comparisons(self), *external_faults(self)]
@@ -234,7 +234,7 @@ def _with_plan(mapping: Mapping[str, Any]) -> Mapping[str, Any]:
         raise ConfigError(
             where="plan",
             found=f"{path} does not exist",
-            expected="`auto`, or a file that `lunet plan` wrote",
+            expected="`auto`, or an existing file",
             action=f"Write it with `lunet plan DATA --out {path}`, or set plan: auto",
         )
     plan = read_plan(path)
@@ -382,14 +382,6 @@ def _comparisons(config: Config) -> Iterator[ConfigError]:
             yield ConfigError(
                 where=key, found=f"{name!r} is not in the study", expected=nearest(name, rows)
             )
-
-
-def _with_tolerances(report: ReportSettings, evaluate: EvaluateSettings) -> ReportSettings:
-    """The report with the default metrics, and NSD at the tolerances that are measured."""
-    plain = [name for name in report.metrics if not is_of(name, "surface")]
-    measured = [nsd_column(tolerance) for tolerance in evaluate.tolerances]
-    place = next(i for i, name in enumerate(report.metrics) if is_of(name, "surface"))
-    return replace(report, metrics=(*plain[:place], *measured, *plain[place:]))
 
 
 def _metrics(config: Config) -> Iterator[ConfigError]:
