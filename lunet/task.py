@@ -15,6 +15,11 @@ Length = Literal["mm", "px"]
 """Unit of distances: ``px`` where images have no physical size (pictures)."""
 
 
+def of_pictures(text: str) -> str:
+    """A text about voxels, in the words of pictures."""
+    return text.replace("voxel", "pixel").replace("Voxel", "Pixel")
+
+
 class TaskForm(TypedDict):
     """The form of :meth:`Task.as_dict` in a file."""
 

@@ -192,16 +192,18 @@ def read_study(arguments: argparse.Namespace) -> Any:
     Without ``--config`` the study is about the data set that the command reads, as described by
     its ``dataset.json``; without that, about one image channel and one label ``foreground``.
     """
-    from lunet.study.config import read_mapping
+    from lunet.study.config import parse, read_mapping
     from lunet.study.study import study_of
 
     mapping = read_mapping(arguments.config) if arguments.config else _by_hand(arguments)
     for change in arguments.changes:
         _change(mapping, change)
-    known, external = mapping.get("presets") or [], mapping.get("external") or {}
-    is_listed = arguments.preset in known or arguments.preset in external
-    if arguments.preset and isinstance(known, list) and not is_listed:
-        mapping["presets"] = [*known, arguments.preset]
+    if arguments.preset and not arguments.config and "presets" not in mapping:
+        mapping["presets"] = [arguments.preset]
+    elif arguments.preset:
+        config = parse(mapping)  # its presets may be a default, or the candidates of a search
+        if arguments.preset not in (*config.presets, *config.external):
+            mapping["presets"] = [*config.presets, arguments.preset]
     return study_of(mapping)
 
 

@@ -2,14 +2,15 @@
 
 Distances are in millimetres, in the native space of each case; for pictures of unknown pixel size
 they are in pixels, and the columns say so (hd95_px). The table has one row per case and
-structure; a missing prediction counts as a missed structure. The rules of a study pass a manifest
-and a run. You can also compare any two folders:
+structure; a missing prediction counts as a missed structure. A run of a study, and any two folders:
 
+    lunet evaluate --config config/quick.yaml --preset lunet_small_4f --fold 0 --out metrics.csv
     lunet evaluate --reference labels --prediction masks --labels anterior=1 posterior=2 \\
         --out metrics.csv
 
-Without --labels, the names are read from a dataset.json in or above the reference folder; if there
-is none, each value of the references is a label. A region is a union of indices (whole=1,2,3).
+Without --labels, the names are those of --config, if it is given, else of a dataset.json in or
+above the reference folder; if there is none, each value of the references is a label. A region is a
+union of indices (whole=1,2,3).
 --map and --reference-map translate the values in the files first, for example for a network that
 was trained on another data set (--map 1=1 2=1). Probability maps of one structure become masks by
 --threshold (0.5, for example).
@@ -22,7 +23,16 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from lunet.commands.arguments import NATURAL, SEED, add_out, add_settings, read_settings, real
+from lunet.commands.arguments import (
+    NATURAL,
+    SEED,
+    add_out,
+    add_settings,
+    prepared_of,
+    read_settings,
+    read_study,
+    real,
+)
 from lunet.commands.raw import add_pixels, pixels_of
 from lunet.errors import ConfigError
 
@@ -32,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_settings(parser)
     add_out(parser, "CSV", "table to write", suffixes=("",))
     run = parser.add_argument_group("a study's run")
-    run.add_argument("--manifest", help="manifest.json of the prepared data set")
+    run.add_argument("--manifest", help="manifest.json of the prepared data set (of --config)")
     run.add_argument("--splits", help="splits.json; without it all labelled cases are expected")
     run.add_argument("--predictions", help="folder of <case>.nii.gz")
     run.add_argument("--fold", type=NATURAL, default=0)
@@ -93,12 +103,15 @@ def _run_study(arguments: argparse.Namespace) -> None:
                 found="given for a study's run",
                 expected="it is for --reference and --prediction",
             )
+    if arguments.config:
+        _complete(arguments)
     for name in ("manifest", "predictions", "preset"):
         if not getattr(arguments, name):
             raise ConfigError(
                 where=f"--{name}",
                 found="missing",
                 expected="needed unless --reference and --prediction are given",
+                action="Or name the run with --config, --preset, --fold and --seed",
             )
     sections = read_settings(arguments, "evaluate")
     evaluate_run(
@@ -113,6 +126,23 @@ def _run_study(arguments: argparse.Namespace) -> None:
     _print_means(arguments.out)
 
 
+def _complete(arguments: argparse.Namespace) -> None:
+    """Fill in the files of the run that ``--config``, ``--preset``, fold and seed name."""
+    study = read_study(arguments)
+    if arguments.preset is None:
+        raise ConfigError(
+            where="--preset",
+            found="missing",
+            expected=f"a preset of {arguments.config}: {', '.join(study.presets)}",
+            action="Name the run with --preset, --fold and --seed, or compare any two folders with "
+            "--reference and --prediction",
+        )
+    arguments.manifest, arguments.splits = prepared_of(arguments, "the evaluation")
+    if arguments.predictions is None:
+        run = study.run(arguments.preset, arguments.fold, arguments.seed)
+        arguments.predictions = f"{run}/predictions"
+
+
 def _run_folders(arguments: argparse.Namespace) -> None:
     from lunet.evaluation.evaluation import Folders, evaluate_folders, structures_in
     from lunet.metrics.settings import EvaluateSettings
@@ -125,6 +155,9 @@ def _run_folders(arguments: argparse.Namespace) -> None:
     reference = Path(arguments.reference)
     reference_map = _map("--reference-map", arguments.reference_map)
     labels = dict(_pairs("--labels", arguments.labels))
+    study = read_study(arguments) if arguments.config else None
+    if study and not labels:
+        labels = dict(study.task.structures)
     folders = Folders(
         reference,
         Path(arguments.prediction),
@@ -135,8 +168,10 @@ def _run_folders(arguments: argparse.Namespace) -> None:
         pixel_mm=pixels_of(arguments),
         threshold=arguments.threshold,
     )
-    tolerances = tuple(arguments.tolerances) if arguments.tolerances else (1.0,)
-    evaluate_folders(folders, EvaluateSettings(tolerances), arguments.out, log=_log)
+    settings = study.config.evaluate if study else EvaluateSettings()
+    if arguments.tolerances:
+        settings = EvaluateSettings(tuple(arguments.tolerances))
+    evaluate_folders(folders, settings, arguments.out, log=_log)
     _print_means(arguments.out)
 
 

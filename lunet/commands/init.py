@@ -53,7 +53,8 @@ def write_configuration(arguments: argparse.Namespace, out: str | None, *, step:
     from lunet.data.dataset_json import locate
     from lunet.data.layouts.open import open_dataset
     from lunet.data.left_out import count_lines
-    from lunet.study.first_study import Wishes, counted, study_name, write_first_study
+    from lunet.data.subjects import subject_lines
+    from lunet.study.first_study import Wishes, study_name, write_first_study
 
     settings = by_hand(arguments)
     dataset = open_dataset(arguments.source, settings)
@@ -68,8 +69,10 @@ def write_configuration(arguments: argparse.Namespace, out: str | None, *, step:
     write_first_study(path, source, dataset, settings, wishes=Wishes(**given), step=step)
     for line in count_lines(dataset):
         print(line)
-    print(f"{dataset.name}: {counted(dataset)}")
-    if len({case.group for case in dataset.cases}) == len(dataset.cases):
-        print("if several files come from one subject, give its pattern: --groups '^(\\d+)_'")
+    labelled = [(case.id, case.group) for case in dataset.cases if case.labelled]
+    first, *hints = subject_lines(labelled)
+    print(f"{dataset.name}: {first}")
+    for line in hints:
+        print(line)
     print(f"written: {path}")
     return path

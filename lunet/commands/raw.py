@@ -11,7 +11,7 @@ from lunet.errors import ConfigError
 
 if TYPE_CHECKING:
     from lunet.data.dataset import Dataset
-    from lunet.data.settings import DatasetSettings
+    from lunet.data.settings import UNNAMED, DatasetSettings
 
 
 def raw_sections(arguments: argparse.Namespace, step: str) -> dict[str, Any]:
@@ -35,7 +35,7 @@ def open_raw(arguments: argparse.Namespace, step: str) -> Dataset:
         # everything that `--set` does not name comes from the data set's own files
         named = {change.partition("=")[0] for change in arguments.changes}
         given = {k: value for k, value in sections["dataset"].items() if _is_named(k, named)}
-        own = given | {"name": "unnamed", "path": str(arguments.raw)}
+        own = given | {"name": UNNAMED, "path": str(arguments.raw)}
         chosen_settings = build_settings(DatasetSettings, own, "dataset")
         return open_dataset(arguments.raw, chosen_settings, getattr(arguments, "layout", None))
     settings = build_settings(DatasetSettings, sections["dataset"], "dataset") if sections else None
@@ -99,11 +99,11 @@ def pixels_of(arguments: argparse.Namespace) -> tuple[float, float] | None:
 
 def by_hand(arguments: argparse.Namespace) -> DatasetSettings:
     """The settings of a data set, from the arguments of :func:`add_description`."""
-    from lunet.data.settings import DatasetSettings
+    from lunet.data.settings import UNNAMED, DatasetSettings
     from lunet.settings import build_settings
 
     values = {
-        "name": arguments.name or "unnamed",
+        "name": arguments.name or UNNAMED,
         "path": arguments.source,
         "dimensions": arguments.dimensions,
         "labels": _pairs("--labels", arguments.labels),

@@ -8,9 +8,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from lunet.data.catalog_table import CATALOG, CatalogEntry
-from lunet.data.dataset_json import declared_task
+from lunet.data.dataset_json import declared_task, locate
 from lunet.data.settings import DatasetSettings
 from lunet.errors import ConfigError, nearest
+from lunet.reading import wrong_in
 from lunet.task import Task
 
 PHANTOM = "phantom"
@@ -102,14 +103,20 @@ def task_of(settings: DatasetSettings) -> Task:
         entry = declared_task(settings.path, settings.dimensions)
     labels = settings.labels or (entry.labels if entry else None)
     channels = settings.channels or (entry.channels if entry else None)
-    for key, value in (("labels", labels), ("channels", channels)):
-        if value is None:
-            raise ConfigError(
-                where=f"dataset.{key}",
-                found="missing",
-                expected=f"the catalog does not know the data set {settings.name!r}",
-                action=f"Set dataset.{key}, or set dataset.name to one of: {', '.join(CATALOG)}",
-            )
+    stated = {"labels": labels, "channels": channels}
+    missing = [f"dataset.{key}" for key, value in stated.items() if value is None]
+    if missing:
+        if settings.path is not None:
+            with wrong_in("dataset.path"):
+                locate(settings.path)  # a path that does not exist is the mistake
+        raise ConfigError(
+            where=" and ".join(missing),
+            found="missing",
+            expected=f"the catalog does not know the data set {settings.name!r}, and no "
+            f"dataset.json in {settings.path} names them",
+            action=f"Set {' and '.join(missing)}, or set dataset.name to one of: "
+            f"{', '.join(CATALOG)}",
+        )
     regions = settings.regions
     if regions is None:
         # the catalog's regions refer to the catalog's labels, not to the user's own

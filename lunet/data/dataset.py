@@ -20,7 +20,7 @@ from lunet.data.dataset_json import LISTING, by_number, task_of_listing
 from lunet.data.ids import require_different, require_id
 from lunet.data.io.images import LabelRule, PixelSize, is_hidden, is_picture, stem_of
 from lunet.data.left_out import KEY, LOST, NOTES
-from lunet.data.settings import DatasetSettings
+from lunet.data.settings import UNNAMED, DatasetSettings
 from lunet.data.subjects import listed_subjects, subject_in
 from lunet.errors import ConfigError, DataError, shown
 from lunet.reading import read_json, typed
@@ -191,7 +191,7 @@ def dataset_of(
     dataset = check_threshold(
         Dataset(
             root=root,
-            name=str(listing.get("name") or root.name),
+            name=chosen_name(str(listing.get("name") or root.name), settings),
             task=task or task_of_listing(listing, where),
             cases=kept,
             rule=_rule(listing, settings, where),
@@ -202,6 +202,13 @@ def dataset_of(
         )
     )
     return with_pixel_size(dataset, settings.pixel_mm if settings else None)
+
+
+def chosen_name(stated: str, settings: DatasetSettings | None) -> str:
+    """The name that the user gave the data set, or else the one that its files state."""
+    if settings is None or settings.name == UNNAMED or entry_of(settings) is not None:
+        return stated
+    return settings.name
 
 
 def with_pixel_size(dataset: Dataset, given: float | PixelSize | None) -> Dataset:

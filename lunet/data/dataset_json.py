@@ -115,7 +115,7 @@ def locate(source: str | Path) -> Path:
     if not path.exists():
         path = Path(os.path.expanduser(os.path.expandvars(source)))
     if path.exists():
-        return path.absolute()
+        return _without_steps_up(path)
     number = re.fullmatch(r"(?:Dataset)?(\d{1,3})(_\w+)?", str(source))
     folder = os.environ.get(NNUNET_RAW)
     if number and folder:
@@ -137,6 +137,12 @@ def locate(source: str | Path) -> Path:
         expected="a folder, a CSV file or an archive",
         action=advice,
     )
+
+
+def _without_steps_up(path: Path) -> Path:
+    """The absolute path without ``..``; links are only followed where they change its meaning."""
+    plain = Path(os.path.normpath(path.absolute()))
+    return plain if plain.exists() and plain.samefile(path) else path.resolve()
 
 
 def require_no_gap(numbers: Iterable[int], where: str | Path) -> None:

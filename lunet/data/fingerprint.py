@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from lunet.data.dataset import Case, Dataset
 from lunet.data.geometry import plan_geometry
 from lunet.data.ground_truth import read_case_label
-from lunet.data.io.images import read_image, require_finite, require_grid
+from lunet.data.io.images import is_picture, read_image, require_finite, require_grid
 from lunet.errors import DataError
 from lunet.task import Length
 
@@ -59,6 +59,8 @@ class Fingerprint:
         Number of samples: slices if these are trained, else cases.
     unit
         Unit of ``spacings``.
+    are_pictures
+        Whether the images are pictures, not volumes.
     """
 
     cases: int
@@ -68,6 +70,12 @@ class Fingerprint:
     foreground: float
     samples: int
     unit: Length = "mm"
+    are_pictures: bool = False
+
+    @property
+    def sample(self) -> str:
+        """What is trained: ``picture``, ``slice`` or ``volume``."""
+        return "picture" if self.are_pictures else "slice" if self.in_slices else "volume"
 
     @property
     def in_slices(self) -> bool:
@@ -129,6 +137,7 @@ def fingerprint_of(
         foreground=float(np.median(shares)),
         samples=int(whole[:, axes:].prod(axis=1).sum()),
         unit=dataset.unit,
+        are_pictures=all(is_picture(path) for case in cases for path in case.images),
     )
 
 

@@ -9,7 +9,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -18,6 +18,7 @@ import numpy as np
 from lunet.data.fingerprint import Fingerprint
 from lunet.data.topology import Topology, explain, plan_topology
 from lunet.errors import DataError
+from lunet.task import of_pictures
 
 # Coarsest over finest voxel size above which a data set counts as anisotropic.
 ANISOTROPIC = 3.0
@@ -84,7 +85,7 @@ def propose(
     shapes = _resampled(fingerprint, spacing.value)
     median = np.median(fingerprint.spacings, axis=0)
     millimetres = median if spacing.value == "keep" else np.array(spacing.value)
-    what = "slice" if fingerprint.in_slices else "volume"
+    what = fingerprint.sample
     sizes_for = partial(
         _sizes, what, shapes, millimetres, memory=memory, largest_batch=largest_batch
     )
@@ -93,7 +94,10 @@ def propose(
         [int(n) for n in shapes.max(axis=0)],
         lambda topology: sizes_for(cost=cost_of(topology)),
     )
-    return (spacing, *_intensities(fingerprint), *topology, *sizes)
+    choices = (spacing, *_intensities(fingerprint), *topology, *sizes)
+    if fingerprint.are_pictures:
+        choices = tuple(replace(choice, reason=of_pictures(choice.reason)) for choice in choices)
+    return choices
 
 
 def _fitted(
@@ -115,7 +119,7 @@ def _fitted(
         padded = found["preprocess.size"] or found["train.patch"]
         size = [min(n, most) for n, most in zip(padded, longest, strict=True)]
         topology = plan_topology(spacing, size)
-    reason = explain(fitted, spacing, size)
+    reason = explain(fitted, spacing, padded)
     return (
         Choice("topology.strides", [list(step) for step in fitted.strides], reason),
         Choice(

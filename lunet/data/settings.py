@@ -8,6 +8,9 @@ from typing import Literal
 from lunet.errors import ConfigError
 from lunet.settings import LARGEST_SEED, LONGEST_AXIS, setting
 
+UNNAMED = "unnamed"
+"""Name of a data set whose own name, from its files, is to be used."""
+
 
 @dataclass(frozen=True)
 class PhantomSettings:
@@ -91,8 +94,8 @@ class PreprocessSettings:
     )
     normalise: Literal["zscore", "zscore_nonzero", "minmax", "none"] = setting(
         "zscore",
-        doc="intensity normalisation, per volume and channel; `minmax` maps the window, if one is "
-        "set, else the volume's range, to 0..1",
+        doc="intensity normalisation, per image and channel; `minmax` maps the window, if one is "
+        "set, else the image's range, to 0..1",
     )
     size: tuple[int, ...] | None = setting(
         None,

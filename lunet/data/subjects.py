@@ -92,9 +92,12 @@ def subject_lines(cases: Iterable[tuple[str, str]]) -> Iterator[str]:
     if subjects < len(pairs):
         yield line
         return
-    yield f"{line}: each file its own (--groups, or a {SUBJECTS})"
-    if suggestion := suggested_pattern([name for name, _ in pairs]):
+    suggestion = suggested_pattern([name for name, _ in pairs])
+    if suggestion is None:
+        yield f"{line}: each file its own (--groups, or a {SUBJECTS})"
+    else:
         pattern, count = suggestion
+        yield f"{line}: each file its own"
         yield (
             f"warning: the names look like {count} subjects; if they are, add "
             f"--groups '{pattern}', else cases of one subject are in training and test"

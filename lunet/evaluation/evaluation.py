@@ -145,7 +145,8 @@ def evaluate_folders(
         )
     rows: list[Row] = []
     unit, rule = _unit(references.values(), folders), _rule(folders)
-    values: set[int] = set()
+    true_values: set[int] = set()
+    predicted_values: set[int] = set()
     for name, path in references.items():
         pixel_mm = folders.pixel_mm
         reference = read_label(path, LabelRule(folders.reference_map), pixel_mm=pixel_mm)
@@ -153,10 +154,11 @@ def evaluate_folders(
         if folders.threshold is not None and predicted is not None:
             _require_map(predicted, folders.threshold)
         prediction = read_predicted(predicted, reference, str(path), rule, log, pixel_mm=pixel_mm)
-        values |= {*np.unique(reference[0]).tolist(), *np.unique(prediction).tolist()} - {0}
+        true_values |= set(np.unique(reference[0]).tolist()) - {0}
+        predicted_values |= set(np.unique(prediction).tolist()) - {0}
         head, structures = {"case": name}, folders.structures
         rows += case_rows(head, reference, prediction, structures, settings, unit=unit)
-    _warn_unmatched(folders.structures, values, log)
+    _warn_unmatched(folders.structures, true_values, predicted_values, log)
     write_csv(out, ["case", *case_columns(settings.tolerances, unit)], rows)
     log(f"evaluated {len(references)} case(s) into {out}")
 
@@ -210,16 +212,42 @@ def _unit(references: Iterable[Path], folders: Folders) -> Length:
     return "px" if folders.pixel_mm is None and True in kinds else "mm"
 
 
-def _warn_unmatched(structures: Structures, values: set[int], log: Callable[[str], None]) -> None:
+def _warn_unmatched(
+    structures: Structures,
+    true_values: set[int],
+    predicted_values: set[int],
+    log: Callable[[str], None],
+) -> None:
     """Warn of names and values without a counterpart: often a mistake, but possibly on purpose."""
+    values = true_values | predicted_values
     found = ", ".join(map(str, sorted(values))) or "nothing but background"
     for name, indices in structures.items():
         if values.isdisjoint(indices):
             wanted = ",".join(map(str, indices))
             log(f"warning: {name}={wanted} is in no file; references and predictions hold {found}")
-    left = sorted(values - {index for indices in structures.values() for index in indices})
-    if left:
-        log(f"warning: values without a label are not scored: {some(list(map(str, left)))}")
+    sides = {"references": true_values, "predictions": predicted_values}
+    for side, held in sides.items():
+        if left := sorted(held - _indices(structures)):
+            advice = _map_advice(side, left, structures, held)
+            log(f"warning: values without a label in the {side} are not scored: {advice}")
+
+
+def _map_advice(side: str, left: list[int], structures: Structures, held: set[int]) -> str:
+    """The values, and what to add if they are a structure under another number (0 and 255)."""
+    shown = some(list(map(str, left)))
+    missing = sorted(_indices(structures) - held)
+    option = {"references": "--reference-map", "predictions": "--map"}[side]
+    if not missing:
+        return shown
+    if len(left) == len(missing) == 1:
+        name = next(name for name, found in structures.items() if missing[0] in found)
+        return f"{shown}; if this is {name}, add {option} {left[0]}={missing[0]}"
+    lacking = some(list(map(str, missing)))
+    return f"{shown}; if they are {lacking} under other numbers, add {option} OLD=NEW"
+
+
+def _indices(structures: Structures) -> set[int]:
+    return {index for indices in structures.values() for index in indices}
 
 
 def _pairs(folders: Folders) -> tuple[dict[str, Path], dict[str, Path]]:

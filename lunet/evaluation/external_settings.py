@@ -13,9 +13,9 @@ class ExternalCost:
     """Costs of an external row, as its authors or the user state them; nothing is measured here."""
 
     parameters: int | None = setting(None, doc="number of parameters", minimum=1)
-    macs: float | None = setting(None, doc="multiply-adds of one volume", minimum=1)
+    macs: float | None = setting(None, doc="multiply-adds of one image", minimum=1)
     latency_ms: float | None = setting(
-        None, doc="median time for one volume, milliseconds", minimum=1e-6
+        None, doc="median time for one image, milliseconds", minimum=1e-6
     )
     memory_mib: float | None = setting(
         None, doc="peak memory of one forward pass, MiB", minimum=1e-6

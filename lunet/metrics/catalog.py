@@ -20,7 +20,7 @@ from typing import Literal
 
 from lunet.errors import ConfigError, shown
 from lunet.own_code import load_entry
-from lunet.task import Length
+from lunet.task import Length, of_pictures
 
 STATUSES = ("ok", "missed", "spurious", "both_empty")
 """Status of a row in the per-case table. A missed structure is a false negative, a spurious one a
@@ -302,15 +302,15 @@ def _in_pixels(name: str) -> Metric | None:
     row = find_metric(_physical(name))
     if row is None or column_in(row.name, "px") != name:
         return None
-    title, compared, definition = map(_of_pictures, (row.title, row.compared, row.definition))
     return dataclasses.replace(
-        row, name=name, unit="px" * bool(row.unit), title=title, compared=compared,
-        definition=definition,
+        row, name=name, unit="px" * bool(row.unit), title=_of_pictures(row.title),
+        compared=_of_pictures(row.compared), definition=_of_pictures(row.definition),
     )  # fmt: skip
 
 
 def _of_pictures(text: str) -> str:
-    return text.replace(" mm", " px").replace("Volume", "Area").replace("volume", "area")
+    text = of_pictures(text).replace(" mm", " px")
+    return text.replace("Volume", "Area").replace("volume", "area")
 
 
 def _is_tolerance(text: str) -> bool:

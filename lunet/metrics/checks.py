@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 from lunet.errors import ConfigError, nearest
 from lunet.metrics.catalog import (
     column_in,
     find_metric,
+    is_of,
     known_metrics,
     metric_columns,
     nsd_column,
@@ -52,3 +54,10 @@ def check_metric(
         raise ConfigError(
             where=where, found=f"{name!r} is not measured", expected=expected, action=action
         )
+
+
+def with_tolerances(metrics: Sequence[str], tolerances: Sequence[float]) -> tuple[str, ...]:
+    """The metrics, with NSD at these tolerances in place of the one that is named."""
+    measured = tuple(map(nsd_column, tolerances))
+    names = [measured if is_of(name, "surface") else (name,) for name in metrics]
+    return tuple(itertools.chain(*names))

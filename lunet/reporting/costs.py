@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 MISSING = float("nan")
@@ -125,6 +125,11 @@ def device(cost: Mapping[str, Any]) -> str:
     if about.get("type") == "cpu":
         return str(about.get("cpu") or "cpu")
     return str(about.get("name") or about.get("type") or "")
+
+
+def grid_points(size: Sequence[int]) -> str:
+    """What an input of this size consists of: ``pixels`` of a picture or slice, or ``voxels``."""
+    return "pixels" if len(size) == 2 else "voxels"
 
 
 def _number(values: Mapping[str, Any], key: str) -> float:

@@ -189,7 +189,7 @@ FIGURES = {
         "figure",
     ),
     "pareto_macs": Output(
-        "Quality against multiply-adds of one volume; dashes: Pareto front; bars: confidence "
+        "Quality against multiply-adds of one image; dashes: Pareto front; bars: confidence "
         "interval of the mean over cases.",
         _POINTS,
         "quality",
@@ -252,8 +252,8 @@ FIGURES = {
         "figure",
     ),
     "bland_altman": Output(
-        "Agreement of volumes: difference against mean, with the mean difference and 1.96 standard "
-        "deviations.",
+        "Agreement of volumes (of pictures: areas): difference against mean, with the mean "
+        "difference and 1.96 standard deviations.",
         ("metrics",),
         "quality",
         "figure",

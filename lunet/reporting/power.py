@@ -14,7 +14,8 @@ from matplotlib.figure import Figure
 
 from lunet.data.folds import read_splits
 from lunet.errors import DataError
-from lunet.metrics.catalog import column_in, compared_name, direction, unit_suffix
+from lunet.metrics.amounts import amount
+from lunet.metrics.catalog import column_in, direction
 from lunet.reporting.figures.style import GREY, PALETTE, TWO_COLUMNS, Drawing
 from lunet.reporting.markup import Column, Table, cell
 from lunet.reporting.origin import of, trained
@@ -176,11 +177,11 @@ def sentence(found: dict[str, Any]) -> str:
     """The answer in words: what the design resolves, its power, and what would be enough."""
     q, design = Question(**found["question"]), Design(**found["design"])
     places = max(3, 1 - math.floor(math.log10(max(found["resolves"], 1e-9))))
+    least = amount(f"{found['resolves']:.{places}f}", q.metric)
     text = (
-        f"This design ({design}) can resolve {found['resolves']:.{places}f} "
-        f"{compared_name(q.metric)} with {100 * q.power:g} % power; your margin is {q.margin:g}, "
-        "at which two equal networks are found non-inferior with "
-        f"{100 * found['power_at_difference']['equal']:.0f} % power."
+        f"This design ({design}) can resolve {least} with {100 * q.power:g} % power; "
+        f"your margin is {amount(q.margin, q.metric)}, at which two equal networks are found "
+        f"non-inferior with {100 * found['power_at_difference']['equal']:.0f} % power."
     )
     if found["resolves"] > q.margin:
         text += f" {_enough(found)}"
@@ -232,9 +233,12 @@ def table(found: dict[str, Any]) -> Table:
         for row in found["options"]
     )
     columns: tuple[str, ...] = ("Seeds", "Folds", f"Subjects for {100 * q.power:g} %")
-    columns += (f"Resolves with {design.subjects} subjects", f"Power at {q.margin:g}")
+    columns += (
+        f"Resolves with {design.subjects} subjects",
+        f"Power at {amount(q.margin, q.metric)}",
+    )
     caption = (
-        f"Non-inferiority by {q.margin:g}{unit_suffix(q.metric)} {compared_name(q.metric)}, "
+        f"Non-inferiority by {amount(q.margin, q.metric)}, "
         f"one-sided level {q.level:g}, two equal networks."
     )
     return Table("power", caption, tuple(map(Column, columns)), rows, tuple(found["options"]))
@@ -269,7 +273,7 @@ def figure(found: dict[str, Any]) -> Drawing:
     axes.axvline(design.subjects, color=GREY, lw=0.8, ls=":")
     axes.set_xscale("log")
     axes.set_xlabel(f"Subjects (dotted: this design); {design.folds} folds")
-    axes.set_ylabel(f"Power at a margin of {q.margin:g}")
+    axes.set_ylabel(f"Power at a margin of {amount(q.margin, q.metric)}")
     axes.set_ylim(0, 1)
     axes.legend(loc="lower right")
     return Drawing(drawn, pd.DataFrame(records))

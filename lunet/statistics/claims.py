@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from lunet.metrics.amounts import amount
 from lunet.metrics.catalog import compared_name, unit_suffix
 from lunet.statistics.detection import detection
 from lunet.statistics.paired import compare_presets
@@ -173,7 +174,7 @@ def p_text(p: float) -> str:
 
 
 def _margin(row: Mapping[str, Any]) -> str:
-    return f"{row['margin']:g}{unit_suffix(row['metric'])}"
+    return amount(row["margin"], row["metric"])
 
 
 def _digits(row: Mapping[str, Any]) -> int:

@@ -18,10 +18,10 @@ from lunet.data.settings import (
     TopologySettings,
 )
 from lunet.efficiency.settings import EfficiencySettings
-from lunet.errors import ConfigError, nearest, shown, together
+from lunet.errors import ConfigError, nearest, noted, shown, together
 from lunet.evaluation.external_settings import ExternalSettings
 from lunet.inference.settings import PredictSettings, TransferSettings
-from lunet.metrics.checks import check_metric
+from lunet.metrics.checks import check_metric, with_tolerances
 from lunet.metrics.settings import EvaluateSettings, LesionSettings, StatisticsSettings
 from lunet.pruning.settings import PruneSettings
 from lunet.reading import typed
@@ -158,6 +158,9 @@ class Config:
         if self.folds == "all":
             object.__setattr__(self, "folds", (0,))
             object.__setattr__(self, "split", replace(self.split, folds=1, validation=0.0))
+        if self.report.metrics == ReportSettings().metrics:
+            metrics = with_tolerances(self.report.metrics, self.evaluate.tolerances)
+            object.__setattr__(self, "report", replace(self.report, metrics=metrics))
         faults = [*_names(self), *_presets(self)]
         if not faults:  # a misspelt preset is no other preset's mistake
             faults += [*_overrides(self), *_comparisons(self), *external_faults(self)]
@@ -174,7 +177,14 @@ def parse(mapping: Mapping[str, Any]) -> Config:
     ConfigError
         If a key is unknown, a value has the wrong type, or a value or combination is impossible.
     """
-    return build_settings(Config, _with_candidates(_with_plan(mapping)))
+    faults: list[ConfigError] = []
+    with noted(faults):
+        mapping = _with_plan(mapping)
+    with noted(faults):
+        config = build_settings(Config, _with_candidates(mapping))
+    if faults:
+        raise together(faults)
+    return config
 
 
 def _with_candidates(mapping: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -228,6 +238,13 @@ def _with_plan(mapping: Mapping[str, Any]) -> Mapping[str, Any]:
     path = mapping.get("plan")
     if not isinstance(path, str) or path == "auto":
         return mapping
+    if not Path(path).is_file():
+        raise ConfigError(
+            where="plan",
+            found=f"{path} does not exist",
+            expected="`auto`, or an existing file",
+            action=f"Write it with `lunet plan DATA --out {path}`, or set plan: auto",
+        )
     plan = read_plan(path)
     sections = {}
     for name in PLANNED:

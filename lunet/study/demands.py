@@ -15,6 +15,22 @@ _PRUNABLE = ("unet", "unetpp", "mednext")
 """Modules of the networks whose channels can be removed (:mod:`lunet.pruning.channel_groups`)."""
 
 
+def check_size(size: Sequence[int], dimensions: int) -> None:
+    """Refuse a size of the cost measurement with fewer axes than the networks have.
+
+    Raises
+    ------
+    ConfigError
+        If it has.
+    """
+    if len(size) < dimensions:
+        raise ConfigError(
+            where="efficiency.size",
+            found=f"found {list(size)}",
+            expected=f"{dimensions} values, one per axis of the networks, are expected",
+        )
+
+
 def require_prunable(preset: Preset, where: str) -> None:
     """Refuse a network whose channels cannot be removed, before anything is trained.
 

@@ -14,6 +14,7 @@ from lunet.files import write_text
 from lunet.pages import render
 from lunet.reading_yaml import parse_yaml
 from lunet.study.config import parse
+from lunet.study.recipes import find_recipe
 from lunet.study.study import Study
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from lunet.data.settings import DatasetSettings
 
 _MOST_FOLDS = 5
+_NOT_IN_FILES = re.compile(r"[^\w .-]+")
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,7 @@ def first_study(
         study=study_name(Path(path).stem),
         dataset=_described(source, dataset, settings),
         recipe=wishes.recipe,
-        epochs=wishes.epochs,
+        train=_flow(train) if (train := _shortened(wishes)) else None,
         presets=_flow(list(dict.fromkeys(pair))),
         folds=folds,
         fold_list=_flow(list(range(folds))),
@@ -114,6 +116,16 @@ def first_study(
         cost=wishes.cost,
         budget_hours=wishes.budget_hours,
     )
+
+
+def _shortened(wishes: Wishes) -> dict[str, Any]:
+    """Changes to the recipe: the epochs, and a warm-up that is shorter than they are."""
+    if wishes.epochs is None:
+        return {}
+    train: dict[str, Any] = {"epochs": wishes.epochs}
+    if find_recipe(wishes.recipe).schedule.warmup_epochs >= wishes.epochs:
+        train["schedule"] = {"warmup_epochs": wishes.epochs // 5}
+    return train
 
 
 def counted(dataset: Dataset) -> str:
@@ -151,7 +163,7 @@ def study_name(text: str) -> str:
 def _described(source: Path, dataset: Dataset, settings: DatasetSettings) -> dict[str, str]:
     """The section ``dataset``: what was found in the data, and the settings given to read it."""
     values: dict[str, Any] = {
-        "name": study_name(dataset.name),
+        "name": _NOT_IN_FILES.sub("_", dataset.name),
         "path": str(source),
         "labels": dict(dataset.task.labels),
         "channels": list(dataset.task.channels),

@@ -18,7 +18,7 @@ from lunet.reporting.outputs import FIGURES, TABLES
 from lunet.settings import plain, replace
 from lunet.study.code_digest import PACKAGE, closure, code_digest
 from lunet.study.config import Config, parse
-from lunet.study.demands import check_supervision, require_prunable
+from lunet.study.demands import check_size, check_supervision, require_prunable
 from lunet.study.mistakes import further_mistakes
 from lunet.study.outputs import requested
 from lunet.study.presets import Preset, read_structure
@@ -79,6 +79,10 @@ class Study:
                 require_prunable(self.resolve(config.prune.preset)[0], "prune.preset")
         with noted(faults):
             self._check_plan()
+        if config.plan != "auto":  # which sets the size
+            with noted(faults):
+                dimensions = max(self.task_of(name).dimensions for name in config.presets)
+                check_size(config.efficiency.size, dimensions)
         for name, row in config.external.items():
             with noted(faults):
                 check_labels(self.task, row.map, f"external.{name}.map")

@@ -1,9 +1,10 @@
 """Segments a scan with model.onnx and plan.json of this folder, as `lunet predict` does.
 
-    pip install numpy scipy nibabel onnxruntime
+    pip install numpy scipy nibabel onnxruntime pillow
     python infer_onnx.py scan.nii.gz mask.nii.gz
 
-A scan of several channels has one file with all of them, or a file per channel before the mask's.
+It reads NIfTI files, and pictures (PNG, TIFF, BMP, JPEG), whose mask is a PNG or TIFF. A scan of
+several channels has one file with all of them, or a file per channel before the mask's.
 """
 
 import json
@@ -14,10 +15,46 @@ import nibabel as nib
 import numpy as np
 import onnxruntime
 from nibabel import orientations
+from PIL import Image
 from scipy import ndimage
 
 HERE = Path(__file__).resolve().parent
+PICTURES = (".png", ".tif", ".tiff", ".bmp", ".jpg", ".jpeg")
 PLAN = json.loads((HERE / "plan.json").read_text(encoding="utf-8"))
+
+
+def read(files):
+    """Values (channel, x, y, z), affine and axes of a mask; pictures: (channel, x, y) and None."""
+    if all(str(file).lower().endswith(PICTURES) for file in files):
+        values = np.concatenate([read_picture(file) for file in files]).astype(np.float32)
+        return values, None, values.shape[1:]
+    if not all(str(file).lower().endswith((".nii", ".nii.gz")) for file in files):
+        sys.exit(f"error: {files[0]}: NIfTI files or pictures ({' '.join(PICTURES)}) are expected")
+    scans = [nib.load(file) for file in files]
+    arrays = [scan.get_fdata().astype(np.float32) for scan in scans]
+    volumes = [np.atleast_3d(a)[..., None] if a.ndim < 4 else a for a in arrays]
+    values = np.moveaxis(np.concatenate(volumes, 3), 3, 0)
+    return values, scans[0].affine, arrays[0].shape[:3]
+
+
+def read_picture(file):
+    """Values (channel, x, y), x to the right and y down; grey where all colours are equal."""
+    with Image.open(file) as opened:
+        kept = opened.mode in ("1", "L", "LA", "RGB", "RGBA", "I", "F") or "I;16" in opened.mode
+        values = np.atleast_3d(np.asarray(opened if kept else opened.convert("RGB")))
+    colours = values[..., :3] if values.shape[2] in (3, 4) else values[..., :1]
+    is_grey = (colours == colours[..., :1]).all()
+    return (colours[..., :1] if is_grey else colours).transpose(2, 1, 0)
+
+
+def write(file, mask, affine):
+    """The mask as NIfTI, or as the picture that its suffix says."""
+    if affine is not None:
+        nib.save(nib.Nifti1Image(mask, affine), file)
+    elif str(file).lower().endswith((".jpg", ".jpeg")):
+        sys.exit(f"error: {file}: JPEG changes labels, so PNG or TIFF is expected")
+    else:
+        Image.fromarray(np.ascontiguousarray(mask.T)).save(file)
 
 
 def resample(volume, factor, shape, order):
@@ -69,9 +106,12 @@ def decode(channels, task):
 
 
 def run(image, task):
-    """Probabilities (channel, x, y, z) of a prepared image; a 2D network takes slices along z."""
+    """Probabilities (channel, x, y, z) of a prepared image; a 2D network takes slices along z.
+
+    A picture has no axis z.
+    """
     session = onnxruntime.InferenceSession(HERE / "model.onnx", providers=["CPUExecutionProvider"])
-    flat = task["dimensions"] == 2
+    flat = task["dimensions"] == 2 and image.ndim == 4
     batch = np.moveaxis(image, 3, 0) if flat else image[None]
     logits = session.run(["logits"], {"image": np.ascontiguousarray(batch)})[0]
     logits = np.moveaxis(logits, 0, 3) if flat else logits[0]
@@ -84,18 +124,21 @@ def run(image, task):
 def main(files, out):
     """Segment one scan."""
     how, task = PLAN["preprocess"], PLAN["task"]
-    scans = [nib.load(file) for file in files]
-    arrays = [scan.get_fdata().astype(np.float32) for scan in scans]
-    volumes = [np.atleast_3d(a)[..., None] if a.ndim < 4 else a for a in arrays]
-    raw, affine = np.moveaxis(np.concatenate(volumes, 3), 3, 0), scans[0].affine
+    raw, affine, own = read(files)
+    if raw.ndim <= task["dimensions"]:
+        sys.exit(f"error: {files[0]}: a picture, but the network segments volumes")
+    if len(raw) != len(task["channels"]):
+        sys.exit(f"error: {files[0]}: {len(raw)} channel(s), but {task['channels']} are expected")
 
-    here = aim = orientations.io_orientation(affine)
-    if how["orientation"] != "keep":
-        aim = orientations.axcodes2ornt(tuple(how["orientation"].upper()))
-    turn = orientations.ornt_transform(here, aim)
-    turned = [orientations.apply_orientation(channel, turn) for channel in raw]
+    turned, spacing = raw, np.array(PLAN.get("pixel_mm") or (1.0, 1.0))
+    if affine is not None:
+        here = aim = orientations.io_orientation(affine)
+        if how["orientation"] != "keep":
+            aim = orientations.axcodes2ornt(tuple(how["orientation"].upper()))
+        turn = orientations.ornt_transform(here, aim)
+        turned = [orientations.apply_orientation(channel, turn) for channel in raw]
+        spacing = np.sqrt((affine[:3, :3] ** 2).sum(0))[np.argsort(turn[:, 0])]
     shape = turned[0].shape
-    spacing = np.sqrt((affine[:3, :3] ** 2).sum(0))[np.argsort(turn[:, 0])]
     wanted = [] if how["spacing"] == "keep" else how["spacing"]
     factor = np.array([*wanted, *spacing[len(wanted) :]]) / spacing
     factor[np.abs(factor - 1) < 1e-3] = 1
@@ -120,9 +163,9 @@ def main(files, out):
     if moves:  # probabilities are brought back, not labels
         channels = [resample(np.pad(c, 1, "edge"), 1 / factor, shape, 1) for c in channels]
     mask = decode(np.stack(channels), task)
-    mask = orientations.apply_orientation(mask, orientations.ornt_transform(aim, here))
-    mask = mask.reshape(arrays[0].shape[:3])
-    nib.save(nib.Nifti1Image(mask, affine), out)
+    if affine is not None:
+        mask = orientations.apply_orientation(mask, orientations.ornt_transform(aim, here))
+    write(out, mask.reshape(own), affine)
 
 
 if __name__ == "__main__":

@@ -272,7 +272,7 @@ class Recipe:
     )
     patch: tuple[int, ...] | None = setting(
         None,
-        doc="training patch in voxels; unset, whole volumes",
+        doc="training patch in voxels; unset, whole images",
         minimum=1,
         maximum=LONGEST_AXIS,
     )
@@ -317,4 +317,5 @@ class Recipe:
                 where="train.schedule.warmup_epochs",
                 found=f"found {self.schedule.warmup_epochs}",
                 expected=f"fewer than the {self.epochs} epochs are expected",
+                action="Set it (the recipe has this warm-up unless you state one), or train longer",
             )

@@ -289,6 +289,6 @@ def _user_error(error: Exception, training: TrainingState) -> Exception:
     """A full memory as an error that a user can act on; any other error unchanged."""
     sampler = training.sampler
     if is_out_of_memory(error):
-        batch = f"{sampler.batch_size} x {sampler.size or 'whole volumes'}"
+        batch = f"{sampler.batch_size} x {sampler.size or 'whole images'}"
         return out_of_memory(error, sampler.volumes.device, batch)
     return error

@@ -183,9 +183,7 @@ def _sample_size(volumes: Volumes, recipe: Recipe, *, slices: bool) -> tuple[int
         return None
     raise ConfigError(
         where="train.patch",
-        found=(
-            f"none, but the volumes have {len(shapes)} shapes, from {shapes[0]} to {shapes[-1]}"
-        ),
+        found=(f"none, but the images have {len(shapes)} shapes, from {shapes[0]} to {shapes[-1]}"),
         expected="a batch needs samples of one shape",
         action="Set train.patch, or preprocess.size, or train.batch_size: 1",
     )

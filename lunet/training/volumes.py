@@ -227,7 +227,7 @@ def check_values(name: str, image: np.ndarray, label: np.ndarray, task: Task) ->
     if bad:
         raise DataError(
             where=f"case {name}",
-            found=f"{bad} voxels of the image are NaN or infinite",
+            found=f"{bad} values of the image are NaN or infinite",
             expected="finite values are needed",
             action="Check the raw file with `lunet audit`, then repair it or leave out the case",
         )

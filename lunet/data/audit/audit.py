@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from lunet.data.left_out import count_lines, counts_of
 from lunet.errors import DataError
 from lunet.files import write_csv, write_json, write_text
 from lunet.own_files import claim
+from lunet.task import of_pictures
 
 
 @dataclass(frozen=True)
@@ -70,8 +71,15 @@ def audit(
     findings += check_cohort(facts, dataset.task, dataset.unit)
     if splits is not None:
         findings += check_splits(dataset, Path(splits))
+    if facts and all(len(case.shape) == 2 for case in facts):
+        findings = [_of_pictures(finding) for finding in findings]
     findings.sort(key=lambda f: (SEVERITIES.index(f.severity), f.check, f.case, f.file, f.field))
     return Audit(dataset, tuple(findings), tuple(facts))
+
+
+def _of_pictures(finding: Finding) -> Finding:
+    found, expected = of_pictures(finding.found), of_pictures(finding.expected)
+    return replace(finding, found=found, expected=expected, command=of_pictures(finding.command))
 
 
 def write_audit(result: Audit, out: str | Path) -> None:

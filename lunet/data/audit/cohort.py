@@ -42,7 +42,7 @@ def check_cohort(cases: Sequence[CaseFacts], task: Task, unit: Length = "mm") ->
         yield from _extents(unit, cases)
         yield from _axes(cases)
         yield from check_scales(cases, task)
-    yield from check_labels(labelled, task)
+    yield from check_labels(labelled, task, unit)
 
 
 def check_saturation(cases: Sequence[CaseFacts]) -> Iterator[Finding]:
@@ -208,7 +208,7 @@ def check_scales(cases: Sequence[CaseFacts], task: Task) -> Iterator[Finding]:
                 f"values of {name}",
                 "; ".join(_scale(group, ranges) for group in groups),
                 "one intensity scale",
-                "preprocess.normalise=zscore, per volume",
+                "preprocess.normalise=zscore, per image",
             )
         for group in groups if len(groups) > 1 else ():
             if len(group) <= max(1, 0.02 * len(known)):

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lunet.data.audit.findings import FEW, CaseFacts, Finding, FindingSite, is_rare, outliers, times
-from lunet.task import Task
+from lunet.task import Length, Task
 
 
-def check_labels(cases: Sequence[CaseFacts], task: Task) -> Iterator[Finding]:
+def check_labels(cases: Sequence[CaseFacts], task: Task, unit: Length = "mm") -> Iterator[Finding]:
     """Structures that are missing, of odd volume, at the border, or in the wrong place."""
     by_class: dict[int, list[CaseFacts]] = defaultdict(list)
     for case in cases:
@@ -34,7 +34,7 @@ def check_labels(cases: Sequence[CaseFacts], task: Task) -> Iterator[Finding]:
         yield from _missing(cases, holders, name, index)
         yield from _borders(holders, name, index)
         if len(holders) >= FEW:
-            yield from _volumes(holders, name, index)
+            yield from _volumes(holders, name, index, unit)
             yield from _centroids(holders, name, index)
     yield from _empty_regions(cases, task, by_class)
     if len(cases) >= FEW:
@@ -96,21 +96,24 @@ def _borders(holders: Sequence[CaseFacts], name: str, index: int) -> Iterator[Fi
             "label_at_border",
             "values",
             f"{name} touches {case.label.touches[index] if case.label else 0} face(s)",
-            "inside the volume" if rare else "common in this data set",
+            "inside the image" if rare else "common in this data set",
             "check that the structure is not cut off",
         )
 
 
-def _volumes(holders: Sequence[CaseFacts], name: str, index: int) -> Iterator[Finding]:
+def _volumes(
+    holders: Sequence[CaseFacts], name: str, index: int, unit: Length
+) -> Iterator[Finding]:
+    kind, scale, size = ("volume", 1, "ml") if unit == "mm" else ("area", 1000, "px")
     volumes = [case.label.volumes[index] for case in holders if case.label]
     far = outliers(np.log(volumes), 0.15)
     for case, ml, is_far in zip(holders, volumes, far, strict=True):
         if is_far:
             yield FindingSite(case.id, case.label_file).warning(
                 "foreign_volume",
-                f"volume of {name}",
-                f"{ml:.4g} ml",
-                f"about {np.median(volumes):.4g} ml, as in the other cases",
+                f"{kind} of {name}",
+                f"{scale * ml:.4g} {size}",
+                f"about {scale * np.median(volumes):.4g} {size}, as in the other cases",
                 "check the label, and the spacing",
             )
 
@@ -119,12 +122,13 @@ def _centroids(holders: Sequence[CaseFacts], name: str, index: int) -> Iterator[
     places = np.array([case.label.centroids[index] for case in holders if case.label])
     far = np.any([outliers(axis, 0.02) for axis in places.T], axis=0).tolist()
     usual = times(np.median(places, axis=0).round(2).tolist())
+    axes = "x, y" if places.shape[1] == 2 else "R, A, S"
     for case, place, is_far in zip(holders, places, far, strict=True):
         if is_far:
             yield FindingSite(case.id, case.label_file).warning(
                 "label_misplaced",
                 f"centre of {name}",
-                f"{times(place.round(2).tolist())} of the volume's extent (R, A, S)",
+                f"{times(place.round(2).tolist())} of the image's extent ({axes})",
                 f"about {usual}, as in the other cases",
                 "check that the label belongs to this image",
             )

@@ -11,11 +11,11 @@ from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
-from lunet.data.dataset import Dataset, check_threshold, with_pixel_size
+from lunet.data.dataset import Dataset, check_threshold, chosen_name, with_pixel_size
 from lunet.data.dataset_json import locate
 from lunet.data.ids import require_different, require_id
 from lunet.data.left_out import NO_CONTENT, unused_files, without_content
-from lunet.data.settings import DatasetSettings
+from lunet.data.settings import UNNAMED, DatasetSettings
 from lunet.data.subjects import listed_subjects, subject_in
 from lunet.errors import ConfigError, DataError, nearest
 
@@ -45,11 +45,12 @@ def open_dataset(
         If no layout fits (the message lists what was looked for), a file is missing, or only some
         cases have a physical size.
     """
-    settings = settings or DatasetSettings(name="unnamed", path=str(source))
+    settings = settings or DatasetSettings(name=UNNAMED, path=str(source))
     name = layout or settings.layout
     root = locate(source)
     module = _module(name) if name != "auto" else _detect(root)
     dataset: Dataset = module.read(root, settings)
+    dataset = replace(dataset, name=chosen_name(dataset.name, settings))
     subjects = listed_subjects(dataset.root) if settings.groups is None else {}
     if subjects:
         changed = (

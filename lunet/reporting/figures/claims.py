@@ -63,7 +63,7 @@ def pairs(
     _scores(left, data, statistics)
     draw_readers(left, reader_means(cases, statistics))
     _differences(right, data, statistics)
-    verdict_legend(figure, data["verdict"], statistics.margin)
+    verdict_legend(figure, data["verdict"], statistics)
     return Drawing(figure, data)
 
 

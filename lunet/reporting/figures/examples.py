@@ -145,7 +145,8 @@ def side_by_side(
     for row, case in enumerate(read):
         panels = list(grid.ravel()) if wide else list(grid[row])
         records += _compare(panels, case, best_place(case, axis), cases, folders, statistics)
-    _legend(figure, manifest)
+    numbers = f"numbers: {compared_title(statistics.metric)}, mean over the structures"
+    _legend(figure, manifest, numbers)
     return Drawing(figure, pd.DataFrame(records))
 
 
@@ -237,7 +238,7 @@ def _scale_bar(axes: Axes, case: SliceCase, place: SlicePlace) -> None:
     text.set_path_effects(_halo(1.4))
 
 
-def _legend(figure: Figure, manifest: Manifest) -> None:
+def _legend(figure: Figure, manifest: Manifest, title: str | None = None) -> None:
     labels = manifest.task.labels
     shown = list(labels.items())[: len(_COLOURS)]
     handles: list[Any] = [
@@ -247,7 +248,10 @@ def _legend(figure: Figure, manifest: Manifest) -> None:
     outline = Line2D([], [], color="white", lw=1.2, label="reference outline")
     outline.set_path_effects(_halo(2.4))
     figure.legend(
-        handles=[*handles, outline], loc="outside lower center", ncols=min(4, len(handles) + 1)
+        handles=[*handles, outline],
+        loc="outside lower center",
+        ncols=min(4, len(handles) + 1),
+        title=title,
     )
 
 

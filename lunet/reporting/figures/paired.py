@@ -67,7 +67,7 @@ def differences(
         f"Difference in {title(statistics.metric)} from {reference}, {headline(cases)}\n"
         f"({100 * statistics.confidence:g} % interval; {better}: better)"
     )
-    verdict_legend(figure, data["verdict"], statistics.margin)
+    verdict_legend(figure, data["verdict"], statistics)
     return Drawing(figure, data)
 
 
@@ -115,7 +115,7 @@ def ranks(cases: pd.DataFrame, statistics: StatisticsSettings) -> Drawing:
     drawn = "subjects drawn again (one training each)" if one else "subjects and trainings drawn"
     axes.set_xlabel(
         f"Rank by {title(statistics.metric)}, {headline(cases)} (1: best)\n"
-        f"bars: {100 * statistics.confidence:g} % intervals that hold together, {drawn}; "
-        f"mean Kendall τ {tau:.2f}"
+        f"bars: {100 * statistics.confidence:g} % intervals that hold together,\n"
+        f"{drawn}; mean Kendall τ {tau:.2f}"
     )
     return Drawing(figure, data)

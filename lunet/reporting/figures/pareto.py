@@ -47,7 +47,7 @@ class Cost:
 
 COSTS = {
     "parameters": Cost("parameters", "Parameters"),
-    "macs": Cost("gmacs", "GMAC per volume (convolutions and linear layers)"),
+    "macs": Cost("gmacs", "GMAC per image (convolutions and linear layers)"),
     "latency": Cost(
         "latency_p50_ms",
         "Latency at batch 1 (ms): median, bar: range of the medians of fresh processes",

@@ -9,6 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from lunet.metrics.amounts import amount
+from lunet.metrics.settings import StatisticsSettings
 from lunet.reporting.figures.style import BLUE, GREEN, GREY, VERMILLION
 
 VERDICT_COLOURS = {
@@ -22,7 +24,7 @@ VERDICT_MARKERS = {"better": "^", "non-inferior": "o", "worse": "v", "not resolv
 WITHIN_MARGIN = "#DDEBF4"
 
 
-def verdict_legend(figure: Figure, verdicts: Iterable[str], margin: float | None) -> None:
+def verdict_legend(figure: Figure, verdicts: Iterable[str], statistics: StatisticsSettings) -> None:
     """Add a legend above the figure with its verdicts and the margin, if there is one."""
     found = set(verdicts)
     handles: list[Any] = [
@@ -30,6 +32,7 @@ def verdict_legend(figure: Figure, verdicts: Iterable[str], margin: float | None
         for name, colour in VERDICT_COLOURS.items()
         if name in found
     ]
-    if margin:
-        handles.append(Patch(color=WITHIN_MARGIN, label=f"within the margin of {margin:g}"))
+    if statistics.margin:
+        words = f"within the margin of {amount(statistics.margin, statistics.metric)}"
+        handles.append(Patch(color=WITHIN_MARGIN, label=words))
     figure.legend(handles=handles, loc="outside upper center", ncols=len(handles))

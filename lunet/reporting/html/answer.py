@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from lunet.metrics.amounts import amount
 from lunet.metrics.catalog import compared_title, direction
 from lunet.metrics.settings import StatisticsSettings
 from lunet.reading import read_object
@@ -133,7 +134,7 @@ def _cost_key(statistics: StatisticsSettings) -> str:
 
 
 def _cost_title(statistics: StatisticsSettings) -> str:
-    return {"parameters": "Parameters", "macs": "GMAC per volume"}[statistics.cost]
+    return {"parameters": "Parameters", "macs": "GMAC per image"}[statistics.cost]
 
 
 def _cost_text(value: float, statistics: StatisticsSettings) -> str:
@@ -167,7 +168,8 @@ def _differences(
     )
     levels = [Level(0.0, "", "zero")]
     if statistics.margin:
-        levels.append(Level(-sign * statistics.margin, f"margin {statistics.margin:g}", "margin"))
+        words = f"margin {amount(statistics.margin, statistics.metric)}"
+        levels.append(Level(-sign * statistics.margin, words, "margin"))
     levels += _bounds_from(reference, quality, about, drawn={row["preset"] for row in rows})
     made = chart(
         points,
@@ -338,11 +340,10 @@ def _error(rows: Sequence[Record], about: Facts) -> str:
     level = round(100 * (1 - settings.confidence), 8)
     tally = [row["words"] for row in rows]
     counted = ", ".join(f"{tally.count(word)} {word}" for word in dict.fromkeys(tally))
-    margin = (
-        f", non-inferiority by {settings.margin:g} one-sided at {level / 2:g} %"
-        if settings.margin
-        else ""
-    )
+    margin = ""
+    if settings.margin:
+        margin = f", non-inferiority by {amount(settings.margin, settings.metric)} one-sided at "
+        margin += f"{level / 2:g} %"
     several = f"Of {len(rows)} comparisons: {counted}." if len(rows) > 1 else ""
     return (
         f"{several} Error: differences are tested at {level:g} %{margin}, over all comparisons "

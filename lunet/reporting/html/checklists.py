@@ -11,7 +11,8 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from lunet.metrics.catalog import compared_name, is_of, title, unit_suffix
+from lunet.metrics.amounts import amount
+from lunet.metrics.catalog import is_of, title
 from lunet.reporting.costs import flat
 from lunet.reporting.html.facts import POWER, STATUSES, Facts
 from lunet.reporting.html.methods import plural, sentences, words
@@ -183,12 +184,14 @@ def sample_size(facts: Facts) -> str:
     if facts.resolves is None:
         return f"{size} They are too few to estimate which difference could be resolved."
     places = max(3, 1 - math.floor(math.log10(max(facts.resolves, 1e-9))))
-    margin = f"{facts.resolves:.{places}f}{unit_suffix(settings.metric)}"
+    least = amount(f"{facts.resolves:.{places}f}", settings.metric)
     given = " (given these trained networks)" if counts["seeds"] < 2 else ""
-    stated = f"; the margin is {settings.margin:g}" if settings.margin else ""
+    stated = (
+        f"; the margin is {amount(settings.margin, settings.metric)}" if settings.margin else ""
+    )
     return (
-        f"{size} Given the spread of its own results, this study can resolve {margin} "
-        f"{compared_name(settings.metric)}{given} with {100 * POWER:g} % power{stated}."
+        f"{size} Given the spread of its own results, this study can resolve {least}"
+        f"{given} with {100 * POWER:g} % power{stated}."
     )
 
 
@@ -215,7 +218,7 @@ def _exclusions(facts: Facts) -> str:
 
 def _patches(facts: Facts) -> str:
     patches = {str((_recipe(run)).get("patch")) for run in facts.runs if _recipe(run)}
-    return "Whole volumes were used." if patches == {"None"} else _MethodsSentences(facts)("recipe")
+    return "Whole images were used." if patches == {"None"} else _MethodsSentences(facts)("recipe")
 
 
 def _recipe(run: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -278,7 +281,7 @@ def _code(facts: Facts) -> str:
 
 def _energy(costs: Mapping[str, Mapping[str, Any]]) -> str:
     measured = [
-        f"{preset}: {significant(float(cost['energy']['joules_per_volume']))} J per volume"
+        f"{preset}: {significant(float(cost['energy']['joules_per_volume']))} J per image"
         for preset, cost in costs.items()
         if (cost.get("energy") or {}).get("joules_per_volume") is not None
     ]

@@ -12,6 +12,7 @@ from typing import Any, NotRequired, TypedDict
 import pandas as pd
 
 from lunet.data.folds import Fold, read_splits
+from lunet.data.io.images import is_picture
 from lunet.data.prepared import AboutForm
 from lunet.errors import DataError
 from lunet.metrics.settings import StatisticsSettings
@@ -114,6 +115,13 @@ class Facts:
     def structures(self) -> list[str]:
         """Names of the regions, or else of the labels."""
         return list(self.task.get("regions") or self.task.get("labels") or {})
+
+    @property
+    def are_pictures(self) -> bool:
+        """Whether the images are pictures (PNG, TIFF ...), and not volumes or their slices."""
+        cases = self.manifest.get("cases") or []
+        named = [name for case in cases[:1] for name in (case.get("raw") or {}).get("images") or []]
+        return any(map(is_picture, named))
 
     @property
     def groups(self) -> dict[str, str]:

@@ -7,9 +7,10 @@ from typing import Any
 
 from lunet.data.prepared import cropped_labels, percent
 from lunet.metrics.catalog import compared_name, find_metric, is_of, title, unit_suffix
-from lunet.reporting.costs import device, latency, unreliable
+from lunet.reporting.costs import device, grid_points, latency, unreliable
 from lunet.reporting.html.facts import Facts
 from lunet.reporting.html.sentences import SENTENCES
+from lunet.task import of_pictures
 
 _LOSSES = {"dice": "soft Dice loss", "bce": "binary cross-entropy", "ce": "cross-entropy"}
 _OPTIMISERS = {"adam": "Adam", "adamw": "AdamW", "sgd": "SGD"}
@@ -39,9 +40,10 @@ def methods(facts: Facts) -> str:
 def sentences(facts: Facts) -> list[tuple[str, str]]:
     """The paragraph's sentences, each with the name of its template."""
     parts = (_data, _division, _preparation, _training, _external, _cost, _evaluation, _statistics)
-    return [
+    found = [
         (name, SENTENCES[name].format(**values)) for part in parts for name, values in part(facts)
     ]
+    return [(name, of_pictures(text)) for name, text in found] if facts.are_pictures else found
 
 
 Chosen = Iterator[tuple[str, dict[str, Any]]]
@@ -114,7 +116,7 @@ def _preparation(facts: Facts) -> Chosen:
     if not settings:
         return
     turned = settings.get("orientation", "keep")
-    if turned.lower() == "keep":
+    if turned.lower() == "keep" or facts.are_pictures:
         yield "own_orientation", {}
     else:
         yield "orientation", {"orientation": turned}
@@ -144,7 +146,9 @@ def _training(facts: Facts) -> Chosen:
     sections = [(run["preset"], run.get("settings") or {}) for run in facts.runs]
     known = [(preset, one) for preset, one in sections if one.get("recipe")]
     recipes = [(preset, one["recipe"]) for preset, one in known]
-    used = [(preset, tuple(_recipe(one["recipe"], _whole(one)).items())) for preset, one in known]
+    used = [
+        (preset, tuple(_recipe(one["recipe"], _whole(one, facts)).items())) for preset, one in known
+    ]
     for values, names in _by_value(used):
         were = "was" if len(names) == 1 else "were"
         presets = _named(names, facts).replace(_ALL, _ALL.capitalize())
@@ -172,10 +176,10 @@ def _training(facts: Facts) -> Chosen:
         yield "hours", {"hours": f"{facts.hours:.3g}"}
 
 
-def _whole(settings: Mapping[str, Any]) -> str:
+def _whole(settings: Mapping[str, Any], facts: Facts) -> str:
     """What a network without a patch is trained on."""
     in_slices = (settings.get("task") or {}).get("dimensions") == 2
-    return "whole slices or pictures" if in_slices else "whole volumes"
+    return f"whole {'pictures' if facts.are_pictures else 'slices' if in_slices else 'volumes'}"
 
 
 _ALL = "all networks"
@@ -263,7 +267,7 @@ def _cost(facts: Facts) -> Chosen:
     for size, _ in _by_value(
         (p, tuple(one["size"])) for p, one in facts.costs.items() if one.get("size")
     ):
-        yield "counted", {"size": by(size)}
+        yield "counted", {"size": by(size), "grid": grid_points(size)}
     measured = []
     for preset, cost in facts.costs.items():
         one = latency(cost)

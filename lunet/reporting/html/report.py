@@ -201,7 +201,7 @@ def _origins(facts: Facts) -> Iterator[tuple[str, str]]:
         if source.get(key):
             yield f"data: {key}", str(source[key])
     if facts.manifest.get("digest"):
-        yield "data: digest of the prepared volumes", str(facts.manifest["digest"])
+        yield "data: digest of the prepared data", str(facts.manifest["digest"])
     for name, row in facts.external.items():
         found = f"{row.tested - len(row.missing)} of {row.tested} test cases"
         yield f"predictions of {name}", "; ".join(filter(None, [row.source, row.layout, found]))

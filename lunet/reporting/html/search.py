@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from lunet.metrics.amounts import amount
 from lunet.metrics.catalog import compared_title
 from lunet.reporting.html.chart import Level, Point, chart
 from lunet.reporting.html.page import Block, Shown, Text
@@ -76,7 +77,7 @@ def search_part(found: Mapping[str, Any], bounds: Sequence[Level] = ()) -> list[
         points,
         [
             Level(0.0, "", "zero"),
-            Level(-found["margin"], f"margin {found['margin']:g}", "margin"),
+            Level(-found["margin"], f"margin {amount(found['margin'], found['metric'])}", "margin"),
             *bounds,
         ],
         caption=f"Difference from {found['reference']} against cost, with repeated confidence "

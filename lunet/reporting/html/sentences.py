@@ -27,23 +27,23 @@ SENTENCES = {
     "two_parts": "Each fold used {train} for training and {test} for testing.",
     "tested": "Together, {tested} were tested.",
     # preparation
-    "orientation": "Volumes were reoriented to {orientation} orientation.",
-    "own_orientation": "Volumes kept their orientation.",
+    "orientation": "Images were reoriented to {orientation} orientation.",
+    "own_orientation": "Images kept their orientation.",
     "spacing": "They were resampled to voxels of {spacing} {unit}, images by cubic B-splines and "
     "labels by the nearest neighbour.",
     "own_spacing": "They kept their voxel size.",
-    "clip": "Intensities were clipped to the percentiles {low:g} and {high:g} of each volume and "
+    "clip": "Intensities were clipped to the percentiles {low:g} and {high:g} of each image and "
     "channel.",
     "window": "Intensities were clipped to the fixed window from {low:g} to {high:g}.",
     "no_clip": "Intensities were not clipped.",
-    "zscore": "They were then normalised to mean 0 and standard deviation 1, for each volume and "
+    "zscore": "They were then normalised to mean 0 and standard deviation 1, for each image and "
     "channel.",
     "zscore_nonzero": "They were then normalised to mean 0 and standard deviation 1 of the voxels "
-    "that are not zero, for each volume and channel.",
-    "minmax": "They were then mapped to the range from 0 to 1, for each volume and channel.",
+    "that are not zero, for each image and channel.",
+    "minmax": "They were then mapped to the range from 0 to 1, for each image and channel.",
     "none": "They were not normalised.",
-    "size": "Volumes were cropped or padded about their centre to {size} voxels.",
-    "own_size": "Volumes kept their size.",
+    "size": "Images were cropped or padded about their centre to {size} voxels.",
+    "own_size": "Images kept their size.",
     "cropped_labels": "In {cases} of {all} cases this cut voxels off the labels, at most {most} of "
     "them; no network was trained on these voxels, and they count as missed.",
     # training
@@ -70,8 +70,8 @@ SENTENCES = {
     "and is compared only where the configuration names it.",
     # cost
     "counted": "Multiply-adds of convolutions, linear layers and matrix products were counted for "
-    "one input of {size} voxels.",
-    "latency": "The latency of one volume was measured on {device}{threads}, in fresh processes "
+    "one input of {size} {grid}.",
+    "latency": "The latency of one image was measured on {device}{threads}, in fresh processes "
     "after warm-up; it is reported as the median and percentiles of {runs}.",
     "busy": BUSY,
     # evaluation

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
 from lunet.metrics.catalog import compared_title
 from lunet.metrics.settings import StatisticsSettings
-from lunet.reporting.costs import device, fastest, flat, latency
+from lunet.reporting.costs import device, fastest, flat, grid_points, latency
 from lunet.reporting.markup import Cell, Column, Table, cell
 from lunet.reporting.numbers import NONE, RULE, integer, significant
 from lunet.reporting.result_files import check_metrics
@@ -19,7 +19,7 @@ from lunet.reporting.tables.scores import level, mean_cell
 
 STAR_NOTE = "* not to be relied on: medians differ by more than 3 %, or the machine did other work."
 MAC_NOTE = (
-    "MAC: multiply-adds of convolutions and linear layers; 1 MAC = 2 FLOPs. Latency: one volume, "
+    "MAC: multiply-adds of convolutions and linear layers; 1 MAC = 2 FLOPs. Latency: one image, "
     f"batch 1, eager fp32; jitter: population standard deviation of single latencies. {STAR_NOTE} "
     "Peak memory: growth of the process (on CUDA, of the allocator) during one forward pass at "
     "batch 1, without weights and input."
@@ -37,7 +37,7 @@ _COLUMNS = {
     "latency_p99_ms": "p99 (ms)",
     "jitter_ms": "Jitter (ms)",
     "fastest_p50_ms": "Fastest engine p50 (ms)",
-    "throughput_per_s": "Throughput (volumes/s)",
+    "throughput_per_s": "Throughput (images/s)",
     "throughput_batch": "at batch",
     "training_step_ms": "Training step (ms)",
     "memory_mib": "Peak memory (MiB)",
@@ -151,14 +151,18 @@ def conditions(costs: Mapping[str, Mapping[str, Any]]) -> str:
     costs = {name: cost for name, cost in costs.items() if not cost.get("given")}
     parts = [
         _shared(
-            [" × ".join(map(str, cost.get("size") or ())) for cost in costs.values()],
-            "input {} voxels",
+            [_input(cost.get("size") or ()) for cost in costs.values()],
+            "input {}",
         ),
         _devices([device(cost) for cost in costs.values()]),
         _shared([_threads(cost) for cost in costs.values()], "{}"),
         _shared([_runs(cost) for cost in costs.values()], "{}"),
     ]
     return "".join(f", {part}" for part in parts if part)
+
+
+def _input(size: Sequence[int]) -> str:
+    return f"{' × '.join(map(str, size))} {grid_points(size)}" if size else ""
 
 
 def _devices(names: list[str]) -> str:

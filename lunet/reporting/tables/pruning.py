@@ -28,7 +28,7 @@ _NOTE = (
     "The stopping point is chosen on validation cases; the test cases are scored once, afterwards. "
     "Best on test (optimistic): the highest test Dice over all iterations, as if the stopping "
     "point had been chosen on the test cases; it is an upper bound, not a result, and computed on "
-    "prepared volumes. Epochs and hours are for a whole run, including the search; a control "
+    "prepared images. Epochs and hours are for a whole run, including the search; a control "
     "trains for as many epochs as the STAMP run. Means over {runs} run(s)."
 )
 
@@ -52,7 +52,7 @@ def pruning(sources: ResultFiles, statistics: StatisticsSettings) -> Table:
     score = f"Test {compared_title(statistics.metric)}, {headline(cases)}"
     score += f" [{level(statistics)} interval]"
     heads = (
-        "Parameters", "Channels", "GMAC", "Validation Dice", score, "Test Dice, prepared volumes",
+        "Parameters", "Channels", "GMAC", "Validation Dice", score, "Test Dice, prepared images",
         "Best on test (optimistic)", "Epochs", "Device hours",
     )  # fmt: skip
     return Table(

@@ -50,6 +50,13 @@ class Arithmetic:
     deterministic: bool
     graph: bool = False
 
+    def __str__(self) -> str:
+        threads = f"{self.threads} thread{'' if self.threads == 1 else 's'}"
+        where = f"cpu with {threads}" if self.device == "cpu" else self.device
+        how = "compiled, " * self.compile + "deterministic" * self.deterministic
+        words = f"{self.precision}, {self.memory_format} on {where}"
+        return f"{words} ({how.removesuffix(', ')})" if how else words
+
     def prepare(self) -> None:
         """Set up the process for this arithmetic."""
         torch.set_num_threads(self.threads)

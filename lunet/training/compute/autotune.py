@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypedDict
@@ -155,6 +155,20 @@ def fastest(question: Question, log: Callable[[str], None]) -> tuple[Arithmetic,
     else:
         require_sound(question, first, log)
     return (choices[0], {}) if len(choices) == 1 else _measured(question, choices, log)
+
+
+def why(question: Question, seconds: Mapping[str, float]) -> str:
+    """Why :func:`fastest` chose what it chose, from the seconds that it returned."""
+    if len(seconds) > 1:
+        return "measured: the fastest by more than 10 % whose gradients are correct, else the first"
+    if question.steps < _FEW_STEPS:
+        return f"nothing was measured: a training of {question.steps} steps is too short"
+    if not seconds:
+        return "nothing was measured: recipe and device leave no choice"
+    expected = question.steps * next(iter(seconds.values()))
+    if expected < _SHORT_SECONDS:
+        return f"others were not tried: the steps of a training take only {expected:.2g} s"
+    return "all others were refused; the log says why"
 
 
 def _measured(

@@ -15,7 +15,7 @@ from lunet.errors import ConfigError
 from lunet.files import write_json
 from lunet.reading import read_record
 from lunet.training.compute.arithmetic import Arithmetic
-from lunet.training.compute.autotune import Question, fastest, machine, plain_of, require_sound
+from lunet.training.compute.autotune import Question, fastest, machine, plain_of, require_sound, why
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,8 @@ class EngineFile:
         Shape of the batch that was measured: samples, channels and axes.
     seconds_per_step
         What was measured, by arithmetic; empty if the training is too short for it to matter.
+    reason
+        Why this arithmetic, and why nothing else was tried if so.
     """
 
     device: str
@@ -43,6 +45,7 @@ class EngineFile:
     batch: list[int]
     seconds_per_step: dict[str, float]
     graph: bool = False
+    reason: str = ""
 
 
 def write_engine(path: Path, question: Question, log: Callable[[str], None]) -> Arithmetic:
@@ -64,7 +67,9 @@ def write_engine(path: Path, question: Question, log: Callable[[str], None]) -> 
         batch=list(question.batch.image.shape),
         seconds_per_step=seconds,
         graph=chosen.graph,
+        reason=why(question, seconds),
     )
+    log(f"engine: {content.reason}")
     write_json(path, asdict(content))
     return chosen
 

@@ -134,7 +134,7 @@ def _compute(formula: Loss, logits: Tensor, target: Tensor) -> Tensor:
     expected = (logits.shape[0], *logits.shape[2:])
     if tuple(target.shape) not in (tuple(logits.shape), expected):
         raise TrainingError(
-            where="loss",
+            where="train.loss",
             found=f"target of shape {tuple(target.shape)} for logits of {tuple(logits.shape)}",
             expected=f"{expected} class indices or one mask per logit channel are expected",
         )

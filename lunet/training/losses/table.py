@@ -127,7 +127,7 @@ def loss_options(
     """
     if name not in LOSSES:
         raise ConfigError(
-            where="loss", found=f"unknown loss {name!r}", expected=nearest(name, LOSSES)
+            where="train.loss", found=f"unknown loss {name!r}", expected=nearest(name, LOSSES)
         )
     chosen = dict(LOSSES[name].options)
     for key, value in options.items():

@@ -49,7 +49,7 @@ def test_import_says_that_each_file_is_its_own(
 ) -> None:
     assert main(["import", str(source), "--out", str(tmp_path / "out")]) == 0
     printed = capsys.readouterr().out
-    assert "6 cases of 6 subjects: each file its own (--groups, or a subjects.csv)" in printed
+    assert "6 cases of 6 subjects: each file its own\n" in printed
     assert "look like 3 subjects; if they are, add --groups '^(sub-[A-Za-z0-9]+)'" in printed
 
 

@@ -163,11 +163,42 @@ def test_names_without_voxels_and_values_without_name_are_told(tmp_path: Path) -
     lines: list[str] = []
     mistaken = Folders(tmp_path / "r", tmp_path / "p", {"inner": (1,), "slip": (7,)})
     evaluate_folders(mistaken, SETTINGS, tmp_path / "m.csv", log=lines.append)
-    assert lines[:2] == [
+    assert lines[:3] == [
         "warning: slip=7 is in no file; references and predictions hold 1, 2",
-        "warning: values without a label are not scored: 2",
+        "warning: values without a label in the references are not scored: "
+        "2; if this is slip, add --reference-map 2=7",
+        "warning: values without a label in the predictions are not scored: "
+        "2; if this is slip, add --map 2=7",
     ]
-    assert len(lines) == 3
+    assert len(lines) == 4
+
+
+@pytest.mark.parametrize(
+    ("white", "more", "advice"),
+    [
+        ("r", ["--labels", "organ=1"], ["--reference-map", "255=1"]),
+        ("p", ["--labels", "organ=1"], ["--map", "255=1"]),
+        ("p", [], ["--map", "255=1"]),
+        ("r", [], ["--map", "1=255"]),
+    ],
+)
+def test_masks_of_0_and_255_are_told_how_to_match(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    white: str,
+    more: list[str],
+    advice: list[str],
+) -> None:
+    for folder in "rp":
+        disk(tmp_path / folder / "a.png", (0, 255 if folder == white else 1))
+    words = ["evaluate", "--reference", f"{tmp_path}/r", "--prediction", f"{tmp_path}/p"]
+    words += [*more, "--out", f"{tmp_path}/m.csv"]
+    assert main(words) == 0
+    (line,) = (line for line in capsys.readouterr().err.splitlines() if "warning" in line)
+    assert line.endswith("add " + " ".join(advice))
+    assert main([*words, *advice]) == 0
+    assert "warning" not in capsys.readouterr().err
+    assert float(read(tmp_path / "m.csv")[0]["dice"]) == 1
 
 
 def test_maps_of_a_cross_data_set_test(tmp_path: Path) -> None:
@@ -296,3 +327,24 @@ def test_a_threshold_is_for_maps_of_one_structure(
     assert "maps of one structure" in capsys.readouterr().err
     assert main([*words, "inner=1"]) != 0
     assert "probabilities from 0 to 1" in capsys.readouterr().err
+
+
+def test_a_run_of_a_configuration_is_named_by_its_preset(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = "{study: s, dataset: {name: d, path: ., labels: {inner: 1}, channels: [MR]}, "
+    Path("c.yaml").write_text(text + "presets: [unet_small_4f], evaluate: {tolerances: [2]}}")
+    words = ["evaluate", "--config", "c.yaml", "--out", "m.csv"]
+    assert main(words) == 2
+    assert "--preset: missing, a preset of c.yaml: unet_small_4f" in capsys.readouterr().err
+    assert main([*words, "--preset", "unet_small_4f"]) == 2
+    assert "manifest.json: is missing, the evaluation needs" in capsys.readouterr().err
+    # two folders take labels and tolerances from it
+    for folder in "rp":
+        save(tmp_path / folder / "a.nii.gz", label_of(4))
+    assert main([*words, "--reference", "r", "--prediction", "p"]) == 0
+    (row,) = read(tmp_path / "m.csv")
+    assert row["label"] == "inner"
+    assert "nsd_2" in row
+    assert "nsd_1" not in row

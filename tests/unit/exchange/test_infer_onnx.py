@@ -13,11 +13,13 @@ import numpy as np
 import pytest
 import torch
 from nibabel.orientations import axcodes2ornt, inv_ornt_aff, ornt_transform
+from PIL import Image
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 from small_networks import BINARY, THREE, UNET
 
 import lunet
+from lunet.data.io.images import read_label
 from lunet.data.preprocess import prepare_image
 from lunet.data.settings import PreprocessSettings
 from lunet.exchange.card import preparation_steps
@@ -75,7 +77,7 @@ def balanced(task: Task, preprocess: dict[str, Any], example: list[Path]) -> tor
     network = build_for_task(MODEL, task).eval()
     image, _ = prepare_image(example, build_settings(PreprocessSettings, preprocess, ""))
     x = torch.from_numpy(image)[None]
-    x = x[..., x.shape[-1] // 2] if task.dimensions == 2 else x
+    x = x[..., x.shape[-1] // 2] if task.dimensions == 2 and x.ndim == 5 else x
     head = next(m for m in reversed(list(network.modules())) if hasattr(m, "weight"))
     with torch.no_grad():
         logits = network(x).transpose(0, 1).flatten(1)
@@ -109,6 +111,62 @@ def test_the_masks_are_equal(tmp_path: Path, kind: str) -> None:
         assert np.allclose(mask.affine, nib.load(files[0]).affine, atol=1e-5)
         found |= set(np.unique(wanted))
     assert len(found) >= 2
+
+
+def photo(folder: Path, number: int, suffix: str, channels: int, draw: np.random.Generator) -> Path:
+    """A picture of odd size with blobs; of one channel also as 16 bits, grey colours or palette."""
+    shape = (*map(int, draw.integers(7, 40, 2)), channels)
+    values = ndimage.gaussian_filter(draw.normal(size=shape), (1.5, 1.5, 0))
+    grey = np.clip(128 + 300 * values, 0, 255).astype(np.uint8)
+    picture = Image.fromarray(grey if channels > 1 else grey[..., 0])
+    if channels == 1 and number % 4:
+        modes = (
+            picture.convert("RGB"),
+            picture.convert("P"),
+            Image.fromarray(257 * grey[..., 0].astype(np.uint16)),
+        )
+        picture = modes[number % 4 - 1]
+    path = folder / f"photo{number}{suffix}"
+    picture.save(path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("channels", "changes", "training"),
+    [
+        (("grey",), {"size": [20, 24]}, {"unit": "px"}),
+        (("red", "green", "blue"), {"spacing": [0.4, 0.5]}, {"pixel_mm": [0.3, 0.6]}),
+    ],
+)
+def test_the_masks_of_pictures_are_equal(
+    tmp_path: Path, channels: tuple[str, ...], changes: dict[str, Any], training: dict[str, Any]
+) -> None:
+    task = replace(THREE, channels=channels, dimensions=2)
+    preprocess = plain(PreprocessSettings()) | changes
+    draw = np.random.default_rng(2)
+    suffixes = (".png", ".tif", ".bmp", ".png", ".tiff", ".png", ".png", ".png")
+    files = [photo(tmp_path, i, end, len(channels), draw) for i, end in enumerate(suffixes)]
+    network = balanced(task, preprocess, files[:1])
+    described = Description(task, preprocess, MODEL, training).as_dict()
+    save_weights(tmp_path / "weights.safetensors", network, described)
+    release = tmp_path / "release"
+    export_release(tmp_path / "weights.safetensors", release, log=lambda _: None)
+    lines = [f"{file} {file}.mask.png" for file in files]
+    command = [sys.executable, "-c", SCRIPT, str(release)]
+    subprocess.run(command, input="\n".join(lines), text=True, check=True)
+    loaded = lunet.load_model(release)
+    found = set()
+    for file in files:
+        wanted = lunet.predict(loaded, file)
+        mask = read_label(f"{file}.mask.png")[0]
+        assert mask.shape == wanted.shape
+        assert np.array_equal(mask, wanted), file.name
+        found |= set(np.unique(wanted))
+    assert len(found) >= 2
+    words = [sys.executable, str(release / "infer_onnx.py"), "scan.nrrd", "mask.png"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "scan.nrrd: NIfTI files or pictures" in done.stderr
 
 
 def test_the_card_says_the_steps_with_numbers() -> None:

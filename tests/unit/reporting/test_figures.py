@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from paths import ROOT
 from study_of_numbers import DICE, write_study
@@ -24,12 +25,13 @@ from lunet.data.settings import PhantomSettings, PreprocessSettings
 from lunet.errors import ConfigError
 from lunet.files import write_csv
 from lunet.metrics.case import evaluate_case
+from lunet.reporting.figures import index as figures_index
 from lunet.reporting.figures import pruning as figures_pruning
 from lunet.reporting.figures.cases import robust_limits
 from lunet.reporting.figures.index import FIGURES, write_figure
 from lunet.reporting.figures.labelling import Label, place_labels
 from lunet.reporting.figures.pareto import on_front, plain_number
-from lunet.reporting.figures.style import looks, split_name, style
+from lunet.reporting.figures.style import Drawing, looks, save, split_name, style
 from lunet.reporting.outputs import FIGURES as DECLARED
 from lunet.reporting.outputs import figure_row, made_by
 from lunet.reporting.result_files import Grid, ResultFiles, from_grid
@@ -46,9 +48,37 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_study(tmp_path_factory.mktemp("study"), folds=1, cases=12, epochs=4)
 
 
+@pytest.fixture
+def drawings(monkeypatch: pytest.MonkeyPatch) -> list[Drawing]:
+    """The drawings that are written while the test runs."""
+    kept: list[Drawing] = []
+
+    def keep(drawing: Drawing, base: str | Path) -> list[Path]:
+        kept.append(drawing)
+        return save(drawing, base)
+
+    monkeypatch.setattr(figures_index, "save", keep)
+    return kept
+
+
+def beyond_the_edge(figure: Figure) -> list[str]:
+    """The sides at which something that is drawn is cut off."""
+    with style():
+        FigureCanvasAgg(figure).draw()
+        box = figure.get_tightbbox()
+    width, height = figure.get_size_inches()
+    cut = {
+        "left": box.x0 < 0,
+        "bottom": box.y0 < 0,
+        "right": box.x1 > width,
+        "top": box.y1 > height,
+    }
+    return [side for side, is_cut in cut.items() if is_cut]
+
+
 @pytest.mark.parametrize("name", [name for name in FIGURES if name not in PICTURES])
 def test_figure_has_all_files_and_the_same_bytes_again(
-    name: str, study: Path, tmp_path: Path
+    name: str, study: Path, tmp_path: Path, drawings: list[Drawing]
 ) -> None:
     found = from_grid(Grid(study, (*DICE, "atlas_prior"), (0,), (0, 1)), figure_row(name).needs)
     one, two = (write_figure(name, found, SETTINGS, tmp_path / str(k) / name) for k in range(2))
@@ -56,6 +86,7 @@ def test_figure_has_all_files_and_the_same_bytes_again(
     assert all(a.read_bytes() == b.read_bytes() for a, b in zip(one, two, strict=True))
     with open(one[-1], newline="") as stream:
         assert len(list(csv.reader(stream))) > 1
+    assert beyond_the_edge(drawings[0].figure) == []
 
 
 def test_times_of_a_busy_machine_are_marked_on_the_front(study: Path, tmp_path: Path) -> None:
@@ -158,7 +189,7 @@ def pictured(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 @pytest.mark.parametrize("name", PICTURES)
 def test_pictures_show_best_median_and_worst_case(
-    name: str, pictured: tuple[Path, Path], tmp_path: Path
+    name: str, pictured: tuple[Path, Path], tmp_path: Path, drawings: list[Drawing]
 ) -> None:
     manifest, run = pictured
     files = ResultFiles(metrics=(run / "metrics.csv",))
@@ -168,6 +199,18 @@ def test_pictures_show_best_median_and_worst_case(
     scores = pd.read_csv(run / "metrics.csv").groupby("case")["dice"].mean().sort_values()
     expected = [scores.index[-1], scores.index[(len(scores) - 1) // 2], scores.index[0]]
     assert [data["case"].iloc[0], data["case"].iloc[-1]] == [expected[0], expected[-1]]
+    assert beyond_the_edge(drawings[0].figure) == []
+
+
+def test_numbers_side_by_side_have_a_metric_and_a_unit(
+    pictured: tuple[Path, Path], tmp_path: Path, drawings: list[Drawing]
+) -> None:
+    manifest, run = pictured
+    files = ResultFiles(metrics=(run / "metrics.csv",))
+    settings = {"statistics": {**STATISTICS, "metric": "hd95"}}
+    write_figure("side_by_side", files, settings, tmp_path / "s", manifest=manifest)
+    (legend,) = drawings[0].figure.legends
+    assert legend.get_title().get_text() == "numbers: HD95 (mm), mean over the structures"
 
 
 def test_pictures_without_manifest_and_unknown_names_are_refused(study: Path) -> None:

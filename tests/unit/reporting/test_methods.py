@@ -20,6 +20,7 @@ from lunet.reporting.html.facts import Facts, read_facts
 from lunet.reporting.html.methods import methods, sentences
 from lunet.reporting.html.sentences import SENTENCES
 from lunet.reporting.result_files import Grid, from_grid
+from lunet.reporting.tables.costs import efficiency
 
 METRICS = ("dice", "hd95", "assd", "nsd_1", "volume_error_ml")
 STATISTICS = {"reference": "unet_small_4f", "resamples": 100, "margin": 0.02}
@@ -111,6 +112,29 @@ def said(facts: Facts) -> dict[str, str]:
     for name, text in sentences(facts):
         found[name] = f"{found[name]} {text}" if name in found else text
     return found
+
+
+def test_pictures_have_pixels_and_keep_their_orientation(original: Path) -> None:
+    def of_pictures(manifest: dict[str, Any]) -> None:
+        for case in manifest["cases"]:
+            case["raw"] = {"images": [f"raw/imagesTr/{case['id']}.png"]}
+
+    about = facts_of(original, file="manifest.json", edit=of_pictures)
+    text = methods(about)
+    assert "Images kept their orientation." in text
+    assert "RAS" not in text
+    assert "resampled to pixels of" in text
+    assert "32 × 48 × 32 pixels" in text
+    assert "voxel" not in text
+
+
+def test_costs_of_slices_are_counted_in_pixels(original: Path) -> None:
+    def flat(cost: dict[str, Any]) -> None:
+        cost["size"] = [64, 64]
+
+    about = facts_of(original, file="efficiency.json", edit=flat)
+    assert "one input of 64 × 64 pixels" in said(about)["counted"]
+    assert ", input 64 × 64 pixels" in efficiency(about.costs).caption
 
 
 def test_every_sentence_says_what_the_files_say(original: Path, facts: Facts) -> None:
@@ -310,7 +334,7 @@ def test_measured_energy_is_told(original: Path) -> None:
     rows = {
         question: answer for _, question, answer in checklists(measured)["MICCAI reproducibility"]
     }
-    assert "unet_small_4f: 2.50 J per volume" in rows["Energy of inference"]
+    assert "unet_small_4f: 2.50 J per image" in rows["Energy of inference"]
 
 
 def test_energy_of_training_is_told_if_every_training_measured_it(original: Path) -> None:

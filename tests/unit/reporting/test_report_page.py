@@ -80,6 +80,13 @@ def test_report_tells_claims_numbers_methods_and_origin(report: Path) -> None:
     assert text.count("data:image/svg+xml;base64,") == 2
 
 
+def test_a_margin_is_never_without_its_metric(report: Path) -> None:
+    text = report.read_text()
+    found = re.findall(r"\bmargin (?:of |is |was |: )?[0-9.]+([^<]{0,12})", text)
+    assert len(found) > 2
+    assert [after for after in found if not re.match(" (in )?Dice", after)] == []
+
+
 def test_same_inputs_give_the_same_report(report: Path, tmp_path: Path) -> None:
     words = ["--results", str(report.parent), "--presets", *PRESETS, "--folds", "0", "1"]
     assert main(["report", *words, "--settings", SETTINGS, "--out", str(tmp_path / "r.html")]) == 0

@@ -137,7 +137,7 @@ def test_costs_name_unit_device_and_instability(study: Path) -> None:
     starred = [row[0].lines[0] for row in table.rows if row[4].lines[0].endswith("*")]
     assert table.columns[4].title == "Latency p50 (ms)"
     assert starred == ["unet_small_2f"]
-    for title in ("p95 (ms)", "Jitter (ms)", "Throughput (volumes/s)"):
+    for title in ("p95 (ms)", "Jitter (ms)", "Throughput (images/s)"):
         index = [column.title for column in table.columns].index(title)
         assert [row[0].lines[0] for row in table.rows if row[index].lines[0][-1] == "*"] == starred
     assert table.records[0]["throughput_batch"] == 4

@@ -87,7 +87,7 @@ def test_a_significant_loss_within_the_margin_is_called_one() -> None:
     rows = trained_study(rng, {"A": 0.0, "B": -0.006}, seeds=1, subject_sd=0.001, training_sd=0.0)
     row = claims(rows, "dice", reference="A", margin=0.01, **QUICK).loc[0]
     assert row["verdict"] == "non-inferior"
-    assert "is worse than A, but by less than the margin of 0.01" in row["sentence"]
+    assert "is worse than A, but by less than the margin of 0.01 Dice" in row["sentence"]
     assert "non-inferior to" not in row["sentence"]
 
 

@@ -152,7 +152,7 @@ def test_each_claim_is_one_sentence_with_its_numbers() -> None:
     assert "adjusted p < 0.001" in real
     assert bad.startswith("Dice, organ: bad is worse than base: mean difference -0.0")
     same = table.loc["same", "sentence"]
-    assert "same is non-inferior to base by the margin of 0.01" in same
+    assert "same is non-inferior to base by the margin of 0.01 Dice" in same
     for sentence in table["sentence"]:
         assert sentence.endswith(".")
         assert "nan" not in sentence

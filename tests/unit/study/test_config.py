@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import re
 
 import jsonschema
@@ -9,7 +10,8 @@ import pytest
 import yaml
 from paths import ROOT
 
-from lunet.errors import ConfigError
+from lunet.commands.arguments import read_study
+from lunet.errors import ConfigError, ConfigErrors, DataError
 from lunet.files import write_json
 from lunet.reading import read_json
 from lunet.reading_yaml import parse_yaml
@@ -61,6 +63,17 @@ def test_the_examples_of_the_manual_are_valid(section, tmp_path, monkeypatch):
     for key in [] if section == "shown" else filter(None, section.split(".")):
         inside = next(iter(inside.values())) if key == "<name>" else inside[key]
     assert inside
+
+
+@pytest.mark.parametrize(
+    ("tolerances", "columns"), [([2], ["nsd_2"]), ([0.5, 3], ["nsd_0.5", "nsd_3"]), ([], [])]
+)
+def test_the_default_metrics_have_the_tolerances_that_are_measured(tolerances, columns):
+    mapping = {"study": "s", "dataset": {"name": "phantom"}, "presets": ["unet_small_4f"]}
+    metrics = parse(mapping | {"evaluate": {"tolerances": tolerances}}).report.metrics
+    assert metrics == ("dice", "hd95", "assd", *columns, "volume_error_ml")
+    with pytest.raises(ConfigError, match=r"nsd_1.*is not measured"):
+        parse(mapping | {"evaluate": {"tolerances": [2]}, "report": {"metrics": ["nsd_1"]}})
 
 
 def test_the_manual_shows_each_example():
@@ -357,3 +370,36 @@ def test_external_rows_are_rows_that_are_not_trained():
     wildcards = type("Wildcards", (), {"preset": "a"})
     assert with_cost.settings("external")(wildcards) == s.settings("external")(wildcards)
     assert with_cost.settings("external_cost")(wildcards) != s.settings("external_cost")(wildcards)
+
+
+def test_a_missing_plan_hides_no_other_mistake():
+    with pytest.raises(ConfigErrors) as found:
+        parse(SMALL | {"plan": "nofile.yaml", "folds": [7]})
+    missing, fold = map(str, found.value.errors)
+    assert missing.startswith("plan: nofile.yaml does not exist")
+    assert "`lunet plan DATA --out nofile.yaml`" in missing
+    assert fold.startswith("folds: fold 7")
+
+
+def test_the_size_of_the_measurement_has_the_axes_of_the_networks():
+    with pytest.raises(ConfigError, match=r"efficiency.size: found \[50, 50\], 3 values"):
+        study_of(SMALL | {"efficiency": {"size": [50, 50]}})
+
+
+def test_a_data_set_that_does_not_exist_is_named_by_its_path(tmp_path):
+    missing = {"name": "mine", "path": str(tmp_path / "none")}
+    with pytest.raises(DataError, match=r"dataset.path: .*none: does not exist"):
+        study_of(SMALL | {"dataset": missing})
+    with pytest.raises(ConfigError, match=r"dataset.labels and dataset.channels: missing"):
+        study_of(SMALL | {"dataset": missing | {"path": str(tmp_path)}})
+
+
+def test_a_command_adds_a_preset_to_those_of_the_study():
+    words = argparse.Namespace(config=str(ROOT / "config/config.yaml"), changes=[])
+    words.preset = "lunet_small_4f"  # one of the default list, which the file does not repeat
+    listed = read_study(words).presets
+    assert len(listed) == 29
+    words.preset = "lunet_small_5f"
+    assert [*read_study(words).presets] == [*listed, "lunet_small_5f"]
+    words.config = str(ROOT / "config/smallest.yaml")
+    assert len(read_study(words).presets) > 2  # the candidates of its search

@@ -9,6 +9,8 @@ import pytest
 
 from lunet.cli import main
 from lunet.commands import smallest
+from lunet.data.dataset import read_dataset
+from lunet.data.layouts.open import open_dataset
 from lunet.files import write_json
 from lunet.reading import read_json
 from lunet.study.config import load, read_mapping
@@ -26,7 +28,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_folder_becomes_a_configuration(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["init", "phantom", "--margin", "0.02", "--budget-hours", "3"]) == 0
     told = capsys.readouterr().out
-    assert "12 labelled cases of 6 subjects\n" in told
+    assert ": 12 cases of 6 subjects\n" in told
+    assert "--groups" not in told
     assert "lunet smallest --config config/" in told
     (path,) = Path("config").glob("*.yaml")
     config = load(path)
@@ -72,6 +75,59 @@ def test_what_was_stated_to_read_the_folder_stays_stated(folder: Path) -> None:
     assert config.dataset.labels == {"head": 1, "tail": 2}
     assert config.dataset.groups == r"_(\d+)_"
     assert "24 labelled cases of 12 subjects" in Path("m.yaml").read_text().replace("\n# ", " ")
+
+
+@pytest.mark.parametrize(("epochs", "warmup"), [(2, 0), (5, 1), (6, 5)])
+def test_a_few_epochs_shorten_the_warm_up_of_the_recipe(
+    folder: Path, epochs: int, warmup: int
+) -> None:
+    assert main(["init", "phantom", "--epochs", str(epochs), "--out", "m.yaml"]) == 0
+    recipe = study_of(read_mapping("m.yaml")).resolved("unet_small_8f")[1]
+    assert (recipe.epochs, recipe.schedule.warmup_epochs) == (epochs, warmup)
+
+
+def test_the_data_set_has_the_name_that_it_states_or_that_the_user_gives(folder: Path) -> None:
+    listing = read_json(folder / "dataset.json")
+    write_json(folder / "dataset.json", listing | {"name": "Our scans, part 2/3"})
+    assert main(["init", "phantom", "--out", "a.yaml"]) == 0
+    assert load("a.yaml").dataset.name == "Our scans_ part 2_3"
+    assert main(["init", "phantom", "--name", "Clinic A", "--out", "b.yaml"]) == 0
+    settings = load("b.yaml").dataset
+    assert settings.name == "Clinic A"
+    # as a rule reads the data: the manifest, which the report reads, has this name
+    assert read_dataset(folder, settings).name == "Clinic A"
+    assert open_dataset(folder, settings).name == "Clinic A"
+    assert read_dataset(folder).name == "Our scans, part 2/3"
+
+
+def test_the_hint_about_subjects_has_the_pattern_of_the_names(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for place in sorted((folder / "labelsTr").iterdir()):
+        for visit in "12":
+            for kind, source in (("images", "imagesTr"), ("masks", "labelsTr")):
+                end = place.name.replace(".nii", f"_visit{visit}.nii")
+                target = Path("mine", kind, end)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(folder / source / place.name, target)
+    assert main(["init", "mine", "--labels", "a=1", "b=2"]) == 0
+    told = capsys.readouterr().out
+    assert told.count("--groups") == 1
+    (line,) = (line for line in told.splitlines() if "--groups" in line)
+    assert "the names look like 12 subjects" in line
+    assert "visit" in line.partition("--groups")[2]
+
+
+@pytest.mark.parametrize("words", [["init"], ["import"]])
+def test_paths_hold_no_steps_upwards(
+    folder: Path, words: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "inner").mkdir()
+    out = {"init": "m.yaml", "import": "raw"}[words[0]]
+    assert main([*words, "inner/../phantom", "--out", out]) == 0
+    assert ".." not in capsys.readouterr().out
+    written = Path("m.yaml" if out == "m.yaml" else "raw/dataset.json").read_text()
+    assert "/.." not in written
 
 
 @pytest.mark.parametrize(

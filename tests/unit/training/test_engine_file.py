@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tiny_training import TINY, job, prepare
@@ -49,6 +50,30 @@ def test_the_file_tells_choice_measurement_and_machine(chosen: Path) -> None:
     assert found["seconds_per_step"] == {"fp32 contiguous": 10.0, "fp32 channels_last": 5.0}
     assert found["batch"] == [3, 1, 12, 12, 12]
     assert found["machine"] == autotune.machine("cpu")
+    assert found["reason"].startswith("measured: the fastest")
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"epochs": 2}, "a training of 6 steps is too short"),
+        ({"engine": Engine("cpu", "fp32", "contiguous", "off")}, "leave no choice"),
+        ({}, "take only"),
+    ],
+)
+def test_the_file_says_why_nothing_else_was_tried(
+    monkeypatch: pytest.MonkeyPatch,
+    data: Path,
+    tmp_path: Path,
+    changes: dict[str, Any],
+    reason: str,
+) -> None:
+    monkeypatch.setattr(autotune, "step_seconds", lambda *_: 0.01)
+    chosen = run_engine(job(data, tmp_path, replace(OPEN, **changes)), tmp_path / "engine.json")
+    found = read_json(tmp_path / "engine.json")
+    assert reason in found["reason"]
+    assert len(found["seconds_per_step"]) <= 1
+    assert str(chosen).startswith("fp32, contiguous on cpu with ")
 
 
 def test_trainings_use_it_and_measure_nothing(chosen: Path, data: Path, tmp_path: Path) -> None:

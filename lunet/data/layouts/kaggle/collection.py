@@ -33,7 +33,7 @@ from lunet.data.io.images import NIFTI, is_hidden
 from lunet.data.io.write import write_nifti
 from lunet.data.layouts.importing import STEP, write_links
 from lunet.data.layouts.task import FOREGROUND, chosen_groups, chosen_rule
-from lunet.data.settings import DatasetSettings
+from lunet.data.settings import UNNAMED, DatasetSettings
 from lunet.errors import DataError
 from lunet.own_files import renewed
 from lunet.reading import read_object, typed
@@ -200,5 +200,5 @@ def _dataset(root: Path, cases: list[Case], settings: DatasetSettings) -> Datase
     numbered = by_number(typed(found, dict[str, str], where), where)
     labels = {name: index for index, name in numbered.items() if index != 0}
     task = Task(settings.channels or ("CT",), settings.labels or labels, {}, settings.dimensions)
-    name = root.name if settings.name == "unnamed" else settings.name
+    name = root.name if settings.name == UNNAMED else settings.name
     return Dataset(root, name, task, chosen_groups(cases, settings), chosen_rule(settings))
