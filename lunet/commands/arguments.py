@@ -187,7 +187,7 @@ def _with_planned_size(sections: dict[str, Any], plan: dict[str, Any]) -> dict[s
 def read_study(arguments: argparse.Namespace) -> Any:
     """The :class:`lunet.study.study.Study` of ``--config``, ``--preset`` and ``--set``.
 
-    A preset that the study does not list is added to it, unless it is an external row.
+    A preset that the study does not list is added to it, unless it is an external row or a rival.
 
     Without ``--config`` the study is about the data set that the command reads, as described by
     its ``dataset.json``; without that, about one image channel and one label ``foreground``.
@@ -198,8 +198,9 @@ def read_study(arguments: argparse.Namespace) -> Any:
     mapping = read_mapping(arguments.config) if arguments.config else _by_hand(arguments)
     for change in arguments.changes:
         _change(mapping, change)
-    known, external = mapping.get("presets") or [], mapping.get("external") or {}
-    is_listed = arguments.preset in known or arguments.preset in external
+    known = mapping.get("presets") or []
+    rows = [known, *(mapping.get(key) or {} for key in ("external", "rivals"))]
+    is_listed = any(arguments.preset in row for row in rows)
     if arguments.preset and isinstance(known, list) and not is_listed:
         mapping["presets"] = [*known, arguments.preset]
     return study_of(mapping)

@@ -1,5 +1,4 @@
 import os
-import re
 from shlex import quote
 
 from snakemake.logging import logger
@@ -21,8 +20,8 @@ LOGS = f"{RESULTS}/logs/{{preset}}/fold-{{fold}}/seed-{{seed}}"
 
 
 # networks that are trained; the atlas prior and external rows have predictions but no network
-TRAINED = rf"(?!(?:{'|'.join(map(re.escape, ('atlas_prior', *study.external)))})/)[^/]+"
-EXTERNAL = "|".join(map(re.escape, study.external)) or r"(?!)"
+TRAINED = rf"(?!(?:{one_of(('atlas_prior', *study.external))})/)[^/]+"
+EXTERNAL, RIVALS = one_of(study.made_elsewhere), one_of(study.rivals)
 
 
 wildcard_constraints:
