@@ -6,6 +6,9 @@ JOB is JSON; the last line of the output is the result as JSON. Counts and times
 the networks of the study: one forward pass of one volume, in single precision.
 """
 
+import copy
+import ctypes
+import gc
 import json
 import math
 import os
@@ -79,8 +82,9 @@ def build(job):
 
 def count(network, shape):
     """Multiply-adds of a forward pass: half of what torch counts as operations."""
+    on_meta = copy.deepcopy(network).to("meta")
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        network(torch.zeros(shape))
+        on_meta(torch.empty(shape, device="meta"))
     return counter.get_total_flops() // 2
 
 
@@ -119,11 +123,13 @@ def peak(call, device):
         torch.cuda.synchronize()
         return torch.cuda.max_memory_allocated() - before
     try:
+        gc.collect()
+        ctypes.CDLL(None).malloc_trim(0)
         Path("/proc/self/clear_refs").write_text("5")  # resets the high-water mark
         before = status("VmRSS")
         call()
         return max(0, status("VmHWM") - before)
-    except OSError:
+    except (OSError, AttributeError):  # not Linux, or a container that forbids it
         return None
 
 
