@@ -161,8 +161,8 @@ def _numbered(names: tuple[str, ...]) -> dict[str, int]:
     return {name: index for index, name in enumerate(names, start=1)}
 
 
-# The user fetches their archives: most need an account, the checksum of AMOS22 is not known here, and
-# the files of TotalSegmentator are converted before a study can read them.
+# The user fetches their archives: most need an account, the checksum of AMOS22 is not known here,
+# and the files of TotalSegmentator are converted before a study can read them.
 _ABDOMEN_AND_HEART = (
     CatalogEntry(
         name="AMOS22",

@@ -1,4 +1,4 @@
-"""A study with a rival: its jobs, what repeats them, and the whole way with a stand-in of nnU-Net."""
+"""A study with a rival: its jobs, what repeats them, and the whole way with a stand-in."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ class Names:
         self.preset = preset
 
 
-def study(python: Path | str, **changes: Any) -> dict[str, Any]:
+def study(python: Path | str, /, **changes: Any) -> dict[str, Any]:
     rival = {"python": str(python), "epochs": 2, "iterations": 3} | changes
     return {
         "study": "x",
         "dataset": {
             "name": "phantom",
-            "phantom": {"kind": "hippocampus", "subjects": 6, "scale": 0.4},
+            "phantom": {"kind": "hippocampus", "subjects": 6, "scale": 0.5},
         },
-        "preprocess": {"size": [16, 16, 16]},
+        "preprocess": {"size": [16, 24, 16]},
         "split": {"folds": 3},
         "presets": ["unet_small_1f"],
         "folds": [0, 1],
@@ -46,7 +46,7 @@ def study(python: Path | str, **changes: Any) -> dict[str, Any]:
         "rivals": {"nnunet": rival, "other": rival | {"epochs": 5}},
         "statistics": {"reference": "nnunet", "resamples": 100, "margin": 0.05},
         "efficiency": {
-            "size": [16, 16, 16],
+            "size": [16, 24, 16],
             "warmups": 1,
             "repeats": 5,
             "processes": 1,

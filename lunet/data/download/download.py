@@ -194,8 +194,8 @@ def _unregistered(settings: DatasetSettings, entry: CatalogEntry | None) -> Data
         where=f"dataset {entry.name}",
         found=f"{reason}; dataset.path is not set {looked}",
         expected=f"terms: {entry.licence}",
-        action=f"{'Fetch it from' if is_open else 'Register at'} {entry.home}, unpack the files as {entry.expected}, "
-        "and set dataset.path to the folder that holds them",
+        action=f"{'Fetch it from' if is_open else 'Register at'} {entry.home}, unpack the files as "
+        f"{entry.expected}, and set dataset.path to the folder that holds them",
     )
 
 
