@@ -187,7 +187,7 @@ def _with_planned_size(sections: dict[str, Any], plan: dict[str, Any]) -> dict[s
 def read_study(arguments: argparse.Namespace) -> Any:
     """The :class:`lunet.study.study.Study` of ``--config``, ``--preset`` and ``--set``.
 
-    A preset that the study does not list is added to it, unless it is an external row.
+    A preset that the study does not list is added to it, unless it is an external row or a rival.
 
     Without ``--config`` the study is about the data set that the command reads, as described by
     its ``dataset.json``; without that, about one image channel and one label ``foreground``.

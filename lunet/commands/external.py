@@ -22,6 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of this step."""
     add_settings(parser)
     add_out(parser, "PATH", "folder for the masks; without --manifest the file of the costs")
+    parser.add_argument("--predictions", metavar="DIR", help="folder instead of the configured one")
     parser.add_argument("--manifest", help="manifest.json of the prepared data set")
     parser.add_argument("--splits", help="splits.json of the study")
     parser.add_argument("--fold", type=NATURAL, help="whose test cases are taken (default 0)")
@@ -41,6 +42,8 @@ def run(arguments: argparse.Namespace) -> None:
         _check_configured(arguments)
     step = "external" if arguments.manifest else "external_cost"
     section = read_settings(arguments, step)[step]
+    if arguments.predictions:
+        section = {**section, "predictions": arguments.predictions}
     settings = build_settings(ExternalSettings, section, f"external.{name}")
     if arguments.manifest is None and (arguments.splits or arguments.fold is not None):
         raise ConfigError(

@@ -1,7 +1,8 @@
 """Convert a data set of another layout to the project's layout, with links instead of copies.
 
-Layouts: decathlon, nnunet (a folder, or a number in $nnUNet_raw), bids, brats, mmwhs, csv,
-folders (images/ and masks/, or images and masks in one folder), kaggle; auto detects the layout.
+Layouts: decathlon, nnunet (a folder, or a number in $nnUNet_raw), bids, brats, mmwhs, per_subject
+(KiTS23, ACDC, BTCV), csv, folders (images/ and masks/, or images and masks in one folder), kaggle,
+totalsegmentator; auto detects the layout.
 Formats: NIfTI, NRRD, MetaImage, PNG, JPEG, TIFF.
 
 Examples: lunet import Dataset004_Hippocampus --layout nnunet --out raw
@@ -12,6 +13,11 @@ Evaluation". Download it first with your own Kaggle credentials; this command as
 pickled labels are read in a separate process, by a reader that accepts nothing but labels.
 
 Example: lunet import Task006_Lung --layout kaggle --dimensions 2 --out raw
+
+--layout totalsegmentator merges the masks of each subject into one label file; --labels chooses
+structures by the names of their masks (default: the 24 organs).
+
+Example: lunet import Totalsegmentator_dataset_v201 --layout totalsegmentator --out raw
 """
 
 from __future__ import annotations
@@ -40,6 +46,10 @@ def run(arguments: argparse.Namespace) -> None:
         from lunet.data.layouts.kaggle.collection import import_kaggle
 
         dataset = import_kaggle(arguments.source, arguments.out, by_hand(arguments))
+    elif arguments.layout == "totalsegmentator":
+        from lunet.data.layouts.totalsegmentator import import_totalsegmentator
+
+        dataset = import_totalsegmentator(arguments.source, arguments.out, by_hand(arguments))
     else:
         dataset = open_dataset(arguments.source, by_hand(arguments), arguments.layout)
         write_project(dataset, arguments.out)

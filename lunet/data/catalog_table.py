@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-Access = Literal["download", "registered", "synthetic"]
+Access = Literal["download", "registered", "by hand", "synthetic"]
 _DECATHLON_ORIGIN = "https://msd-for-monai.s3-us-west-2.amazonaws.com"
 _DECATHLON_CITATION = (
     "Antonelli et al., The Medical Segmentation Decathlon, Nature Communications 13, 4128 (2022); "
@@ -27,7 +27,7 @@ class CatalogEntry:
         regions.
     access
         ``download`` (anybody may fetch it), ``registered`` (the user fetches it after signing
-        terms) or ``synthetic``.
+        terms), ``by hand`` (anybody may fetch it, but this package does not) or ``synthetic``.
     licence, citation, home
         Terms of use, papers to cite, and the page of the data set (for a registered one: where to
         register).
@@ -130,6 +130,125 @@ def _whole_heart(modality: Literal["ct", "mr"]) -> CatalogEntry:
         remap=HEART_CODES | {421: 3},
     )
 
+
+_BTCV_ORGANS = ("spleen", "right kidney", "left kidney", "gallbladder", "esophagus", "liver")
+_AMOS = (
+    *_BTCV_ORGANS,
+    *("stomach", "aorta", "inferior vena cava", "pancreas", "right adrenal gland"),
+    *("left adrenal gland", "duodenum", "bladder", "prostate/uterus"),
+)
+_BTCV = (
+    *_BTCV_ORGANS,
+    *("stomach", "aorta", "inferior vena cava", "portal and splenic vein", "pancreas"),
+    *("right adrenal gland", "left adrenal gland"),
+)
+_FLARE22 = (
+    *("liver", "right kidney", "spleen", "pancreas", "aorta", "inferior vena cava"),
+    *("right adrenal gland", "left adrenal gland", "gallbladder", "esophagus", "stomach"),
+    *("duodenum", "left kidney"),
+)
+# the first 24 classes of version 2, named like the masks
+_TOTALSEGMENTATOR = (
+    *("spleen", "kidney_right", "kidney_left", "gallbladder", "liver", "stomach", "pancreas"),
+    *("adrenal_gland_right", "adrenal_gland_left", "lung_upper_lobe_left", "lung_lower_lobe_left"),
+    *("lung_upper_lobe_right", "lung_middle_lobe_right", "lung_lower_lobe_right", "esophagus"),
+    *("trachea", "thyroid_gland", "small_bowel", "duodenum", "colon", "urinary_bladder"),
+    *("prostate", "kidney_cyst_left", "kidney_cyst_right"),
+)
+
+
+def _numbered(names: tuple[str, ...]) -> dict[str, int]:
+    return {name: index for index, name in enumerate(names, start=1)}
+
+
+# The user fetches their archives: most need an account, the checksum of AMOS22 is not known here,
+# and the files of TotalSegmentator are converted before a study can read them.
+_ABDOMEN_AND_HEART = (
+    CatalogEntry(
+        name="AMOS22",
+        channels=_CT,
+        labels=_numbered(_AMOS),
+        access="by hand",
+        licence="CC BY 4.0 at Zenodo",
+        citation="Ji et al., AMOS, NeurIPS Datasets and Benchmarks (2022), arXiv:2206.08023",
+        home="https://zenodo.org/records/7262581",
+        train=240,
+        test=240,
+        expected="amos22/dataset.json, imagesTr/amos_0001.nii.gz, labelsTr/amos_0001.nii.gz; "
+        "numbers up to 500 are CT, the others MRI",
+    ),
+    CatalogEntry(
+        name="FLARE22",
+        channels=_CT,
+        labels=_numbered(_FLARE22),
+        access="registered",
+        licence="rules of the FLARE22 challenge, agreed to by each user; no redistribution",
+        citation="Ma et al., FLARE22, The Lancet Digital Health (2024), arXiv:2308.05862",
+        home="https://flare22.grand-challenge.org/",
+        train=50,
+        test=2250,
+        layout="folders",
+        expected="images/FLARE22_Tr_0001_0000.nii.gz and labels/FLARE22_Tr_0001.nii.gz, the 50 "
+        "labelled cases only",
+    ),
+    CatalogEntry(
+        name="ACDC",
+        channels=("cine",),
+        labels={"RV": 1, "Myo": 2, "LV": 3},
+        access="registered",
+        licence="CC BY-NC-SA 4.0",
+        citation="Bernard et al., IEEE TMI 37, 2514 (2018)",
+        home="https://www.creatis.insa-lyon.fr/Challenge/acdc/",
+        train=200,
+        test=100,
+        layout="per_subject",
+        expected="training/patient001/patient001_frame01.nii.gz and patient001_frame01_gt.nii.gz "
+        "(end of diastole and of systole, so two cases of each patient)",
+    ),
+    CatalogEntry(
+        name="KiTS23",
+        channels=_CT,
+        labels={"kidney": 1, "tumor": 2, "cyst": 3},
+        # the classes that the challenge ranks by
+        regions={"kidney and masses": (1, 2, 3), "masses": (2, 3), "tumor": (2,)},
+        access="registered",
+        licence="CC BY-NC-SA 4.0",
+        citation="Heller et al., The KiTS21 Challenge, arXiv:2307.01984 (2023)",
+        home="https://kits-challenge.org/kits23/ (the images are fetched by its own script)",
+        train=489,
+        test=110,
+        layout="per_subject",
+        expected="dataset/case_00000/imaging.nii.gz and segmentation.nii.gz",
+    ),
+    CatalogEntry(
+        name="BTCV",
+        channels=_CT,
+        labels=_numbered(_BTCV),
+        access="registered",
+        licence="terms of the challenge, agreed to at Synapse; no redistribution",
+        citation="Landman et al., Multi-Atlas Labeling Beyond the Cranial Vault, "
+        "doi:10.7303/syn3193805 (2015)",
+        home="https://www.synapse.org/#!Synapse:syn3193805",
+        train=30,
+        test=20,
+        layout="per_subject",
+        expected="RawData/Training/img/img0001.nii.gz and RawData/Training/label/label0001.nii.gz",
+    ),
+    CatalogEntry(
+        name="TotalSegmentator_v2",
+        channels=_CT,
+        labels=_numbered(_TOTALSEGMENTATOR),
+        access="by hand",
+        licence="CC BY 4.0",
+        citation="Wasserthal et al., Radiology: Artificial Intelligence 5, e230024 (2023)",
+        home="https://zenodo.org/records/10047292",
+        md5="fe250e5718e0a3b5df4c4ea9d58a62fe",
+        size=23_581_218_285,
+        train=1228,
+        expected="s0000/ct.nii.gz and s0000/segmentations/liver.nii.gz, of which `lunet import "
+        "SOURCE --layout totalsegmentator --out RAW` makes",
+    ),
+)
 
 _ENTRIES = (
     _decathlon(
@@ -243,6 +362,7 @@ _ENTRIES = (
     ),
     _whole_heart("ct"),
     _whole_heart("mr"),
+    *_ABDOMEN_AND_HEART,
 )
 
 CATALOG: dict[str, CatalogEntry] = {entry.name: entry for entry in _ENTRIES}

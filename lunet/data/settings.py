@@ -48,9 +48,9 @@ class DatasetSettings:
         doc="further addresses, tried before the origin; `$NAME` in one is that environment "
         "variable, so that a configuration needs to hold no password or token",
     )
-    layout: Literal["auto", "decathlon", "nnunet", "bids", "folders", "csv", "brats", "mmwhs"] = (
-        setting("auto", doc="how the folder is laid out")
-    )
+    layout: Literal[
+        "auto", "decathlon", "nnunet", "bids", "folders", "csv", "brats", "mmwhs", "per_subject"
+    ] = setting("auto", doc="how the folder is laid out")
     labels: dict[str, int] | None = setting(None, doc="label name -> index; else the data set's")
     remap: dict[str, int] = setting({}, doc="index in the label files -> class index")
     mask_threshold: float | None = setting(

@@ -16,12 +16,19 @@ from lunet.data.prepared import Manifest, read_manifest
 from lunet.errors import DataError
 from lunet.evaluation.external_labels import theirs_to_ours
 from lunet.evaluation.external_settings import ExternalSettings
-from lunet.evaluation.external_source import Source, check_split, find_source, source_digest
+from lunet.evaluation.external_source import (
+    TRAINING,
+    Source,
+    check_split,
+    find_source,
+    source_digest,
+)
 from lunet.evaluation.pairs import EvaluatedRun, read_predicted, refuse_extra, some
 from lunet.files import write_json
 from lunet.inference.output import SUFFIX, subset_cases
 from lunet.own_files import claim, claim_files, discard
 from lunet.provenance import stamp
+from lunet.reading import read_object
 from lunet.task import Task
 
 STEP, RECORD = "external", "run.json"
@@ -141,6 +148,8 @@ def _record(
     code: str,
 ) -> dict[str, Any]:
     """The content of ``run.json``."""
+    training = Path(settings.predictions, TRAINING)
+    rival = {"training": read_object(training)} if training.is_file() else {}
     return {
         "preset": run.preset,
         "fold": run.fold,
@@ -154,7 +163,8 @@ def _record(
             "tested": len(tested),
             "missing": missing,
             "digest": source_digest(settings, run.preset, run.fold, tested),
-        },
+        }
+        | rival,
         "settings": {"task": manifest.task.as_dict(), "map": dict(settings.map)},
         "code": code,
         "data": manifest.digest,

@@ -20,6 +20,8 @@ from lunet.reading import read_json, typed
 from lunet.task import Task
 
 SPLITS = "splits_final.json"
+TRAINING = "training.json"
+"""Written next to the predictions of a rival, which this study has trained."""
 
 
 class _Fold(TypedDict):

@@ -1,4 +1,4 @@
-"""Where the rows of a study come from: trained here, made elsewhere, a reader, the atlas prior.
+"""Where the rows of a study come from: trained here, rivals, made elsewhere, readers, the prior.
 
 The per-case rows have a column ``role``, so that each table and figure knows what may be compared.
 Rows made by hand may lack it; then only the atlas prior is recognised, by its name.
@@ -14,7 +14,7 @@ import pandas as pd
 
 PRIOR = "atlas_prior"
 ROLE = "role"
-"""Column of the per-case rows: ``trained``, ``external``, ``reader`` or ``prior``."""
+"""Column of the per-case rows: ``trained``, ``rival``, ``external``, ``reader`` or ``prior``."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,8 @@ class External:
         Name of the row.
     is_reader
         Whether a second reader made the masks.
+    is_rival
+        Whether another package has trained it in this study.
     layout
         ``folder`` or ``nnunet``.
     source
@@ -41,6 +43,7 @@ class External:
 
     name: str
     is_reader: bool
+    is_rival: bool
     layout: str
     source: str
     tested: int
@@ -58,6 +61,7 @@ def external_of(runs: Iterable[Mapping[str, Any]]) -> dict[str, External]:
         name: External(
             name,
             is_reader=parts[0]["role"] == "reader",
+            is_rival="training" in parts[0],
             layout=parts[0]["layout"],
             source=parts[0].get("source", ""),
             tested=sum(part["tested"] for part in parts),
@@ -70,9 +74,15 @@ def external_of(runs: Iterable[Mapping[str, Any]]) -> dict[str, External]:
 
 def with_roles(cases: pd.DataFrame, external: Mapping[str, External]) -> pd.DataFrame:
     """The per-case rows with their column ``role``."""
-    roles = {name: "reader" if row.is_reader else "external" for name, row in external.items()}
+    roles = {name: _role(row) for name, row in external.items()}
     roles[PRIOR] = "prior"
     return cases.assign(**{ROLE: cases["preset"].map(roles).fillna("trained")})
+
+
+def _role(row: External) -> str:
+    if row.is_reader:
+        return "reader"
+    return "rival" if row.is_rival else "external"
 
 
 def _named(cases: pd.DataFrame, *roles: str) -> tuple[str, ...]:
@@ -90,13 +100,18 @@ def trained(cases: pd.DataFrame) -> tuple[str, ...]:
 
 
 def untrained(cases: pd.DataFrame) -> tuple[str, ...]:
-    """Rows without trainings of this study, whose predictions are taken as given."""
-    return _named(cases, "external", "reader", "prior")
+    """Rows with one set of predictions, so that the variance of their training is not known."""
+    return _named(cases, "rival", "external", "reader", "prior")
 
 
 def externals(cases: pd.DataFrame) -> tuple[str, ...]:
     """Models whose predictions were made elsewhere."""
     return _named(cases, "external")
+
+
+def trained_by_others(cases: pd.DataFrame) -> tuple[str, ...]:
+    """Models that another package trained in this study, once in each fold."""
+    return _named(cases, "rival")
 
 
 def readers(cases: pd.DataFrame) -> tuple[str, ...]:
@@ -106,7 +121,7 @@ def readers(cases: pd.DataFrame) -> tuple[str, ...]:
 
 def rivals(cases: pd.DataFrame) -> tuple[str, ...]:
     """What is compared unless the settings say otherwise: all but bounds, the prior and readers."""
-    return _named(cases, "trained", "external")
+    return _named(cases, "trained", "rival", "external")
 
 
 def of(cases: pd.DataFrame, names: Iterable[str]) -> pd.DataFrame:

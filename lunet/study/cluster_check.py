@@ -36,6 +36,8 @@ GPU_RULES = frozenset(
         "prune",
         "prune_control",
         "prune_predict",
+        "rival_train",
+        "rival_cost",
     )
 )
 """Rules of the workflow that ask for a GPU."""

@@ -20,6 +20,7 @@ from lunet.data.settings import (
 from lunet.efficiency.settings import EfficiencySettings
 from lunet.errors import ConfigError, nearest, noted, shown, together
 from lunet.evaluation.external_settings import ExternalSettings
+from lunet.exchange.rival_settings import RivalSettings
 from lunet.inference.settings import PredictSettings, TransferSettings
 from lunet.metrics.checks import check_metric, with_tolerances
 from lunet.metrics.settings import EvaluateSettings, LesionSettings, StatisticsSettings
@@ -31,6 +32,7 @@ from lunet.reporting.settings import ReportSettings
 from lunet.settings import LARGEST_SEED, build_settings, schema, setting
 from lunet.study.external import external_faults
 from lunet.study.presets import PAPER_PRESETS, known_presets
+from lunet.study.rivals import rival_faults, row_of
 from lunet.study.settings import SmallestSettings
 from lunet.study.variants import Variant, base_preset
 from lunet.training.recipe import Recipe
@@ -137,6 +139,11 @@ class Config:
         doc="name -> finished predictions made elsewhere, evaluated and compared like a preset, or "
         "the masks of a second reader",
     )
+    rivals: dict[str, RivalSettings] = setting(
+        {},
+        doc="name -> a network that nnU-Net v2 plans and trains on the study's data and folds, in "
+        "an environment of its own; evaluated and compared like a preset",
+    )
     lesions: LesionSettings = setting(LesionSettings(), doc="lesion-wise results")
     statistics: StatisticsSettings = setting(StatisticsSettings(), doc="comparisons")
     efficiency: EfficiencySettings = setting(EfficiencySettings(), doc="cost of the networks")
@@ -161,7 +168,9 @@ class Config:
         if self.report.metrics == ReportSettings().metrics:
             metrics = with_tolerances(self.report.metrics, self.evaluate.tolerances)
             object.__setattr__(self, "report", replace(self.report, metrics=metrics))
-        faults = [*_names(self), *_presets(self)]
+        faults = [*_names(self), *_presets(self), *rival_faults(self)]
+        rows = {name: row_of(rival) for name, rival in self.rivals.items()}
+        object.__setattr__(self, "external", self.external | rows)
         if not faults:  # a misspelt preset is no other preset's mistake
             faults += [*_overrides(self), *_comparisons(self), *external_faults(self)]
         faults += [*_grid(self), *_probabilities(self), *_metrics(self)]
@@ -192,8 +201,8 @@ def _with_candidates(mapping: Mapping[str, Any]) -> Mapping[str, Any]:
     if mapping.get("smallest") is None or "presets" in mapping:
         return mapping
     smallest = build_settings(SmallestSettings, mapping["smallest"], "smallest")
-    external = mapping.get("external") or {}
-    names = [name for name in smallest.presets() if name not in external]
+    rows = {**(mapping.get("external") or {}), **(mapping.get("rivals") or {})}
+    names = [name for name in smallest.presets() if name not in rows]
     return {**mapping, "presets": names} if smallest.is_configured else mapping
 
 
@@ -290,7 +299,7 @@ def _names(config: Config) -> Iterator[ConfigError]:
     """Names that cannot be used as folders and as words of shell commands."""
     named = [("study", config.study), *(("presets", name) for name in config.presets)]
     named += [("smallest", name) for name in config.smallest.presets()]
-    for key in ("variants", "overrides", "transfer", "external"):
+    for key in ("variants", "overrides", "transfer", "external", "rivals"):
         named += [(key, name) for name in getattr(config, key)]
     expected = "only letters, digits, `_`, `-` and `.`, beginning with a letter or digit"
     for key, name in named:

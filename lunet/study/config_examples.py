@@ -49,6 +49,12 @@ external:
     layout: nnunet
     cost: {parameters: 31195784}
 """,
+    "rivals.<name>": """
+rivals:
+  nnunet_3d_fullres: {python: ~/nnunet/bin/python}
+  nnunet_resenc_m: {python: ~/nnunet/bin/python, network: resenc_m, epochs: 250}
+statistics: {reference: nnunet_3d_fullres}
+""",
     "topology": """
 presets: [nnunet_like_8f, pocket_small_8f]
 topology:                        # voxels of 0.5 x 0.5 x 7.5 mm: no pooling along the last axis

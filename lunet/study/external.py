@@ -21,15 +21,18 @@ def external_faults(config: Config) -> Iterator[ConfigError]:
     names = (*config.presets, *config.variants, *known_presets(), "atlas_prior")
     taken = {file_key(name): name for name in names}
     for name, row in config.external.items():
-        where = f"external.{name}"
+        is_trained = name in config.rivals
+        where = f"{'rivals' if is_trained else 'external'}.{name}"
         other = taken.setdefault(file_key(name), name)
         if other != name or name in names:
             yield ConfigError(
                 where=where,
                 found=f"is the name of the row {other}",
-                expected="an external row needs a name of its own",
+                expected="each row needs a name of its own",
                 action="Rename it",
             )
+        if is_trained:  # what follows is about predictions that are there
+            continue
         if row.layout == "folder" and row.splits is not None:
             yield ConfigError(
                 where=f"{where}.splits",
@@ -73,9 +76,9 @@ def check_external(study: Study) -> None:
         return
     from lunet.evaluation.external_source import find_source
 
-    for name, settings in study.config.external.items():
+    for name in study.made_elsewhere:
         for fold in study.folds:
-            find_source(settings, name, fold)
+            find_source(study.config.external[name], name, fold)
 
 
 def external_digest(study: Study, splits: str) -> Callable[[Any], str]:

@@ -15,6 +15,7 @@ from lunet.study.external import check_external
 from lunet.study.freeze import freeze_networks
 from lunet.study.profile import is_dry_run
 from lunet.study.protocol import hand_over, known_warnings
+from lunet.study.rivals import check_rivals, hand_over_rivals
 from lunet.study.shown import hand_over_shown
 from lunet.study.study import PRIOR, Study
 from lunet.study.together import choose_together, hand_over_together
@@ -44,16 +45,18 @@ def launch(study: Study, words: Sequence[str], *, warn: Callable[[str], None] | 
     ------
     LunetError
         If a target belongs to an unknown preset, a data set is neither here nor at its path, the
-        predictions of an external row are not there, TensorBoard is asked for and not installed, or
-        SLURM would refuse the profile's requests.
+        predictions of an external row are not there, a rival's interpreter does not find nnU-Net,
+        TensorBoard is asked for and not installed, or SLURM would refuse the profile's requests.
     """
     check_requested_files(study, words)
     prepare_cluster(words)
     share_gpus(study.config.runs_per_gpu)
     hand_over(study)
+    hand_over_rivals(study)
     hand_over_shown({name: study.shown(name) for name in study.presets})
     if warn is not None:
         check_external(study)
+        check_rivals(study)
         freeze_networks(preset.module for preset, _ in study.presets.values())
         hand_over_together(choose_together(study, words))
         if not is_dry_run(words):

@@ -10,8 +10,16 @@ from lunet.errors import ConfigError, LunetError, parts_of
 
 # key of a mistake -> other keys that its check reads
 _READS = {
-    "statistics.reference": ("presets", "variants", "smallest", "prior", "external"),
-    "statistics.pairs": ("presets", "variants", "smallest", "prior", "transfer", "external"),
+    "statistics.reference": ("presets", "variants", "smallest", "prior", "external", "rivals"),
+    "statistics.pairs": (
+        "presets",
+        "variants",
+        "smallest",
+        "prior",
+        "transfer",
+        "external",
+        "rivals",
+    ),
     "statistics.metric": ("evaluate.tolerances",),
     "report.metrics": ("evaluate.tolerances",),
     "overrides": ("presets", "smallest"),
@@ -20,7 +28,8 @@ _READS = {
     "predict.probabilities": ("lesions",),
     "presets": ("variants", "smallest", "dataset"),
     "transfer": ("dataset",),
-    "external": ("dataset", "presets", "split", "statistics"),
+    "external": ("dataset", "presets", "split", "statistics", "rivals"),
+    "rivals": ("presets", "variants", "external"),
     "train.monitor": ("dataset",),
     "train.early_stopping": ("dataset",),
 }

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lunet.data.catalog import task_of
-from lunet.errors import ConfigError, noted, together
+from lunet.errors import ConfigError, nearest, noted, together
 from lunet.evaluation.external_labels import check_labels
 from lunet.files import canonical_json
 from lunet.metrics.catalog import known_metrics
@@ -109,8 +109,18 @@ class Study:
 
     @property
     def external(self) -> tuple[str, ...]:
-        """Names of the rows whose predictions were made elsewhere."""
+        """Names of the rows whose masks other code makes: elsewhere, or as a rival in the study."""
         return tuple(self.config.external)
+
+    @property
+    def made_elsewhere(self) -> tuple[str, ...]:
+        """Names of the external rows whose predictions exist when the study starts."""
+        return tuple(name for name in self.external if name not in self.config.rivals)
+
+    @property
+    def rivals(self) -> tuple[str, ...]:
+        """Names of the networks that another package trains in this study."""
+        return tuple(self.config.rivals)
 
     def resolve(self, name: str) -> tuple[Preset, Recipe]:
         """Network and recipe of a preset or variant, with the changes of the configuration."""
@@ -211,6 +221,8 @@ class Study:
             return [self._section("model", row) for row in self.presets]
         if name in ("external", "external_cost"):
             return self._external(preset, is_cost=name == "external_cost")
+        if name in ("rival", "rival_network"):
+            return self._rival(preset, is_network=name == "rival_network")
         if name not in ("model", "recipe", "training_step"):
             return plain(getattr(self.config, name))
         row, recipe = self.resolved(preset)
@@ -242,6 +254,17 @@ class Study:
         chosen = plain(self.config.external[row])
         kept = ("predictions", "role", "cost") if is_cost else (*chosen.keys() - {"cost"},)
         return {key: chosen[key] for key in sorted(kept)}
+
+    def _rival(self, row: str | None, *, is_network: bool) -> Any:
+        """What the training of a rival depends on, or only its network, which decides the plan."""
+        if row not in self.config.rivals:
+            rivals = self.config.rivals
+            raise ConfigError(
+                where=f"rivals.{row}", found="is not configured", expected=nearest(str(row), rivals)
+            )
+        chosen = plain(self.config.rivals[row])
+        # another place of the same environment trains nothing again
+        return chosen["network"] if is_network else {k: chosen[k] for k in chosen if k != "python"}
 
     def _predict(self, preset: str | None) -> Any:
         """Settings of prediction; ``training_patch`` sets the tile to the preset's patch size."""

@@ -1,5 +1,4 @@
 import os
-import re
 import sys
 from shlex import quote
 
@@ -28,11 +27,11 @@ LOGS = f"{RESULTS}/logs/{{preset}}/fold-{{fold}}/seed-{{seed}}"
 
 
 # networks that are trained; the atlas prior and external rows have predictions but no network
-TRAINED = rf"(?!(?:{'|'.join(map(re.escape, ('atlas_prior', *study.external)))})/)[^/]+"
+TRAINED = rf"(?!(?:{one_of(('atlas_prior', *study.external))})/)[^/]+"
 # of these, runs whose folds are trained in one job, and all others
 TOGETHER = rf"(?={together()}/){TRAINED}"
 ALONE = rf"(?!{together()}/){TRAINED}"
-EXTERNAL = "|".join(map(re.escape, study.external)) or r"(?!)"
+EXTERNAL, RIVALS = one_of(study.made_elsewhere), one_of(study.rivals)
 
 
 wildcard_constraints:

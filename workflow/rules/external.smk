@@ -25,11 +25,12 @@ rule external:
         settings=study.settings("external"),
         code=study.code("external"),
         source=external_digest(study, rules.folds.output.splits),
+        predictions=predictions_option,
     shell:
         "lunet external --settings {params.settings:q} --code {params.code:q}"
         " --manifest {input.manifest:q} --splits {input.splits:q}"
         " --preset {wildcards.preset:q} --fold {wildcards.fold:q}"
-        " --out {output.predictions:q} > {log:q} 2>&1"
+        " --out {output.predictions:q}{params.predictions} > {log:q} 2>&1"
 
 
 # the costs that the configuration states; nothing is measured

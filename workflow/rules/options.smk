@@ -1,5 +1,12 @@
 # Inputs and options that a rule has only under a condition, and the folder that studies share.
 
+import re
+
+
+def one_of(names):
+    """A pattern that matches each of the names, and nothing if there are none."""
+    return "|".join(map(re.escape, names)) or r"(?!)"
+
 
 def engine_file(wildcards):
     """Input: the arithmetic of the preset, if its recipe leaves it open."""
@@ -63,3 +70,14 @@ def manifest_option(wildcards, input):
     """Parameter: the option `--manifest`, for tables that need the manifest."""
     found = [path for path in input if os.path.basename(path) == "manifest.json"]
     return f" --manifest {quote(found[0])}" if found else ""
+
+
+def predictions_option(wildcards, input):
+    """Parameter: the option `--predictions`, if the study makes the predictions of the row."""
+    made = input.get("predictions")
+    return f" --predictions {quote(made)}" if made else ""
+
+
+def rival_state(wildcards, input):
+    """Parameter: the folder of nnU-Net's checkpoints, next to its preprocessed volumes."""
+    return os.path.join(os.path.dirname(input.plan), f"fold-{wildcards.fold}")

@@ -185,13 +185,17 @@ def _unregistered(settings: DatasetSettings, entry: CatalogEntry | None) -> Data
             expected=f"the catalog does not know {settings.name!r}",
         )
     folder = os.environ.get(VARIABLE)
+    is_open = entry.access == "by hand"
+    reason = (
+        "is not fetched by this command" if is_open else "cannot be fetched without registration"
+    )
     looked = f"nor is it in ${VARIABLE} ({folder})" if folder else f"and ${VARIABLE} is not set"
     return DataError(
         where=f"dataset {entry.name}",
-        found=f"cannot be fetched without registration; dataset.path is not set {looked}",
+        found=f"{reason}; dataset.path is not set {looked}",
         expected=f"terms: {entry.licence}",
-        action=f"Register at {entry.home}, unpack the files as {entry.expected}, "
-        "and set dataset.path to the folder that holds them",
+        action=f"{'Fetch it from' if is_open else 'Register at'} {entry.home}, unpack the files as "
+        f"{entry.expected}, and set dataset.path to the folder that holds them",
     )
 
 

@@ -21,7 +21,7 @@ from lunet.errors import ConfigError, DataError, nearest
 
 _FETCH = "Fetch the content (`git annex get`, `datalad get`)"
 # In the order in which they are tried; the first ones are the most specific.
-LAYOUTS = ("decathlon", "nnunet", "bids", "brats", "mmwhs", "csv", "folders")
+LAYOUTS = ("decathlon", "nnunet", "bids", "brats", "mmwhs", "per_subject", "csv", "folders")
 
 
 def open_dataset(

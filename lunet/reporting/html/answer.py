@@ -84,7 +84,8 @@ def _unlearned(quality: Mapping[str, Record], about: Facts) -> list[Block]:
     """Networks that have not learnt the task, before any comparison with them."""
     metric = about.statistics.metric
     key = f"{metric}_mean"
-    own = {name: row for name, row in quality.items() if name not in about.external}
+    elsewhere = {name for name, row in about.external.items() if not row.is_rival}
+    own = {name: row for name, row in quality.items() if name not in elsewhere}
     means = {name: number(row, key) for name, row in own.items() if key in row}
     return [Text(sentence, "strong") for sentence in unlearned(means, metric).values()]
 

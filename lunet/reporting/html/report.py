@@ -97,7 +97,10 @@ def _lead(facts: Facts) -> str:
     parts = [
         f"{counts[key]} {word[: -1 if counts[key] == 1 else None]}" for key, word in words.items()
     ]
-    models = [name for name in facts.external if name not in facts.readers]
+    others = [name for name in facts.external if name not in facts.readers]
+    rivals = [name for name in others if facts.external[name].is_rival]
+    models = [name for name in others if name not in rivals]
+    parts += [f"trained with their own code: {', '.join(rivals)}"] * bool(rivals)
     parts += [f"predictions made elsewhere: {', '.join(models)}"] * bool(models)
     parts += [f"second reader: {', '.join(facts.readers)}"] * bool(facts.readers)
     return ", ".join(parts)

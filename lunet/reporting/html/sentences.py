@@ -60,6 +60,9 @@ SENTENCES = {
     # rows that were made elsewhere
     "external": "The predictions of {name} were not made by this study{source}; they were taken "
     "as they are ({layout}) and evaluated like all others.",
+    "rival": "{name}{source} was planned, trained and used for prediction by its own code, on the "
+    "data and folds of this study, once in each fold. As it chooses no weights by validation, it "
+    "was trained on the validation cases, too.",
     "external_checked": "nnU-Net's split shows that no case was predicted by a model of {name} "
     "that trained on it.",
     "external_unchecked": "Whether {name} was trained on cases of this data set is not recorded.",

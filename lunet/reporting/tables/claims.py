@@ -14,7 +14,7 @@ from lunet.metrics.catalog import compared_title as title
 from lunet.metrics.settings import StatisticsSettings
 from lunet.reporting.markup import Cell, Column, Table, cell
 from lunet.reporting.numbers import decimals, fixed, integer, interval, probability
-from lunet.reporting.origin import externals, of, rivals, untrained
+from lunet.reporting.origin import externals, of, rivals, trained_by_others, untrained
 from lunet.reporting.result_files import check_metrics
 from lunet.reporting.tables.scores import level
 from lunet.reporting.unlearned import mean_scores, unlearned
@@ -71,9 +71,11 @@ def compared(
         untrained=untrained(cases),
         failure=statistics.failure,
     )
-    given = {*externals(cases)}
+    given, once = {*externals(cases)}, {*trained_by_others(cases)}
     table["sentence"] = [
-        row["sentence"] + _as_given(given & {row["preset"], row["reference"]})
+        row["sentence"]
+        + _as_given(given & {row["preset"], row["reference"]})
+        + _trained_once(once & {row["preset"], row["reference"]})
         for row in table.to_dict("records")
     ]
     return table
@@ -84,6 +86,14 @@ def _as_given(names: Collection[str]) -> str:
     return "".join(
         f" The predictions of {name} were made elsewhere and are taken as given; another training "
         "of it may differ."
+        for name in sorted(names)
+    )
+
+
+def _trained_once(names: Collection[str]) -> str:
+    """What a verdict about a rival does not cover."""
+    return "".join(
+        f" {name} was trained once in each fold; another training of it may differ."
         for name in sorted(names)
     )
 

@@ -110,6 +110,12 @@ CALLS = {
         ["/case_04.nii.gz"],
         [],
     ),
+    "rival": Call(
+        f"export {PREPARED} --out OUT",
+        ["/Dataset001_study/dataset.json"],
+        ["prepared/manifest.json"],
+        alone=True,
+    ),
     "lesions": Call(
         f"{RUN} --predictions scans --out OUT --froc OUT.froc", ["", ".froc"], ["splits.json"]
     ),

@@ -1,0 +1,80 @@
+"""Rivals in a study: networks that another package trains, and that come back as external rows."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from lunet.data.ids import file_key
+from lunet.errors import ConfigError, noted, together
+from lunet.evaluation.external_settings import ExternalSettings
+from lunet.exchange.rival_settings import RivalSettings
+
+if TYPE_CHECKING:
+    from lunet.study.config import Config
+    from lunet.study.study import Study
+
+_VARIABLE = "LUNET_RIVALS"
+
+
+def row_of(rival: RivalSettings) -> ExternalSettings:
+    """The external row that a rival becomes; the rules know the folder of its predictions."""
+    return ExternalSettings(predictions="", layout="nnunet", source=rival.source)
+
+
+def rival_faults(config: Config) -> Iterator[ConfigError]:
+    """Rivals with the name of an external row."""
+    taken = {file_key(name): name for name in config.external}
+    for name in config.rivals:
+        other = taken.get(file_key(name))
+        if other is not None:
+            yield ConfigError(
+                where=f"rivals.{name}",
+                found=f"is the name of the row external.{other}",
+                expected="a rival needs a name of its own",
+                action="Rename it",
+            )
+
+
+def check_rivals(study: Study) -> None:
+    """Check once, at the start of the workflow, that each rival's interpreter finds nnU-Net.
+
+    Raises
+    ------
+    ConfigError
+        If one does not, or nnU-Net cannot train on the data set.
+    """
+    rivals = study.config.rivals
+    if not rivals:
+        return
+    from lunet.exchange.nnunet_export import check_task
+    from lunet.exchange.nnunet_process import require_nnunet
+
+    faults: list[ConfigError] = []
+    with noted(faults):
+        check_task(study.task)
+    checked: set[str] = set()
+    for name, rival in rivals.items():
+        if rival.python not in checked:
+            with noted(faults):
+                require_nnunet(rival.python, f"rivals.{name}.python")
+        checked.add(rival.python)
+    if faults:
+        raise together(faults)
+
+
+def hand_over_rivals(study: Study) -> None:
+    """Pass the interpreters on to the jobs of this run of Snakemake.
+
+    They are no parameters of rules, so another place of the environment trains nothing again.
+    """
+    pythons = {name: rival.python for name, rival in study.config.rivals.items()}
+    os.environ[_VARIABLE] = json.dumps(pythons)
+
+
+def handed_over_python(rival: str) -> str | None:
+    """What :func:`hand_over_rivals` passed to a job for a rival; None outside of a workflow."""
+    known: dict[str, str] = json.loads(os.environ.get(_VARIABLE) or "{}")
+    return known.get(rival)
