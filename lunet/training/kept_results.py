@@ -2,8 +2,8 @@
 
 Snakemake removes every output of a job that failed: in a job of several runs also the outputs of
 the runs that were finished, and the outputs of a finished training that the file system of a
-cluster showed too late. A retry of the job finds them here and uses them. The next start of
-Snakemake that finds the results in their place removes what is kept (:func:`forget`), so that a
+cluster showed too late. A retry of the job finds them here and uses them. When Snakemake ends, and
+when it starts, what is kept of results in their place is removed (:func:`forget`), so that a
 training that is asked for again is done again.
 
 Copies are hard links where the file system allows it: they need no space, and no step writes into

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from test_invalidation import CONFIG, checkout_of, dry_run, snakemake, write_config
 
+from lunet.training.kept_results import FOLDER
+
 pytestmark = pytest.mark.slow
 
 PRESET = "lunet_small_1f"
@@ -23,6 +25,7 @@ def test_the_key_and_a_new_seed_rerun_nothing_that_is_finished(tmp_path: Path) -
     root = checkout_of(tmp_path)
     write_config(root, STUDY)
     snakemake(root, "--quiet", "--", *runs())
+    assert not list(root.glob(f"work/s/runs/**/{FOLDER}"))  # nothing is kept for a removed run
     write_config(root, STUDY | {"folds_per_job": "all"})
     assert dry_run(root, *runs()) == {}
     # a new fold gets a job of its own, because a common job would remove what is finished

@@ -1,9 +1,12 @@
 include: "smallest.smk"
 
 
+from pathlib import Path
+
 from lunet.reporting.outputs import FIGURES, TABLES
 from lunet.study.ending import Ending, failed_jobs
 from lunet.study.outputs import caption_of, sources_of
+from lunet.training.kept_results import forget
 
 GRID = (
     f"--folds {' '.join(map(str, study.config.folds))}"
@@ -221,11 +224,14 @@ rule report:
 ENDING = Ending(study)
 
 
+# whoever removes results after this to train them again shall not get the ones that were kept
 onsuccess:
+    forget(Path(study.work), Path(study.results))
     for line in ENDING.answer():
         logger.info(line)
 
 
 onerror:
+    forget(Path(study.work), Path(study.results))
     for line in failed_jobs(log):
         logger.error(line)
