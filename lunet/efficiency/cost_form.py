@@ -23,6 +23,13 @@ class _Latency(TypedDict):
     processes: NotRequired[Annotated[int, Within(1)]]
 
 
+class _LeftOut(TypedDict):
+    engine: str
+    precision: str
+    batch: Annotated[int, Within(1)]
+    reason: str
+
+
 class _Throughput(TypedDict):
     batch: Annotated[int, Within(1)]
     per_s: Amount
@@ -41,6 +48,8 @@ class CostForm(TypedDict):
     parameters: NotRequired[Amount | None]
     macs: NotRequired[Amount | None]
     latency: NotRequired[list[_Latency] | None]
+    left_out: NotRequired[list[_LeftOut] | None]
+    out_of_memory: NotRequired[dict[str, str] | None]
     throughput: NotRequired[_Throughput | None]
     training_step_ms: NotRequired[Amount | None]
     peak_memory_bytes: NotRequired[Amount | None]

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from lunet.efficiency.measure import MeasureJob, Series
 
 _CHILD, _ENGINE_CHILD = "lunet.efficiency.measure", "lunet.efficiency.training_engine"
+_ALL: dict[str, Any] = {"first": True, "network": True, "training": True, "killed": ""}
 _HEAD = ("engine", "precision", "batch")
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 DEFINITIONS = {
@@ -118,10 +119,7 @@ def measure_efficiency(
         "efficiency": plain(settings),
         "training_batch": training_batch,
         "engine": dict(engine or {}),
-        "first": True,
-        "network": True,
-        "training": True,
-        "killed": "",
+        **_ALL,  # type: ignore[typeddict-item]
     }
     shelves = _shelves(job, settings, keep, code)
     with _alone(shelves.network):
@@ -131,10 +129,7 @@ def measure_efficiency(
             advance()
         content = _merged(job, settings, results)
         if settings.training_step and engine is not None:
-            try:
-                content["training_engine"] = _measured_engine(job, settings, shelves)
-            except MemoryError as error:
-                content["out_of_memory"]["training_engine"] = str(error)
+            _add_engine(content, job, settings, shelves)
             advance()
     write_json(out, content)
     return content
@@ -215,6 +210,15 @@ def _measured(
     lost = training.get("out_of_memory", {}) | network.get("out_of_memory", {})
     about = network["device"] | {"load": load}
     return training | network | {"device": about, "out_of_memory": lost}
+
+
+def _add_engine(
+    content: dict[str, Any], job: MeasureJob, settings: EfficiencySettings, shelves: _Shelves
+) -> None:
+    try:
+        content["training_engine"] = _measured_engine(job, settings, shelves)
+    except MemoryError as error:
+        content["out_of_memory"]["training_engine"] = str(error)
 
 
 def _measured_engine(

@@ -1,6 +1,7 @@
 """Training speed: the loop as most people write it beside lunet's, interleaved in one run.
 
-(a) NIfTI files, TorchIO's SubjectsLoader with affine, elastic, noise, gamma and flip, fp32 eager;
+(a) NIfTI files, the SubjectsLoader of TorchIO 1.2.1 with affine, elastic, noise, gamma and flip,
+    fp32 eager;
 (b) the same network and step without augmentation, batches from memory;
 (c) lunet train's own step, without and with augmentation (flip, affine, elastic, noise, gamma), the
     engine as measured by itself. (a) and (b) run in one process and (c) in another, since the
@@ -213,7 +214,7 @@ def plain_variants(
     batches = _torchio_batches(folder, batch, workers)
     kept = next(_torchio_batches(folder, batch, 0, augment=False))
     return {
-        "(a) NIfTI + TorchIO, fp32 eager": _plain_step(preset, lambda: next(batches)),
+        "(a) NIfTI + TorchIO 1.2.1, fp32 eager": _plain_step(preset, lambda: next(batches)),
         "(b) from memory, no augmentation": _plain_step(preset, lambda: kept),
     }
 

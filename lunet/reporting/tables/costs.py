@@ -82,7 +82,8 @@ def efficiency(costs: Mapping[str, Mapping[str, Any]]) -> Table:
             for name, row in numbers.items()
         ),
         note=f"{_slices_note(costs)}{MAC_NOTE} {LIVE_NOTE} {_throughput_note(costs)}"
-        f"{_engines(costs)} {NONE}: not measured; p99 needs 200 runs.{given_note(costs)}",
+        f"{_engines(costs)} {NONE}: not measured; p99 needs 200 runs."
+        f"{memory_note(costs)}{given_note(costs)}",
     )
 
 
@@ -96,6 +97,24 @@ def _slices_note(costs: Mapping[str, Mapping[str, Any]]) -> str:
         f"All costs are for a volume. {', '.join(flat_ones)}: its {depth} slices one by one, so "
         "their time is that of a slice, as often, and their memory that of a slice. "
     )
+
+
+def memory_note(costs: Mapping[str, Mapping[str, Any]]) -> str:
+    """Which costs are missing because the memory was full; empty if none are."""
+    lost = {
+        name: [*(cost.get("out_of_memory") or {}), *_latencies_lost(cost)]
+        for name, cost in costs.items()
+    }
+    named = "; ".join(f"{name} ({', '.join(what)})" for name, what in lost.items() if what)
+    return f" Not measured, because the memory was full: {named}." if named else ""
+
+
+def _latencies_lost(cost: Mapping[str, Any]) -> list[str]:
+    return [
+        f"latency of {row['engine']} {row['precision']} at batch {row['batch']}"
+        for row in cost.get("left_out") or []
+        if row["reason"].startswith("out of memory")
+    ]
 
 
 def given_note(costs: Mapping[str, Mapping[str, Any]]) -> str:

@@ -40,7 +40,7 @@ from lunet.reporting.result_files import (
 )
 from lunet.reporting.tables import pruning as tables_pruning
 from lunet.reporting.tables.claims import compared
-from lunet.reporting.tables.costs import conditions, star
+from lunet.reporting.tables.costs import conditions, efficiency, star
 from lunet.reporting.tables.index import TABLES, make_table, write_table
 
 PRESETS = (*DICE, "atlas_prior")
@@ -355,3 +355,23 @@ def test_a_file_that_is_no_table_is_refused(tmp_path: Path, change: dict) -> Non
     write_json(paths[-1], read_json(paths[-1]) | change)
     with pytest.raises(DataError, match=r"t\.json: .*`lunet table`"):
         read_table(paths[-1])
+
+
+def test_costs_that_did_not_fit_into_memory_are_named() -> None:
+    head = {"engine": "eager", "precision": "fp32"}
+    costs = {
+        "big": {
+            "parameters": 9,
+            "latency": [],
+            "left_out": [
+                head | {"batch": 1, "reason": "out of memory: 9 GiB"},
+                head | {"batch": 2, "engine": "onnx", "reason": "onnxruntime is not installed"},
+            ],
+            "out_of_memory": {"training_step": "out of memory"},
+        },
+        "small": {"parameters": 2, "latency": [head | {"batch": 1, "p50_ms": 3.0}]},
+    }
+    note = efficiency(costs).note
+    named = "big (training_step, latency of eager fp32 at batch 1)."
+    assert f"Not measured, because the memory was full: {named}" in note
+    assert "memory was full" not in efficiency({"small": costs["small"]}).note

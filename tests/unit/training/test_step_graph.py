@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from operators import Operators
 from torch import Tensor
 
 import lunet.training.compute.autotune as engine
@@ -81,6 +82,19 @@ def test_a_training_ends_as_one_that_is_launched_step_by_step() -> None:
     assert "replay" in one.did
     assert "replay" in StandIn.made[-1].did
     assert selftest._result(plain) == selftest._result(launched) == selftest._result(resumed)
+
+
+def test_a_step_that_is_recorded_never_waits() -> None:
+    """A stream that is being recorded refuses whatever needs a result on the CPU."""
+    training = selftest.short_training(GRAPH, dropout=0.1)
+    assert training.graph
+    training.model.train()
+    batch = training.sampler.batch(1, 0)
+    train_step(training)  # the first one makes the optimiser's state
+    with Operators() as seen:
+        training.graph(batch.image, batch.label)
+    assert seen.count > 100
+    assert seen.waits == 0
 
 
 def test_the_check_finds_steps_that_change_something(monkeypatch: pytest.MonkeyPatch) -> None:

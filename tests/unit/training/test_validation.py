@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import pytest
 import torch
+from operators import Operators
 from tiny_training import TASK, prepare
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from lunet.data.prepared import read_manifest
 from lunet.errors import TrainingError
@@ -157,20 +157,6 @@ def test_losses_of_a_batch_are_those_of_its_samples(name: str, task: Task) -> No
     torch.testing.assert_close(
         sample_losses(objective, logits, label), torch.stack(one_by_one), rtol=1e-6, atol=0
     )
-
-
-class Operators(TorchDispatchMode):
-    """Counts operators, and those for which the CPU would wait for a GPU."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.count, self.waits = 0, 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        self.count += 1
-        self.waits += func in (torch.ops.aten._local_scalar_dense.default,)
-        self.waits += func in (torch.ops.aten.nonzero.default, torch.ops.aten.masked_select.default)
-        return func(*args, **(kwargs or {}))
 
 
 @pytest.mark.parametrize("task", [BINARY, TASK, REGIONS])
