@@ -154,7 +154,7 @@ def _reason(error: Exception, item: Input) -> str:
 
 def _summary(shares: Sequence[float]) -> str:
     some = [share for share in shares if share > 0]
-    mean = f", {100 * sum(some) / len(some):.3g} % of their voxels on average" if some else ""
+    mean = f", {100 * sum(some) / len(some):.3g} % of the image on average" if some else ""
     return f"something labelled in {len(some)} of {len(shares)} image(s){mean}"
 
 

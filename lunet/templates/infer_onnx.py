@@ -64,7 +64,7 @@ def resample(volume, factor, shape, order):
     sizes = zip(volume.shape, factor, shape, strict=True)
     places = [(n - 1) / 2 + f * (np.arange(m) - (m - 1) / 2) for n, f, m in sizes]
     grid = np.meshgrid(*places, indexing="ij", sparse=False)
-    spline = order == 3 and min(volume.shape) >= 4
+    spline = order == 3 and volume.ndim == 3 and min(volume.shape) >= 4  # pictures: linear
     mode, order = ("mirror", 3) if spline else ("nearest", 1)
     return ndimage.map_coordinates(smooth, grid, np.float32, order=order, mode=mode)
 

@@ -101,7 +101,7 @@ def test_a_study_takes_its_task_from_a_raw_data_set_by_number(
     dataset = read_dataset(out, settings)
     assert dataset.task == task
     assert [case.labelled for case in dataset.cases] == [True, True, False]
-    with pytest.raises(ConfigError, match=r"dataset\.labels"):
+    with pytest.raises(DataError, match=r"dataset\.path: data set 8: 0 folders Dataset008"):
         task_of(DatasetSettings(name="mine", path="8"))
     (tmp_path / "Dataset007_Tiny" / "dataset.json").write_text('{"channel_names": {"0": "T1"}}')
     with pytest.raises(DataError, match="labels: missing"):

@@ -185,6 +185,8 @@ def test_the_time_is_known_beforehand() -> None:
     # three processes: two latencies and a training step each; batches 1, 2, 4 once
     assert longest_s(settings) == 10 * (3 * 3 + 3)
     assert longest_s(EfficiencySettings(budget_s=0)) is None
+    # 5 % of the 6.5 core hours that the cheapest default preset trains, on five cores
+    assert longest_s(EfficiencySettings()) <= 0.05 * 6.5 * 3600 / 5
     assert processes_of(settings, trains=True) == 4
     assert processes_of(settings, trains=False) == 3
 

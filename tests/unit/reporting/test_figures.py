@@ -207,7 +207,7 @@ def test_numbers_side_by_side_have_a_metric_and_a_unit(
 ) -> None:
     manifest, run = pictured
     files = ResultFiles(metrics=(run / "metrics.csv",))
-    settings = {"statistics": {**STATISTICS, "metric": "hd95"}}
+    settings = {"statistics": {**STATISTICS, "metric": "hd95", "margin": 0}}
     write_figure("side_by_side", files, settings, tmp_path / "s", manifest=manifest)
     (legend,) = drawings[0].figure.legends
     assert legend.get_title().get_text() == "numbers: HD95 (mm), mean over the structures"

@@ -105,7 +105,6 @@ def test_the_manual_shows_each_example():
         ({"report": {"metrics": ["dcie"]}}, "report.metrics", "did you mean 'dice'"),
         ({"report": {"metrics": ["nsd_2"]}}, "report.metrics", "evaluate.tolerances gives nsd_1"),
         ({"report": {"metrics": ["nsd_1.0"]}}, "report.metrics", "did you mean 'nsd_1'"),
-        ({"evaluate": {"tolerances": [2]}}, "report.metrics", "'nsd_1' is not measured"),
         ({"statistics": {"metric": "Dice"}}, "statistics.metric", "did you mean 'dice'"),
         ({"statistics": {"metric": "volume_ml"}}, "statistics.metric", "no better side"),
         (

@@ -56,7 +56,7 @@ def test_the_file_tells_choice_measurement_and_machine(chosen: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"epochs": 2}, "a training of 6 steps is too short"),
+        ({"epochs": 2}, "a training of 4 steps is too short"),
         ({"engine": Engine("cpu", "fp32", "contiguous", "off")}, "leave no choice"),
         ({}, "take only"),
     ],
