@@ -1,20 +1,13 @@
 import os
 import re
-import sys
 from shlex import quote
 
 from snakemake.logging import logger
 
 from lunet.data.source import source_digest
-from lunet.study.brief import be_brief
-from lunet.study.together import together
 
 
 include: "options.smk"
-
-
-if workflow.is_main_process:
-    be_brief(logger, sys.argv[1:])
 
 
 # Paths and the few functions that rules share; everything else is in lunet.study. Commands only get
@@ -29,9 +22,6 @@ LOGS = f"{RESULTS}/logs/{{preset}}/fold-{{fold}}/seed-{{seed}}"
 
 # networks that are trained; the atlas prior and external rows have predictions but no network
 TRAINED = rf"(?!(?:{'|'.join(map(re.escape, ('atlas_prior', *study.external)))})/)[^/]+"
-# of these, runs whose folds are trained in one job, and all others
-TOGETHER = rf"(?={together()}/){TRAINED}"
-ALONE = rf"(?!{together()}/){TRAINED}"
 EXTERNAL = "|".join(map(re.escape, study.external)) or r"(?!)"
 
 

@@ -2,6 +2,7 @@ include: "smallest.smk"
 
 
 from lunet.reporting.outputs import FIGURES, TABLES
+from lunet.study.brief import be_brief
 from lunet.study.ending import Ending, failed_jobs
 from lunet.study.outputs import caption_of, sources_of
 
@@ -219,6 +220,8 @@ rule report:
 
 
 ENDING = Ending(study)
+if workflow.is_main_process:
+    be_brief(logger, sys.argv[1:])
 
 
 onsuccess:

@@ -1,6 +1,10 @@
 from lunet.study.forecast import FALLBACK_MB, Forecasts
+from lunet.study.together import together
 
 FORECASTS = Forecasts(study, logger.warning)
+# runs whose folds are trained in one job, and all others
+TOGETHER = rf"(?={together()}/){TRAINED}"
+ALONE = rf"(?!{together()}/){TRAINED}"
 FOLDS = [RUN.replace("{fold}", str(fold)) for fold in study.folds]
 
 
