@@ -88,6 +88,7 @@ use rule train as train_together with:
         f"{RESULTS}/logs/{{preset}}/seed-{{seed}}/train.benchmark.tsv"
     wildcard_constraints:
         preset=TOGETHER,
+    threads: FORECASTS.at_once
     resources:
         gpu=1,
         mem_mb=FORECASTS.mem_mb_together,
