@@ -69,17 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="protocol.json of the study; the first training writes it (see lunet register)",
     )
-    parser.set_defaults(finished="out")
-    jobs = parser.add_argument_group("jobs of a workflow")
-    jobs.add_argument(
-        "--keep-results",
-        action="store_true",
-        help="keep finished results in --work, too: a retry uses them instead of training again. "
-        "Several runs write theirs to --out when all are finished",
-    )
-    jobs.add_argument(
-        "--logs", type=Path, metavar="DIR", help="logs of several runs (default: in their folders)"
-    )
+    _add_jobs(parser)
     start = parser.add_argument_group("start")
     start.add_argument("--resume", type=Path, metavar="FILE", help="resume from this state file")
     start.add_argument(
@@ -111,6 +101,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=real,
         metavar="S",
         help="seconds between saved states (default: saving takes 1 %% of the time)",
+    )
+
+
+def _add_jobs(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(finished="out")
+    jobs = parser.add_argument_group("jobs of a workflow")
+    jobs.add_argument(
+        "--keep-results",
+        action="store_true",
+        help="keep finished results in --work, too: a retry uses them instead of training again. "
+        "Several runs write theirs to --out when all are finished",
+    )
+    jobs.add_argument(
+        "--logs", type=Path, metavar="DIR", help="logs of several runs (default: in their folders)"
     )
 
 

@@ -20,6 +20,7 @@ from lunet.reading import read_object, read_rows
 from lunet.statistics.registration import read_protocol
 from lunet.study.config import load
 from lunet.study.study import PRIOR, Study
+from lunet.training.kept_results import FOLDER
 
 State = Literal["waiting", "running", "done", "stopped", "failed"]
 STATES: tuple[State, ...] = ("failed", "stopped", "running", "done", "waiting")
@@ -187,6 +188,8 @@ def _state(study: Watched, name: str) -> RunState:
         state = "running"
     elif (run / "run.json").is_file():
         state = "done"
+    elif (study.work / name / FOLDER).is_dir():
+        state, message = "done", "waits for the other folds of its job"
     elif has_ended(text):
         message = telling_line(text)
         state = "stopped" if _RESUMABLE in text.rstrip().splitlines()[-1] else "failed"

@@ -159,7 +159,10 @@ def _raise_failures(
         )
     failed = [run for run in runs if codes[run.name] != 0]
     if failed:
-        logs = ", ".join(f"{run.name} ({run.log})" for run in failed)
+        told = "; ".join(f"{run.name}: {_outcome(codes[run.name], run.log)}" for run in failed)
         raise TrainingError(
-            where="train", found=f"{len(failed)} of {len(runs)} runs failed", expected=logs
+            where="train",
+            found=f"{len(failed)} of {len(runs)} runs failed",
+            expected=told.rstrip("."),
+            action="Their logs have more; the same command trains only these again",
         )

@@ -12,6 +12,10 @@ import pytest
 import yaml
 from paths import ROOT
 
+sys.path.insert(0, str(Path(__file__).with_name("slurm")))
+
+from studies import WEIGHTS, configuration, prepared
+
 pytest.importorskip("snakemake_executor_plugin_cluster_generic")
 pytestmark = pytest.mark.slow
 
@@ -77,3 +81,25 @@ def test_a_site_with_commands_of_its_own(checkout):
     assert sorted(line.split()[-1] for line in asked) == [*"00000", *"1111"]
     assert any(line.startswith("8000 240 ") for line in asked)
     assert "Nothing to be done" in snakemake(checkout, "local", "-n", SUMMARY)
+
+
+def test_results_that_show_too_late_are_not_trained_again(tmp_path):
+    """A real training whose weights the file system hides from Snakemake when the job has ended."""
+    checkout = prepared(tmp_path / "study", configuration(epochs=2))
+    site, hidden = tmp_path / "site", tmp_path / "hidden"
+    site.mkdir()
+    hide = f"test -e '{hidden}' || mv '{checkout.root / WEIGHTS}' '{hidden}'"
+    submit = f"""\
+( setsid sh -c "sh '$5' && ({hide}) && echo success > {site}/\\$\\$ \
+  || echo failed > {site}/\\$\\$" > /dev/null 2>&1 & echo $! )
+"""
+    status = f'cat "{site}/$1" 2>/dev/null || echo running\n'
+    for name, text in {"submit.sh": submit, "status.sh": status, "cancel.sh": "exit\n"}.items():
+        (site / name).write_text(text)
+    words = ["--latency-wait", "2", "--seconds-between-status-checks", "1", WEIGHTS]
+    code = checkout.run(*words, profile="profiles/generic", LUNET_SITE=str(site), seconds=120)
+    assert code == 0, checkout.output
+    assert "Missing" in checkout.output
+    assert "finished in an earlier attempt" in checkout.log
+    assert checkout.epoch() == 0  # the log of the second attempt
+    assert (checkout.root / WEIGHTS).read_bytes() == hidden.read_bytes()

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
+
+sys.path.insert(0, str(Path(__file__).with_name("slurm")))
+
+from studies import configuration, prepared
 from test_invalidation import CONFIG, checkout_of, dry_run, snakemake, write_config
 
 from lunet.training.kept_results import FOLDER
@@ -38,3 +43,34 @@ def test_the_key_and_a_new_seed_rerun_nothing_that_is_finished(tmp_path: Path) -
     assert dry_run(root, *runs((0, 1)), "--forcerun", "train_together") == {"train_together": 2}
     write_config(root, STUDY | {"seeds": [0, 1]})
     assert dry_run(root, *runs((0, 1))) == {}
+
+
+def test_a_failed_fold_costs_the_other_nothing(tmp_path: Path) -> None:
+    """With real trainings: a fold fails, the next start trains it, and then all on demand."""
+    config = configuration(epochs=3) | {"folds": [0, 1], "folds_per_job": "all"}
+    checkout = prepared(tmp_path / "study", config)
+    records = [f"results/s/runs/{PRESET}/fold-{fold}/seed-0/run.json" for fold in (0, 1)]
+    obstacle = checkout.root / f"work/s/runs/{PRESET}/fold-1/seed-0"
+    obstacle.parent.mkdir(parents=True)
+    obstacle.touch()  # a file where the training needs a folder
+
+    def start(*words: str) -> int:
+        return checkout.run(*words, "--", *records, profile="profiles/local", seconds=120)
+
+    def trained(fold: int) -> tuple[int, bytes]:
+        """How often a fold was trained to its end, and the weights."""
+        log = checkout.root / f"results/s/logs/{PRESET}/fold-{fold}/seed-0/train.log"
+        weights = checkout.root / Path(records[fold]).with_name("weights.safetensors")
+        return log.read_text().count("epoch 3/3"), weights.read_bytes()
+
+    assert start() != 0
+    assert "fold 1, seed 0: error: " in checkout.output
+    assert not (checkout.root / records[0]).exists()
+    obstacle.unlink()
+    assert start() == 0, checkout.output
+    first = trained(0), trained(1)
+    assert [count for count, _ in first] == [1, 1]
+    assert start("--forcerun", "train_together") == 0, checkout.output
+    again = trained(0), trained(1)
+    assert [count for count, _ in again] == [2, 2]
+    assert [weights for _, weights in again] == [weights for _, weights in first]

@@ -1,19 +1,12 @@
 import os
-import sys
 from shlex import quote
 
 from snakemake.logging import logger
 
 from lunet.data.source import source_digest
-from lunet.study.brief import be_brief
-from lunet.study.together import together
 
 
 include: "options.smk"
-
-
-if workflow.is_main_process:
-    be_brief(logger, sys.argv[1:])
 
 
 # Paths and the few functions that rules share; everything else is in lunet.study. Commands only get
@@ -28,9 +21,6 @@ LOGS = f"{RESULTS}/logs/{{preset}}/fold-{{fold}}/seed-{{seed}}"
 
 # networks that are trained; the atlas prior and external rows have predictions but no network
 TRAINED = rf"(?!(?:{one_of(('atlas_prior', *study.external))})/)[^/]+"
-# of these, runs whose folds are trained in one job, and all others
-TOGETHER = rf"(?={together()}/){TRAINED}"
-ALONE = rf"(?!{together()}/){TRAINED}"
 EXTERNAL, RIVALS = one_of(study.made_elsewhere), one_of(study.rivals)
 
 

@@ -4,6 +4,7 @@ include: "smallest.smk"
 from pathlib import Path
 
 from lunet.reporting.outputs import FIGURES, TABLES
+from lunet.study.brief import be_brief
 from lunet.study.ending import Ending, failed_jobs
 from lunet.study.outputs import caption_of, sources_of
 from lunet.training.kept_results import forget
@@ -222,6 +223,8 @@ rule report:
 
 
 ENDING = Ending(study)
+if workflow.is_main_process:
+    be_brief(logger, sys.argv[1:])
 
 
 # whoever removes results after this to train them again shall not get the ones that were kept

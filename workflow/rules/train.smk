@@ -1,6 +1,10 @@
 from lunet.study.forecast import FALLBACK_MB, Forecasts
+from lunet.study.together import together
 
 FORECASTS = Forecasts(study, logger.warning)
+# runs whose folds are trained in one job, and all others
+TOGETHER = rf"(?={together()}/){TRAINED}"
+ALONE = rf"(?!{together()}/){TRAINED}"
 FOLDS = [RUN.replace("{fold}", str(fold)) for fold in study.folds]
 
 
@@ -84,6 +88,7 @@ use rule train as train_together with:
         f"{RESULTS}/logs/{{preset}}/seed-{{seed}}/train.benchmark.tsv"
     wildcard_constraints:
         preset=TOGETHER,
+    threads: FORECASTS.at_once
     resources:
         gpu=1,
         mem_mb=FORECASTS.mem_mb_together,

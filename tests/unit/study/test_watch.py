@@ -58,6 +58,14 @@ def test_a_run_is_waiting_running_and_done(study: Path) -> None:
     assert (states()[run].state, states()[run].seconds_left) == ("done", None)
 
 
+def test_a_run_that_waits_for_the_other_folds_of_its_job_is_done(study: Path) -> None:
+    run = "unet_small_2f/fold-0/seed-0"
+    log(study, run, EPOCH.format(40, 0.5, "", 0))
+    assert states()[run].state == "stopped"
+    Path("work/s/runs", run, "finished").mkdir(parents=True)
+    assert states()[run].state == "done"
+
+
 def test_the_lock_of_a_run_by_hand_is_next_to_its_state(study: Path) -> None:
     run = "by-hand/runs/unet_small_2f/fold-0/seed-0"
     history = study / run / "history.csv"
