@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lunet.data.ids import file_key
-from lunet.errors import ConfigError, noted, together
+from lunet.errors import ConfigError, nearest, noted, together
 from lunet.evaluation.external_settings import ExternalSettings
 from lunet.exchange.rival_settings import RivalSettings
+from lunet.settings import plain
 
 if TYPE_CHECKING:
     from lunet.study.config import Config
@@ -36,6 +37,25 @@ def rival_faults(config: Config) -> Iterator[ConfigError]:
                 expected="a rival needs a name of its own",
                 action="Rename it",
             )
+
+
+def rival_section(config: Config, row: str | None, *, is_network: bool) -> Any:
+    """What the training of a rival depends on, or only its network, which decides the plan.
+
+    Raises
+    ------
+    ConfigError
+        If it is not configured.
+    """
+    if row not in config.rivals:
+        raise ConfigError(
+            where=f"rivals.{row}",
+            found="is not configured",
+            expected=nearest(str(row), config.rivals) if config.rivals else "there are none",
+        )
+    chosen = plain(config.rivals[row])
+    # another place of the same environment trains nothing again
+    return chosen["network"] if is_network else {k: chosen[k] for k in chosen if k != "python"}
 
 
 def check_rivals(study: Study) -> None:

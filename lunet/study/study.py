@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lunet.data.catalog import task_of
-from lunet.errors import ConfigError, nearest, noted, together
+from lunet.errors import ConfigError, noted, together
 from lunet.evaluation.external_labels import check_labels
 from lunet.files import canonical_json
 from lunet.metrics.catalog import known_metrics
@@ -23,6 +23,7 @@ from lunet.study.mistakes import further_mistakes
 from lunet.study.outputs import requested
 from lunet.study.presets import Preset, read_structure
 from lunet.study.recipes import find_recipe
+from lunet.study.rivals import rival_section
 from lunet.study.shown import Shown, recipe_only, shown_by
 from lunet.study.steps import STEPS
 from lunet.study.topology import with_topology
@@ -222,7 +223,7 @@ class Study:
         if name in ("external", "external_cost"):
             return self._external(preset, is_cost=name == "external_cost")
         if name in ("rival", "rival_network"):
-            return self._rival(preset, is_network=name == "rival_network")
+            return rival_section(self.config, preset, is_network=name == "rival_network")
         if name not in ("model", "recipe", "training_step"):
             return plain(getattr(self.config, name))
         row, recipe = self.resolved(preset)
@@ -254,17 +255,6 @@ class Study:
         chosen = plain(self.config.external[row])
         kept = ("predictions", "role", "cost") if is_cost else (*chosen.keys() - {"cost"},)
         return {key: chosen[key] for key in sorted(kept)}
-
-    def _rival(self, row: str | None, *, is_network: bool) -> Any:
-        """What the training of a rival depends on, or only its network, which decides the plan."""
-        if row not in self.config.rivals:
-            rivals = self.config.rivals
-            raise ConfigError(
-                where=f"rivals.{row}", found="is not configured", expected=nearest(str(row), rivals)
-            )
-        chosen = plain(self.config.rivals[row])
-        # another place of the same environment trains nothing again
-        return chosen["network"] if is_network else {k: chosen[k] for k in chosen if k != "python"}
 
     def _predict(self, preset: str | None) -> Any:
         """Settings of prediction; ``training_patch`` sets the tile to the preset's patch size."""

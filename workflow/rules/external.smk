@@ -47,3 +47,7 @@ rule external_cost:
     shell:
         "lunet external --settings {params.settings:q} --code {params.code:q}"
         " --preset {wildcards.preset:q} --out {output.efficiency:q} > {log:q} 2>&1"
+
+
+# rows whose predictions this study has made by another package
+include: "rivals.smk"

@@ -254,10 +254,9 @@ def _external(facts: Facts) -> Chosen:
         made = f" ({row.source})" if row.source else ""
         if row.is_reader:
             yield "reader", {"name": name, "source": made}
-        elif row.is_rival:
-            yield "rival", {"name": name, "source": made}
         else:
-            yield "external", {"name": name, "source": made, "layout": _LAYOUTS[row.layout]}
+            key = "rival" if row.is_rival else "external"
+            yield key, {"name": name, "source": made, "layout": _LAYOUTS[row.layout]}
             yield "external_checked" if row.is_checked else "external_unchecked", {"name": name}
         if row.missing:
             cases = ", ".join(row.missing[:5]) + (", ..." if len(row.missing) > 5 else "")

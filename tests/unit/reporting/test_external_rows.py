@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,15 @@ from lunet.reporting.figures.pareto import pareto
 from lunet.reporting.figures.style import style
 from lunet.reporting.html.facts import read_facts
 from lunet.reporting.html.methods import methods
-from lunet.reporting.origin import external_of, externals, readers, rivals, trained, untrained
+from lunet.reporting.origin import (
+    external_of,
+    externals,
+    readers,
+    rivals,
+    trained,
+    trained_by_others,
+    untrained,
+)
 from lunet.reporting.power import pilot_rows
 from lunet.reporting.registered import read_registration
 from lunet.reporting.result_files import (
@@ -193,3 +202,29 @@ def test_every_table_of_scores_has_the_rows(
     settings = {"statistics": {"reference": "unet_small_4f", "resamples": 100}}
     table = pd.read_csv(write_table(name, sources, settings, tmp_path / name)[0])
     assert {*DICE, *OTHERS} <= set(table["preset"])
+
+
+def test_a_rival_is_told_apart_from_predictions_made_elsewhere(tmp_path: Path) -> None:
+    root = write_study(tmp_path)
+    write_external(root, "nnunet", 0.90, parameters=31_195_784)
+    for record in root.glob("runs/nnunet/*/seed-0/run.json"):
+        run = json.loads(record.read_text())
+        run["external"] |= {"training": {"epochs": 2}, "splits": "splits_final.json"}
+        record.write_text(json.dumps(run))
+    grid = Grid(root, (*DICE, "nnunet"), tuple(range(5)), (0, 1), None, ("nnunet",))
+    sources = from_grid(grid, ("metrics", "runs", "efficiency"))
+    cases = read_cases(sources)
+    assert trained_by_others(cases) == ("nnunet",)
+    assert externals(cases) == ()
+    assert rivals(cases) == (*DICE, "nnunet")
+    assert "nnunet" in untrained(cases)
+    row = (
+        compared(cases, STATISTICS).set_index(["preset", "label"]).loc["nnunet", "mean over labels"]
+    )
+    assert "nnunet was trained once in each fold" in row["sentence"]
+    assert "made elsewhere" not in row["sentence"]
+    settings = {"statistics": {"reference": "unet_small_4f", "resamples": 100}}
+    text = methods(read_facts(sources, settings, results=root))
+    assert "nnunet (somebody) was planned, trained and used for prediction by its own code" in text
+    assert "no case was predicted by a model of nnunet that trained on it" in text
+    assert "not made by this study" not in text
