@@ -218,7 +218,7 @@ def test_names_that_a_shell_or_a_folder_would_misread_are_refused(key, name):
 
 def test_every_value_in_a_shell_command_is_quoted():
     # built of options and values quoted one by one; Python's own strings have an f before them
-    made = r"params\.(?:engine|floor|grid|like|manifest|plan|parts|predictions)"
+    made = r"params\.(?:engine|floor|grid|like|manifest|plan|parts|predictions|runs)"
     for path in sorted((ROOT / "workflow" / "rules").glob("*.smk")):
         text = re.sub(r'\bf".*?"', "", path.read_text(encoding="utf-8"))
         fields = re.findall(r"\{(\w+\.\w+|input|output|log)(?::q)?\}", text)
