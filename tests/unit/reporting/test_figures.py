@@ -89,6 +89,15 @@ def test_figure_has_all_files_and_the_same_bytes_again(
     assert beyond_the_edge(drawings[0].figure) == []
 
 
+def test_the_longer_words_about_single_trainings_are_not_cut(
+    study: Path, tmp_path: Path, drawings: list[Drawing]
+) -> None:
+    found = from_grid(Grid(study, tuple(DICE), (0,), (0,)), figure_row("ranks").needs)
+    write_figure("ranks", found, SETTINGS, tmp_path / "ranks")
+    assert "one training each" in drawings[0].figure.axes[0].get_xlabel()
+    assert beyond_the_edge(drawings[0].figure) == []
+
+
 def test_times_of_a_busy_machine_are_marked_on_the_front(study: Path, tmp_path: Path) -> None:
     found = from_grid(Grid(study, tuple(DICE), (0,), (0, 1)), figure_row("pareto_latency").needs)
     svg, *_, table = write_figure("pareto_latency", found, SETTINGS, tmp_path / "p")
