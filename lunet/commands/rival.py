@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from lunet.commands.arguments import NATURAL, add_out, add_settings, read_settings
-from lunet.errors import ConfigError
+from lunet.errors import ConfigError, nearest
 
 NEEDED = {
     "export": ("manifest", "splits"),
@@ -56,6 +56,13 @@ def run(arguments: argparse.Namespace) -> None:
         return
     if arguments.preset is None:
         raise ConfigError(where="--preset", found="missing", expected="the name of the rival")
+    if arguments.settings is None and arguments.preset not in _rivals(arguments):
+        known = _rivals(arguments)
+        raise ConfigError(
+            where=f"rivals.{arguments.preset}",
+            found="is not configured",
+            expected=nearest(arguments.preset, known) if known else "the configuration has none",
+        )
     sections = read_settings(arguments, f"rival_{arguments.part}")
     python = _python(arguments)
     if arguments.part == "plan":
@@ -112,14 +119,20 @@ def _measure(arguments: argparse.Namespace, sections: dict[str, Any], python: st
     )
 
 
+def _rivals(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The section ``rivals`` of the configuration that a person names."""
+    from lunet.study.config import read_mapping
+
+    return (read_mapping(arguments.config) if arguments.config else {}).get("rivals") or {}
+
+
 def _python(arguments: argparse.Namespace) -> str:
     """The interpreter: as given, else as the workflow or the configuration names it."""
-    from lunet.study.config import read_mapping
     from lunet.study.rivals import handed_over_python
 
     name = arguments.preset
-    rows = (read_mapping(arguments.config) if arguments.config else {}).get("rivals") or {}
-    python = arguments.python or handed_over_python(name) or (rows.get(name) or {}).get("python")
+    own = _rivals(arguments).get(name) or {}
+    python = arguments.python or handed_over_python(name) or own.get("python")
     if python is None:
         raise ConfigError(
             where="--python",

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from lunet.data.ids import file_key
-from lunet.errors import ConfigError, nearest, noted, together
+from lunet.errors import ConfigError, noted, together
 from lunet.evaluation.external_settings import ExternalSettings
 from lunet.exchange.rival_settings import RivalSettings
 from lunet.settings import plain
@@ -42,17 +42,10 @@ def rival_faults(config: Config) -> Iterator[ConfigError]:
 def rival_section(config: Config, row: str | None, *, is_network: bool) -> Any:
     """What the training of a rival depends on, or only its network, which decides the plan.
 
-    Raises
-    ------
-    ConfigError
-        If it is not configured.
+    For a row that is no rival: all rivals.
     """
     if row not in config.rivals:
-        raise ConfigError(
-            where=f"rivals.{row}",
-            found="is not configured",
-            expected=nearest(str(row), config.rivals) if config.rivals else "there are none",
-        )
+        return plain(config.rivals)
     chosen = plain(config.rivals[row])
     # another place of the same environment trains nothing again
     return chosen["network"] if is_network else {k: chosen[k] for k in chosen if k != "python"}

@@ -83,7 +83,7 @@ TOLD = {"table", "figure", "report", "prune_table", "prune_figure"}
         ({"train": {"batch_size": 3}}, {"train", "engine", "efficiency", "prune"}),
         ({"train": {"curves": True}}, set()),
         ({"predict": {"flip_axes": [0]}}, {"predict", "transfer"}),
-        ({"efficiency": {"repeats": 7}}, {"efficiency"}),
+        ({"efficiency": {"repeats": 7}}, {"efficiency", "rival_cost"}),
         ({"seeds": [0, 1]}, set()),
         ({"presets": ["lunet_small_4f"]}, {"plan"}),
     ],
