@@ -182,16 +182,15 @@ def _question(study: Study, make: Make) -> Question:
         for name in members
     ]
     unique = tuple({one.name: one for one in reversed(candidates)}.values())
-    name = settings.reference
-    if name is None:
+    stated = settings.reference
+    is_given = stated in study.external
+    if stated is None:
         reference = max(unique, key=lambda one: one.rank)
-    elif name in study.external:
-        reference = Candidate(name, "", reference_cost(costs[name], settings.cost), 0)
+    elif is_given:
+        reference = Candidate(stated, "", reference_cost(costs[stated], settings.cost), 0)
     else:
-        reference = candidate(name, "")
-    grid = SearchGrid(
-        reference.name, study.folds, seeds_of(study), reference.name in study.external
-    )
+        reference = candidate(stated, "")
+    grid = SearchGrid(reference.name, study.folds, seeds_of(study), is_given)
     folds = read_splits(splits).folds
     planned = {fold: folds[fold].test for fold in grid.folds}
     early = EarlyLook(study, grid.reference, grid.folds[0], grid.seeds)

@@ -71,20 +71,11 @@ def compared(
         untrained=untrained(cases),
         failure=statistics.failure,
     )
-    roles = dict.fromkeys(sorted(externals(cases)), "external")
-    roles |= dict.fromkeys(sorted(trained_by_others(cases)), "rival")
+    caveats = {name: caveat(name, "external") for name in sorted(externals(cases))}
+    caveats |= {name: caveat(name, "rival") for name in sorted(trained_by_others(cases))}
     table["sentence"] = [
-        " ".join(
-            [
-                row["sentence"],
-                *(
-                    caveat(name, role)
-                    for name, role in roles.items()
-                    if name in (row["preset"], row["reference"])
-                ),
-            ]
-        )
-        for row in table.to_dict("records")
+        " ".join([sentence, *(text for name, text in caveats.items() if name in pair)])
+        for *pair, sentence in table[["preset", "reference", "sentence"]].to_numpy()
     ]
     return table
 
