@@ -124,6 +124,20 @@ def rivals(cases: pd.DataFrame) -> tuple[str, ...]:
     return _named(cases, "trained", "rival", "external")
 
 
+_CAVEATS = {
+    "external": "The predictions of {name} were made elsewhere and are taken as given; another "
+    "training of it may differ.",
+    "rival": "{name} was trained once in each fold; another training of it may differ.",
+    "reader": "The masks of {name} are those of one reader and are taken as given; another reader "
+    "may differ.",
+}
+
+
+def caveat(name: str, role: str) -> str:
+    """What a verdict about a row with one set of predictions does not cover; else an empty text."""
+    return _CAVEATS.get(role, "").format(name=name)
+
+
 def of(cases: pd.DataFrame, names: Iterable[str]) -> pd.DataFrame:
     """The rows of these presets."""
     return cases[cases["preset"].isin(list(names))]

@@ -28,6 +28,7 @@ from lunet.reporting.figures.style import (
     style,
 )
 from lunet.reporting.result_files import PRIOR, ResultFiles, read_cases
+from lunet.reporting.search_grid import SearchGrid
 from lunet.reporting.units import length_unit
 from lunet.reporting.unlearned import mean_scores, unlearned
 from lunet.statistics.looks import Counts, FoldValues, fold_values
@@ -50,11 +51,9 @@ class Rules:
     """What is compared and how, for all looks."""
 
     results: Path
-    reference: str
+    grid: SearchGrid
     metric: str
     margin: float
-    folds: tuple[int, ...]
-    seeds: tuple[int, ...]
     spending: Spending = "obrien_fleming"
     futility: float = 0.1
 
@@ -80,33 +79,41 @@ class Evidence:
 
     def folds(self, preset: str) -> list[int]:
         """Folds in which all seeds of a preset are finished."""
+        grid = self.rules.grid
         return [
             fold
-            for fold in self.rules.folds
-            if all(self.hours(preset, fold, seed) is not None for seed in self.rules.seeds)
+            for fold in grid.folds
+            if all(self.hours(*run) is not None for run in grid.runs(preset, fold))
         ]
 
     def hours(self, preset: str, fold: int, seed: int) -> float | None:
-        """Device hours of a finished run; None if it is not finished."""
+        """Device hours of a finished run; None if it is not finished.
+
+        For a rival, the hours since its training was last started.
+        """
         run = self.rules.run(preset, fold, seed)
         if not ((run / "metrics.csv").is_file() and (run / "run.json").is_file()):
             return None
-        return float(read_record(run / "run.json", RunForm).get("device_seconds") or 0.0) / 3600
+        record: Mapping[str, Any] = read_record(run / "run.json", RunForm)
+        rival = (record.get("external") or {}).get("training") or {}
+        return float(record.get("device_seconds") or rival.get("seconds") or 0.0) / 3600
 
     def values(self, preset: str) -> dict[int, FoldValues]:
         """Values of a preset and the reference in the folds that both have."""
-        pair = (preset, self.rules.reference)
+        grid = self.rules.grid
+        pair = (preset, grid.reference)
         both = [fold for fold in self.folds(preset) if fold in self.folds(pair[1])]
         paths = [
-            self.rules.run(name, fold, seed) / "metrics.csv"
+            self.rules.run(*run) / "metrics.csv"
             for name in pair
             for fold in both
-            for seed in self.rules.seeds
+            for run in grid.runs(name, fold)
         ]
         key = (preset, *((path, path.stat().st_mtime_ns) for path in paths))
         if key not in self._values:
             rows = pd.concat([self._read(path) for path in paths]) if paths else None
-            found = {} if rows is None else fold_values(rows, pair, self.metric)
+            given = [grid.reference] if grid.is_given else []
+            found = {} if rows is None else fold_values(rows, pair, self.metric, untrained=given)
             self._values[key] = found
         return self._values[key]
 
@@ -121,7 +128,7 @@ class Evidence:
         found: dict[str, str] = {}
         for preset in presets:
             folds = self.folds(preset)
-            runs = [(preset, fold, seed) for fold in folds for seed in self.rules.seeds]
+            runs = [run for fold in folds for run in self.rules.grid.runs(preset, fold)]
             prior = [self.rules.run(PRIOR, fold, 0) / "metrics.csv" for fold in folds]
             paths = [self.rules.run(*run) / "metrics.csv" for run in runs]
             paths += [path for path in prior if path.is_file()]
@@ -134,7 +141,7 @@ class Evidence:
         """All looks at a candidate up to the one that decides."""
         rules = self.rules
         plan = Plan(rules.margin, level, rules.spending, rules.futility)
-        return looks_at(self.values(preset), plan, rules.folds, planned=self.planned)
+        return looks_at(self.values(preset), plan, rules.grid.folds, planned=self.planned)
 
 
 def cost_of(cost: Mapping[str, Any], kind: str, preset: str) -> float:
@@ -148,15 +155,7 @@ def cost_of(cost: Mapping[str, Any], kind: str, preset: str) -> float:
     ConfigError
         If it was not measured.
     """
-    numbers = flat(cost)
-    energy = cost.get("energy") or {}
-    value = {
-        "parameters": numbers["parameters"],
-        "macs": 1e9 * numbers["gmacs"],
-        "latency_ms": numbers["latency_p50_ms"],
-        "memory_mib": numbers["memory_mib"],
-        "energy_j": float(energy.get("joules_per_volume", math.nan)) * cost.get("slices", 1),
-    }[kind]
+    value = _number(cost, kind)
     if not math.isfinite(value):
         known = ", ".join(COSTS)
         raise ConfigError(
@@ -165,6 +164,28 @@ def cost_of(cost: Mapping[str, Any], kind: str, preset: str) -> float:
             expected=f"choose one of {known}",
         )
     return value
+
+
+def reference_cost(cost: Mapping[str, Any], kind: str) -> float:
+    """A cost of an external row; infinite if candidates cannot be compared with it.
+
+    That is so if the cost is not known, or if it depends on the machine and was only stated.
+    """
+    is_of_machine = kind not in ("parameters", "macs")
+    value = math.nan if cost.get("given") and is_of_machine else _number(cost, kind)
+    return value if math.isfinite(value) else math.inf
+
+
+def _number(cost: Mapping[str, Any], kind: str) -> float:
+    numbers = flat(cost)
+    energy = cost.get("energy") or {}
+    return {
+        "parameters": numbers["parameters"],
+        "macs": 1e9 * numbers["gmacs"],
+        "latency_ms": numbers["latency_p50_ms"],
+        "memory_mib": numbers["memory_mib"],
+        "energy_j": float(energy.get("joules_per_volume", math.nan)) * cost.get("slices", 1),
+    }[kind]
 
 
 def state(look: Look, margin: float, *, is_last: bool) -> str:
@@ -181,12 +202,14 @@ def state(look: Look, margin: float, *, is_last: bool) -> str:
 DECISION_COLUMNS = (
     "candidate",
     "family",
+    "reference",
     "cost",
     "parameters",
     "level",
     "look",
     "folds",
     "seeds",
+    "seeds_reference",
     "n",
     "n_groups",
     "estimate",
@@ -218,18 +241,21 @@ def decision_rows(evidence: Evidence, steps: Sequence[Any]) -> list[dict[str, An
 
 def _row(evidence: Evidence, step: Any, number: int, look: Look, counts: Counts) -> dict[str, Any]:
     rules, one = evidence.rules, step.candidate
-    folds = rules.folds[:number]
-    hours = [evidence.hours(one.name, fold, seed) for fold in folds for seed in rules.seeds]
-    last = number == len(rules.folds)
+    grid = rules.grid
+    folds = grid.folds[:number]
+    hours = [evidence.hours(*run) for fold in folds for run in grid.runs(one.name, fold)]
+    last = number == len(grid.folds)
     return {
         "candidate": one.name,
         "family": one.family,
+        "reference": grid.reference,
         "cost": one.cost,
         "parameters": one.parameters,
         "level": step.level,
         "look": number,
         "folds": " ".join(map(str, folds)),
         "seeds": counts.seeds,
+        "seeds_reference": len(grid.seeds_of(grid.reference)),
         "n": counts.cases,
         "n_groups": counts.subjects,
         "estimate": look.estimate.difference,
@@ -281,7 +307,9 @@ def figure(
     axes.set_xscale("log")
     name = f"{COSTS[kind][0].upper()}{COSTS[kind][1:]}"
     axes.set_xlabel(f"{name} (hollow: not decided; faint: not trained)")
-    axes.set_ylabel(f"Difference in {title(rules.metric)} from {rules.reference}\n(up: better)")
+    axes.set_ylabel(
+        f"Difference in {title(rules.metric)} from {rules.grid.reference}\n(up: better)"
+    )
     axes.annotate(
         "margin", (1, -rules.margin), (-2, 2), xycoords=("axes fraction", "data"),
         textcoords="offset points", ha="right", color=GREY, size=6,

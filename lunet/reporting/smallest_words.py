@@ -9,6 +9,7 @@ from typing import Any
 from lunet.errors import DataError
 from lunet.metrics.catalog import compared_name, unit_suffix
 from lunet.reporting.costs import busy, flat
+from lunet.reporting.origin import caveat
 from lunet.reporting.smallest import COSTS, Evidence
 from lunet.statistics.power import Design, components_of, seeds_needed, subjects_needed
 
@@ -44,6 +45,7 @@ def answer(
     if facts["cost"] == "latency_ms":
         parts.append(busy(costs))
     parts.append(f"Error of this answer at most {100 * facts['level']:g} %.")
+    parts.append(caveat(facts["reference"], facts["reference_role"]))
     open_ones = [name for name in last if name not in facts["shown"]]
     if open_ones:
         parts.append("; ".join(f"{name}: {_outcome(last[name])}" for name in open_ones) + ".")
@@ -73,21 +75,33 @@ def _claim(facts: Mapping[str, Any]) -> str:
 
 
 def _found(facts: Mapping[str, Any], costs: Mapping[str, Mapping[str, Any]]) -> str:
-    one, other = flat(costs[facts["answer"]]), flat(costs[facts["reference"]])
-    fewer = other["parameters"] / one["parameters"]
-    size = f"{fewer:.3g}x fewer" if fewer >= 1 else f"{1 / fewer:.3g}x as many"
-    shares = [f"{one['gmacs'] / other['gmacs']:.2g}x its MACs"]
-    if math.isfinite(one["latency_p50_ms"]) and other["latency_p50_ms"] > 0:
-        where = _device(costs[facts["answer"]])
-        ratio = f"{one['latency_p50_ms'] / other['latency_p50_ms']:.2g}x its latency"
-        is_busy = 1 in (one["unstable"], other["unstable"])
-        shares.append(f"{ratio}{where}{', measured on a busy machine' if is_busy else ''}")
     until = "" if facts["is_complete"] else " so far"
     return (
         f"The smallest network (by {COSTS[facts['cost']]}){until} {_claim(facts)} is "
-        f"{facts['answer']}: {one['parameters']:,.0f} parameters ({size}), "
-        f"{', '.join(shares)}."
+        f"{facts['answer']}: {_sizes(costs[facts['answer']], costs[facts['reference']])}."
     )
+
+
+def _sizes(cost: Mapping[str, Any], reference: Mapping[str, Any]) -> str:
+    """The size of the answer, and its costs as shares of the reference's that are known.
+
+    A latency that was stated, not measured, is of another machine and gives no share.
+    """
+    one, other = flat(cost), flat(reference)
+    size = f"{one['parameters']:,.0f} parameters"
+    fewer = other["parameters"] / one["parameters"]
+    if math.isfinite(fewer):
+        size += f" ({fewer:.3g}x fewer)" if fewer >= 1 else f" ({1 / fewer:.3g}x as many)"
+    parts = [size]
+    if math.isfinite(other["gmacs"]):
+        parts.append(f"{one['gmacs'] / other['gmacs']:.2g}x its MACs")
+    is_measured = math.isfinite(one["latency_p50_ms"]) and not reference.get("given")
+    if is_measured and other["latency_p50_ms"] > 0:
+        ratio = f"{one['latency_p50_ms'] / other['latency_p50_ms']:.2g}x its latency"
+        is_busy = 1 in (one["unstable"], other["unstable"])
+        busily = ", measured on a busy machine" if is_busy else ""
+        parts.append(f"{ratio}{_device(cost)}{busily}")
+    return ", ".join(parts)
 
 
 def _device(cost: Mapping[str, Any]) -> str:
@@ -101,7 +115,8 @@ def _device(cost: Mapping[str, Any]) -> str:
 def _none(facts: Mapping[str, Any]) -> str:
     if all(one["state"] in ("not cheaper", "the reference") for one in facts["candidates"]):
         return f"No candidate costs less than {facts['reference']}: there is nothing to search."
-    return f"No smaller network was shown to be {_claim(facts)}."
+    smaller = "network" if facts["reference_cost"] is None else "smaller network"
+    return f"No {smaller} was shown to be {_claim(facts)}."
 
 
 def _outcome(row: Mapping[str, Any]) -> str:

@@ -2,7 +2,8 @@
 
 A difference of two presets varies with the subject (S), with the training (T, on both sides) and by
 a rest (R, a subject under one training). With n subjects in K folds and s seeds per fold the
-variance of its mean is ``S / n + 2 T / (K s) + 2 R / (n s)``. The test estimates this variance
+variance of its mean is ``S / n + 2 T / (K s) + 2 R / (n s)``; if one side is taken as given, 1
+stands for 2, and what its one training explains belongs to S. The test estimates this variance
 (:mod:`lunet.statistics.components`) and is a little conservative where the rest dominates; the
 power takes this into account. The power is computed for a single look; looks after each fold reduce
 it by one or two percentage points.
@@ -42,12 +43,15 @@ class Components:
     knows_trainings
         False if the pilot has only one seed: ``trainings`` is then 0 and all statements are about
         trained networks, not presets.
+    sides
+        How many of the two presets are trained: one if the other's predictions are taken as given.
     """
 
     subjects: float
     trainings: float
     rest: float
     knows_trainings: bool = True
+    sides: int = 2
 
     def __post_init__(self) -> None:
         for name in ("subjects", "trainings", "rest"):
@@ -103,12 +107,14 @@ def components_of(pairs: Sequence[Sequence[FoldValues]]) -> Components:
             found="only one preset",
             expected="two presets on the same cases are needed",
         )
-    found = np.array([_of_pair([_by_subject(fold) for fold in folds]) for folds in pairs])
+    found = np.array([_of_pair(folds) for folds in pairs])
+    sides = max(sum(fold.trained) for folds in pairs for fold in folds)
     known = ~np.isnan(found[:, 1])
     if not known.any():
-        return Components(float(np.sqrt(found[:, 0].mean())), 0.0, 0.0, knows_trainings=False)
+        subjects = float(np.sqrt(found[:, 0].mean()))
+        return Components(subjects, 0.0, 0.0, knows_trainings=False, sides=sides)
     subjects, trainings, rest = map(float, np.sqrt(found[known].mean(axis=0)))
-    return Components(subjects, trainings, rest)
+    return Components(subjects, trainings, rest, sides=sides)
 
 
 def _by_subject(fold: FoldValues) -> tuple[Floats, Floats]:
@@ -119,10 +125,17 @@ def _by_subject(fold: FoldValues) -> tuple[Floats, Floats]:
     return fold.candidate @ weights.T, fold.reference @ weights.T
 
 
-def _of_pair(folds: Sequence[tuple[Floats, Floats]]) -> tuple[float, float, float]:
+def _of_pair(folds: Sequence[FoldValues]) -> tuple[float, float, float]:
     """Variances of subjects, trainings and rest; the last two are NaN with one seed."""
-    seeds = min(len(side) for fold in folds for side in fold)
-    spread = [(one.mean(axis=0) - other.mean(axis=0)) for one, other in folds]
+    values = [_by_subject(fold) for fold in folds]
+    sides = [
+        side
+        for fold, pair in zip(folds, values, strict=True)
+        for side, is_trained in zip(pair, fold.trained, strict=True)
+        if is_trained
+    ]
+    seeds = min((len(side) for side in sides), default=0)
+    spread = [(one.mean(axis=0) - other.mean(axis=0)) for one, other in values]
     freedom = sum(difference.size - 1 for difference in spread)
     if freedom < 1:
         raise DataError(
@@ -131,7 +144,6 @@ def _of_pair(folds: Sequence[tuple[Floats, Floats]]) -> tuple[float, float, floa
     within = sum(float(((d - d.mean()) ** 2).sum()) for d in spread) / freedom
     if seeds < 2:
         return within, math.nan, math.nan
-    sides = [side for fold in folds for side in fold]
     left = [v - v.mean(axis=0) - v.mean(axis=1, keepdims=True) + v.mean() for v in sides]
     rest = sum(float((v**2).sum()) for v in left)
     rest /= sum((v.shape[0] - 1) * (v.shape[1] - 1) for v in sides)
@@ -140,14 +152,15 @@ def _of_pair(folds: Sequence[tuple[Floats, Floats]]) -> tuple[float, float, floa
     between /= sum(m.size - 1 for m in means)
     size = float(np.mean([1 / v.shape[1] for v in sides]))
     trainings = max(0.0, between - rest * size)
-    return max(0.0, within - 2 * rest / seeds), trainings, rest
+    number = len(sides) / len(folds)
+    return max(0.0, within - number * rest / seeds), trainings, rest
 
 
 def error_of(components: Components, design: Design) -> float:
     """Standard deviation of a mean difference under a design."""
     s, t, r = (value**2 for value in _deviations(components))
     n, k, m = design.subjects, design.folds, design.seeds
-    return math.sqrt(s / n + 2 * t / (k * m) + 2 * r / (n * m))
+    return math.sqrt(s / n + components.sides * (t / (k * m) + r / (n * m)))
 
 
 def _deviations(components: Components) -> tuple[float, float, float]:
@@ -193,10 +206,11 @@ def _estimated(components: Components, design: Design) -> tuple[float, float, in
     """Expected variances of the mean as the test estimates them, and their degrees of freedom."""
     s, t, r = (value**2 for value in _deviations(components))
     n, k, m = design.subjects, design.folds, design.seeds
-    between = 2 * t / m * (n - n / k) / (n - 1)  # different folds have different trainings
-    subjects = (s + 2 * r / m + between) / n
-    runs = 2 * (t + r * k / n) / (k * m) if m > 1 else 0.0
-    return subjects, runs, n - 1, 2 * k * (m - 1)
+    sides = components.sides
+    between = sides * t / m * (n - n / k) / (n - 1)  # different folds have different trainings
+    subjects = (s + sides * r / m + between) / n
+    runs = sides * (t + r * k / n) / (k * m) if m > 1 else 0.0
+    return subjects, runs, n - 1, sides * k * (m - 1)
 
 
 @lru_cache(maxsize=4096)

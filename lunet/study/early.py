@@ -46,10 +46,10 @@ class EarlyLook:
 
     def is_far_below(self, preset: str) -> bool:
         """Whether the candidate is suspended; never true after one of its runs is finished."""
-        gap = self.gap(preset)
-        if self.limit is None or gap is None or self._has_finished_run(preset):
+        if self.limit is None or self._has_finished_run(preset):
             return False
-        return gap > self.limit
+        gap = self.gap(preset)
+        return gap is not None and gap > self.limit
 
     def gap(self, preset: str) -> float | None:
         """The projected gap to the reference; None while a file of either network is missing."""

@@ -55,13 +55,37 @@ def external_faults(config: Config) -> Iterator[ConfigError]:
                 expected="`statistics.pairs: all` compares rows by their cost",
                 action="State it, or name the pairs",
             )
-    if config.smallest.reference in config.external:
+    yield from _search_faults(config)
+
+
+def _search_faults(config: Config) -> Iterator[ConfigError]:
+    """External rows in the search that cannot be what they are named as."""
+    smallest = config.smallest
+    for name in smallest.candidates:
+        if name in config.external:
+            yield ConfigError(
+                where="smallest.candidates",
+                found=f"{name!r} is an external row",
+                expected="presets or variants: the search trains its candidates",
+                action="It may be smallest.reference",
+            )
+    if smallest.reference in config.external and smallest.early_gap is not None:
         yield ConfigError(
-            where="smallest.reference",
-            found=f"{config.smallest.reference!r} is an external row",
-            expected="a preset or variant: the search trains its reference with several seeds",
-            action="Compare with the row by statistics.reference or statistics.pairs",
+            where="smallest.early_gap",
+            found=f"{smallest.early_gap:g}, but the reference {smallest.reference!r} is an "
+            "external row",
+            expected="a reference with validation scores of each epoch",
+            action="Remove the key",
         )
+
+
+def role_of(study: Study, name: str) -> str:
+    """``trained``, ``rival``, ``external`` or ``reader``, as in :mod:`lunet.reporting.origin`."""
+    if name not in study.external:
+        return "trained"
+    if name in study.rivals:
+        return "rival"
+    return "reader" if study.config.external[name].role == "reader" else "external"
 
 
 def check_external(study: Study) -> None:

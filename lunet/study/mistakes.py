@@ -26,7 +26,7 @@ _READS = {
     "folds": ("split",),
     "prune.folds": ("split",),
     "predict.probabilities": ("lesions",),
-    "presets": ("variants", "smallest", "dataset"),
+    "presets": ("variants", "smallest", "dataset", "external", "rivals"),
     "transfer": ("dataset",),
     "external": ("dataset", "presets", "split", "statistics", "rivals"),
     "rivals": ("presets", "variants", "external"),

@@ -25,7 +25,9 @@ class SmallestSettings:
         (), doc="further presets or variants; together they are one more family"
     )
     reference: str | None = setting(
-        None, doc="preset to compare with; default: the candidate with the highest cost"
+        None,
+        doc="what to compare with: a preset or variant, or a row of `external` or `rivals`, whose "
+        "predictions are taken as given; default: the candidate with the highest cost",
     )
     cost: Literal["parameters", "macs", "latency_ms", "memory_mib", "energy_j"] = setting(
         "macs", doc="the cost to minimise"

@@ -18,6 +18,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from lunet.reporting.search_grid import Run, SearchGrid
+
 if TYPE_CHECKING:
     from lunet.training.recipe import Recipe
 
@@ -253,40 +255,29 @@ def _at(curve: Curve, epoch: int) -> float:
     return next((score for number, score in reversed(curve) if number <= epoch), 0.0)
 
 
-Run = tuple[str, int, int]
-"""Preset, fold, seed of a training."""
-
-
-def needed(found: Search, reference: str, folds: Sequence[int], seeds: Sequence[int]) -> list[Run]:
+def needed(found: Search, grid: SearchGrid) -> list[Run]:
     """The runs that the decisions so far are based on, each once, with the reference first."""
-    depth = {reference: 0}
+    depth = {grid.reference: 0}
     for step in found.steps:
-        name = step.candidate.name
-        depth[name] = max(depth.get(name, 0), step.finding.folds)
-        depth[reference] = max(depth[reference], step.finding.folds)
-    return _grid(depth, folds, seeds)
+        for name in (grid.reference, step.candidate.name):
+            depth[name] = max(depth.get(name, 0), step.finding.folds)
+    return [
+        run
+        for name, count in depth.items()
+        for fold in grid.folds[:count]
+        for run in grid.runs(name, fold)
+    ]
 
 
-def next_round(
-    found: Search, reference: str, folds: Sequence[int], seeds: Sequence[int]
-) -> list[list[Run]]:
+def next_round(found: Search, grid: SearchGrid) -> list[list[Run]]:
     """For each family that needs another fold, the runs of candidate and reference on it."""
     rounds = []
     for path in found.paths:
         if path.pending is not None:
-            fold = folds[path.pending.finding.folds]
-            names = (reference, path.pending.candidate.name)
-            rounds.append([(name, fold, seed) for name in names for seed in seeds])
+            fold = grid.folds[path.pending.finding.folds]
+            names = (grid.reference, path.pending.candidate.name)
+            rounds.append([run for name in names for run in grid.runs(name, fold)])
     return rounds
-
-
-def _grid(depth: Mapping[str, int], folds: Sequence[int], seeds: Sequence[int]) -> list[Run]:
-    return [
-        (name, fold, seed)
-        for name, count in depth.items()
-        for fold in folds[:count]
-        for seed in seeds
-    ]
 
 
 def affordable(
@@ -302,8 +293,8 @@ def affordable(
     rounds
         The value of :func:`next_round`.
     done
-        Hours of each finished run. For a preset without finished runs, the highest mean of the
-        other presets is assumed.
+        Hours of each finished run, and 0 for runs for which nothing is trained. For a preset
+        without finished runs, the highest mean of the other presets is assumed.
     budget, spent
         Hours that may be spent, if there is a limit, and hours that were spent.
     """

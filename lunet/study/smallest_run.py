@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Any
 from lunet.errors import ConfigError, TrainingError
 from lunet.files import write_json
 from lunet.reading import read_record
+from lunet.reporting.search_grid import Run, SearchGrid
 from lunet.study.early import EarlyLook
+from lunet.study.external import role_of
 from lunet.study.smallest import (
     Candidate,
     Finding,
-    Run,
     Search,
     affordable,
     cheaper,
@@ -49,10 +50,14 @@ class Question:
     costs: dict[str, dict[str, Any]]
     candidates: tuple[Candidate, ...]
     reference: Candidate
-    folds: tuple[int, ...]
-    seeds: tuple[int, ...]
+    grid: SearchGrid
     planned: dict[int, tuple[str, ...]]
     early: EarlyLook
+
+    @property
+    def is_cost_known(self) -> bool:
+        """Whether the reference has a cost that candidates can be compared with."""
+        return math.isfinite(self.reference.cost)
 
     @property
     def folder(self) -> Path:
@@ -123,12 +128,11 @@ def find_smallest(study: Study, make: Make, log: Callable[[str], None]) -> dict[
     logged: set[tuple[str, int]] = set()
     while True:
         found = _search(question, evidence)
-        grid = (question.reference.name, question.folds, question.seeds)
-        basis = needed(found, *grid)
-        done = {run: evidence.hours(*run) or 0.0 for run in _finished(question, evidence)}
+        basis = needed(found, question.grid)
+        done = _done(question, evidence)
         spent = sum(done.get(run, 0.0) for run in basis) + _hours_paused(question, found)
         budget = study.config.smallest.budget_hours
-        coming = affordable(next_round(found, *grid), done, budget, spent)
+        coming = affordable(next_round(found, question.grid), done, budget, spent)
         targets = _targets(question, basis, coming)
         _log_news(question, found, evidence, logged, log)
         verdict = _write(question, evidence, found, coming)
@@ -155,12 +159,13 @@ def _question(study: Study, make: Make) -> Question:
     from lunet.data.folds import read_splits
     from lunet.efficiency.cost_form import CostForm
     from lunet.reporting.costs import per_volume
-    from lunet.reporting.smallest import cost_of
+    from lunet.reporting.smallest import cost_of, reference_cost
 
     settings = study.config.smallest
     names = settings.presets()
     for name in names:
-        study.resolved(name)
+        if name not in study.external:
+            study.resolved(name)
     files = {name: f"{study.results}/presets/{name}/efficiency.json" for name in names}
     splits = f"{study.results}/splits.json"
     make([splits])  # finds errors in the data before costs are measured
@@ -177,16 +182,19 @@ def _question(study: Study, make: Make) -> Question:
         for name in members
     ]
     unique = tuple({one.name: one for one in reversed(candidates)}.values())
-    if settings.reference is None:
+    stated = settings.reference
+    is_given = stated in study.external
+    if stated is None:
         reference = max(unique, key=lambda one: one.rank)
+    elif is_given:
+        reference = Candidate(stated, "", reference_cost(costs[stated], settings.cost), 0)
     else:
-        reference = candidate(settings.reference, "")
+        reference = candidate(stated, "")
+    grid = SearchGrid(reference.name, study.folds, seeds_of(study), is_given)
     folds = read_splits(splits).folds
-    planned = {fold: folds[fold].test for fold in study.folds}
-    early = EarlyLook(study, reference.name, study.folds[0], seeds_of(study))
-    return Question(
-        study, costs, unique[::-1], reference, study.folds, seeds_of(study), planned, early
-    )
+    planned = {fold: folds[fold].test for fold in grid.folds}
+    early = EarlyLook(study, grid.reference, grid.folds[0], grid.seeds)
+    return Question(study, costs, unique[::-1], reference, grid, planned, early)
 
 
 def _evidence(question: Question) -> Evidence:
@@ -195,11 +203,9 @@ def _evidence(question: Question) -> Evidence:
     config = question.study.config
     rules = Rules(
         results=Path(question.study.results),
-        reference=question.reference.name,
+        grid=question.grid,
         metric=config.statistics.metric,
         margin=margin_of(question.study),
-        folds=question.folds,
-        seeds=question.seeds,
         spending=config.smallest.spending,
         futility=config.smallest.futility,
     )
@@ -215,22 +221,33 @@ def _search(question: Question, evidence: Evidence) -> Search:
             return Finding("futile", 0)
         found = evidence.looks(one.name, level)
         outcome: Any = found[-1][0].decision if found else "continue"
-        if outcome == "continue" and len(found) == len(question.folds):
+        if outcome == "continue" and len(found) == len(question.grid.folds):
             outcome = "not shown"
         return Finding(outcome, len(found))
 
     return search(families, judge, level=settings.level, strategy=settings.strategy)
 
 
-def _finished(question: Question, evidence: Evidence) -> list[Run]:
+def _runs(question: Question) -> list[Run]:
+    """All runs of the reference and the candidates."""
     names = [question.reference.name, *(one.name for one in question.candidates)]
+    grid = question.grid
     return [
-        (name, fold, seed)
-        for name in dict.fromkeys(names)
-        for fold in question.folds
-        for seed in question.seeds
-        if evidence.hours(name, fold, seed) is not None
+        run for name in dict.fromkeys(names) for fold in grid.folds for run in grid.runs(name, fold)
     ]
+
+
+def _trainings(question: Question, runs: Sequence[Run]) -> list[Run]:
+    """The runs that are trained in this study: all but those of predictions made elsewhere."""
+    return [run for run in runs if run[0] not in question.study.made_elsewhere]
+
+
+def _done(question: Question, evidence: Evidence) -> dict[Run, float]:
+    """Hours of the finished runs, and 0 for those whose predictions were made elsewhere."""
+    runs = _runs(question)
+    hours = {run: evidence.hours(*run) for run in _trainings(question, runs)}
+    none = {run: 0.0 for run in runs if run not in hours}
+    return none | {run: value for run, value in hours.items() if value is not None}
 
 
 def _targets(question: Question, basis: Sequence[Run], coming: Sequence[Run]) -> list[str]:
@@ -283,7 +300,7 @@ def _log_news(
             is_wide = not high - low < _WIDE * evidence.rules.margin
             interval = "too early for an interval" if is_wide else f"{low:+.4f} to {high:+.4f}"
             log(
-                f"{row['candidate']}, {row['look']} of {len(evidence.rules.folds)} folds: "
+                f"{row['candidate']}, {row['look']} of {len(evidence.rules.grid.folds)} folds: "
                 f"{row['estimate']:+.4f} ({interval}), {row['state']}"
             )
 
@@ -337,14 +354,16 @@ def _about(
 
 def _facts(question: Question, found: Search, evidence: Evidence) -> dict[str, Any]:
     settings, best = question.study.config.smallest, found.answer
-    basis = needed(found, question.reference.name, question.folds, question.seeds)
+    trained = _trainings(question, needed(found, question.grid))
     shown = [step.candidate for step in found.steps if step.finding.outcome == "non-inferior"]
-    networks = {question.reference.name, *(one.name for one in question.candidates)}
+    whole = _trainings(question, _runs(question))
+    own = {name for name, _, _ in whole if name not in question.study.external}
     return {
         "study": question.study.name,
         "answer": best.name if best else None,
         "reference": question.reference.name,
-        "reference_cost": question.reference.cost,
+        "reference_role": role_of(question.study, question.reference.name),
+        "reference_cost": question.reference.cost if question.is_cost_known else None,
         "metric": evidence.metric,
         "margin": margin_of(question.study),
         "level": settings.level,
@@ -353,18 +372,18 @@ def _facts(question: Question, found: Search, evidence: Evidence) -> dict[str, A
         "spending": settings.spending,
         "futility": settings.futility,
         "budget_hours": settings.budget_hours,
-        "folds": list(question.folds),
-        "seeds": list(question.seeds),
+        "folds": list(question.grid.folds),
+        "seeds": list(question.grid.seeds),
         "is_complete": found.is_complete,
         "moot_families": [path.family for path in found.paths if path.is_moot],
         "shown": [one.name for one in shown],
         "same_cost": [
             one.name for one in shown if best is not None and one.cost == best.cost and one != best
         ],
-        "trainings": len(basis),
-        "unlearned": evidence.unlearned(sorted(networks)),
+        "trainings": len(trained),
+        "unlearned": evidence.unlearned(sorted(own)),
         "suspended": {name: question.early.gap(name) for name in _suspended(question, found)},
-        "device_hours": sum(evidence.hours(*run) or 0.0 for run in basis)
+        "device_hours": sum(evidence.hours(*run) or 0.0 for run in trained)
         + _hours_paused(question, found),
-        "trainings_of_grid": len(networks) * len(question.folds) * len(question.seeds),
+        "trainings_of_grid": len(whole),
     }

@@ -23,6 +23,7 @@ from functools import partial
 
 import numpy as np
 
+from lunet.reporting.search_grid import SearchGrid
 from lunet.statistics.looks import FoldValues, looks
 from lunet.statistics.sequential import Plan
 from lunet.study.smallest import (
@@ -125,7 +126,8 @@ def one_study(shape: Shape, strategy: str, number: int) -> tuple[bool, bool, int
     good = [one for one in candidates if truth[one.name] > -shape.margin]
     best = min(good, key=lambda one: one.rank, default=None)
     wrong = found.answer is not None and truth[found.answer.name] <= -shape.margin
-    runs = needed(found, REFERENCE.name, range(FOLDS), range(SEEDS))
+    grid = SearchGrid(REFERENCE.name, tuple(range(FOLDS)), tuple(range(SEEDS)))
+    runs = needed(found, grid)
     depth = [step.finding.folds for step in found.steps]
     return wrong, found.answer == best, len(runs), float(np.mean(depth))
 

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from lunet.evaluation.external_cost import write_cost
+from lunet.evaluation.external_settings import ExternalCost, ExternalSettings
 from lunet.files import write_csv, write_json
 from lunet.study.config import parse
 from lunet.study.study import Study
@@ -31,6 +33,11 @@ class StubMaker:
         Number of folds, and of cases in each.
     early
         Preset -> validation Dice of all epochs; of others it rises to the true Dice at a third.
+    given
+        External row -> its costs as the configuration states them. Its files are made, too, but it
+        is not trained; a rival's record has the seconds of its training.
+    rivals
+        Those of the external rows that the study trains.
     kill_after
         Raise ``KeyboardInterrupt`` once so many trainings are done.
     """
@@ -45,11 +52,15 @@ class StubMaker:
         kill_after: int | None = None,
         spread: float = 0.004,
         early: Mapping[str, float] | None = None,
+        given: Mapping[str, Mapping[str, Any]] | None = None,
+        rivals: Sequence[str] = (),
     ) -> None:
         self.dice, self.costs = dice, costs or {}
         self.folds, self.cases, self.spread = folds, cases, spread
         self.kill_after = kill_after
         self.early = early or {}
+        self.given, self.rivals = given or {}, rivals
+        self.taken: list[tuple[str, int, int]] = []
         self.paused: list[tuple[str, int, int]] = []
         self.trained: list[tuple[str, int, int]] = []
         self.calls: list[list[str]] = []
@@ -66,6 +77,9 @@ class StubMaker:
                     for fold in range(self.folds)
                 ]
                 write_json(path, {"folds": folds})
+            elif (match := _COST.search(name)) and match["preset"] in self.given:
+                row = ExternalSettings("", cost=ExternalCost(**self.given[match["preset"]]))
+                write_cost(row, match["preset"], path)
             elif match := _COST.search(name):
                 write_json(path, self.cost(match["preset"]))
             elif match := _PAUSED.search(name):
@@ -114,6 +128,11 @@ class StubMaker:
             values + rng.normal(0, self.spread / 4) + rng.normal(0, self.spread / 2, self.cases)
         )
         _write_metrics(run / "metrics.csv", key, values)
+        if preset in self.given:
+            training = {"training": {"seconds": 720.0}} if preset in self.rivals else {}
+            write_json(run / "run.json", {"preset": preset, "external": training})
+            self.taken.append(key)
+            return
         history = [self.row(preset, epoch) for epoch in range(1, 31)]
         write_csv(run / "history.csv", list(history[0]), history)
         write_json(run / "run.json", {"device_seconds": 360.0, "preset": preset})
@@ -139,8 +158,14 @@ def _case(fold: int, place: int) -> str:
     return f"f{fold}c{place:02d}"
 
 
-def search_study(root: Path, **changes: Any) -> Study:
-    """A study with a search below ``root``; ``changes`` are keys of the section ``smallest``."""
+def search_study(
+    root: Path, rows: Mapping[str, Mapping[str, Any]] | None = None, **changes: Any
+) -> Study:
+    """A study with a search below ``root``.
+
+    ``rows`` has the sections ``external`` and ``rivals``; ``changes`` are keys of the section
+    ``smallest``.
+    """
     section = {"families": ["lunet_small"], "widths": [2, 4, 6, 8], "reference": "unet_small_4f"}
     return Study(
         parse(
@@ -151,5 +176,6 @@ def search_study(root: Path, **changes: Any) -> Study:
                 "roots": {"results": str(root / "results"), "work": str(root / "work")},
                 "smallest": section | changes,
             }
+            | dict(rows or {})
         )
     )

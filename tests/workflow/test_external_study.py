@@ -15,9 +15,12 @@ import pytest
 import yaml
 from external_rows import nnunet_results, predict, renumbered, same
 from paths import ROOT
+from stub_search import StubMaker
 
 from lunet.data.phantoms.make import make_phantom
 from lunet.data.settings import PhantomSettings
+from lunet.study.smallest_run import find_smallest
+from lunet.study.study import study_of
 
 ENGINE = {"device": "cpu", "precision": "fp32", "memory_format": "contiguous", "compile": "off"}
 NAMES = {"Anterior": 1, "Posterior": 2}
@@ -110,6 +113,30 @@ def test_rows_of_others_are_evaluated_compared_drawn_and_reported(tmp_path: Path
     steps = dict(re.findall(r"^(\w+) +(\d+)$", again, re.MULTILINE))
     assert steps.get("external") == steps.get("evaluate") == "1"
     assert not {"train", "predict", "prior", "preprocess"} & set(steps)
+
+
+def test_a_search_asks_for_the_folds_of_an_external_reference(tmp_path: Path) -> None:
+    """All files that a whole search asks for, in a dry run."""
+    root, settings = tmp_path, PhantomSettings(kind="hippocampus", subjects=6, scale=0.5)
+    labels = make_phantom(settings, root / "data") / "labelsTr"
+    cases = sorted(path.name.removesuffix(".nii.gz") for path in labels.glob("*.nii.gz"))
+    predict(labels, cases, root / "tool", same)
+    config = study(root, external={"tool": {"predictions": str(root / "tool")}})
+    del config["presets"]  # those of the search
+    config["statistics"]["reference"] = "tool"
+    config["smallest"] = {"reference": "tool", "families": ["lunet_small"], "widths": [1, 2]}
+    write(root, config)
+    stub = config | {"roots": {"results": str(root / "stub/results"), "work": str(root / "work")}}
+    dice = {"tool": 0.8, "lunet_small_2f": 0.8, "lunet_small_1f": 0.8}
+    maker = StubMaker(dice, folds=3, given={"tool": {}})
+    assert find_smallest(study_of(stub), maker, lambda _: None)["answer"] == "lunet_small_1f"
+    files = {os.path.relpath(file, root / "stub") for call in maker.calls for file in call}
+    told = snakemake(root, "--dry-run", *sorted(files))
+    found = {name: int(n) for name, n in re.findall(r"^(\w+) +(\d+)$", told, re.MULTILINE)}
+    taken = len(maker.taken)
+    assert (found["external"], found["external_cost"], found["measure"]) == (taken, 1, 2)
+    assert taken >= 1
+    assert found["train"] == len(maker.trained) >= 2 * taken
 
 
 def check_runs(results: Path, missed: str) -> None:

@@ -55,7 +55,8 @@ def answer_part(
     quality = _records(tables, "joint")
     if verdict and verdict.is_file():
         found = read_object(verdict)
-        bounds = _bounds_from(str(found["reference"]), quality, about, drawn={PRIOR})
+        reference = str(found["reference"])
+        bounds = _bounds_from(reference, quality, about, drawn={PRIOR, reference})
         return [*search_part(found, bounds), Text(_limits(about))]
     rows = main_comparisons(tables)
     weak = _unlearned(quality, about)

@@ -48,7 +48,7 @@ def search_part(found: Mapping[str, Any], bounds: Sequence[Level] = ()) -> list[
     ``bounds`` are further lines of the figure, as differences from the reference.
     """
     sentence: list[Block] = [Text(str(found["sentence"]), "strong")]
-    rows = list(found.get("candidates") or [])
+    rows = _rows(found)
     trained = [row for row in rows if row.get("estimate") is not None]
     title, cost_title = compared_title(found["metric"]), _capital(COSTS[found["cost"]])
     points = [
@@ -71,7 +71,7 @@ def search_part(found: Mapping[str, Any], bounds: Sequence[Level] = ()) -> list[
             row["name"], number(row, "cost"), f"{_cost(row, found['cost'])} {COSTS[found['cost']]}"
         )
         for row in rows
-        if row["name"] == found["reference"]
+        if row["name"] == found["reference"] and row["cost"] is not None
     ]
     made = chart(
         points,
@@ -80,8 +80,8 @@ def search_part(found: Mapping[str, Any], bounds: Sequence[Level] = ()) -> list[
             Level(-found["margin"], f"margin {amount(found['margin'], found['metric'])}", "margin"),
             *bounds,
         ],
-        caption=f"Difference from {found['reference']} against cost, with repeated confidence "
-        "intervals. Filled: decided; hollow: not. The table has the numbers.",
+        caption=f"Difference from {found['reference']}{_given(found)} against cost, with repeated "
+        "confidence intervals. Filled: decided; hollow: not. The table has the numbers.",
         above=f"Difference in {title} (up: better)",
         below=cost_title,
     )
@@ -104,6 +104,26 @@ def search_part(found: Mapping[str, Any], bounds: Sequence[Level] = ()) -> list[
         (),
     )
     return [*sentence, *([made] if made else []), *([Shown(table)] if rows else [])]
+
+
+def _rows(found: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The candidates, and an external row that they were compared with."""
+    rows = list(found.get("candidates") or [])
+    if rows and _given(found):
+        own = {"name": found["reference"], "cost": found["reference_cost"]}
+        rows.append(own | {"folds": "", "state": "the reference"})
+    return rows
+
+
+def _given(found: Mapping[str, Any]) -> str:
+    """What kind of row the reference is; empty for a network that the study trained."""
+    kind = found.get("reference_role", "trained")
+    return {
+        "trained": "",
+        "rival": " (trained once in each fold)",
+        "external": " (predictions made elsewhere)",
+        "reader": " (masks of one reader)",
+    }[kind]
 
 
 def _cost(row: Record, kind: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -14,7 +14,7 @@ from lunet.metrics.catalog import compared_title as title
 from lunet.metrics.settings import StatisticsSettings
 from lunet.reporting.markup import Cell, Column, Table, cell
 from lunet.reporting.numbers import decimals, fixed, integer, interval, probability
-from lunet.reporting.origin import externals, of, rivals, trained_by_others, untrained
+from lunet.reporting.origin import caveat, externals, of, rivals, trained_by_others, untrained
 from lunet.reporting.result_files import check_metrics
 from lunet.reporting.tables.scores import level
 from lunet.reporting.unlearned import mean_scores, unlearned
@@ -71,31 +71,13 @@ def compared(
         untrained=untrained(cases),
         failure=statistics.failure,
     )
-    given, once = {*externals(cases)}, {*trained_by_others(cases)}
+    caveats = {name: caveat(name, "external") for name in sorted(externals(cases))}
+    caveats |= {name: caveat(name, "rival") for name in sorted(trained_by_others(cases))}
     table["sentence"] = [
-        row["sentence"]
-        + _as_given(given & {row["preset"], row["reference"]})
-        + _trained_once(once & {row["preset"], row["reference"]})
-        for row in table.to_dict("records")
+        " ".join([sentence, *(text for name, text in caveats.items() if name in pair)])
+        for *pair, sentence in table[["preset", "reference", "sentence"]].to_numpy()
     ]
     return table
-
-
-def _as_given(names: Collection[str]) -> str:
-    """What a verdict about predictions that were made elsewhere does not cover."""
-    return "".join(
-        f" The predictions of {name} were made elsewhere and are taken as given; another training "
-        "of it may differ."
-        for name in sorted(names)
-    )
-
-
-def _trained_once(names: Collection[str]) -> str:
-    """What a verdict about a rival does not cover."""
-    return "".join(
-        f" {name} was trained once in each fold; another training of it may differ."
-        for name in sorted(names)
-    )
 
 
 def configured_pairs(

@@ -19,6 +19,7 @@ from lunet.reporting.figures.pareto import pareto
 from lunet.reporting.figures.style import style
 from lunet.reporting.html.facts import read_facts
 from lunet.reporting.html.methods import methods
+from lunet.reporting.html.search import search_part
 from lunet.reporting.origin import (
     external_of,
     externals,
@@ -228,3 +229,19 @@ def test_a_rival_is_told_apart_from_predictions_made_elsewhere(tmp_path: Path) -
     assert "nnunet (somebody) was planned, trained and used for prediction by its own code" in text
     assert "no case was predicted by a model of nnunet that trained on it" in text
     assert "not made by this study" not in text
+
+
+@pytest.mark.parametrize("cost", [5e9, None])
+def test_the_answer_of_a_search_shows_a_reference_of_others(cost: float | None) -> None:
+    candidate = {"name": "lunet_small_2f", "family": "lunet_small", "cost": 2e9, "parameters": 9}
+    candidate |= {"state": "non-inferior", "folds": 3}
+    candidate |= {"estimate": 0.001, "ci_low": -0.004, "ci_high": 0.006}
+    found = {"sentence": "The smallest.", "reference": "nnunet", "reference_role": "external"}
+    found |= {"reference_cost": cost, "metric": "dice", "margin": 0.01, "cost": "macs"}
+    parts = [str(part) for part in search_part(found | {"candidates": [candidate]})]
+    drawn, table = parts[1:]
+    assert "Difference from nnunet (predictions made elsewhere) against cost" in drawn
+    assert ("nnunet: 5,000,000,000 MACs, the reference" in drawn) == (cost is not None)
+    assert "the reference" in table
+    trained = found | {"reference_role": "trained", "candidates": [candidate]}
+    assert "nnunet" not in str(search_part(trained)[2]).split("rows=")[1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -37,6 +38,9 @@ def a_study(
         drawn = drawn + rng.normal(0, spread.rest, (2, design.seeds, size))
         drawn[0] += difference + rng.normal(0, spread.subjects, size)
         names = np.array([f"{fold}-{place}" for place in places])
+        if spread.sides == 1:  # the reference is taken as given
+            folds.append(FoldValues(names, names, drawn[0], np.zeros((1, size)), (True, False)))
+            continue
         folds.append(FoldValues(names, names, drawn[0], drawn[1]))
     return folds
 
@@ -65,12 +69,24 @@ def test_predicted_and_simulated_power_agree(subjects, folds, seeds, difference)
     assert found == pytest.approx(predicted, abs=0.04 + 1e-9)
 
 
-def test_components_of_a_pilot() -> None:
+@pytest.mark.parametrize("difference", [-0.006, 0.0])
+def test_predicted_and_simulated_power_agree_against_a_given_reference(difference: float) -> None:
+    given, design = replace(TRUE, sides=1), Design(24, 5, 2)
+    found = simulated(given, design, 0.012, difference, 1000)
+    predicted = power_of(given, design, margin=0.012, difference=difference)
+    assert found == pytest.approx(predicted, abs=0.04 + 1e-9)
+    assert predicted > power_of(TRUE, design, margin=0.012, difference=difference)
+
+
+@pytest.mark.parametrize("sides", [1, 2])
+def test_components_of_a_pilot(sides: int) -> None:
+    true = replace(TRUE, sides=sides)
     pilots = [
-        [a_study(np.random.default_rng([number, 5]), TRUE, Design(60, 5, 3))]
+        [a_study(np.random.default_rng([number, 5]), true, Design(60, 5, 3))]
         for number in range(60)
     ]
     found = [components_of(pilot) for pilot in pilots]
+    assert {one.sides for one in found} == {sides}
     for name in ("subjects", "trainings", "rest"):
         square = np.mean([getattr(one, name) ** 2 for one in found])
         assert math.sqrt(square) == pytest.approx(getattr(TRUE, name), rel=0.06)

@@ -14,6 +14,7 @@ from lunet.errors import DataError
 from lunet.statistics.boundaries import critical_values, crossing_probability, spent
 from lunet.statistics.components import MeanError, mean_error, trainings
 from lunet.statistics.looks import FoldValues, fold_values, looks, part_of
+from lunet.statistics.paired import compare_presets
 from lunet.statistics.sequential import Estimate, Plan, conditional_power, look
 
 FIVE = (0.2, 0.4, 0.6, 0.8, 1.0)
@@ -249,9 +250,30 @@ def test_sides_that_do_not_fit_are_refused() -> None:
 def test_a_reference_without_training_needs_no_seeds() -> None:
     rows = small_study()
     rows = rows[(rows["preset"] == "one") | (rows["seed"] == 0)]
-    values = fold_values(rows, PAIR, "dice", untrained=["ref"])
-    assert part_of(list(values.values())).error.share > 0
-    assert part_of(list(values.values())).counts.seeds == 2
+    found = part_of(list(fold_values(rows, PAIR, "dice", untrained=["ref"]).values()))
+    assert found.counts.seeds == 2
+    # the error is that of the study's comparisons, in which the reference is taken as given, too
+    table = compare_presets(rows, "dice", reference="ref", margin=0.01, untrained=["ref"])
+    expected = table.to_dict("records")[0]
+    assert found.error.error == pytest.approx(expected["standard_error"])
+    assert found.error.share == pytest.approx(expected["share_trainings"])
+    assert found.error.freedom_trainings == expected["freedom_trainings"] == 5
+
+
+def test_against_a_given_reference_studies_at_the_margin_are_wrong_at_the_level_or_less() -> None:
+    """The candidate's two trainings vary; the reference is one set of predictions."""
+    count, won = 250, 0
+    for number in range(count):
+        rng = np.random.default_rng([13, number])
+        study = a_study(rng, -0.01, subjects=0.011, trainings=0.0, rest=0.004)
+        for fold, one in study.items():
+            candidate = one.candidate + rng.normal(0, 0.003, (2, 1))
+            sides = (candidate, one.reference[:1])
+            study[fold] = FoldValues(one.cases, one.groups, *sides, trained=(True, False))
+        found = looks(study, Plan(0.01, futility=0.0), range(5))
+        won += found[-1][0].decision == "non-inferior"
+    assert won / count <= 0.025 + 2 * math.sqrt(0.025 * 0.975 / count)
+    assert won / count > 0.005
 
 
 def test_one_seed_leaves_trainings_out() -> None:

@@ -128,11 +128,6 @@ def test_the_manual_shows_each_example():
             "by their cost",
         ),
         (
-            {"external": {"a": ROW}, "smallest": {"reference": "a", "families": ["lunet_small"]}},
-            "smallest.reference",
-            "is an external row",
-        ),
-        (
             {"external": {"a": NNUNET}, "folds": "all", "split": {"held_out": 0.2}},
             "external.a.layout",
             "single fold",

@@ -9,7 +9,8 @@ import pytest
 from paths import ROOT
 
 from lunet.reporting.costs import per_volume
-from lunet.reporting.smallest import cost_of
+from lunet.reporting.search_grid import SearchGrid
+from lunet.reporting.smallest import cost_of, reference_cost
 from lunet.study.smallest import (
     Candidate,
     Finding,
@@ -49,6 +50,15 @@ def test_a_network_of_slices_costs_what_a_volume_costs() -> None:
     assert [cost_of(costs["flat"], kind, "flat") for kind in kinds] == [1200, 6, 7]
 
 
+def test_a_cost_of_others_counts_only_where_it_is_known_and_of_no_machine() -> None:
+    stated = {"given": True, "parameters": 7, "macs": 100, "latency": [{"batch": 1, "p50_ms": 5}]}
+    measured = {key: stated[key] for key in stated if key != "given"}
+    assert [reference_cost(stated, kind) for kind in ("parameters", "macs")] == [7, 100]
+    assert reference_cost(stated, "latency_ms") == math.inf
+    assert reference_cost(measured, "latency_ms") == 5
+    assert reference_cost(measured, "energy_j") == math.inf
+
+
 def test_the_next_smaller_one_is_tested_only_after_the_larger() -> None:
     families, _ = cheaper(family("a", [10, 50, 30]), REFERENCE)
     assert [one.cost for one in families["a"]] == [50, 30, 10]
@@ -57,15 +67,17 @@ def test_the_next_smaller_one_is_tested_only_after_the_larger() -> None:
     assert asked == [("a1", 0.025), ("a2", 0.025)]
     assert found.answer is not None
     assert (found.answer.name, found.is_complete) == ("a1", False)
-    assert next_round(found, "ref", [0, 1, 2], [0, 1]) == [
+    assert next_round(found, SearchGrid("ref", (0, 1, 2), (0, 1))) == [
         [("ref", 0, 0), ("ref", 0, 1), ("a2", 0, 0), ("a2", 0, 1)]
     ]
+    once = SearchGrid("ref", (0, 1, 2), (3, 4), is_given=True)
+    assert next_round(found, once) == [[("ref", 0, 0), ("a2", 0, 3), ("a2", 0, 4)]]
     asked.clear()
     outcomes = {"a1": ("non-inferior", 2), "a2": ("futile", 1)}
     found = search(families, judge_of(outcomes, asked), level=0.025)
     assert found.is_complete
     assert [name for name, _ in asked] == ["a1", "a2"]  # a0 is smaller than a failure
-    runs = needed(found, "ref", [4, 2, 7], [0])
+    runs = needed(found, SearchGrid("ref", (4, 2, 7), (0,)))
     assert runs == [("ref", 4, 0), ("ref", 2, 0), ("a1", 4, 0), ("a1", 2, 0), ("a2", 4, 0)]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -205,6 +206,93 @@ def test_several_families_and_bisection(tmp_path: Path) -> None:
         assert verdict["answer"] == "lunet_small_6f"
         states = {one["name"]: one["state"] for one in verdict["candidates"]}
         assert states["unet_small_8f"] == "not cheaper"
+
+
+NNUNET = {"predictions": "/data/nnunet", "source": "nnU-Net"}
+BESIDES = {name: value for name, value in DICE.items() if name != "unet_small_4f"}
+
+
+def ask_against(root: Path, maker: StubMaker, rows: dict, **changes):
+    study = search_study(root, rows, reference="other", **changes)
+    return find_smallest(study, maker, lambda _: None)
+
+
+def test_a_row_made_elsewhere_may_be_the_reference(tmp_path: Path) -> None:
+    costs = {"parameters": 31_195_784, "macs": 6.5e6, "latency_ms": 1e-3, "device": "one A100"}
+    maker = StubMaker(BESIDES | {"other": GOOD}, given={"other": costs})
+    rows = {"external": {"other": NNUNET | {"cost": costs}}}
+    verdict = ask_against(tmp_path, maker, rows, budget_hours=100)
+    assert (verdict["answer"], verdict["reference_role"]) == ("lunet_small_6f", "external")
+    assert verdict["reference_cost"] == 6.5e6
+    states = {one["name"]: one["state"] for one in verdict["candidates"]}
+    assert states["lunet_small_8f"] == "not cheaper"
+    # it has one set of predictions per fold, for which nothing is trained
+    folds = {fold for _, fold, _ in maker.trained}
+    assert sorted(maker.taken) == [("other", fold, 0) for fold in sorted(folds)]
+    assert verdict["trainings"] == len(maker.trained)
+    assert verdict["trainings_of_grid"] == 40
+    assert verdict["device_hours"] == pytest.approx(0.1 * len(maker.trained))
+    sentence = verdict["sentence"]
+    assert "is lunet_small_6f: 6,000 parameters (5.2e+03x fewer), 0.92x its MACs." in sentence
+    assert "made elsewhere and are taken as given; another training of it may differ" in sentence
+    for row in decisions(tmp_path):
+        assert (row["reference"], row["seeds"], row["seeds_reference"]) == ("other", "2", "1")
+        assert row["freedom_trainings"] == row["look"]  # those of the candidate alone
+    again = StubMaker({}, given={"other": costs})
+    assert ask_against(tmp_path, again, rows, budget_hours=100) == verdict
+    assert again.trained == again.taken == []
+
+
+def test_a_reference_without_cost_gives_no_ratio_and_is_no_limit(tmp_path: Path) -> None:
+    maker = StubMaker(BESIDES | {"other": GOOD}, given={"other": {}})
+    verdict = ask_against(tmp_path, maker, {"external": {"other": NNUNET}})
+    assert (verdict["answer"], verdict["reference_cost"]) == ("lunet_small_6f", None)
+    assert "is lunet_small_6f: 6,000 parameters. Error" in verdict["sentence"]
+    assert decisions(tmp_path)[0]["candidate"] == "lunet_small_8f"
+    poor = StubMaker(dict.fromkeys(BESIDES, POOR) | {"other": GOOD}, given={"other": {}})
+    verdict = ask_against(tmp_path / "poor", poor, {"external": {"other": NNUNET}})
+    assert "No network was shown to be not inferior to other" in verdict["sentence"]
+
+
+def test_what_would_resolve_a_comparison_with_a_given_reference_counts_one_side(
+    tmp_path: Path,
+) -> None:
+    dice = BESIDES | {"other": GOOD, "lunet_small_8f": GOOD + 0.02}
+    maker = StubMaker(dice, given={"other": {}}, cases=4, spread=0.03)
+    verdict = ask_against(tmp_path, maker, {"external": {"other": NNUNET}})
+    assert verdict["answer"] is None
+    said = r"If lunet_small_8f is as good as the reference, \d+ subjects would resolve it"
+    assert re.search(said, verdict["sentence"])
+
+
+def test_a_rival_or_a_reader_may_be_the_reference(tmp_path: Path) -> None:
+    dice = BESIDES | {"other": GOOD}
+    maker = StubMaker(dice, given={"other": {}}, rivals=["other"])
+    rows = {"rivals": {"other": {"python": "python", "network": "3d_fullres"}}}
+    verdict = ask_against(tmp_path / "rival", maker, rows)
+    assert (verdict["answer"], verdict["reference_role"]) == ("lunet_small_6f", "rival")
+    assert "other was trained once in each fold; another training of it" in verdict["sentence"]
+    assert verdict["trainings"] == len(maker.trained) + len(maker.taken)
+    hours = 0.1 * len(maker.trained) + 0.2 * len(maker.taken)
+    assert verdict["device_hours"] == pytest.approx(hours)
+    maker = StubMaker(dice, given={"other": {}})
+    rows = {"external": {"other": NNUNET | {"role": "reader"}}}
+    verdict = ask_against(tmp_path / "reader", maker, rows)
+    assert (verdict["answer"], verdict["reference_role"]) == ("lunet_small_6f", "reader")
+    assert "another reader may differ" in verdict["sentence"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "where", "message"),
+    [
+        ({"candidates": ["other"]}, "smallest.candidates", "trains its candidates"),
+        ({"reference": "other", "early_gap": 0.2}, "smallest.early_gap", "validation scores"),
+    ],
+)
+def test_what_a_row_of_others_cannot_be_is_refused(changes, where: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        search_study(Path(), {"external": {"other": NNUNET}}, **changes)
+    assert caught.value.where == where
 
 
 def test_one_seed_is_said(tmp_path: Path) -> None:
