@@ -11,7 +11,7 @@ from lunet.errors import ConfigError
 
 if TYPE_CHECKING:
     from lunet.data.dataset import Dataset
-    from lunet.data.settings import UNNAMED, DatasetSettings
+    from lunet.data.settings import DatasetSettings
 
 
 def raw_sections(arguments: argparse.Namespace, step: str) -> dict[str, Any]:
@@ -26,7 +26,7 @@ def open_raw(arguments: argparse.Namespace, step: str) -> Dataset:
     """The data set in ``arguments.raw``, with the settings that were given, if any."""
     from lunet.data.dataset import LISTING, read_dataset
     from lunet.data.layouts.open import open_dataset
-    from lunet.data.settings import DatasetSettings
+    from lunet.data.settings import UNNAMED, DatasetSettings
     from lunet.settings import build_settings
     from lunet.task import task_from_dict
 

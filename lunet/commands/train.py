@@ -19,7 +19,7 @@ import dataclasses
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from lunet.commands.arguments import (
     NATURAL,
@@ -105,7 +105,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_jobs(parser: argparse.ArgumentParser) -> None:
-    parser.set_defaults(finished="out")
+    parser.set_defaults(is_alone=True)
     jobs = parser.add_argument_group("jobs of a workflow")
     jobs.add_argument(
         "--keep-results",
@@ -157,14 +157,20 @@ def _log_of(one: argparse.Namespace, out: Path) -> Path:
 def _single(arguments: argparse.Namespace, fold: int | str, seed: int) -> argparse.Namespace:
     """The arguments of one of the runs."""
     is_alone = len(arguments.fold) * len(arguments.seed) == 1
-    finished = ("both" if is_alone else "work") if arguments.keep_results else "out"
-    own = {"fold": fold, "seed": seed, "finished": finished}
+    own = {"fold": fold, "seed": seed, "is_alone": is_alone}
     one = argparse.Namespace(**vars(arguments) | own)
     if not is_alone:
         for name in ("work", "out"):
             if folder := getattr(arguments, name):
                 setattr(one, name, folder / f"fold-{fold}" / f"seed-{seed}")
     return one
+
+
+def _finished(arguments: argparse.Namespace) -> Literal["out", "both", "work"]:
+    """Where a finished run's results go: a run that shares its job waits for the others."""
+    if not arguments.keep_results:
+        return "out"
+    return "both" if arguments.is_alone else "work"
 
 
 def _check_several(arguments: argparse.Namespace) -> None:
@@ -231,7 +237,7 @@ def train_run(arguments: argparse.Namespace) -> Path:
         save_interval=arguments.save_interval,
         observers=_observers(shown, places["out"]),
         pause=_pause(arguments),
-        finished=arguments.finished,
+        finished=_finished(arguments),
         **places,
     )
     # a rule runs when something has changed, and --resume names what to go on with

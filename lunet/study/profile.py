@@ -28,7 +28,7 @@ def read_profile(profile: str | Path) -> dict[str, Any]:
         raise ConfigError(
             where=path, found=error.strerror or str(error), expected="a profile is needed"
         ) from None
-    except (yaml.YAMLError, yte.exceptions.YteError) as error:
+    except (UnicodeDecodeError, yaml.YAMLError, yte.exceptions.YteError) as error:
         first = str(error).splitlines()[0]
         raise ConfigError(
             where=path, found=f"cannot be read ({first})", expected="a profile is needed"

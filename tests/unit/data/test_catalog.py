@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from lunet.data.catalog import entry_of, find_dataset, remap_of, task_of
 from lunet.data.catalog_table import CATALOG
 from lunet.data.settings import DatasetSettings, PhantomSettings
-from lunet.errors import ConfigError
+from lunet.errors import ConfigError, DataError
 
 DECATHLON = [entry for name, entry in CATALOG.items() if name.startswith("Task")]
 
@@ -72,11 +73,13 @@ def test_unknown_name_gets_the_nearest() -> None:
         entry_of(DatasetSettings(name="Task4_Hipocampus"))
 
 
-def test_own_data_set_must_say_its_labels_and_channels() -> None:
+def test_own_data_set_must_say_its_labels_and_channels(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"dataset\.labels"):
-        task_of(DatasetSettings(name="mine", path="/data/mine"))
+        task_of(DatasetSettings(name="mine", path=str(tmp_path)))
     with pytest.raises(ConfigError, match=r"dataset\.channels"):
-        task_of(DatasetSettings(name="mine", path="/data/mine", labels={"tumour": 1}))
+        task_of(DatasetSettings(name="mine", path=str(tmp_path), labels={"tumour": 1}))
+    with pytest.raises(DataError, match=r"dataset\.path: .*does not exist"):
+        task_of(DatasetSettings(name="mine", path=str(tmp_path / "none")))
     task = task_of(
         DatasetSettings(
             name="mine", path="/d", labels={"tumour": 1}, channels=("T1",), dimensions=2

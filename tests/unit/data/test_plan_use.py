@@ -63,7 +63,7 @@ def test_a_named_plan_fills_what_the_configuration_leaves_open(plan: Path) -> No
     assert study.config.preprocess.spacing == (1.0, 1.0, 2.5)
     assert study.config.preprocess.window == (-50.0, 50.0)
     assert study.config.predict.patch == (64, 64, 32)
-    with pytest.raises(ConfigError, match="missing"):
+    with pytest.raises(ConfigError, match="does not exist"):
         parse(STUDY | {"plan": str(plan.with_name("none.yaml"))})
 
 

@@ -235,6 +235,7 @@ def test_its_costs_are_measured(net: Path) -> None:
         {
             "model": model, "task": BINARY.as_dict(), "efficiency": plain(settings),
             "training_batch": 2, "engine": {}, "first": True, "network": True, "training": True,
+            "killed": "",
         }
     )  # fmt: skip
     parameters = sum(p.numel() for p in build_for_task(model, BINARY).parameters())

@@ -75,7 +75,8 @@ TOLD = {"table", "figure", "report", "prune_table", "prune_figure"}
     ("change", "touched"),
     [
         ({"statistics": {"margin": 0.02}}, TOLD),
-        ({"evaluate": {"tolerances": [1.0, 2.0]}}, {"evaluate", "transfer"}),
+        # the metrics of tables follow the tolerances
+        ({"evaluate": {"tolerances": [1.0, 2.0]}}, {"evaluate", "transfer", *TOLD}),
         ({"lesions": {"overlap": 0.5}}, {"lesions"}),
         ({"preprocess": {"clip": [1.0, 99.0]}}, {"preprocess"}),
         ({"split": {"seed": 1}}, {"folds"}),

@@ -299,7 +299,7 @@ def test_too_few_cases_for_a_batch_is_an_error_before_training(data: Path) -> No
 
 
 def test_volumes_of_several_shapes_need_a_patch(uneven: Path) -> None:
-    with pytest.raises(ConfigError, match=r"train.patch: none, but the volumes have 4 shapes"):
+    with pytest.raises(ConfigError, match=r"train.patch: none, but the images have 4 shapes"):
         sampler(volumes(uneven))
     one = sampler(volumes(uneven), replace(TINY, batch_size=1))
     sizes = {one.batch(1, s).image.shape[2:] for s in range(one.steps)}
@@ -311,7 +311,7 @@ def test_volumes_of_several_shapes_need_a_patch(uneven: Path) -> None:
 @pytest.mark.parametrize(
     ("kind", "value", "message"),
     [
-        ("images", np.nan, "case case_2: 1 voxels of the image are NaN or infinite"),
+        ("images", np.nan, "case case_2: 1 values of the image are NaN or infinite"),
         ("labels", 7, r"case case_2: class indices \[7\]"),
     ],
 )
