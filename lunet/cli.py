@@ -30,7 +30,7 @@ STEPS = {
     "predict": "segment the cases of a run, or any new scan",
     "evaluate": "compute Dice and surface distances per case and label",
     "external": "take finished predictions of another tool or reader as a row of a study",
-    "rival": "train a network of nnU-Net v2 as a row of a study, in its own environment",
+    "rival": "train a network of nnU-Net v2 or MIST as a row of a study, in its own environment",
     "transfer": "test a trained network on another labelled data set, with a label map",
     "lesions": "count lesions found, missed and wrongly predicted per patient; FROC",
     "efficiency": "measure parameters, MACs, latency and memory of one preset",

@@ -1,4 +1,4 @@
-"""Let nnU-Net v2 train a rival of a study, in an environment of its own: export, plan, train, cost.
+"""Let nnU-Net v2 or MIST train a rival, in an environment of its own: export, plan, train, cost.
 
 The rules of a study call it for each row of the section `rivals`. The interpreter is that of the
 configuration; --python names another one.
@@ -33,14 +33,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("part", choices=tuple(NEEDED), help="what to do")
     add_settings(parser)
     add_out(parser, "PATH", "folder to write; for `cost` the file")
-    parser.add_argument("--python", help="interpreter of nnU-Net's environment")
+    parser.add_argument("--python", help="interpreter of the environment of nnU-Net or MIST")
     parser.add_argument("--manifest", help="manifest.json of the prepared data set (export)")
     parser.add_argument("--splits", help="splits.json of the study (export)")
     parser.add_argument("--raw", type=Path, help="folder that `export` wrote (plan)")
     text = "folder that `plan` wrote (train, cost)"
     parser.add_argument("--plan", type=Path, dest="plan_folder", metavar="DIR", help=text)
     parser.add_argument("--fold", type=NATURAL, default=0, help="fold to train (default 0)")
-    parser.add_argument("--work", type=Path, help="folder of nnU-Net's checkpoints (train)")
+    parser.add_argument("--work", type=Path, help="folder of its checkpoints (train)")
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -137,6 +137,6 @@ def _python(arguments: argparse.Namespace) -> str:
         raise ConfigError(
             where="--python",
             found="missing",
-            expected=f"neither it nor rivals.{name}.python names nnU-Net's interpreter",
+            expected=f"neither it nor rivals.{name}.python names its interpreter",
         )
     return str(python)

@@ -1,4 +1,4 @@
-"""Writes the prepared cases and the folds of a study in the form that nnU-Net v2 trains from."""
+"""Writes the cases and folds of a study in nnU-Net v2's form, which all rivals train from."""
 
 from __future__ import annotations
 
@@ -95,7 +95,8 @@ def check_task(task: Task) -> None:
 def nnunet_folds(splits: Splits) -> list[dict[str, list[str]]]:
     """The folds in nnU-Net's form, where ``val`` are the cases that results are reported on.
 
-    nnU-Net chooses no weights on other cases, so it trains on the study's validation cases, too.
+    nnU-Net chooses no weights on other cases, and MIST draws its own, so rivals get the study's
+    validation cases for training, too.
     """
     return [
         {"train": sorted((*fold.train, *fold.validation)), "val": sorted(fold.test)}

@@ -1,4 +1,4 @@
-"""Lets nnU-Net v2 plan, train and predict with a network as a rival in a study."""
+"""Lets nnU-Net v2 or MIST plan, train and predict with a network as a rival in a study."""
 
 from __future__ import annotations
 
@@ -12,48 +12,50 @@ from lunet.data.dataset_json import LISTING
 from lunet.errors import ConfigError
 from lunet.evaluation.external_source import TRAINING
 from lunet.exchange.nnunet_export import DATASET, ENDING, SPLITS, STEP
-from lunet.exchange.nnunet_process import require_nnunet, run_script
+from lunet.exchange.rival_process import require_tool, run_script
 from lunet.exchange.rival_settings import VARIANTS, RivalSettings
 from lunet.files import sha256, write_json
 from lunet.locks import owned
 from lunet.own_files import renewed
 from lunet.reading import read_object
 
-SCRIPT, STAMP = "nnunet_rival.py", "lunet-rival.json"
+STAMP = "lunet-rival.json"
 
 
 def plan_rival(network: str, *, python: str, raw: Path, out: Path) -> None:
-    """Let nnU-Net plan a network and preprocess the data for it.
+    """Let a tool plan its network and preprocess the data for it.
 
     Parameters
     ----------
     network
         A key of :data:`lunet.exchange.rival_settings.VARIANTS`.
     python
-        Interpreter of nnU-Net's environment.
+        Interpreter of the tool's environment.
     raw
         Folder that :func:`lunet.exchange.nnunet_export.export_dataset` wrote.
     out
-        A folder that is new or was written by this step; it is nnU-Net's ``nnUNet_preprocessed``.
+        A folder that is new or was written by this step; for nnU-Net it is its
+        ``nnUNet_preprocessed``.
 
     Raises
     ------
     ConfigError
-        If nnU-Net is not there, or ``out`` holds files of others.
+        If the tool is not there, or ``out`` holds files of others.
     LunetError
-        If nnU-Net fails.
+        If the tool fails.
     """
-    require_nnunet(python, "--python")
+    tool = VARIANTS[network].tool
+    require_tool(tool, python, "--python")
     with renewed(out, step=STEP, inputs=[raw]) as stage:
         folders = {"raw": raw, "preprocessed": stage, "results": stage}
-        run_script(SCRIPT, _job("plan", network), python=python, folders=folders)
+        run_script(tool.script, _job("plan", network), python=python, folders=folders)
         shutil.copyfile(raw / DATASET / SPLITS, stage / DATASET / SPLITS)
 
 
 def train_rival(
     settings: RivalSettings, *, fold: int, plan: Path, work: Path, out: Path, code: str = ""
 ) -> None:
-    """Let nnU-Net train a fold and predict its cases; an interrupted training is resumed.
+    """Let a tool train a fold and predict its cases; an interrupted training is resumed.
 
     Parameters
     ----------
@@ -64,22 +66,22 @@ def train_rival(
     plan
         Folder that :func:`plan_rival` wrote.
     work
-        Folder of nnU-Net's results, with its checkpoints, which are kept. A training with other
+        Folder of the tool's results, with its checkpoints, which are kept. A training with other
         settings or plans starts anew there.
     out
         A folder that is new or was written by this step. It gets the masks in
-        ``fold_<fold>/validation``, nnU-Net's ``dataset.json`` and ``splits_final.json``, and
+        ``fold_<fold>/validation``, ``dataset.json`` and ``splits_final.json``, and
         ``training.json``: settings, version, seconds of this start.
 
     Raises
     ------
     ConfigError
-        If nnU-Net is not there, or ``work`` or ``out`` hold files of others.
+        If the tool is not there, or ``work`` or ``out`` hold files of others.
     LunetError
-        If nnU-Net fails.
+        If the tool fails.
     """
-    version, start = require_nnunet(settings.python, "--python"), time.monotonic()
-    variant, source = VARIANTS[settings.network], plan / DATASET
+    variant, source, start = settings.variant, plan / DATASET, time.monotonic()
+    version = require_tool(variant.tool, settings.python, "--python")
     options = {
         "fold": fold,
         "epochs": settings.epochs,
@@ -91,16 +93,16 @@ def train_rival(
         _start_or_resume(work, options | {"network": settings.network, "digests": digests})
         folders = {"raw": plan, "preprocessed": plan, "results": work}
         job = _job("train", settings.network) | options
-        run_script(SCRIPT, job, python=settings.python, folders=folders)
-        trained = f"nnUNetTrainer__{variant.plans}__{variant.configuration}"
-        found = work / DATASET / trained / f"fold_{fold}" / "validation"
+        run_script(variant.tool.script, job, python=settings.python, folders=folders)
+        found = work / DATASET / variant.trained / f"fold_{fold}" / "validation"
         masks = stage / f"fold_{fold}" / "validation"
         masks.mkdir(parents=True)
         for path in sorted(found.glob(f"*{ENDING}")):
             shutil.copyfile(path, masks / path.name)
         for name in (LISTING, SPLITS):
             shutil.copyfile(source / name, stage / name)
-        record = options | {"network": settings.network, "nnunetv2": version, "code": code}
+        record = options | {"network": settings.network, "code": code}
+        record[variant.tool.package] = version
         write_json(stage / TRAINING, record | {"seconds": round(time.monotonic() - start, 1)})
 
 
@@ -112,6 +114,7 @@ def _job(step: str, network: str) -> dict[str, Any]:
         "planner": variant.planner,
         "plans": variant.plans,
         "configuration": variant.configuration,
+        "trained": variant.trained,
     }
 
 

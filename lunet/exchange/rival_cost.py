@@ -1,4 +1,4 @@
-"""Measures the network that nnU-Net plans for a data set, as the study's own networks are."""
+"""Measures the network that nnU-Net or MIST plans for a data set, like the study's networks."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from lunet.data.dataset_json import LISTING
 from lunet.efficiency.run import OWN_CPU, summarise_latencies
 from lunet.efficiency.settings import EfficiencySettings
 from lunet.exchange.nnunet_export import DATASET
-from lunet.exchange.nnunet_process import require_nnunet, run_script
+from lunet.exchange.rival_process import require_tool, run_script
 from lunet.exchange.rival_settings import VARIANTS
 from lunet.files import write_json
 from lunet.provenance import cpu_model
 from lunet.reading import read_object
 from lunet.settings import plain
 
-SCRIPT = "nnunet_cost.py"
+SCRIPT = "rival_cost.py"
 
 
 def measure_rival(
@@ -33,7 +33,7 @@ def measure_rival(
 ) -> dict[str, Any]:
     """Measure parameters, MACs, memory and latency (batch 1, eager fp32) in fresh processes.
 
-    The input has the size of the study's measurements, rounded up to what nnU-Net's strides divide.
+    The input has the size of the study's measurements, rounded up to what its strides divide.
     What needs the study's own code is left out: other engines, the throughput, a training step.
 
     Parameters
@@ -45,7 +45,7 @@ def measure_rival(
     name
         Name of the row.
     python
-        Interpreter of nnU-Net's environment.
+        Interpreter of the tool's environment.
     plan
         Folder that :func:`lunet.exchange.rival.plan_rival` wrote.
     out
@@ -58,14 +58,16 @@ def measure_rival(
     Raises
     ------
     ConfigError
-        If nnU-Net is not there.
+        If the tool is not there.
     LunetError
-        If nnU-Net fails.
+        If the tool fails.
     """
-    version, variant = require_nnunet(python, "--python"), VARIANTS[network]
+    variant = VARIANTS[network]
+    version = require_tool(variant.tool, python, "--python")
     listing = read_object(plan / DATASET / LISTING)
     kept = ("size", "device", "threads", "warmups", "repeats", "budget_s")
     job = {key: value for key, value in plain(settings).items() if key in kept} | {
+        "package": variant.tool.package,
         "dataset": DATASET,
         "plans": variant.plans,
         "configuration": variant.configuration,
@@ -78,7 +80,8 @@ def measure_rival(
             SCRIPT, job, python=python, folders=folders, threads=settings.threads, capture=True
         )
         results.append(json.loads(output.strip().splitlines()[-1]))
-    content = _merged(results) | {"preset": name, "network": f"nnU-Net {version}, {network}"}
+    about = f"{variant.tool.title} ({version}), {network}"
+    content = _merged(results) | {"preset": name, "network": about}
     write_json(out, content)
     return content
 

@@ -138,8 +138,8 @@ class Config:
     )
     rivals: dict[str, RivalSettings] = setting(
         {},
-        doc="name -> a network that nnU-Net v2 plans and trains on the study's data and folds, in "
-        "an environment of its own; evaluated and compared like a preset",
+        doc="name -> a network that nnU-Net v2 or MIST plans and trains on the study's data and "
+        "folds, in an environment of its own; evaluated and compared like a preset",
     )
     lesions: LesionSettings = setting(LesionSettings(), doc="lesion-wise results")
     statistics: StatisticsSettings = setting(StatisticsSettings(), doc="comparisons")

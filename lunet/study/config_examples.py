@@ -53,6 +53,7 @@ external:
 rivals:
   nnunet_3d_fullres: {python: ~/nnunet/bin/python}
   nnunet_resenc_m: {python: ~/nnunet/bin/python, network: resenc_m, epochs: 250}
+  mist_pocket: {python: ~/mist/bin/python, network: mist_pocket}
 statistics: {reference: nnunet_3d_fullres}
 """,
     "topology": """

@@ -45,7 +45,7 @@ def launch(study: Study, words: Sequence[str], *, warn: Callable[[str], None] | 
     ------
     LunetError
         If a target belongs to an unknown preset, a data set is neither here nor at its path, the
-        predictions of an external row are not there, a rival's interpreter does not find nnU-Net,
+        predictions of an external row are not there, a rival's interpreter does not find its tool,
         TensorBoard is asked for and not installed, or SLURM would refuse the profile's requests.
     """
     check_requested_files(study, words)

@@ -52,28 +52,29 @@ def rival_section(config: Config, row: str | None, *, is_network: bool) -> Any:
 
 
 def check_rivals(study: Study) -> None:
-    """Check once, at the start of the workflow, that each rival's interpreter finds nnU-Net.
+    """Check once, at the start of the workflow, that each rival's interpreter finds its tool.
 
     Raises
     ------
     ConfigError
-        If one does not, or nnU-Net cannot train on the data set.
+        If one does not, or it cannot train on the data set.
     """
     rivals = study.config.rivals
     if not rivals:
         return
     from lunet.exchange.nnunet_export import check_task
-    from lunet.exchange.nnunet_process import require_nnunet
+    from lunet.exchange.rival_process import require_tool
 
     faults: list[ConfigError] = []
     with noted(faults):
         check_task(study.task)
-    checked: set[str] = set()
+    checked: set[tuple[str, str]] = set()
     for name, rival in rivals.items():
-        if rival.python not in checked:
+        tool = rival.variant.tool
+        if (tool.package, rival.python) not in checked:
             with noted(faults):
-                require_nnunet(rival.python, f"rivals.{name}.python")
-        checked.add(rival.python)
+                require_tool(tool, rival.python, f"rivals.{name}.python")
+        checked.add((tool.package, rival.python))
     if faults:
         raise together(faults)
 

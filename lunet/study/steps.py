@@ -67,13 +67,17 @@ STEPS = {
     "external_cost": Step(("external_cost",), ("lunet.evaluation.external_cost",)),
     "rival_export": Step((), ("lunet.exchange.nnunet_export",)),
     "rival_plan": Step(
-        ("rival_network",), ("lunet.exchange.rival",), templates=("nnunet_rival.py",)
+        ("rival_network",),
+        ("lunet.exchange.rival",),
+        templates=("nnunet_rival.py", "mist_rival.py"),
     ),
-    "rival_train": Step(("rival",), ("lunet.exchange.rival",), templates=("nnunet_rival.py",)),
+    "rival_train": Step(
+        ("rival",), ("lunet.exchange.rival",), templates=("nnunet_rival.py", "mist_rival.py")
+    ),
     "rival_cost": Step(
         ("rival_network", "efficiency"),
         ("lunet.exchange.rival_cost",),
-        templates=("nnunet_cost.py",),
+        templates=("rival_cost.py",),
     ),
     "transfer": Step(
         ("model", "predict", "evaluate"), ("lunet.evaluation.transfer",), builds_model=True

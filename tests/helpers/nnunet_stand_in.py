@@ -7,6 +7,7 @@ the package are written as they would be installed, so that its version is found
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 API = """
@@ -110,25 +111,31 @@ class PlansManager:
         return _Labels()
 """
 MODULES = {
-    "experiment_planning/plan_and_preprocess_api": API,
-    "run/run_training": TRAINING,
-    "utilities/get_network_from_plans": NETWORK,
-    "utilities/plans_handling/plans_handler": PLANS,
+    "nnunetv2/experiment_planning/plan_and_preprocess_api": API,
+    "nnunetv2/run/run_training": TRAINING,
+    "nnunetv2/utilities/get_network_from_plans": NETWORK,
+    "nnunetv2/utilities/plans_handling/plans_handler": PLANS,
 }
 
 
-def make_environment(folder: Path, *, version: str | None = "2.8.1") -> Path:
+def make_environment(
+    folder: Path,
+    *,
+    version: str | None = "2.8.1",
+    package: str = "nnunetv2",
+    modules: Mapping[str, str] = MODULES,
+) -> Path:
     """Its interpreter; without a version the package is not installed in it."""
     packages = folder / "packages"
     packages.mkdir(parents=True)
     if version is not None:
-        about = packages / f"nnunetv2-{version}.dist-info"
+        about = packages / f"{package.replace('-', '_')}-{version}.dist-info"
         about.mkdir()
         (about / "METADATA").write_text(
-            f"Metadata-Version: 2.1\nName: nnunetv2\nVersion: {version}\n"
+            f"Metadata-Version: 2.1\nName: {package}\nVersion: {version}\n"
         )
-        for name, text in MODULES.items():
-            path = packages / "nnunetv2" / f"{name}.py"
+        for name, text in modules.items():
+            path = packages / f"{name}.py"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
     python = folder / "python"

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import yaml
+from mist_stand_in import make_mist_environment
 from nnunet_stand_in import make_environment
 from paths import ROOT
 
@@ -91,7 +92,10 @@ def test_more_epochs_of_a_rival_are_a_change_of_its_training_only() -> None:
 
 
 def test_the_jobs_of_a_rival(tmp_path: Path) -> None:
+    """One of nnU-Net and one of MIST, which have the same."""
     config = study(make_environment(tmp_path / "nnunet"))
+    mist = str(make_mist_environment(tmp_path / "mist"))
+    config["rivals"]["other"] |= {"python": mist, "network": "mist_pocket"}
     found = jobs(snakemake(tmp_path, config, "--dry-run"))
     assert found["rival_export"] == 1
     assert found["rival_plan"] == found["rival_cost"] == 2

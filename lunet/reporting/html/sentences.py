@@ -61,10 +61,10 @@ SENTENCES = {
     "external": "The predictions of {name} were not made by this study{source}; they were taken "
     "as they are ({layout}) and evaluated like all others.",
     "rival": "{name}{source} was planned, trained and used for prediction by its own code, on the "
-    "data and folds of this study, once in each fold. As it chooses no weights by validation, it "
-    "was trained on the validation cases, too.",
-    "external_checked": "nnU-Net's split shows that no case was predicted by a model of {name} "
-    "that trained on it.",
+    "data and folds of this study, once in each fold. The validation cases of the fold were among "
+    "the cases that it trained with.",
+    "external_checked": "The split of its training shows that no case was predicted by a "
+    "model of {name} that trained on it.",
     "external_unchecked": "Whether {name} was trained on cases of this data set is not recorded.",
     "external_missing": "For {missing} of {tested} test cases there is no prediction of {name}, so "
     "their structures are counted as missed ({cases}).",

@@ -19,10 +19,10 @@ from lunet.evaluation.external import take_predictions
 from lunet.evaluation.external_settings import ExternalSettings
 from lunet.evaluation.pairs import EvaluatedRun
 from lunet.exchange.nnunet_export import DATASET, check_task, export_dataset, listing
-from lunet.exchange.nnunet_process import require_nnunet
 from lunet.exchange.rival import plan_rival, train_rival
 from lunet.exchange.rival_cost import measure_rival
-from lunet.exchange.rival_settings import RivalSettings
+from lunet.exchange.rival_process import require_tool
+from lunet.exchange.rival_settings import NNUNET, RivalSettings
 from lunet.task import Task
 
 TESTED = ["case_04", "case_05"]
@@ -170,13 +170,13 @@ def test_an_environment_without_nnunet_is_refused(
     if version is None:  # the tests' own environment may have it
         python.write_text(f'#!/bin/sh\nexec "{sys.executable}" -S "$@"\n')
     with pytest.raises(ConfigError, match=found) as caught:
-        require_nnunet(str(python), "rivals.x.python")
+        require_tool(NNUNET, str(python), "rivals.x.python")
     assert caught.value.where == "rivals.x.python"
 
 
 def test_an_interpreter_that_is_not_there_is_refused() -> None:
     with pytest.raises(ConfigError, match="cannot be started"):
-        require_nnunet("/nowhere/python", "rivals.x.python")
+        require_tool(NNUNET, "/nowhere/python", "rivals.x.python")
 
 
 def test_the_commands(prepared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

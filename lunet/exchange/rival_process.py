@@ -1,4 +1,4 @@
-"""Runs a script of this package with the interpreter of nnU-Net's own environment."""
+"""Runs a script of this package with the interpreter of another tool's environment."""
 
 from __future__ import annotations
 
@@ -12,17 +12,19 @@ from pathlib import Path
 from typing import Any
 
 from lunet.errors import ConfigError, LunetError
+from lunet.exchange.rival_settings import Tool
 from lunet.pages import TEMPLATES
 
-_LEAST = (2, 5)
-_VERSION = "from importlib.metadata import version; print(version('nnunetv2'))"
+_VERSION = "import sys; from importlib.metadata import version; print(version(sys.argv[1]))"
 
 
-def require_nnunet(python: str, where: str) -> str:
-    """The version of nnU-Net that an interpreter finds; nothing of nnU-Net is imported.
+def require_tool(tool: Tool, python: str, where: str) -> str:
+    """The version of a tool that an interpreter finds; nothing of the tool is imported.
 
     Parameters
     ----------
+    tool
+        The tool.
     python
         The interpreter; ``~`` and ``$NAME`` are expanded.
     where
@@ -31,12 +33,13 @@ def require_nnunet(python: str, where: str) -> str:
     Raises
     ------
     ConfigError
-        If it cannot be started, or does not find nnU-Net 2.5 or later.
+        If it cannot be started, or does not find a version that is supported.
     """
-    install = "python -m venv nnunet && nnunet/bin/pip install nnunetv2"
+    package = tool.package
+    install = f"python -m venv rival && rival/bin/pip install {package}"
     try:
         done = subprocess.run(
-            [_expanded(python), "-c", _VERSION],
+            [_expanded(python), "-c", _VERSION, package],
             env=_environment({}),
             capture_output=True,
             text=True,
@@ -46,17 +49,17 @@ def require_nnunet(python: str, where: str) -> str:
         raise ConfigError(
             where=where,
             found=f"{python} cannot be started ({error.strerror})",
-            expected="the Python interpreter of nnU-Net's environment is expected",
+            expected=f"the Python interpreter of {tool.title}'s environment is expected",
             action=f"Name it, or make one: `{install}`",
         ) from error
     version = done.stdout.strip()
     numbers = [int(part) for part in version.split(".")[:2] if part.isdecimal()]
-    if done.returncode != 0 or tuple(numbers) < _LEAST:
+    if done.returncode != 0 or tuple(numbers) < tool.least:
         raise ConfigError(
             where=where,
-            found=f"nnunetv2 {version}" if version else f"{python} does not find nnunetv2",
-            expected=f"version {'.'.join(map(str, _LEAST))} or later is needed",
-            action=f"Install it there: `{_expanded(python)} -m pip install -U nnunetv2`",
+            found=f"{package} {version}" if version else f"{python} does not find {package}",
+            expected=f"version {'.'.join(map(str, tool.least))} or later is needed",
+            action=f"Install it there: `{_expanded(python)} -m pip install -U {package}`",
         )
     return version
 
@@ -81,7 +84,7 @@ def run_script(
     python
         The interpreter.
     folders
-        nnU-Net's folders: ``raw``, ``preprocessed``, ``results``.
+        The folders by nnU-Net's names: ``raw``, ``preprocessed``, ``results``.
     threads
         Threads of its numerical libraries; None leaves them as they are.
     capture

@@ -1,6 +1,6 @@
-"""Measures the network that nnU-Net v2 builds from its plans; runs in nnU-Net's own environment.
+"""Measures the network that nnU-Net v2 or MIST builds for a data set; runs in its environment.
 
-    python nnunet_cost.py JOB
+    python rival_cost.py JOB
 
 JOB is JSON; the last line of the output is the result as JSON. Counts and times are taken as for
 the networks of the study: one forward pass of one volume, in single precision.
@@ -25,7 +25,7 @@ def measure(job):
     torch.set_num_threads(job["threads"])
     wants_gpu = job["device"] != "cpu" and torch.cuda.is_available()
     device = torch.device("cuda" if wants_gpu else "cpu")
-    network, size = build(job)
+    network, size = BUILDERS[job["package"]](job)
     shape = (1, job["channels"], *size)
     result = {
         "parameters": sum(p.numel() for p in network.parameters()),
@@ -52,8 +52,8 @@ def measure(job):
     return result
 
 
-def build(job):
-    """The network of the plans, and the input size in its order of axes.
+def build_nnunet(job):
+    """The network of nnU-Net's plans, and the input size in its order of axes.
 
     The size is that of the study, in nnU-Net's order and rounded up to what the strides divide.
     A network of slices has one axis less.
@@ -61,7 +61,7 @@ def build(job):
     from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-    folder = Path(os.environ["nnUNet_preprocessed"], job["dataset"])  # noqa: SIM112
+    folder = planned(job)
     plans = PlansManager(json.loads((folder / f"{job['plans']}.json").read_text()))
     listing = json.loads((folder / "dataset.json").read_text())
     configuration = plans.get_configuration(job["configuration"])
@@ -74,10 +74,36 @@ def build(job):
         deep_supervision=False,
     )
     strides = configuration.pool_op_kernel_sizes
-    steps = [math.prod(level[axis] for level in strides) for axis in range(len(strides[0]))]
     size = job["size"][::-1]  # nnU-Net reads z, y, x
-    size = [size[axis] for axis in plans.transpose_forward][-len(steps) :]
-    return network, [step * math.ceil(n / step) for n, step in zip(size, steps, strict=True)]
+    size = [size[axis] for axis in plans.transpose_forward][-len(strides[0]) :]
+    return network, rounded(size, strides)
+
+
+def build_mist(job):
+    """The network of MIST's configuration, and the input size, rounded up likewise."""
+    import mist.models  # noqa: F401  # it registers the networks
+    from mist.models.model_registry import get_model_from_registry
+    from mist.models.nnunet.nnunet_utils import get_unet_params
+
+    config = json.loads((planned(job) / f"{job['plans']}.json").read_text())
+    grid = config["spatial_config"]
+    network = get_model_from_registry(job["configuration"], **config["model"]["params"], **grid)
+    _, strides, _ = get_unet_params(grid["patch_size"], grid["target_spacing"])
+    return network, rounded(job["size"], strides)
+
+
+BUILDERS = {"nnunetv2": build_nnunet, "mist-medical": build_mist}
+
+
+def planned(job):
+    """Folder of the planned data set."""
+    return Path(os.environ["nnUNet_preprocessed"], job["dataset"])  # noqa: SIM112
+
+
+def rounded(size, strides):
+    """A size rounded up to multiples of what the strides divide it by."""
+    steps = [math.prod(level[axis] for level in strides) for axis in range(len(size))]
+    return [step * math.ceil(n / step) for n, step in zip(size, steps, strict=True)]
 
 
 def count(network, shape):
