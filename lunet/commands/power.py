@@ -129,7 +129,7 @@ def _given(arguments: argparse.Namespace, study: Any, metric: str) -> tuple[Any,
             raise ConfigError(
                 where="--pilot", found=found, expected="one of them is needed for the spread"
             )
-        spread = {name: value or 0.0 for name, value in stated.items()}
+        spread: dict[str, Any] = {name: value or 0.0 for name, value in stated.items()}
         known = stated["trainings"] is not None
         defaults = {"folds": 5, "seeds": 2 if known else 1}
         chosen = defaults | {key: value for key, value in sizes.items() if value is not None}
