@@ -104,7 +104,7 @@ def _arm(moment: str, count: int) -> None:
         "state written, old one moved away": (checkpoint.os, "replace", _really_replace),
         "during validation": (validation.Validator, "_add", None),
         "between epochs": (loop.CheckpointSaver, "save_if_due", None),
-        "amid a step": (loop, "optimiser_step", None),
+        "amid a step": (loop, "update_weights", None),
         "while results are written": (validation, "_never", None),
     }
     owner, name, before = places[moment]
@@ -140,7 +140,7 @@ def _arm_anywhere(count: int, counted: Any) -> None:
             threading.Timer(rng.uniform(0, 0.003), os.kill, (os.getpid(), signal.SIGKILL)).start()
 
     places: tuple[tuple[Any, str], ...] = (
-        (loop, "optimiser_step"),
+        (loop, "update_weights"),
         (validation.Validator, "_add"),
         (checkpoint.Checkpoint, "save"),
         (Path, "write_bytes"),
