@@ -230,7 +230,7 @@ def submissions(root: Path, config: dict[str, Any], *targets: str) -> dict[str, 
         },
         capture_output=True,
         text=True,
-        timeout=patient(120),
+        timeout=patient(150),
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
