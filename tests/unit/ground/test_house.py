@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import re
+from collections import Counter
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -55,6 +56,12 @@ def test_files_are_short_and_narrow():
         if len(line) > 100
     ]
     assert wide == []
+
+
+def test_no_two_test_files_share_a_name():
+    """pytest imports them by name alone, and a second of the same name is not collected."""
+    files = [path.name for path in (PACKAGE.parent / "tests").rglob("test_*.py")]
+    assert [file for file, times in Counter(files).items() if times > 1] == []
 
 
 def test_functions_are_short():
