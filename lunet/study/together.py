@@ -35,14 +35,11 @@ def choose_together(study: Study, words: Sequence[str]) -> list[tuple[str, int]]
     words
         Snakemake's arguments, which name the profile and the executor.
     """
-    wanted = study.config.folds_per_job
-    is_local = executor_of(words) in (None, "local")
-    if wanted == "one" or (wanted == "auto" and is_local) or len(study.folds) < 2:
+    if not _may_be(study, words):
         return []
-    if study.config.smallest.is_configured:  # a search asks for single runs
-        return []
+    wants_all = study.config.folds_per_job == "all"
     forecasts = Forecasts(study, lambda _: None)
-    presets = [name for name in study.presets if wanted == "all" or _is_short(forecasts, name)]
+    presets = [name for name in study.presets if wants_all or _is_short(forecasts, name)]
     return [
         (preset, seed)
         for preset in presets
@@ -51,9 +48,41 @@ def choose_together(study: Study, words: Sequence[str]) -> list[tuple[str, int]]
     ]
 
 
+def advise_measuring(study: Study, words: Sequence[str]) -> Iterator[str]:
+    """A line if ``folds_per_job: auto`` cannot know yet which trainings on a cluster are short."""
+    is_decided = study.config.folds_per_job == "all" or not _may_be(study, words)
+    if is_decided or "efficiency" in words or not study.config.efficiency.training_step:
+        return
+    forecasts = Forecasts(study, lambda _: None)
+    unknown = [name for name in study.presets if _is_unmeasured(forecasts, name)]
+    if unknown:
+        yield (
+            f"folds_per_job: {len(unknown)} of {len(study.presets)} presets are not measured yet, "
+            "so each of their trainings is a job of its own. To have the folds of short ones in "
+            "one job, run the target `efficiency` first"
+        )
+
+
+def _may_be(study: Study, words: Sequence[str]) -> bool:
+    """Whether folds can be put in one job at all; a search asks for single runs."""
+    wanted = study.config.folds_per_job
+    is_local = executor_of(words) in (None, "local")
+    if wanted == "one" or (wanted == "auto" and is_local):
+        return False
+    return len(study.folds) > 1 and not study.config.smallest.is_configured
+
+
 def _is_short(forecasts: Forecasts, preset: str) -> bool:
     found = forecasts.look(preset, forecasts.study.folds[0])
     return not isinstance(found, Gap) and found.seconds + found.choosing_seconds < SHORT_SECONDS
+
+
+def _is_unmeasured(forecasts: Forecasts, preset: str) -> bool:
+    """Whether a training of the preset is still to be run and its time is not known."""
+    study = forecasts.study
+    if not isinstance(forecasts.look(preset, study.folds[0]), Gap):
+        return False
+    return not all(all(_are_finished(study, preset, seed)) for seed in study.config.seeds)
 
 
 def _are_finished(study: Study, preset: str, seed: int) -> Iterator[bool]:

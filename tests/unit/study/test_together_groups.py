@@ -13,7 +13,7 @@ from measured import PRESET, cost, manifest
 from lunet.files import write_json, write_text
 from lunet.study.forecast import FALLBACK_MB, FALLBACK_MINUTES, START_MINUTES, Forecasts
 from lunet.study.study import Study, study_of
-from lunet.study.together import choose_together, hand_over_together, together
+from lunet.study.together import advise_measuring, choose_together, hand_over_together, together
 
 CLUSTER = ["all", "--executor", "slurm"]
 FOLDS = [0, 1, 2, 3, 4]
@@ -46,6 +46,29 @@ def test_short_trainings_on_a_cluster(root: Path) -> None:
     assert choose_together(study(**long), CLUSTER) == []
     assert choose_together(study(**short), ["all", "--cores", "4"]) == []
     assert choose_together(study(**short, folds_per_job="one"), CLUSTER) == []
+
+
+def test_on_a_cluster_one_is_told_to_measure_first(root: Path) -> None:
+    short = study(train={"epochs": 1, "batch_size": 2})
+    (line,) = advise_measuring(short, CLUSTER)
+    assert "1 of 1 presets" in line
+    assert line.endswith("run the target `efficiency` first")
+    settled = [
+        (short, ["--cores", "4"]),
+        (short, ["efficiency", *CLUSTER]),
+        (study(folds_per_job="all"), CLUSTER),
+        (study(efficiency={"training_step": False}), CLUSTER),
+    ]
+    assert [list(advise_measuring(*case)) for case in settled] == [[]] * 4
+    for fold in FOLDS:
+        for seed in (0, 1):
+            write_text(root / f"results/s/runs/{PRESET}/fold-{fold}/seed-{seed}/run.json", "{}")
+    assert list(advise_measuring(short, CLUSTER)) == []
+
+
+def test_nobody_is_told_to_measure_what_is_measured(root: Path) -> None:
+    write_forecast(root)
+    assert list(advise_measuring(study(train={"epochs": 10**7}), CLUSTER)) == []
 
 
 def test_the_executor_is_that_of_the_profile(root: Path) -> None:
