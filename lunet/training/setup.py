@@ -215,6 +215,10 @@ def _question(
 ) -> Question:
     """What an arithmetic is chosen for."""
 
+    def make() -> nn.Module:
+        seed_everything(job.seed)  # the same run is always checked with the same weights
+        return build_for_task(job.model, job.task)
+
     def training(arithmetic: Arithmetic) -> TrainingState:
         model = arithmetic.place(build_for_task(job.model, job.task))
         spacing = _spacing(manifest, job)
@@ -223,7 +227,7 @@ def _question(
     return Question(
         engine=job.recipe.engine,
         model=dict(job.model),
-        make=lambda: build_for_task(job.model, job.task),
+        make=make,
         batch=sampler.batch(1, 0),
         objective=validator.objective,
         steps=sampler.steps * job.recipe.epochs,

@@ -9,7 +9,10 @@ Gradients of whole networks are a poor test in half precision: a correct bf16 st
 U-Net has weights whose gradient points in the opposite direction (cosine -0.9 at 4x4x6 voxels, 0.49
 at 32^3), because rounding in one layer changes activations and batch statistics of the next. So
 each layer is compared separately: its inputs and output gradients of the step are passed through it
-in float32.
+in float32. In float32 the network is also compared as a whole, which covers pooling, upsampling and
+compiled networks. In some steps rounding changes even these gradients, because it decides which of
+two nearly equal voxels a max pooling takes. So they may differ by as much as a change of the image
+in the size of rounding does to them.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ from __future__ import annotations
 import copy
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -27,14 +30,34 @@ from lunet.training.compute.arithmetic import Arithmetic
 from lunet.training.losses.build import Objective
 from lunet.training.volumes import Batch
 
-LEAST_COSINE = {"fp32": 0.999, "bf16": 0.99, "fp16": 0.99}
-"""Smallest accepted cosine between a layer's gradient and its float32 gradient, by precision.
 
-Correct bf16 reached 0.9999 in the layers of U-Net, U-Net++ and Slim UNETRV2, and float32 in another
-layout more. Gradients of whole networks cannot be used: correct bf16 went down to 0.49 there.
+@dataclass(frozen=True)
+class Bounds:
+    """How much a gradient may differ from float32's.
+
+    Attributes
+    ----------
+    cosine
+        Smallest cosine between them.
+    change
+        Largest relative difference of their norms.
+    """
+
+    cosine: float
+    change: float
+
+
+BOUNDS = {"fp32": Bounds(0.999, 0.02), "bf16": Bounds(0.99, 0.05), "fp16": Bounds(0.99, 0.05)}
+"""For the gradients of a layer, by precision.
+
+Correct bf16 reached 0.9999 in the layers of U-Net, U-Net++ and Slim UNETRV2, with norms within 1 %,
+and float32 in another layout more. Gradients of whole networks cannot be used in bf16: correct ones
+went down to 0.49. In float32 correct ones are mostly above 0.9999, but were below 0.999 in one of
+the first 20 trainings of ``config/smallest.yaml``.
 """
-NORM_RATIOS = {"fp32": (0.98, 1.02), "bf16": (0.95, 1.05), "fp16": (0.95, 1.05)}
-"""Bounds of the ratio of their norms; correct bf16 stays within 0.99 to 1.01."""
+_ROUNDING = 1e-5
+"""Relative change of the image: what rounding in all layers of a float32 network adds up to."""
+_CHANGES, _SLACK = 3, 4.0  # changes that are tried, and multiple of the largest that is accepted
 NEGLIGIBLE = 1e-3
 """Share of the largest norm of its kind below which a gradient has no direction to compare."""
 NOISE = 0.01
@@ -74,8 +97,8 @@ def find_fault(
     """Why an arithmetic must not be used; None if its gradients are correct.
 
     Two steps with the same weights and batch must be finite and equal (bit by bit on a CPU, if
-    plain float32 is). Each layer must have the same gradients as in float32; if the arithmetic is
-    float32, so must the whole network. Compiled networks have no separate layers: these are
+    plain float32 is). Each layer must have the same gradients as in float32, and in float32 so must
+    the whole network but for rounding. Compiled networks have no separate layers: these are
     compared before compilation, and the compiled network as a whole in float32.
 
     Parameters
@@ -99,8 +122,9 @@ def find_fault(
     expected = step.gradients(plain)
     whole = replace(arithmetic, precision="fp32")
     if whole != plain:
-        reason = disagreement(step.gradients(whole), expected, "fp32")
-        if reason:
+        found = step.gradients(whole)
+        reason = disagreement(found, expected, BOUNDS["fp32"])
+        if reason and disagreement(found, expected, _bounds_of_rounding(step, plain, expected)):
             return reason
     one, two = step.gradients(arithmetic), step.gradients(arithmetic)
     reason = _not_finite(one) or _not_finite(two)
@@ -170,8 +194,9 @@ def _fault_of_layers(step: _Step, arithmetic: Arithmetic) -> str | None:
                 key = f"the input of {name}" + (f" ({number})" if number else "")
                 inputs[0][key] = call.of_input[0].to("cpu", torch.float32)
                 inputs[1][key] = call.x.grad.to("cpu", torch.float32)
-    reason = _not_finite(found) or disagreement(own, expected, arithmetic.precision)
-    return reason or disagreement(*inputs, arithmetic.precision)
+    bounds = BOUNDS[arithmetic.precision]
+    reason = _not_finite(found) or disagreement(own, expected, bounds)
+    return reason or disagreement(*inputs, bounds)
 
 
 def _watch(layer: nn.Module, calls: list[_Call]) -> None:
@@ -226,39 +251,58 @@ def _without_dropout(model: nn.Module) -> nn.Module:
     return computed
 
 
-def disagreement(found: Gradients, expected: Gradients, precision: str) -> str | None:
+def _bounds_of_rounding(step: _Step, plain: Arithmetic, expected: Gradients) -> Bounds:
+    """The bounds of float32, or wider ones if rounding alone changes this step by more."""
+    cosine, change = 1.0, 0.0
+    image = step.batch.image
+    for number in range(_CHANGES):
+        draw = torch.Generator().manual_seed(number)
+        noise = torch.randn(image.shape, generator=draw).to(image)
+        changed = replace(step.batch, image=image * (1 + _ROUNDING * noise))
+        for _, near, ratio in _compared(replace(step, batch=changed).gradients(plain), expected):
+            cosine, change = min(cosine, near), max(change, abs(ratio - 1))
+    least = BOUNDS["fp32"]
+    return Bounds(min(least.cosine, 1 - _SLACK * (1 - cosine)), max(least.change, _SLACK * change))
+
+
+def disagreement(found: Gradients, expected: Gradients, bounds: Bounds) -> str | None:
     """A message about the first weight whose gradient differs from float32's; None if all agree.
 
     Parameters
     ----------
     found, expected
         Gradients by weight, of the candidate and of plain float32.
-    precision
-        Precision of the candidate, which the bounds depend on.
+    bounds
+        How much they may differ.
     """
     if found.keys() != expected.keys():
         names = sorted(found.keys() ^ expected.keys())
         return f"the gradient of {names[0]} exists in only one arithmetic"
-    norms = {name: _norm(gradient) for name, gradient in expected.items()}
-    largest = max(norms.values(), default=0.0)
     reason = _not_finite(found)
     if reason:
         return reason
-    low, high = NORM_RATIOS[precision]
+    largest = max(map(_norm, expected.values()), default=0.0)
     for name, gradient in found.items():
-        norm = _norm(gradient)
-        if norms[name] <= NEGLIGIBLE * largest:
-            if norm > NOISE * largest:
-                return f"the gradient of {name} is {norm:.2g} instead of {norms[name]:.2g}"
-            continue
-        ratio = norm / norms[name]
-        cosine = _cosine(gradient, expected[name]) if norm else 0.0
-        if not low <= ratio <= high or cosine < LEAST_COSINE[precision]:
+        least, norm = _norm(expected[name]), _norm(gradient)
+        if least <= NEGLIGIBLE * largest and norm > NOISE * largest:
+            return f"the gradient of {name} is {norm:.2g} instead of {least:.2g}"
+    for name, cosine, ratio in _compared(found, expected):
+        if abs(ratio - 1) > bounds.change or cosine < bounds.cosine:
             return (
                 f"the gradient of {name} differs from float32's: "
-                f"cosine {cosine:.3f}, ratio of norms {ratio:.3g}"
+                f"cosine {cosine:.4f}, ratio of norms {ratio:.3g}"
             )
     return None
+
+
+def _compared(found: Gradients, expected: Gradients) -> Iterator[tuple[str, float, float]]:
+    """Name, cosine and ratio of norms of each gradient that is not negligible."""
+    norms = {name: _norm(gradient) for name, gradient in expected.items()}
+    largest = max(norms.values(), default=0.0)
+    for name, gradient in found.items():
+        if norms[name] > NEGLIGIBLE * largest:
+            norm = _norm(gradient)
+            yield name, _cosine(gradient, expected[name]) if norm else 0.0, norm / norms[name]
 
 
 def _not_finite(found: Gradients) -> str | None:

@@ -17,6 +17,7 @@ from lunet.data.prepared import read_manifest
 from lunet.errors import ConfigError
 from lunet.models.build import build_network
 from lunet.reading import read_json
+from lunet.training import setup
 from lunet.training.compute import autotune as engine
 from lunet.training.compute.arithmetic import Arithmetic, open_precisions, plain_arithmetic
 from lunet.training.compute.autotune import (
@@ -280,6 +281,24 @@ def test_a_resumed_training_is_computed_as_it_began(tmp_path: Path) -> None:
     assert build_training(task, manifest, fold, state).arithmetic == began
     state["arithmetic"]["device"] = "cuda"  # the device is gone: chosen anew
     assert build_training(task, manifest, fold, state).arithmetic == PLAIN
+
+
+def test_the_gradients_of_a_training_are_always_checked_in_the_same_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = job(prepare(tmp_path / "d"), tmp_path, replace(TINY, engine=Engine(threads=1)))
+    fold, manifest = read_splits(task.splits).folds[0], read_manifest(task.manifest)
+    checked: list[list[torch.Tensor]] = []
+
+    def choose_plain(asked: Question, **_: object) -> Arithmetic:
+        checked.append([asked.batch.image, *asked.make().parameters()])
+        return PLAIN
+
+    monkeypatch.setattr(setup, "choose_arithmetic", choose_plain)
+    for chance in (1, 2):
+        torch.manual_seed(chance)
+        build_training(task, manifest, fold, None)
+    assert all(torch.equal(one, two) for one, two in zip(*checked, strict=True))
 
 
 def at_once(number: int, cache: Path, gate: Any, answers: Any) -> None:

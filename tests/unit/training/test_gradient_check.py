@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from lunet.errors import ConfigError
 from lunet.models.build import build_network
-from lunet.training.compute import autotune
+from lunet.training.compute import autotune, gradient_check
 from lunet.training.compute.arithmetic import Arithmetic, plain_arithmetic
 from lunet.training.compute.autotune import Question, choose_arithmetic
-from lunet.training.compute.gradient_check import disagreement, find_fault
+from lunet.training.compute.gradient_check import BOUNDS, disagreement, find_fault
 from lunet.training.losses.build import build_objective
 from lunet.training.recipe import Engine
 from lunet.training.volumes import Batch
@@ -121,10 +121,50 @@ def test_a_wrong_gradient_of_an_input_is_refused(monkeypatch: pytest.MonkeyPatch
     assert "the input of" in fault(BF16)
 
 
+CHANNELS_LAST = replace(PLAIN, memory_format="channels_last")
+
+
+class _Chaotic(nn.Module):
+    """A change of its first layer's output in the size of rounding turns its gradients."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv3d(1, 16, 3, padding=1)
+        self.last = nn.Conv3d(16, TASK.out_channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        y = self.first(x)
+        if not y.is_contiguous():  # as if another layout had rounded differently
+            y = y * (1 + 3e-6)
+        return [self.last(torch.sin(1e5 * y))]
+
+
+def test_rounding_of_a_step_is_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    assert find_fault(CHANNELS_LAST, _Chaotic, batch(8, 8, 8), OBJECTIVE) is None
+    monkeypatch.setattr(gradient_check, "_CHANGES", 0)
+    torch.manual_seed(0)
+    found = find_fault(CHANNELS_LAST, _Chaotic, batch(8, 8, 8), OBJECTIVE)
+    assert "differs from float32's: cosine" in str(found)
+
+
+def test_a_wrong_gradient_between_the_layers_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = nn.MaxPool3d.forward
+
+    def forward(self: nn.MaxPool3d, x: Tensor) -> Tensor:
+        if x.is_contiguous(memory_format=torch.channels_last_3d) and not x.is_contiguous():
+            x = x.view_as(x)
+            x.register_hook(lambda g: g.roll(1, 2))
+        return real(self, x)
+
+    monkeypatch.setattr(nn.MaxPool3d, "forward", forward)
+    assert "differs from float32's" in str(fault(CHANNELS_LAST))
+
+
 def test_a_negligible_gradient_has_no_direction_but_must_stay_small() -> None:
     expected = {"a": torch.ones(9), "b": torch.full((9,), 1e-6)}
-    assert disagreement(expected | {"b": -expected["b"]}, expected, "bf16") is None
-    wrong = disagreement(expected | {"b": torch.full((9,), 0.5)}, expected, "bf16")
+    assert disagreement(expected | {"b": -expected["b"]}, expected, BOUNDS["bf16"]) is None
+    wrong = disagreement(expected | {"b": torch.full((9,), 0.5)}, expected, BOUNDS["bf16"])
     assert "gradient of b" in str(wrong)
 
 
