@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -123,8 +123,11 @@ class Evidence:
             self._rows[path] = stamp, read_cases(ResultFiles(metrics=(path,)))
         return self._rows[path][1]
 
-    def unlearned(self, presets: Iterable[str]) -> dict[str, str]:
-        """Preset -> sentence, for those that have not learnt the task, by their finished folds."""
+    def unlearned(self, presets: Iterable[str], given: Collection[str]) -> dict[str, str]:
+        """Preset -> sentence, for those that have not learnt the task, by their finished folds.
+
+        ``given`` are presets whose masks were made elsewhere.
+        """
         found: dict[str, str] = {}
         for preset in presets:
             folds = self.folds(preset)
@@ -134,7 +137,8 @@ class Evidence:
             paths += [path for path in prior if path.is_file()]
             if runs:
                 cases = pd.concat([self._read(path) for path in paths], ignore_index=True)
-                found |= unlearned(mean_scores(cases, self.rules.metric), self.rules.metric)
+                means = mean_scores(cases, self.rules.metric)
+                found |= unlearned(means, self.rules.metric, given)
         return found
 
     def looks(self, preset: str, level: float) -> Looks:

@@ -357,7 +357,7 @@ def _facts(question: Question, found: Search, evidence: Evidence) -> dict[str, A
     trained = _trainings(question, needed(found, question.grid))
     shown = [step.candidate for step in found.steps if step.finding.outcome == "non-inferior"]
     whole = _trainings(question, _runs(question))
-    own = {name for name, _, _ in whole if name not in question.study.external}
+    names = dict.fromkeys(name for name, _, _ in _runs(question))
     return {
         "study": question.study.name,
         "answer": best.name if best else None,
@@ -381,7 +381,7 @@ def _facts(question: Question, found: Search, evidence: Evidence) -> dict[str, A
             one.name for one in shown if best is not None and one.cost == best.cost and one != best
         ],
         "trainings": len(trained),
-        "unlearned": evidence.unlearned(sorted(own)),
+        "unlearned": evidence.unlearned(sorted(names), question.study.made_elsewhere),
         "suspended": {name: question.early.gap(name) for name in _suspended(question, found)},
         "device_hours": sum(evidence.hours(*run) or 0.0 for run in trained)
         + _hours_paused(question, found),

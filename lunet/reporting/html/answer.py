@@ -82,13 +82,12 @@ def answer_part(
 
 
 def _unlearned(quality: Mapping[str, Record], about: Facts) -> list[Block]:
-    """Networks that have not learnt the task, before any comparison with them."""
+    """What has not learnt the task, before any comparison with it."""
     metric = about.statistics.metric
     key = f"{metric}_mean"
-    elsewhere = {name for name, row in about.external.items() if not row.is_rival}
-    own = {name: row for name, row in quality.items() if name not in elsewhere}
-    means = {name: number(row, key) for name, row in own.items() if key in row}
-    return [Text(sentence, "strong") for sentence in unlearned(means, metric).values()]
+    given = [name for name, row in about.external.items() if not row.is_rival]
+    means = {name: number(row, key) for name, row in quality.items() if key in row}
+    return [Text(sentence, "strong") for sentence in unlearned(means, metric, given).values()]
 
 
 def _records(tables: Mapping[str, Table], name: str) -> dict[str, Record]:

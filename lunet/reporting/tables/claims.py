@@ -17,7 +17,7 @@ from lunet.reporting.numbers import decimals, fixed, integer, interval, probabil
 from lunet.reporting.origin import caveat, externals, of, rivals, trained_by_others, untrained
 from lunet.reporting.result_files import check_metrics
 from lunet.reporting.tables.scores import level
-from lunet.reporting.unlearned import mean_scores, unlearned
+from lunet.reporting.unlearned import unlearned_in
 from lunet.statistics import claims as sentences
 from lunet.statistics.claims import ONE_TRAINING, is_small_loss, one_training
 from lunet.statistics.paired import COMPARISON_COLUMNS
@@ -150,7 +150,7 @@ def _note(
     statistics: StatisticsSettings,
     registered: Registration | None,
 ) -> str:
-    weak = unlearned(mean_scores(cases, statistics.metric), statistics.metric).values()
+    weak = unlearned_in(cases, statistics.metric).values()
     if table.empty:
         return " ".join([*weak, NOTHING_ASKED])
     single = one_training(cases, untrained(cases))

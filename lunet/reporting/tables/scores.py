@@ -16,7 +16,7 @@ from lunet.reporting.origin import untrained
 from lunet.reporting.result_files import check_metrics
 from lunet.reporting.scores import COUNTED, by_quality, summarise
 from lunet.reporting.settings import ReportSettings
-from lunet.reporting.unlearned import mean_scores, unlearned
+from lunet.reporting.unlearned import unlearned_in
 from lunet.statistics.claims import ONE_TRAINING, one_training
 
 FINDING = "finding"
@@ -103,12 +103,12 @@ def summary(
 ) -> Table:
     """Everything about the given presets: a row per structure and metric, costs in the CSV.
 
-    Networks that have not learnt the task are named (:func:`unlearned`); ``floor`` has the rows of
+    What has not learnt the task is named (:func:`unlearned_in`); ``floor`` has the rows of
     the atlas prior, if it is not among the cases.
     """
     check_metrics(cases, report.metrics)
     known = cases if floor is None else pd.concat([cases, floor], ignore_index=True)
-    weak = unlearned(mean_scores(known, settings.metric), settings.metric)
+    weak = unlearned_in(known, settings.metric)
     stats = summarise(cases, report.metrics, settings).to_dict("records")
     names = ", ".join(dict.fromkeys(row["preset"] for row in stats))
     titles = ("Median", "IQR", "SD of seeds", "SD of folds", "Cases", "Subjects")

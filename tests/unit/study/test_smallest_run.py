@@ -254,6 +254,14 @@ def test_a_reference_without_cost_gives_no_ratio_and_is_no_limit(tmp_path: Path)
     assert "No network was shown to be not inferior to other" in verdict["sentence"]
 
 
+def test_a_given_reference_below_the_floor_is_named(tmp_path: Path) -> None:
+    dice = BESIDES | {"other": 0.3, "atlas_prior": 0.6}
+    maker = StubMaker(dice, given={"other": {}}, spread=0.0)
+    verdict = ask_against(tmp_path, maker, {"external": {"other": NNUNET}})
+    assert "Check that its masks belong to these cases" in verdict["unlearned"]["other"]
+    assert verdict["unlearned"]["other"] in verdict["sentence"]
+
+
 def test_what_would_resolve_a_comparison_with_a_given_reference_counts_one_side(
     tmp_path: Path,
 ) -> None:
