@@ -178,6 +178,7 @@ def test_the_digest_covers_what_the_fresh_processes_run() -> None:
     assert "lunet.training.losses.formulas" not in reached
 
 
+@pytest.mark.slow
 def test_the_command_shows_progress_and_measures_once(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -63,6 +63,7 @@ def test_a_process_measures_what_fits(monkeypatch: pytest.MonkeyPatch) -> None:
     assert training["training_peak_bytes"] > 0
 
 
+@pytest.mark.slow
 def test_a_network_that_fits_nowhere_still_has_counts(tmp_path: Path) -> None:
     settings = EfficiencySettings(size=(30_000,) * 3, processes=1, device="cpu", batches=(1,))
     written = measure_efficiency(

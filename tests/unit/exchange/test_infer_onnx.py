@@ -87,6 +87,7 @@ def balanced(task: Task, preprocess: dict[str, Any], example: list[Path]) -> tor
     return network
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_masks_are_equal(tmp_path: Path, kind: str) -> None:
     task, changes = KINDS[kind]
@@ -131,6 +132,7 @@ def photo(folder: Path, number: int, suffix: str, channels: int, draw: np.random
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("channels", "changes", "training"),
     [

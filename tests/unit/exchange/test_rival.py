@@ -114,6 +114,7 @@ def test_a_fold_is_trained_and_comes_back_as_a_row(prepared: Path, tmp_path: Pat
     assert taken["splits"].endswith("splits_final.json")
 
 
+@pytest.mark.slow
 def test_an_interrupted_training_resumes_and_other_settings_start_anew(
     prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -137,6 +138,7 @@ def test_a_folder_of_others_is_not_emptied(prepared: Path, tmp_path: Path) -> No
     assert (tmp_path / "work/thesis.tex").read_text() == "mine"
 
 
+@pytest.mark.slow
 def test_its_cost_is_measured_at_the_size_of_the_study(prepared: Path, tmp_path: Path) -> None:
     found = measure_rival(
         "3d_fullres",

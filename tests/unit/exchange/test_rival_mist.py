@@ -79,6 +79,7 @@ def test_a_fold_is_trained_on_its_cases_and_comes_back_as_a_row(
     ]
 
 
+@pytest.mark.slow
 def test_an_interrupted_training_resumes(
     prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -99,6 +100,7 @@ def test_a_case_that_mist_fails_to_predict_is_not_passed_over(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_its_cost_is_measured_at_the_size_of_the_study(prepared: Path, tmp_path: Path) -> None:
     found = measure_rival(
         "mist_pocket",

@@ -84,6 +84,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="limits of private memory are Linux's")
 @pytest.mark.parametrize(("step", "limit"), [("train", 250), ("predict", 1900)])
 def test_a_large_ct_stays_within_a_limit(folder: Path, step: str, limit: int) -> None:
@@ -93,6 +94,7 @@ def test_a_large_ct_stays_within_a_limit(folder: Path, step: str, limit: int) ->
     assert told.stdout == "done\n", told.stderr[-2000:]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="address spaces are limited on Linux")
 def test_the_command_holds_a_raw_scan_a_few_times(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -77,6 +77,7 @@ def monai_value(function: object, pair: Pair, *args: object, **options: object) 
     return float(found)
 
 
+@pytest.mark.slow
 def test_hd_hd95_assd_nsd_as_monai(monai: ModuleType) -> None:
     """MONAI's four functions; the test below shows that what is left is float32 rounding.
 
@@ -128,6 +129,7 @@ def test_distances_as_monai_to_1e_6_mm(monai: ModuleType) -> None:
     check()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tree", [False, True])
 def test_nsd_as_surface_distance(
     surface_distance: ModuleType, monkeypatch: pytest.MonkeyPatch, tree: bool

@@ -144,6 +144,7 @@ def test_the_dice_figure_shows_courses_on_validation_and_networks_on_test(
     assert len(course) == 2 * 4
 
 
+@pytest.mark.slow
 def test_equal_files_give_equal_bytes(sources: ResultFiles, tmp_path: Path) -> None:
     for name in ("pruning", "pruning_comparisons"):
         found = [

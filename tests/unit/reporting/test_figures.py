@@ -76,6 +76,7 @@ def beyond_the_edge(figure: Figure) -> list[str]:
     return [side for side, is_cut in cut.items() if is_cut]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in FIGURES if name not in PICTURES])
 def test_figure_has_all_files_and_the_same_bytes_again(
     name: str, study: Path, tmp_path: Path, drawings: list[Drawing]

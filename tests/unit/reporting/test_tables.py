@@ -59,6 +59,7 @@ def sources(study: Path, name: str, presets: tuple[str, ...] = PRESETS) -> Resul
     return from_grid(grid, table_row(name).needs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TABLES)
 def test_the_same_files_give_the_same_bytes(name: str, study: Path, tmp_path: Path) -> None:
     one, two = (

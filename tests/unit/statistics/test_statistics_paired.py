@@ -33,10 +33,12 @@ def most(rate: float, runs: int) -> float:
     return float(stats.binom.ppf(0.999, runs, rate)) / runs
 
 
+@pytest.mark.slow
 def test_null_data_give_at_most_5_percent_false_claims() -> None:
     assert share_of_claims(0.0, {"better", "worse"}) <= most(0.05, 300)
 
 
+@pytest.mark.slow
 def test_family_of_presets_and_labels_keeps_the_level() -> None:
     names = dict.fromkeys(("a", "b", "c"), 0.0)
     hits = 0

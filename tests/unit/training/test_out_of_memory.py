@@ -30,6 +30,7 @@ except LunetError as error:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="limits of the address space are Linux's")
 def test_a_full_memory_of_the_cpu_is_told(tmp_path: Path) -> None:
     data = prepare(tmp_path / "d", shapes=((96, 96, 96),) * 7, validation=1)

@@ -53,6 +53,7 @@ def test_each_run_equals_the_run_alone(
     assert contents(several / "out/fold-0/seed-0") != contents(several / "out/fold-0/seed-1")
 
 
+@pytest.mark.slow
 def test_a_signal_is_handed_on_and_the_same_command_goes_on(data: Path, tmp_path: Path) -> None:
     long: dict[str, Any] = {"epochs": 100}
     command = words(data, tmp_path, "--seed", "0", "1", recipe=long)
@@ -103,6 +104,7 @@ def test_a_retry_trains_only_the_run_that_failed(data: Path, tmp_path: Path) -> 
     assert set(read_list(first)) >= {*FILES, "run.json"}
 
 
+@pytest.mark.slow
 def test_runs_that_wait_survive_a_signal(data: Path, tmp_path: Path) -> None:
     long: dict[str, Any] = {"epochs": 100}
     command = words(data, tmp_path, "--seed", "0", "1", "--keep-results", recipe=long)
