@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from lunet.errors import DataError
@@ -37,7 +37,7 @@ def answer(
     """
     last = {row["candidate"]: row for row in rows}
     best = facts["answer"]
-    parts = [_found(facts, costs) if best else _none(facts)]
+    parts = [_found(facts, costs) if best else _none(facts), *_in_other_families(facts, costs)]
     parts += facts["unlearned"].values()
     rivals = [name for name, row in last.items() if row["state"] == "better"]
     if rivals:
@@ -80,6 +80,22 @@ def _found(facts: Mapping[str, Any], costs: Mapping[str, Mapping[str, Any]]) -> 
         f"The smallest network (by {COSTS[facts['cost']]}){until} {_claim(facts)} is "
         f"{facts['answer']}: {_sizes(costs[facts['answer']], costs[facts['reference']])}."
     )
+
+
+def _in_other_families(
+    facts: Mapping[str, Any], costs: Mapping[str, Mapping[str, Any]]
+) -> Iterator[str]:
+    """The smallest network that was shown in each other family: it may be smaller in other costs.
+
+    All families share the error of the answer.
+    """
+    shown = [one for one in facts["candidates"] if one["name"] in facts["shown"]]
+    told = {one["family"] for one in shown if one["name"] == facts["answer"]}
+    for one in sorted(shown, key=lambda one: one["cost"]):
+        if one["family"] not in told and one["name"] not in facts["same_cost"]:
+            sizes = _sizes(costs[one["name"]], costs[facts["reference"]])
+            yield f"Of {one['family']}, {one['name']} is not inferior either: {sizes}."
+        told.add(one["family"])
 
 
 def _sizes(cost: Mapping[str, Any], reference: Mapping[str, Any]) -> str:

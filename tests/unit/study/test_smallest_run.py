@@ -208,6 +208,18 @@ def test_several_families_and_bisection(tmp_path: Path) -> None:
         assert states["unet_small_8f"] == "not cheaper"
 
 
+def test_the_smallest_of_the_other_families_is_told(tmp_path: Path) -> None:
+    dice = DICE | {"unet_small_3f": GOOD, "unet_small_2f": POOR}
+    options = {"families": ["lunet_small", "unet_small"], "widths": [2, 3, 6]}
+    dice |= {"lunet_small_2f": POOR, "lunet_small_3f": POOR, "unet_small_6f": GOOD}
+    verdict, _ = ask(tmp_path, StubMaker(dice), **options)
+    names = {"lunet_small_6f": "lunet_small", "unet_small_3f": "unet_small"}
+    (other,) = names.keys() - {verdict["answer"]}
+    told = f"Of {names[other]}, {other} is not inferior either: "
+    assert f" {told}{other[-2]},000 parameters (" in verdict["sentence"]
+    assert verdict["sentence"].count("either") == 1
+
+
 NNUNET = {"predictions": "/data/nnunet", "source": "nnU-Net"}
 BESIDES = {name: value for name, value in DICE.items() if name != "unet_small_4f"}
 
