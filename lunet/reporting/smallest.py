@@ -9,24 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from matplotlib.figure import Figure
 
 from lunet.errors import ConfigError
 from lunet.files import write_csv
 from lunet.metrics.catalog import column_in
-from lunet.metrics.catalog import compared_title as title
 from lunet.reading import read_record
 from lunet.reporting.costs import flat
-from lunet.reporting.figures.style import (
-    BLUE,
-    GREY,
-    TWO_COLUMNS,
-    Drawing,
-    looks,
-    marker_style,
-    save,
-    style,
-)
 from lunet.reporting.result_files import PRIOR, ResultFiles, read_cases
 from lunet.reporting.search_grid import SearchGrid
 from lunet.reporting.units import length_unit
@@ -277,56 +265,6 @@ def _row(evidence: Evidence, step: Any, number: int, look: Look, counts: Counts)
         "state": state(look, rules.margin, is_last=last),
         "device_hours": sum(value or 0.0 for value in hours),
     }
-
-
-def figure(
-    rows: Sequence[Mapping[str, Any]], untested: Sequence[Any], rules: Rules, kind: str
-) -> Drawing:
-    """Difference from the reference against cost: decided candidates filled, others hollow."""
-    last = {row["candidate"]: row for row in rows}
-    data = pd.DataFrame(list(last.values()), columns=DECISION_COLUMNS)
-    drawn = Figure(figsize=(TWO_COLUMNS * 0.7, 3.0), layout="constrained")
-    axes = drawn.subplots()
-    axes.axhline(0, color="black", lw=0.8)
-    axes.axhline(-rules.margin, color=BLUE, lw=0.9, ls="--")
-    look = looks([*last, *(one.name for one in untested)])
-    for row in last.values():
-        seen = look[row["candidate"]]
-        decided = row["state"] != "undecided"
-        bounds = [row["ci_low"], row["ci_high"]]
-        if all(map(math.isfinite, bounds)):
-            axes.plot([row["cost"]] * 2, bounds, color=seen.colour, lw=1.0)
-        face = seen.colour if decided else "white"
-        axes.plot(row["cost"], row["estimate"], **{**marker_style(seen), "markerfacecolor": face})
-        text = f"{seen.short}: {row['state']}"
-        axes.annotate(
-            text, (row["cost"], row["estimate"]), (3, 4), textcoords="offset points", size=6
-        )
-    for one in untested:
-        seen = look[one.name]
-        axes.plot(one.cost, 0, **{**marker_style(seen), "markerfacecolor": "white", "alpha": 0.4})
-    low = min([-3 * rules.margin, *(row["estimate"] - rules.margin for row in last.values())])
-    high = max([2 * rules.margin, *(row["estimate"] + rules.margin for row in last.values())])
-    axes.set_ylim(low, high)
-    axes.set_xscale("log")
-    name = f"{COSTS[kind][0].upper()}{COSTS[kind][1:]}"
-    axes.set_xlabel(f"{name} (hollow: not decided; faint: not trained)")
-    axes.set_ylabel(
-        f"Difference in {title(rules.metric)} from {rules.grid.reference}\n(up: better)"
-    )
-    axes.annotate(
-        "margin", (1, -rules.margin), (-2, 2), xycoords=("axes fraction", "data"),
-        textcoords="offset points", ha="right", color=GREY, size=6,
-    )  # fmt: skip
-    return Drawing(drawn, data)
-
-
-def write_figure(
-    base: Path, rows: Sequence[Mapping[str, Any]], untested: Sequence[Any], rules: Rules, kind: str
-) -> None:
-    """Draw :func:`figure` and write it as ``BASE.svg``, ``.pdf``, ``.png`` and ``.csv``."""
-    with style():
-        save(figure(rows, untested, rules, kind), base)
 
 
 def write_decisions(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:

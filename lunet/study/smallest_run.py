@@ -323,7 +323,8 @@ def _write(
 
 
 def _draw(question: Question, evidence: Evidence, found: Search) -> None:
-    from lunet.reporting.smallest import decision_rows, write_figure
+    from lunet.reporting.smallest import decision_rows
+    from lunet.reporting.smallest_figure import write_figure
 
     rows = decision_rows(evidence, found.steps)
     tested = {row["candidate"] for row in rows}

@@ -29,7 +29,7 @@ DICE = {
 def _drawn_once(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """One test draws the figure; the others are about decisions."""
     if "planted" not in request.node.name:
-        monkeypatch.setattr("lunet.reporting.smallest.write_figure", lambda *_: None)
+        monkeypatch.setattr("lunet.reporting.smallest_figure.write_figure", lambda *_: None)
 
 
 def ask(root: Path, maker: StubMaker, **changes):
