@@ -27,7 +27,7 @@ COPIED = {
 }
 """Pages that are kept elsewhere in the repository, where people also look for them."""
 
-PICTURES = ROOT / "results" / "gallery"
+GALLERY = ROOT / "results" / "gallery"
 FETCHED = re.compile(r"<(?:script|img|iframe|source)[^>]+src=\"https?:|<link[^>]+href=\"https?:")
 LOG = logging.getLogger("mkdocs.hooks.generate")
 
@@ -40,12 +40,12 @@ def on_config(config: Any) -> Any:
 
 
 def on_files(files: Files, *, config: Any) -> Files:
-    """Add the generated files: references, copies, the drawing of the layers, the pictures."""
+    """Add the generated files: references, copies, the drawing of the layers, the gallery."""
     for name, text in pages():
         files.append(File.generated(config, name, content=text))
     files.append(File.generated(config, "explained/floors.svg", content=drawing(PACKAGE)))
-    for path in sorted(PICTURES.rglob("*.png")):
-        name = f"gallery/{path.relative_to(PICTURES).as_posix()}"
+    for path in sorted(path for path in GALLERY.rglob("*") if path.is_file()):
+        name = f"gallery/{path.relative_to(GALLERY).as_posix()}"
         files.append(File.generated(config, name, abs_src_path=str(path)))
     return files
 

@@ -96,7 +96,7 @@ def search_part(found: Mapping[str, Any], bounds: Sequence[Level] = ()) -> list[
                 cell(row["name"]),
                 cell(_cost(row, found["cost"])),
                 estimate(row, "estimate"),
-                cell(row["folds"]),
+                cell(row["folds"] or "–"),  # of differences, which the reference has none of
                 cell(row["state"]),
             )
             for row in rows
