@@ -44,7 +44,7 @@ def on_files(files: Files, *, config: Any) -> Files:
     for name, text in pages():
         files.append(File.generated(config, name, content=text))
     files.append(File.generated(config, "explained/floors.svg", content=drawing(PACKAGE)))
-    for path in sorted(path for path in GALLERY.rglob("*") if path.is_file()):
+    for path in sorted(p for p in GALLERY.rglob("*") if p.is_file() and p.suffix != ".md"):
         name = f"gallery/{path.relative_to(GALLERY).as_posix()}"
         files.append(File.generated(config, name, abs_src_path=str(path)))
     return files
