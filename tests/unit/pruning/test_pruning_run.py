@@ -140,6 +140,7 @@ def test_nothing_is_left_in_the_work_folder(stamp: Path) -> None:
     assert not (stamp / "work").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strategy", PRUNING[1:])
 def test_the_random_rules_run_and_repeat(data: Path, tmp_path: Path, strategy: str) -> None:
     found = []
@@ -175,6 +176,7 @@ MOMENTS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("owner", "name", "call"), MOMENTS)
 def test_a_killed_pruning_goes_on_bit_for_bit(
     owner: Any,

@@ -46,6 +46,7 @@ def cuts(draw: st.DrawFn, model: nn.Module) -> dict[str, tuple[int, ...]]:
     return cut
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 @settings(max_examples=6)
 @given(data=st.data())

@@ -47,6 +47,7 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> list[Table]:
     return [*made, WORDS]
 
 
+@pytest.mark.slow
 def test_nothing_is_scaled_and_every_cell_is_there(tables: list[Table]) -> None:
     for table in tables:
         text = latex(table)
