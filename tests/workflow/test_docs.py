@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ import pytest
 import torch
 import yaml
 from paths import ROOT
+from snakemake.cli import get_argument_parser
 
 from lunet.cli import STEPS, parser_of
 from lunet.models import build
@@ -107,12 +109,17 @@ def test_the_figure_of_its_page_is_drawn(tmp_path):
     assert len(save(drawing, tmp_path / "worst")) == 4
 
 
-def commands_of(page: Path) -> Iterator[list[str]]:
-    """The words of each `lunet` command in the shell blocks of a page, fenced or indented."""
+def shell_lines(page: Path) -> Iterator[str]:
+    """The lines in the shell blocks of a page, fenced or indented; a continued line is one."""
     texts = [text for kind, _, text in blocks(page) if kind in ("console", "text")]
     plain = BLOCK.sub("", page.read_text(encoding="utf-8"))
     texts += [line[4:] for line in plain.splitlines() if line.startswith("    ")]
-    for line in "\n".join(texts).splitlines():
+    yield from "\n".join(texts).replace("\\\n", " ").splitlines()
+
+
+def commands_of(page: Path) -> Iterator[list[str]]:
+    """The words of each `lunet` command in the shell blocks of a page."""
+    for line in shell_lines(page):
         words = line.split("#")[0].split()
         if words and words[0] == "lunet":
             yield words[1:]
@@ -131,6 +138,20 @@ def test_every_command_and_option_on_the_pages_exists():
             assert options <= set(known), f"{page.name}: lunet {' '.join(words)}"
             seen.add(words[0])
     assert len(seen) >= 10
+
+
+def test_snakemake_understands_every_command_on_the_pages():
+    """It takes `--apptainer-args "--nv"`, for example, for two options."""
+    parser, count = get_argument_parser(), 0
+    for page in [*PAGES, ROOT / "profiles" / "slurm" / "README.md"]:
+        for line in shell_lines(page):
+            for words in re.findall(r"(?<!\S)(?:\.venv/bin/)?snakemake ([^`#&]+)", line):
+                try:
+                    parser.parse_args(shlex.split(words))
+                except SystemExit:
+                    pytest.fail(f"{page.name}: snakemake {words}")
+                count += 1
+    assert count >= 15
 
 
 def test_every_configuration_on_the_pages_is_accepted(tmp_path, monkeypatch):
@@ -166,6 +187,7 @@ def test_every_configuration_on_the_pages_is_accepted(tmp_path, monkeypatch):
 def test_files_that_the_pages_name_exist():
     named = re.compile(r"`((?:config|envs|lunet|profiles|tests|workflow)/[\w./-]+\.\w+)`")
     invented = {"lunet/models/my_net.py", "config/my_spleens.yaml", "config/my_data.yaml"}
+    invented.add("envs/lunet.sif")  # the reader builds it
     for page in PAGES:
         names = set(named.findall(page.read_text(encoding="utf-8"))) - invented
         missing = {name for name in names if not (ROOT / name).exists()}

@@ -6,10 +6,12 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import yaml
+from few_packages import snakemake_alone
 from paths import ROOT
 
 from lunet.files import write_json
@@ -116,7 +118,12 @@ def test_each_failed_job_has_one_line(tmp_path: Path) -> None:
     ]
 
 
-def snakemake(folder: Path, path: Path) -> subprocess.CompletedProcess[str]:
+SNAKEMAKE = (sys.executable, "-m", "snakemake")
+
+
+def snakemake(
+    folder: Path, path: Path, start: Sequence[str] = SNAKEMAKE
+) -> subprocess.CompletedProcess[str]:
     """Run the study up to its claims, with another command `lunet`."""
     (folder / "config.yaml").write_text(yaml.safe_dump(CONFIG))
     environment = os.environ | {
@@ -126,7 +133,7 @@ def snakemake(folder: Path, path: Path) -> subprocess.CompletedProcess[str]:
         "STAND_IN": str(STAND_IN),
         "STAND_IN_FILES": str(folder / "known"),
     }
-    command = [sys.executable, "-m", "snakemake", "results/s/tables/claims.csv"]
+    command = [*start, "results/s/tables/claims.csv"]
     command += ["--snakefile", str(ROOT / "Snakefile"), "--directory", str(folder)]
     command += ["--cores", "2", "--configfile", str(folder / "config.yaml")]
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
@@ -152,3 +159,11 @@ def test_the_workflow_prints_why_a_job_failed(tmp_path: Path) -> None:
     line = "results/s/logs/audit.log: error: case_1: the image is empty, voxels are expected."
     assert line in last
     assert "reads the images" not in last
+
+
+@pytest.mark.slow
+def test_the_answer_needs_only_the_packages_that_are_outside_of_an_image(tmp_path: Path) -> None:
+    claims(tmp_path / "known/claims")
+    done = snakemake(tmp_path, STAND_IN, snakemake_alone())
+    assert done.returncode == 0, done.stderr
+    assert SENTENCE in done.stderr
