@@ -85,6 +85,7 @@ def blend(
     weight = send(torch.from_numpy(_outer([gaussian(p) for p in tile])), home)
     buffer = torch.zeros(planes, device=home)
     weighted = torch.empty(len(out), *tile, device=home)
+    at_once = len(out) if home.type == "cpu" else 1  # channels, of which other devices make copies
     # each start with the first plane that later tiles still change
     for first, following in zip(starts[0], [*starts[0][1:], sizes[0]], strict=True):
         for rest in product(*starts[1:]):
@@ -95,12 +96,13 @@ def blend(
             buffer[:, :, *window].add_(torch.mul(found.to(home), weight, out=weighted))
         done = following - first
         norm = send(torch.from_numpy(_outer([norms[0][first:following], *norms[1:]])), home)
-        for sums, result in zip(buffer, out, strict=True):  # one channel's copies at a time
-            result[first:following] = sums[:done].div_(norm).cpu().numpy()
-            for plane in range(0, tile[0] - done, done):  # never onto planes still to be read
-                kept = sums[plane + done : plane + 2 * done]
-                sums[plane : plane + len(kept)] = kept
-            sums[tile[0] - done :] = 0
+        for k in range(0, len(out), at_once):
+            sums = buffer[k : k + at_once]
+            out[k : k + at_once, first:following] = sums[:, :done].div_(norm).cpu().numpy()
+            for plane in range(done, tile[0], done):  # not onto planes still to be read
+                kept = sums[:, plane : plane + done]
+                sums[:, plane - done : plane - done + kept.shape[1]] = kept
+            sums[:, tile[0] - done :] = 0
 
 
 def _norm(size: int, patch: int, starts: Sequence[int]) -> Floats:
