@@ -21,7 +21,7 @@ from lunet.training.compute.device import send
 from lunet.training.recipe import Augmentation
 
 _LOCKED = 2  # layers of control points at the border that do not move, as in TorchIO by default
-_LEAD = {2: "nkij,xi->nkxj", 3: "nkijl,xi,yj->nkxyl"}
+_LEAD = {2: "nkij,xi->knxj", 3: "nkijl,xi,yj->knxyl"}
 
 
 @dataclass(frozen=True)
@@ -170,19 +170,20 @@ def _stretched(settings: Augmentation, count: int, size: int, generator: torch.G
 
 
 def factors(warp: Warp, size: Sequence[int], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Two matrices per sample and axis whose products are the warp's input positions.
+    """Two matrices per axis and sample whose products are the warp's input positions.
 
-    Their shapes are (N, d, prod(size[:-1]), terms) and (N, terms, size[-1]).
+    Their shapes are (d, N, prod(size[:-1]), terms) and (N, terms, size[-1]).
     """
     count, ndim = len(warp.matrix), len(size)
-    matrix = send(warp.matrix, device)
-    lead = send(warp.shift, device).reshape(count, ndim, *[1] * (ndim - 1))
+    flat = [1] * (ndim - 1)
+    matrix = send(warp.matrix, device).permute(2, 1, 0)
+    lead = send(warp.shift, device).T.reshape(ndim, count, *flat)
     for axis in range(ndim - 1):
-        place = [count, *[1] * ndim]
+        place = [1, count, *flat]
         place[2 + axis] = size[axis]
-        column = matrix[:, :, axis].reshape(count, ndim, *[1] * (ndim - 1))
-        lead = lead + column * send(warp.coordinates[axis], device).reshape(place)
-    last = matrix[:, :, -1].reshape(count, ndim, *[1] * (ndim - 1)).expand_as(lead)
+        coordinates = send(warp.coordinates[axis], device).reshape(place)
+        lead = lead + matrix[axis].reshape(ndim, count, *flat) * coordinates
+    last = matrix[-1].reshape(ndim, count, *flat).expand_as(lead)
     terms = [lead.unsqueeze(-1), last.unsqueeze(-1)]
     rows = [torch.ones(count, 1, size[-1]), warp.coordinates[-1][:, None]]
     if warp.control is not None:
@@ -190,7 +191,7 @@ def factors(warp: Warp, size: Sequence[int], device: torch.device) -> tuple[Tens
         leading = (send(weights, device) for weights in basis[:-1])
         terms.append(torch.einsum(_LEAD[ndim], send(warp.control, device), *leading))
         rows.append(basis[-1].T.expand(count, -1, -1))
-    table = torch.cat(terms, dim=-1).reshape(count, ndim, math.prod(size[:-1]), -1)
+    table = torch.cat(terms, dim=-1).reshape(ndim, count, math.prod(size[:-1]), -1)
     return table, send(torch.cat(rows, dim=1), device)
 
 
@@ -204,8 +205,8 @@ def sampling_grid(warp: Warp, size: Sequence[int], device: torch.device) -> Tens
     table, rows = factors(warp.scaled(1 / half), size, device)
     # TF32, if it is allowed, would move positions by up to a tenth of a voxel
     exact = torch.float64 if device.type == "cuda" else torch.float32
-    grid = table.flip(1).to(exact) @ rows.to(exact).unsqueeze(1)
-    return grid.reshape(len(grid), len(size), *size).float().movedim(1, -1)
+    grid = table.flip(0).to(exact) @ rows.to(exact)
+    return grid.reshape(len(size), -1, *size).float().movedim(0, -1)
 
 
 def spline_basis(size: int, points: int) -> Tensor:
