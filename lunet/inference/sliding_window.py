@@ -68,7 +68,7 @@ def blend(
         (C, \\*spatial), any array that can be sliced, such as a memory map.
     out
         (K, \\*spatial); filled slab by slab along the first spatial axis, so it may be a memory
-        map. Besides it only K x patch[0] planes are in memory.
+        map. Besides it only K x patch[0] planes and a tile are in memory.
     patch, overlap
         Tile in voxels per axis, and the share by which tiles overlap.
     device
@@ -84,19 +84,25 @@ def blend(
     home = device if 4 * math.prod(planes) <= most_bytes else torch.device("cpu")
     weight = send(torch.from_numpy(_outer([gaussian(p) for p in tile])), home)
     buffer = torch.zeros(planes, device=home)
+    weighted = torch.empty(len(out), *tile, device=home)
+    at_once = len(out) if home.type == "cpu" else 1  # channels, of which other devices make copies
     # each start with the first plane that later tiles still change
     for first, following in zip(starts[0], [*starts[0][1:], sizes[0]], strict=True):
         for rest in product(*starts[1:]):
             window = tuple(slice(s, s + p) for s, p in zip(rest, tile[1:], strict=True))
             cut = np.require(image[:, first : first + tile[0], *window], np.float32, ["C", "W"])
             found = function(send(torch.from_numpy(cut), device))
-            buffer[:, :, *window] += found.to(home) * weight
+            # ``buffer[...] +=`` would copy the sums onto themselves as well
+            buffer[:, :, *window].add_(torch.mul(found.to(home), weight, out=weighted))
         done = following - first
         norm = send(torch.from_numpy(_outer([norms[0][first:following], *norms[1:]])), home)
-        for sums, result in zip(buffer, out, strict=True):  # one channel's copies at a time
-            result[first:following] = sums[:done].div_(norm).cpu().numpy()
-            sums[: tile[0] - done] = sums[done:].clone()
-            sums[tile[0] - done :] = 0
+        for k in range(0, len(out), at_once):
+            sums = buffer[k : k + at_once]
+            out[k : k + at_once, first:following] = sums[:, :done].div_(norm).cpu().numpy()
+            for plane in range(done, tile[0], done):  # not onto planes still to be read
+                kept = sums[:, plane : plane + done]
+                sums[:, plane - done : plane - done + kept.shape[1]] = kept
+            sums[:, tile[0] - done :] = 0
 
 
 def _norm(size: int, patch: int, starts: Sequence[int]) -> Floats:

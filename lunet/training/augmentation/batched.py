@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lunet.errors import ConfigError
 from lunet.training.augmentation import intensity
-from lunet.training.augmentation.spatial import draw_warp, resample_batch, sampling_grid, uniform
+from lunet.training.augmentation.spatial import draw_warp, resample_batch, uniform
 from lunet.training.compute.device import send
 from lunet.training.recipe import Augmentation
 
@@ -72,12 +72,10 @@ class Augmenter:
     ) -> tuple[Tensor, Tensor]:
         """Augmented copies of ``images`` (B, C, *S) and ``labels`` (B, *S)."""
         with torch.autocast(images.device.type, enabled=False):
-            images, labels = images.clone(), labels.clone()
-            self._flip(images, labels, generator)
-            self._warp(images, labels, generator)
+            images, labels = self._move(images, labels, generator)
             for share, transform in self._intensities():
                 chosen = self._choose(share, len(images), generator)
-                _change(images, chosen, partial(transform, generator=generator))
+                images = _changed(images, chosen, partial(transform, generator=generator))
         return images, labels
 
     def _intensities(self) -> list[tuple[float, Callable[..., Tensor]]]:
@@ -98,25 +96,38 @@ class Augmenter:
             return []
         return (torch.rand(batch, generator=generator) < share).nonzero().flatten().tolist()
 
-    def _flip(self, images: Tensor, labels: Tensor, generator: torch.Generator) -> None:
+    def _move(
+        self, images: Tensor, labels: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """Flipped and warped copies; the warp of a sample mirrors it in the same resampling."""
+        size = images.shape[2:]
+        flipped = self._draw_flips(len(images), len(size), generator)
+        chosen, warp = draw_warp(self.settings, len(images), size, self.spacing, generator)
+        warp = warp.scaled(1 - 2 * flipped)
+        if len(chosen) == len(images):
+            return resample_batch(images, labels, warp)
+        images, labels = images.clone(), labels.clone()
+        flipped[chosen] = 0
+        for axis in range(len(size)):
+            mirrored = flipped[:, axis].nonzero().flatten().tolist()
+            images = _changed(images, mirrored, partial(torch.flip, dims=(2 + axis,)))
+            labels = _changed(labels, mirrored, partial(torch.flip, dims=(1 + axis,)))
+        if chosen:
+            index = torch.tensor(chosen)
+            where = send(index, images.device)
+            images[where], labels[where] = resample_batch(
+                images[where], labels[where], warp.take(index)
+            )
+        return images, labels
+
+    def _draw_flips(self, count: int, ndim: int, generator: torch.Generator) -> Tensor:
+        """(count, ndim): 1 where a sample is flipped along an axis, else 0."""
+        flipped = torch.zeros(count, ndim)
         axes = self.settings.flip_axes
         shares = self.settings.flip_p or (0.5,) * len(axes)
         for axis, share in zip(axes, shares, strict=True):
-            chosen = self._choose(share, len(images), generator)
-            _change(images, chosen, partial(torch.flip, dims=(2 + axis,)))
-            _change(labels, chosen, partial(torch.flip, dims=(1 + axis,)))
-
-    def _warp(self, images: Tensor, labels: Tensor, generator: torch.Generator) -> None:
-        size = images.shape[2:]
-        chosen, warp = draw_warp(self.settings, len(images), size, self.spacing, generator)
-        if not chosen:
-            return
-        index = torch.tensor(chosen)
-        grid = sampling_grid(warp.take(index), size, images.device)
-        where = send(index, images.device)
-        whole = len(chosen) == len(images)
-        before = (images, labels) if whole else (images[where], labels[where])
-        images[where], labels[where] = resample_batch(*before, grid)
+            flipped[self._choose(share, count, generator), axis] = 1
+        return flipped
 
     def _blur(self, images: Tensor, generator: torch.Generator) -> Tensor:
         sigma = uniform((len(images),), *self.settings.blur_sigma, generator)
@@ -167,10 +178,11 @@ class Augmenter:
         return intensity.fill_holes(images, starts.long(), (starts + sides).long())
 
 
-def _change(batch: Tensor, chosen: list[int], transform: Callable[[Tensor], Tensor]) -> None:
-    """Replace the chosen samples of a batch with their transform."""
+def _changed(batch: Tensor, chosen: list[int], transform: Callable[[Tensor], Tensor]) -> Tensor:
+    """The batch with the chosen samples replaced by their transform; may change it in place."""
     if len(chosen) == len(batch):
-        batch.copy_(transform(batch))
-    elif chosen:
+        return transform(batch)
+    if chosen:
         index = send(torch.tensor(chosen), batch.device)
         batch[index] = transform(batch[index])
+    return batch

@@ -52,7 +52,8 @@ def gamma(images: Tensor, exponent: Tensor) -> Tensor:
     axes = tuple(range(2, images.ndim))
     low, high = images.amin(axes, keepdim=True), images.amax(axes, keepdim=True)
     width = (high - low).clamp_min(1e-7)
-    curve = ((images - low) / width) ** _over_space(exponent, images)
+    # log2 and exp2 take half of the time of pow on a CPU
+    curve = (images - low).div_(width).log2_().mul_(_over_space(exponent, images)).exp2_()
     return curve.mul_(width).add_(low)
 
 

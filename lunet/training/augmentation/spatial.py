@@ -3,7 +3,7 @@
 A warp maps each output voxel x (relative to the centre) to the input position
 ``A u(x) + t + d(x)``: u is the grid distortion (piecewise linear along each axis), A and t are the
 affine part, and d is a cubic B-spline of random control points. This is linear in a few functions
-of the last axis, so the whole sampling grid is a single matrix product.
+of the last axis, so all positions of a sample are a single matrix product.
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from lunet.training.augmentation.look_up import look_up
 from lunet.training.compute.device import send
 from lunet.training.recipe import Augmentation
 
 _LOCKED = 2  # layers of control points at the border that do not move, as in TorchIO by default
-_LEAD = {2: "nkij,xi->nxjk", 3: "nkijl,xi,yj->nxylk"}
+_LEAD = {2: "nkij,xi->knxj", 3: "nkijl,xi,yj->knxyl"}
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,23 @@ class Warp:
         control = None if self.control is None else self.control[index]
         coordinates = tuple(axis[index] for axis in self.coordinates)
         return Warp(self.matrix[index], self.shift[index], coordinates, control)
+
+    def scaled(self, scale: Tensor, centre: Tensor | float = 0.0) -> Warp:
+        """The warp whose input positions are ``scale`` times as far from ``centre``.
+
+        Parameters
+        ----------
+        scale
+            (d,) or (N, d); -1 mirrors the input.
+        centre
+            (d,): position of the input's centre.
+        """
+        control = self.control
+        if control is not None:
+            control = control * scale.reshape(-1, control.shape[1], *[1] * (control.ndim - 2))
+        return Warp(
+            self.matrix * scale[..., None], self.shift * scale + centre, self.coordinates, control
+        )
 
 
 def uniform(shape: Sequence[int], low: float, high: float, generator: torch.Generator) -> Tensor:
@@ -151,36 +169,44 @@ def _stretched(settings: Augmentation, count: int, size: int, generator: torch.G
     return (torch.lerp(ends[:, cell], ends[:, cell + 1], place - cell) - 0.5) * (size - 1)
 
 
+def factors(warp: Warp, size: Sequence[int], device: torch.device) -> tuple[Tensor, Tensor]:
+    """Two matrices per axis and sample whose products are the warp's input positions.
+
+    Their shapes are (d, N, prod(size[:-1]), terms) and (N, terms, size[-1]).
+    """
+    count, ndim = len(warp.matrix), len(size)
+    flat = [1] * (ndim - 1)
+    matrix = send(warp.matrix, device).permute(2, 1, 0)
+    lead = send(warp.shift, device).T.reshape(ndim, count, *flat)
+    for axis in range(ndim - 1):
+        place = [1, count, *flat]
+        place[2 + axis] = size[axis]
+        coordinates = send(warp.coordinates[axis], device).reshape(place)
+        lead = lead + matrix[axis].reshape(ndim, count, *flat) * coordinates
+    last = matrix[-1].reshape(ndim, count, *flat).expand_as(lead)
+    terms = [lead.unsqueeze(-1), last.unsqueeze(-1)]
+    rows = [torch.ones(count, 1, size[-1]), warp.coordinates[-1][:, None]]
+    if warp.control is not None:
+        basis = [spline_basis(s, warp.control.shape[2]) for s in size]
+        leading = (send(weights, device) for weights in basis[:-1])
+        terms.append(torch.einsum(_LEAD[ndim], send(warp.control, device), *leading))
+        rows.append(basis[-1].T.expand(count, -1, -1))
+    table = torch.cat(terms, dim=-1).reshape(ndim, count, math.prod(size[:-1]), -1)
+    return table, send(torch.cat(rows, dim=1), device)
+
+
 def sampling_grid(warp: Warp, size: Sequence[int], device: torch.device) -> Tensor:
     """The grid ``(N, *size, d)`` of a warp for ``torch.nn.functional.grid_sample``.
 
     Corners are aligned: -1 and 1 are the centres of the first and last voxel. The last axis of
     the array comes first, as ``grid_sample`` requires.
     """
-    count, ndim = len(warp.matrix), len(size)
     half = torch.tensor([max(s - 1, 1) / 2 for s in size])
-    matrix = send((warp.matrix / half[:, None]).flip(1), device)
-    base = send((warp.shift / half).flip(1), device).reshape(count, *[1] * (ndim - 1), ndim)
-    for axis in range(ndim - 1):
-        place = [count, *[1] * (ndim - 1), 1]
-        place[1 + axis] = size[axis]
-        column = matrix[:, :, axis].reshape(count, *[1] * (ndim - 1), ndim)
-        base = base + column * send(warp.coordinates[axis], device).reshape(place)
-    lead = base.unsqueeze(-2)
-    last = matrix[:, :, -1].reshape(count, *[1] * (ndim - 1), 1, ndim).expand_as(lead)
-    terms, rows = [lead, last], [torch.ones(count, 1, size[-1]), warp.coordinates[-1][:, None]]
-    if warp.control is not None:
-        basis = [spline_basis(s, warp.control.shape[2]) for s in size]
-        spline = send((warp.control / half.reshape(-1, *[1] * ndim)).flip(1), device)
-        leading = (send(weights, device) for weights in basis[:-1])
-        terms.append(torch.einsum(_LEAD[ndim], spline, *leading))
-        rows.append(basis[-1].T.expand(count, -1, -1))
-    table = torch.cat(terms, dim=-2).reshape(count, math.prod(size[:-1]), -1)
-    along = send(torch.einsum("nbz,ck->nbczk", torch.cat(rows, dim=1), torch.eye(ndim)), device)
+    table, rows = factors(warp.scaled(1 / half), size, device)
     # TF32, if it is allowed, would move positions by up to a tenth of a voxel
     exact = torch.float64 if device.type == "cuda" else torch.float32
-    grid = table.to(exact) @ along.reshape(count, table.shape[2], -1).to(exact)
-    return grid.reshape(count, *size, ndim).float()
+    grid = table.flip(0).to(exact) @ rows.to(exact)
+    return grid.reshape(len(size), -1, *size).float().movedim(0, -1)
 
 
 def spline_basis(size: int, points: int) -> Tensor:
@@ -196,11 +222,18 @@ def spline_basis(size: int, points: int) -> Tensor:
     return torch.where(t < 1, near, far)
 
 
-def resample_batch(images: Tensor, labels: Tensor, grid: Tensor) -> tuple[Tensor, Tensor]:
-    """Sample images (linear) and labels (nearest) at the same positions.
+def resample_batch(images: Tensor, labels: Tensor, warp: Warp) -> tuple[Tensor, Tensor]:
+    """Sample images (linear) and labels (nearest) at the positions of a warp.
 
     Outside the image, samples are the channel's minimum and label 0.
     """
+    size = images.shape[2:]
+    if len(size) == 3 and images.device.type == "cpu":
+        # the neighbours of an axis of one voxel are itself, as for ``grid_sample``
+        scale = torch.tensor([float(s > 1) for s in size])
+        centre = torch.tensor([(s + 1) / 2 for s in size])  # the first voxel is at 1
+        return look_up(images, labels, *factors(warp.scaled(scale, centre), size, images.device))
+    grid = sampling_grid(warp, size, images.device)
     low = images.amin(dim=tuple(range(2, images.ndim)), keepdim=True)
     moved = functional.grid_sample(images - low, grid, mode="bilinear", align_corners=True)
     nearest = functional.grid_sample(
