@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 from typing import Any
 
 from lunet.commands.arguments import (
@@ -53,6 +54,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     run.add_argument(
         "--subset", choices=("test", "validation", "train", "held_out"), default="test"
     )
+    run.add_argument(
+        "--ahead", type=Path, metavar="DIR", help="take masks that the training's job kept here"
+    )
     new = parser.add_argument_group("new scans (a configuration's section `predict` applies, too)")
     add_pixels(new, "as for the training pictures")
     new.add_argument("--probabilities", action="store_true", help="also write probabilities")
@@ -77,23 +81,51 @@ def run(arguments: argparse.Namespace) -> int:
     """Run the step."""
     from lunet.devices import claimed_gpu
 
+    _require_inputs(arguments)
+    if arguments.ahead is not None and _was_made_ahead(arguments):
+        return 0
     with claimed_gpu("cpu" if arguments.prior else _settings(arguments).device):
         return _predict(arguments)
 
 
+def _was_made_ahead(arguments: argparse.Namespace) -> bool:
+    """Whether the job of the training has made this prediction, which is then in ``--out``."""
+    from lunet.commands.arguments import read_settings
+    from lunet.inference.ahead import Prediction, take
+
+    wanted = Prediction(
+        read_settings(arguments, "predict"),
+        arguments.code,
+        weights=Path(arguments.weights[0]),
+        manifest=Path(arguments.manifest),
+        splits=Path(arguments.splits),
+        fold=arguments.fold,
+        work=arguments.ahead,
+    )
+    return take(wanted, arguments.out, log=print)
+
+
 def _predict(arguments: argparse.Namespace) -> int:
+    if _is_of_scans(arguments):
+        return _run_scans(arguments)
+    return _run_prior(arguments) if arguments.prior else _run_study(arguments)
+
+
+def _is_of_scans(arguments: argparse.Namespace) -> bool:
+    """Whether files are segmented, and not the cases of a study's fold."""
+    return not arguments.prior and arguments.manifest is None and arguments.ahead is None
+
+
+def _require_inputs(arguments: argparse.Namespace) -> None:
     if not arguments.prior and not arguments.weights:
         raise ConfigError(
             where="--weights", found="missing", expected="a trained network is needed (or --prior)"
         )
-    if not arguments.prior and arguments.manifest is None:
-        return _run_scans(arguments)
-    for name in ("manifest", "splits"):
+    for name in () if _is_of_scans(arguments) else ("manifest", "splits"):
         if getattr(arguments, name) is None:
             raise ConfigError(
                 where=f"--{name}", found="missing", expected="needed to segment the cases of a fold"
             )
-    return _run_prior(arguments) if arguments.prior else _run_study(arguments)
 
 
 def _run_prior(arguments: argparse.Namespace) -> int:
@@ -165,7 +197,6 @@ def _run_scans(arguments: argparse.Namespace) -> int:
 
 def _split(words: list[str]) -> tuple[list[str], list[str]]:
     """Weights and inputs of ``--weights W [W ...] INPUT ...``: the first word is always weights."""
-    from pathlib import Path
 
     def is_network(word: str) -> bool:
         path = Path(word)

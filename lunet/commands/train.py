@@ -28,17 +28,19 @@ from lunet.commands.arguments import (
     add_plan,
     add_settings,
     by_hand_folders,
+    planned,
     prepared_of,
     read_settings,
     read_study,
     real,
     task_of,
 )
-from lunet.errors import ConfigError
+from lunet.errors import ConfigError, TrainingError
 
 if TYPE_CHECKING:
     from lunet.study.shown import Shown
     from lunet.training.history import Row
+    from lunet.training.parallel import ParallelRun
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -133,7 +135,7 @@ def run(arguments: argparse.Namespace) -> None:
 def _train_several(arguments: argparse.Namespace, runs: list[argparse.Namespace]) -> None:
     from lunet.devices import SHARE
     from lunet.training.kept_results import release
-    from lunet.training.parallel import ParallelRun, train_together
+    from lunet.training.parallel import ParallelRun, run_together
 
     _check_several(arguments)
     os.environ.setdefault(SHARE, str(arguments.at_once))
@@ -143,10 +145,56 @@ def _train_several(arguments: argparse.Namespace, runs: list[argparse.Namespace]
         ParallelRun(f"fold {one.fold}, seed {one.seed}", _log_of(one, place["out"]), one)
         for one, place in zip(runs, places, strict=True)
     ]
-    train_together(named, _carry_out, at_once=arguments.at_once)
+    run_together(named, _carry_out, at_once=arguments.at_once)
     if arguments.keep_results:
         for place in places:
             release(place["work"], place["out"])
+        _predict_ahead(arguments, named, places, preset)
+
+
+def _predict_ahead(
+    arguments: argparse.Namespace,
+    trained: list[ParallelRun],
+    places: list[dict[str, Path]],
+    preset: str,
+) -> None:
+    """Predict the test cases of each run, if the workflow has said how it is going to ask."""
+    from lunet.inference.ahead import THREADS, Prediction
+    from lunet.study.together import handed_over_prediction
+    from lunet.training.callbacks import log
+    from lunet.training.parallel import run_together
+
+    asked = handed_over_prediction(preset)
+    if asked is None:
+        return
+    sections = planned(asked["sections"], arguments.plan)
+    wanted = (
+        Prediction(
+            sections,
+            asked["code"],
+            weights=place["out"],
+            manifest=place["manifest"],
+            splits=place["splits"],
+            fold=run.argument.fold,
+            work=place["work"],
+        )
+        for run, place in zip(trained, places, strict=True)
+    )
+    runs = [
+        dataclasses.replace(run, argument=argparse.Namespace(prediction=one))
+        for run, one in zip(trained, wanted, strict=True)
+    ]
+    try:
+        run_together(runs, _carry_out_prediction, at_once=arguments.at_once, threads=THREADS)
+    except TrainingError as error:  # the trainings are finished, and the step `predict` says why
+        log(f"not all predictions were made ahead: {error}")
+
+
+def _carry_out_prediction(arguments: argparse.Namespace) -> int:
+    from lunet.cli import carry_out
+    from lunet.inference.ahead import predict_ahead
+
+    return carry_out(lambda given: predict_ahead(given.prediction), arguments)
 
 
 def _log_of(one: argparse.Namespace, out: Path) -> Path:

@@ -30,6 +30,7 @@ GPU_RULES = frozenset(
         "engine",
         "train",
         "train_together",
+        "train_preset",
         "pause",
         "predict",
         "transfer",

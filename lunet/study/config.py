@@ -111,6 +111,11 @@ class Config:
         "retry trains only the folds that failed. `auto`: so on a cluster, where a training is "
         "forecast to take less than five minutes. It reruns nothing that is finished",
     )
+    seeds_per_job: Literal["auto", "one", "all"] = setting(
+        "auto",
+        doc="`all`: a job of all folds also trains all seeds. `auto`: so where it is forecast to "
+        "take less than half an hour. It reruns nothing that is finished",
+    )
     plan: str | None = setting(
         None,
         doc="`auto`: a step plans spacing, intensities, topology, patch and batch from the data, "

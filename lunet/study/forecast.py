@@ -63,9 +63,9 @@ class Forecasts:
         return attempt * self._request(wildcards, input, attempt, threads)[0]
 
     def mem_mb_together(self, wildcards: Any, input: Any, attempt: int, threads: int) -> int:
-        """As :meth:`mem_mb`, of a job that trains all folds."""
+        """As :meth:`mem_mb`, of a job that trains all folds of a seed, or of all seeds."""
         one = self._request(self._first_fold(wildcards), input, attempt, threads)[0]
-        return attempt * one * self.at_once
+        return attempt * one * self.at_once(self._seeds(wildcards))
 
     def runtime(self, wildcards: Any, input: Any, attempt: int, threads: int) -> int:
         """A rule's resource: minutes of a training, multiplied by the attempt.
@@ -76,16 +76,22 @@ class Forecasts:
         return min(attempt * minutes, longest_minutes())
 
     def runtime_together(self, wildcards: Any, input: Any, attempt: int, threads: int) -> int:
-        """As :meth:`runtime`, of a job that trains all folds."""
+        """As :meth:`runtime`, of a job that trains all folds of a seed, or of all seeds."""
         one = self._request(self._first_fold(wildcards), input, attempt, threads)[1]
-        turns = math.ceil(len(self.study.folds) / self.at_once)
+        turns = self.turns(self._seeds(wildcards))
         minutes = START_MINUTES + turns * (one - START_MINUTES)
         return min(attempt * minutes, longest_minutes())
 
-    @property
-    def at_once(self) -> int:
-        """Trainings that a job of all folds runs at the same time."""
-        return min(self.study.config.runs_per_gpu, len(self.study.folds))
+    def at_once(self, seeds: int = 1) -> int:
+        """Trainings that a job of all folds of some seeds runs at the same time."""
+        return min(self.study.config.runs_per_gpu, len(self.study.folds) * seeds)
+
+    def turns(self, seeds: int = 1) -> int:
+        """How often in a row a job of all folds of some seeds trains as many at the same time."""
+        return math.ceil(len(self.study.folds) * seeds / self.at_once(seeds))
+
+    def _seeds(self, wildcards: Any) -> int:
+        return 1 if hasattr(wildcards, "seed") else len(self.study.config.seeds)
 
     def _first_fold(self, wildcards: Any) -> SimpleNamespace:
         return SimpleNamespace(preset=wildcards.preset, fold=self.study.folds[0])

@@ -18,7 +18,12 @@ from lunet.study.protocol import hand_over, known_warnings
 from lunet.study.rivals import check_rivals, hand_over_rivals
 from lunet.study.shown import hand_over_shown
 from lunet.study.study import PRIOR, Study
-from lunet.study.together import advise_measuring, choose_together, hand_over_together
+from lunet.study.together import (
+    advise_measuring,
+    choose_together,
+    hand_over_predictions,
+    hand_over_together,
+)
 from lunet.training.kept_results import forget
 
 _FOLDERS = ("runs", "presets", "pruning")
@@ -64,6 +69,7 @@ def launch(study: Study, words: Sequence[str], *, warn: Callable[[str], None] | 
         advice = advise_measuring(study, words)
         for line in [*source_warnings(study), *known_warnings(study), *advice]:
             warn(f"{study.name}: {line}")
+    hand_over_predictions(study)
 
 
 def check_requested_files(study: Study, words: Iterable[str]) -> None:

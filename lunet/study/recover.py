@@ -14,7 +14,7 @@ from pathlib import Path
 
 from lunet.errors import Busy, ConfigError, LunetError
 from lunet.study.profile import read_profile
-from lunet.training.kept_results import FOLDER
+from lunet.training.kept_results import FOLDER, PREDICTED
 
 _ROW = "%A|%j|%T|%Z|%k"
 _ENDED = (
@@ -169,8 +169,13 @@ def left_over(queue: Queue) -> list[ClusterJob]:
 def resumable(work: Path) -> list[str]:
     """One line per training that has a saved state and will resume."""
     states = sorted(work.glob("*/runs/*/fold-*/seed-*"))
-    begun = [folder for folder in states if any(path.name != FOLDER for path in folder.iterdir())]
+    begun = [folder for folder in states if _has_state(folder)]
     return [f"resumes: {folder.relative_to(work)}" for folder in begun]
+
+
+def _has_state(folder: Path) -> bool:
+    """Whether the folder holds more than kept results."""
+    return any(path.name not in (FOLDER, PREDICTED) for path in folder.iterdir())
 
 
 def _snakemakes() -> Iterator[int]:

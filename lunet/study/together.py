@@ -1,8 +1,9 @@
-"""Which runs of a study are trained in one job: all folds of a preset and seed, if they are short.
+"""Which runs of a study are trained in one job: the folds of a preset and seed, or all its runs.
 
-A submission to a cluster waits in the queue and starts Python three times, which a training of
-minutes should not pay for each fold. Runs in one job have their own outputs, states and logs, and
-the numbers of runs in jobs of their own (:mod:`lunet.training.parallel`).
+A submission to a cluster waits in the queue and starts Python several times, which a training of
+minutes should not pay for each fold, and one of seconds not for each seed. Runs in one job have
+their own outputs, states and logs, and the numbers of runs in jobs of their own
+(:mod:`lunet.training.parallel`). Such a job predicts as well (:mod:`lunet.inference.ahead`).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from lunet.study.forecast import Forecasts, Gap
 from lunet.study.profile import executor_of
@@ -19,13 +21,17 @@ from lunet.study.study import Study
 
 SHORT_SECONDS = 300.0
 """``folds_per_job: auto`` puts folds in one job if one is forecast to take less than this."""
-_VARIABLE = "LUNET_TOGETHER"
+PRESET_SECONDS = 1800.0
+"""``seeds_per_job: auto`` puts all runs of a preset in one job that is forecast to take less."""
+Job = tuple[str, int | None]
+"""A preset and a seed whose folds are trained in one job; None is all seeds."""
+_VARIABLE, _PREDICTIONS = "LUNET_TOGETHER", "LUNET_PREDICTIONS"
 
 
-def choose_together(study: Study, words: Sequence[str]) -> list[tuple[str, int]]:
+def choose_together(study: Study, words: Sequence[str]) -> list[Job]:
     """The presets and seeds whose folds are trained in one job.
 
-    Folds stay in jobs of their own if some of them are finished and others are not: Snakemake
+    Runs stay in jobs of their own if some of them are finished and others are not: Snakemake
     removes all outputs of a job before it runs.
 
     Parameters
@@ -38,14 +44,17 @@ def choose_together(study: Study, words: Sequence[str]) -> list[tuple[str, int]]
     if not _may_be(study, words):
         return []
     wants_all = study.config.folds_per_job == "all"
-    forecasts = Forecasts(study, lambda _: None)
-    presets = [name for name in study.presets if wants_all or _is_short(forecasts, name)]
-    return [
-        (preset, seed)
-        for preset in presets
-        for seed in study.config.seeds
-        if len(set(_are_finished(study, preset, seed))) == 1
-    ]
+    forecasts, seeds = Forecasts(study, lambda _: None), study.config.seeds
+    jobs: list[Job] = []
+    for preset in study.presets:
+        if not wants_all and not _is_short(forecasts, preset):
+            continue
+        states = {seed: set(_are_finished(study, preset, seed)) for seed in seeds}
+        if len(set().union(*states.values())) == 1 and _takes_all_seeds(forecasts, preset):
+            jobs.append((preset, None))
+        else:
+            jobs += [(preset, seed) for seed in seeds if len(states[seed]) == 1]
+    return jobs
 
 
 def advise_measuring(study: Study, words: Sequence[str]) -> Iterator[str]:
@@ -73,8 +82,23 @@ def _may_be(study: Study, words: Sequence[str]) -> bool:
 
 
 def _is_short(forecasts: Forecasts, preset: str) -> bool:
+    seconds = _seconds(forecasts, preset)
+    return seconds is not None and seconds < SHORT_SECONDS
+
+
+def _takes_all_seeds(forecasts: Forecasts, preset: str) -> bool:
+    """Whether a job trains all seeds of a preset whose folds are trained in one job."""
+    config = forecasts.study.config
+    if len(config.seeds) == 1 or config.seeds_per_job != "auto":
+        return len(config.seeds) > 1 and config.seeds_per_job == "all"
+    seconds = _seconds(forecasts, preset)
+    return seconds is not None and seconds * forecasts.turns(len(config.seeds)) < PRESET_SECONDS
+
+
+def _seconds(forecasts: Forecasts, preset: str) -> float | None:
+    """The forecast of a training; None if there is none."""
     found = forecasts.look(preset, forecasts.study.folds[0])
-    return not isinstance(found, Gap) and found.seconds + found.choosing_seconds < SHORT_SECONDS
+    return None if isinstance(found, Gap) else found.seconds + found.choosing_seconds
 
 
 def _is_unmeasured(forecasts: Forecasts, preset: str) -> bool:
@@ -90,7 +114,7 @@ def _are_finished(study: Study, preset: str, seed: int) -> Iterator[bool]:
         yield Path(study.run(preset, fold, seed), "run.json").is_file()
 
 
-def hand_over_together(chosen: Iterable[tuple[str, int]]) -> None:
+def hand_over_together(chosen: Iterable[Job]) -> None:
     """Pass the choice on to the jobs of this run of Snakemake, which must not choose again.
 
     It is no parameter of a rule, because it changes no result.
@@ -98,11 +122,46 @@ def hand_over_together(chosen: Iterable[tuple[str, int]]) -> None:
     os.environ[_VARIABLE] = json.dumps(list(chosen))
 
 
-def together() -> str:
-    """A regular expression for the runs that are trained together: ``preset/fold-F/seed-S``.
+def hand_over_predictions(study: Study) -> None:
+    """Tell the jobs that train several runs how the step ``predict`` is going to ask for them.
+
+    Not as a parameter of their rules: a change of how to predict must not train anything again.
+    """
+    presets = {preset for preset, _ in _chosen()} & set(study.presets)
+    asked = {
+        preset: {
+            "sections": study.sections("predict", preset),
+            "code": study.digest("predict", preset),
+        }
+        for preset in sorted(presets)
+    }
+    os.environ[_PREDICTIONS] = json.dumps(asked)
+
+
+def handed_over_prediction(preset: str) -> dict[str, Any] | None:
+    """``sections`` and ``code`` of the step ``predict`` for a preset; None without a workflow."""
+    known: dict[str, Any] = json.loads(os.environ.get(_PREDICTIONS) or "{}")
+    return known.get(preset)
+
+
+def _chosen() -> list[Job]:
+    return [(preset, seed) for preset, seed in json.loads(os.environ.get(_VARIABLE) or "[]")]
+
+
+def folds_together() -> str:
+    """A regular expression for runs whose folds are in one job: ``preset/fold-F/seed-S``.
 
     It matches nothing if there are none.
     """
-    chosen = json.loads(os.environ.get(_VARIABLE) or "[]")
-    runs = [rf"{re.escape(preset)}/fold-\d+/seed-{seed}" for preset, seed in chosen]
-    return f"(?:{'|'.join(runs)})" if runs else r"(?!)"
+    chosen = [(preset, seed) for preset, seed in _chosen() if seed is not None]
+    return _one_of(rf"{re.escape(preset)}/fold-\d+/seed-{seed}" for preset, seed in chosen)
+
+
+def presets_together() -> str:
+    """A regular expression for the presets whose runs are all in one job, and a slash."""
+    return _one_of(f"{re.escape(preset)}/" for preset, seed in _chosen() if seed is None)
+
+
+def _one_of(patterns: Iterable[str]) -> str:
+    found = "|".join(patterns)
+    return f"(?:{found})" if found else r"(?!)"

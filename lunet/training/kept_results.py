@@ -6,6 +6,8 @@ cluster showed too late. A retry of the job finds them here and uses them. When 
 when it starts, what is kept of results in their place is removed (:func:`forget`), so that a
 training that is asked for again is done again.
 
+The same holds for predictions that were made right after a training (:mod:`lunet.inference.ahead`).
+
 Copies are hard links where the file system allows it: they need no space, and no step writes into
 an existing file.
 """
@@ -25,9 +27,11 @@ from lunet.locks import owned
 from lunet.own_files import claim
 from lunet.reading import read_record
 
-FOLDER = "finished"
-"""Folder below that of the resume state."""
+FOLDER, PREDICTED = "finished", "predicted"
+"""Folders below that of the resume state: results of the training, and predictions."""
 _LIST = "kept.json"
+_LAST = {FOLDER: "run.json", PREDICTED: "predictions/predictions.json"}
+"""The file of a run that is in its place if all that is kept in the folder is."""
 _SHOWN = ("history.csv",)
 
 
@@ -39,8 +43,8 @@ class _Kept:
     files: dict[str, str]
 
 
-def keep(out: Path, work: Path, names: Sequence[str], *, stamp: str) -> None:
-    """Keep a training's results, all or none of them.
+def keep(out: Path, work: Path, names: Sequence[str], *, stamp: str, kind: str = FOLDER) -> None:
+    """Keep the results of a step, all or none of them.
 
     Parameters
     ----------
@@ -49,16 +53,18 @@ def keep(out: Path, work: Path, names: Sequence[str], *, stamp: str) -> None:
     names
         Files relative to ``out``; those that do not exist are left out.
     stamp
-        Identifies settings, code and data of the training.
+        Identifies settings, code and data of the step.
+    kind
+        The folder below ``work`` that keeps them.
     """
     found = [name for name in names if (out / name).is_file()]
-    folder = work / FOLDER
+    folder = work / kind
     with staged(folder) as stage:
         for name in found:
             _place(out / name, stage / name)
         digests = {name: sha256(stage / name) for name in found}
         write_json(stage / _LIST, {"stamp": stamp, "files": digests})
-        discard(work)
+        discard(work, kind)
         os.rename(stage, folder)
 
 
@@ -69,12 +75,12 @@ def withdraw(out: Path, names: Sequence[str]) -> None:
             (out / name).unlink(missing_ok=True)
 
 
-def is_kept(work: Path, *, stamp: str, log: Callable[[str], None]) -> bool:
-    """Whether intact results of the training with this stamp are kept.
+def is_kept(work: Path, *, stamp: str, log: Callable[[str], None], kind: str = FOLDER) -> bool:
+    """Whether intact results of the step with this stamp are kept.
 
     ``log`` gets a line if others are; they are left in place until new ones replace them.
     """
-    folder = work / FOLDER
+    folder = work / kind
     if not (folder / _LIST).is_file():
         return False
     try:
@@ -94,10 +100,15 @@ def _digest(path: Path) -> str | None:
     return sha256(path) if path.is_file() else None
 
 
-def bring_back(work: Path, out: Path) -> None:
+def kept_files(work: Path, kind: str = FOLDER) -> list[str]:
+    """Names of the results that are kept."""
+    return list(read_record(work / kind / _LIST, _Kept).files)
+
+
+def bring_back(work: Path, out: Path, kind: str = FOLDER) -> None:
     """Put kept results into ``out``, whose files the caller has claimed."""
-    for name in read_record(work / FOLDER / _LIST, _Kept).files:
-        _place(work / FOLDER / name, out / name)
+    for name in kept_files(work, kind):
+        _place(work / kind / name, out / name)
 
 
 def release(work: Path, out: Path) -> None:
@@ -117,31 +128,31 @@ def release(work: Path, out: Path) -> None:
             expected="the results of the finished run are expected there",
             action="Start again; the run is trained again",
         )
-    names = list(read_record(work / FOLDER / _LIST, _Kept).files)
-    with owned(work), claim(out, names, step="train"):
+    with owned(work), claim(out, kept_files(work), step="train"):
         bring_back(work, out)
 
 
-def discard(work: Path) -> None:
-    """Remove what is kept of a training, if anything."""
-    if (work / FOLDER).is_dir():
-        shutil.rmtree(work / FOLDER)
+def discard(work: Path, kind: str = FOLDER) -> None:
+    """Remove what is kept of a step, if anything."""
+    if (work / kind).is_dir():
+        shutil.rmtree(work / kind)
 
 
 def forget(work: Path, results: Path) -> None:
-    """Remove what is kept of each training whose results are in their place.
+    """Remove what is kept of each run whose results are in their place.
 
     Parameters
     ----------
     work, results
         Folders of a study.
     """
-    for folder in sorted(work.glob(f"runs/*/fold-*/seed-*/{FOLDER}")):
-        run = folder.parent
-        if (results / run.relative_to(work) / "run.json").is_file():
-            discard(run)
-            if not any(run.iterdir()):
-                run.rmdir()
+    for kind, last in _LAST.items():
+        for folder in sorted(work.glob(f"runs/*/fold-*/seed-*/{kind}")):
+            run = folder.parent
+            if (results / run.relative_to(work) / last).is_file():
+                discard(run, kind)
+                if not any(run.iterdir()):
+                    run.rmdir()
 
 
 def _place(source: Path, target: Path) -> None:

@@ -1,6 +1,6 @@
-"""Runs several trainings at once on one device, in one job.
+"""Runs several trainings, or predictions, at once on one device, in one job.
 
-Each training is a process of its own, forked from a server that has imported torch once. So its
+Each of them is a process of its own, forked from a server that has imported torch once. So its
 numbers, files, lock and resume state are bit for bit the same as in a training that runs alone, and
 a failure of one does not affect the others. A tiny network does not use a whole machine: on a CPU a
 second training gains more than a second thread.
@@ -34,7 +34,7 @@ _PRELOADED = ["torch._dynamo", "lunet.training.run"]  # optimisers import the fi
 
 @dataclass(frozen=True)
 class ParallelRun:
-    """One of several trainings.
+    """One of several trainings or predictions.
 
     Attributes
     ----------
@@ -51,22 +51,28 @@ class ParallelRun:
     argument: Any
 
 
-def train_together(
-    runs: Sequence[ParallelRun], work: Callable[[Any], int], *, at_once: int
+def run_together(
+    runs: Sequence[ParallelRun],
+    work: Callable[[Any], int],
+    *,
+    at_once: int,
+    threads: int | None = None,
 ) -> None:
     """Call ``work(run.argument)`` for each run, for ``at_once`` runs at the same time.
 
-    A run that does not fix ``train.engine.threads`` gets its share of this process's CPU threads.
     SIGTERM, SIGUSR1 and SIGINT are passed on: each run saves its state, and no further run starts.
 
     Parameters
     ----------
     runs
-        The trainings, in this order.
+        The trainings or predictions, in this order.
     work
         A module-level function that returns an exit code, 0 for success.
     at_once
         Number of runs that share the device.
+    threads
+        CPU threads of each run; by default its share of this process's threads. A training that
+        fixes ``train.engine.threads`` takes these.
 
     Raises
     ------
@@ -75,7 +81,7 @@ def train_together(
     TrainingError
         If a run failed; the others were finished.
     """
-    threads = max(1, torch.get_num_threads() // at_once)
+    threads = threads or max(1, torch.get_num_threads() // at_once)
     waiting, living, codes = list(runs), dict[BaseProcess, ParallelRun](), dict[str, int]()
     with _forwarded(living) as signals:
         while living or (waiting and not signals):

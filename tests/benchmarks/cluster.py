@@ -1,8 +1,8 @@
-"""Submissions, and what a run costs beside its own training, through the test cluster.
+"""Submissions, and what a run costs beside its own work, through the test cluster.
 
 By default the steps are stand-ins that take no time, so that all that is measured is overhead.
-With ``--epochs 200`` trainings are real; the overhead is then the cores' time that no training
-computed in, as a share of the trainings' processor time. It includes predictions and evaluations.
+With ``--epochs 200`` they are real. The same runs are then also trained, predicted and evaluated
+without a workflow, one process per core; the overhead is how much longer the workflow takes.
 
     python tests/workflow/slurm/cluster.py up
     python tests/benchmarks/cluster.py [--runs 32] [--epochs 200]
@@ -12,14 +12,14 @@ computed in, as a share of the trainings' processor time. It includes prediction
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import os
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
-
-import pandas as pd
+from typing import Any
 
 TESTS = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(TESTS / "workflow/slurm"))
@@ -27,36 +27,43 @@ sys.path.insert(0, str(TESTS / "workflow/slurm"))
 from studies import Checkout, configuration, new_checkout  # noqa: E402
 
 FOLDS = 4
-WAYS = {"a job per run": "one", f"{FOLDS} folds in one job": "all"}
+WAYS = {
+    "a job per run": ("one", "one"),
+    f"{FOLDS} folds in one job": ("all", "one"),
+    "all runs in one job": ("all", "all"),
+}
+"""Keys ``folds_per_job`` and ``seeds_per_job``."""
+CORES = len(os.sched_getaffinity(0))
+PRESET = "lunet_small_1f"
 
 
-def measure(folder: Path, runs: int, epochs: int, folds_per_job: str) -> tuple[int, float, float]:
-    """Submissions, seconds until all runs were done, and processor seconds of the trainings."""
+def study(runs: int, epochs: int, folds_per_job: str, seeds_per_job: str) -> dict[str, Any]:
+    """The configuration of a study of so many runs."""
     seeds = list(range(runs // FOLDS))
     config = configuration(epochs=max(epochs, 1)) | {"seeds": seeds, "folds": list(range(FOLDS))}
-    config |= {"split": {"folds": FOLDS}, "folds_per_job": folds_per_job}
+    config |= {"split": {"folds": FOLDS}, "runs_per_gpu": CORES}
+    return config | {"folds_per_job": folds_per_job, "seeds_per_job": seeds_per_job}
+
+
+def folders(runs: int) -> list[str]:
+    """Folders of the runs below those of results or work."""
+    seeds = range(runs // FOLDS)
+    return [f"runs/{PRESET}/fold-{fold}/seed-{seed}" for seed in seeds for fold in range(FOLDS)]
+
+
+def measure(folder: Path, config: dict[str, Any], runs: int, epochs: int) -> tuple[int, float]:
+    """Submissions, and seconds until all runs were evaluated."""
     checkout = new_checkout(folder, config)
     stand_ins = os.pathsep.join([str(TESTS / "workflow/stand_in"), os.environ["PATH"]])
     source = {} if epochs else {"LUNET_SOURCE": str(folder), "PATH": stand_ins}
     prepare(checkout, source)
-    folders = [
-        f"results/s/runs/lunet_small_1f/fold-{fold}/seed-{seed}"
-        for fold in range(FOLDS)
-        for seed in seeds
-    ]
     begin = time.perf_counter()
-    process = checkout.start(*(f"{run}/metrics.csv" for run in folders), **source)
+    targets = [f"results/s/{run}/metrics.csv" for run in folders(runs)]
+    process = checkout.start(*targets, **source)
     if process.wait() != 0:
         raise SystemExit(checkout.output[-3000:])
     seconds = time.perf_counter() - begin
-    submitted = checkout.output.count("has been submitted with SLURM jobid")
-    return submitted, seconds, processor_seconds(folder) if epochs else 0.0
-
-
-def processor_seconds(folder: Path) -> float:
-    """What all trainings computed, as Snakemake measured it."""
-    paths = (folder / "results/s/logs").rglob("train.benchmark.tsv")
-    return sum(pd.read_csv(path, sep="\t")["cpu_time"].sum() for path in paths)
+    return checkout.output.count("has been submitted with SLURM jobid"), seconds
 
 
 def prepare(checkout: Checkout, source: dict[str, str]) -> None:
@@ -68,29 +75,69 @@ def prepare(checkout: Checkout, source: dict[str, str]) -> None:
         raise SystemExit(checkout.output[-3000:])
 
 
+def without_workflow(folder: Path, config: dict[str, Any], runs: int) -> float:
+    """Seconds of the same trainings, predictions and evaluations, one process per core."""
+    checkout = new_checkout(folder, config)
+    prepare(checkout, {})
+    begin = time.perf_counter()
+    program = [sys.executable, __file__, "--plain", str(runs)]
+    subprocess.run(program, cwd=folder, env=checkout.environment(), check=True)
+    return time.perf_counter() - begin
+
+
+def plain(runs: int) -> None:
+    """Train, predict and evaluate in the working folder, with its ``config/config.yaml``."""
+    with multiprocessing.get_context("fork").Pool(CORES) as pool:
+        pool.map(run_plainly, folders(runs), chunksize=1)
+
+
+def run_plainly(run: str) -> None:
+    """Train, predict and evaluate one run, in this process."""
+    from lunet.cli import main as lunet
+
+    out = Path("plain", run)
+    fold, seed = (part.partition("-")[2] for part in run.split("/")[2:])
+    settings = ["--config", "config/config.yaml", "--preset", PRESET]
+    data = ["--manifest", "work/s/prepared/manifest.json", "--splits", "results/s/splits.json"]
+    steps = [
+        ["train", *settings, "--seed", seed, "--work", f"{out}/work", "--out", f"{out}"],
+        ["predict", *settings, *data, "--weights", f"{out}", "--out", f"{out}/predictions"],
+        ["evaluate", *settings, "--predictions", f"{out}/predictions", "--out", f"{out}/m.csv"],
+    ]
+    for step in steps:
+        if lunet([*step, "--fold", fold]) != 0:
+            raise SystemExit(f"{step[0]} of {run} failed")
+
+
 def main() -> None:
     """Print a row per way of submitting."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=16, help=f"a multiple of {FOLDS}")
     parser.add_argument("--epochs", type=int, default=0, help="0: steps that take no time")
+    parser.add_argument("--plain", type=int, help=argparse.SUPPRESS)
     given = parser.parse_args()
-    cores = len(os.sched_getaffinity(0))
+    if given.plain:
+        return plain(given.plain)
     print("| way | runs | submissions | seconds | seconds per run | overhead |")
     print("|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as folder:
-        for number, (way, key) in enumerate(WAYS.items()):
-            place = Path(folder, str(number))
-            jobs, seconds, trained = measure(place, given.runs, given.epochs, key)
-            overhead = f"{100 * (cores * seconds / trained - 1):.0f} %" if trained else ""
-            cells = [
-                way,
-                given.runs,
-                jobs,
-                f"{seconds:.0f}",
-                f"{seconds / given.runs:.1f}",
-                overhead,
-            ]
-            print(f"| {' | '.join(map(str, cells))} |", flush=True)
+        least = 0.0
+        if given.epochs:
+            config = study(given.runs, given.epochs, "one", "one")
+            least = without_workflow(Path(folder, "plain"), config, given.runs)
+            tell("no workflow", given.runs, "", least, "")
+        for number, (way, keys) in enumerate(WAYS.items()):
+            config = study(given.runs, given.epochs, *keys)
+            jobs, seconds = measure(Path(folder, str(number)), config, given.runs, given.epochs)
+            overhead = f"{100 * (seconds / least - 1):.0f} %" if least else ""
+            tell(way, given.runs, str(jobs), seconds, overhead)
+    return None
+
+
+def tell(way: str, runs: int, jobs: str, seconds: float, overhead: str) -> None:
+    """Print a row."""
+    cells = [way, runs, jobs, f"{seconds:.0f}", f"{seconds / runs:.1f}", overhead]
+    print(f"| {' | '.join(map(str, cells))} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -253,7 +253,7 @@ def test_what_is_submitted(submitted):
         "rule_measure_measure",
         "rule_preprocess",
         "rule_prior_prior",
-        f"rule_run_{PRESET}_0_predict",
+        f"rule_run_{PRESET}_predict",
         "rule_score_atlas_prior_0_evaluate",
         f"rule_score_{PRESET}_0_evaluate",
         "rule_train",
@@ -273,12 +273,32 @@ def test_folds_of_one_job_are_predicted_in_it_and_evaluated_without_a_gpu(submit
     assert value(trained, "--signal").startswith("TERM@")
     assert "--gpus=1" not in scored
     assert value(scored, "-p") == "cpu"
-    # three trainings and three predictions, one after the other
+    # three trainings, and three predictions that are put in their place, one after the other
     # nothing was measured for these targets
-    assert int(value(trained, "-t")) == 10 + 3 * (240 - 10) + 3 * 10
+    assert int(value(trained, "-t")) == 10 + 3 * (240 - 10) + 3 * 2
     assert int(value(trained, "--mem")) == 8000
     assert int(value(scored, "-t")) == 3 * 30
     assert int(value(scored, "--mem")) == 4000
+
+
+def test_all_runs_of_a_preset_are_two_submissions(tmp_path):
+    config = CONFIG | {"folds": [0, 1], "seeds": [0, 1], "runs_per_gpu": 2, "prior": False}
+    config |= {"folds_per_job": "all", "seeds_per_job": "all"}
+    runs = [f"fold-{fold}/seed-{seed}" for fold in (0, 1) for seed in (0, 1)]
+    scores = [f"results/s/runs/{PRESET}/{run}/metrics.csv" for run in runs]
+    submitted = submissions(tmp_path, config, *scores)
+    steps = ("train", "predict", "evaluate")
+    made = [comment for comment in submitted if any(step in comment for step in steps)]
+    (score,) = (comment for comment in made if "evaluate" in comment)
+    (train,) = (comment for comment in made if comment != score)
+    assert train.startswith(f"rule_run_{PRESET}_predict_train_preset")
+    assert score.startswith(f"rule_score_{PRESET}_evaluate_preset")
+    # two times two trainings at the same time, and four predictions
+    assert int(value(submitted[train], "-t")) == 10 + 2 * (240 - 10) + 4 * 2
+    assert int(value(submitted[train], "--mem")) == 2 * 8000
+    assert value(submitted[train], "--signal").startswith("TERM@")
+    assert int(value(submitted[score], "-t")) == 4 * 5
+    assert "--gpus=1" not in submitted[score]
 
 
 def test_each_has_account_time_memory_and_a_name(submitted):

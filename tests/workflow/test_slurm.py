@@ -19,7 +19,16 @@ sys.path.insert(0, str(Path(__file__).with_name("slurm")))
 import accidents
 import cluster
 from patience import wait_for
-from studies import PROJECT, SECRET, TRAIN_LOG, WEIGHTS, Checkout, call
+from studies import (
+    PROJECT,
+    SECRET,
+    TRAIN_LOG,
+    WEIGHTS,
+    Checkout,
+    call,
+    configuration,
+    prepared,
+)
 
 from lunet.cli import main
 
@@ -117,3 +126,22 @@ def test_the_check_up_says_what_this_cluster_refuses(slurm, monkeypatch, capsys)
     monkeypatch.setenv("LUNET_GPU_PARTITION", "cpu")
     assert main(["doctor", "--no-job"]) == 1
     assert "Requested node configuration is not available" in capsys.readouterr().out
+
+
+def test_a_job_of_several_steps_starts_no_snakemake_for_each(slurm, tmp_path):
+    """But for the training, which SLURM has to reach by a signal."""
+    config = configuration(epochs=2) | {"folds": [0, 1], "seeds": [0, 1], "runs_per_gpu": 2}
+    config |= {"folds_per_job": "all", "seeds_per_job": "all"}
+    checkout = prepared(tmp_path / "study", config)
+    runs = [f"fold-{fold}/seed-{seed}" for fold in (0, 1) for seed in (0, 1)]
+    scores = [f"results/s/runs/lunet_small_1f/{run}/metrics.csv" for run in runs]
+    assert checkout.run(*scores, seconds=180) == 0, checkout.output
+    logs = (checkout.root / "logs/slurm").rglob("*.log")
+    starts = {path.parent.name: path.read_text().count("Building DAG") for path in logs}
+    assert starts == {
+        "group_run_lunet_small_1f_predict_train_preset": 2,
+        "group_score_lunet_small_1f_evaluate_preset": 1,
+    }
+    for run in runs:
+        log = checkout.root / "results/s/logs/lunet_small_1f" / run / "predict.log"
+        assert log.read_text().startswith("predicted by the job of the training")

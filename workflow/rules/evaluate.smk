@@ -19,10 +19,12 @@ rule predict:
         settings=study.settings("predict"),
         code=study.code("predict"),
         folder=run_folder,
+        ahead=training_state,
     shell:
         "lunet predict --settings {params.settings:q} --code {params.code:q}"
         " --weights {params.folder:q} --manifest {input.manifest:q} --splits {input.splits:q}"
-        " --fold {wildcards.fold:q} --out {output.predictions:q}{params.plan} > {log:q} 2>&1"
+        " --fold {wildcards.fold:q} --ahead {params.ahead:q}"
+        " --out {output.predictions:q}{params.plan} > {log:q} 2>&1"
 
 
 rule prior:
@@ -53,6 +55,8 @@ rule evaluate:
         metrics=f"{RUN}/metrics.csv",
     log:
         f"{LOGS}/evaluate.log",
+    wildcard_constraints:
+        preset=rf"(?!{PRESETS_TOGETHER})[^/]+",
     params:
         settings=study.settings("evaluate"),
         code=study.code("evaluate"),
@@ -62,6 +66,12 @@ rule evaluate:
         " --predictions {input.predictions:q}"
         " --preset {wildcards.preset:q} --fold {wildcards.fold:q} --seed {wildcards.seed:q}"
         " --out {output.metrics:q} > {log:q} 2>&1"
+
+
+# one submission evaluates all runs of a preset that one job has trained
+use rule evaluate as evaluate_preset with:
+    wildcard_constraints:
+        preset=rf"(?={PRESETS_TOGETHER})[^/]+",
 
 
 rule lesions:

@@ -27,20 +27,23 @@ def one_run(wildcards, output):
 def all_folds(wildcards, output):
     """Parameter: the options of a job that trains all folds, each with a log of its own."""
     folds = " ".join(map(str, study.folds))
+    seeds = [wildcards.seed] if hasattr(wildcards, "seed") else study.config.seeds
     logs = f"{_above_folds(output)}/../../logs/{wildcards.preset}"
     return (
-        f" --fold {folds} --seed {wildcards.seed} --at-once {FORECASTS.at_once}"
+        f" --fold {folds} --seed {' '.join(map(str, seeds))}"
+        f" --at-once {FORECASTS.at_once(len(seeds))}"
         f" --keep-results --logs {quote(os.path.normpath(logs))}"
     )
 
 
 def prediction_minutes(wildcards, attempt):
-    """Resource: a prediction takes a small part of a training, so minutes where that is short."""
-    run = f"{wildcards.preset}/fold-{wildcards.fold}/seed-{wildcards.seed}"
-    return attempt * (10 if re.fullmatch(together(), run) else 30)
+    """Resource: masks of a job of several runs are only put in their place."""
+    run = f"{wildcards.preset}/fold-{wildcards.fold}/seed-{wildcards.seed}/"
+    is_made_ahead = re.match(rf"{PRESETS_TOGETHER}|{FOLDS_TOGETHER}", run)
+    return attempt * (2 if is_made_ahead else 30)
 
 
-def folder_of_folds(wildcards, output):
+def folder_of_runs(wildcards, output):
     """Parameter: the folder that holds the folders of the folds."""
     return _above_folds(output)
 
@@ -49,7 +52,7 @@ def _above_folds(output):
     return os.path.dirname(os.path.dirname(os.path.dirname(output[0])))
 
 
-def state_of_folds(wildcards, input):
+def state_of_runs(wildcards, input):
     """Parameter: the folder that holds the folders of the folds with their resume states."""
     work = os.path.dirname(os.path.dirname(input.manifest))
     return os.path.join(work, "runs", wildcards.preset)

@@ -1,11 +1,13 @@
 from lunet.study.forecast import FALLBACK_MB, Forecasts
-from lunet.study.together import together
+from lunet.study.together import folds_together, presets_together
 
 FORECASTS = Forecasts(study, logger.warning)
-# runs whose folds are trained in one job, and all others
-TOGETHER = rf"(?={together()}/){TRAINED}"
-ALONE = rf"(?!{together()}/){TRAINED}"
+SEEDS = study.config.seeds
+# presets whose runs are trained in one job, runs whose folds are, and all others
+PRESETS_TOGETHER, FOLDS_TOGETHER = presets_together(), rf"{folds_together()}/"
+ALONE = rf"(?!{PRESETS_TOGETHER}|{FOLDS_TOGETHER}){TRAINED}"
 FOLDS = [RUN.replace("{fold}", str(fold)) for fold in study.folds]
+RUNS = [run.replace("{seed}", str(seed)) for seed in SEEDS for run in FOLDS]
 
 
 # all folds and seeds of a preset are computed alike, and a seed that is added later, too
@@ -74,8 +76,8 @@ rule train:
         "{params.runs}{params.plan}{params.engine} > {log:q} 2>&1"
 
 
-# the same runs with the same settings, code and command, so that the choice between the two rules
-# (key `folds_per_job`) reruns nothing
+# the same runs with the same settings, code and command, so that the choice between the rules (keys
+# `folds_per_job`, `seeds_per_job`) reruns nothing
 use rule train as train_together with:
     output:
         weights=[f"{run}/weights.safetensors" for run in FOLDS],
@@ -87,13 +89,28 @@ use rule train as train_together with:
     benchmark:
         f"{RESULTS}/logs/{{preset}}/seed-{{seed}}/train.benchmark.tsv"
     wildcard_constraints:
-        preset=TOGETHER,
-    threads: FORECASTS.at_once
+        preset=rf"(?={FOLDS_TOGETHER}){TRAINED}",
+    threads: FORECASTS.at_once()
     resources:
         gpu=1,
         mem_mb=FORECASTS.mem_mb_together,
         runtime=FORECASTS.runtime_together,
     params:
-        state=state_of_folds,
-        folder=folder_of_folds,
+        state=state_of_runs,
+        folder=folder_of_runs,
         runs=all_folds,
+
+
+use rule train_together as train_preset with:
+    output:
+        weights=[f"{run}/weights.safetensors" for run in RUNS],
+        last=[f"{run}/last.safetensors" for run in RUNS],
+        history=[f"{run}/history.csv" for run in RUNS],
+        record=[f"{run}/run.json" for run in RUNS],
+    log:
+        f"{RESULTS}/logs/{{preset}}/train.log",
+    benchmark:
+        f"{RESULTS}/logs/{{preset}}/train.benchmark.tsv"
+    wildcard_constraints:
+        preset=rf"(?={PRESETS_TOGETHER}){TRAINED}",
+    threads: FORECASTS.at_once(len(SEEDS))

@@ -56,9 +56,24 @@ def spoil_half_precision(patch: Patch, spoil: Callable[[Tensor], Tensor]) -> Non
 
 
 def test_wrong_gradients_fail(monkeypatch: Patch) -> None:
-    spoil_half_precision(monkeypatch, lambda g: 2 * g)
-    with pytest.raises(Failed, match=r"bf16 contiguous: the gradient of encoder.* float32's"):
+    real = selftest.find_fault
+
+    def spoilt(choice: Arithmetic, *rest: Any) -> str | None:
+        return "x differs" if choice.precision == "fp32" else real(choice, *rest)
+
+    monkeypatch.setattr(selftest, "find_fault", spoilt)
+    with pytest.raises(Failed, match="fp32 channels_last: x differs"):
         report.CHECKS["gradients of UNet"](CPU)
+
+
+def test_wrong_kernels_of_bf16_on_a_cpu_are_told(monkeypatch: Patch) -> None:
+    """Trainings refuse them; which sizes are wrong differs between CPUs."""
+    spoil_half_precision(monkeypatch, lambda g: 2 * g)
+    told = report.CHECKS["gradients of UNet"](CPU)
+    assert told.startswith(
+        "the gradients of fp32 channels_last agree with float32; bf16 contiguous"
+    )
+    assert "is refused, as by trainings: the gradient of encoder" in told
 
 
 @pytest.mark.slow

@@ -10,10 +10,24 @@ from typing import Any
 import pytest
 from measured import PRESET, cost, manifest
 
-from lunet.files import write_json, write_text
-from lunet.study.forecast import FALLBACK_MB, FALLBACK_MINUTES, START_MINUTES, Forecasts
+from lunet.files import canonical_json, write_json, write_text
+from lunet.study.forecast import (
+    FALLBACK_MB,
+    FALLBACK_MINUTES,
+    LONGEST_MINUTES,
+    START_MINUTES,
+    Forecasts,
+)
 from lunet.study.study import Study, study_of
-from lunet.study.together import advise_measuring, choose_together, hand_over_together, together
+from lunet.study.together import (
+    advise_measuring,
+    choose_together,
+    folds_together,
+    hand_over_predictions,
+    hand_over_together,
+    handed_over_prediction,
+    presets_together,
+)
 
 CLUSTER = ["all", "--executor", "slurm"]
 FOLDS = [0, 1, 2, 3, 4]
@@ -27,7 +41,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def study(**changes: Any) -> Study:
     config = {"study": "s", "dataset": {"name": "phantom"}, "presets": [PRESET], "folds": FOLDS}
-    return study_of(config | {"seeds": [0, 1]} | changes)
+    return study_of(config | {"seeds": [0, 1], "seeds_per_job": "one"} | changes)
 
 
 def write_forecast(root: Path) -> None:
@@ -46,6 +60,27 @@ def test_short_trainings_on_a_cluster(root: Path) -> None:
     assert choose_together(study(**long), CLUSTER) == []
     assert choose_together(study(**short), ["all", "--cores", "4"]) == []
     assert choose_together(study(**short, folds_per_job="one"), CLUSTER) == []
+
+
+def test_all_seeds_of_what_takes_minutes(root: Path) -> None:
+    write_forecast(root)
+
+    def chosen(epochs: int, **changes: Any) -> list[tuple[str, int | None]]:
+        train = {"epochs": epochs, "batch_size": 2}
+        return choose_together(study(train=train, **changes), CLUSTER)
+
+    seconds = (
+        Forecasts(study(train={"epochs": 1000, "batch_size": 2}), print).look(PRESET, 0).seconds
+    )
+    # ten trainings of just above, and of just below, three minutes
+    above, below = (int(1000 * wanted / seconds) for wanted in (190, 170))
+    assert chosen(below, seeds_per_job="auto") == [(PRESET, None)]
+    assert chosen(below, seeds_per_job="one") == [(PRESET, 0), (PRESET, 1)]
+    assert chosen(above, seeds_per_job="auto") == [(PRESET, 0), (PRESET, 1)]
+    assert chosen(above, seeds_per_job="all") == [(PRESET, None)]
+    assert chosen(above, seeds_per_job="auto", runs_per_gpu=2) == [(PRESET, None)]
+    assert chosen(below, seeds_per_job="all", seeds=[3]) == [(PRESET, 3)]
+    assert chosen(below, seeds_per_job="all", folds_per_job="one") == []
 
 
 def test_on_a_cluster_one_is_told_to_measure_first(root: Path) -> None:
@@ -90,27 +125,55 @@ def test_finished_runs_are_not_put_in_a_job_with_unfinished_ones(root: Path) -> 
         write_text(root / f"results/s/runs/{PRESET}/fold-{fold}/seed-1/run.json", "{}")
 
     finish(3)
+    every = study(folds_per_job="all", seeds_per_job="all")
     assert choose_together(study(folds_per_job="all"), []) == [(PRESET, 0)]
+    assert choose_together(every, []) == [(PRESET, 0)]
     for fold in FOLDS:
         finish(fold)
     assert choose_together(study(folds_per_job="all"), []) == [(PRESET, 0), (PRESET, 1)]
+    assert choose_together(every, []) == [(PRESET, 0), (PRESET, 1)]
 
 
-def test_the_pattern_matches_the_runs_that_were_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_patterns_match_the_runs_that_were_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LUNET_TOGETHER", "")
-    assert re.match(together(), f"{PRESET}/fold-0/seed-1") is None
-    hand_over_together([(PRESET, 1), ("a.b", 12)])
+    assert re.match(folds_together(), f"{PRESET}/fold-0/seed-1") is None
+    assert re.match(presets_together(), f"{PRESET}/fold-0/seed-1") is None
+    hand_over_together([(PRESET, 1), ("a.b", 12), ("c", None)])
     runs = [f"{PRESET}/fold-3/seed-1", "a.b/fold-10/seed-12"]
     others = [f"{PRESET}/fold-0/seed-0", f"{PRESET}/fold-0/seed-12", "axb/fold-0/seed-12"]
-    assert all(re.match(f"{together()}/", f"{run}/run.json") for run in runs)
-    assert not any(re.match(f"{together()}/", f"{run}/run.json") for run in others)
+    others += ["c/fold-0/seed-0", "cc/fold-0/seed-0"]
+    assert all(re.match(f"{folds_together()}/", f"{run}/run.json") for run in runs)
+    assert not any(re.match(f"{folds_together()}/", f"{run}/run.json") for run in others)
+    matched = [run for run in (*runs, *others) if re.match(presets_together(), run)]
+    assert matched == ["c/fold-0/seed-0"]
 
 
-@pytest.mark.parametrize(("share", "turns", "at_once"), [(1, 5, 1), (2, 3, 2), (9, 1, 5)])
-def test_a_job_of_all_folds_requests_what_they_take(share: int, turns: int, at_once: int) -> None:
+def test_a_job_is_told_how_its_runs_will_be_predicted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LUNET_PREDICTIONS", raising=False)
+    assert handed_over_prediction(PRESET) is None  # a person's training
+    one = study(predict={"flip_axes": [1]})
+    hand_over_together([(PRESET, None), ("of another study", 0)])
+    hand_over_predictions(one)
+    asked = handed_over_prediction(PRESET)
+    assert asked is not None
+    # what the rule's parameters `settings` and `code` are
+    assert canonical_json(asked["sections"]) == one.settings("predict", PRESET)(None)
+    assert asked["code"] == one.code("predict")(SimpleNamespace(preset=PRESET))
+    assert handed_over_prediction("of another study") is None
+
+
+@pytest.mark.parametrize(
+    ("seeds", "share", "turns", "at_once"),
+    [(1, 1, 5, 1), (1, 2, 3, 2), (1, 9, 1, 5), (2, 1, 10, 1), (2, 4, 3, 4), (2, 99, 1, 10)],
+)
+def test_a_job_of_several_runs_requests_what_they_take(
+    seeds: int, share: int, turns: int, at_once: int
+) -> None:
     found = Forecasts(study(runs_per_gpu=share), print)
-    row, files = SimpleNamespace(preset=PRESET, seed="0"), SimpleNamespace(manifest="", splits="")
+    wildcards = {"preset": PRESET} | ({"seed": "0"} if seeds == 1 else {})
+    row, files = SimpleNamespace(**wildcards), SimpleNamespace(manifest="", splits="")
+    assert found.at_once(seeds) == at_once
     assert found.mem_mb_together(row, files, 1, 1) == at_once * FALLBACK_MB
     minutes = START_MINUTES + turns * (FALLBACK_MINUTES - START_MINUTES)
-    assert found.runtime_together(row, files, 1, 1) == minutes
-    assert found.runtime_together(row, files, 9, 1) == 1440
+    assert found.runtime_together(row, files, 1, 1) == min(minutes, LONGEST_MINUTES)
+    assert found.runtime_together(row, files, 9, 1) == LONGEST_MINUTES

@@ -11,6 +11,7 @@ import pytest
 import torch
 from tiny_training import TASK
 from torch import Tensor, nn
+from torch.nn import functional
 
 from lunet.errors import ConfigError
 from lunet.models.build import build_network
@@ -66,11 +67,32 @@ def fault(choice: Arithmetic, family: str = "unet.UNet", size: tuple[int, ...] =
     return find_fault(choice, maker(family), batch(*size), OBJECTIVE)
 
 
+@pytest.fixture(autouse=True)
+def right_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Convolutions in bf16 as they should be, on every CPU: float32 of what is rounded to bf16.
+
+    Those of torch 2.13 are wrong in sizes that differ between CPUs with AVX-512.
+    """
+    for name in ("conv2d", "conv3d", "conv_transpose2d", "conv_transpose3d"):
+        monkeypatch.setattr(functional, name, in_float32(getattr(functional, name)))
+
+
+def in_float32(real: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    def call(x: Tensor, weight: Tensor, bias: Tensor | None = None, *rest: Any) -> Tensor:
+        if not torch.is_autocast_enabled("cpu"):
+            return real(x, weight, bias, *rest)
+        given = [None if t is None else t.bfloat16().float() for t in (x, weight, bias)]
+        with torch.autocast("cpu", enabled=False):
+            return real(*given, *rest).bfloat16()
+
+    return call
+
+
 def break_weights(
     monkeypatch: pytest.MonkeyPatch, spoil: Callable[[Tensor], Tensor], only: int | None = None
 ) -> None:
     """Convolutions in bf16 whose weight gradient is spoilt, all or those of a number of inputs."""
-    real = torch.conv3d
+    real = functional.conv3d
 
     def conv(x: Tensor, weight: Tensor, *rest: Any) -> Tensor:
         if torch.is_autocast_enabled("cpu") and only in (None, weight.shape[1]):
@@ -79,10 +101,7 @@ def break_weights(
                 weight.register_hook(spoil)
         return real(x, weight, *rest)
 
-    def forward(self: nn.Conv3d, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        return conv(x, weight, bias, self.stride, self.padding, self.dilation, self.groups)
-
-    monkeypatch.setattr(nn.Conv3d, "_conv_forward", forward)
+    monkeypatch.setattr(functional, "conv3d", conv)
 
 
 def test_noise_as_gradient_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -213,8 +232,6 @@ def test_what_cannot_be_checked_is_refused_where_it_is_suspect(
 def test_sound_arithmetics_pass_at_small_sizes(family: str) -> None:
     draw = random.Random(family)
     axes = FAMILIES[family][1]
-    # torch's AVX-512 kernels are wrong where the first axis is 2; there a refusal is right
-    firsts = (1, 3, 4, 5, 6) if torch.backends.cpu.get_cpu_capability() == "AVX512" else range(1, 7)
     for choice in SOUND:
-        size = (draw.choice(firsts), *(draw.randint(1, 6) for _ in range(axes - 1)))
+        size = tuple(draw.randint(1, 6) for _ in range(axes))
         assert fault(choice, family, size) is None, (size, choice)
