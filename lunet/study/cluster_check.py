@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from lunet.errors import ConfigError
-from lunet.study.profile import is_dry_run, profile_of, read_profile
-from lunet.study.slurm_queue import watch_queue
+from lunet.study.profile import executor_of, is_dry_run, profile_of, read_profile
+from lunet.study.slurm_queue import ask_evenly, watch_queue
 
 PROFILE = Path("profiles/slurm")
 GPU_RULES = frozenset(
@@ -106,6 +106,8 @@ def prepare_cluster(words: Sequence[str]) -> None:
     """When Snakemake starts: check the profile, then watch SLURM's queue if there is one."""
     check_at_start(words)
     watch_queue()
+    if executor_of(words) == "slurm":
+        ask_evenly()
 
 
 def check_at_start(words: Sequence[str]) -> None:

@@ -7,6 +7,8 @@ node that is gone. With ``sacct`` it never notices ``CANCELLED by 1000``. Theref
 the number of each job, ``squeue`` and ``sacct`` add what the plugin needs to know. A job that SLURM
 no longer knows is reported as UNKNOWN; the plugin then looks for the job's outputs and submits the
 job again if they are missing. Any other use of the commands is passed on unchanged.
+
+:func:`ask_evenly` keeps the plugin to the interval that its profile names.
 """
 
 from __future__ import annotations
@@ -48,6 +50,25 @@ def watch_queue(folder: str | Path = ".snakemake/slurm") -> None:
         part.replace(binaries / name)
     os.environ[_FOLDER] = str(place)
     os.environ["PATH"] = os.pathsep.join([str(binaries), os.environ.get("PATH", os.defpath)])
+
+
+def ask_evenly() -> None:
+    """Let the plugin ask as often as its option ``--slurm-init-seconds-before-status-checks`` says.
+
+    It takes this for the first interval only, and adds 10 s whenever no job has ended, up to three
+    minutes, by which the end of a job is noticed late.
+    """
+    try:
+        from snakemake_executor_plugin_slurm import Executor
+    except ImportError:  # Snakemake says what is missing
+        return
+    theirs = Executor.next_seconds_between_status_checks
+
+    def at_most(executor: Executor, seconds: float | None) -> None:
+        first = executor.workflow.executor_settings.init_seconds_before_status_checks
+        theirs.fset(executor, seconds if seconds is None else min(seconds, first))
+
+    Executor.next_seconds_between_status_checks = theirs.setter(at_most)
 
 
 def main(words: list[str]) -> int:

@@ -1,11 +1,11 @@
 """Submissions, and what a run costs beside its own work, through the test cluster.
 
 By default the steps are stand-ins that take no time, so that all that is measured is overhead.
-With ``--epochs 200`` they are real. The same runs are then also trained, predicted and evaluated
+With ``--epochs 75`` they are real. The same runs are then also trained, predicted and evaluated
 without a workflow, one process per core; the overhead is how much longer the workflow takes.
 
     python tests/workflow/slurm/cluster.py up
-    python tests/benchmarks/cluster.py [--runs 32] [--epochs 200]
+    python tests/benchmarks/cluster.py [--runs 32] [--epochs 75]
     python tests/workflow/slurm/cluster.py down
 """
 
@@ -81,7 +81,10 @@ def without_workflow(folder: Path, config: dict[str, Any], runs: int) -> float:
     prepare(checkout, {})
     begin = time.perf_counter()
     program = [sys.executable, __file__, "--plain", str(runs)]
-    subprocess.run(program, cwd=folder, env=checkout.environment(), check=True)
+    with (folder / "plain.txt").open("wb") as log:
+        subprocess.run(
+            program, cwd=folder, env=checkout.environment(), check=True, stdout=log, stderr=log
+        )
     return time.perf_counter() - begin
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -50,14 +51,22 @@ def sections(**changes: Any) -> dict[str, Any]:
     return {"task": TASK, "model": MODEL, "predict": predict}
 
 
-@pytest.fixture
-def place(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+@pytest.fixture(scope="module")
+def trained(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two runs that one job has trained and predicted, as a workflow asks for it."""
+    folder = tmp_path_factory.mktemp("trained")
     asked = {"tiny": {"sections": sections(), "code": CODE}}
-    monkeypatch.setenv("LUNET_PREDICTIONS", json.dumps(asked))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LUNET_PREDICTIONS", json.dumps(asked))
+        assert train(data, folder, "--at-once", "2") == 0
+    return folder
+
+
+@pytest.fixture
+def place(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the two runs, and the environment of a step."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    assert train(data, tmp_path, "--at-once", "2") == 0
-    return tmp_path
+    return Path(shutil.copytree(trained, tmp_path / "trained"))
 
 
 def predict(data: Path, place: Path, out: Path, *, ahead: bool = True, **changes: Any) -> int:

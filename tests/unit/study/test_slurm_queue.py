@@ -7,11 +7,13 @@ import subprocess
 import sys
 from datetime import datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from paths import ROOT
+from snakemake_executor_plugin_slurm import Executor
 
-from lunet.study.slurm_queue import watch_queue
+from lunet.study.slurm_queue import ask_evenly, watch_queue
 
 RUN = "lunet_0001"
 SUBMIT = ["sbatch", "--parsable", "--job-name", RUN, "--wrap", "true"]
@@ -96,3 +98,17 @@ def test_nothing_is_changed_without_slurm(tmp_path: Path, monkeypatch: pytest.Mo
     watch_queue(tmp_path / "store")
     assert os.environ["PATH"] == str(Path(sys.executable).parent)
     assert not (tmp_path / "store").exists()
+
+
+def test_the_plugin_asks_as_often_as_its_option_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    name = "next_seconds_between_status_checks"
+    monkeypatch.setattr(Executor, name, getattr(Executor, name))  # restored afterwards
+    settings = SimpleNamespace(init_seconds_before_status_checks=20)
+    executor = Executor.__new__(Executor)
+    executor.workflow = SimpleNamespace(executor_settings=settings)
+    executor.next_seconds_between_status_checks = 180
+    assert executor.next_seconds_between_status_checks == 180
+    ask_evenly()
+    for wanted, found in ((20, 20), (30, 20), (180, 20), (5, 5)):
+        executor.next_seconds_between_status_checks = wanted
+        assert executor.next_seconds_between_status_checks == found
