@@ -148,18 +148,23 @@ def _chosen() -> list[Job]:
     return [(preset, seed) for preset, seed in json.loads(os.environ.get(_VARIABLE) or "[]")]
 
 
-def folds_together() -> str:
-    """A regular expression for runs whose folds are in one job: ``preset/fold-F/seed-S``.
+def folds_together(study: Study) -> str:
+    """A regular expression for runs whose folds are in one job: ``preset/fold-F/seed-S/``.
 
-    It matches nothing if there are none.
+    It matches nothing if there are none, and no run of a fold or seed that is not the study's.
     """
     chosen = [(preset, seed) for preset, seed in _chosen() if seed is not None]
-    return _one_of(rf"{re.escape(preset)}/fold-\d+/seed-{seed}" for preset, seed in chosen)
+    return _one_of(_runs(preset, study.folds, [seed]) for preset, seed in chosen)
 
 
-def presets_together() -> str:
-    """A regular expression for the presets whose runs are all in one job, and a slash."""
-    return _one_of(f"{re.escape(preset)}/" for preset, seed in _chosen() if seed is None)
+def presets_together(study: Study) -> str:
+    """As :func:`folds_together`, for runs that are in one job with all of their preset."""
+    whole = [preset for preset, seed in _chosen() if seed is None]
+    return _one_of(_runs(preset, study.folds, study.config.seeds) for preset in whole)
+
+
+def _runs(preset: str, folds: Iterable[int], seeds: Iterable[int]) -> str:
+    return f"{re.escape(preset)}/fold-{_one_of(map(str, folds))}/seed-{_one_of(map(str, seeds))}/"
 
 
 def _one_of(patterns: Iterable[str]) -> str:

@@ -64,6 +64,9 @@ def test_all_runs_in_one_job_are_predicted_by_it(tmp_path: Path) -> None:
         assert log.read_text().startswith("predicted by the job of the training")
         assert (checkout.root / run).with_name("predictions").joinpath("predictions.json").is_file()
     assert dry_run(checkout.root, *scores) == {}
+    # a seed that is not the study's gets a job of its own
+    other = f"results/s/runs/{PRESET}/fold-0/seed-7/metrics.csv"
+    assert dry_run(checkout.root, other) == {"train": 1, "predict": 1, "evaluate": 1}
     for change in ({"seeds_per_job": "one"}, {"folds_per_job": "one"}, {"seeds": [0, 1, 2]}):
         write_config(checkout.root, config | change)
         assert dry_run(checkout.root, *scores) == {}

@@ -3,8 +3,8 @@ from lunet.study.together import folds_together, presets_together
 
 FORECASTS = Forecasts(study, logger.warning)
 SEEDS = study.config.seeds
-# presets whose runs are trained in one job, runs whose folds are, and all others
-PRESETS_TOGETHER, FOLDS_TOGETHER = presets_together(), rf"{folds_together()}/"
+# runs in one job with all others of their preset, or with all folds of their seed; and the rest
+PRESETS_TOGETHER, FOLDS_TOGETHER = presets_together(study), folds_together(study)
 ALONE = rf"(?!{PRESETS_TOGETHER}|{FOLDS_TOGETHER}){TRAINED}"
 FOLDS = [RUN.replace("{fold}", str(fold)) for fold in study.folds]
 RUNS = [run.replace("{seed}", str(seed)) for seed in SEEDS for run in FOLDS]

@@ -135,17 +135,20 @@ def test_finished_runs_are_not_put_in_a_job_with_unfinished_ones(root: Path) -> 
 
 
 def test_the_patterns_match_the_runs_that_were_chosen(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = study(folds=[0, 3, 10], seeds=[1, 12], split={"folds": 12})
     monkeypatch.setenv("LUNET_TOGETHER", "")
-    assert re.match(folds_together(), f"{PRESET}/fold-0/seed-1") is None
-    assert re.match(presets_together(), f"{PRESET}/fold-0/seed-1") is None
+    run = f"{PRESET}/fold-0/seed-1/run.json"
+    assert re.match(folds_together(one), run) is None
+    assert re.match(presets_together(one), run) is None
     hand_over_together([(PRESET, 1), ("a.b", 12), ("c", None)])
     runs = [f"{PRESET}/fold-3/seed-1", "a.b/fold-10/seed-12"]
-    others = [f"{PRESET}/fold-0/seed-0", f"{PRESET}/fold-0/seed-12", "axb/fold-0/seed-12"]
-    others += ["c/fold-0/seed-0", "cc/fold-0/seed-0"]
-    assert all(re.match(f"{folds_together()}/", f"{run}/run.json") for run in runs)
-    assert not any(re.match(f"{folds_together()}/", f"{run}/run.json") for run in others)
-    matched = [run for run in (*runs, *others) if re.match(presets_together(), run)]
-    assert matched == ["c/fold-0/seed-0"]
+    whole = ["c/fold-0/seed-1", "c/fold-10/seed-12"]
+    others = [f"{PRESET}/fold-0/seed-12", "axb/fold-0/seed-12", "cc/fold-0/seed-1"]
+    # of no fold or seed of the study
+    others += [f"{PRESET}/fold-1/seed-1", "c/fold-0/seed-2", "c/fold-1/seed-1", "c/fold-0/seed-123"]
+    every = [f"{run}/run.json" for run in (*runs, *whole, *others)]
+    for pattern, wanted in ((folds_together(one), runs), (presets_together(one), whole)):
+        assert [run for run in every if re.match(pattern, run)] == [f"{w}/run.json" for w in wanted]
 
 
 def test_a_job_is_told_how_its_runs_will_be_predicted(monkeypatch: pytest.MonkeyPatch) -> None:
