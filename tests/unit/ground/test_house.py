@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import dataclasses
 import re
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from functools import cache
@@ -184,3 +186,16 @@ def test_the_workflow_is_a_table_of_contents():
     assert len((WORKFLOW / "Snakefile").read_text(encoding="utf-8").splitlines()) <= 60
     common = (WORKFLOW / "rules" / "common.smk").read_text(encoding="utf-8")
     assert len(common.splitlines()) <= 80
+
+
+@pytest.mark.slow
+def test_each_script_finds_what_it_imports() -> None:
+    """Benchmarks and accidents are run by hand, without the paths that pytest adds."""
+    tests = PACKAGE.parent / "tests"
+    scripts = [*(tests / "benchmarks").glob("*.py"), *(tests / "workflow/slurm").glob("*.py")]
+    assert len(scripts) > 15
+    program = "import runpy, sys; sys.path[0] = sys.argv[2]; runpy.run_path(sys.argv[1])"
+    for script in sorted(scripts):
+        words = [sys.executable, "-c", program, script, script.parent]
+        done = subprocess.run(words, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr

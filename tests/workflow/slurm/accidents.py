@@ -27,6 +27,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "helpers"))
+
 import cluster
 from patience import wait_for
 from studies import PROJECT, STATE, WEIGHTS, Checkout, call, configuration, prepared
