@@ -134,39 +134,41 @@ def run(arguments: argparse.Namespace) -> None:
 
 def _train_several(arguments: argparse.Namespace, runs: list[argparse.Namespace]) -> None:
     from lunet.devices import SHARE
+    from lunet.inference.ahead import MODULES
+    from lunet.study.together import handed_over_prediction
     from lunet.training.kept_results import release
-    from lunet.training.parallel import ParallelRun, run_together
+    from lunet.training.parallel import TRAINING, ParallelRun, run_together, server
 
     _check_several(arguments)
     os.environ.setdefault(SHARE, str(arguments.at_once))
     preset = read_settings(arguments, "train")["model"]["preset"]
+    asked = handed_over_prediction(preset) if arguments.keep_results else None
+    modules = (*TRAINING, *MODULES) if asked else TRAINING
     places = [_places(one, preset) for one in runs]
     named = [
         ParallelRun(f"fold {one.fold}, seed {one.seed}", _log_of(one, place["out"]), one)
         for one, place in zip(runs, places, strict=True)
     ]
-    run_together(named, _carry_out, at_once=arguments.at_once)
-    if arguments.keep_results:
-        for place in places:
-            release(place["work"], place["out"])
-        _predict_ahead(arguments, named, places, preset)
+    with server():
+        run_together(named, _carry_out, at_once=arguments.at_once, modules=modules)
+        if arguments.keep_results:
+            for place in places:
+                release(place["work"], place["out"])
+        if asked:
+            _predict_ahead(arguments, named, places, asked)
 
 
 def _predict_ahead(
     arguments: argparse.Namespace,
     trained: list[ParallelRun],
     places: list[dict[str, Path]],
-    preset: str,
+    asked: dict[str, Any],
 ) -> None:
-    """Predict the test cases of each run, if the workflow has said how it is going to ask."""
+    """Predict the test cases of each run, as the workflow is going to ask for it."""
     from lunet.inference.ahead import THREADS, Prediction
-    from lunet.study.together import handed_over_prediction
-    from lunet.training.callbacks import log
+    from lunet.training.log import log
     from lunet.training.parallel import run_together
 
-    asked = handed_over_prediction(preset)
-    if asked is None:
-        return
     sections = planned(asked["sections"], arguments.plan)
     wanted = (
         Prediction(

@@ -30,6 +30,9 @@ from lunet.training.kept_results import PREDICTED, bring_back, is_kept, keep, ke
 THREADS = 1
 """CPU threads of a prediction, as the rule ``predict`` has by default; sums depend on them."""
 
+MODULES = ("lunet.inference.predict_run",)
+"""What a process that predicts ahead imports."""
+
 
 @dataclass(frozen=True)
 class Prediction:

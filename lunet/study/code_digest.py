@@ -7,6 +7,7 @@ on all supported Python versions, so that only an edit that can change a result 
 from __future__ import annotations
 
 import ast
+import contextlib
 import functools
 import hashlib
 from collections.abc import Sequence
@@ -14,10 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from lunet.errors import ConfigError
+from lunet.files import write_json
 from lunet.own_code import is_file, is_plugin, place_of
 from lunet.pages import TEMPLATES, template_closure
+from lunet.reading import read_object
 
 PACKAGE = Path(__file__).resolve().parent.parent
+_READ = "modules.json"
+"""What was read of a frozen copy's modules, beside the package."""
 _DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 _IGNORED = {"ctx", "kind", "type_comment", "type_ignores"}
 
@@ -140,7 +145,32 @@ def _is_only_for_types(node: ast.stmt) -> bool:
     return isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
 
 
-_read = functools.cache(_parse)
+def keep_read(package: Path) -> None:
+    """Keep what :func:`code_digest` reads of a copy's modules; nothing may edit the copy later.
+
+    Each start of Snakemake needs the digests, and parsing all modules takes half a second.
+    """
+    folder, found = package.parent, {}
+    for path in sorted(package.rglob("*.py")):
+        parts = path.relative_to(folder).with_suffix("").parts
+        name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+        with contextlib.suppress(ConfigError):  # told by whoever needs that module
+            digest, imported = _parse(name, folder)
+            found[name] = [digest, sorted(imported)]
+    write_json(folder / _READ, found)
+
+
+@functools.cache
+def _kept(folder: Path) -> dict[str, Any]:
+    return read_object(folder / _READ) if (folder / _READ).is_file() else {}
+
+
+@functools.cache
+def _read(module: str, folder: Path) -> tuple[str, frozenset[str]]:
+    if module not in _kept(folder):
+        return _parse(module, folder)
+    digest, imported = _kept(folder)[module]
+    return digest, frozenset(imported)
 
 
 def _find(module: str, folder: Path) -> Path | None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from lunet.files import write_bytes
 from lunet.own_code import FROZEN, is_file, place_of
-from lunet.study.code_digest import own_closure
+from lunet.study.code_digest import keep_read, own_closure
 
 _MARK = "LUNET_SOURCE"
 
@@ -63,6 +63,7 @@ def copy_package(package: Path, store: Path) -> Path:
     if not copy.exists():
         part = copy.with_suffix(f".{os.getpid()}")
         shutil.copytree(package, part / package.name, ignore=shutil.ignore_patterns("__pycache__"))
+        keep_read(part / package.name)
         try:
             part.rename(copy)
         except OSError:  # another process was faster; its copy is the same

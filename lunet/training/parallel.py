@@ -12,6 +12,7 @@ as long as the plain layout, but 1.6 times as long as channels-last, which the e
 
 from __future__ import annotations
 
+import functools
 import multiprocessing
 import os
 import signal
@@ -24,12 +25,11 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from lunet.errors import Interrupted, TrainingError
-from lunet.training.callbacks import log
+from lunet.training.log import log
 
-_PRELOADED = ["torch._dynamo", "lunet.training.run"]  # optimisers import the first on first use
+TRAINING = ("torch._dynamo", "lunet.training.run")
+"""Modules of a training; an optimiser imports the first when it is first used."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,7 @@ def run_together(
     *,
     at_once: int,
     threads: int | None = None,
+    modules: Sequence[str] = TRAINING,
 ) -> None:
     """Call ``work(run.argument)`` for each run, for ``at_once`` runs at the same time.
 
@@ -71,8 +72,10 @@ def run_together(
     at_once
         Number of runs that share the device.
     threads
-        CPU threads of each run; by default its share of this process's threads. A training that
-        fixes ``train.engine.threads`` takes these.
+        CPU threads of each run; by default its share of those that one process would have. A
+        training that fixes ``train.engine.threads`` takes these.
+    modules
+        What the server imports when it starts, with the first call; :func:`server` ends it.
 
     Raises
     ------
@@ -81,13 +84,13 @@ def run_together(
     TrainingError
         If a run failed; the others were finished.
     """
-    threads = threads or max(1, torch.get_num_threads() // at_once)
+    main = functools.partial(_main, work=work, at_once=at_once, threads=threads)
     waiting, living, codes = list(runs), dict[BaseProcess, ParallelRun](), dict[str, int]()
     with _forwarded(living) as signals:
         while living or (waiting and not signals):
             while waiting and len(living) < at_once and not signals:
                 run = waiting.pop(0)
-                living[_start(run, work, threads)] = run
+                living[_start(run, main, modules)] = run
             # wait at most a second, to handle signals in between
             ended = connection.wait([process.sentinel for process in living], timeout=1.0)
             for process in [process for process in living if process.sentinel in ended]:
@@ -97,25 +100,51 @@ def run_together(
     _raise_failures(runs, codes, signals)
 
 
-def _start(run: ParallelRun, work: Callable[[Any], int], threads: int) -> BaseProcess:
+@contextmanager
+def server() -> Iterator[None]:
+    """End the server of the processes, and that of their resources, at the end of the block.
+
+    They would end by themselves, but after the process that has started them, and SLURM then waits
+    three seconds for what is left of a step.
+    """
+    try:
+        yield
+    finally:
+        if _method() == "forkserver":
+            from multiprocessing import forkserver, resource_tracker
+
+            forkserver._forkserver._stop()  # type: ignore[attr-defined]
+            resource_tracker._resource_tracker._stop()  # type: ignore[attr-defined]
+
+
+def _method() -> str:
     methods = multiprocessing.get_all_start_methods()
-    method = "forkserver" if "forkserver" in methods else "spawn"
-    context: Any = multiprocessing.get_context(method)
-    context.set_forkserver_preload(_PRELOADED)
+    return "forkserver" if "forkserver" in methods else "spawn"
+
+
+def _start(
+    run: ParallelRun, main: Callable[[ParallelRun], None], modules: Sequence[str]
+) -> BaseProcess:
+    context: Any = multiprocessing.get_context(_method())
+    context.set_forkserver_preload(list(modules))
     run.log.parent.mkdir(parents=True, exist_ok=True)
-    process: BaseProcess = context.Process(target=_child, args=(run, work, threads), name=run.name)
+    process: BaseProcess = context.Process(target=main, args=(run,), name=run.name)
     process.start()
     log(f"{run.name}: starts, {run.log}")
     return process
 
 
-def _child(run: ParallelRun, work: Callable[[Any], int], threads: int) -> None:
+def _main(
+    run: ParallelRun, *, work: Callable[[Any], int], at_once: int, threads: int | None
+) -> None:
     """The main function of a process: log to the run's file, call the work, exit with its code."""
+    import torch  # not by the process that only waits, which would take a second and a half
+
     log = os.open(run.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
         os.dup2(log, stream.fileno())
-    torch.set_num_threads(threads)
+    torch.set_num_threads(threads or max(1, torch.get_num_threads() // at_once))
     sys.exit(work(run.argument))
 
 
@@ -145,6 +174,8 @@ def _outcome(code: int, log: Path) -> str:
         return "done"
     if code == Interrupted.exit_code:
         return "stopped, its state is saved"
+    if not log.is_file():
+        return f"ended with exit code {code} before its log {log} was begun"
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
     errors = [line for line in lines if line.startswith("error: ")]
     return errors[-1] if errors else f"ended with exit code {code}, see {log}"

@@ -9,6 +9,7 @@ import tomllib
 
 import pytest
 
+from lunet.errors import ConfigError
 from lunet.study.code_digest import PACKAGE, closure, code_digest
 from lunet.study.freeze import copy_package
 from lunet.study.steps import STEPS
@@ -86,6 +87,22 @@ def test_an_edit_of_a_template_writes_the_report_again(tmp_path, template, count
         stream.write("\n")
     after = code_digest(*REPORT.modules, templates=REPORT.templates, package=edited)
     assert (after != before) == counts
+
+
+def test_a_frozen_copy_has_the_digests_of_what_it_is_a_copy_of(package, tmp_path):
+    (package / "broken.py").write_text("def f(:\n")  # nothing imports it
+    copy = copy_package(package, tmp_path / "store") / "lunet"
+    for module in ("lunet.sub.a", "lunet.b", "lunet.sub"):
+        assert code_digest(module, package=copy) == code_digest(module, package=package)
+    with pytest.raises(ConfigError, match="broken.py: is not Python"):
+        code_digest("lunet.broken", package=copy)
+
+
+def test_the_digests_of_a_frozen_copy_are_not_read_from_its_modules(package, tmp_path):
+    copy = copy_package(package, tmp_path / "store") / "lunet"
+    for module in copy.rglob("*.py"):
+        module.write_text("")
+    assert code_digest("lunet.sub.a", package=copy) == code_digest("lunet.sub.a", package=package)
 
 
 def test_the_look_of_a_page_prepares_and_trains_nothing():

@@ -35,7 +35,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def start(arguments: Sequence[str]) -> subprocess.Popen[bytes]:
     program = "import sys; from lunet.cli import main; sys.exit(main())"
-    return subprocess.Popen([sys.executable, "-c", program, *arguments])
+    return subprocess.Popen([sys.executable, "-c", program, *arguments], start_new_session=True)
 
 
 def test_each_run_equals_the_run_alone(
@@ -81,6 +81,23 @@ def test_a_run_that_fails_leaves_the_others(
     assert "1 of 2 runs failed" in told
     assert (tmp_path / "out/fold-0/seed-0/run.json").exists()
     assert not (tmp_path / "out/fold-7/seed-0/run.json").exists()
+
+
+def test_a_run_that_ends_before_its_log_begins_is_named(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "logs/fold-0/seed-1/train.log").mkdir(parents=True)
+    more = ("--seed", "0", "1", "--at-once", "2", "--logs", f"{tmp_path}/logs")
+    assert main(words(data, tmp_path, *more)) == 3
+    assert "fold 0, seed 1: ended with exit code 1 before its log" in capsys.readouterr().err
+    assert (tmp_path / "out/fold-0/seed-0/run.json").exists()
+
+
+def test_nothing_outlives_the_command(data: Path, tmp_path: Path) -> None:
+    process = start(words(data, tmp_path, "--seed", "0", "1"))
+    assert process.wait(patient(60)) == 0
+    with pytest.raises(ProcessLookupError):
+        os.killpg(process.pid, 0)
 
 
 def test_a_retry_trains_only_the_run_that_failed(data: Path, tmp_path: Path) -> None:
