@@ -19,9 +19,12 @@ was trained on another data set (--map 1=1 2=1). Probability maps of one structu
 from __future__ import annotations
 
 import argparse
+import math
 import sys
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from statistics import fmean
 
 from lunet.commands.arguments import (
     NATURAL,
@@ -35,6 +38,7 @@ from lunet.commands.arguments import (
 )
 from lunet.commands.raw import add_pixels, pixels_of
 from lunet.errors import ConfigError
+from lunet.reading import read_rows
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -181,16 +185,23 @@ _SHOWN = ("dice", "hd95", "assd")
 def _print_means(path: Path) -> None:
     """Print the mean of each structure over its cases, from the table that was written."""
     from lunet.metrics.catalog import column_in, title
-    from lunet.reporting.read_frame import read_frame
 
-    texts = ("preset", "case", "group", "label", "status")
-    rows = read_frame(path, needed=("label", "status", "dice"), texts=texts, what="a metrics.csv")
-    shown = [name for name in rows.columns if column_in(name, "mm") in _SHOWN]
-    shown += [name for name in rows.columns if name.startswith("nsd_")]
-    for label, part in rows.groupby("label", sort=False):
-        means = (f"{title(name)} {part[name].mean():.4g}" for name in shown)
-        counts = (f"{n} {status}" for status, n in part["status"].value_counts().items())
+    rows = read_rows(path, needed=("label", "status", "dice"), what="a metrics.csv")
+    columns = list(rows[0]) if rows else []
+    shown = [name for name in columns if column_in(name, "mm") in _SHOWN]
+    shown += [name for name in columns if name.startswith("nsd_")]
+    for label in dict.fromkeys(row["label"] for row in rows):
+        part = [row for row in rows if row["label"] == label]
+        means = (f"{title(name)} {_mean(row[name] for row in part):.4g}" for name in shown)
+        statuses = Counter(row["status"] for row in part).most_common()
+        counts = (f"{n} {status}" for status, n in statuses)
         print(f"{label}: mean {', '.join(means)} ({', '.join(counts)})")
+
+
+def _mean(cells: Iterable[str]) -> float:
+    """Mean of the cells that are not empty; NaN if all are."""
+    values = [float(cell) for cell in cells if cell]
+    return fmean(values) if values else math.nan
 
 
 def _log(line: str) -> None:

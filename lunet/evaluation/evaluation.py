@@ -36,7 +36,7 @@ from lunet.evaluation.pairs import (
     some,
 )
 from lunet.files import write_csv
-from lunet.metrics.case import evaluate_case
+from lunet.metrics.case import measure_case
 from lunet.metrics.catalog import case_columns
 from lunet.metrics.settings import EvaluateSettings
 from lunet.task import Length
@@ -301,7 +301,7 @@ def case_rows(
 ) -> Iterator[Row]:
     """The rows of one case, each starting with ``head``; ``unit`` is that of distances."""
     truth, affine = reference
-    frame = evaluate_case(
+    rows = measure_case(
         truth,
         prediction,
         spacing=spacing_of(affine)[: truth.ndim],
@@ -310,8 +310,7 @@ def case_rows(
         voxel_volume=voxel_volume(affine, truth.ndim),
         unit=unit,
     )
-    for row in frame.to_dict("records"):
-        yield head | {str(key): value for key, value in row.items()}
+    yield from (head | row for row in rows)
 
 
 def structures_in(

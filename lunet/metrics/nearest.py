@@ -14,7 +14,6 @@ from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
 from lunet.metrics.overlap import Mask
 
@@ -137,6 +136,8 @@ def _tree_pays(points: int, targets: int, waiting: int) -> bool:
 
 
 def _tree_distances(grid: Grid, points: Flat, targets: Flat, limit: float) -> Floats:
+    from scipy.spatial import cKDTree  # takes a quarter of a second, and few masks need it
+
     places, others = grid.places(points), grid.places(targets)
     tree = cKDTree(others * np.asarray(grid.spacing), balanced_tree=False, compact_nodes=False)
     bound = limit * (1 + 1e-9)

@@ -20,7 +20,7 @@ from typing import Any
 
 from lunet.errors import ConfigError
 from lunet.study.profile import executor_of, is_dry_run, profile_of, read_profile
-from lunet.study.slurm_queue import ask_evenly, watch_queue
+from lunet.study.slurm_queue import ask_evenly, end_at_once, watch_queue
 
 PROFILE = Path("profiles/slurm")
 GPU_RULES = frozenset(
@@ -108,6 +108,7 @@ def prepare_cluster(words: Sequence[str]) -> None:
     watch_queue()
     if executor_of(words) == "slurm":
         ask_evenly()
+        end_at_once()
 
 
 def check_at_start(words: Sequence[str]) -> None:

@@ -29,6 +29,7 @@ from lunet.study.study import Study
 FALLBACK_MB, FALLBACK_MINUTES = 8000, 240  # without a forecast
 MEMORY_FACTOR, LEAST_MB = 1.5, 1000  # the forecast omits losses, augmentation, fragmentation
 TIME_FACTOR, START_MINUTES = 2.0, 10  # nodes differ; imports, volumes, a slow file system
+TAKING_MINUTES = 2
 # a partition refuses a job that requests more than its limit; a longer training is resumed
 LONGEST_MINUTES, LONGEST_VARIABLE = 1440, "LUNET_LONGEST_MINUTES"
 
@@ -76,11 +77,26 @@ class Forecasts:
         return min(attempt * minutes, longest_minutes())
 
     def runtime_together(self, wildcards: Any, input: Any, attempt: int, threads: int) -> int:
-        """As :meth:`runtime`, of a job that trains all folds of a seed, or of all seeds."""
+        """As :meth:`runtime`, of a job that trains all folds of a seed, or of all seeds.
+
+        The predictions of the same job (:meth:`runtime_ahead`) are within its longest time, too.
+        """
         one = self._request(self._first_fold(wildcards), input, attempt, threads)[1]
-        turns = self.turns(self._seeds(wildcards))
-        minutes = START_MINUTES + turns * (one - START_MINUTES)
-        return min(attempt * minutes, longest_minutes())
+        seeds = self._seeds(wildcards)
+        minutes = START_MINUTES + self.turns(seeds) * (one - START_MINUTES)
+        others = len(self.study.folds) * seeds * self.runtime_ahead(attempt)
+        return min(attempt * minutes, longest_minutes() - others)
+
+    def runtime_ahead(self, attempt: int) -> int:
+        """A rule's resource: minutes of a prediction that the job of the training makes ahead.
+
+        Its masks are only put in their place. If that job has failed to make them, or if only
+        ``predict`` has changed since, they are made now: each further attempt gets four times as
+        long. Those of all runs get at most half of the longest time.
+        """
+        runs = len(self.study.folds) * len(self.study.config.seeds)
+        most = max(1, longest_minutes() // (2 * runs))
+        return min(TAKING_MINUTES * 4 ** (attempt - 1), most)
 
     def at_once(self, seeds: int = 1) -> int:
         """Trainings that a job of all folds of some seeds runs at the same time."""

@@ -8,11 +8,13 @@ the number of each job, ``squeue`` and ``sacct`` add what the plugin needs to kn
 no longer knows is reported as UNKNOWN; the plugin then looks for the job's outputs and submits the
 job again if they are missing. Any other use of the commands is passed on unchanged.
 
-:func:`ask_evenly` keeps the plugin to the interval that its profile names.
+:func:`ask_evenly` keeps the plugin to the interval that its profile names, and
+:func:`end_at_once` lets it end without waiting for one more.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import shutil
@@ -25,6 +27,7 @@ from pathlib import Path
 
 COMPLETING_SECONDS = 600
 """A job that is still COMPLETING this long after its end counts as ended: its node is lost."""
+_LOOK_SECONDS = 0.2
 _FOLDER = "LUNET_QUEUE"
 _COMMANDS = ("sbatch", "squeue", "sacct")
 _SHIM = """\
@@ -69,6 +72,21 @@ def ask_evenly() -> None:
         theirs.fset(executor, seconds if seconds is None else min(seconds, first))
 
     Executor.next_seconds_between_status_checks = theirs.setter(at_most)
+
+
+def end_at_once() -> None:
+    """Let Snakemake end when its last job has ended, and not an interval later."""
+    try:
+        from snakemake_executor_plugin_slurm import Executor
+    except ImportError:
+        return
+
+    async def sleep(executor: Executor) -> None:
+        end = time.monotonic() + executor.next_seconds_between_status_checks
+        while executor.wait and (left := end - time.monotonic()) > 0:
+            await asyncio.sleep(min(left, _LOOK_SECONDS))
+
+    Executor.sleep = sleep
 
 
 def main(words: list[str]) -> int:

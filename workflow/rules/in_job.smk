@@ -8,3 +8,9 @@ if workflow.remote_exec:
     workflow.localrules(
         *(rule.name for rule in workflow.rules if "slurm_extra" not in rule.resources)
     )
+    # The limits of the profiles, for which jobs request CPUs and memory. Snakemake does not pass
+    # them on to a job, and the plugin lets it run one step at a time.
+    workflow.register_resource("turn", 1)
+    workflow.register_resource("quarter", 4)
+    if workflow.nodes is not None:
+        workflow.register_resource("_nodes", 4)

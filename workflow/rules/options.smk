@@ -37,10 +37,10 @@ def all_folds(wildcards, output):
 
 
 def prediction_minutes(wildcards, attempt):
-    """Resource: masks of a job of several runs are only put in their place."""
+    """Resource: more for a prediction than for one that the job of the training makes ahead."""
     run = f"{wildcards.preset}/fold-{wildcards.fold}/seed-{wildcards.seed}/"
     is_made_ahead = re.match(rf"{PRESETS_TOGETHER}|{FOLDS_TOGETHER}", run)
-    return attempt * (2 if is_made_ahead else 30)
+    return FORECASTS.runtime_ahead(attempt) if is_made_ahead else 30 * attempt
 
 
 def folder_of_runs(wildcards, output):

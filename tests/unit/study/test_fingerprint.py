@@ -94,7 +94,7 @@ def test_a_frozen_copy_has_the_digests_of_what_it_is_a_copy_of(package, tmp_path
     copy = copy_package(package, tmp_path / "store") / "lunet"
     for module in ("lunet.sub.a", "lunet.b", "lunet.sub"):
         assert code_digest(module, package=copy) == code_digest(module, package=package)
-    with pytest.raises(ConfigError, match="broken.py: is not Python"):
+    with pytest.raises(ConfigError, match=r"broken\.py: is not Python"):
         code_digest("lunet.broken", package=copy)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import pytest
 from paths import ROOT
 from snakemake_executor_plugin_slurm import Executor
 
-from lunet.study.slurm_queue import ask_evenly, watch_queue
+from lunet.study.slurm_queue import ask_evenly, end_at_once, watch_queue
 
 RUN = "lunet_0001"
 SUBMIT = ["sbatch", "--parsable", "--job-name", RUN, "--wrap", "true"]
@@ -112,3 +113,23 @@ def test_the_plugin_asks_as_often_as_its_option_says(monkeypatch: pytest.MonkeyP
     for wanted, found in ((20, 20), (30, 20), (180, 20), (5, 5)):
         executor.next_seconds_between_status_checks = wanted
         assert executor.next_seconds_between_status_checks == found
+
+
+@pytest.mark.parametrize("is_waiting", [True, False])
+def test_the_plugin_ends_without_waiting_for_another_interval(
+    is_waiting: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Executor, "sleep", Executor.sleep)  # put back at the end
+    end_at_once()
+    executor = Executor.__new__(Executor)
+    executor.wait, executor._next_seconds_between_status_checks = True, 3600
+    slept: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+        executor.wait = is_waiting and len(slept) < 5
+
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    asyncio.run(executor.sleep())
+    assert len(slept) == (5 if is_waiting else 1)
+    assert max(slept) < 1

@@ -178,5 +178,8 @@ def test_a_job_of_several_runs_requests_what_they_take(
     assert found.at_once(seeds) == at_once
     assert found.mem_mb_together(row, files, 1, 1) == at_once * FALLBACK_MB
     minutes = START_MINUTES + turns * (FALLBACK_MINUTES - START_MINUTES)
-    assert found.runtime_together(row, files, 1, 1) == min(minutes, LONGEST_MINUTES)
-    assert found.runtime_together(row, files, 9, 1) == LONGEST_MINUTES
+    for attempt, ahead in ((1, 2), (2, 8), (9, LONGEST_MINUTES // (2 * 5 * 2))):
+        assert found.runtime_ahead(attempt) == ahead
+        # with its predictions, the job requests no more than a partition may allow
+        most = LONGEST_MINUTES - 5 * seeds * ahead
+        assert found.runtime_together(row, files, attempt, 1) == min(attempt * minutes, most)
