@@ -40,8 +40,9 @@ def atomic(path: str | Path) -> Iterator[Path]:
         with open(part, "rb+") as stream:
             os.fsync(stream.fileno())
         os.replace(part, final)
-    finally:
+    except BaseException:  # not after the renaming: another thread may write under this name then
         part.unlink(missing_ok=True)
+        raise
     _sync_folder(final.parent)
 
 

@@ -297,7 +297,10 @@ def test_all_runs_of_a_preset_are_two_submissions(tmp_path):
     assert int(value(submitted[train], "-t")) == 10 + 2 * (240 - 10) + 4 * 2
     assert int(value(submitted[train], "--mem")) == 2 * 8000
     assert value(submitted[train], "--signal").startswith("TERM@")
-    assert int(value(submitted[score], "-t")) == 4 * 5
+    # four evaluations at the same time
+    assert int(value(submitted[score], "-t")) == 10
+    assert int(value(submitted[score], "--mem")) == 4 * 4000
+    assert value(submitted[score], "--cpus-per-task") == "4"
     assert "--gpus=1" not in submitted[score]
 
 
