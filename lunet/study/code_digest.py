@@ -21,7 +21,7 @@ from lunet.pages import TEMPLATES, template_closure
 from lunet.reading import read_object
 
 PACKAGE = Path(__file__).resolve().parent.parent
-_READ = "modules.json"
+_READ = "lunet-modules.json"
 """What was read of a frozen copy's modules, beside the package."""
 _DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 _IGNORED = {"ctx", "kind", "type_comment", "type_ignores"}

@@ -2,22 +2,29 @@
 
 By default the steps are stand-ins that take no time, so that all that is measured is overhead.
 With ``--epochs 75`` they are real. The same runs are then also trained, predicted and evaluated
-without a workflow, one process per core; the overhead is how much longer the workflow takes.
+without a workflow, one process per core.
+
+One training after the other takes up to a tenth longer or shorter on a machine that others share, so
+their own time is told apart: ``training`` are the seconds of the epochs by the runs' records, on all
+cores. The overhead is how many more seconds there are beside them than without a workflow, as a
+share of those without a workflow.
 
     python tests/workflow/slurm/cluster.py up
-    python tests/benchmarks/cluster.py [--runs 32] [--epochs 75]
+    python tests/benchmarks/cluster.py [--runs 32] [--epochs 75] [--only "all runs in one job"]
     python tests/workflow/slurm/cluster.py down
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import multiprocessing
 import os
 import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +58,23 @@ def folders(runs: int) -> list[str]:
     return [f"runs/{PRESET}/fold-{fold}/seed-{seed}" for seed in seeds for fold in range(FOLDS)]
 
 
-def measure(folder: Path, config: dict[str, Any], runs: int, epochs: int) -> tuple[int, float]:
-    """Submissions, and seconds until all runs were evaluated."""
+@dataclass(frozen=True)
+class Taken:
+    """Submissions, seconds until all runs were evaluated, and those of training on all cores."""
+
+    jobs: int
+    seconds: float
+    training: float
+
+
+def training_seconds(results: Path, runs: int) -> float:
+    """Seconds of the epochs of all runs, if all cores train all the time."""
+    records = (results / run / "run.json" for run in folders(runs))
+    return sum(json.loads(path.read_text())["device_seconds"] for path in records) / CORES
+
+
+def measure(folder: Path, config: dict[str, Any], runs: int, epochs: int) -> Taken:
+    """A study of so many runs."""
     checkout = new_checkout(folder, config)
     stand_ins = os.pathsep.join([str(TESTS / "workflow/stand_in"), os.environ["PATH"]])
     source = {} if epochs else {"LUNET_SOURCE": str(folder), "PATH": stand_ins}
@@ -63,7 +85,9 @@ def measure(folder: Path, config: dict[str, Any], runs: int, epochs: int) -> tup
     if process.wait() != 0:
         raise SystemExit(checkout.output[-3000:])
     seconds = time.perf_counter() - begin
-    return checkout.output.count("has been submitted with SLURM jobid"), seconds
+    jobs = checkout.output.count("has been submitted with SLURM jobid")
+    training = training_seconds(folder / "results/s", runs) if epochs else 0.0
+    return Taken(jobs, seconds, training)
 
 
 def prepare(checkout: Checkout, source: dict[str, str]) -> None:
@@ -75,8 +99,8 @@ def prepare(checkout: Checkout, source: dict[str, str]) -> None:
         raise SystemExit(checkout.output[-3000:])
 
 
-def without_workflow(folder: Path, config: dict[str, Any], runs: int) -> float:
-    """Seconds of the same trainings, predictions and evaluations, one process per core."""
+def without_workflow(folder: Path, config: dict[str, Any], runs: int) -> Taken:
+    """The same trainings, predictions and evaluations, one process per core."""
     checkout = new_checkout(folder, config)
     prepare(checkout, {})
     begin = time.perf_counter()
@@ -85,7 +109,8 @@ def without_workflow(folder: Path, config: dict[str, Any], runs: int) -> float:
         subprocess.run(
             program, cwd=folder, env=checkout.environment(), check=True, stdout=log, stderr=log
         )
-    return time.perf_counter() - begin
+    seconds = time.perf_counter() - begin
+    return Taken(0, seconds, training_seconds(folder / "plain", runs))
 
 
 def plain(runs: int) -> None:
@@ -117,29 +142,34 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=16, help=f"a multiple of {FOLDS}")
     parser.add_argument("--epochs", type=int, default=0, help="0: steps that take no time")
+    parser.add_argument("--only", choices=WAYS, help="only this way (and without a workflow)")
     parser.add_argument("--plain", type=int, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.plain:
         return plain(given.plain)
-    print("| way | runs | submissions | seconds | seconds per run | overhead |")
-    print("|---|---|---|---|---|---|")
+    print("| way | runs | submissions | seconds | training | overhead |")
+    print("|---|---:|---:|---:|---:|---:|")
     with tempfile.TemporaryDirectory() as folder:
-        least = 0.0
+        least = None
         if given.epochs:
             config = study(given.runs, given.epochs, "one", "one")
             least = without_workflow(Path(folder, "plain"), config, given.runs)
-            tell("no workflow", given.runs, "", least, "")
-        for number, (way, keys) in enumerate(WAYS.items()):
-            config = study(given.runs, given.epochs, *keys)
-            jobs, seconds = measure(Path(folder, str(number)), config, given.runs, given.epochs)
-            overhead = f"{100 * (seconds / least - 1):.0f} %" if least else ""
-            tell(way, given.runs, str(jobs), seconds, overhead)
+            tell("no workflow", given.runs, least, None)
+        for number, way in enumerate([given.only] if given.only else WAYS):
+            config = study(given.runs, given.epochs, *WAYS[way])
+            taken = measure(Path(folder, str(number)), config, given.runs, given.epochs)
+            tell(way, given.runs, taken, least)
     return None
 
 
-def tell(way: str, runs: int, jobs: str, seconds: float, overhead: str) -> None:
+def tell(way: str, runs: int, taken: Taken, least: Taken | None) -> None:
     """Print a row."""
-    cells = [way, runs, jobs, f"{seconds:.0f}", f"{seconds / runs:.1f}", overhead]
+    overhead = ""
+    if least is not None:
+        more = (taken.seconds - taken.training) - (least.seconds - least.training)
+        overhead = f"{100 * more / least.seconds:.1f} %"
+    times = [f"{taken.seconds:.0f}", f"{taken.training:.0f}" if taken.training else ""]
+    cells = [way, runs, taken.jobs or "", *times, overhead]
     print(f"| {' | '.join(map(str, cells))} |", flush=True)
 
 
