@@ -4,10 +4,10 @@ By default the steps are stand-ins that take no time, so that all that is measur
 With ``--epochs 75`` they are real. The same runs are then also trained, predicted and evaluated
 without a workflow, one process per core.
 
-One training after the other takes up to a tenth longer or shorter on a machine that others share, so
-their own time is told apart: ``training`` are the seconds of the epochs by the runs' records, on all
-cores. The overhead is how many more seconds there are beside them than without a workflow, as a
-share of those without a workflow.
+On a machine that others share, the same trainings take up to a tenth longer at one time than at
+another. So their own time is told apart: ``training`` are the seconds of all epochs, by the records
+of the runs, shared by the cores. The overhead is how many more seconds there are beside them than
+without a workflow, as a share of those without a workflow.
 
     python tests/workflow/slurm/cluster.py up
     python tests/benchmarks/cluster.py [--runs 32] [--epochs 75] [--only "all runs in one job"]
