@@ -166,8 +166,7 @@ def _predict_ahead(
 ) -> None:
     """Predict the test cases of each run, as the workflow is going to ask for it."""
     from lunet.inference.ahead import THREADS, Prediction
-    from lunet.training.log import log
-    from lunet.training.parallel import run_together
+    from lunet.training.parallel import run_together, tell
 
     sections = planned(asked["sections"], arguments.plan)
     wanted = (
@@ -189,7 +188,7 @@ def _predict_ahead(
     try:
         run_together(runs, _carry_out_prediction, at_once=arguments.at_once, threads=THREADS)
     except TrainingError as error:  # the trainings are finished, and the step `predict` says why
-        log(f"not all predictions were made ahead: {error}")
+        tell(f"not all predictions were made ahead: {error}")
 
 
 def _carry_out_prediction(arguments: argparse.Namespace) -> int:

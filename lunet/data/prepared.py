@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from tokenize import TokenError
-from typing import Any, NotRequired, TypedDict
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, NotRequired, TypedDict
 
 from lunet.data.ids import require_different, require_id
 from lunet.data.intact import require_intact
@@ -17,6 +15,9 @@ from lunet.errors import DataError, nearest
 from lunet.reading import read_record
 from lunet.settings import Millimetres, Size
 from lunet.task import Length, Task, TaskForm, task_from_dict
+
+if TYPE_CHECKING:
+    import numpy as np
 
 MANIFEST = "manifest.json"
 _AGAIN = "Prepare the data set again"
@@ -134,7 +135,7 @@ class PreparedCase:
                 action=_AGAIN,
             )
         require_intact(self.folder, name, digest)
-        return _map(self.folder / name, self.shape, np.float32 if part == "image" else np.uint8)
+        return _map(self.folder / name, self.shape, "float32" if part == "image" else "uint8")
 
     @property
     def raw_images(self) -> tuple[Path, ...]:
@@ -253,7 +254,9 @@ def read_manifest(path: str | Path) -> Manifest:
     return Manifest(path, content)
 
 
-def _map(path: Path, shape: tuple[int, ...], kind: type[np.generic]) -> Any:
+def _map(path: Path, shape: tuple[int, ...], kind: str) -> Any:
+    import numpy as np  # a quarter of the start of a step that reads no voxels
+
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError as error:
@@ -266,7 +269,7 @@ def _map(path: Path, shape: tuple[int, ...], kind: type[np.generic]) -> Any:
         ) from error
     if array.dtype != kind or array.shape[-len(shape) :] != shape:
         found = f"{array.dtype} of shape {array.shape}"
-        expected = f"the manifest says {np.dtype(kind)} of {shape}"
+        expected = f"the manifest says {kind} of {shape}"
         raise DataError(where=path, found=found, expected=expected, action=_AGAIN)
     return array
 

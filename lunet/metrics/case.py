@@ -130,7 +130,10 @@ def measure_case(
 
 
 def _plain(value: Any) -> str | float:
-    return value if isinstance(value, str) else float(value)
+    """A cell as text or float; the metric of an installed package may return None or a whole."""
+    if isinstance(value, str):
+        return value
+    return math.nan if value is None else float(value)
 
 
 def _row(

@@ -36,11 +36,11 @@ from lunet.pruning.surgery import (
     trained_parameters,
 )
 from lunet.settings import plain
+from lunet.training.callbacks import log
 from lunet.training.checkpoint import Checkpoint, State, stamp_of
 from lunet.training.compute.arithmetic import keep_freed_memory
 from lunet.training.history import check_metrics
 from lunet.training.job import TrainingJob
-from lunet.training.log import log
 from lunet.training.loop import CheckpointSaver
 from lunet.training.recipe import Schedule
 from lunet.training.results import metadata

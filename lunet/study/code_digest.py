@@ -153,6 +153,8 @@ def keep_read(package: Path) -> None:
     folder, found = package.parent, {}
     for path in sorted(package.rglob("*.py")):
         parts = path.relative_to(folder).with_suffix("").parts
+        if not all(part.isidentifier() for part in parts):
+            continue  # no module: an editor's backup, for example
         name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
         with contextlib.suppress(ConfigError):  # told by whoever needs that module
             digest, imported = _parse(name, folder)

@@ -29,7 +29,7 @@ from lunet.study.study import Study
 FALLBACK_MB, FALLBACK_MINUTES = 8000, 240  # without a forecast
 MEMORY_FACTOR, LEAST_MB = 1.5, 1000  # the forecast omits losses, augmentation, fragmentation
 TIME_FACTOR, START_MINUTES = 2.0, 10  # nodes differ; imports, volumes, a slow file system
-TAKING_MINUTES = 2
+PREDICT_MINUTES, TAKING_MINUTES = 30, 2
 # a partition refuses a job that requests more than its limit; a longer training is resumed
 LONGEST_MINUTES, LONGEST_VARIABLE = 1440, "LUNET_LONGEST_MINUTES"
 
@@ -79,24 +79,25 @@ class Forecasts:
     def runtime_together(self, wildcards: Any, input: Any, attempt: int, threads: int) -> int:
         """As :meth:`runtime`, of a job that trains all folds of a seed, or of all seeds.
 
-        The predictions of the same job (:meth:`runtime_ahead`) are within its longest time, too.
+        What its predictions request (:meth:`runtime_ahead`) is kept free of the longest time, up to
+        half of it.
         """
         one = self._request(self._first_fold(wildcards), input, attempt, threads)[1]
         seeds = self._seeds(wildcards)
         minutes = START_MINUTES + self.turns(seeds) * (one - START_MINUTES)
-        others = len(self.study.folds) * seeds * self.runtime_ahead(attempt)
-        return min(attempt * minutes, longest_minutes() - others)
+        longest = longest_minutes()
+        others = len(self.study.folds) * seeds * attempt * TAKING_MINUTES
+        return min(attempt * minutes, longest - min(others, longest // 2))
 
-    def runtime_ahead(self, attempt: int) -> int:
+    def runtime_ahead(self, input: Any, attempt: int) -> int:
         """A rule's resource: minutes of a prediction that the job of the training makes ahead.
 
-        Its masks are only put in their place. If that job has failed to make them, or if only
-        ``predict`` has changed since, they are made now: each further attempt gets four times as
-        long. Those of all runs get at most half of the longest time.
+        Its masks are only put in their place. But if just ``predict`` has changed, there is no
+        such job, and the masks are made now. Before the first attempt nothing tells these cases
+        apart, so later attempts of a finished training get the time of any prediction.
         """
-        runs = len(self.study.folds) * len(self.study.config.seeds)
-        most = max(1, longest_minutes() // (2 * runs))
-        return min(TAKING_MINUTES * 4 ** (attempt - 1), most)
+        is_trained = Path(input.weights).exists()
+        return attempt * (PREDICT_MINUTES if attempt > 1 and is_trained else TAKING_MINUTES)
 
     def at_once(self, seeds: int = 1) -> int:
         """Trainings that a job of all folds of some seeds runs at the same time."""

@@ -15,12 +15,16 @@ from lunet.files import atomic
 from lunet.reading import read_rows
 from lunet.training.diagnostics import no_progress
 from lunet.training.history import Row, write_history
-from lunet.training.log import log
 from lunet.training.memory import peak_memory
 from lunet.training.state import TrainingState
 
 _SECONDS_BETWEEN_LOOKS = 0.5
 _EPOCHS_BEFORE_DOUBT = 10
+
+
+def log(line: str) -> None:
+    """Print one line for the user, above a progress bar if there is one."""
+    tqdm.write(line, file=sys.stderr)
 
 
 def warn(training: TrainingState) -> None:

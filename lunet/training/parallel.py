@@ -26,7 +26,6 @@ from pathlib import Path
 from typing import Any
 
 from lunet.errors import Interrupted, TrainingError
-from lunet.training.log import log
 
 TRAINING = ("torch._dynamo", "lunet.training.run")
 """Modules of a training; an optimiser imports the first when it is first used."""
@@ -85,19 +84,27 @@ def run_together(
         If a run failed; the others were finished.
     """
     main = functools.partial(_main, work=work, at_once=at_once, threads=threads)
-    waiting, living, codes = list(runs), dict[BaseProcess, ParallelRun](), dict[str, int]()
-    with _forwarded(living) as signals:
+    waiting, living = list(runs), dict[BaseProcess, ParallelRun]()
+    begins, codes, told = dict[str, int](), dict[str, int](), dict[str, str]()
+    with _forwarded(living) as signals, _ended_with_this(living):
         while living or (waiting and not signals):
             while waiting and len(living) < at_once and not signals:
                 run = waiting.pop(0)
+                begins[run.name] = run.log.stat().st_size if run.log.is_file() else 0
                 living[_start(run, main, modules)] = run
             # wait at most a second, to handle signals in between
             ended = connection.wait([process.sentinel for process in living], timeout=1.0)
             for process in [process for process in living if process.sentinel in ended]:
                 run = living.pop(process)
                 codes[run.name] = process.exitcode or 0
-                log(f"{run.name}: {_outcome(codes[run.name], run.log)}")
-    _raise_failures(runs, codes, signals)
+                told[run.name] = _outcome(codes[run.name], run.log, begins[run.name])
+                tell(f"{run.name}: {told[run.name]}")
+    _raise_failures(runs, codes, told, signals)
+
+
+def tell(line: str) -> None:
+    """Print a line to standard error; the process that waits for the runs has no progress bar."""
+    print(line, file=sys.stderr, flush=True)
 
 
 @contextmanager
@@ -114,7 +121,10 @@ def server() -> Iterator[None]:
             from multiprocessing import forkserver, resource_tracker
 
             forkserver._forkserver._stop()  # type: ignore[attr-defined]
-            resource_tracker._resource_tracker._stop()  # type: ignore[attr-defined]
+            tracker = resource_tracker._resource_tracker
+            # without a number it is that of the process that has started this one
+            if getattr(tracker, "_pid", None) is not None:
+                tracker._stop()  # type: ignore[attr-defined]
 
 
 def _method() -> str:
@@ -130,7 +140,7 @@ def _start(
     run.log.parent.mkdir(parents=True, exist_ok=True)
     process: BaseProcess = context.Process(target=main, args=(run,), name=run.name)
     process.start()
-    log(f"{run.name}: starts, {run.log}")
+    tell(f"{run.name}: starts, {run.log}")
     return process
 
 
@@ -138,12 +148,12 @@ def _main(
     run: ParallelRun, *, work: Callable[[Any], int], at_once: int, threads: int | None
 ) -> None:
     """The main function of a process: log to the run's file, call the work, exit with its code."""
-    import torch  # not by the process that only waits, which would take a second and a half
-
     log = os.open(run.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
         os.dup2(log, stream.fileno())
+    import torch  # not by the process that only waits, which would take a second and a half
+
     torch.set_num_threads(threads or max(1, torch.get_num_threads() // at_once))
     sys.exit(work(run.argument))
 
@@ -169,20 +179,37 @@ def _forwarded(living: dict[BaseProcess, ParallelRun]) -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def _outcome(code: int, log: Path) -> str:
+@contextmanager
+def _ended_with_this(living: dict[BaseProcess, ParallelRun]) -> Iterator[None]:
+    """Stop the running processes, which save their state, if the next one cannot be started."""
+    try:
+        yield
+    except BaseException:
+        for process in living:
+            process.terminate()
+        for process in living:
+            process.join()
+        raise
+
+
+def _outcome(code: int, log: Path, begin: int) -> str:
+    """What became of a run, by its exit code and what its log has from byte ``begin`` on."""
     if code == 0:
         return "done"
     if code == Interrupted.exit_code:
         return "stopped, its state is saved"
     if not log.is_file():
         return f"ended with exit code {code} before its log {log} was begun"
-    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    lines = log.read_bytes()[begin:].decode("utf-8", errors="replace").splitlines()
     errors = [line for line in lines if line.startswith("error: ")]
     return errors[-1] if errors else f"ended with exit code {code}, see {log}"
 
 
 def _raise_failures(
-    runs: Sequence[ParallelRun], codes: dict[str, int], signals: Sequence[int]
+    runs: Sequence[ParallelRun],
+    codes: dict[str, int],
+    told: dict[str, str],
+    signals: Sequence[int],
 ) -> None:
     if signals:
         unfinished = [run.name for run in runs if codes.get(run.name) != 0]
@@ -196,10 +223,10 @@ def _raise_failures(
         )
     failed = [run for run in runs if codes[run.name] != 0]
     if failed:
-        told = "; ".join(f"{run.name}: {_outcome(codes[run.name], run.log)}" for run in failed)
+        reasons = "; ".join(f"{run.name}: {told[run.name]}" for run in failed)
         raise TrainingError(
             where="train",
             found=f"{len(failed)} of {len(runs)} runs failed",
-            expected=told.rstrip("."),
+            expected=reasons.rstrip("."),
             action="Their logs have more; the same command trains only these again",
         )

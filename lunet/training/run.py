@@ -15,7 +15,7 @@ from lunet.files import sha256
 from lunet.locks import owned
 from lunet.own_files import claim, claim_files
 from lunet.settings import plain
-from lunet.training.callbacks import ProgressReporter, growing_history, warn
+from lunet.training.callbacks import ProgressReporter, growing_history, log, warn
 from lunet.training.checkpoint import Checkpoint, State, Unusable, read_state, stamp_of
 from lunet.training.compute.arithmetic import Arithmetic, keep_freed_memory
 from lunet.training.compute.device import choose_device
@@ -23,7 +23,6 @@ from lunet.training.diagnostics import suspects
 from lunet.training.history import check_metrics
 from lunet.training.job import TrainingJob
 from lunet.training.kept_results import bring_back, is_kept, keep, withdraw
-from lunet.training.log import log
 from lunet.training.loop import CheckpointSaver, train
 from lunet.training.memory import out_of_memory
 from lunet.training.optim import extendable

@@ -14,6 +14,7 @@ from lunet.data.folds import Fold
 from lunet.data.prepared import Manifest
 from lunet.models.build import build_for_task
 from lunet.training.augmentation.batched import Augment, Augmenter, active
+from lunet.training.callbacks import log
 from lunet.training.checkpoint import State, seed_everything
 from lunet.training.compute.arithmetic import Arithmetic
 from lunet.training.compute.autotune import Question, choose_arithmetic
@@ -22,7 +23,6 @@ from lunet.training.compute.engine_file import read_engine, write_engine
 from lunet.training.compute.step_graph import CudaGraph, GraphedStep
 from lunet.training.ema import MovingAverage
 from lunet.training.job import TrainingJob
-from lunet.training.log import log
 from lunet.training.loop import whole_step
 from lunet.training.losses.build import build_objective
 from lunet.training.optim import LearningRate, build_optimiser

@@ -5,9 +5,9 @@ With ``--epochs 75`` they are real. The same runs are then also trained, predict
 without a workflow, one process per core.
 
 On a machine that others share, the same trainings take up to a tenth longer at one time than at
-another. So their own time is told apart: ``training`` are the seconds of all epochs, by the records
-of the runs, shared by the cores. The overhead is how many more seconds there are beside them than
-without a workflow, as a share of those without a workflow.
+another. So two shares are printed: how much longer a way takes than without a workflow, and how
+much of that is not training. ``training`` are the seconds of all epochs, by the records of the
+runs, shared by the cores; should a way slow the epochs themselves, only these show it.
 
     python tests/workflow/slurm/cluster.py up
     python tests/benchmarks/cluster.py [--runs 32] [--epochs 75] [--only "all runs in one job"]
@@ -147,8 +147,8 @@ def main() -> None:
     given = parser.parse_args()
     if given.plain:
         return plain(given.plain)
-    print("| way | runs | submissions | seconds | training | overhead |")
-    print("|---|---:|---:|---:|---:|---:|")
+    print("| way | runs | submissions | seconds | training | longer by | beside training |")
+    print("|---|---:|---:|---:|---:|---:|---:|")
     with tempfile.TemporaryDirectory() as folder:
         least = None
         if given.epochs:
@@ -164,12 +164,12 @@ def main() -> None:
 
 def tell(way: str, runs: int, taken: Taken, least: Taken | None) -> None:
     """Print a row."""
-    overhead = ""
+    shares = ["", ""]
     if least is not None:
-        more = (taken.seconds - taken.training) - (least.seconds - least.training)
-        overhead = f"{100 * more / least.seconds:.1f} %"
+        more = taken.seconds - least.seconds, taken.training - least.training
+        shares = [f"{100 * s / least.seconds:.0f} %" for s in (more[0], more[0] - more[1])]
     times = [f"{taken.seconds:.0f}", f"{taken.training:.0f}" if taken.training else ""]
-    cells = [way, runs, taken.jobs or "", *times, overhead]
+    cells = [way, runs, taken.jobs or "", *times, *shares]
     print(f"| {' | '.join(map(str, cells))} |", flush=True)
 
 

@@ -36,11 +36,12 @@ def all_folds(wildcards, output):
     )
 
 
-def prediction_minutes(wildcards, attempt):
-    """Resource: more for a prediction than for one that the job of the training makes ahead."""
+def prediction_minutes(wildcards, input, attempt):
+    """Resource: less for a prediction that the job of the training makes ahead."""
     run = f"{wildcards.preset}/fold-{wildcards.fold}/seed-{wildcards.seed}/"
-    is_made_ahead = re.match(rf"{PRESETS_TOGETHER}|{FOLDS_TOGETHER}", run)
-    return FORECASTS.runtime_ahead(attempt) if is_made_ahead else 30 * attempt
+    if re.match(rf"{PRESETS_TOGETHER}|{FOLDS_TOGETHER}", run):
+        return FORECASTS.runtime_ahead(input, attempt)
+    return PREDICT_MINUTES * attempt
 
 
 def folder_of_runs(wildcards, output):

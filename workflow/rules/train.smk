@@ -1,4 +1,4 @@
-from lunet.study.forecast import FALLBACK_MB, Forecasts
+from lunet.study.forecast import FALLBACK_MB, PREDICT_MINUTES, Forecasts
 from lunet.study.together import folds_together, presets_together
 
 FORECASTS = Forecasts(study, logger.warning)

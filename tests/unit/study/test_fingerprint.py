@@ -91,6 +91,9 @@ def test_an_edit_of_a_template_writes_the_report_again(tmp_path, template, count
 
 def test_a_frozen_copy_has_the_digests_of_what_it_is_a_copy_of(package, tmp_path):
     (package / "broken.py").write_text("def f(:\n")  # nothing imports it
+    for name in (".ipynb_checkpoints/b-checkpoint.py", "b.old.py", "._b.py"):  # of editors
+        (package / name).parent.mkdir(exist_ok=True)
+        (package / name).write_text("import lunet.b\n")
     copy = copy_package(package, tmp_path / "store") / "lunet"
     for module in ("lunet.sub.a", "lunet.b", "lunet.sub"):
         assert code_digest(module, package=copy) == code_digest(module, package=package)

@@ -178,8 +178,25 @@ def test_a_job_of_several_runs_requests_what_they_take(
     assert found.at_once(seeds) == at_once
     assert found.mem_mb_together(row, files, 1, 1) == at_once * FALLBACK_MB
     minutes = START_MINUTES + turns * (FALLBACK_MINUTES - START_MINUTES)
-    for attempt, ahead in ((1, 2), (2, 8), (9, LONGEST_MINUTES // (2 * 5 * 2))):
-        assert found.runtime_ahead(attempt) == ahead
+    for attempt in (1, 2, 9):
         # with its predictions, the job requests no more than a partition may allow
-        most = LONGEST_MINUTES - 5 * seeds * ahead
+        most = LONGEST_MINUTES - 5 * seeds * attempt * 2
         assert found.runtime_together(row, files, attempt, 1) == min(attempt * minutes, most)
+
+
+def test_many_predictions_leave_half_of_the_time_to_the_trainings(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("LUNET_LONGEST_MINUTES", "60")
+    found = Forecasts(study(seeds=list(range(13))), print)
+    row, files = SimpleNamespace(preset=PRESET), SimpleNamespace(manifest="", splits="")
+    assert found.runtime_together(row, files, 1, 1) == 30
+
+
+def test_a_prediction_without_a_training_gets_its_time_at_the_second_attempt(
+    tmp_path: Path,
+) -> None:
+    found, files = Forecasts(study(), print), SimpleNamespace(weights=tmp_path / "w.safetensors")
+    assert [found.runtime_ahead(files, attempt) for attempt in (1, 2, 3)] == [2, 4, 6]
+    files.weights.touch()
+    assert [found.runtime_ahead(files, attempt) for attempt in (1, 2, 3)] == [2, 60, 90]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -16,10 +17,11 @@ from test_train_command import words
 from tiny_training import prepare
 
 from lunet.cli import main
-from lunet.errors import Interrupted
+from lunet.errors import Interrupted, TrainingError
 from lunet.file_list import read_list
 from lunet.files import write_json
 from lunet.reading import read_json
+from lunet.training.parallel import ParallelRun, run_together
 
 FILES = ("weights.safetensors", "last.safetensors", "history.csv")
 
@@ -91,6 +93,22 @@ def test_a_run_that_ends_before_its_log_begins_is_named(
     assert main(words(data, tmp_path, *more)) == 3
     assert "fold 0, seed 1: ended with exit code 1 before its log" in capsys.readouterr().err
     assert (tmp_path / "out/fold-0/seed-0/run.json").exists()
+
+
+def test_a_run_that_cannot_be_started_stops_the_others(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "logs/fold-0").mkdir(parents=True)
+    (tmp_path / "logs/fold-0/seed-1").touch()  # no folder
+    more = ("--seed", "0", "1", "--at-once", "2", "--logs", f"{tmp_path}/logs")
+    assert main(words(data, tmp_path, *more, recipe={"epochs": 1000})) != 0
+    assert multiprocessing.active_children() == []
+    assert not (tmp_path / "out/fold-0/seed-0/run.json").exists()
+
+
+def test_the_reason_of_an_earlier_attempt_is_not_told_again(tmp_path: Path) -> None:
+    log = tmp_path / "log.txt"
+    log.write_text("error: of yesterday\n")
+    with pytest.raises(TrainingError, match="a: ended with exit code 9, see"):
+        run_together([ParallelRun("a", log, 9)], os._exit, at_once=1)
 
 
 def test_nothing_outlives_the_command(data: Path, tmp_path: Path) -> None:
