@@ -14,7 +14,6 @@ job again if they are missing. Any other use of the commands is passed on unchan
 
 from __future__ import annotations
 
-import asyncio
 import os
 import re
 import shutil
@@ -80,6 +79,8 @@ def end_at_once() -> None:
         from snakemake_executor_plugin_slurm import Executor
     except ImportError:
         return
+
+    import asyncio  # not by the wrapped commands, which start anew at each look at the queue
 
     async def sleep(executor: Executor) -> None:
         end = time.monotonic() + executor.next_seconds_between_status_checks
