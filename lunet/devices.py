@@ -13,8 +13,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from lunet.errors import ConfigError, LunetError
 
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
@@ -106,6 +104,8 @@ def _first_free(gpus: list[str], held: contextlib.ExitStack) -> str:
 
 def _lock(gpu: str, slot: int, held: contextlib.ExitStack) -> bool:
     """Take one slot of a GPU; the operating system frees it when the process ends."""
+    from filelock import FileLock, Timeout  # not where there is no GPU
+
     # directly in the shared temporary folder: a subfolder would belong to the first user and keep
     # everybody else out
     # each job of SLURM counts its own GPUs from 0

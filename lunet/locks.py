@@ -28,8 +28,6 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from lunet.errors import Busy, DataError
 from lunet.reading import read_record
 
@@ -121,6 +119,8 @@ def exclusive(
     Busy
         If another living process holds it for longer than ``wait`` seconds.
     """
+    from filelock import FileLock, Timeout  # most steps need no such lock
+
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path)
     try:

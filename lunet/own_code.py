@@ -14,12 +14,14 @@ import importlib.util
 import json
 import os
 import sys
-from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lunet.errors import ConfigError, nearest
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 PRESETS = "lunet.presets"
 """Group of the entry points by which installed packages offer presets."""
@@ -57,6 +59,8 @@ def load_entry(entry: EntryPoint) -> Any:
 
 def is_offered(module: str) -> bool:
     """Whether an installed package offers a preset whose network is in this module."""
+    from importlib.metadata import entry_points  # only where a network of another package is met
+
     entries = map(load_entry, entry_points(group=PRESETS))
     return any(getattr(entry, "module", None) == module for entry in entries)
 

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 from lunet.errors import ConfigError, shown
 from lunet.reading import parse_json
-from lunet.reading_yaml import parse_yaml
 from lunet.settings import LARGEST_SEED, LONGEST_AXIS
 
 if TYPE_CHECKING:
@@ -295,6 +294,8 @@ class _Sections(dict[str, Any]):
 
 def _change(mapping: dict[str, Any], change: str) -> None:
     """Apply one ``a.b.c=value``; the value is read as YAML."""
+    from lunet.reading_yaml import parse_yaml  # the steps of a study need none
+
     key, sign, text = change.partition("=")
     if not sign or not key:
         raise ConfigError(

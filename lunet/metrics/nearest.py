@@ -2,9 +2,10 @@
 
 Two segmentations of one structure mostly agree: for nearly all points of one surface, the nearest
 point of the other is a few voxels away. So the neighbours of all points are tested first, in the
-order of their distance with one vectorised look-up per neighbour, and a KD-tree is used only for
-the points without a target among them. Both ways give the same number: the length of integer steps
-times the spacing, summed over the axes in order, as SciPy's Euclidean distance transform rounds it.
+order of their distance with one vectorised look-up per neighbour. For the points without a target
+among them, a distance transform is used where the grid is small, and else a KD-tree. All ways give
+the same number: the length of integer steps times the spacing, summed over the axes in order, as
+SciPy's Euclidean distance transform rounds it.
 """
 
 from __future__ import annotations
@@ -23,10 +24,13 @@ Flat = NDArray[np.intp]
 _REACH = 6
 """Neighbours are at most this many voxels away on each axis."""
 _MOST = 130
-"""Most neighbours that are tried before the KD-tree (there are 122 within 3 voxels)."""
+"""Most neighbours that are tried (there are 122 within 3 voxels)."""
 _CALL, _LOOK, _BUILD, _QUERY = 4e-6, 4e-9, 2e-7, 1e-6
 """Rough seconds of a look-up call, of a look-up, and of a KD-tree per point and per query. Their
 order of magnitude is enough: they decide only which method is used, never the value."""
+_SMALL = 10_000_000
+"""Most additions of a distance transform. It takes up to 6 ms then, a KD-tree two thirds of that,
+but the import of SciPy's takes 250 ms, most of the evaluation of a few small images."""
 
 
 @dataclass(frozen=True)
@@ -116,15 +120,18 @@ def directed_distances(
     distances = np.where(target[points], 0.0, np.inf)
     left = np.flatnonzero(distances)
     shifts = near.steps @ np.array(grid.strides)
+    within = int(np.searchsorted(near.distances, limit, side="right"))
     for place, (shift, length) in enumerate(zip(shifts, near.distances, strict=True)):
         if not left.size or length > limit:
             return distances
-        if _tree_pays(left.size, targets.size, len(shifts) - place):
+        if _tree_pays(left.size, targets.size, within - place):
             break
         found = target[points[left] + shift]
         distances[left[found]] = length
         left = left[~found]
-    if left.size:
+    if left.size and target.size * sum(grid.shape[:-1]) <= _SMALL:
+        distances[left] = _transformed_distances(grid, points[left], target)
+    elif left.size:
         distances[left] = _tree_distances(grid, points[left], targets, limit)
     return distances
 
@@ -135,8 +142,29 @@ def _tree_pays(points: int, targets: int, waiting: int) -> bool:
     return look_ups > targets * _BUILD + points * _QUERY
 
 
+def _transformed_distances(grid: Grid, points: Flat, target: Mask) -> Floats:
+    """Distances by a transform of the whole grid, along one axis after the other.
+
+    The last axis needs only the lines of the points. Rounding is monotonic, so that the least of
+    the sums is the least length.
+    """
+    squares = np.where(target.reshape(grid.shape), 0.0, np.inf)
+    for axis, step in enumerate(grid.spacing[:-1]):
+        lines = np.ascontiguousarray(np.moveaxis(squares, axis, 0))
+        nearest = lines.copy()
+        for apart in range(1, len(lines)):
+            square = np.square(apart * step)
+            np.minimum(nearest[apart:], lines[:-apart] + square, out=nearest[apart:])
+            np.minimum(nearest[:-apart], lines[apart:] + square, out=nearest[:-apart])
+        squares = np.moveaxis(nearest, 0, axis)
+    *firsts, last = np.unravel_index(points, grid.shape)
+    steps = last[:, None] - np.arange(grid.shape[-1])
+    lengths = squares[tuple(firsts)] + np.square(steps * grid.spacing[-1])
+    return np.asarray(np.sqrt(lengths.min(axis=1)))
+
+
 def _tree_distances(grid: Grid, points: Flat, targets: Flat, limit: float) -> Floats:
-    from scipy.spatial import cKDTree  # takes a quarter of a second, and few masks need it
+    from scipy.spatial import cKDTree  # see _SMALL
 
     places, others = grid.places(points), grid.places(targets)
     tree = cKDTree(others * np.asarray(grid.spacing), balanced_tree=False, compact_nodes=False)

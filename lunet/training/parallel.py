@@ -112,7 +112,8 @@ def server() -> Iterator[None]:
     """End the server of the processes, and that of their resources, at the end of the block.
 
     They would end by themselves, but after the process that has started them, and SLURM then waits
-    three seconds for what is left of a step.
+    three seconds for what is left of a step. All runs have ended then, and what torch does at its
+    end takes the server another second, so it is killed.
     """
     try:
         yield
@@ -120,6 +121,9 @@ def server() -> Iterator[None]:
         if _method() == "forkserver":
             from multiprocessing import forkserver, resource_tracker
 
+            pid = forkserver._forkserver._forkserver_pid  # type: ignore[attr-defined]
+            if pid is not None:
+                os.kill(pid, signal.SIGKILL)
             forkserver._forkserver._stop()  # type: ignore[attr-defined]
             tracker = resource_tracker._resource_tracker
             # without a number it is that of the process that has started this one

@@ -16,7 +16,7 @@ from scipy.spatial.transform import Rotation
 
 from lunet.data.geometry import spacing_of, voxel_volume
 from lunet.errors import DataError
-from lunet.metrics import nearest
+from lunet.metrics import nearest, surface
 from lunet.metrics.case import evaluate_case
 from lunet.metrics.catalog import case_columns
 
@@ -173,11 +173,12 @@ def test_arguments_are_left_unchanged() -> None:
     assert (prediction == before[1]).all()
 
 
-@pytest.mark.parametrize("tree", [False, True, None])
-def test_against_the_definition(monkeypatch: pytest.MonkeyPatch, tree: bool | None) -> None:
-    """Brute force in double precision: look-ups alone, the KD-tree alone, and as they are mixed."""
-    if tree is not None:
-        monkeypatch.setattr(nearest, "_tree_pays", lambda *_: tree)
+@pytest.mark.parametrize("way", ["look-ups", "transform", "tree", "mixed"])
+def test_against_the_definition(monkeypatch: pytest.MonkeyPatch, way: str) -> None:
+    """Brute force in double precision: each way of finding distances alone, and all as mixed."""
+    if way != "mixed":
+        monkeypatch.setattr(nearest, "_tree_pays", lambda *_: way != "look-ups")
+        monkeypatch.setattr(nearest, "_SMALL", math.inf if way == "transform" else 0)
 
     @FIXED
     @given(pairs())
@@ -187,6 +188,19 @@ def test_against_the_definition(monkeypatch: pytest.MonkeyPatch, tree: bool | No
         assert row[list(expected)].astype(float).to_dict() == pytest.approx(expected, abs=1e-9)
 
     check()
+
+
+@FIXED
+@given(pairs())
+def test_all_ways_of_finding_distances_give_the_same_bits(pair: Pair) -> None:
+    near = nearest.neighbours(pair.spacing)
+    grid = nearest.Grid.around(pair.reference.shape, near, pair.spacing)
+    target = surface.border(grid, grid.pad(pair.reference))
+    points, targets = np.flatnonzero(grid.pad(pair.prediction)), np.flatnonzero(target)
+    by_tree = nearest._tree_distances(grid, points, targets, np.inf)
+    by_transform = nearest._transformed_distances(grid, points, target)
+    mixed = nearest.directed_distances(grid, points, target, targets, near, limit=np.inf)
+    assert by_tree.tobytes() == by_transform.tobytes() == mixed.tobytes()
 
 
 def by_definition(pair: Pair) -> dict[str, float]:
