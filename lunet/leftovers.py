@@ -50,7 +50,7 @@ def remove_leftovers(folder: str | Path, names: Collection[str]) -> None:
     for entry in sorted(os.listdir(place)):
         found = _FORM.fullmatch(entry)
         if found and found[4] in names and _is_dead(place / entry, *found.groups()[:3]):
-            _remove(place / entry)
+            remove(place / entry)
 
 
 @contextmanager
@@ -85,8 +85,9 @@ def _last_change(path: Path) -> float:
         return time.time()
 
 
-def _remove(path: Path) -> None:
+def remove(path: Path) -> None:
+    """Remove a file or a folder; another process may do so at the same time."""
     if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)  # two processes may remove it at the same time
+        shutil.rmtree(path, ignore_errors=True)
     else:
         path.unlink(missing_ok=True)

@@ -12,6 +12,7 @@ from lunet.data.folds import Fold, read_splits
 from lunet.data.prepared import Manifest, read_manifest
 from lunet.errors import ConfigError, DataError, TrainingError, is_out_of_memory
 from lunet.files import sha256
+from lunet.leftovers import remove
 from lunet.locks import owned
 from lunet.own_files import claim, claim_files
 from lunet.settings import plain
@@ -188,10 +189,10 @@ def _may_grow(recipe: Recipe) -> bool:
 
 
 def tidy(work: Path) -> None:
-    """Remove half-written files of a killed process; the lock rules out that one is running."""
+    """Remove what a killed process left half-written; the lock rules out that one is running."""
     work.mkdir(parents=True, exist_ok=True)
     for part in work.glob(".part-*"):
-        part.unlink()
+        remove(part)
 
 
 def _saved_state(job: TrainingJob, saver: CheckpointSaver) -> State | None:
