@@ -138,15 +138,19 @@ def discard(work: Path, kind: str = FOLDER) -> None:
         shutil.rmtree(work / kind)
 
 
-def forget(work: Path, results: Path) -> None:
+def forget(work: Path, results: Path, *, may_run: bool = False) -> None:
     """Remove what is kept of each run whose results are in their place.
 
     Parameters
     ----------
     work, results
         Folders of a study.
+    may_run
+        Whether jobs may still be running. A training's results are then kept until its predictions
+        are there as well: the job may fail before, and Snakemake would remove the results.
     """
     for kind, last in _LAST.items():
+        last = _LAST[PREDICTED] if may_run else last
         for folder in sorted(work.glob(f"runs/*/fold-*/seed-*/{kind}")):
             run = folder.parent
             if (results / run.relative_to(work) / last).is_file():

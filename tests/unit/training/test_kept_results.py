@@ -13,7 +13,7 @@ from tiny_training import TINY, job, prepare, results
 
 from lunet.training.job import TrainingJob
 from lunet.training.kept_results import FOLDER, forget, is_kept, keep, release
-from lunet.training.run import run_training
+from lunet.training.run import run_training, tidy
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +80,25 @@ def test_a_resume_state_beside_it_is_not_forgotten(tmp_path: Path) -> None:
     (work / "state.pt").write_text("state")
     forget(tmp_path / "work", tmp_path / "results")
     assert os.listdir(work) == ["state.pt"]
+
+
+def test_while_jobs_may_run_results_are_kept_until_they_are_predicted(tmp_path: Path) -> None:
+    work, out = kept_run(tmp_path)
+    forget(tmp_path / "work", tmp_path / "results", may_run=True)
+    assert is_kept(work, stamp="x", log=print)
+    (out / "predictions").mkdir()
+    (out / "predictions/predictions.json").write_text("{}")
+    forget(tmp_path / "work", tmp_path / "results", may_run=True)
+    assert not work.exists()
+
+
+def test_leftovers_of_a_killed_process_are_removed_files_and_folders(tmp_path: Path) -> None:
+    (tmp_path / ".part-1234-5-6-state.pt").write_text("half")
+    (tmp_path / ".part-1234-5-6-predictions").mkdir()
+    (tmp_path / ".part-1234-5-6-predictions/mask.nii.gz").write_text("half")
+    (tmp_path / "state.pt").write_text("state")
+    tidy(tmp_path)
+    assert os.listdir(tmp_path) == ["state.pt"]
 
 
 def test_a_file_system_without_links_gets_copies(
