@@ -52,7 +52,7 @@ def choose_together(study: Study, words: Sequence[str]) -> list[Job]:
         states = {seed: set(_are_finished(study, preset, seed)) for seed in seeds}
         if len(set().union(*states.values())) == 1 and _takes_all_seeds(forecasts, preset):
             jobs.append((preset, None))
-        else:
+        elif len(study.folds) > 1:
             jobs += [(preset, seed) for seed in seeds if len(states[seed]) == 1]
     return jobs
 
@@ -73,12 +73,13 @@ def advise_measuring(study: Study, words: Sequence[str]) -> Iterator[str]:
 
 
 def _may_be(study: Study, words: Sequence[str]) -> bool:
-    """Whether folds can be put in one job at all; a search asks for single runs."""
+    """Whether runs can be put in one job at all; a search asks for single runs."""
     wanted = study.config.folds_per_job
     is_local = executor_of(words) in (None, "local")
     if wanted == "one" or (wanted == "auto" and is_local):
         return False
-    return len(study.folds) > 1 and not study.config.smallest.is_configured
+    runs = len(study.folds) * len(study.config.seeds)
+    return runs > 1 and not study.config.smallest.is_configured
 
 
 def _is_short(forecasts: Forecasts, preset: str) -> bool:

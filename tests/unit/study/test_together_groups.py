@@ -83,6 +83,15 @@ def test_all_seeds_of_what_takes_minutes(root: Path) -> None:
     assert chosen(below, seeds_per_job="all", folds_per_job="one") == []
 
 
+def test_the_seeds_of_a_single_fold(root: Path) -> None:
+    """A fixed split with many seeds is many short runs as well."""
+    write_forecast(root)
+    short = {"train": {"epochs": 1, "batch_size": 2}, "folds": [0], "seeds": [0, 1, 2]}
+    assert choose_together(study(**short, seeds_per_job="auto"), CLUSTER) == [(PRESET, None)]
+    assert choose_together(study(**short, seeds_per_job="one"), CLUSTER) == []
+    assert choose_together(study(**short, seeds_per_job="all"), CLUSTER) == [(PRESET, None)]
+
+
 def test_on_a_cluster_one_is_told_to_measure_first(root: Path) -> None:
     short = study(train={"epochs": 1, "batch_size": 2})
     (line,) = advise_measuring(short, CLUSTER)
