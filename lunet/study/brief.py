@@ -17,6 +17,8 @@ from lunet.study.profile import is_dry_run
 
 _IN_FULL = {"--verbose", "--printshellcmds", "-p"}
 _LEFT_OUT = ("JOB_STARTED", "GROUP_INFO", "GROUP_ERROR", "SHELLCMD")
+REFUSED = "SLURM sbatch failed"
+"""How the plugin begins its message about a job that could not be submitted."""
 _ORDER = ("preset", "strategy", "target", "fold", "seed", "name")
 
 
@@ -58,7 +60,7 @@ class BriefFormatter(logging.Formatter):
         event, known = _event(record), vars(record)
         clock = time.strftime("%H:%M:%S", time.localtime(record.created))
         if event == "JOB_INFO":
-            name = _name(known["rule_name"], known.get("wildcards") or {})
+            name = job_name(known["rule_name"], known.get("wildcards") or {})
             self._names[known["jobid"]] = name
             return f"{clock} begins   {name}"
         if event == "JOB_FINISHED":
@@ -66,7 +68,9 @@ class BriefFormatter(logging.Formatter):
             return f"{clock} done     {self._names.get(number, f'job {number}')}"
         if event == "JOB_ERROR":
             name = self._names.get(known["jobid"], known["rule_name"])
-            return "\n".join([f"{clock} failed   {name}", *_reasons(known.get("log") or ())])
+            was_refused = str(known.get("rule_msg") or "").startswith(REFUSED)
+            logs = () if was_refused else known.get("log") or ()  # an earlier attempt's
+            return "\n".join([f"{clock} failed   {name}", *_reasons(logs)])
         return self._usual.format(record)
 
 
@@ -74,7 +78,7 @@ def _event(record: logging.LogRecord) -> str:
     return str(getattr(getattr(record, "event", None), "name", ""))
 
 
-def _name(rule: str, wildcards: Mapping[str, str]) -> str:
+def job_name(rule: str, wildcards: Mapping[str, str]) -> str:
     """The rule and the run that a job is about."""
     known = [key for key in _ORDER if key in wildcards]
     others = [key for key in wildcards if key not in known]

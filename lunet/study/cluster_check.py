@@ -7,10 +7,11 @@ each. ``sbatch --test-only`` checks a whole request in milliseconds and gives SL
 from __future__ import annotations
 
 import getpass
+import itertools
+import math
 import os
 import re
 import shutil
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -19,8 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from lunet.errors import ConfigError
+from lunet.study.forecast import LONGEST_VARIABLE, longest_minutes
 from lunet.study.profile import executor_of, is_dry_run, profile_of, read_profile
-from lunet.study.slurm_queue import ask_evenly, end_at_once, watch_queue
+from lunet.study.slurm_queue import TIMED_OUT, ask, is_passing, last_line
 
 PROFILE = Path("profiles/slurm")
 GPU_RULES = frozenset(
@@ -43,6 +45,8 @@ GPU_RULES = frozenset(
 )
 """Rules of the workflow that ask for a GPU."""
 _JOB_SECONDS = 120
+_CHANGES = ("--default-res", "--set-res", "--slurm-qos", "--slurm-reservation")
+"""Options of Snakemake that change what is requested."""
 
 
 @dataclass(frozen=True)
@@ -57,12 +61,17 @@ class Finding:
 
 @dataclass(frozen=True)
 class Request:
-    """What some rules of a profile request from SLURM; ``default`` stands for all other rules."""
+    """What some rules of a profile request from SLURM; ``default`` stands for all other rules.
+
+    ``options`` are further options of ``sbatch``: the number and kind of GPUs, quality of service,
+    features of a node.
+    """
 
     rules: tuple[str, ...]
     partition: str
     account: str
     gpu: bool
+    options: tuple[str, ...]
 
 
 def requests_of(profile: dict[str, Any]) -> list[Request]:
@@ -73,13 +82,28 @@ def requests_of(profile: dict[str, Any]) -> list[Request]:
     default = profile.get("default-resources") or {}
     account = str(default.get("slurm_account", ""))
     sections = {rule: {} for rule in sorted(GPU_RULES)} | (profile.get("set-resources") or {})
-    asked: dict[tuple[str, bool], list[str]] = {}
-    for rule, resources in ({"default": default} | sections).items():
-        for partition in _names(resources.get("slurm_partition", default.get("slurm_partition"))):
-            asked.setdefault((partition, rule in GPU_RULES), []).append(rule)
+    asked: dict[tuple[str, bool, tuple[str, ...]], list[str]] = {}
+    for rule, own in ({"default": default} | sections).items():
+        resources, gpu = default | own, rule in GPU_RULES
+        for partition in _names(resources.get("slurm_partition")):
+            asked.setdefault((partition, gpu, _options(resources, gpu)), []).append(rule)
     return [
-        Request(tuple(rules), partition, account, gpu) for (partition, gpu), rules in asked.items()
+        Request(tuple(rules), partition, account, gpu, options)
+        for (partition, gpu, options), rules in asked.items()
     ]
+
+
+def _options(resources: dict[str, Any], gpu: bool) -> tuple[str, ...]:
+    """Further options, as the plugin writes them, of values that are not expressions."""
+    known = {
+        key: text.strip("'\"")
+        for key in ("qos", "constraint", "gpu_model")
+        if (text := str(resources.get(key) or "")) and not re.search(r"[ ()]", text)
+    }
+    model = f"{known['gpu_model']}:" if "gpu_model" in known else ""
+    gpus = ("--gpus", f"{model}1") if gpu else ()
+    given = [(f"--{key}", known[key]) for key in ("qos", "constraint") if key in known]
+    return (*gpus, *itertools.chain.from_iterable(given))
 
 
 def _names(partition: Any) -> list[str]:
@@ -94,8 +118,7 @@ def refusal(request: Request) -> str:
     command = ["sbatch", "--test-only", "-t", "10", "--mem", "500", "-n", "1"]
     command += ["-p", request.partition] if request.partition else []
     command += ["-A", request.account] if request.account else []
-    command += ["--gpus", "1"] if request.gpu else []
-    done = _ask(*command, "--wrap", "true")
+    done = ask(*command, *request.options, "--wrap", "true")
     if done.returncode == 0:
         return ""
     found = re.findall(r"(?:error|failure): (?!.*(?:error|failure): )(.+)", done.stderr)
@@ -103,19 +126,21 @@ def refusal(request: Request) -> str:
 
 
 def prepare_cluster(words: Sequence[str]) -> None:
-    """When Snakemake starts: check the profile, then watch SLURM's queue if there is one."""
+    """When Snakemake starts: check the profile, and submit to SLURM with LUNet's executor."""
     check_at_start(words)
-    watch_queue()
     if executor_of(words) == "slurm":
-        ask_evenly()
-        end_at_once()
+        try:
+            from lunet.study.slurm_executor import use_this_executor
+        except ImportError:  # Snakemake says which plugin is missing
+            return
+        use_this_executor()
 
 
 def check_at_start(words: Sequence[str]) -> None:
     """Refuse to start if SLURM would refuse the requests; ``words`` are Snakemake's arguments.
 
-    Nothing is checked in a dry run, with another executor, or while SLURM's controller does not
-    answer.
+    Nothing is checked in a dry run, with another executor, while SLURM's controller does not
+    answer, or if the command line changes what the profile requests.
 
     Raises
     ------
@@ -123,14 +148,14 @@ def check_at_start(words: Sequence[str]) -> None:
         If SLURM refuses a request; the message has the profile, the partition and SLURM's reason.
     """
     profile = profile_of(words)
-    if profile is None or is_dry_run(words):
+    if profile is None or is_dry_run(words) or any(word.startswith(_CHANGES) for word in words):
         return
     settings = read_profile(profile)
     if settings.get("executor") != "slurm" or shutil.which("sbatch") is None:
         return
     for request in requests_of(settings):
         reason = refusal(request)
-        if reason and not _is_passing(reason):
+        if reason and not is_passing(reason):
             raise ConfigError(
                 where=Path(profile) / "config.yaml",
                 found=f"SLURM refuses the jobs of {_some(request.rules)} on partition "
@@ -138,11 +163,6 @@ def check_at_start(words: Sequence[str]) -> None:
                 action="Edit the first lines of the profile or set LUNET_*; "
                 f"`lunet doctor --profile {profile}` shows what the cluster has",
             )
-
-
-def _is_passing(reason: str) -> bool:
-    """Whether a refusal is not about the request: the controller does not answer at the moment."""
-    return bool(re.search("[Uu]nable to contact|timed out|Socket|connect", reason))
 
 
 def check_up(profile: str | Path, *, job: bool = True) -> Iterator[Finding]:
@@ -162,12 +182,12 @@ def check_up(profile: str | Path, *, job: bool = True) -> Iterator[Finding]:
         found = f"not on PATH: {', '.join(missing)}"
         yield Finding("problem", "SLURM", found, "Log in to a node that can submit jobs")
         return
-    ping = _ask("scontrol", "ping")
+    ping = ask("scontrol", "ping")
     if ping.returncode:
-        yield Finding("problem", "controller", _last(ping), "Try again later")
+        yield Finding("problem", "controller", last_line(ping), "Try again later")
         return
-    yield Finding("ok", "controller", f"answers ({_last(_ask('sbatch', '--version'))})")
-    yield from _partitions()
+    yield Finding("ok", "controller", f"answers ({last_line(ask('sbatch', '--version'))})")
+    yield from _partitions(settings)
     for request in requests_of(settings):
         kind = "a GPU" if request.gpu else "no GPU"
         subject = f"jobs of {_some(request.rules)}"
@@ -184,19 +204,38 @@ def check_up(profile: str | Path, *, job: bool = True) -> Iterator[Finding]:
         yield from _trial(settings)
 
 
-def _partitions() -> Iterator[Finding]:
-    rows = _ask("sinfo", "-h", "-o", "%R|%a|%l|%D|%G").stdout.split("\n")
+def _partitions(settings: dict[str, Any]) -> Iterator[Finding]:
+    rows = ask("sinfo", "-h", "-o", "%R|%a|%l|%D|%G").stdout.split("\n")
+    training = {one.partition for one in requests_of(settings) if "train" in one.rules}
     for row in sorted({row for row in rows if row.count("|") == 4}):
         name, state, limit, nodes, devices = row.split("|")
         gpus = "no GPU" if devices == "(null)" else devices
-        yield Finding("note", f"partition {name}", f"{state}, limit {limit}, {nodes} nodes, {gpus}")
+        found, longest = f"{state}, limit {limit}, {nodes} nodes, {gpus}", minutes_of(limit)
+        if name in training and longest < longest_minutes():
+            found += f"; a training may request up to {longest_minutes()} min and would never start"
+            advice = f"export {LONGEST_VARIABLE}={longest:g}"
+            yield Finding("problem", f"partition {name}", found, advice)
+        else:
+            yield Finding("note", f"partition {name}", found)
+
+
+def minutes_of(limit: str) -> float:
+    """Minutes of a time as SLURM writes it: ``D-HH:MM:SS``, ``HH:MM:SS``, ``MM:SS``, ``infinite``.
+
+    Infinity for a text that is none of them.
+    """
+    found = re.fullmatch(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)", limit)
+    days, hours, minutes, seconds = (
+        (int(part or 0) for part in found.groups()) if found else 4 * [0]
+    )
+    return (days * 24 + hours) * 60 + minutes + seconds // 60 if found else math.inf
 
 
 def _accounts() -> Iterator[Finding]:
     if shutil.which("sacctmgr") is None:
         return
     words = ["sacctmgr", "-n", "-P", "show", "assoc", f"user={getpass.getuser()}"]
-    answer = _ask(*words, "format=account")
+    answer = ask(*words, "format=account")
     names = sorted(set(answer.stdout.split()))
     if answer.returncode == 0 and names:
         yield Finding("note", "your accounts", ", ".join(names))
@@ -205,14 +244,14 @@ def _accounts() -> Iterator[Finding]:
 
 
 def _memory_of_the_queue(settings: dict[str, Any]) -> Iterator[Finding]:
-    text = _ask("scontrol", "show", "config").stdout
+    text = ask("scontrol", "show", "config").stdout
     config = dict(re.findall(r"^(\w+)\s*= (.*)$", text, flags=re.MULTILINE))
     age = re.match(r"\d+", config.get("MinJobAge", ""))
     interval = int(settings.get("slurm-init-seconds-before-status-checks", 40))
     if age:
         found = f"ended jobs stay in squeue for {age[0]} s, Snakemake asks every {interval} s"
         if int(age[0]) < 3 * interval:
-            found += "; jobs that leave squeue in between are recognised by their outputs"
+            found += "; jobs that leave squeue in between are judged by their outputs"
         yield Finding("ok", "queue", found)
     kill = re.match(r"\d+", config.get("KillWait", ""))
     if kill and int(kill[0]) < 10:
@@ -231,11 +270,18 @@ def _trial(settings: dict[str, Any]) -> Iterator[Finding]:
     command += ["-p", request.partition] if request.partition else []
     command += ["-A", request.account] if request.account else []
     try:
-        done = _ask(*command, sys.executable, "-c", code, seconds=_JOB_SECONDS)
+        mark.exists()  # as Snakemake does before a job: a file system may remember that it is not
+        done = ask(*command, sys.executable, "-c", code, seconds=_JOB_SECONDS)
         ended = time.monotonic()
+        if done.returncode == TIMED_OUT:
+            found = f"did not finish within {_JOB_SECONDS} s, probably because the queue is full"
+            yield Finding(
+                "note", "a job on a node", found, "Run this again later, or with --no-job"
+            )
+            return
         if done.returncode:
             advice = f"The checkout and {sys.executable} must be on a file system of all nodes"
-            yield Finding("problem", "a job on a node", _last(done), advice)
+            yield Finding("problem", "a job on a node", last_line(done), advice)
             return
         yield Finding("ok", "Python on a node", done.stdout.strip())
         limit = int(settings.get("latency-wait", 5))
@@ -255,20 +301,8 @@ def _trial(settings: dict[str, Any]) -> Iterator[Finding]:
             found = f"a file written by a node is visible after {seconds:.1f} s"
             found += f" (latency-wait: {limit} s)"
             yield Finding("ok", "file system", found)
-    except subprocess.TimeoutExpired:
-        found = f"did not finish within {_JOB_SECONDS} s, probably because the queue is full"
-        yield Finding("note", "a job on a node", found, "Run this again later, or with --no-job")
     finally:
         mark.unlink(missing_ok=True)
-
-
-def _ask(*command: str, seconds: float = 30) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False)
-
-
-def _last(done: subprocess.CompletedProcess[str]) -> str:
-    lines = [line for line in (done.stderr + done.stdout).splitlines() if line.strip()]
-    return lines[-1].strip() if lines else f"exit code {done.returncode}"
 
 
 def _some(rules: Sequence[str]) -> str:

@@ -6,13 +6,18 @@ The other accidents are in ``slurm/accidents.py``, which takes minutes.
 from __future__ import annotations
 
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from snakemake_executor_plugin_slurm.submit_string import get_submit_command
+from snakemake_executor_plugin_slurm.utils import set_gres_string
 
 sys.path.insert(0, str(Path(__file__).with_name("slurm")))
 
@@ -31,6 +36,8 @@ from studies import (
 )
 
 from lunet.cli import main
+from lunet.study.cluster_check import GPU_RULES
+from lunet.study.profile import read_profile
 
 pytestmark = pytest.mark.slow
 EPOCHS = 60
@@ -145,3 +152,63 @@ def test_a_job_of_several_steps_starts_no_snakemake_for_each(slurm, tmp_path):
     for run in runs:
         log = checkout.root / "results/s/logs/lunet_small_1f" / run / "predict.log"
         assert log.read_text().startswith("predicted by the job of the training")
+
+
+class Resources(dict[str, Any]):
+    """Resources of a job, as Snakemake's: also attributes."""
+
+    __getattr__ = dict.__getitem__
+
+
+def resources_of(profile: dict[str, Any], rule: str) -> Resources:
+    """What a rule requests in its first attempt."""
+    given = profile["default-resources"] | profile["set-resources"].get(rule, {})
+    texts = ("slurm_account", "slurm_partition")
+    found = Resources(
+        (key, eval(value, {}, {"attempt": 1}) if isinstance(value, str) else value)
+        for key, value in given.items()
+        if key not in texts
+    )
+    found |= {key: given[key] for key in texts}
+    return Resources(found | ({"gpu": 1} if rule in GPU_RULES else {}))
+
+
+def test_slurm_accepts_every_rule_as_the_plugin_submits_it(slurm, monkeypatch, tmp_path):
+    """On a cluster whose CPU partition has no GPU; nothing is submitted."""
+    monkeypatch.setenv("LUNET_ACCOUNT", "test")
+    profile = read_profile(PROJECT / "profiles/slurm")
+    rules = re.findall(
+        r"^(?:rule|checkpoint|use rule \w+ as) (\w+)",
+        "".join(path.read_text() for path in (PROJECT / "workflow/rules").glob("*.smk")),
+        flags=re.MULTILINE,
+    )
+    assert set(profile["set-resources"]) <= set(rules)
+    refused = {}
+    for rule in rules:
+        resources = resources_of(profile, rule)
+        job = SimpleNamespace(
+            resources=resources,
+            threads=profile["set-threads"].get(rule, 1),
+            is_group=lambda: False,
+            rule=SimpleNamespace(name=rule),
+            name=rule,
+        )
+        parameters = {
+            "run_uuid": "lunet_test",
+            "slurm_logfile": str(tmp_path / "log"),
+            "comment_str": rule,
+            "account": f"-A {resources.slurm_account}",
+            "partition": f"-p {resources.slurm_partition}",
+            "workdir": str(tmp_path),
+        }
+        command = shlex.split(get_submit_command(job, parameters) + set_gres_string(job))
+        done = subprocess.run(
+            [*command, "--test-only", "--wrap", "true"], capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            refused[rule] = done.stderr
+        assert ("--gpus=1" in command) == (rule in GPU_RULES)
+    assert not refused
+    # it can refuse: the same request of a GPU where there is none
+    wrong = ["sbatch", "--test-only", "-p", "cpu", "--gpus=1", "--wrap", "true"]
+    assert subprocess.run(wrong, capture_output=True, check=False).returncode

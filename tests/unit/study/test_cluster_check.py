@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from pathlib import Path
@@ -11,7 +12,14 @@ from paths import ROOT
 
 from lunet.cli import main
 from lunet.errors import ConfigError
-from lunet.study.cluster_check import GPU_RULES, check_at_start, read_profile, requests_of
+from lunet.study import slurm_queue
+from lunet.study.cluster_check import (
+    GPU_RULES,
+    check_at_start,
+    minutes_of,
+    read_profile,
+    requests_of,
+)
 
 PROFILE = ROOT / "profiles/slurm"
 SBATCH = """\
@@ -101,6 +109,63 @@ def test_a_controller_that_is_away_stops_no_start(
     check_at_start(["--profile", str(PROFILE)])
     assert main(["doctor", "--profile", str(PROFILE)]) == 1
     assert "Unable to contact slurm controller" in capsys.readouterr().out
+
+
+def test_a_controller_that_is_slow_stops_no_start(
+    cluster: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (cluster / "sbatch").write_text("#!/bin/sh\nexec sleep 60\n")
+    monkeypatch.setattr(slurm_queue.ask, "__kwdefaults__", {"seconds": 0.1})
+    check_at_start(["--profile", str(PROFILE)])
+
+
+def test_what_the_profile_requests_is_checked_whole(cluster: Path) -> None:
+    """A partition that demands a quality of service would refuse a request without it."""
+    own = cluster / "own"
+    own.mkdir()
+    text = (PROFILE / "config.yaml").read_text()
+    text = text.replace("  slurm_account: ?account\n", "  slurm_account: ?account\n  qos: long\n")
+    train = "  train:\n    gpu_model: a100\n    constraint: \"'ib'\"\n"
+    (own / "config.yaml").write_text(text.replace("  train:\n", train))
+    found = {one.rules: one.options for one in requests_of(read_profile(own))}
+    assert found["train",] == ("--gpus", "a100:1", "--qos", "long", "--constraint", "ib")
+    assert next(options for rules, options in found.items() if "default" in rules) == (
+        "--qos",
+        "long",
+    )
+    check_at_start(["--profile", str(own)])
+
+
+def test_a_command_line_that_changes_the_requests_is_left_to_slurm(
+    cluster: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LUNET_ACCOUNT", "nobody")
+    check_at_start(["--profile", str(PROFILE), "--default-resources", "slurm_account=lab"])
+
+
+def test_a_partition_in_which_a_training_would_wait_for_ever(
+    cluster: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (cluster / "sinfo").write_text("#!/bin/sh\necho 'gpu|up|4:00:00|2|gpu:a100:4'\n")
+    assert main(["doctor", "--profile", str(PROFILE), "--no-job"]) == 1
+    said = capsys.readouterr().out
+    assert "a training may request up to 1440 min and would never start" in said
+    assert "export LUNET_LONGEST_MINUTES=240" in said
+    monkeypatch.setenv("LUNET_LONGEST_MINUTES", "240")
+    assert main(["doctor", "--profile", str(PROFILE), "--no-job"]) == 0
+    longest = [rule.get("runtime") for rule in read_profile(PROFILE)["set-resources"].values()]
+    assert "min(240, 1440 * attempt)" in longest
+
+
+@pytest.mark.parametrize(
+    ("limit", "minutes"),
+    [
+        ("2-12:00:00", 3600), ("12:30:00", 750), ("30:00", 30), ("infinite", math.inf),
+        ("7-00:00:00", 10080), ("n/a", math.inf),
+    ],
+)  # fmt: skip
+def test_times_as_slurm_writes_them(limit: str, minutes: float) -> None:
+    assert minutes_of(limit) == minutes
 
 
 def test_a_late_file_system_is_told_with_a_number(

@@ -16,11 +16,13 @@ from __future__ import annotations
 import argparse
 import errno
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
@@ -134,7 +136,8 @@ def cancelled(scene: Scene) -> Row:
     """A person or an administrator cancels the job."""
     scene.begin()
     call("scancel", scene.job())
-    return scene.end("job cancelled (scancel)", "status CANCELLED; submitted again by itself")
+    row = scene.end("job cancelled (scancel)", "")
+    return replace(row, seen=scene.last("SLURM job"))
 
 
 def requeued(scene: Scene) -> Row:
@@ -153,17 +156,11 @@ def preempted(scene: Scene) -> Row:
 
 
 def preempted_for_good(scene: Scene) -> Row:
-    """A job of a higher partition takes the node; ours is cancelled, which the plugin ignores."""
+    """A job of a higher partition takes the node; ours is cancelled."""
     scene.begin(LUNET_GPU_PARTITION="cheap")
-    job = scene.job()
     _urgent_job()
-    wait_for("the job's end", lambda: job not in scene.checkout.jobs())
-    wait_for("a warning", lambda: "preemption" in scene.checkout.output)
-    scene.stop(signal.SIGINT)
-    scene.recover("--cancel")
-    scene.process = scene.checkout.start(WEIGHTS)
-    seen = "a warning, then Snakemake waits for ever: Ctrl-C, `lunet recover --cancel`, start again"
-    return scene.end("preempted, PreemptMode=CANCEL", seen)
+    row = scene.end("preempted, PreemptMode=CANCEL", "")
+    return replace(row, seen=scene.last("SLURM job"))
 
 
 def _urgent_job() -> None:
@@ -211,10 +208,86 @@ def node_lost(scene: Scene) -> Row:
 def controller_restarted(scene: Scene) -> Row:
     """slurmctld is restarted."""
     scene.begin()
-    cluster.restart_controller()
+    with cluster.controller_away():
+        pass
     scene.finish()
     assert "resumes" not in scene.checkout.log
     return Row("controller restarted", "nothing", 0, 0.0)
+
+
+def controller_away(scene: Scene) -> Row:
+    """slurmctld is away for many looks at the queue, and while the next job is submitted."""
+    scene.begin()
+    with cluster.controller_away():
+        wait_for("a line", lambda: "waiting for SLURM to answer" in scene.checkout.output)
+        time.sleep(60)
+    wait_for("an answer", lambda: "SLURM answers again" in scene.checkout.output)
+    scene.finish()
+    assert "resumes" not in scene.checkout.log
+    seen = scene.last("waiting for SLURM to answer")
+    return Row("controller away for a minute", seen, 0, 0.0)
+
+
+def held(scene: Scene) -> Row:
+    """A job is held in the queue, and released."""
+    blocker = call("sbatch", *_QUIET, "-p", "gpu", "--exclusive", "--wrap", "sleep 600")
+    scene.process = scene.checkout.start(WEIGHTS)
+    wait_for("the queue", lambda: scene.checkout.jobs("PENDING"))
+    (job,) = scene.checkout.jobs("PENDING")
+    call("scontrol", "hold", job)
+    call("scancel", blocker.strip())
+    wait_for("the reason", lambda: "JobHeld" in scene.checkout.output)
+    scene.mark()
+    call("scontrol", "release", job)
+    wait_for("an epoch", scene.checkout.epoch)
+    after = time.monotonic() - scene.moment
+    scene.finish()
+    return Row("job held, then released", scene.last("JobHeld"), 0, after)
+
+
+def refused(scene: Scene) -> Row:
+    """SLURM refuses what the check at the start does not cover; the user mends the profile."""
+    wrong = "--signal=TERM@90 --licenses=none_here"
+    scene.edit_profile("'--signal=TERM@90'", f"'{wrong}'")
+    assert scene.checkout.run(WEIGHTS) == 1
+    seen = scene.last("SLURM refuses")
+    assert scene.checkout.output.count("SLURM refuses") == 1
+    assert "Trying to restart" not in scene.checkout.output
+    scene.mark()
+    scene.edit_profile(wrong, "--signal=TERM@90")
+    scene.process = scene.checkout.start(WEIGHTS)
+    scene.finish()
+    return Row("SLURM refuses the job", seen, 0, 0.0)
+
+
+def forgotten(scene: Scene) -> Row:
+    """The queue forgets a job between two looks (here: it hides the jobs that have ended)."""
+    commands = scene.checkout.root / "commands"
+    commands.mkdir()
+    real = shutil.which("squeue")
+    for name, script in {
+        "squeue": f"exec {real} $(echo \" $* \" | sed 's/ --states=all//')",
+        "scontrol": "echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1",
+    }.items():
+        (commands / name).write_text(f"#!/bin/sh\n{script}\n")
+        (commands / name).chmod(0o755)
+    path = os.pathsep.join([str(commands), os.environ["PATH"]])
+    scene.process = scene.checkout.start(WEIGHTS, PATH=path)
+    scene.finish()
+    return Row("job dropped from the queue at its end", "nothing", 0, 0.0)
+
+
+def interrupted_looking(scene: Scene) -> Row:
+    """Ctrl-C while Snakemake waits for the queue's answer, which takes long."""
+    commands = scene.checkout.root / "commands"
+    commands.mkdir()
+    (commands / "squeue").write_text(f'#!/bin/sh\nsleep 8; exec {shutil.which("squeue")} "$@"\n')
+    (commands / "squeue").chmod(0o755)
+    scene.begin(PATH=os.pathsep.join([str(commands), os.environ["PATH"]]))
+    assert scene.stop(signal.SIGINT) != 0
+    wait_for("the jobs' end", lambda: not scene.checkout.jobs("RUNNING", "PENDING"))
+    scene.process = scene.checkout.start(WEIGHTS)
+    return scene.end("Ctrl-C during a look at the queue", "jobs are cancelled; start again")
 
 
 def interrupted(scene: Scene) -> Row:
@@ -410,6 +483,11 @@ ACCIDENTS: dict[str, Callable[[Scene], Row]] = {
         memory_limit,
         node_lost,
         controller_restarted,
+        controller_away,
+        held,
+        refused,
+        forgotten,
+        interrupted_looking,
         interrupted,
         terminated,
         killed,
@@ -447,7 +525,10 @@ def stage(folder: Path, *, epochs: int = EPOCHS) -> tuple[Checkout, str]:
 
 
 # these take the node or the controller away from everybody
-ALONE = {"preempted", "preempted_for_good", "node_lost", "controller_restarted", "edited"}
+ALONE = {
+    *("preempted", "preempted_for_good", "node_lost", "held", "edited"),
+    *("controller_restarted", "controller_away"),
+}
 
 
 def line(name: str, template: Checkout, reference: str, folder: Path) -> str:
@@ -455,7 +536,9 @@ def line(name: str, template: Checkout, reference: str, folder: Path) -> str:
     try:
         row = cause(name, template, reference, folder)
     except Exception as error:  # whatever it is, the other accidents go on
-        return f"| {name} | NOT SURVIVED: {type(error).__name__}: {error} | | |"
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        where = f"{Path(place.filename).name}, line {place.lineno}: {place.line}"
+        return f"| {name} | NOT SURVIVED: {type(error).__name__}: {error} ({where}) | | |"
     return f"| {row.accident} | {row.seen} | {row.lost_epochs} | {row.seconds:.0f} s |"
 
 

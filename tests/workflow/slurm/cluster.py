@@ -176,11 +176,15 @@ def stop_node(node: str) -> None:
     _stop(STATE / f"run/slurmd.{node}.pid", "slurmd")
 
 
-def restart_controller() -> None:
-    """Stop slurmctld and start it again on its saved state."""
+@contextmanager
+def controller_away() -> Iterator[None]:
+    """Stop slurmctld for the block, then start it again on its saved state."""
     _stop(STATE / "run/slurmctld.pid", "slurmctld")
-    _start("slurmctld", STATE / "run/slurmctld.pid", ["slurmctld"])
-    _wait(60, lambda: _answers("scontrol", "ping"), "slurmctld does not answer")
+    try:
+        yield
+    finally:
+        _start("slurmctld", STATE / "run/slurmctld.pid", ["slurmctld"])
+        _wait(60, lambda: _answers("scontrol", "ping"), "slurmctld does not answer")
 
 
 def _install() -> None:

@@ -63,7 +63,7 @@ def srun(words: list[str]) -> None:
 
 
 def squeue(_words: list[str]) -> None:
-    """Number and state of every job, as soon as one more has ended (the plugin asks seldom)."""
+    """Number, state and reason of every job, as soon as one more has ended."""
     told = RECORDS / "told"
     known = int(told.read_text()) if told.exists() else 0
     end = time.monotonic() + 30
@@ -75,7 +75,7 @@ def squeue(_words: list[str]) -> None:
         time.sleep(0.1)
     told.write_text(str(ended))
     for number, state in states.items():
-        print(f"{number}|{state}")
+        print(f"{number}|{state}|None")
 
 
 def scancel(words: list[str]) -> None:
