@@ -155,7 +155,7 @@ def acquire(folder: Path) -> Held:
         If a living owner holds the lock.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    mine = _myself()
+    mine = myself()
     while True:
         newest = _newest(folder)
         if newest is not None and not _found_dead(newest):
@@ -309,7 +309,8 @@ def _silent_for(path: Path) -> float:
         probe.unlink(missing_ok=True)
 
 
-def _myself() -> Owner:
+def myself() -> Owner:
+    """This process, as the owner of a lock."""
     pid = os.getpid()
     job = os.environ.get("SLURM_JOB_ID", "")
     return Owner(uuid.uuid4().hex, host_name(), pid, process_start(pid) or "", job)

@@ -16,6 +16,7 @@ from lunet.study.freeze import freeze_networks
 from lunet.study.profile import is_dry_run
 from lunet.study.protocol import hand_over, known_warnings
 from lunet.study.rivals import check_rivals, hand_over_rivals
+from lunet.study.running import announce
 from lunet.study.shown import hand_over_shown
 from lunet.study.study import PRIOR, Study
 from lunet.study.together import (
@@ -65,7 +66,8 @@ def launch(study: Study, words: Sequence[str], *, warn: Callable[[str], None] | 
         freeze_networks(preset.module for preset, _ in study.presets.values())
         hand_over_together(choose_together(study, words))
         if not is_dry_run(words):
-            forget(Path(study.work), Path(study.results))
+            announce()
+            forget(Path(study.work), Path(study.results), may_run=True)
         advice = advise_measuring(study, words)
         for line in [*source_warnings(study), *known_warnings(study), *advice]:
             warn(f"{study.name}: {line}")

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import getpass
-import os
 import shlex
 import shutil
-import subprocess
 import time
-from collections.abc import Iterator
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
 from lunet.errors import Busy, ConfigError, LunetError
 from lunet.study.profile import read_profile
+from lunet.study.running import snakemakes
+from lunet.study.slurm_queue import FAILED, ask, is_over, last_line
 from lunet.training.kept_results import FOLDER, PREDICTED
 
 _ROW = "%A|%j|%T|%Z|%k"
-_ENDED = (
-    *("COMPLETED", "CANCELLED", "FAILED", "TIMEOUT", "OUT_OF_MEMORY", "NODE_FAIL"),
-    *("PREEMPTED", "BOOT_FAIL", "DEADLINE"),
-)
+_LOOK_SECONDS = 2.0
+_ENDED = FAILED | {"COMPLETED"}
 
 
 @dataclass(frozen=True)
@@ -74,13 +72,13 @@ def recover(action: str, prefix: str | None, profile: str, work: str) -> int:
     Raises
     ------
     Busy
-        If a Snakemake of this checkout is alive on this host.
+        If a Snakemake of this checkout is alive, on this host or another one.
     """
-    alive = list(_snakemakes())
+    alive = list(snakemakes())
     if alive:
         raise Busy(
             where=Path.cwd(),
-            found=f"Snakemake is still running here (process {', '.join(map(str, alive))})",
+            found=f"Snakemake is still running here ({', '.join(alive)})",
             expected="only one may run at a time",
             action="End it first",
         )
@@ -89,10 +87,11 @@ def recover(action: str, prefix: str | None, profile: str, work: str) -> int:
     for job in jobs:
         print(f"{action}: job {job.number} ({job.state}) {job.comment}")
     if jobs and action == "cancel":
-        subprocess.run([*queue.cancel, *(job.number for job in jobs)], check=True)
+        cancelled = ask(*queue.cancel, *(job.number for job in jobs))
+        if cancelled.returncode:  # also if one of them has ended meanwhile
+            print(f"{queue.cancel[0]}: {last_line(cancelled)}")
     if jobs and action in ("cancel", "wait"):
-        while left_over(queue):
-            time.sleep(2)
+        _wait_for_end(queue, jobs)
     elif jobs:
         print(f"{len(jobs)} jobs are left; cancel them (--cancel) or wait for them (--wait)")
         return 1
@@ -101,6 +100,16 @@ def recover(action: str, prefix: str | None, profile: str, work: str) -> int:
         print(line)
     print("no job is left; the next snakemake resumes the work")
     return 0
+
+
+def _wait_for_end(queue: Queue, jobs: list[ClusterJob]) -> None:
+    """Wait until no job is left over, with a line when what is left changes."""
+    while left := left_over(queue):
+        if left != jobs:
+            states = Counter(job.state for job in left)
+            print(", ".join(f"{number} {state}" for state, number in sorted(states.items())))
+        jobs = left
+        time.sleep(_LOOK_SECONDS)
 
 
 def queue_of(profile: str, prefix: str | None = None) -> Queue:
@@ -148,22 +157,22 @@ def left_over(queue: Queue) -> list[ClusterJob]:
     name = queue.listing[0]
     if shutil.which(name) is None:
         return []
-    answer = subprocess.run(queue.listing, capture_output=True, text=True, timeout=60, check=False)
+    answer = ask(*queue.listing)
     if answer.returncode != 0:
-        lines = answer.stderr.strip().splitlines() or [f"exit code {answer.returncode}"]
         raise LunetError(
             where=" ".join(queue.listing[:2]) if name == "sh" else name,
-            found=lines[-1].removeprefix(f"{name}: "),
+            found=last_line(answer).removeprefix(f"{name}: "),
             expected="the queue is needed to find left-over jobs",
             action="Try again later, on a node where jobs can be submitted",
         )
     here = str(Path.cwd())
     rows = [line.split("|", 4) for line in answer.stdout.splitlines()]
-    return [
+    found = [
         ClusterJob(number, name, state, comment)
         for number, name, state, folder, comment in rows
         if name.startswith(f"{queue.prefix}_") and folder == here and state not in _ENDED
     ]
+    return [job for job in found if job.state != "COMPLETING" or not is_over(job.number)]
 
 
 def resumable(work: Path) -> list[str]:
@@ -176,20 +185,6 @@ def resumable(work: Path) -> list[str]:
 def _has_state(folder: Path) -> bool:
     """Whether the folder holds more than kept results."""
     return any(path.name not in (FOLDER, PREDICTED) for path in folder.iterdir())
-
-
-def _snakemakes() -> Iterator[int]:
-    """Processes of this host that run Snakemake in this folder (found on Linux only)."""
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            words = (entry / "cmdline").read_bytes().split(b"\0")
-            folder = os.readlink(entry / "cwd")
-        except OSError:
-            continue  # ended meanwhile, or another user's
-        program = [word for word in words[:3] if word.endswith((b"/snakemake", b"snakemake"))]
-        # jobs of a run are Snakemake processes, too; they have --mode
-        if program and b"--mode" not in words and folder == str(Path.cwd()):
-            yield int(entry.name)
 
 
 def _unlock() -> None:

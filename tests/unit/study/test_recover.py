@@ -6,11 +6,15 @@ import os
 import stat
 import subprocess
 import sys
+import time
+from dataclasses import asdict, replace
 
 import pytest
 
 from lunet.errors import Busy, ConfigError, LunetError
-from lunet.study.recover import left_over, queue_of, recover, resumable
+from lunet.files import write_json
+from lunet.locks import SILENCE, myself
+from lunet.study.recover import ClusterJob, left_over, queue_of, recover, resumable
 
 
 @pytest.fixture
@@ -95,15 +99,60 @@ def test_finished_results_that_are_kept_do_not_resume(tmp_path):
     assert resumable(tmp_path) == ["resumes: s/runs/p/fold-1/seed-0"]
 
 
-def test_a_living_snakemake_is_left_alone(queue, tmp_path):
+def test_a_living_snakemake_is_left_alone_and_a_dead_one_is_not_missed(queue, tmp_path):
     queue()
-    program = tmp_path / "snakemake"
-    program.write_text("import time; print('up', flush=True); time.sleep(60)")
-    with subprocess.Popen([sys.executable, str(program)], stdout=subprocess.PIPE) as process:
+    program = "from lunet.study.running import announce; announce(); print('up', flush=True)"
+    program += "; import time; time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as process:
         process.stdout.readline()
-        with pytest.raises(Busy, match=str(process.pid)):
+        with pytest.raises(Busy, match=f"process {process.pid} on"):
             recover("cancel", None, "profile", "work")
         process.kill()
+    assert os.listdir(tmp_path / ".snakemake/running")
+    assert recover("cancel", None, "profile", "work") == 0
+    assert not os.listdir(tmp_path / ".snakemake/running")
+
+
+def test_a_snakemake_on_another_host_lives_while_its_heart_beats(queue, tmp_path):
+    queue(f"1|lunet_a|RUNNING|{tmp_path}|x")
+    sign = tmp_path / ".snakemake/running/a.json"
+    write_json(sign, asdict(replace(myself(), host="login7 pid:[1]", slurm_job="")))
+    with pytest.raises(Busy, match="on login7"):
+        recover("cancel", None, "profile", "work")
+    long_ago = time.time() - 2 * SILENCE
+    os.utime(sign, (long_ago, long_ago))
+    assert recover("cancel", None, "profile", "work") == 0
+
+
+def test_a_snakemake_that_ends_leaves_no_sign(tmp_path):
+    program = "from lunet.study.running import announce; announce()"
+    subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True)
+    assert not os.listdir(tmp_path / ".snakemake/running")
+
+
+def test_a_job_that_completes_for_ever_is_not_awaited(queue, tmp_path):
+    queue(f"1|lunet_a|COMPLETING|{tmp_path}|x")
+    scontrol = tmp_path / "bin/scontrol"
+    scontrol.write_text("#!/bin/sh\necho JobId=1 JobState=COMPLETING EndTime=2020-01-01T00:00:00\n")
+    scontrol.chmod(stat.S_IRWXU)
+    assert recover("wait", None, "profile", "work") == 0
+
+
+def test_a_job_that_ends_while_it_is_cancelled_is_no_fault(queue, tmp_path, capsys):
+    queue(f"1|lunet_a|RUNNING|{tmp_path}|x")
+    refusal = "echo 'scancel: error: Kill job error on job id 1: Invalid job id' >&2; exit 1"
+    (tmp_path / "bin/scancel").write_text(f"#!/bin/sh\n: > {tmp_path}/queue; {refusal}\n")
+    assert recover("cancel", None, "profile", "work") == 0
+    assert "Invalid job id" in capsys.readouterr().out
+
+
+def test_waiting_tells_what_is_left(queue, capsys, monkeypatch):
+    one, two = ClusterJob("1", "a", "RUNNING", "x"), ClusterJob("2", "b", "PENDING", "y")
+    looks = iter([[one, two], [one, two], [two], [two], []])
+    monkeypatch.setattr("lunet.study.recover.left_over", lambda _: next(looks))
+    monkeypatch.setattr("lunet.study.recover._LOOK_SECONDS", 0)
+    assert recover("wait", None, "profile", "work") == 0
+    assert capsys.readouterr().out.splitlines()[2:-1] == ["1 PENDING"]
 
 
 def test_a_profile_without_prefix_is_told(queue, tmp_path):
