@@ -129,7 +129,8 @@ def directed_distances(
         found = target[points[left] + shift]
         distances[left[found]] = length
         left = left[~found]
-    if left.size and target.size * sum(grid.shape[:-1]) <= _SMALL:
+    additions = target.size * sum(grid.shape[:-1]) + left.size * grid.shape[-1]
+    if left.size and additions <= _SMALL:
         distances[left] = _transformed_distances(grid, points[left], target)
     elif left.size:
         distances[left] = _tree_distances(grid, points[left], targets, limit)

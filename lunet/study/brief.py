@@ -17,8 +17,6 @@ from lunet.study.profile import is_dry_run
 
 _IN_FULL = {"--verbose", "--printshellcmds", "-p"}
 _LEFT_OUT = ("JOB_STARTED", "GROUP_INFO", "GROUP_ERROR", "SHELLCMD")
-REFUSED = "SLURM sbatch failed"
-"""How the plugin begins its message about a job that could not be submitted."""
 _ORDER = ("preset", "strategy", "target", "fold", "seed", "name")
 
 
@@ -68,9 +66,7 @@ class BriefFormatter(logging.Formatter):
             return f"{clock} done     {self._names.get(number, f'job {number}')}"
         if event == "JOB_ERROR":
             name = self._names.get(known["jobid"], known["rule_name"])
-            was_refused = str(known.get("rule_msg") or "").startswith(REFUSED)
-            logs = () if was_refused else known.get("log") or ()  # an earlier attempt's
-            return "\n".join([f"{clock} failed   {name}", *_reasons(logs)])
+            return "\n".join([f"{clock} failed   {name}", *_reasons(known.get("log") or ())])
         return self._usual.format(record)
 
 

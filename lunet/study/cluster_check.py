@@ -1,11 +1,12 @@
 """Check before anything is submitted whether a profile fits this SLURM cluster.
 
-With a wrong partition, account or GPU request every submission of every rule fails, four attempts
-each. ``sbatch --test-only`` checks a whole request in milliseconds and gives SLURM's own reason.
+With a wrong partition, account or GPU request every submission fails. ``sbatch --test-only`` checks
+a whole request in milliseconds and gives SLURM's own reason.
 """
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import itertools
 import math
@@ -21,7 +22,7 @@ from typing import Any
 
 from lunet.errors import ConfigError
 from lunet.study.forecast import LONGEST_VARIABLE, longest_minutes
-from lunet.study.profile import executor_of, is_dry_run, profile_of, read_profile
+from lunet.study.profile import is_dry_run, profile_of, read_profile
 from lunet.study.slurm_queue import TIMED_OUT, ask, is_passing, last_line
 
 PROFILE = Path("profiles/slurm")
@@ -126,13 +127,11 @@ def refusal(request: Request) -> str:
 
 
 def prepare_cluster(words: Sequence[str]) -> None:
-    """When Snakemake starts: check the profile, and submit to SLURM with LUNet's executor."""
+    """When Snakemake starts: check the profile, and have jobs for SLURM run by LUNet's executor."""
     check_at_start(words)
-    if executor_of(words) == "slurm":
-        try:
-            from lunet.study.slurm_executor import use_this_executor
-        except ImportError:  # Snakemake says which plugin is missing
-            return
+    with contextlib.suppress(ImportError):  # Snakemake says which plugin is missing
+        from lunet.study.slurm_executor import use_this_executor
+
         use_this_executor()
 
 

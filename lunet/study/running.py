@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from lunet.files import write_json
-from lunet.locks import HEARTBEAT, is_alive, myself, read_owner
+from lunet.locks import HEARTBEAT, Owner, is_alive, myself, read_owner
 
 _SIGNS = Path(".snakemake/running")
 
@@ -26,14 +26,17 @@ def announce() -> None:
     sign = (_SIGNS / f"{me.token}.json").resolve()
     write_json(sign, asdict(me))
     atexit.register(sign.unlink, missing_ok=True)
-    threading.Thread(target=_beat, args=(sign,), daemon=True).start()
+    threading.Thread(target=_beat, args=(sign, me), daemon=True).start()
 
 
-def _beat(sign: Path) -> None:
+def _beat(sign: Path, me: Owner) -> None:
     pause = threading.Event()
     while not pause.wait(HEARTBEAT):
         with contextlib.suppress(OSError):
-            os.utime(sign)
+            if sign.exists():
+                os.utime(sign)
+            else:  # this process was suspended, and taken for dead
+                write_json(sign, asdict(me))
 
 
 def snakemakes() -> Iterator[str]:

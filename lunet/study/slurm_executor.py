@@ -10,11 +10,13 @@ this class looks at the queue, cancels and reports in its own way; it submits as
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
+import shlex
 import threading
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import Any
 
 from snakemake_executor_plugin_slurm import Executor
@@ -22,7 +24,7 @@ from snakemake_interface_executor_plugins.executors.base import SubmittedJobInfo
 from snakemake_interface_executor_plugins.registry import ExecutorPluginRegistry
 
 from lunet.errors import LunetError
-from lunet.study.brief import REFUSED, job_name
+from lunet.study.brief import job_name
 from lunet.study.slurm_queue import (
     FAILED,
     QueuedJob,
@@ -36,6 +38,9 @@ from lunet.study.slurm_queue import (
 _LOOK_SECONDS = 0.2
 _AGAIN_SECONDS = 30.0
 """Seconds until a submission is tried again that SLURM could not accept at the moment."""
+REFUSED = "SLURM sbatch failed"
+"""How the plugin begins its message about a job that could not be submitted."""
+_WAITING = ("PENDING", "REQUEUE_HOLD", "SPECIAL_EXIT")
 _ORDINARY = ("None", "Priority", "Resources", "BeginTime", "Dependency")
 """Reasons for which jobs wait on any cluster."""
 
@@ -46,13 +51,15 @@ def use_this_executor() -> None:
 
 
 class SlurmExecutor(Executor):
-    """The plugin's executor, which never waits for a job that has ended, nor without a word."""
+    """The plugin's executor; it does not wait for a job that has ended, and says why it waits."""
 
     def __init__(self, workflow: Any, logger: Any) -> None:
         self._ends = threading.Event()
         self._submission = threading.local()
         self._reasons: set[str] = set()
         self._refusals: set[str] = set()
+        self._numbers: set[str] = set()
+        self._strangers: set[str] = set()
         self._is_away = False
         super().__init__(workflow, logger)  # starts the thread that looks at the queue
 
@@ -67,7 +74,10 @@ class SlurmExecutor(Executor):
             if found is None or found.state == "COMPLETING":
                 is_gone = await asyncio.to_thread(is_over, number)
                 found = QueuedJob("UNKNOWN" if is_gone else "COMPLETING", "")
-            if found.state in ("COMPLETED", "UNKNOWN"):
+            if found.state == "UNKNOWN" and not job.aux["slurm_logfile"].exists():
+                # it never started, so outputs in its place would be those of an earlier run
+                self._failed(job, QueuedJob("CANCELLED", "it has not started"))
+            elif found.state in ("COMPLETED", "UNKNOWN"):
                 self._succeeded(job, found.state)
             elif found.state in FAILED:
                 self._failed(job, found)
@@ -87,21 +97,40 @@ class SlurmExecutor(Executor):
             self.logger.warning("SLURM answers again")
         self._is_away = False
         self._tell_why_jobs_wait(queue.values())
+        self._cancel_strangers(queue)
         return queue
 
     def _tell_why_jobs_wait(self, queue: Iterable[QueuedJob]) -> None:
         """A line for each reason that is neither ordinary nor known, with the number of jobs."""
-        reasons = Counter(job.reason for job in queue if job.state == "PENDING")
+        reasons = Counter(job.reason for job in queue if job.state in _WAITING)
         waiting = {reason for reason in reasons if reason not in _ORDINARY}
         for reason in sorted(waiting - self._reasons):
-            self.logger.warning(f"{reasons[reason]} of the queued jobs wait: SLURM says {reason}")
+            self.logger.warning(f"waiting in SLURM's queue for {reason}: {reasons[reason]} job(s)")
         self._reasons = waiting
+
+    def _cancel_strangers(self, queue: dict[str, QueuedJob]) -> None:
+        """Cancel jobs of this run that Snakemake does not know of, once two looks have shown them.
+
+        SLURM may accept a job and not be able to say so; the job is then submitted once more.
+        """
+        living = {number for number, job in queue.items() if job.state in ("RUNNING", *_WAITING)}
+        strangers = {number for number in living if _plain(number) not in self._numbers}
+        for number in sorted(strangers & self._strangers):
+            self.logger.warning(f"SLURM job {number} was submitted twice; this one is cancelled")
+            ask("scancel", number)
+        self._strangers = strangers
+
+    def _report_job_submission_threadsafe(self, job_info: SubmittedJobInfo) -> None:
+        """What the plugin calls for a job that was submitted."""
+        self._numbers.add(_plain(job_info.external_jobid))
+        super()._report_job_submission_threadsafe(job_info)
 
     def _succeeded(self, job: SubmittedJobInfo, state: str) -> None:
         """Report a job as done; Snakemake then looks for its outputs."""
         self.report_job_success(job)
         if state == "COMPLETED" and not self.workflow.executor_settings.keep_successful_logs:
-            job.aux["slurm_logfile"].unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                job.aux["slurm_logfile"].unlink()
 
     def _failed(self, job: SubmittedJobInfo, found: QueuedJob) -> None:
         why = found.state.lower().replace("_", " ")
@@ -109,7 +138,7 @@ class SlurmExecutor(Executor):
         if found.state == "NODE_FAIL":
             answer = ask("scontrol", "-o", "show", "job", job.external_jobid)
             self._failed_nodes.update(re.findall(r" NodeList=(\w\S*)", answer.stdout))
-        log = job.aux.get("slurm_logfile")
+        log = job.aux["slurm_logfile"]
         message = f"SLURM job {job.external_jobid} ended: {why}, see {log}"
         self.report_job_error(job, msg=message, aux_logs=[str(log)])
 
@@ -117,23 +146,52 @@ class SlurmExecutor(Executor):
         self, job_info: SubmittedJobInfo, msg: str | None = None, **others: Any
     ) -> None:
         """Report a job as failed, with a line in the terminal that says why."""
-        if msg and not msg.startswith(REFUSED):
+        if msg and msg.startswith(REFUSED):
+            self.logger.debug(msg)
+            self.logger.error(f"{_title(job_info.job)}: not submitted")
+            # without Snakemake's message, which has lines from the logs of earlier attempts
+            self.workflow.scheduler.error_callback(job_info.job)
+            return
+        if msg:
             self.logger.error(f"{_title(job_info.job)}: {msg}")
         super().report_job_error(job_info, msg=msg, **others)
 
     def run_job(self, job: Any) -> None:
         """Submit a job; wait while SLURM cannot accept any."""
-        is_told = False
-        while True:
-            self._submission.refusal = ""
-            super().run_job(job)
-            refusal = self._submission.refusal
-            if not refusal or self._ends.is_set():
-                return
-            if not is_told:
+        waits_for = ""
+        while not self._ends.is_set():
+            if self._refusals:
+                return self.report_job_error(SubmittedJobInfo(job), msg=REFUSED)
+            refusal = self._submit(job)
+            if not refusal:
+                return None
+            if not waits_for:
                 self.logger.warning(f"{_title(job)} waits to be submitted: {refusal}")
-                is_told = True
+            waits_for = refusal
             self._ends.wait(_AGAIN_SECONDS)
+        return None
+
+    def _submit(self, job: Any) -> str:
+        """Submit a job or report it as failed; the reason if SLURM cannot accept it now."""
+        self._submission.refusal = ""
+        try:
+            super().run_job(job)
+        except Exception as error:  # of a group the plugin cannot even report it
+            why = error.__context__ or error
+            self.report_job_error(SubmittedJobInfo(job), msg=f"could not be submitted ({why})")
+        return str(self._submission.refusal)
+
+    def get_account_arg(self, job: Any) -> Iterator[str]:
+        """The option for the account, if the profile has one; ``sbatch`` judges it.
+
+        The plugin asks for the user's accounts before each submission, and fails if SLURM does not
+        answer then.
+        """
+        account = job.resources.get("slurm_account")
+        if account:
+            yield f" -A {shlex.quote(str(account))}"
+        else:
+            yield from super().get_account_arg(job)
 
     def _report_job_error_threadsafe(self, job_info: SubmittedJobInfo, msg: str) -> None:
         """What the plugin calls for a job that could not be submitted."""
@@ -187,13 +245,21 @@ class SlurmExecutor(Executor):
 
 
 def refusal_in(message: str) -> str:
-    """SLURM's reason in the plugin's message about a submission; empty if it is about another."""
+    """SLURM's reason in the plugin's message about a submission.
+
+    Empty if the message is about something else, or SLURM gave no reason (at Ctrl-C, for example).
+    """
     if not message.startswith(REFUSED):
         return ""
     said = message.partition("error message was '")[2].partition("'.\n")[0]
     lines = [re.sub(r"^sbatch: (error: )?", "", line.strip()) for line in said.splitlines()]
     told = [line for line in lines if line]
-    return "; ".join(dict.fromkeys(told)) or "without a reason"
+    return "; ".join(dict.fromkeys(told))
+
+
+def _plain(number: str) -> str:
+    """The number of a job without that of an array's task."""
+    return re.split(r"[_+]", number)[0]
 
 
 def _title(job: Any) -> str:

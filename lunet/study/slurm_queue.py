@@ -22,7 +22,8 @@ FAILED = frozenset(
 TIMED_OUT = 124
 """Exit code of a command that took too long, as that of coreutils' ``timeout``."""
 _ANSWER_SECONDS = 60
-_PASSING = "[Uu]nable to contact|timed out|[Ss]ocket|connect|temporarily|Zero Bytes|MaxSubmitJob"
+_PASSING = "[Uu]nable to contact|timed out|[Ss]ocket|connect|temporarily|Zero Bytes|SubmitJob"
+_PASSING += "|I/O error|[Aa]uthentication|standby"
 
 
 @dataclass(frozen=True)
@@ -82,9 +83,19 @@ def is_passing(refusal: str) -> bool:
 
 
 def ask(*command: str, seconds: float = _ANSWER_SECONDS) -> subprocess.CompletedProcess[str]:
-    """Run a command of SLURM; one that takes too long counts as one that cannot connect."""
+    """Run a command of SLURM; one that takes too long counts as one that cannot connect.
+
+    Ctrl-C in the terminal does not reach it.
+    """
     try:
-        return subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False)
+        return subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            timeout=seconds,
+            check=False,
+            start_new_session=True,
+        )
     except subprocess.TimeoutExpired:
         why = f"{command[0]}: timed out after {seconds:g} s\n"
         return subprocess.CompletedProcess(command, TIMED_OUT, "", why)

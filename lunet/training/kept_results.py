@@ -2,9 +2,10 @@
 
 Snakemake removes every output of a job that failed: in a job of several runs also the outputs of
 the runs that were finished, and the outputs of a finished training that the file system of a
-cluster showed too late. A retry of the job finds them here and uses them. When Snakemake ends, and
-when it starts, what is kept of results in their place is removed (:func:`forget`), so that a
-training that is asked for again is done again.
+cluster showed too late. A retry of the job finds them here and uses them. When Snakemake ends, what
+is kept of results in their place is removed (:func:`forget`), so that a training that is asked for
+again is done again. When it starts or was stopped, a job may still be running, so only what is kept
+of runs that are predicted as well is removed.
 
 The same holds for predictions that were made right after a training (:mod:`lunet.inference.ahead`).
 

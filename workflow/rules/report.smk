@@ -235,6 +235,6 @@ onsuccess:
 
 
 onerror:
-    forget(Path(study.work), Path(study.results))
+    forget(Path(study.work), Path(study.results), may_run=True)
     for line in failed_jobs(log):
         logger.error(line)

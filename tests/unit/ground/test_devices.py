@@ -122,7 +122,9 @@ def test_a_second_user_waits_for_the_first_and_then_has_the_gpu(monkeypatch):
         monkeypatch.setenv("TMPDIR", folder)
         monkeypatch.setattr(devices.tempfile, "tempdir", None)
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
-        as_another = JOB.replace("with claimed", "import os; os.setuid(65534)\nwith claimed", 1)
+        # what is imported later may be in a folder that the other user cannot read
+        change = "import filelock, os; os.setuid(65534)\nwith claimed"
+        as_another = JOB.replace("with claimed", change, 1)
         with claimed_gpu("auto"):
             second = subprocess.Popen(
                 [sys.executable, "-c", as_another],

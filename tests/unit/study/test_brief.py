@@ -11,7 +11,7 @@ import pytest
 from snakemake.logging import DefaultFormatter
 from snakemake_interface_logger_plugins.common import LogEvent
 
-from lunet.study.brief import REFUSED, be_brief
+from lunet.study.brief import be_brief
 
 RUN = {"preset": "lunet_small_4f", "fold": "2", "seed": "0"}
 BEGUN = {"jobid": 7, "rule_name": "train", "wildcards": RUN, "log": ["x.log"]}
@@ -52,17 +52,6 @@ def test_a_line_per_change_of_a_job(
     assert why.strip() == f"{log}: error: x.nii.gz: is empty."
     assert ended.strip() == f"{log}: lunet ended: bad data."
     assert other == "Job 7 has been submitted"
-
-
-def test_a_refused_job_is_not_explained_by_the_log_of_an_earlier_attempt(
-    terminal: tuple[logging.Logger, io.StringIO], tmp_path: Path
-) -> None:
-    logger, stream = terminal
-    be_brief(logger, ["all"])
-    log = tmp_path / "train.log"
-    log.write_text("lunet ended: time limit, resumable.\n")
-    tell(logger, LogEvent.JOB_ERROR, **BEGUN | {"log": [str(log)], "rule_msg": f"{REFUSED}. x"})
-    assert len(stream.getvalue().splitlines()) == 1
 
 
 @pytest.mark.parametrize("words", [["-n"], ["--verbose"], ["all", "-p"]])

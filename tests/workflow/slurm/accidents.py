@@ -137,7 +137,7 @@ def cancelled(scene: Scene) -> Row:
     scene.begin()
     call("scancel", scene.job())
     row = scene.end("job cancelled (scancel)", "")
-    return replace(row, seen=scene.last("SLURM job"))
+    return replace(row, seen=scene.last("SLURM job "))
 
 
 def requeued(scene: Scene) -> Row:
@@ -160,7 +160,7 @@ def preempted_for_good(scene: Scene) -> Row:
     scene.begin(LUNET_GPU_PARTITION="cheap")
     _urgent_job()
     row = scene.end("preempted, PreemptMode=CANCEL", "")
-    return replace(row, seen=scene.last("SLURM job"))
+    return replace(row, seen=scene.last("SLURM job "))
 
 
 def _urgent_job() -> None:
