@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import re
 import shlex
 import threading
@@ -138,9 +139,9 @@ class SlurmExecutor(Executor):
         if found.state == "NODE_FAIL":
             answer = ask("scontrol", "-o", "show", "job", job.external_jobid)
             self._failed_nodes.update(re.findall(r" NodeList=(\w\S*)", answer.stdout))
-        log = job.aux["slurm_logfile"]
+        log = os.path.relpath(job.aux["slurm_logfile"])
         message = f"SLURM job {job.external_jobid} ended: {why}, see {log}"
-        self.report_job_error(job, msg=message, aux_logs=[str(log)])
+        self.report_job_error(job, msg=message, aux_logs=[log])
 
     def report_job_error(
         self, job_info: SubmittedJobInfo, msg: str | None = None, **others: Any

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 from pathlib import Path
 from types import SimpleNamespace
@@ -107,7 +108,8 @@ def test_each_job_is_reported_by_its_state(
     assert ended == {"1": done, "2": failed, "6": failed, "7": done, "8": failed}
     assert not (tmp_path / "1.log").exists()
     told = "\n".join(executor.logger.told)
-    assert f"train p fold 0: SLURM job 2 ended: timeout (TimeLimit), see {tmp_path}/2.log" in told
+    log = os.path.relpath(tmp_path / "2.log")
+    assert f"train p fold 0: SLURM job 2 ended: timeout (TimeLimit), see {log}" in told
     assert "SLURM job 8 ended: cancelled, see" in told
 
 

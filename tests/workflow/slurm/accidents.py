@@ -228,6 +228,16 @@ def controller_away(scene: Scene) -> Row:
     return Row("controller away for a minute", seen, 0, 0.0)
 
 
+def controller_away_first(scene: Scene) -> Row:
+    """slurmctld is away when the job is submitted."""
+    with cluster.controller_away():
+        scene.process = scene.checkout.start(WEIGHTS)
+        wait_for("a line", lambda: "waits to be submitted" in scene.checkout.output)
+    scene.finish()
+    assert "Trying to restart" not in scene.checkout.output
+    return Row("controller away at the submission", scene.last("waits to be submitted"), 0, 0.0)
+
+
 def held(scene: Scene) -> Row:
     """A job is held in the queue, and released."""
     blocker = call("sbatch", *_QUIET, "-p", "gpu", "--exclusive", "--wrap", "sleep 600")
@@ -484,6 +494,7 @@ ACCIDENTS: dict[str, Callable[[Scene], Row]] = {
         node_lost,
         controller_restarted,
         controller_away,
+        controller_away_first,
         held,
         refused,
         forgotten,
@@ -527,7 +538,7 @@ def stage(folder: Path, *, epochs: int = EPOCHS) -> tuple[Checkout, str]:
 # these take the node or the controller away from everybody
 ALONE = {
     *("preempted", "preempted_for_good", "node_lost", "held", "edited"),
-    *("controller_restarted", "controller_away"),
+    *("controller_restarted", "controller_away", "controller_away_first"),
 }
 
 
