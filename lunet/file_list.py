@@ -24,7 +24,9 @@ MARKER = ".lunet-files.json"
 _IGNORED = {MARKER, ".snakemake_timestamp", ".checked.jsonl", ".DS_Store", "Thumbs.db"}
 """Files that tools create for themselves; losing them costs nobody any work."""
 _LARGEST = 16 << 20
-"""Bytes of the largest file whose digest is noted."""
+"""Bytes of the largest file whose digest is noted, unless its step is among these."""
+_EDITED = {"predict"}
+"""Steps whose files people correct by hand."""
 _NO_LOCKS = {errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK}
 """Errors of file systems without locks (Lustre, for example); a list may then miss a file."""
 
@@ -33,8 +35,8 @@ _NO_LOCKS = {errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK}
 class Entry:
     """A file on the list: its step, its size in bytes (None while writing) and its digest.
 
-    Files above 16 MiB have no digest: masks and tables are smaller, and reading all prepared
-    volumes again takes long.
+    Files above 16 MiB have no digest, because reading all prepared volumes again takes long. Masks
+    have one in any case: an expert may have corrected them, which need not change their size.
     """
 
     step: str
@@ -145,7 +147,7 @@ def is_as_written(path: Path, entry: Entry) -> bool:
         return True
     if path.lstat().st_size != entry.size:
         return False
-    return entry.sha256 is None or _digest(path) == entry.sha256
+    return entry.sha256 is None or _digest(path, entry.step) == entry.sha256
 
 
 def measured(folder: Path, names: Iterable[str], step: str) -> Files:
@@ -154,17 +156,17 @@ def measured(folder: Path, names: Iterable[str], step: str) -> Files:
     for name in names:
         path = folder / name
         if os.path.lexists(path):
-            found[name] = Entry(step, path.lstat().st_size, _digest(path))
+            found[name] = Entry(step, path.lstat().st_size, _digest(path, step))
     return found
 
 
-def _digest(path: Path) -> str | None:
+def _digest(path: Path, step: str) -> str | None:
     """Digest of a file's bytes or of a link's target; None for large and unreadable files."""
     if path.is_symlink():
         return hashlib.sha256(os.fsencode(os.readlink(path))).hexdigest()
     try:
-        is_short = path.is_file() and path.stat().st_size <= _LARGEST
-        return sha256(path) if is_short else None
+        is_read = step in _EDITED or path.stat().st_size <= _LARGEST
+        return sha256(path) if is_read and path.is_file() else None
     except OSError:
         return None
 

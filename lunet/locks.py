@@ -197,6 +197,13 @@ def is_alive(path: Path) -> bool:
     return _silent_for(path) < SILENCE
 
 
+def living_owner(output: str | Path) -> Owner | None:
+    """The living process that holds the lock of ``output``, if it is known."""
+    target = Path(output)
+    newest = _newest(target.parent / f".{target.name}.lock")
+    return read_owner(newest) if newest is not None and is_alive(newest) else None
+
+
 def is_held(output: str | Path) -> bool:
     """Whether a living process seems to hold the lock of ``output``; for display only.
 

@@ -100,6 +100,16 @@ def claim_files(
         yield
 
 
+def note(folder: str | Path, names: Iterable[str], *, step: str) -> None:
+    """List files that the step has finished, before the end of its :func:`claim`.
+
+    A step that takes long may be killed before that. What people then change in its files is only
+    protected if they are listed as they were written.
+    """
+    with changing(Path(folder)) as files:
+        files |= measured(Path(folder), names, step)
+
+
 def discard(folder: str | Path, names: Iterable[str], *, step: str) -> None:
     """Remove files of ``step`` from the folder and the list; all other files stay."""
     place = Path(folder)

@@ -54,6 +54,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--engine-cache", type=Path, metavar="FILE", help="measured choices of the engine"
     )
     data.add_argument(
+        "--keep-results",
+        action="store_true",
+        help="also keep the results in --work, from where a further attempt takes them",
+    )
+    data.add_argument(
         "--save-interval", type=real, metavar="S", help="seconds between saved states"
     )
 
@@ -86,6 +91,7 @@ def run(arguments: argparse.Namespace) -> None:
         work=places["work"],
         out=places["out"],
         engine_cache=places["engine_cache"],
+        finished="both" if arguments.keep_results else "out",
     )
     settings = build_settings(PruneSettings, sections["prune"], "prune")
     with claimed_gpu(training.recipe.engine.device):

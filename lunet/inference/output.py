@@ -17,7 +17,7 @@ from lunet.data.io.write import write_nifti, write_picture
 from lunet.data.prepared import MANIFEST, Manifest, PreparedCase
 from lunet.errors import ConfigError, DataError
 from lunet.files import write_json
-from lunet.own_files import claim
+from lunet.own_files import claim, note
 from lunet.reading import wrong_in
 
 
@@ -111,9 +111,12 @@ def write_predictions(
     masks = {f"{name}{_suffix(manifest.case(name))}": name for name in names}
     with claim(folder, [*masks, LIST], step=STEP) as others:
         (folder / LIST).unlink(missing_ok=True)
+        for mask in masks:  # if this ends early, none of other weights is left beside the new ones
+            (folder / mask).unlink(missing_ok=True)
         for number, (mask, name) in enumerate(masks.items(), start=1):
             case = manifest.case(name)
             write_native(folder / mask, segmenter(case), geometry_of(case).native_affine)
+            note(folder, [mask], step=STEP)
             log(f"segmented {name} ({number}/{len(names)})")
         old = {file: stem_of(file) for file in others if _is_mask(file)}
         listed = [{"case": case, "file": file} for file, case in sorted((masks | old).items())]

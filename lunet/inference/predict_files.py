@@ -20,7 +20,7 @@ from lunet.inference.predict import common_description, predict_native
 from lunet.inference.probability_maps import map_file
 from lunet.inference.settings import PredictSettings
 from lunet.inference.show import write_overlay
-from lunet.own_files import claim
+from lunet.own_files import claim, note
 
 _CHANNEL = re.compile(r"^(?P<case>.+)_(?P<channel>\d{4})$")
 
@@ -134,6 +134,7 @@ def _predict_each(
             failures.append(_reason(error, item))
             log(f"FAILED {item.name} {place}: {failures[-1]}")
         else:
+            note(out, _outputs(item, extras), step=STEP)
             shares.append(share)
             for warning in caught:
                 log(f"WARNING {item.name} {place}: {warning.message}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,7 +84,6 @@ def write_pruning(
     content["settings"] = content["settings"] | {"prune": plain(task.settings)}
     content["device_seconds"] = round(content["device_seconds"] + course.seconds, 3)
     write_json(out / "run.json", content)
-    shutil.rmtree(iteration_file(start, 0).parent)
 
 
 def write_trajectory(path: Path, rows: Sequence[Row]) -> None:

@@ -7,8 +7,10 @@ pruning schedule are all that is needed to resume. Cuts are functions of that st
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
+import shutil
 import time
 from collections.abc import Iterator
 
@@ -41,6 +43,7 @@ from lunet.training.checkpoint import Checkpoint, State, stamp_of
 from lunet.training.compute.arithmetic import keep_freed_memory
 from lunet.training.history import check_metrics
 from lunet.training.job import TrainingJob
+from lunet.training.kept_results import bring_back, is_kept, keep
 from lunet.training.loop import CheckpointSaver
 from lunet.training.recipe import Schedule
 from lunet.training.results import metadata
@@ -73,6 +76,9 @@ def run_pruning(task: PruneJob) -> None:
         course = PruningSchedule(dict(job.model))
         stamp = _stamp(task, job, manifest, fold)
         saver = CheckpointSaver(Checkpoint(job.work), stamp, job.save_interval, course.state)
+        if _was_finished(job, stamp):
+            _forget_state(job, saver.checkpoint)
+            return
         training = _begin(job, course, manifest, fold, saver)
         training, reason = _walk(task, job, course, training, manifest, saver, request)
         log(f"the last iteration is {course.iteration}: {reason}")
@@ -81,7 +87,28 @@ def run_pruning(task: PruneJob) -> None:
         request.cancel_deadline()
         lock.confirm()
         write_pruning(task, job, course, training, manifest, outcome)
-        saver.checkpoint.remove()
+        if job.finished != "out":
+            keep(job.out, job.work, FILES, stamp=stamp)
+        _forget_state(job, saver.checkpoint)
+
+
+def _forget_state(job: TrainingJob, checkpoint: Checkpoint) -> None:
+    """Remove the state, and then the iterations: without them the state is of no use."""
+    checkpoint.remove()
+    shutil.rmtree(iteration_file(job, 0).parent, ignore_errors=True)
+    with contextlib.suppress(OSError):  # if results are kept in it
+        job.work.rmdir()
+
+
+def _was_finished(job: TrainingJob, stamp: str) -> bool:
+    """Whether an earlier attempt has finished this pruning; its results are put in place."""
+    if job.finished == "out" or (job.out / "run.json").is_file():
+        return False
+    if not is_kept(job.work, stamp=stamp, log=log):
+        return False
+    log(f"finished in an earlier attempt, whose results were kept in {job.work}")
+    bring_back(job.work, job.out)
+    return True
 
 
 def _begin(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -11,6 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from lunet.files import write_bytes
+from lunet.leftovers import staged
 from lunet.own_code import FROZEN, is_file, place_of
 from lunet.study.code_digest import keep_read, own_closure
 
@@ -61,13 +63,12 @@ def copy_package(package: Path, store: Path) -> Path:
     content = b"".join(bytes(path.relative_to(package)) + path.read_bytes() for path in files)
     copy = store / hashlib.sha256(content).hexdigest()[:12]
     if not copy.exists():
-        part = copy.with_suffix(f".{os.getpid()}")
-        shutil.copytree(package, part / package.name, ignore=shutil.ignore_patterns("__pycache__"))
-        keep_read(part / package.name)
-        try:
-            part.rename(copy)
-        except OSError:  # another process was faster; its copy is the same
-            shutil.rmtree(part)
+        ignored = shutil.ignore_patterns("__pycache__")
+        with staged(copy) as part:
+            shutil.copytree(package, part / package.name, ignore=ignored)
+            keep_read(part / package.name)
+            with contextlib.suppress(OSError):  # another process was faster; its copy is the same
+                part.rename(copy)
     return copy
 
 

@@ -7,10 +7,12 @@ import shlex
 import shutil
 import time
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from lunet.errors import Busy, ConfigError, LunetError
+from lunet.locks import living_owner
 from lunet.study.profile import read_profile
 from lunet.study.running import snakemakes
 from lunet.study.slurm_queue import FAILED, ask, is_over, last_line
@@ -67,7 +69,7 @@ def recover(action: str, prefix: str | None, profile: str, work: str) -> int:
     Returns
     -------
     int
-        0 if no job is left and the checkout is unlocked, 1 if jobs are left.
+        0 if no job is left and the checkout is unlocked, 1 if jobs or other steps are left.
 
     Raises
     ------
@@ -94,6 +96,12 @@ def recover(action: str, prefix: str | None, profile: str, work: str) -> int:
         _wait_for_end(queue, jobs)
     elif jobs:
         print(f"{len(jobs)} jobs are left; cancel them (--cancel) or wait for them (--wait)")
+        return 1
+    writers = list(_writers(Path(work)))
+    for line in writers:
+        print(f"still running: {line}")
+    if writers:
+        print(f"{len(writers)} steps still write; end them or wait, then try again")
         return 1
     _unlock()
     for line in resumable(Path(work)):
@@ -156,6 +164,7 @@ def left_over(queue: Queue) -> list[ClusterJob]:
     """
     name = queue.listing[0]
     if shutil.which(name) is None:
+        print(f"{name} is not on this host: jobs of a cluster are not looked for")
         return []
     answer = ask(*queue.listing)
     if answer.returncode != 0:
@@ -173,6 +182,16 @@ def left_over(queue: Queue) -> list[ClusterJob]:
         if name.startswith(f"{queue.prefix}_") and folder == here and state not in _ENDED
     ]
     return [job for job in found if job.state != "COMPLETING" or not is_over(job.number)]
+
+
+def _writers(work: Path) -> Iterator[str]:
+    """Each run that a living process writes, with that process; on a cluster or without one."""
+    for runs in ("runs/*", "pruning/*/*"):
+        for lock in sorted(work.glob(f"*/{runs}/fold-*/.seed-*.lock")):
+            run = lock.with_name(lock.name.removeprefix(".").removesuffix(".lock"))
+            owner = living_owner(run)
+            if owner is not None:
+                yield f"{run.relative_to(work)} ({owner.describe()})"
 
 
 def resumable(work: Path) -> list[str]:

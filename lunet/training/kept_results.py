@@ -7,7 +7,8 @@ is kept of results in their place is removed (:func:`forget`), so that a trainin
 again is done again. When it starts or was stopped, a job may still be running, so only what is kept
 of runs that are predicted as well is removed.
 
-The same holds for predictions that were made right after a training (:mod:`lunet.inference.ahead`).
+The same holds for prunings, and for predictions that were made right after a training
+(:mod:`lunet.inference.ahead`).
 
 Copies are hard links where the file system allows it: they need no space, and no step writes into
 an existing file.
@@ -33,6 +34,7 @@ FOLDER, PREDICTED = "finished", "predicted"
 _LIST = "kept.json"
 _LAST = {FOLDER: "run.json", PREDICTED: "predictions/predictions.json"}
 """The file of a run that is in its place if all that is kept in the folder is."""
+_RUNS = ("runs/*/fold-*/seed-*", "pruning/*/*/fold-*/seed-*")
 _SHOWN = ("history.csv",)
 
 
@@ -152,8 +154,8 @@ def forget(work: Path, results: Path, *, may_run: bool = False) -> None:
     """
     for kind, last in _LAST.items():
         last = _LAST[PREDICTED] if may_run else last
-        for folder in sorted(work.glob(f"runs/*/fold-*/seed-*/{kind}")):
-            run = folder.parent
+        folders = (folder for runs in _RUNS for folder in sorted(work.glob(f"{runs}/{kind}")))
+        for run in (folder.parent for folder in folders):
             if (results / run.relative_to(work) / last).is_file():
                 discard(run, kind)
                 if not any(run.iterdir()):

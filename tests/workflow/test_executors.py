@@ -83,6 +83,30 @@ def test_a_site_with_commands_of_its_own(checkout):
     assert "Nothing to be done" in snakemake(checkout, "local", "-n", SUMMARY)
 
 
+@pytest.mark.parametrize(
+    ("squeue", "sacct", "told"),
+    [
+        ("echo RUNNING", "", "running"),
+        ("echo COMPLETED", "", "success"),
+        ("echo TIMEOUT", "", "failed"),
+        ("echo 'Unable to contact slurm controller' >&2; exit 1", "echo FAILED", "running"),
+        ("echo 'error: Invalid job id specified' >&2; exit 1", "echo COMPLETED", "success"),
+        ("echo 'error: Invalid job id specified' >&2; exit 1", "echo 'CANCELLED by 7'", "failed"),
+        ("echo 'error: Invalid job id specified' >&2; exit 1", "exit 1", "success"),
+        ("true", "echo OUT_OF_ME+", "failed"),
+    ],
+)
+def test_the_state_of_a_job_as_the_generic_profile_tells_it(tmp_path, squeue, sacct, told):
+    """A job that is called failed loses its outputs."""
+    for name, script in {"squeue": squeue, "sacct": sacct}.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / name).chmod(0o755)
+    path = os.pathsep.join([str(tmp_path), os.environ["PATH"]])
+    command = ["sh", str(ROOT / "profiles/generic/status.sh"), "7"]
+    done = subprocess.run(command, env={"PATH": path}, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [told]
+
+
 def test_results_that_show_too_late_are_not_trained_again(tmp_path):
     """A real training whose weights the file system hides from Snakemake when the job has ended."""
     checkout = prepared(tmp_path / "study", configuration(epochs=2))

@@ -44,7 +44,8 @@ rule prune:
         " --strategy {wildcards.strategy:q}{params.like}"
         " --manifest {input.manifest:q} --splits {input.splits:q}"
         " --fold {wildcards.fold:q} --seed {wildcards.seed:q}"
-        " --work {params.state:q} --out {params.folder:q}{params.plan} > {log:q} 2>&1"
+        " --work {params.state:q} --out {params.folder:q} --keep-results{params.plan}"
+        " > {log:q} 2>&1"
 
 
 # a control trains for as many epochs as the stamp run, so the record of that run is an input

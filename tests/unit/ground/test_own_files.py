@@ -89,10 +89,39 @@ def test_a_large_file_is_known_by_its_length(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("lunet.file_list._LARGEST", 3)
-    write(tmp_path, "a.npy", text="long")
+    write(tmp_path, "a.npy", text="long", step="preprocess")
     assert read_json(tmp_path / MARKER)["files"]["a.npy"]["sha256"] is None
     (tmp_path / "a.npy").write_text("LONG")
-    assert is_own(tmp_path / "a.npy", step="predict")
+    assert is_own(tmp_path / "a.npy", step="preprocess")
+
+
+def test_a_large_mask_that_an_expert_corrected_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An uncompressed mask keeps its length, whatever is painted."""
+    monkeypatch.setattr("lunet.file_list._LARGEST", 3)
+    write(tmp_path, "a.nii", text="000111")
+    (tmp_path / "a.nii").write_text("001111")
+    with pytest.raises(ConfigError, match=r"a\.nii exists and was changed after"):
+        write(tmp_path, "a.nii")
+    assert (tmp_path / "a.nii").read_text() == "001111"
+
+
+def test_what_is_noted_is_protected_also_after_a_kill(tmp_path: Path) -> None:
+    program = """
+import os
+from pathlib import Path
+from lunet.own_files import claim, note
+with claim("out", ["a.nii", "b.nii"], step="predict"):
+    Path("out/a.nii").write_text("000111")
+    note("out", ["a.nii"], step="predict")
+    os.kill(os.getpid(), 9)
+"""
+    subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=False)
+    (tmp_path / "out/a.nii").write_text("001111")
+    with pytest.raises(ConfigError, match=r"a\.nii exists and was changed after"):
+        write(tmp_path / "out", "a.nii", "b.nii")
+    assert (tmp_path / "out/a.nii").read_text() == "001111"
     (tmp_path / "a.npy").write_text("longer")
     assert not is_own(tmp_path / "a.npy", step="predict")
 

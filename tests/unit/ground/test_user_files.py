@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +19,9 @@ from prepared_cases import LABELS, make_prepared
 from small_networks import save_run
 
 from lunet.cli import STEPS, main
+from lunet.file_list import read_list
 from lunet.files import write_json
+from lunet.inference import output, predict_files
 from lunet.study.code_digest import PACKAGE
 from lunet.task import Task
 
@@ -257,6 +260,49 @@ def test_the_same_command_again_replaces_its_own_files(world: Path, name: str) -
     first = content(world)
     assert main(words_of(name, "out")) == 0
     assert content(world) == first
+
+
+@pytest.mark.parametrize(
+    ("name", "module", "function"),
+    [
+        ("predict", predict_files, "_predict_one"),
+        ("predict --manifest", output, "write_native"),
+    ],
+)
+def test_each_mask_is_listed_when_it_is_written(
+    world: Path, monkeypatch: pytest.MonkeyPatch, name: str, module: Any, function: str
+) -> None:
+    """A prediction of hours may be killed, and somebody corrects what is there."""
+    original, listed = getattr(module, function), []
+
+    def spied(*arguments: Any) -> Any:
+        known = read_list(world / "out")
+        listed.append(sum(entry.size is not None for entry in known.values()))
+        return original(*arguments)
+
+    monkeypatch.setattr(module, function, spied)
+    assert main(words_of(name, "out")) == 0
+    assert listed == list(range(len(listed)))
+    assert len(listed) > 1
+
+
+def test_a_prediction_that_ends_early_leaves_no_mask_of_other_weights(
+    world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = words_of("predict --manifest", "out")
+    assert main(words) == 0
+    first, *others = sorted(path.name for path in (world / "out").glob("case_*"))
+    original, calls = output.write_native, iter(range(9))
+
+    def killed(*arguments: Any) -> None:
+        if next(calls):
+            raise KeyboardInterrupt
+        original(*arguments)
+
+    monkeypatch.setattr(output, "write_native", killed)
+    assert main(words) != 0
+    assert others
+    assert [path.name for path in (world / "out").glob("case_*")] == [first]
 
 
 def test_a_picture_without_out_is_not_written_over_the_image(

@@ -206,6 +206,48 @@ def test_a_killed_pruning_goes_on_bit_for_bit(
     assert begun[0][1], "it started anew instead of going on"
 
 
+@pytest.mark.parametrize("moment", ["keep", "remove"])
+def test_a_pruning_that_is_killed_at_its_end_is_not_done_again_from_nothing(
+    moment: str, data: Path, stamp: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    again = task(data, tmp_path, recipe=EVERYTHING, finished="both")
+    with monkeypatch.context() as patch:
+        owner = module if moment == "keep" else module.Checkpoint
+        kill_at(patch, owner, moment, 1)
+        with pytest.raises(Killed):
+            run_pruning(again)
+    for name in (*FILES, "test_curve.csv", "run.json"):  # as Snakemake removes the outputs
+        (tmp_path / "out" / name).unlink()
+    trained = []
+    monkeypatch.setattr(module, "train_stage", spy(module.train_stage, trained))
+    run_pruning(again)
+    assert contents(tmp_path) == contents(stamp)
+    # with the state, the last iteration alone is closed again; with kept results, nothing is done
+    assert len(trained) == (1 if moment == "keep" else 0)
+
+
+def spy(function: Any, calls: list[Any]) -> Any:
+    def called(*arguments: Any, **options: Any) -> Any:
+        calls.append(arguments)
+        return function(*arguments, **options)
+
+    return called
+
+
+def test_a_finished_pruning_whose_outputs_were_removed_is_taken_from_work(
+    data: Path, stamp: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    again = task(data, tmp_path, recipe=EVERYTHING, finished="both")
+    run_pruning(again)
+    assert not (tmp_path / "work/iterations").exists()
+    for name in (*FILES, "test_curve.csv", "run.json"):
+        (tmp_path / "out" / name).unlink()
+    capsys.readouterr()
+    run_pruning(again)
+    assert "finished in an earlier attempt" in capsys.readouterr().err
+    assert contents(tmp_path) == contents(stamp)
+
+
 @pytest.mark.parametrize("call", [2, 11])
 def test_a_signal_saves_and_leaves_and_the_next_start_goes_on(
     call: int, data: Path, stamp: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import pytest
 
 from lunet.errors import Busy, ConfigError, LunetError
 from lunet.files import write_json
-from lunet.locks import SILENCE, myself
+from lunet.locks import SILENCE, myself, owned
 from lunet.study.recover import ClusterJob, left_over, queue_of, recover, resumable
 
 
@@ -128,6 +129,27 @@ def test_a_snakemake_that_ends_leaves_no_sign(tmp_path):
     program = "from lunet.study.running import announce; announce()"
     subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True)
     assert not os.listdir(tmp_path / ".snakemake/running")
+
+
+def test_a_step_that_still_writes_is_named_and_the_lock_stays(queue, tmp_path, capsys):
+    """Without a cluster, the trainings of a killed Snakemake go on."""
+    queue()
+    lock = tmp_path / ".snakemake/locks/0.output.lock"
+    lock.parent.mkdir(parents=True)
+    lock.touch()
+    with owned(tmp_path / "work/s/runs/p/fold-0/seed-0"):
+        assert recover("list", None, "profile", "work") == 1
+    assert f"s/runs/p/fold-0/seed-0 (process {os.getpid()} on" in capsys.readouterr().out
+    assert lock.exists()
+    assert recover("list", None, "profile", "work") == 0
+    assert not lock.exists()
+
+
+def test_it_is_told_that_no_queue_was_asked(queue, tmp_path, capsys):
+    (tmp_path / "bin/squeue").unlink()
+    if shutil.which("squeue") is None:
+        assert recover("list", None, "profile", "work") == 0
+        assert "squeue is not on this host" in capsys.readouterr().out
 
 
 def test_a_job_that_completes_for_ever_is_not_awaited(queue, tmp_path):
